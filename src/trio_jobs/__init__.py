@@ -1,1 +1,120 @@
-"""A Trio job queue for the thing that can do only one thing at a time."""
+"""A Trio job queue for the thing that can do only one thing at a time.
+
+The rooms, each importing only from those below it:
+
+    demo/            invoices become vouchers: the first job of this queue, and an example of how to use it
+    _queue/          the declaration (service), a running queue, how it starts and stops
+    _loops/          consumer, stager, pruner, feed, warden
+    _context         what a handler is told of its job
+    _attempts        an attempt under way, and what its end is called
+    _line            the memory channel with its places
+    _hosts/ _stores/ _clock    who owns the SDK, where jobs are kept, where time comes from
+    _history         the one way in which anything changes
+    _handlers _ports a handler as declared; the doors to the outside
+    _engine/         decide and fold, pure
+    _transitions _retry        the table of states; when to try again
+    _events          one class for each accepted change
+    _jobs            the values a job is told by
+    _errors          everything that can go wrong
+"""
+
+from trio_jobs._clock import SystemClock, TrioClock
+from trio_jobs._context import JobContext
+from trio_jobs._errors import (
+    Cancel,
+    Fail,
+    HostStuck,
+    InvalidHandler,
+    InvalidPayload,
+    JobCancelled,
+    JobFailed,
+    JobInDoubt,
+    KeyConflict,
+    LineFull,
+    NoSuchJob,
+    OpenFailed,
+    OutcomeUnknown,
+    QueueBroken,
+    QueueClosed,
+    ResultUnavailable,
+    RetryAfter,
+    SdkCallRefused,
+    Snooze,
+    StoreError,
+    TrioJobsError,
+    UnknownKind,
+    UsageError,
+    WrongState,
+)
+from trio_jobs._hosts.thread import SdkHandle
+from trio_jobs._jobs import (
+    Attempt,
+    Done,
+    ErrorInfo,
+    Job,
+    Limit,
+    NotDone,
+    Outcome,
+    Receipt,
+    State,
+    Unknown,
+)
+from trio_jobs._loops.feed import Lagged, Subscription
+from trio_jobs._queue.queue import Queue
+from trio_jobs._queue.report import Health, Left, Report, Statistics
+from trio_jobs._queue.service import Service
+from trio_jobs._retry import Retry
+from trio_jobs._stores.memory import MemoryStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attempt",
+    "Cancel",
+    "Done",
+    "ErrorInfo",
+    "Fail",
+    "Health",
+    "HostStuck",
+    "InvalidHandler",
+    "InvalidPayload",
+    "Job",
+    "JobCancelled",
+    "JobContext",
+    "JobFailed",
+    "JobInDoubt",
+    "KeyConflict",
+    "Lagged",
+    "Left",
+    "Limit",
+    "LineFull",
+    "MemoryStore",
+    "NoSuchJob",
+    "NotDone",
+    "OpenFailed",
+    "Outcome",
+    "OutcomeUnknown",
+    "Queue",
+    "QueueBroken",
+    "QueueClosed",
+    "Receipt",
+    "Report",
+    "ResultUnavailable",
+    "Retry",
+    "RetryAfter",
+    "SdkCallRefused",
+    "SdkHandle",
+    "Service",
+    "Snooze",
+    "State",
+    "Statistics",
+    "StoreError",
+    "Subscription",
+    "SystemClock",
+    "TrioClock",
+    "TrioJobsError",
+    "Unknown",
+    "UnknownKind",
+    "UsageError",
+    "WrongState",
+]

@@ -1,0 +1,451 @@
+"""A job, what happened to it, and the time give events. Pure and synchronous.
+
+One function for each command. Each takes the job's record and gives the events, numbered from `seq`; whoever calls
+applies them in the same synchronous step, so that every decision is made on what all decisions before it have left
+(there is no lock). A function changes nothing itself. Where a command makes no sense in the job's state the function
+raises `WrongState` (a person asked) or gives no events (the queue itself came too late).
+
+`end` is the heart: the table "What an attempt comes to" of docs/attempts.md, row by row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from trio_jobs import _events as ev
+from trio_jobs._errors import WrongState
+from trio_jobs._jobs import (
+    FINAL,
+    CancelAnswer,
+    Done,
+    ErrorInfo,
+    JobRecord,
+    Limit,
+    NotDone,
+    Outcome,
+    State,
+    Verdict,
+)
+from trio_jobs._retry import Rules
+
+__all__ = [
+    "Ending",
+    "Resolution",
+    "Verified",
+    "asks_verify",
+    "cancel",
+    "crashed",
+    "due",
+    "end",
+    "enter",
+    "expire",
+    "overdue",
+    "resolve",
+    "retry",
+    "start",
+    "stuck",
+    "submit",
+    "verified",
+]
+
+Events = tuple[ev.JobEvent, ...]
+Resolution = Literal["done", "not_done", "failed"]
+
+
+@attrs.define(eq=False)
+class Ending:
+    """How an attempt ended, as the consumer saw it.
+
+    result, problem: of one that returned. error: of one that raised. retryable: the handler's retry policy would try
+    that error again. wait: seconds asked for by Snooze and RetryAfter. ended_by: the bound that ended it. entered: a
+    call into the SDK began. late: it ended after its limit.
+    """
+
+    outcome: Outcome
+    result: msgspec.Raw | None = None
+    problem: str | None = None
+    error: ErrorInfo | None = None
+    retryable: bool = False
+    wait: float = 0.0
+    ended_by: Limit | None = None
+    entered: bool = False
+    late: bool = False
+
+
+@attrs.frozen
+class Verified:
+    """What verify answered, its result encoded. `problem` says why a result of Done was not kept."""
+
+    verdict: Verdict
+    result: msgspec.Raw | None = None
+    problem: str | None = None
+
+
+def submit(
+    job: str,
+    kind: str,
+    payload: msgspec.Raw,
+    now: float,
+    seq: int,
+    *,
+    key: str | None = None,
+    digest: str | None = None,
+    due_at: float | None = None,
+    deadline_at: float | None = None,
+    by: str | None = None,
+) -> ev.Submitted:
+    """Begin a job; scheduled if `due_at` lies ahead."""
+    if due_at is not None and due_at > now:
+        return ev.Scheduled(
+            seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
+            due_at=due_at, deadline_at=deadline_at, by=by,
+        )  # fmt: skip
+    return ev.Submitted(
+        seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest, deadline_at=deadline_at, by=by
+    )
+
+
+def due(record: JobRecord, now: float, seq: int) -> Events:
+    """The wait of a scheduled or retrying job is over."""
+    if record.state is not State.SCHEDULED and record.state is not State.RETRYING:
+        return ()
+    return (ev.Due(seq=seq, at=now, job=record.id),)
+
+
+def expire(record: JobRecord, now: float, seq: int) -> Events:
+    """A waiting job's deadline has passed. No events where it has not, or where an attempt is under way."""
+    if record.deadline_at is None or record.deadline_at > now:
+        return ()
+    if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
+        return ()
+    return (ev.Failed(seq=seq, at=now, job=record.id, reason="expired", acted=record.acted, error=record.error),)
+
+
+def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
+    """An attempt begins, or the job expires because it would begin after its deadline. None if not pending any more."""
+    if record.state is not State.PENDING:
+        return ()
+    if record.deadline_at is not None and record.deadline_at <= now:
+        return expire(record, now, seq)
+    return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
+
+
+def enter(record: JobRecord, now: float, seq: int) -> Events:
+    """An async handler is about to call the SDK. No events if it did before."""
+    attempt = record.attempts[-1]
+    if record.state is not State.PROCESSING or attempt.entered:
+        return ()
+    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=attempt.number),)
+
+
+def overdue(record: JobRecord, limit: Limit, now: float, seq: int) -> Events:
+    """The limit has passed and the attempt goes on."""
+    if record.state is not State.PROCESSING or record.attempts[-1].overdue:
+        return ()
+    return (ev.Overdue(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, limit=limit),)
+
+
+def stuck(record: JobRecord, limit: Limit, now: float, seq: int, *, reason: str = "stuck") -> Events:
+    """The attempt cannot be ended: nobody knows what it does until it returns."""
+    if record.state is not State.PROCESSING:
+        return ()
+    attempt = record.attempts[-1]
+    return (
+        ev.InDoubt(
+            seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=Outcome.INSIDE, ended_by=limit,
+            entered=True, acted=True, late=True, reason=reason, inside=True,
+        ),
+    )  # fmt: skip
+
+
+def asks_verify(record: JobRecord, ending: Ending, rules: Rules) -> bool:
+    """Is verify to be asked before `end` can decide about this ending?"""
+    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record, ending)
+
+
+def end(
+    record: JobRecord,
+    ending: Ending,
+    rules: Rules,
+    now: float,
+    chance: float,
+    seq: int,
+    verdict: Verified | None = None,
+) -> Events:
+    """What an attempt comes to.
+
+    `verdict` is verify's answer where `asks_verify` wanted one. No events where a person has resolved the job while
+    the call was still inside: what the late call came to is then no longer the job's.
+    """
+    if _is_over(record, ending):
+        return ()
+    out = _Writer(record, now, seq, ending)
+    match ending.outcome:
+        case Outcome.COMPLETED:
+            out.write(ev.Completed, result=ending.result, problem=ending.problem, reason="returned")
+        case Outcome.ALREADY_DONE:
+            out.write(ev.Completed, result=ending.result, problem=ending.problem, reason="verified")
+        case Outcome.FAIL:
+            out.write(ev.Failed, reason="fail")
+        case Outcome.CANCEL:
+            out.pending_first()
+            out.write(ev.Cancelled, reason=_message(ending.error))
+        case Outcome.SNOOZE:
+            _put_off(out, record, ending, rules)
+        case Outcome.RETRY_AFTER:
+            _again(out, record, rules, chance, reason="retry_after", retryable=True, acted=False, wait=ending.wait)
+        case Outcome.ERROR:
+            _raised(out, record, ending, rules, chance, verdict)
+        case Outcome.TIMED_OUT:
+            if _acted(ending, rules):
+                _doubt(out, record, rules, chance, reason="timed_out")
+            else:
+                _again(out, record, rules, chance, reason="timed_out", retryable=True, acted=False)
+        case Outcome.EXPIRED:
+            if _acted(ending, rules):
+                _doubt(out, record, rules, chance, reason="expired")
+            else:
+                out.write(ev.Failed, reason="expired")
+        case Outcome.CANCELLED:
+            if _acted(ending, rules):
+                _doubt(out, record, rules, chance, reason="cancelled")
+            else:
+                out.pending_first()
+                out.write(ev.Cancelled, reason="cancelled")
+        case Outcome.UNVERIFIED:
+            _doubt(out, record, rules, chance, reason="unverified", asked=True)
+        case Outcome.STOPPED | Outcome.CRASHED:
+            _broken_off(out, record, ending, rules, chance)
+        case Outcome.INSIDE:
+            return stuck(record, ending.ended_by or Limit.STOP, now, seq, reason="stopped")
+    return out.events
+
+
+def crashed(record: JobRecord, rules: Rules, now: float, chance: float, seq: int) -> Events:
+    """The process died while the attempt was under way (or its call inside)."""
+    entered = record.attempts[-1].entered
+    return end(record, Ending(Outcome.CRASHED, entered=entered), rules, now, chance, seq)
+
+
+def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chance: float, seq: int) -> Events:
+    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile."""
+    doubt = record.doubt
+    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside:
+        return ()
+    out = _Writer(record, now, seq, None)
+    if isinstance(answer.verdict, Done):
+        out.write(ev.Completed, result=answer.result, problem=answer.problem, reason="verified")
+    elif isinstance(answer.verdict, NotDone):
+        if record.cancel_requested:
+            out.write(ev.Released, reason="not_done")
+            out.write(ev.Cancelled, reason="cancelled")
+        elif record.deadline_at is not None and record.deadline_at <= now:
+            out.write(ev.Failed, reason="expired", error=record.error)
+        elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
+            out.write(ev.Released, reason="not_done")
+        else:
+            _again(out, record, rules, chance, reason="not_done", retryable=doubt.retryable, acted=False)
+    else:
+        out.write(
+            ev.InDoubt, reason=record.reason, error=record.error, acted=True, retryable=doubt.retryable, asked=True
+        )
+        _after_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable)
+    return out.events
+
+
+def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[CancelAnswer, Events]:
+    """A person's cancel. Raises `WrongState` for a job in doubt: only `resolve` can settle that."""
+    state = record.state
+    if state is State.CANCELLED:
+        return "cancelled", ()
+    if state in FINAL:
+        return "too_late", ()
+    if state is State.IN_DOUBT:
+        raise WrongState(record.id, state, "nobody knows what it did; settle that with resolve instead of cancel")
+    if state is State.PROCESSING:
+        if record.cancel_requested:
+            return "requested", ()
+        return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by),)
+    return "cancelled", (
+        ev.Cancelled(seq=seq, at=now, job=record.id, by=by, reason="cancelled", acted=record.acted, error=record.error),
+    )
+
+
+def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
+    """A person begins a new run of a job that failed or was cancelled. Raises `WrongState` for any other."""
+    if record.state not in (State.FAILED, State.CANCELLED):
+        raise WrongState(record.id, record.state, "only a failed or cancelled job can be retried")
+    return (ev.Retried(seq=seq, at=now, job=record.id, by=by),)
+
+
+def resolve(
+    record: JobRecord, resolution: Resolution, by: str | None, now: float, seq: int, result: msgspec.Raw | None = None
+) -> Events:
+    """A person settles a doubt. Raises `WrongState` for a job not in doubt, and for "not_done" while a call is
+    inside."""
+    if record.state is not State.IN_DOUBT:
+        raise WrongState(record.id, record.state, "only a job that is in_doubt can be resolved")
+    out = _Writer(record, now, seq, None, by)
+    if resolution == "done":
+        out.write(ev.Completed, result=result, reason="resolved")
+    elif resolution == "failed":
+        out.write(ev.Failed, reason="resolved", error=record.error)
+    else:
+        if record.doubt is not None and record.doubt.inside:
+            raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
+        out.write(ev.Released, reason="resolved")
+        if record.cancel_requested:
+            out.write(ev.Cancelled, reason="cancelled")
+    return out.events
+
+
+class _Writer:
+    """Collects events of one job; the first of them carries what the attempt came to."""
+
+    def __init__(self, record: JobRecord, now: float, seq: int, ending: Ending | None, by: str | None = None) -> None:
+        self.events: Events = ()
+        self._in_doubt = record.state is State.IN_DOUBT
+        self._job = record.id
+        self.now = now
+        self._seq = seq
+        self._by = by
+        self.ending = ending
+        self._attempt = record.attempts[-1].number if record.attempts else 0
+
+    def write(self, kind: type[ev.Ended], *, error: ErrorInfo | None = None, **fields: Any) -> None:
+        seq = self._seq + len(self.events)
+        ending = self.ending
+        if ending is not None and not self.events:
+            event = kind(
+                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
+                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, error=ending.error, **fields,
+            )  # fmt: skip
+        else:
+            event = kind(
+                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt,
+                error=error if ending is None else ending.error, **fields,
+            )  # fmt: skip
+        self.events = (*self.events, event)
+        self._in_doubt = kind is ev.InDoubt
+
+    def pending_first(self) -> None:
+        """The table lets a job leave in_doubt only by a settled doubt; the late call's own word settles it."""
+        if self._in_doubt:
+            self.write(ev.Released, reason="returned")
+
+
+def _is_over(record: JobRecord, ending: Ending) -> bool:
+    return record.state is not State.PROCESSING and not (
+        record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
+    )
+
+
+def _acted(ending: Ending, rules: Rules) -> bool:
+    """The right-hand column of the table: entered, and what it did matters."""
+    return ending.entered and not rules.idempotent
+
+
+def _message(error: ErrorInfo | None) -> str:
+    return error.message if error is not None else ""
+
+
+def _raised(
+    out: _Writer, record: JobRecord, ending: Ending, rules: Rules, chance: float, verdict: Verified | None
+) -> None:
+    acted = _acted(ending, rules)
+    if verdict is not None and isinstance(verdict.verdict, Done):
+        out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
+    elif verdict is not None and not isinstance(verdict.verdict, NotDone):
+        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
+    else:
+        known_undone = not acted or verdict is not None
+        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=not known_undone)
+
+
+def _again(
+    out: _Writer,
+    record: JobRecord,
+    rules: Rules,
+    chance: float,
+    *,
+    reason: str,
+    retryable: bool,
+    acted: bool,
+    wait: float | None = None,
+) -> None:
+    """Another attempt if the policy has one left; else the end."""
+    error = record.error
+    if record.cancel_requested and not acted:
+        out.pending_first()
+        out.write(ev.Cancelled, reason="cancelled")
+    elif record.cancel_requested or not retryable or record.retries_used >= rules.retry.max_retries:
+        out.write(ev.Failed, reason=reason, acted=acted, error=error)
+    else:
+        if wait is None:
+            wait = rules.retry.wait_before(record.retries_used + 1, chance)
+        out.write(ev.Retrying, reason=reason, acted=acted, due_at=out.now + wait, error=error)
+
+
+def _put_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules) -> None:
+    if record.cancel_requested:
+        out.pending_first()
+        out.write(ev.Cancelled, reason="cancelled")
+    elif record.snoozes >= rules.max_snoozes:
+        out.write(ev.Failed, reason="too_many_snoozes")
+    elif record.state is State.IN_DOUBT:
+        # a late call's snooze: the table has no way from in_doubt to scheduled, and retrying waits just as well
+        out.write(ev.Retrying, reason="snooze", due_at=out.now + ending.wait, uses_retry=False)
+    else:
+        out.write(ev.Snoozed, reason="snooze", due_at=out.now + ending.wait)
+
+
+def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, chance: float) -> None:
+    """A stop or a crash: the attempt did not end by itself."""
+    crash = ending.outcome is Outcome.CRASHED
+    reason = "crashed" if crash else "stopped"
+    acted = _acted(ending, rules)
+    if crash and record.crashes + 1 >= rules.max_crashes:
+        out.write(ev.Failed, reason="poison", acted=acted)
+    elif acted:
+        _doubt(out, record, rules, chance, reason=reason)
+    elif record.state is State.IN_DOUBT:
+        out.write(ev.Released, reason=reason)
+    else:
+        out.write(ev.Interrupted, reason=reason)
+        if record.cancel_requested:
+            out.write(ev.Cancelled, reason="cancelled")
+
+
+def _doubt(
+    out: _Writer,
+    record: JobRecord,
+    rules: Rules,
+    chance: float,
+    *,
+    reason: str,
+    retryable: bool = True,
+    asked: bool = False,
+) -> None:
+    """Into doubt; and out of it again where nobody can be asked and the policy says so."""
+    assert out.ending is not None
+    out.write(ev.InDoubt, reason=reason, acted=True, retryable=retryable, asked=asked)
+    if asked or not rules.verifies:
+        _after_doubt(out, record, rules, chance, out.ending.outcome, retryable)
+
+
+def _after_doubt(
+    out: _Writer, record: JobRecord, rules: Rules, chance: float, outcome: Outcome, retryable: bool
+) -> None:
+    """`on_doubt`, for a doubt that verify cannot settle."""
+    if rules.on_doubt == "fail":
+        out.write(ev.Failed, reason="on_doubt", acted=True, error=record.error)
+    elif rules.on_doubt == "retry" and not record.cancel_requested:
+        if outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
+            out.write(ev.Released, reason="on_doubt", acted=True)
+        elif outcome is Outcome.EXPIRED:
+            out.write(ev.Failed, reason="expired", acted=True, error=record.error)
+        else:
+            _again(out, record, rules, chance, reason="on_doubt", retryable=retryable, acted=True)

@@ -1,0 +1,152 @@
+"""Events give jobs: the only code that writes a `JobRecord`, and the table is asked for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trio_jobs import _events as ev
+from trio_jobs._errors import IllegalTransition
+from trio_jobs._jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
+from trio_jobs._transitions import TRANSITIONS, target
+
+__all__ = ["begin", "fold"]
+
+_BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in rows}
+
+
+def begin(event: ev.Submitted) -> JobRecord:
+    """The job that `event` (Submitted or Scheduled) begins."""
+    return JobRecord(
+        event.job,
+        event.kind,
+        event.payload,
+        event.at,
+        event.seq,
+        event.at,
+        event.seq,
+        _BEGIN[type(event)],
+        event.key,
+        event.digest,
+        event.by,
+        event.due_at if isinstance(event, ev.Scheduled) else None,
+        event.deadline_at,
+    )
+
+
+def fold(record: JobRecord, event: ev.JobEvent) -> None:
+    """Write what `event` changed into `record`. Raises `IllegalTransition`, having changed nothing."""
+    kind = type(event)
+    try:
+        after = TRANSITIONS[kind][record.state]
+    except KeyError:
+        target(record.state, kind)  # raises, and says why
+        raise AssertionError from None
+    if event.seq <= record.last_seq:
+        raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
+    change = _CHANGES.get(kind)
+    if change is not None:
+        change(record, event)
+    record.state = after
+    record.last_seq = event.seq
+    record.changed_at = event.at
+
+
+def _started(record: JobRecord, event: ev.Started) -> None:
+    record.attempts.append(AttemptRecord(event.attempt, record.run, event.at, event.entered))
+    record.due_at = None
+    record.reason = ""
+    record.error = None
+
+
+def _entered(record: JobRecord, event: ev.Entered) -> None:
+    record.attempts[-1].entered = True
+
+
+def _cancel_requested(record: JobRecord, event: ev.CancelRequested) -> None:
+    record.cancel_requested = True
+
+
+def _overdue(record: JobRecord, event: ev.Overdue) -> None:
+    record.attempts[-1].overdue = True
+
+
+def _ended(record: JobRecord, event: ev.Ended) -> None:
+    if event.outcome is not None:
+        attempt = record.attempts[-1]
+        attempt.ended_at = event.at
+        attempt.outcome = event.outcome
+        attempt.ended_by = event.ended_by
+        attempt.entered = event.entered
+        attempt.late = event.late
+        attempt.error = event.error
+        if event.outcome is Outcome.CRASHED:
+            record.crashes += 1
+            record.retries_used += 1
+    record.acted = event.acted
+    record.doubt = None
+    record.reason = event.reason
+    record.error = event.error
+
+
+def _completed(record: JobRecord, event: ev.Completed) -> None:
+    _ended(record, event)
+    record.result = event.result
+    record.result_problem = event.problem
+
+
+def _retrying(record: JobRecord, event: ev.Retrying) -> None:
+    _ended(record, event)
+    record.due_at = event.due_at
+    record.retries_used += event.uses_retry
+
+
+def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:
+    _ended(record, event)
+    record.due_at = event.due_at
+    record.snoozes += 1
+
+
+def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
+    before = record.doubt
+    _ended(record, event)
+    # an answer of verify changes nothing about what the attempt itself came to
+    outcome = event.outcome or (before.outcome if before is not None else Outcome.INSIDE)
+    record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked)
+
+
+def _over(record: JobRecord, event: ev.Ended) -> None:
+    _ended(record, event)
+    record.due_at = None
+
+
+def _retried(record: JobRecord, event: ev.Retried) -> None:
+    record.run += 1
+    record.retries_used = 0
+    record.snoozes = 0
+    record.crashes = 0
+    record.cancel_requested = False
+    if record.deadline_at is not None and record.deadline_at <= event.at:
+        record.deadline_at = None  # else the new run would expire before it begins
+    record.reason = ""
+    record.error = None
+
+
+_CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
+    ev.Started: _started,
+    ev.Entered: _entered,
+    ev.CancelRequested: _cancel_requested,
+    ev.Overdue: _overdue,
+    ev.Completed: _completed,
+    ev.Retrying: _retrying,
+    ev.Snoozed: _snoozed,
+    ev.Interrupted: _ended,
+    ev.InDoubt: _in_doubt,
+    ev.Released: _ended,
+    ev.Failed: _over,
+    ev.Cancelled: _over,
+    ev.Retried: _retried,
+}
+
+# `Due` changes the state alone: due_at stays, since it orders those that wait for a place
+assert State.PENDING is TRANSITIONS[ev.Due][State.SCHEDULED]

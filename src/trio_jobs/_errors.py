@@ -1,0 +1,223 @@
+"""Floor 0: everything that can go wrong, sorted by whose doing it is.
+
+The caller's: `UsageError` and its children. The line's: `LineFull`, `QueueClosed`. The job's own end, told to whoever
+waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `OpenFailed`, `HostStuck`.
+The store's: `StoreError`, `OutcomeUnknown`. Our bug: `QueueBroken`.
+
+Beside the errors stand the four things a handler may raise to say what shall become of its job (`Fail`, `Cancel`,
+`Snooze`, `RetryAfter`); they are not failures of the queue, so they do not share its base class.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "Cancel",
+    "Fail",
+    "HostStuck",
+    "IllegalTransition",
+    "InvalidHandler",
+    "InvalidPayload",
+    "JobCancelled",
+    "JobFailed",
+    "JobInDoubt",
+    "KeyConflict",
+    "LineFull",
+    "NoSuchJob",
+    "OpenFailed",
+    "OutcomeUnknown",
+    "QueueBroken",
+    "QueueClosed",
+    "ResultUnavailable",
+    "RetryAfter",
+    "SdkCallRefused",
+    "Snooze",
+    "StoreError",
+    "TrioJobsError",
+    "UnknownKind",
+    "UsageError",
+    "WrongState",
+    "check_seconds",
+]
+
+
+class TrioJobsError(Exception):
+    """The base of every error of this package."""
+
+
+class UsageError(TrioJobsError):
+    """The caller asked for something that cannot be; nothing was changed and nothing is lost."""
+
+
+class InvalidHandler(UsageError):
+    """A handler or a setting of the service that cannot work; raised where it is declared."""
+
+
+class UnknownKind(UsageError):
+    """No handler is registered under that name.
+
+    `known` holds the names that are, sorted.
+    """
+
+    def __init__(self, kind: str, known: tuple[str, ...]) -> None:
+        self.kind: Final = kind
+        self.known: Final = known
+        there_are = ", ".join(known) if known else "none"
+        super().__init__(f"no handler is registered for kind {kind!r} (registered: {there_are})")
+
+
+class InvalidPayload(UsageError):
+    """The payload does not fit the handler's type; the message names the field."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        self.kind: Final = kind
+        self.why: Final = why
+        super().__init__(f"payload for {kind!r} refused: {why}")
+
+
+class KeyConflict(UsageError):
+    """The key was used before, with another payload. Use another key, or send the same payload again."""
+
+    def __init__(self, kind: str, key: str, job_id: str) -> None:
+        self.kind: Final = kind
+        self.key: Final = key
+        self.job_id: Final = job_id
+        super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload")
+
+
+class NoSuchJob(UsageError):
+    """No job has that id: it never had, or the job was pruned."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id: Final = job_id
+        super().__init__(f"no job {job_id!r} is known (never submitted here, or pruned since)")
+
+
+class WrongState(UsageError):
+    """The job is not in a state in which this can be asked of it."""
+
+    def __init__(self, job_id: str, state: str, why: str) -> None:
+        self.job_id: Final = job_id
+        self.state: Final = state
+        super().__init__(f"job {job_id} is {state}: {why}")
+
+
+class LineFull(TrioJobsError):
+    """No place is free. Nothing was accepted; try again after `retry_after` seconds (an estimate, at least 0.1).
+
+    `capacity` is the number of places, `waiting` how many callers already wait for one.
+    """
+
+    def __init__(self, capacity: int, waiting: int, retry_after: float) -> None:
+        self.capacity: Final = capacity
+        self.waiting: Final = waiting
+        self.retry_after: Final = retry_after
+        super().__init__(
+            f"all {capacity} places are taken and {waiting} callers wait; try again in about {retry_after:.1f} s"
+        )
+
+
+class QueueClosed(TrioJobsError):
+    """The queue takes no new jobs (it drains or has stopped), or it stopped before the job reached its end."""
+
+
+class JobFailed(TrioJobsError):
+    """The job ended failed. `may_have_acted` says that the SDK was entered and nobody knows what it did there."""
+
+    def __init__(self, job_id: str, reason: str, error: str, may_have_acted: bool) -> None:
+        self.job_id: Final = job_id
+        self.reason: Final = reason
+        self.error: Final = error
+        self.may_have_acted: Final = may_have_acted
+        acted = "; it may have acted" if may_have_acted else ""
+        super().__init__(
+            f"job {job_id} failed ({reason}): {error}{acted}" if error else f"job {job_id}: {reason}{acted}"
+        )
+
+
+class JobCancelled(TrioJobsError):
+    """The job ended cancelled."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id: Final = job_id
+        self.reason: Final = reason
+        super().__init__(f"job {job_id} was cancelled: {reason}" if reason else f"job {job_id} was cancelled")
+
+
+class JobInDoubt(TrioJobsError):
+    """Nobody knows whether the job's work was done; it waits for `resolve`. Only raised where it was asked for."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id: Final = job_id
+        self.reason: Final = reason
+        super().__init__(f"job {job_id} is in doubt ({reason}): nobody knows what its attempt did; resolve it")
+
+
+class ResultUnavailable(TrioJobsError):
+    """The job completed, but its result could not be kept (too large, or not JSON). The work itself is done."""
+
+    def __init__(self, job_id: str, why: str) -> None:
+        self.job_id: Final = job_id
+        super().__init__(f"job {job_id} completed, its result was not kept: {why}")
+
+
+class OpenFailed(TrioJobsError):
+    """The SDK could not be opened, so no job was taken. `__cause__` is the last error, if there was one."""
+
+
+class HostStuck(TrioJobsError):
+    """A call into the SDK did not return within its limits, and `on_stuck="stop"` asked to stop for that."""
+
+
+class SdkCallRefused(TrioJobsError):
+    """The attempt that this handle belonged to is over, or about to be: its calls are no longer taken."""
+
+
+class StoreError(TrioJobsError):
+    """The store did not take it: what was asked did not happen."""
+
+
+class OutcomeUnknown(TrioJobsError):
+    """The store did not answer in time: it may or may not have happened. Ask again with the same key."""
+
+
+class QueueBroken(TrioJobsError):
+    """A part of the queue itself has died; `__cause__` is why. What was accepted is in `queue.report`."""
+
+
+class IllegalTransition(QueueBroken):
+    """An event met a job in a state in which the table has no cell for it. That is a bug of ours."""
+
+
+class Fail(Exception):
+    """Raised by a handler: this job must not be tried again, and nothing of it is half done."""
+
+
+class Cancel(Exception):
+    """Raised by a handler: this job shall end cancelled; nothing of it is half done."""
+
+
+class Snooze(Exception):
+    """Raised by a handler: not now; come back after `seconds`. Uses no retry; nothing is half done."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds: Final = check_seconds("Snooze(seconds)", seconds)
+        super().__init__(f"snoozed for {seconds} s")
+
+
+class RetryAfter(Exception):
+    """Raised by a handler: this attempt failed, try again after `seconds`. Uses a retry; nothing is half done."""
+
+    def __init__(self, seconds: float, why: str = "") -> None:
+        self.seconds: Final = check_seconds("RetryAfter(seconds)", seconds)
+        super().__init__(why or f"retry asked for after {seconds} s")
+
+
+def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
+    """Give `value` back when it is a number of seconds that can be waited for; otherwise raise `UsageError`."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if not ok or value < 0 or (value == 0 and not zero):
+        least = "0 or more" if zero else "more than 0"
+        raise UsageError(f"{name} must be a number of seconds, {least}, not {value!r}")
+    return float(value)

@@ -1,0 +1,197 @@
+"""Floor 5: a handler as it was declared, checked once, with all that an attempt needs prepared. No IO.
+
+Payloads are kept as JSON. `encode` makes it and reads it back with the handler's type: that is the check at submit,
+it frees the job from objects that the caller may still change, and each attempt gets a fresh one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+import attrs
+import msgspec
+
+from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError, check_seconds
+from trio_jobs._jobs import OnDoubt
+from trio_jobs._retry import Retry, Rules
+
+__all__ = ["MAX_RESULT", "NULL", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
+
+MAX_RESULT: Final = 1024 * 1024
+MAX_PAYLOAD: Final = 1024 * 1024
+NULL: Final = msgspec.Raw(b"null")
+
+SdkKind = Literal["thread", "in_loop", "none"]
+
+
+@attrs.frozen(eq=False)
+class Handler:
+    """kind: its name. is_async: runs on Trio's thread, else on the SDK's. enters_at_start: it is in the SDK from its
+    first moment. attempt_timeout, stuck_after, verify_timeout, settle_after: seconds; inf for no limit.
+    """
+
+    kind: str
+    fn: Callable[..., Any]
+    is_async: bool
+    takes_sdk: bool
+    takes_job: bool
+    enters_at_start: bool
+    payload_type: Any
+    result_type: Any
+    rules: Rules
+    attempt_timeout: float
+    stuck_after: float
+    verify: Callable[..., Any] | None
+    verify_is_async: bool
+    verify_timeout: float
+    settle_after: float
+    decode: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
+    decode_result: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
+
+    def encode(self, payload: Any) -> msgspec.Raw:
+        """`payload` as JSON. Raises `InvalidPayload` naming the field, if it does not fit the handler's type."""
+        try:
+            body = msgspec.json.encode(payload)
+            self.decode(body)
+        except Exception as error:  # encoders and the type's own __post_init__ may raise anything
+            raise InvalidPayload(self.kind, str(error) or type(error).__name__) from error
+        if len(body) > MAX_PAYLOAD:
+            raise InvalidPayload(self.kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are taken")
+        return msgspec.Raw(body)
+
+
+def digest(payload: msgspec.Raw) -> str:
+    """The hash by which two payloads of one key are compared: of the canonical JSON, whatever order it came in."""
+    canonical = msgspec.json.encode(msgspec.json.decode(payload), order="sorted")
+    return blake2b(canonical, digest_size=16).hexdigest()
+
+
+def encode_result(value: Any) -> tuple[msgspec.Raw | None, str | None]:
+    """A handler's result as JSON, or None and why it cannot be kept. Never raises: the work is done by then."""
+    if value is None:
+        return NULL, None
+    try:
+        body = msgspec.json.encode(value)
+    except Exception as error:
+        if inspect.iscoroutine(value):
+            value.close()
+        return None, f"not JSON: {error}"
+    if len(body) > MAX_RESULT:
+        return None, f"it is {len(body)} bytes long, at most {MAX_RESULT} are kept"
+    return msgspec.Raw(body), None
+
+
+def make_handler(
+    fn: Callable[..., Any],
+    sdk: SdkKind,
+    *,
+    kind: str | None,
+    payload_type: Any,
+    attempt_timeout: float | None,
+    stuck_after: float | None,
+    retry: Retry,
+    idempotent: bool,
+    verify: Callable[..., Any] | None,
+    verify_timeout: float,
+    settle_after: float,
+    on_doubt: OnDoubt,
+) -> Handler:
+    """Check a declaration. Raises `InvalidHandler`, or `UsageError` for a number that cannot be."""
+    name = kind if kind is not None else getattr(fn, "__name__", "")
+    if not name or name == "<lambda>" or not isinstance(name, str) or len(name) > 200:
+        raise InvalidHandler(f"{fn!r} needs a name of at most 200 characters: say kind=...")
+    if not callable(fn):
+        raise InvalidHandler(f"handler {name!r} is not a function: {fn!r}")
+    is_async = inspect.iscoroutinefunction(fn)
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise InvalidHandler(f"handler {name!r} is a generator; it must return its result, not yield")
+    if sdk == "in_loop" and not is_async:
+        raise InvalidHandler(
+            f"handler {name!r} is a plain function, but the SDK is asynchronous: write it as async def"
+        )
+    takes_sdk = sdk != "none"
+    payload_type, result_type, takes_job = _signature(fn, name, takes_sdk, payload_type)
+    if verify is not None:
+        _check_verify(verify, name, sdk, takes_sdk)
+    if on_doubt not in ("hold", "retry", "fail"):
+        raise InvalidHandler(f"on_doubt of {name!r} must be 'hold', 'retry' or 'fail', not {on_doubt!r}")
+    if not isinstance(retry, Retry):
+        raise InvalidHandler(f"retry of {name!r} must be a Retry, not {retry!r}")
+    limit = _limit("attempt_timeout", attempt_timeout)
+    return Handler(
+        kind=name,
+        fn=fn,
+        is_async=is_async,
+        takes_sdk=takes_sdk,
+        takes_job=takes_job,
+        enters_at_start=sdk == "in_loop" or not is_async,
+        payload_type=payload_type,
+        result_type=result_type,
+        rules=Rules(retry=retry, idempotent=idempotent, verifies=verify is not None, on_doubt=on_doubt),
+        attempt_timeout=limit,
+        stuck_after=limit if stuck_after is None else check_seconds("stuck_after", stuck_after, zero=False),
+        verify=verify,
+        verify_is_async=verify is not None and inspect.iscoroutinefunction(verify),
+        verify_timeout=check_seconds("verify_timeout", verify_timeout, zero=False),
+        settle_after=check_seconds("settle_after", settle_after),
+        decode=_decoder(payload_type, name, "payload"),
+        decode_result=_decoder(result_type, name, "result"),
+    )
+
+
+def _limit(name: str, seconds: float | None) -> float:
+    return float("inf") if seconds is None else check_seconds(name, seconds, zero=False)
+
+
+def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type: Any) -> tuple[Any, Any, bool]:
+    wanted = "(sdk, payload) or (sdk, payload, job)" if takes_sdk else "(payload) or (payload, job)"
+    parameters = list(inspect.signature(fn).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    least = 2 if takes_sdk else 1
+    if len(positional) != len(parameters) or not least <= len(positional) <= least + 1:
+        raise InvalidHandler(f"handler {name!r} must take {wanted}, not {inspect.signature(fn)}")
+    try:
+        hints = typing.get_type_hints(fn)
+    except NameError as error:
+        if payload_type is None:
+            raise InvalidHandler(
+                f"the annotations of handler {name!r} cannot be read ({error}); define its types in a module, "
+                "or say payload_type=..."
+            ) from error
+        hints = {}
+    if payload_type is None:
+        payload = positional[least - 1].name
+        if payload not in hints:
+            raise InvalidHandler(f"handler {name!r}: say of which type {payload!r} is, for payloads to be checked")
+        payload_type = hints[payload]
+    return payload_type, hints.get("return", Any), len(positional) > least
+
+
+def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk: bool) -> None:
+    wanted = 2 if takes_sdk else 1
+    if not callable(verify) or len(inspect.signature(verify).parameters) != wanted:
+        raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
+    if sdk == "in_loop" and not inspect.iscoroutinefunction(verify):
+        raise InvalidHandler(f"verify of {name!r} must be async def, as the SDK is asynchronous")
+
+
+def _decoder(of: Any, name: str, what: str) -> Callable[[bytes | msgspec.Raw], Any]:
+    try:
+        if of is not Any:
+            msgspec.json.schema(of)  # the decoder alone would find an unknown class only when it meets one
+        return msgspec.json.Decoder(of).decode
+    except (TypeError, RuntimeError) as error:
+        if what == "result":  # a result only has to be encoded; then it is given back as plain JSON values
+            return msgspec.json.Decoder(Any).decode
+        raise InvalidHandler(f"the {what} type of handler {name!r} cannot be read from JSON: {error}") from error
+
+
+def check_number(name: str, value: int, least: int = 1) -> int:
+    """Give `value` back when it is a whole number, `least` or more; otherwise raise `UsageError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    return value

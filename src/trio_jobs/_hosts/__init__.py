@@ -1,0 +1,1 @@
+"""Floor 6: hosts. Siblings; none imports another."""

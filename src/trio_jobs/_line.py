@@ -1,0 +1,122 @@
+"""Floor 6: the line, a memory channel whose places are held before anything is accepted.
+
+A trio channel alone makes `submit` choose between two wrongs: accept first and then be cancelled in the wait for room
+(a job that nobody will run), or wait first and find the room taken. Here a *place* is taken first, the only wait that
+can be cancelled; then `put` cannot fail. Capacity of the channel and number of places are the same number.
+
+Two kinds wait for a place: new submits, first come first served, and the one stager, for jobs that are due again. Of
+the places that come free while both wait, every second one goes to the stager, and it goes first. A free place is
+handed over to a waiter directly, so that nobody who comes later overtakes.
+"""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from trio_jobs._jobs import JobRecord
+
+__all__ = ["Line", "LineStatistics"]
+
+
+@attrs.frozen
+class LineStatistics:
+    """capacity: places in all. free: places nobody holds. used: jobs in the line. waiting: callers waiting for a
+    place."""
+
+    capacity: int
+    free: int
+    used: int
+    waiting: int
+
+
+@attrs.define(eq=False, init=False, repr=False)
+class Line:
+    """`capacity` places, 1 or more, and the jobs that stand on them, in order."""
+
+    capacity: int
+    _free: int
+    _send: trio.MemorySendChannel[JobRecord]
+    _receive: trio.MemoryReceiveChannel[JobRecord]
+    _submitters: trio.lowlevel.ParkingLot
+    _stager: trio.lowlevel.ParkingLot
+    _stager_next: bool
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._free = capacity
+        self._send, self._receive = trio.open_memory_channel[JobRecord](capacity)
+        self._submitters = trio.lowlevel.ParkingLot()
+        self._stager = trio.lowlevel.ParkingLot()
+        self._stager_next = True
+
+    def __repr__(self) -> str:
+        return f"<Line {self.used} waiting, {self._free} of {self.capacity} free>"
+
+    @property
+    def used(self) -> int:
+        return self._receive.statistics().current_buffer_used
+
+    def statistics(self) -> LineStatistics:
+        return LineStatistics(self.capacity, self._free, self.used, len(self._submitters))
+
+    def take_place_nowait(self) -> bool:
+        """Hold a place if one is free. Nobody can be waiting then: a place that comes free goes to a waiter."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait_for_place(self) -> None:
+        """Hold a place as soon as it is this caller's turn. Cancelled: none is held."""
+        if not self.take_place_nowait():
+            await self._submitters.park()
+
+    async def wait_for_place_as_stager(self) -> None:
+        """The same for jobs that come back. Cancelled: none is held."""
+        if not self.take_place_nowait():
+            await self._stager.park()
+
+    def give_place_back(self) -> None:
+        """A held place is needed no longer: it goes to whoever's turn it is."""
+        if self._stager and (self._stager_next or not self._submitters):
+            self._stager_next = False
+            self._stager.unpark()
+        elif self._submitters:
+            self._stager_next = True
+            self._submitters.unpark()
+        else:
+            self._free += 1
+
+    def put(self, record: JobRecord) -> None:
+        """Join the end of the line, on a place that is held."""
+        self._send.send_nowait(record)
+
+    async def receive(self) -> JobRecord:
+        """The next in line; its place stays held until `give_place_back`. Cancelled: nobody has left the line."""
+        return await self._receive.receive()
+
+    def remove(self, record: JobRecord) -> bool:
+        """Let a job leave from the middle of the line, and free its place. O(capacity). False: it does not stand
+        there."""
+        there = [self._receive.receive_nowait() for _ in range(self.used)]
+        for other in there:
+            if other is not record:
+                self._send.send_nowait(other)
+        gone = len(there) - self.used
+        for _ in range(gone):
+            self.give_place_back()
+        return gone > 0
+
+    def position(self, record: JobRecord) -> int:
+        """1 for the next to be taken; 0 if it does not stand in the line. O(capacity)."""
+        there = [self._receive.receive_nowait() for _ in range(self.used)]
+        for other in there:
+            self._send.send_nowait(other)
+        return next((i for i, other in enumerate(there, 1) if other is record), 0)
+
+    def wake_submitters(self) -> None:
+        """Let every waiting submit go on, each with a place that is not there: they are to give it back and give up."""
+        while self._submitters:
+            self._free -= 1
+            self._submitters.unpark()

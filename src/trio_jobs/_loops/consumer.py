@@ -1,0 +1,311 @@
+"""The consumer: the one task that takes jobs from the line, one by one, and brings each attempt to its end.
+
+What must hold at every await here: the job in hand has a state that says where it is, since Cancelled may come out of
+any of them. So the start is recorded before anything is awaited after `receive`, and the end before anything is
+awaited after the handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import outcome
+import trio
+
+from trio_jobs._attempts import Running, classify, describe
+from trio_jobs._context import JobContext
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._errors import SdkCallRefused
+from trio_jobs._handlers import Handler, encode_result
+from trio_jobs._history import History
+from trio_jobs._jobs import Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict, escape
+from trio_jobs._line import Line
+from trio_jobs._ports import Clock, Host
+
+__all__ = ["Consumer"]
+
+log: Final = logging.getLogger("trio_jobs.consumer")
+
+
+class Consumer:
+    """Takes jobs from `line` to `host`.
+
+    ready: awaited before a job is taken; returns True when it did not have to wait. verify_later: called with a job in
+    doubt and the seconds to let pass, after which it comes back through the line. chance: uniform in [0, 1). done:
+    called after each attempt.
+    """
+
+    def __init__(
+        self,
+        *,
+        history: History,
+        line: Line,
+        host: Host,
+        clock: Clock,
+        handlers: Mapping[str, Handler],
+        ready: Callable[[], Awaitable[None]],
+        is_ready: Callable[[], bool],
+        watch: Callable[[Running], None],
+        verify_later: Callable[[JobRecord, float], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self._history = history
+        self._line = line
+        self._host = host
+        self._clock = clock
+        self._handlers = handlers
+        self._ready = ready
+        self._is_ready = is_ready
+        self._watch = watch
+        self._verify_later = verify_later
+        self._chance = chance
+        self.current: Running | None = None
+        self._between: trio.Event | None = None
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        while True:
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """One job from the line to the end of an attempt (or of a verify). Cancelled while waiting: none was taken."""
+        if not self._is_ready():
+            await self._ready()
+        record = await self._line.receive()
+        while not self._is_ready():  # something changed while the line was empty; the job waits in hand, pending
+            await self._ready()
+        self._line.give_place_back()
+        if record.state is State.IN_DOUBT:
+            await self._settle(record)
+        else:
+            await self._attempt(record)
+
+    async def between_attempts(self) -> None:
+        """Return when no attempt is under way (and no verify). Cancelled: nothing is changed."""
+        await trio.lowlevel.checkpoint()
+        while self.current is not None:
+            self._between = trio.Event()
+            await self._between.wait()
+
+    def _over(self) -> None:
+        self.current = None
+        if self._between is not None:
+            self._between.set()
+
+    async def _attempt(self, record: JobRecord) -> None:
+        history = self._history
+        handler = self._handlers[record.kind]
+        events = decide.start(record, handler.enters_at_start, self._clock.now(), history.next_seq)
+        if not events:
+            return
+        history.record(events)
+        if record.state is not State.PROCESSING:
+            return  # it expired instead
+        running = self.current = Running(record, handler, trio.CancelScope())
+        try:
+            if history.store.durable and not handler.rules.idempotent:
+                await history.store.committed(record.last_seq)
+            context = JobContext(running)
+            ending, passing = await self._run_attempt(running, context)
+            answer = None
+            if decide.asks_verify(record, ending, handler.rules):
+                answer = await self._ask(running, context)
+            self._end(record, handler, ending, answer)
+            if passing is not None:
+                raise passing
+        finally:
+            self._over()
+        await self._look_after_doubt(record, handler)
+
+    async def _run_attempt(self, running: Running, context: JobContext) -> tuple[Ending, BaseException | None]:
+        record, handler = running.record, running.handler
+        if record.acted and handler.rules.verifies and not handler.rules.idempotent:
+            # an earlier attempt was in the SDK: never again without asking
+            answer = await self._ask(running, context)
+            if isinstance(answer.verdict, Done):
+                return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
+            if isinstance(answer.verdict, Unknown) and handler.rules.on_doubt != "retry":
+                return Ending(Outcome.UNVERIFIED), None
+        ended_by = running.ended_by()
+        if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
+            return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by), None
+        self._set_limits(running)
+        result = await self._within_limits(running, context)
+        late = self._clock.monotonic() > running.limit_at
+        return classify(running, result, late)
+
+    def _set_limits(self, running: Running) -> None:
+        now = self._clock.monotonic()
+        handler, deadline_at = running.handler, running.record.deadline_at
+        if handler.attempt_timeout != float("inf"):
+            running.limit_at = running.scope.deadline = now + handler.attempt_timeout
+        if deadline_at is not None:
+            deadline = now + max(deadline_at - self._clock.now(), 0)
+            running.deadline_scope = trio.CancelScope(deadline=deadline)
+            if deadline < running.limit_at:
+                running.limit_at, running.limit = deadline, Limit.DEADLINE
+        if running.limit_at != float("inf"):
+            self._watch(running)
+
+    async def _within_limits(self, running: Running, context: JobContext) -> outcome.Value[Any] | outcome.Error | None:
+        """What the handler returned or raised; None if a bound ended it and nothing else came of it.
+
+        The except stands outside the scopes: an error from a handler's cleanup goes through them in a group.
+        """
+        try:
+            if (deadline_scope := running.deadline_scope) is None:
+                with running.scope:
+                    return await self._call_handler(running, context)
+            else:
+                with deadline_scope, running.scope:
+                    return await self._call_handler(running, context)
+        except BaseException as error:
+            return outcome.Error(error)
+        return None
+
+    async def _call_handler(self, running: Running, context: JobContext) -> outcome.Value[Any] | outcome.Error:
+        handler = running.handler
+        payload = handler.decode(running.record.payload)
+        running.entered = handler.enters_at_start
+        if not handler.is_async:
+            return await self._host.call(_plain(handler, payload, context))
+        if not handler.takes_sdk:
+            return outcome.Value(await _theirs(handler.fn, *((payload, context) if handler.takes_job else (payload,))))
+        sdk = self._host.handle(lambda: self._enter(running))
+        return outcome.Value(await _theirs(handler.fn, sdk, *((payload, context) if handler.takes_job else (payload,))))
+
+    async def _enter(self, running: Running) -> None:
+        """Before each call of an async handler: from the first on its attempt has entered the SDK."""
+        self._refuse_if_over(running)
+        record, history = running.record, self._history
+        events = decide.enter(record, self._clock.now(), history.next_seq)
+        if events:
+            history.record(events)
+            if history.store.durable and not running.handler.rules.idempotent:
+                await history.store.committed(record.last_seq)
+                self._refuse_if_over(running)
+        running.entered = True
+
+    def _refuse_if_over(self, running: Running) -> None:
+        if self.current is not running or running.ended_by() is not None:
+            raise SdkCallRefused("this attempt is over, or about to be; its SDK handle takes no more calls")
+
+    def _end(self, record: JobRecord, handler: Handler, ending: Ending, answer: Verified | None) -> None:
+        history = self._history
+        events = decide.end(record, ending, handler.rules, self._clock.now(), self._chance(), history.next_seq, answer)
+        if events:
+            history.record(events)
+        else:
+            log.warning("job %s: its call returned (%s) after the job was settled", record.id, ending.outcome)
+
+    # verify
+
+    async def _look_after_doubt(self, record: JobRecord, handler: Handler) -> None:
+        """If the job has just come into doubt: ask verify, now or when it has settled; or tell the people on call."""
+        doubt = record.doubt
+        if doubt is None or doubt.inside:
+            return
+        if not handler.rules.verifies or doubt.asked:
+            log.error(
+                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
+                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+            )  # fmt: skip
+        elif handler.settle_after:
+            self._verify_later(record, handler.settle_after)
+        elif self._is_ready():
+            await self._settle(record)
+        else:
+            self._verify_later(record, 0.0)
+
+    async def _settle(self, record: JobRecord) -> None:
+        """Ask verify about a job in doubt, and act on what it says."""
+        handler = self._handlers[record.kind]
+        running = self.current = Running(record, handler, trio.CancelScope())
+        try:
+            answer = await self._ask(running, JobContext(running), settle=False)
+        finally:
+            self._over()
+        events = decide.verified(
+            record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
+        )
+        if events:
+            self._history.record(events)
+        await self._look_after_doubt(record, handler)
+
+    async def _ask(self, running: Running, context: JobContext, *, settle: bool = True) -> Verified:
+        """Verify's answer. Raising, overrunning, answering something else: Unknown."""
+        record, handler = running.record, running.handler
+        verify = handler.verify
+        assert verify is not None
+        if settle and handler.settle_after:
+            with running.scope:
+                ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
+                passed = 0.0 if ended_at is None else max(self._clock.now() - ended_at, 0.0)
+                await trio.sleep(max(handler.settle_after - passed, 0.0))
+            if running.ended_by() is not None:
+                return Verified(Unknown())
+        running.limit_at = self._clock.monotonic() + handler.verify_timeout
+        self._watch(running)
+        result = await self._call_verify(verify, handler, context)
+        late = self._clock.monotonic() > running.limit_at
+        running.limit_at = float("inf")
+        verdict: Verdict = Unknown()
+        if result is None or late:
+            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout)
+        elif isinstance(result, outcome.Error):
+            if isinstance(result.error, KeyboardInterrupt):
+                raise result.error
+            log.warning("job %s: verify raised %s", record.id, describe(result.error).type)
+        elif isinstance(result.value, Done | NotDone | Unknown):
+            verdict = result.value
+        else:
+            if inspect.iscoroutine(result.value):
+                result.value.close()
+            log.warning("job %s: verify must answer Done, NotDone or Unknown, not %s", record.id, type(result.value))
+        if isinstance(verdict, Done):
+            body, problem = encode_result(verdict.result)
+            return Verified(verdict, body, problem)
+        return Verified(verdict)
+
+    async def _call_verify(
+        self, verify: Callable[..., Any], handler: Handler, context: JobContext
+    ) -> outcome.Value[Any] | outcome.Error | None:
+        if not handler.verify_is_async:
+            takes_sdk = handler.takes_sdk
+            return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
+        asked = self.current
+
+        async def enter() -> None:
+            if self.current is not asked or scope.cancel_called:
+                raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
+
+        scope = trio.CancelScope(deadline=trio.current_time() + handler.verify_timeout)
+
+        args = (self._host.handle(enter), context) if handler.takes_sdk else (context,)
+        result: outcome.Value[Any] | outcome.Error | None = None
+        try:
+            with scope:
+                result = outcome.Value(await _theirs(verify, *args))
+        except BaseException as error:
+            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -float("inf"):
+                raise
+            result = outcome.Error(error)
+        return result
+
+
+def _plain(handler: Handler, payload: Any, context: JobContext) -> Callable[[Any], Any]:
+    """A plain handler as the host calls it: with the SDK."""
+    fn = handler.fn
+    if handler.takes_sdk:
+        return (lambda sdk: fn(sdk, payload, context)) if handler.takes_job else (lambda sdk: fn(sdk, payload))
+    return (lambda sdk: fn(payload, context)) if handler.takes_job else (lambda sdk: fn(payload))
+
+
+@trio.lowlevel.disable_ki_protection
+async def _theirs(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Other people's code can be interrupted by Ctrl-C; the consumer's own steps cannot."""
+    return await fn(*args)

@@ -1,0 +1,67 @@
+"""The pruner: forgets final jobs that are old or too many, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trio_jobs._history import History
+from trio_jobs._jobs import FINAL
+from trio_jobs._ports import Clock
+
+__all__ = ["Pruner"]
+
+INTERVAL: Final = 60.0  #: seconds between two looks for jobs that are too old
+BATCH: Final = 500  #: jobs forgotten at once: about a millisecond
+
+
+class Pruner:
+    """max_age: seconds a final job is kept. max_jobs: final jobs kept. max_keys: keys of forgotten jobs kept.
+
+    forgotten: called with the ids of each batch, before they are gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        history: History,
+        clock: Clock,
+        max_age: float,
+        max_jobs: int,
+        max_keys: int,
+        forgotten: Callable[[list[str]], None],
+    ) -> None:
+        self._history = history
+        self._clock = clock
+        self._max_age = max_age
+        self._max_jobs = max_jobs
+        self._max_keys = max_keys
+        self._forgotten = forgotten
+        self._scope = trio.CancelScope()
+
+    def one_more(self) -> None:
+        """A job has ended: wake up if there are too many now. Some slack, since a batch costs hardly more than one."""
+        if self._history.head.count(*FINAL) >= self._max_jobs + BATCH:
+            self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        while True:
+            self._scope = trio.CancelScope(deadline=self._clock.monotonic() + INTERVAL)
+            with self._scope:
+                await trio.sleep_forever()
+            while await self.run_once():
+                await trio.lowlevel.checkpoint()
+
+    async def run_once(self) -> bool:
+        """Forget one batch; were there any? Cancelled: it is forgotten here, and by the store when it is asked next."""
+        head = self._history.head
+        ids = head.prunable(self._clock.now() - self._max_age, self._max_jobs, BATCH)
+        if not ids:
+            return False
+        self._forgotten(ids)
+        head.forget(ids, self._max_keys)
+        await self._history.store.prune(ids)
+        return True

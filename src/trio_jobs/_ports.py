@@ -1,0 +1,136 @@
+"""Floor 5: the doors to the outside. What a store, a host and a clock must guarantee stands in their docstrings.
+
+A conforming implementation may be passed to `Service.open` or `Service`; ours are in `_stores` and `_hosts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import outcome
+
+from trio_jobs._events import Event
+
+__all__ = ["Clock", "Host", "Store"]
+
+
+class Clock(Protocol):
+    """Where times come from."""
+
+    def now(self) -> float:
+        """UTC, seconds since the epoch. May jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on Trio's clock; never goes back. Deadlines of cancel scopes are on it."""
+        ...
+
+
+class Store(Protocol):
+    """Keeps events, in order, and gives them back.
+
+    `durable`: what is committed survives the process. If False, `append` commits before it returns.
+    """
+
+    durable: bool
+
+    async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
+        """Get ready, and give back every event of every job that is kept, in order of `seq`.
+
+        `on_commit` is called in Trio's thread with each event appended from then on, once, in order, when and only
+        when it is committed.
+        """
+        ...
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Take events over, in order; never blocks. What is handed over is committed or `committed` raises."""
+        ...
+
+    async def committed(self, seq: int) -> None:
+        """Return when event `seq` is committed. Cancelled leaves nothing behind: the event is committed all the same.
+
+        Raises StoreError where it is not committed, OutcomeUnknown where that is not known.
+        """
+        ...
+
+    async def events(self, after: int, limit: int) -> Sequence[Event]:
+        """At most `limit` committed events with `seq` above `after`, without a gap. Empty: there are none.
+
+        Raises StoreError if `after` + 1 lies before `oldest`.
+        """
+        ...
+
+    @property
+    def oldest(self) -> int:
+        """`seq` of the first event from which the stream has no gap; the next event's where there is none."""
+        ...
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` of the last committed event, 0 before the first; known once it is open."""
+        ...
+
+    async def prune(self, job_ids: Sequence[str]) -> None:
+        """Forget the events of these jobs; they are final."""
+        ...
+
+    async def aclose(self) -> None:
+        """Commit what was handed over, then let go of everything. Closing twice is harmless."""
+        ...
+
+
+class Host(Protocol):
+    """Owns the SDK session. One caller at a time; nothing enters the SDK while a call is `inside`."""
+
+    session: int
+    """How many sessions were opened, from 0."""
+
+    @property
+    def is_open(self) -> bool:
+        """A session is open and usable."""
+        ...
+
+    @property
+    def inside(self) -> bool:
+        """A call (or an open, or a close) has begun and has not returned."""
+        ...
+
+    def take_close_problem(self) -> str | None:
+        """What the last close raised, if it raised; told once."""
+        ...
+
+    async def open(self) -> None:
+        """Open a session. Raises what opening raised.
+
+        Cancelled: the session is not open; if its opening cannot be broken off `inside` stays True until it returns,
+        and it is then closed at once.
+        """
+        ...
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
+        """Run `fn(sdk, *args)` where the SDK lives, and give back what it returned or raised.
+
+        Waits until it has returned, even under cancellation, and is no checkpoint after that; only `abandon` ends the
+        wait.
+        """
+        ...
+
+    def handle(self, enter: Callable[[], Awaitable[None]]) -> Any:
+        """What an async handler is handed for the SDK. Where that makes calls of its own, each awaits `enter` first."""
+        ...
+
+    def abandon(self) -> None:
+        """Wait for the call that is inside no longer: the one who waits gets `HostStuck`."""
+        ...
+
+    async def close(self) -> bool:
+        """Close the session if one is open, and wait for that. True when there is no open session any more.
+
+        Cancelled: not known to be closed.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Let go of what is left after `close`: threads, tasks."""
+        ...

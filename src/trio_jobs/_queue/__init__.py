@@ -1,0 +1,1 @@
+"""Floor 7: the queue. The only room that knows loops, stores and hosts at once."""

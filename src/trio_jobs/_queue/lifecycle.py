@@ -1,0 +1,253 @@
+"""How a queue starts and stops. Whatever happens to the body of `async with service.open()`, the stop runs whole.
+
+Three things make that so. The loops run behind shields: a cancellation from outside reaches the owner's body alone, and
+it is the stop that ends the loops, in order. A loop that dies is caught, remembered, and cancels the body. And nothing
+is raised through the nursery, so that the owner's own exception comes out as it was, not in a group.
+
+The stop, each step with its budget: no new jobs; what is to be finished is finished (drain_timeout; the one step that
+a cancellation cuts short); the running attempt is cancelled (cancel_timeout), and given up if its call does not return;
+the SDK is closed (close_timeout); what is left is reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from trio_jobs import _events as ev
+from trio_jobs._engine import decide
+from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError
+from trio_jobs._handlers import Handler
+from trio_jobs._history import History
+from trio_jobs._jobs import FINAL, Limit, State, escape
+from trio_jobs._ports import Clock, Host, Store
+from trio_jobs._queue.gate import Gate
+from trio_jobs._queue.queue import Queue
+from trio_jobs._queue.report import Left, Report
+from trio_jobs._queue.settings import Settings
+
+__all__ = ["open_queue"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
+
+
+@asynccontextmanager
+async def open_queue(
+    *,
+    handlers: dict[str, Handler],
+    settings: Settings,
+    store: Store,
+    make_host: Callable[[trio.Nursery], Host],
+    clock: Clock,
+    chance: random.Random,
+) -> AsyncIterator[Queue]:
+    """Open store and SDK, run the loops, yield the queue; then stop it."""
+    raised: BaseException | None = None
+    life: _Life | None = None
+    async with trio.open_nursery() as nursery:
+        # what comes out of here must not pass the nursery, which would put it into a group
+        try:
+            life = _Life(handlers, settings, store, make_host(nursery), clock, chance, nursery)
+            await life.open()
+            with life.body:
+                try:
+                    yield life.queue
+                except BaseException as error:
+                    raised = error
+                    raise
+                await life.finish_work()
+        except BaseException as error:
+            raised = error
+        finally:
+            if life is not None:
+                with trio.CancelScope(shield=True):
+                    await life.stop()
+    assert life is not None or raised is not None
+    if life is not None:
+        life.raise_what_it_died_of(raised)
+    if raised is not None:
+        try:
+            raise raised
+        finally:
+            del raised, life  # no cycle through this frame
+
+
+class _Life:
+    """One queue from its opening to its report. `body` is the scope around what its owner does."""
+
+    def __init__(
+        self,
+        handlers: dict[str, Handler],
+        settings: Settings,
+        store: Store,
+        host: Host,
+        clock: Clock,
+        chance: random.Random,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.body = trio.CancelScope()
+        self._settings = settings
+        self._store = store
+        self._host = host
+        self._clock = clock
+        self._chance = chance
+        self._nursery = nursery
+        self._handlers = handlers
+        self._died_of: BaseException | None = None
+        self._consumer_scope = trio.CancelScope(shield=True)
+        self._loop_scopes: list[trio.CancelScope] = []
+        self._history = History(store)
+        self._gate = Gate(
+            history=self._history,
+            host=host,
+            clock=clock,
+            retry=settings.open_retry,
+            timeout=settings.open_timeout,
+        )
+        self.queue = Queue(
+            handlers=handlers,
+            settings=settings,
+            history=self._history,
+            host=host,
+            gate=self._gate,
+            clock=clock,
+            chance=chance,
+            on_stuck=self._on_stuck,
+        )
+
+    async def open(self) -> None:
+        """Raises `StoreError`, `OpenFailed`."""
+        await self._history.restore()
+        queue = self.queue
+        queue._feed.seq = self._history.committed_seq
+        await self._gate.open_sdk()
+        self._take_up_restored()
+        for loop in (queue._stager.run, queue._pruner.run, queue._feed.run, queue._warden.run):
+            scope = trio.CancelScope(shield=True)
+            self._loop_scopes.append(scope)
+            self._nursery.start_soon(self._guard, loop, scope)
+        self._nursery.start_soon(self._guard, queue._consumer.run, self._consumer_scope)
+
+    def _take_up_restored(self) -> None:
+        """Give every restored job that is not final its place again, in order; those under way have crashed."""
+        history, queue = self._history, self.queue
+        for record in list(history.head.jobs.values()):
+            if record.state in FINAL:
+                continue
+            inside = record.doubt is not None and record.doubt.inside
+            if record.state is State.PROCESSING or inside:
+                rules = self._handlers[record.kind].rules
+                now, seq = self._clock.now(), history.next_seq
+                history.record(decide.crashed(record, rules, now, self._chance.random(), seq))
+            elif record.state is State.PENDING:
+                queue._stager.wait_for_place(record)
+            elif record.state is not State.IN_DOUBT:
+                queue._stager.wait_until_due(record)
+            if record.state is State.IN_DOUBT and record.doubt is not None and not record.doubt.asked:
+                handler = self._handlers[record.kind]
+                if handler.rules.verifies:
+                    queue._stager.wait_to_verify(record, handler.settle_after)
+            if record.deadline_at is not None and record.state not in FINAL:
+                queue._stager.watch_deadline(record)
+
+    async def finish_work(self) -> None:
+        """Before a normal stop: in memory all that would be lost, with a journal only the running attempt.
+
+        Cancelled: the stop goes on with what was not finished.
+        """
+        queue = self.queue
+        queue.close_to_submits()
+        with trio.move_on_after(self._settings.drain_timeout):
+            if self._store.durable:
+                self._gate.stop()
+                await queue._consumer.between_attempts()
+            else:
+                await queue.drain()
+
+    async def stop(self) -> None:
+        """Everything from here to the report. Runs once, shielded."""
+        queue, host = self.queue, self._host
+        queue.close_to_submits()
+        self._gate.stop()
+        await self._end_attempt()
+        self._consumer_scope.cancel()
+        closed, problem = await self._close_sdk(host)
+        for scope in self._loop_scopes:
+            scope.cancel()
+        head = self._history.head
+        left = tuple(Left(r.id, r.kind, r.key, r.state, r.reason) for r in head.jobs.values() if r.state not in FINAL)
+        queue.report = Report(closed, problem, left, {state: head.count(state) for state in State})
+        queue.wake_all_waiters()
+        queue._feed.close()
+        await self._store.aclose()
+        if left:
+            lost = "stay in the journal" if self._store.durable else "are lost"
+            some = ", ".join(f"{escape(job.key or job.job_id)} ({job.state})" for job in left[:10])
+            log.warning("stopped with %d jobs that %s: %s%s", len(left), lost, some, " ..." if left[10:] else "")
+        if not closed:
+            log.error("sdk_not_closed: %s", problem)
+
+    async def _end_attempt(self) -> None:
+        consumer, settings = self.queue._consumer, self._settings
+        running = consumer.current
+        if running is None:
+            return
+        running.cancel(Limit.STOP)
+        with trio.move_on_after(settings.cancel_timeout):
+            await consumer.between_attempts()
+        if consumer.current is not None:
+            self._host.abandon()
+            # a handler that hides behind a shield without being in the SDK cannot be given up: Trio would not let go of
+            # it either
+            await consumer.between_attempts()
+
+    async def _close_sdk(self, host: Host) -> tuple[bool, str | None]:
+        """Was it closed, and if not so, or not well, why."""
+        if host.session == 0 and not host.inside:
+            await host.stop()
+            return True, None
+        closed = False
+        with trio.move_on_after(self._settings.close_timeout):
+            closed = await host.close()
+        problem = host.take_close_problem()
+        if closed:
+            await host.stop()
+            history = self._history
+            history.record(
+                (ev.HostClosed(seq=history.next_seq, at=self._clock.now(), session=host.session, problem=problem),)
+            )
+        else:
+            problem = "a call has not returned" if host.inside else "it did not close in time"
+            host.abandon()
+        return closed, problem
+
+    async def _guard(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        """Run a loop behind its shield; if it dies, remember of what and let the owner know."""
+        try:
+            with scope:
+                await loop()
+        except BaseException as error:
+            self._die(error)
+
+    def _die(self, error: BaseException) -> None:
+        if self._died_of is None:
+            self._died_of = error
+        self.body.cancel()
+
+    def _on_stuck(self, job_id: str) -> None:
+        if self._settings.on_stuck == "stop":
+            self._die(HostStuck(f"the call of job {job_id} did not return; the process should end"))
+
+    def raise_what_it_died_of(self, raised: BaseException | None) -> None:
+        """Raise what a loop died of, typed; nothing if none did."""
+        died_of = self._died_of
+        if died_of is None:
+            return
+        if isinstance(died_of, TrioJobsError) or not isinstance(died_of, Exception):
+            raise died_of from raised
+        raise QueueBroken(f"a part of the queue died: {died_of!r}") from died_of

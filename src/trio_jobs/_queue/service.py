@@ -1,0 +1,163 @@
+"""The declaration: which SDK, which handlers, which limits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, TypeVar, overload
+
+import trio
+
+from trio_jobs._clock import SystemClock
+from trio_jobs._errors import InvalidHandler, UsageError
+from trio_jobs._handlers import Handler, SdkKind, make_handler
+from trio_jobs._hosts.in_loop import InLoopHost
+from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._jobs import OnDoubt
+from trio_jobs._ports import Clock, Host, Store
+from trio_jobs._queue.lifecycle import open_queue
+from trio_jobs._queue.queue import Queue
+from trio_jobs._queue.settings import Settings
+from trio_jobs._retry import DEFAULT_RETRY, Retry
+from trio_jobs._stores.memory import MemoryStore
+
+__all__ = ["Service"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Service:
+    """What a queue is made of. It holds nothing that runs: `open` may be called again, and by several at once.
+
+    sdk: gives a context manager; it is entered, used and left on one thread of its own. async_sdk: gives an async
+    context manager instead, which lives in Trio. Neither: handlers get no SDK. The other arguments are those of
+    `Settings`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sdk: Callable[[], AbstractContextManager[Any]] | None = None,
+        async_sdk: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        **settings: Any,
+    ) -> None:
+        if sdk is not None and async_sdk is not None:
+            raise UsageError("say sdk or async_sdk, not both")
+        for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
+            if factory is not None and not callable(factory):
+                raise UsageError(f"{name} must be a function that gives a context manager, not {factory!r}")
+        try:
+            self.settings = Settings(**settings)
+        except TypeError:
+            unknown = set(settings) - set(Settings.__attrs_attrs__ and [a.name for a in Settings.__attrs_attrs__])
+            raise UsageError(f"there is no setting {', '.join(sorted(unknown))}") from None
+        self._sdk = sdk
+        self._async_sdk = async_sdk
+        self._sdk_kind: SdkKind = "thread" if sdk is not None else "in_loop" if async_sdk is not None else "none"
+        self._handlers: dict[str, Handler] = {}
+
+    def __repr__(self) -> str:
+        return f"<Service {', '.join(sorted(self._handlers)) or 'without handlers'}>"
+
+    @overload
+    def handler(self, fn: F, /) -> F: ...
+
+    @overload
+    def handler(
+        self,
+        *,
+        kind: str | None = None,
+        payload_type: Any = None,
+        attempt_timeout: float | None = None,
+        stuck_after: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        idempotent: bool = False,
+        verify: Callable[..., Any] | None = None,
+        verify_timeout: float = 30.0,
+        settle_after: float = 0.0,
+        on_doubt: OnDoubt = "hold",
+    ) -> Callable[[F], F]: ...
+
+    def handler(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        kind: str | None = None,
+        payload_type: Any = None,
+        attempt_timeout: float | None = None,
+        stuck_after: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        idempotent: bool = False,
+        verify: Callable[..., Any] | None = None,
+        verify_timeout: float = 30.0,
+        settle_after: float = 0.0,
+        on_doubt: OnDoubt = "hold",
+    ) -> Any:
+        """Register a handler: `(sdk, payload)` or `(sdk, payload, job)`, without `sdk` where the service has none.
+
+        A plain function runs on the SDK's thread, an `async def` in Trio. The annotation of `payload` (or payload_type)
+        is the type that payloads are checked against.
+
+        kind: its name on the wire, by default the function's. attempt_timeout: seconds an attempt may take, None for no
+        limit. stuck_after: seconds past that after which a call that cannot be ended is stuck, by default the limit
+        again. retry: what is tried again, when. idempotent: doing it twice does no harm, so nothing of it is ever in
+        doubt. verify: `(sdk, job)`, asked whether an attempt that entered the SDK did its work, before it is tried
+        again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. settle_after: seconds to let
+        pass before verify is asked. on_doubt: what becomes of a job when nobody can tell: "hold" it for a person,
+        "retry" or "fail".
+
+        Raises `InvalidHandler`, `UsageError`.
+        """
+
+        def register(fn: F) -> F:
+            made = make_handler(
+                fn,
+                self._sdk_kind,
+                kind=kind,
+                payload_type=payload_type,
+                attempt_timeout=attempt_timeout,
+                stuck_after=stuck_after,
+                retry=retry,
+                idempotent=idempotent,
+                verify=verify,
+                verify_timeout=verify_timeout,
+                settle_after=settle_after,
+                on_doubt=on_doubt,
+            )
+            if made.kind in self._handlers:
+                raise InvalidHandler(
+                    f"a handler for kind {made.kind!r} is registered already; give this one another kind"
+                )
+            if any(other.fn is fn for other in self._handlers.values()):
+                raise InvalidHandler(f"{made.kind!r}: this function is registered already, under another kind")
+            self._handlers[made.kind] = made
+            return fn
+
+        return register if fn is None else register(fn)
+
+    def open(
+        self, *, store: Store | None = None, clock: Clock | None = None, seed: int | None = None
+    ) -> AbstractAsyncContextManager[Queue]:
+        """Open the SDK and run a queue: `async with service.open() as queue`.
+
+        store: where jobs are kept, by default in memory. clock, seed: for tests; where times and chance come from.
+
+        Raises `OpenFailed`, `StoreError` before the block begins. Out of the block comes the block's own exception; or
+        `HostStuck`, or `QueueBroken` if a part of the queue died. Cancelled: the running attempt is cancelled, the SDK
+        is closed, `queue.report` tells what is left.
+        """
+        return open_queue(
+            handlers=dict(self._handlers),
+            settings=self.settings,
+            store=MemoryStore() if store is None else store,
+            make_host=self._make_host,
+            clock=SystemClock() if clock is None else clock,
+            chance=random.Random(seed),
+        )
+
+    def _make_host(self, nursery: trio.Nursery) -> Host:
+        if self._async_sdk is not None:
+            return InLoopHost(self._async_sdk, nursery)
+        return ThreadHost(self._sdk)

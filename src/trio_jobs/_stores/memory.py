@@ -1,0 +1,78 @@
+"""A store without a file: what it holds is lost with the process, and committed as soon as it is handed over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from heapq import merge
+from operator import attrgetter
+
+from trio_jobs._errors import StoreError
+from trio_jobs._events import Event, JobEvent
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """Keeps the events of every job that is kept, and the last `stream` events as they came.
+
+    It may be opened again after `aclose`, by another queue, and then gives back what it holds: to a queue that is what
+    a restart is, so recovery can be tried without a file.
+    """
+
+    durable = False
+
+    def __init__(self, *, stream: int = 10_000) -> None:
+        self._by_job: dict[str, list[Event]] = {}
+        self._stream: deque[Event] = deque(maxlen=stream)
+        self._next = 1
+        self._on_commit: Callable[[Sequence[Event]], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._next - 1}>"
+
+    async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
+        if self._on_commit is not None:
+            raise StoreError("this store is in use by another queue; close that one first")
+        self._on_commit = on_commit
+        return list(merge(*self._by_job.values(), key=attrgetter("seq")))
+
+    def append(self, events: Sequence[Event]) -> None:
+        if self._on_commit is None:
+            raise StoreError("this store is closed")
+        by_job = self._by_job
+        for event in events:
+            if isinstance(event, JobEvent):
+                kept = by_job.get(event.job)
+                if kept is None:
+                    by_job[event.job] = [event]
+                else:
+                    kept.append(event)
+        self._stream.extend(events)
+        self._next = events[-1].seq + 1
+        self._on_commit(events)
+
+    async def committed(self, seq: int) -> None:
+        return
+
+    async def events(self, after: int, limit: int) -> Sequence[Event]:
+        start = after + 1 - self.oldest
+        if start < 0:
+            raise StoreError(f"events before {self.oldest} are gone, {after + 1} was asked for")
+        stop = min(start + limit, len(self._stream))
+        return [self._stream[i] for i in range(start, stop)]
+
+    @property
+    def last_seq(self) -> int:
+        return self._next - 1
+
+    @property
+    def oldest(self) -> int:
+        return self._stream[0].seq if self._stream else self._next
+
+    async def prune(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._by_job.pop(job_id, None)
+
+    async def aclose(self) -> None:
+        self._on_commit = None
