@@ -66,6 +66,7 @@ class Service:
     @overload
     def handler(
         self,
+        /,
         *,
         kind: str | None = None,
         payload_type: Any = None,
