@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_args, overload
 
 import trio
 
@@ -14,7 +14,8 @@ from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._handlers import Handler, SdkKind, make_handler
 from trio_jobs._hosts.in_loop import InLoopHost
 from trio_jobs._hosts.thread import ThreadHost
-from trio_jobs._jobs import OnDoubt
+from trio_jobs._jobs import Job, OnDoubt
+from trio_jobs._loops.hooks import Occasion
 from trio_jobs._ports import Clock, Host, Store
 from trio_jobs._queue.lifecycle import open_queue
 from trio_jobs._queue.queue import Queue
@@ -56,6 +57,7 @@ class Service:
         self._async_sdk = async_sdk
         self._sdk_kind: SdkKind = "thread" if sdk is not None else "in_loop" if async_sdk is not None else "none"
         self._handlers: dict[str, Handler] = {}
+        self._hooks: dict[Occasion, list[Callable[[Job], Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._handlers)) or 'without handlers'}>"
@@ -138,6 +140,16 @@ class Service:
 
         return register if fn is None else register(fn)
 
+    def on(self, occasion: Occasion, hook: Callable[[Job], Any]) -> None:
+        """Have `hook(job)` called when a job comes into doubt (and verify cannot settle it), is stuck, or has failed.
+
+        A plain function must return at once; an async one may take 30 seconds. What it raises is logged; the job is
+        not touched by it. Raises `UsageError` for an occasion that is none.
+        """
+        if occasion not in get_args(Occasion):
+            raise UsageError(f"there is no occasion {occasion!r}; there are {', '.join(get_args(Occasion))}")
+        self._hooks.setdefault(occasion, []).append(hook)
+
     def open(
         self, *, store: Store | None = None, clock: Clock | None = None, seed: int | None = None
     ) -> AbstractAsyncContextManager[Queue]:
@@ -156,6 +168,7 @@ class Service:
             make_host=self._make_host,
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),
+            hooks={occasion: tuple(hooks) for occasion, hooks in self._hooks.items()},
         )
 
     def _make_host(self, nursery: trio.Nursery) -> Host:
