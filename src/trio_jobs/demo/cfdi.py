@@ -1,7 +1,7 @@
 """CFDI 4.0, the Mexican e-invoice. Rules: Anexo 20 of the Resolucion Miscelanea Fiscal and its filling guide.
 
 All figures are in attributes. Amounts are never negative and have at most 6 decimals; a credit note is a document of
-its own type (E). `Total = SubTotal - Descuento + Traslados - Retenciones`, local taxes (complement `implocal`) included.
+its own type (E). `Total = SubTotal - Descuento + Traslados - Retenciones`, with local taxes (complement `implocal`).
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ def read_invoice(data: bytes) -> Invoice:
     if root.tag == COMPROBANTE:
         return read_cfdi(root)
     if root.tag.startswith("{http://www.sat.gob.mx/cfd/"):
-        raise Unsupported(f"{quoted(root.tag[1:])}: another version of CFDI; only 4.0 is read")
+        version = root.get("Version") or root.get("version") or "unknown"
+        raise Unsupported(f"CFDI of version {quoted(version)}; only 4.0 is read", "Version")
     name = root.tag.rpartition("}")[2]
     raise Unsupported(f"root element {quoted(name)}: neither a UBL 2.1 Invoice or CreditNote nor a CFDI 4.0")
