@@ -1,8 +1,8 @@
 """A ledger of the kind that trio-jobs is for: one session locks the book, and it lives on one thread.
 
 It is real: double entry in SQLite, and what it accepts is on disk when it returns. It stands for somebody else's SDK,
-so it knows nothing of invoices, queues or Trio, and is as unforgiving as such SDKs are: a second session is turned away,
-and a call from another thread raises `sqlite3.ProgrammingError`.
+so it knows nothing of invoices, queues or Trio, and is as unforgiving as such SDKs are: a second session is turned
+away, and a call from another thread raises `sqlite3.ProgrammingError`.
 
 The lock is SQLite's own exclusive file lock, held from `open` to `close`. The operating system frees it when the
 process dies, however it dies, so there is no stale lock file. Its weakness: on POSIX such a lock belongs to the

@@ -30,7 +30,7 @@ def read_invoice(data: bytes) -> Invoice:
     if root.tag == COMPROBANTE:
         return read_cfdi(root)
     if root.tag.startswith("{http://www.sat.gob.mx/cfd/"):
-        version = root.get("Version") or root.get("version") or "unknown"
-        raise Unsupported(f"CFDI of version {quoted(version)}; only 4.0 is read", "Version")
+        version = root.tag.removeprefix("{http://www.sat.gob.mx/cfd/").partition("}")[0]
+        raise Unsupported(f"Version: a CFDI of version {quoted(version)}; only 4.0 is read", "Version")
     name = root.tag.rpartition("}")[2]
     raise Unsupported(f"root element {quoted(name)}: neither a UBL 2.1 Invoice or CreditNote nor a CFDI 4.0")

@@ -23,7 +23,7 @@ TABLES: Final = f"""
 CREATE TABLE vouchers (
     number    INTEGER PRIMARY KEY AUTOINCREMENT,
     reference TEXT NOT NULL CHECK (reference <> ''),
-    dated     TEXT NOT NULL CHECK (dated IS date(dated)),
+    dated     TEXT NOT NULL CHECK (dated IS date(julianday(dated))),
     currency  TEXT NOT NULL CHECK (currency GLOB '[A-Z][A-Z][A-Z]'),
     text      TEXT NOT NULL,
     posted    INTEGER NOT NULL DEFAULT 0 CHECK (posted IN (0, 1))

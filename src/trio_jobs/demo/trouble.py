@@ -1,4 +1,4 @@
-"""A ledger that misbehaves as told: what an SDK does on a bad day, so that a demo can show it and a test can count it."""
+"""A ledger that misbehaves as told: an SDK's bad day, for a demo to show and a test to count."""
 
 from __future__ import annotations
 
