@@ -156,7 +156,7 @@ RAW_SQL = [
     "DELETE FROM entries",
     "INSERT INTO entries VALUES (1, 9, 'A', 5, 0)",
     "INSERT OR REPLACE INTO entries VALUES (1, 1, 'A', 5, 0)",
-    "INSERT OR REPLACE INTO vouchers (number, reference, dated, currency, text) VALUES (1, 'R', '2024-01-01', 'EUR', '')",
+    "REPLACE INTO vouchers (number, reference, dated, currency, text) VALUES (1, 'R', '2024-01-01', 'EUR', '')",
     "INSERT OR REPLACE INTO vouchers (reference, dated, currency, text) VALUES ('R-1', '2024-01-01', 'EUR', '')",
     "INSERT INTO vouchers (reference, dated, currency, text, posted) VALUES ('R', '2024-01-01', 'EUR', '', 1)",
     "INSERT INTO vouchers (reference, dated, currency, text) VALUES ('R', '2024-02-31', 'EUR', '')",

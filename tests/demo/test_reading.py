@@ -137,8 +137,9 @@ def test_an_unstamped_cfdi_and_its_stamped_copy_are_the_same_invoice() -> None:
 def test_local_taxes_are_part_of_the_total() -> None:
     local = (
         '<cfdi:Complemento><l:ImpuestosLocales xmlns:l="http://www.sat.gob.mx/implocal" version="1.0"'
-        ' TotaldeTraslados="5.40" TotaldeRetenciones="1.80"><l:TrasladosLocales ImpLocTrasladado="ISH" TasadeTraslado="3.00"'
-        ' Importe="5.40"/><l:RetencionesLocales ImpLocRetenido="5 al millar" TasadeRetencion="1.00" Importe="1.80"/>'
+        ' TotaldeTraslados="5.40" TotaldeRetenciones="1.80">'
+        '<l:TrasladosLocales ImpLocTrasladado="ISH" TasadeTraslado="3.00" Importe="5.40"/>'
+        '<l:RetencionesLocales ImpLocRetenido="5 al millar" TasadeRetencion="1.00" Importe="1.80"/>'
         "</l:ImpuestosLocales></cfdi:Complemento></cfdi:Comprobante>"
     )
     invoice = read_invoice(changed(CFDI, ("</cfdi:Comprobante>", local), ('Total="190.80"', 'Total="194.40"')))

@@ -56,7 +56,7 @@ def read_cfdi(root: Element) -> Invoice:
     if given not in ("I", "E"):
         raise BadField("TipoDeComprobante", f"{quoted(given)} is none of I, E, T, N and P" if given else "missing")
     currency = fields.currency(root.get("Moneda"), "Moneda")
-    issuer, customer = party(root, "Emisor"), party(root, "Receptor")
+    issuer, customer = required(root, "cfdi:Emisor"), required(root, "cfdi:Receptor")
 
     concepts = children(required(root, "cfdi:Conceptos"), "cfdi:Concepto")
     if not concepts:
@@ -96,14 +96,11 @@ def read_cfdi(root: Element) -> Invoice:
 
 
 def required(parent: Element, path: str) -> Element:
+    """The only element at `path`. Raises `BadField` also where there is none."""
     element = one(parent, path)
     if element is None:
         raise BadField(path.rpartition(":")[2], "missing")
     return element
-
-
-def party(root: Element, name: str) -> Element:
-    return required(root, f"cfdi:{name}")
 
 
 def money(element: Element, attribute: str, field: str, default: Decimal | None = None) -> Decimal:
