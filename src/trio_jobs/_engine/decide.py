@@ -344,18 +344,24 @@ class _Writer:
         self._by = by
         self.ending = ending
         self._attempt = record.attempts[-1].number if record.attempts else 0
+        # how this attempt ended says nothing about what an earlier one left; only verify, a person or a return does
+        self.earlier_acted = record.acted and ending is not None
 
-    def write(self, kind: type[ev.Ended], *, error: ErrorInfo | None = None, **fields: Any) -> None:
+    def write(
+        self, kind: type[ev.Ended], *, acted: bool = False, error: ErrorInfo | None = None, **fields: Any
+    ) -> None:
         seq = self._seq + len(self.events)
         ending = self.ending
+        acted = (acted or self.earlier_acted) and kind is not ev.Completed
         if ending is not None and not self.events:
             event = kind(
                 seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
-                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, error=ending.error, **fields,
+                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, acted=acted, error=ending.error,
+                **fields,
             )  # fmt: skip
         else:
             event = kind(
-                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt,
+                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, acted=acted,
                 error=error if ending is None else ending.error, **fields,
             )  # fmt: skip
         self.events = (*self.events, event)
@@ -393,8 +399,9 @@ def _raised(
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
         _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
     else:
-        known_undone = not acted or verdict is not None
-        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=not known_undone)
+        if verdict is not None:  # it left nothing behind, nor did those before it
+            acted = out.earlier_acted = False
+        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=acted)
 
 
 def _again(
