@@ -184,7 +184,7 @@ class JobRecord(msgspec.Struct):
     snoozes: int = 0
     crashes: int = 0
     cancel_requested: bool = False
-    # an earlier or present attempt entered the SDK, and nobody has said since that it left nothing behind
+    # an attempt that is over entered the SDK, and nobody has said since that it left nothing behind
     acted: bool = False
     doubt: Doubt | None = None
     # results of the steps that are done; None: begun, and nobody knows what it did
@@ -271,6 +271,7 @@ def open_step(record: JobRecord) -> str | None:
 
 def view(record: JobRecord) -> Job:
     """The record as a frozen value that stays as it is when the job moves on."""
+    inside = record.doubt is not None and record.doubt.inside
     return Job(
         id=record.id,
         kind=record.kind,
@@ -287,8 +288,8 @@ def view(record: JobRecord) -> Job:
         retries_used=record.retries_used,
         snoozes=record.snoozes,
         cancel_requested=record.cancel_requested,
-        acted=record.acted,
-        inside=record.doubt is not None and record.doubt.inside,
+        acted=record.acted or (inside and record.attempts[-1].entered),
+        inside=inside,
         steps=tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
         attempts=tuple(

@@ -138,10 +138,9 @@ def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
     """An async handler is about to call the SDK. No events if it did before."""
-    attempt = record.attempts[-1]
-    if record.state is not State.PROCESSING or attempt.entered:
+    if record.state is not State.PROCESSING or record.attempts[-1].entered:
         return ()
-    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=attempt.number),)
+    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
@@ -172,17 +171,18 @@ def stuck(record: JobRecord, limit: Limit, now: float, seq: int, *, reason: str 
     if record.state is not State.PROCESSING:
         return ()
     attempt = record.attempts[-1]
+    # `acted` stays what earlier attempts left: of this one its return will tell, as of any that is under way
     return (
         ev.InDoubt(
             seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=Outcome.INSIDE, ended_by=limit,
-            entered=True, acted=True, late=True, reason=reason, inside=True,
+            entered=attempt.entered, acted=record.acted, late=True, reason=reason, inside=True,
         ),
     )  # fmt: skip
 
 
 def asks_verify(record: JobRecord, ending: Ending, rules: Rules) -> bool:
     """Is verify to be asked before `end` can decide about this ending?"""
-    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record, ending)
+    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record)
 
 
 def end(
@@ -199,7 +199,7 @@ def end(
     `verdict` is verify's answer where `asks_verify` wanted one. No events where a person has resolved the job while
     the call was still inside: what the late call came to is then no longer the job's.
     """
-    if _is_over(record, ending):
+    if _is_over(record):
         return ()
     if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
         return (
@@ -319,12 +319,15 @@ def resolve(
     if record.state is not State.IN_DOUBT:
         raise WrongState(record.id, record.state, "only a job that is in_doubt can be resolved")
     out = _Writer(record, now, seq, None, by)
+    inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
         out.write(ev.Completed, result=result, reason="resolved")
     elif resolution == "failed":
-        out.write(ev.Failed, reason="resolved", error=record.error)
+        # a call that is still inside may do its work yet, whatever the person knows
+        acted = inside and (record.acted or record.attempts[-1].entered)
+        out.write(ev.Failed, reason="resolved", acted=acted, error=record.error)
     else:
-        if record.doubt is not None and record.doubt.inside:
+        if inside:
             raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         out.write(ev.Released, reason="resolved")
         if record.cancel_requested:
@@ -373,7 +376,7 @@ class _Writer:
             self.write(ev.Released, reason="returned")
 
 
-def _is_over(record: JobRecord, ending: Ending) -> bool:
+def _is_over(record: JobRecord) -> bool:
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
@@ -450,10 +453,8 @@ def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, c
         out.write(ev.Failed, reason="poison", acted=acted)
     elif acted:
         _doubt(out, record, rules, chance, reason=reason)
-    elif record.state is State.IN_DOUBT:
-        out.write(ev.Released, reason=reason)
     else:
-        out.write(ev.Interrupted, reason=reason)
+        out.write(ev.Released if record.state is State.IN_DOUBT else ev.Interrupted, reason=reason)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 

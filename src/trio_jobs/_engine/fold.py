@@ -94,7 +94,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         if event.outcome is Outcome.CRASHED:
             record.crashes += 1
             record.retries_used += 1
-    if record.steps and not event.acted:
+    if record.steps and not event.acted and not isinstance(event, ev.InDoubt):
         # somebody has vouched that nothing is half done: what had begun may be begun again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.acted = event.acted
@@ -112,7 +112,10 @@ def _completed(record: JobRecord, event: ev.Completed) -> None:
 def _retrying(record: JobRecord, event: ev.Retrying) -> None:
     _ended(record, event)
     record.due_at = event.due_at
-    record.retries_used += event.uses_retry
+    if event.uses_retry:
+        record.retries_used += 1
+    else:
+        record.snoozes += 1
 
 
 def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:
