@@ -265,7 +265,7 @@ class Job:
 
 
 def open_step(record: JobRecord) -> str | None:
-    """The step that has begun and of which nobody knows what it did; there is never more than one."""
+    """The step that has begun and of which nobody knows what it did; the outer one, if a step was begun in a step."""
     return next((name for name, result in record.steps.items() if result is None), None)
 
 

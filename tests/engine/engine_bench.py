@@ -64,6 +64,12 @@ class Bench:
     def enter(self) -> list[str]:
         return self.take(decide.enter(self.job, self.now, self.seq))
 
+    def start_step(self, step: str) -> list[str]:
+        return self.take(decide.start_step(self.job, step, self.now, self.seq))
+
+    def finish_step(self, step: str, result: msgspec.Raw = PAYLOAD) -> list[str]:
+        return self.take(decide.finish_step(self.job, step, result, self.now, self.seq))
+
     def overdue(self, limit: Limit = Limit.ATTEMPT_TIMEOUT) -> list[str]:
         return self.take(decide.overdue(self.job, limit, self.now, self.seq))
 

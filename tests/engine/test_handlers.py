@@ -60,7 +60,8 @@ async def post_async(sdk: object, invoice: Invoice, job: object) -> str:
 def made(fn: Any = post, sdk: Any = "thread", **changed: Any) -> Handler:
     given: dict[str, Any] = {
         "kind": None, "payload_type": None, "attempt_timeout": None, "stuck_after": None, "retry": Retry(),
-        "idempotent": False, "verify": None, "verify_timeout": 30.0, "settle_after": 0.0, "on_doubt": "hold",
+        "idempotent": False, "verify": None, "verify_timeout": 30.0, "settle_after": 0.0,
+        "verify_first": False, "on_doubt": "hold",
     }  # fmt: skip
     return make_handler(fn, sdk, **{**given, **changed})
 
@@ -207,6 +208,7 @@ class _Yielding:
         (_Yielding(), {"kind": "k"}, "'k' is a generator"),
         (post, {"on_doubt": "guess"}, "on_doubt of 'post' must be 'hold', 'retry' or 'fail', not 'guess'"),
         (post, {"retry": 3}, "retry of 'post' must be a Retry, not 3"),
+        (post, {"verify_first": True}, "handler 'post': verify_first needs a verify to ask"),
         (post, {"verify": 3}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda job: None}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda *both: None}, r"verify of 'post' must take \(sdk, job\)"),

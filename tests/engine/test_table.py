@@ -22,6 +22,8 @@ Scheduled         scheduled   .          .           .           .          .   
 Due               .           pending    .           .           pending    .          .          .        .
 Started           .           .          processing  .           .          .          .          .        .
 Entered           .           .          .           processing  .          .          .          .        .
+StepStarted       .           .          .           processing  .          .          .          .        .
+StepFinished      .           .          .           processing  .          in_doubt   .          .        .
 CancelRequested   .           .          .           processing  .          .          .          .        .
 Overdue           .           .          .           processing  .          .          .          .        .
 Completed         .           .          .           completed   .          completed  .          .        .
@@ -75,6 +77,8 @@ NEEDED: dict[type[ev.Event], dict[str, Any]] = {
     ev.Scheduled: {"kind": "kind", "payload": PAYLOAD, "due_at": 9.0},
     ev.Started: {"attempt": 2},
     ev.Entered: {"attempt": 1},
+    ev.StepStarted: {"attempt": 1, "step": "voucher"},
+    ev.StepFinished: {"attempt": 1, "step": "voucher", "result": PAYLOAD},
     ev.Overdue: {"attempt": 1, "limit": Limit.DEADLINE},
     ev.Retrying: {"due_at": 9.0},
     ev.Snoozed: {"due_at": 9.0},
@@ -188,6 +192,6 @@ def test_an_event_of_the_queue_itself_changes_no_job() -> None:
     assert queue_events
     for event in queue_events:
         assert issubclass(event, ev.QueueEvent)
-        more: dict[str, Any] = {"culprit": "job"} if event is ev.Stuck else {"session": 1}
+        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}}.get(event, {"session": 1})
         bench.head.apply(event(seq=bench.head.seq + 1, at=5.0, **more))
     assert snapshot(bench.job) == was

@@ -209,7 +209,7 @@ def test_an_error_carries_the_facts_and_says_what_to_do(made: Exception, facts: 
 
 
 def test_every_error_shares_one_base_and_what_a_handler_raises_on_purpose_does_not() -> None:
-    asked = {errors.Fail, errors.Cancel, errors.Snooze, errors.RetryAfter}
+    asked = {errors.Fail, errors.Cancel, errors.Snooze, errors.RetryAfter, errors.SessionLost}
     public = {getattr(errors, name) for name in errors.__all__ if isinstance(getattr(errors, name), type)}
     assert {error for error in public if not issubclass(error, errors.TrioJobsError)} == asked
     callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict, errors.NoSuchJob}
