@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import attrs
 import msgspec
+from msgspec import UNSET
 
 from trio_jobs import _events as ev
 from trio_jobs._errors import WrongState
@@ -211,7 +212,7 @@ def end(
                 outcome=ending.outcome,
                 entered=ending.entered,
                 late=ending.late,
-                result=ending.result,
+                result=UNSET if ending.result is None else ending.result,
                 problem=ending.problem,
                 reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
             ),
@@ -267,7 +268,7 @@ def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chan
         return ()
     out = _Writer(record, now, seq, None)
     if isinstance(answer.verdict, Done):
-        out.write(ev.Completed, result=answer.result, problem=answer.problem, reason="verified")
+        out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
             out.write(ev.Released, reason="not_done")
@@ -321,7 +322,7 @@ def resolve(
     out = _Writer(record, now, seq, None, by)
     inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
-        out.write(ev.Completed, result=result, reason="resolved")
+        out.complete(result, None, "resolved")
     elif resolution == "failed":
         # a call that is still inside may do its work yet, whatever the person knows
         acted = inside and (record.acted or record.attempts[-1].entered)
@@ -370,6 +371,9 @@ class _Writer:
         self.events = (*self.events, event)
         self._in_doubt = kind is ev.InDoubt
 
+    def complete(self, result: msgspec.Raw | None, problem: str | None, reason: str) -> None:
+        self.write(ev.Completed, result=UNSET if result is None else result, problem=problem, reason=reason)
+
     def pending_first(self) -> None:
         """The table lets a job leave in_doubt only by a settled doubt; the late call's own word settles it."""
         if self._in_doubt:
@@ -396,7 +400,7 @@ def _raised(
 ) -> None:
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
-        out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
+        out.complete(verdict.result, verdict.problem, "verified")
     elif acted and verdict is None and open_step(record) is not None:
         _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import UNSET
+
 from trio_jobs import _events as ev
 from trio_jobs._errors import IllegalTransition
 from trio_jobs._jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
@@ -105,7 +107,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
 
 def _completed(record: JobRecord, event: ev.Completed) -> None:
     _ended(record, event)
-    record.result = event.result
+    record.result = None if event.result is UNSET else event.result
     record.result_problem = event.problem
 
 
