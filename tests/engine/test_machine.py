@@ -544,4 +544,4 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
 
 TestEngineAgainstModel = EngineAgainstModel.TestCase
-TestEngineAgainstModel.settings = settings(max_examples=400, stateful_step_count=60)
+TestEngineAgainstModel.settings = settings(max_examples=300, stateful_step_count=60)

@@ -10,7 +10,7 @@ raises `WrongState` (a person asked) or gives no events (the queue itself came t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import attrs
 import msgspec
@@ -252,6 +252,8 @@ def end(
             _broken_off(out, record, ending, rules, chance)
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or Limit.STOP, now, seq, reason="stopped")
+        case _:
+            assert_never(ending.outcome)
     return out.events
 
 

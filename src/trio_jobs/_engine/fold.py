@@ -43,8 +43,7 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
     try:
         after = TRANSITIONS[kind][record.state]
     except KeyError:
-        target(record.state, kind)  # raises, and says why
-        raise AssertionError from None
+        after = target(record.state, kind)  # raises, and says why
     if event.seq <= record.last_seq:
         raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
     change = _CHANGES.get(kind)
