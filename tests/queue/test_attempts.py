@@ -116,7 +116,7 @@ async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: Moc
         assert job.inside
         assert last(job).outcome is Outcome.INSIDE
         with pytest.raises(trio_jobs.WrongState, match="resolve"):
-            queue.cancel(receipt.job_id)
+            await queue.cancel(receipt.job_id)
         hold.let_go()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.COMPLETED
@@ -165,10 +165,10 @@ async def test_a_person_may_settle_a_job_while_its_call_is_inside(
         await hold.reached()
         await pass_time(mock_clock, 12)
         with pytest.raises(trio_jobs.WrongState, match="inside the SDK"):
-            queue.resolve(receipt.job_id, "not_done")
-        queue.resolve(receipt.job_id, "failed", by="ann")
+            await queue.resolve(receipt.job_id, "not_done")
+        await queue.resolve(receipt.job_id, "failed", by="ann")
         with pytest.raises(trio_jobs.WrongState, match="inside the SDK"):
-            queue.retry(receipt.job_id)
+            await queue.retry(receipt.job_id)
         second = await queue.submit("work", "b")
         hold.let_go()
         assert await queue.result(second.job_id) == "b"
@@ -455,8 +455,8 @@ async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: Limit, a
         if limit is Limit.CANCEL:
             await until_state(queue, receipt.job_id, "processing")
             await trio.sleep(5)
-            assert queue.cancel(receipt.job_id, by="ann") == "requested"
-            assert queue.cancel(receipt.job_id) == "requested"
+            assert await queue.cancel(receipt.job_id, by="ann") == "requested"
+            assert await queue.cancel(receipt.job_id) == "requested"
     job = queue.get(receipt.job_id)
     assert job.state is State.IN_DOUBT
     assert last(job).ended_by is limit
@@ -481,7 +481,7 @@ async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: Limit, moc
             receipt = await queue.submit(work, "a", deadline_after=5 if limit is Limit.DEADLINE else None)
             await until_state(queue, receipt.job_id, "processing")
             if limit is Limit.CANCEL:
-                queue.cancel(receipt.job_id)
+                await queue.cancel(receipt.job_id)
             begun.set()
         job = queue.get(receipt.job_id)
         states.append(job.state)
@@ -511,10 +511,10 @@ async def test_a_call_that_was_cancelled_inside_and_returns_is_completed(mock_cl
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached()
-        assert queue.cancel(receipt.job_id) == "requested"
+        assert await queue.cancel(receipt.job_id) == "requested"
         hold.let_go()
         assert await queue.result(receipt.job_id) == "done anyway"
-        assert queue.cancel(receipt.job_id) == "too_late"
+        assert await queue.cancel(receipt.job_id) == "too_late"
 
 
 async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> None:
@@ -525,7 +525,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached()
-        queue.cancel(receipt.job_id)
+        await queue.cancel(receipt.job_id)
         hold.let_go()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.CANCELLED
@@ -562,7 +562,7 @@ async def test_a_deadline_is_told_to_the_handler(autojump_clock: MockClock) -> N
     assert (job.id, job.key, job.kind, job.attempt, job.run) == (receipt.job_id, "K", "work", 1, 1)
     assert job.deadline is not None
     assert job.deadline.timestamp() == 60
-    assert repr(job) == f"<JobContext work {receipt.job_id} attempt 1>"
+    assert repr(job) == f"<AsyncJobContext work {receipt.job_id} attempt 1>"
 
 
 async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> None:
@@ -579,7 +579,7 @@ async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> N
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         receipt = await queue.submit(work, "a")
         await hold.reached()
-        queue.cancel(receipt.job_id)
+        await queue.cancel(receipt.job_id)
         hold.let_go()
         assert await queue.result(receipt.job_id) is True
 
@@ -918,7 +918,7 @@ async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockCl
             nursery.start_soon(wait_for_it)
             await waiting.wait()
             await wait_all_tasks_blocked()
-            queue.resolve(receipt.job_id, resolution, result="voucher 9" if resolution == "done" else None, by="ann")
+            await queue.resolve(receipt.job_id, resolution, result="voucher 9" if resolution == "done" else None, by="ann")
     assert got == [{"done": "voucher 9", "not_done": "second time", "failed": "resolved"}[resolution]]
 
 
@@ -930,7 +930,7 @@ async def test_a_person_settles_a_doubt_while_verify_runs(autojump_clock: MockCl
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached_in_loop()
-        queue.resolve(receipt.job_id, "done", result="by hand")
+        await queue.resolve(receipt.job_id, "done", result="by hand")
         hold.let_go()
         assert await queue.result(receipt.job_id) == "by hand"
     assert queue.get(receipt.job_id).reason == "resolved"
@@ -943,7 +943,7 @@ async def test_attempt_numbers_go_on_and_no_attempt_is_lost(autojump_clock: Mock
         receipt = await queue.submit("work", "a")
         for _ in range(2):
             await ended(queue, receipt.job_id)
-            queue.retry(receipt.job_id)
+            await queue.retry(receipt.job_id)
         assert await queue.result(receipt.job_id) == "at last"
     job = queue.get(receipt.job_id)
     assert [a.number for a in job.attempts] == [1, 2, 3, 4, 5]

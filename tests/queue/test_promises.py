@@ -464,7 +464,7 @@ async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> 
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert (await ended(queue, receipt.job_id)).state is State.FAILED
-        queue.retry(receipt.job_id, by="ann")
+        await queue.retry(receipt.job_id, by="ann")
         assert await queue.result(receipt.job_id) == "ok"
         names = [type(e).__name__ for e in await queue._history.store.events(0, 1000)]
     assert names.count("Failed") == 1
@@ -655,7 +655,7 @@ async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await trio.sleep(2)
-        assert queue.cancel(receipt.job_id) == "requested"
+        assert await queue.cancel(receipt.job_id) == "requested"
         job = await until(queue, receipt.job_id, lambda job: last(job).outcome is not None if job.attempts else False)
     assert last(job).ended_by is Limit.CANCEL
 
