@@ -221,9 +221,10 @@ class _Life:
             await consumer.between_attempts()
             await self._gate.settle()
         if consumer.current is not None:
-            self._host.abandon()
-            # a handler that hides behind a shield without being in the SDK cannot be given up: Trio would not let go of
-            # it either
+            if self._host.inside:
+                self._host.abandon()
+            # a handler that hides behind a shield on Trio's side cannot be given up, as Trio would not let go of it
+            # either; nor can its session be closed under it (P1)
             await consumer.between_attempts()
 
     async def _guard(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
