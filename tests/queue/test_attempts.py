@@ -407,7 +407,9 @@ async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojum
     rig.sdk.script("call", Hold(), "second")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
-        job = await until(queue, receipt.job_id, lambda job: job.is_final or on_doubt == "hold" and job.state == "in_doubt")
+        job = await until(
+            queue, receipt.job_id, lambda job: job.is_final or on_doubt == "hold" and job.state == "in_doubt"
+        )
         if on_doubt == "hold":
             job = await until_state(queue, receipt.job_id, "in_doubt")
     expected = {"hold": State.IN_DOUBT, "retry": State.COMPLETED, "fail": State.FAILED}
@@ -918,7 +920,9 @@ async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockCl
             nursery.start_soon(wait_for_it)
             await waiting.wait()
             await wait_all_tasks_blocked()
-            await queue.resolve(receipt.job_id, resolution, result="voucher 9" if resolution == "done" else None, by="ann")
+            await queue.resolve(
+                receipt.job_id, resolution, result="voucher 9" if resolution == "done" else None, by="ann"
+            )
     assert got == [{"done": "voucher 9", "not_done": "second time", "failed": "resolved"}[resolution]]
 
 
