@@ -189,7 +189,7 @@ class Consumer:
             answer = await self._ask(running, context)
             if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
-            if isinstance(answer.verdict, Unknown) and handler.rules.on_doubt != "retry":
+            if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
                 return Ending(Outcome.UNVERIFIED), None
         ended_by = running.why
         if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
@@ -324,18 +324,19 @@ class Consumer:
         verify = handler.verify
         assert verify is not None
         if settle and handler.settle_after:
-            with running.renew_scope():
+            with running.step_aside():
                 await trio.sleep(self._left_to_settle(record, handler))
-            running.renew_scope()
-        if running.why is not None or not await self._gate.make_usable():
-            return Verified(Unknown())  # the queue stops, and the SDK is not to be opened for this any more
+        if running.stopped or not await self._gate.make_usable():
+            return Verified(Unknown(), asked=False)  # and the SDK is not to be opened for this any more
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
-        result = await self._call_verify(verify, handler, context)
+        result = await self._call_verify(running, verify, context)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
         self._gate.call_ended()
         verdict: Verdict = Unknown()
+        if result is None and running.stopped:
+            return Verified(verdict, asked=False)
         if result is None or late:
             log.warning(
                 "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
@@ -371,18 +372,18 @@ class Consumer:
         return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     async def _call_verify(
-        self, verify: Callable[..., Any], handler: Handler, context: JobContext | AsyncJobContext
+        self, running: Running, verify: Callable[..., Any], context: JobContext | AsyncJobContext
     ) -> outcome.Value[Any] | outcome.Error | None:
+        handler = running.handler
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
             return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
-        asked = self.current
 
         async def enter() -> None:
-            if self.current is not asked or scope.cancel_called:
+            if self.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
-        scope = trio.CancelScope(deadline=trio.current_time() + handler.verify_timeout)
+        scope = running.step_aside(handler.verify_timeout)
         handle = self._host.handle(enter, self._gate.call_ended)
         args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None
