@@ -7,16 +7,19 @@ floats hold exactly, so times are compared with ==.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import attrs
 import trio
 
 from trio_jobs import Job, Queue, Service, TrioClock
 
-__all__ = ["Book", "Hold", "ThreadBook", "Wrong", "cancel_at_checkpoint", "open_queue", "outcomes", "until"]
+__all__ = ["Book", "Hold", "ThreadBook", "Wrong", "cut_at", "open_queue", "outcomes", "until"]
+
+
+T = TypeVar("T")
 
 
 class Wrong(Exception):
@@ -163,33 +166,39 @@ def outcomes(job: Job) -> list[str]:
     return [str(attempt.outcome) for attempt in job.attempts]
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Cut:
-    """A trio instrument that cancels `scope` when `task` is about to be run for the n-th time."""
+    """A trio instrument that cancels `scope` when `task` has gone to sleep (or is about to wake) for the n-th time."""
 
     task: trio.lowlevel.Task
     scope: trio.CancelScope
     left: int
+    when: Literal["asleep", "waking"]
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self.task:
+        self._count(task, "waking")
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._count(task, "asleep")
+
+    def _count(self, task: trio.lowlevel.Task, when: str) -> None:
+        if task is self.task and when == self.when:
+            self.left -= 1
             if self.left == 0:
                 self.scope.cancel()
-            self.left -= 1
 
 
-async def cancel_at_checkpoint(n: int, fn: Callable[[], Any]) -> tuple[bool, Any]:
-    """Run `await fn()` and cancel it at its n-th checkpoint, from 0. Was it cancelled; and what it returned."""
-    result: Any = None
-    with trio.CancelScope() as scope:
-        if n == 0:
-            scope.cancel()
-        else:
-            cut = _Cut(trio.lowlevel.current_task(), scope, n - 1)
-            trio.lowlevel.add_instrument(cut)  # type: ignore[arg-type]
+async def cut_at(n: int, when: Literal["asleep", "waking"], fn: Callable[[], Awaitable[T]]) -> tuple[T | None, bool]:
+    """`await fn()`, cancelled at its n-th checkpoint, from 1: while it sleeps there, or just when it wakes.
+
+    What it returned, None if Cancelled came out of it; and whether it has so many checkpoints.
+    """
+    result = None
+    cut: Any = _Cut(trio.lowlevel.current_task(), trio.CancelScope(), n, when)
+    with cut.scope:
+        trio.lowlevel.add_instrument(cut)
         try:
             result = await fn()
         finally:
-            if n != 0:
-                trio.lowlevel.remove_instrument(cut)  # type: ignore[arg-type]
-    return scope.cancelled_caught, result
+            trio.lowlevel.remove_instrument(cut)
+    return result, cut.left <= 0
