@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from features_rig import Hold, ThreadBook
+from trio.testing import wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Queue, QueueClosed, State
@@ -89,7 +90,21 @@ async def test_a_thread_gets_the_errors_that_a_task_would_get() -> None:
             await in_thread(threads.cancel, "nothing")
 
 
-async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes() -> None:
+def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Set when a thread's call has come to the loop."""
+    came, method = trio.Event(), getattr(queue, name)
+
+    async def noted(*args: Any, **options: Any) -> Any:
+        came.set()
+        return await method(*args, **options)
+
+    monkeypatch.setattr(queue, name, noted)
+    return came
+
+
+async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     book, hold = ThreadBook(), Hold()
     book.does("held", hold)
     told = []
@@ -99,16 +114,20 @@ async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queu
             await in_thread(fn, *args)
         told.append(fn.__name__)
 
-    async with trio.open_nursery() as nursery:
-        async with make_service(book, buffer=1, drain_timeout=0, cancel_timeout=20).open() as queue:
-            await queue.submit("work", "held")
-            await hold.reached()
-            waiting = await queue.submit("work", "in line")
-            nursery.start_soon(expect_closed, queue.from_thread.submit, "work", "no place")
-            nursery.start_soon(expect_closed, queue.from_thread.result, waiting.job_id)
-            while queue.statistics().waiting_callers == 0:  # until the thread has come to the loop
-                await trio.sleep(0)
-            hold.let_go()
+    async with (
+        trio.open_nursery() as nursery,
+        make_service(book, buffer=1, drain_timeout=0, cancel_timeout=20).open() as queue,
+    ):
+        await queue.submit("work", "held")
+        await hold.reached()
+        waiting = await queue.submit("work", "in line")
+        came = [arrival(queue, name, monkeypatch) for name in ("submit", "result")]
+        nursery.start_soon(expect_closed, queue.from_thread.submit, "work", "no place")
+        nursery.start_soon(expect_closed, queue.from_thread.result, waiting.job_id)
+        for event in came:
+            await event.wait()
+        await wait_all_tasks_blocked()
+        hold.let_go()
     assert sorted(told) == ["result", "submit"]
 
 
