@@ -137,6 +137,7 @@ class Submitting(Core):
         try:
             async with self._many:  # two that each hold half the places would wait for each other
                 while held < needed:
+                    self._refuse_if_closing()  # those who come to wait after that are woken by nobody
                     await self._line.wait_for_place()
                     held += 1
             self._refuse_if_closing()
