@@ -102,6 +102,13 @@ class Line:
         self.used -= 1
         return record
 
+    def put_back(self, record: JobRecord) -> None:
+        """What was received is not taken after all: it is the next again, on the place that it still holds.
+        O(capacity)."""
+        for other in (record, *self._take_all()):
+            self._send.send_nowait(other)
+        self.used += 1
+
     def remove(self, record: JobRecord) -> bool:
         """Let a job leave the line from where it stands, and free its place. O(capacity). False: it is not there."""
         there = self._take_all()

@@ -103,8 +103,10 @@ class Consumer:
         if not gate.is_open():
             await gate.wait()
         record = await self._line.receive()
-        while not gate.is_open():  # something changed while the line was empty; the job waits in hand, pending
+        while not gate.is_open():  # something changed while the line was empty
+            self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
             await gate.wait()
+            record = await self._line.receive()
         self._line.give_place_back()
         if record.state is State.IN_DOUBT:
             await self._settle(record)
