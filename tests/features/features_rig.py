@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -148,9 +148,12 @@ class ThreadBook:
         return [what for _, what in self.record if what not in ("open", "close")]
 
 
-def open_queue(service: Service, **kwargs: Any) -> AbstractAsyncContextManager[Queue]:
-    """In virtual time."""
-    return service.open(clock=TrioClock(), seed=1, **kwargs)
+@asynccontextmanager
+async def open_queue(service: Service, **kwargs: Any) -> AsyncIterator[Queue]:
+    """In virtual time, which ends after ten days: a test that waits for ever fails."""
+    with trio.fail_after(864_000):
+        async with service.open(clock=TrioClock(), seed=1, **kwargs) as queue:
+            yield queue
 
 
 async def until(queue: Queue, job_id: str, state: str) -> Job:

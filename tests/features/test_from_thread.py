@@ -27,7 +27,8 @@ def make_service(book: ThreadBook, **settings: Any) -> trio_jobs.Service:
 
 async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
     """In a thread that Trio knows nothing of."""
-    done, answer = trio.Event(), []
+    done = trio.Event()
+    answer: list[tuple[Any, BaseException | None]] = []
     token = trio.lowlevel.current_trio_token()
 
     def run() -> None:

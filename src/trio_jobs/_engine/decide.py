@@ -394,8 +394,9 @@ def _raised(
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
         out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
-    elif acted and verdict is None and open_step(record) is not None:
-        _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
+    elif acted and verdict is None and (rules.verifies or open_step(record) is not None):
+        reason = "error" if open_step(record) is None else "open_step"
+        _doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
         _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
     else:
