@@ -408,7 +408,7 @@ async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojum
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         job = await until(
-            queue, receipt.job_id, lambda job: job.is_final or on_doubt == "hold" and job.state == "in_doubt"
+            queue, receipt.job_id, lambda job: job.is_final or (on_doubt == "hold" and job.state == "in_doubt")
         )
         if on_doubt == "hold":
             job = await until_state(queue, receipt.job_id, "in_doubt")

@@ -183,12 +183,11 @@ async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> No
 
 async def test_waiters_come_in_the_order_in_which_they_came(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
-        async with trio.open_nursery() as nursery:
-            for n in range(8):
-                nursery.start_soon(queue.submit, "work", str(n))
-                await wait_all_tasks_blocked()
-            hold.let_go()
+    async with standing_line(rig) as (queue, hold, _first), trio.open_nursery() as nursery:
+        for n in range(8):
+            nursery.start_soon(queue.submit, "work", str(n))
+            await wait_all_tasks_blocked()
+        hold.let_go()
     assert rig.sdk.calls() == ["first", *map(str, range(8))]
     assert queue.statistics().free == 1
 
@@ -405,13 +404,12 @@ async def test_a_stop_tells_those_who_drain_or_wait_for_a_result(autojump_clock:
             await queue.result(job_id)
         told.append("result")
 
-    async with trio.open_nursery() as nursery:
-        async with rig.open() as queue:
-            await queue.submit("work", "held")
-            receipt = await queue.submit("work", "behind it")
-            nursery.start_soon(wait, receipt.job_id)
-            nursery.start_soon(drain)
-            await wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery, rig.open() as queue:
+        await queue.submit("work", "held")
+        receipt = await queue.submit("work", "behind it")
+        nursery.start_soon(wait, receipt.job_id)
+        nursery.start_soon(drain)
+        await wait_all_tasks_blocked()
     assert sorted(told) == ["drain", "result"]
     with pytest.raises(QueueClosed):
         await queue.result(receipt.job_id)

@@ -71,6 +71,11 @@ class Stager:
         heappush(self._waiting, (due_at, record.last_seq, record))
         self._wake.set()
 
+    def fill(self) -> None:
+        """Give the places that are free to those that wait: before the first new submit can take one."""
+        while self._drop_stale() and self._line.take_place_nowait():
+            self._line.put(heappop(self._waiting)[2])
+
     def watch_deadline(self, record: JobRecord) -> None:
         """The job has a deadline, by which it must not be waiting any more."""
         assert record.deadline_at is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -9,12 +10,12 @@ from typing import Any, Final
 import trio
 
 from trio_jobs import _events as ev
-from trio_jobs._attempts import Running
+from trio_jobs._attempts import Running, log_fields
 from trio_jobs._context import Progress
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
-from trio_jobs._jobs import Job, JobRecord, State, view
+from trio_jobs._jobs import Job, JobRecord, State, escape, view
 from trio_jobs._line import Line
 from trio_jobs._loops.consumer import Consumer
 from trio_jobs._loops.desk import HandlersDesk
@@ -29,6 +30,8 @@ from trio_jobs._queue.report import Report
 from trio_jobs._queue.settings import Settings
 
 __all__ = ["MAX_PAGE", "Core", "read_state"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
 
 MAX_PAGE: Final = 1000  #: jobs that one call lists or changes
 
@@ -204,7 +207,12 @@ class Core:
         waiter = self._waiters.pop(event.job, None)
         record = self._head.jobs[event.job]
         asked = isinstance(event, ev.InDoubt) and (event.asked or event.inside)
-        if asked or not self._handlers[record.kind].rules.verifies:
+        if record.state is State.IN_DOUBT and (asked or not self._handlers[record.kind].rules.verifies):
+            log.error(
+                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
+                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
+            )  # fmt: skip
             self._hooks.tell("in_doubt", lambda: view(record) if record.state is State.IN_DOUBT else None)
         if waiter is not None:  # for those who asked to be told of a doubt; the others wait again
             waiter.set()
