@@ -207,8 +207,10 @@ class Consumer:
         return record.acted or handler.verify_first
 
     def _set_limits(self, running: Running) -> None:
-        now = self._clock.monotonic()
         handler, deadline_at = running.handler, running.record.deadline_at
+        if deadline_at is None and handler.attempt_timeout == NEVER:
+            return
+        now = self._clock.monotonic()
         if handler.attempt_timeout != NEVER:
             running.limit_at = running.scope.deadline = now + handler.attempt_timeout
         if deadline_at is not None:
@@ -216,8 +218,7 @@ class Consumer:
             running.deadline_scope = trio.CancelScope(deadline=deadline)
             if deadline < running.limit_at:
                 running.limit_at, running.limit = deadline, Limit.DEADLINE
-        if running.limit_at != NEVER:
-            self._watch(running)
+        self._watch(running)
 
     async def _within_limits(
         self, running: Running, context: JobContext | AsyncJobContext
