@@ -21,7 +21,7 @@ import trio
 
 from trio_jobs._clock import SystemClock
 from trio_jobs._engine import decide
-from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError
+from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
 from trio_jobs._jobs import FINAL, Job, JobRecord, Limit, State, escape
@@ -50,6 +50,8 @@ async def open_queue(
     hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
 ) -> AsyncIterator[Queue]:
     """Open store and SDK, run the loops, yield the queue; then stop it."""
+    if not trio.lowlevel.in_trio_run():
+        raise UsageError("a queue runs in Trio: open it in what trio.run() runs, not in asyncio")
     raised: BaseException | None = None
     life: _Life | None = None
     async with trio.open_nursery() as nursery:
