@@ -20,7 +20,9 @@ from trio_jobs._errors import Cancel, Fail, HostStuck, RetryAfter, SdkCallRefuse
 from trio_jobs._handlers import Handler, encode_result
 from trio_jobs._jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome
 
-__all__ = ["Running", "as_error", "classify", "describe"]
+__all__ = ["NEVER", "Running", "as_error", "classify", "describe"]
+
+NEVER: Final = float("inf")  #: a time that does not come
 
 _BY_LIMIT: Final = {
     Limit.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
@@ -43,7 +45,7 @@ class Running:
     handler: Handler
     scope: trio.CancelScope
     deadline_scope: trio.CancelScope | None = None
-    limit_at: float = float("inf")
+    limit_at: float = NEVER
     limit: Limit = Limit.ATTEMPT_TIMEOUT
     entered: bool = False
     why: Limit | None = None
@@ -75,11 +77,11 @@ def classify(
 
     `result` is what the handler returned or raised, None when its scope caught the Cancelled that ended it.
     """
-    ended_by = running.ended_by()
     entered = running.entered
     if isinstance(result, outcome.Value):
         body, problem = encode_result(result.value)
         return Ending(Outcome.COMPLETED, body, problem, entered=entered, late=late), None
+    ended_by = running.ended_by()
     if result is None:
         assert ended_by is not None
         return Ending(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
@@ -91,7 +93,7 @@ def classify(
         return Ending(Outcome.INSIDE, error=info, ended_by=Limit.STOP, entered=True), None
     if _holds(error, KeyboardInterrupt):
         return Ending(Outcome.STOPPED, error=info, ended_by=Limit.STOP, entered=entered), error
-    if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -float("inf"):
+    if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
         return Ending(Outcome.STOPPED, ended_by=Limit.STOP, entered=entered), error
     if running.handler.is_async and ended_by is not None:
         # cancelled, and its cleanup raised (or its call was refused for that): the bound ended it, not the error

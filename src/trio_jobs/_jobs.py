@@ -320,10 +320,15 @@ class Receipt:
 
 def uuid7(at: float, chance: int) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of `at` in milliseconds, then `chance`, 74 bits of it."""
-    bits = (int(at * 1000) & 0xFFFF_FFFF_FFFF) << 80 | 0x7000 << 64 | 0x8000 << 48
-    bits |= (chance >> 62 & 0xFFF) << 64 | chance & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    ms = int(at * 1000) & 0xFFFF_FFFF_FFFF
+    # the old way of formatting takes two thirds of an f-string's time, and each job has one
+    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031
+        ms >> 16,
+        ms & 0xFFFF,
+        0x7000 | chance >> 62 & 0xFFF,
+        0x8000 | chance >> 48 & 0x3FFF,
+        chance & 0xFFFF_FFFF_FFFF,
+    )
 
 
 # C0 and C1 controls, and the marks that turn the direction of text: what could move a terminal's cursor or lie about

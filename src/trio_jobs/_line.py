@@ -11,6 +11,8 @@ handed over to a waiter directly, so that nobody who comes later overtakes.
 
 from __future__ import annotations
 
+import contextlib
+
 import attrs
 import trio
 
@@ -41,6 +43,8 @@ class Line:
     _submitters: trio.lowlevel.ParkingLot
     _stager: trio.lowlevel.ParkingLot
     _stager_next: bool
+    used: int
+    """Jobs in the line."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -49,13 +53,10 @@ class Line:
         self._submitters = trio.lowlevel.ParkingLot()
         self._stager = trio.lowlevel.ParkingLot()
         self._stager_next = True
+        self.used = 0
 
     def __repr__(self) -> str:
         return f"<Line {self.used} waiting, {self._free} of {self.capacity} free>"
-
-    @property
-    def used(self) -> int:
-        return self._receive.statistics().current_buffer_used
 
     def statistics(self) -> LineStatistics:
         return LineStatistics(self.capacity, self._free, self.used, len(self._submitters))
@@ -91,29 +92,39 @@ class Line:
     def put(self, record: JobRecord) -> None:
         """Join the end of the line, on a place that is held."""
         self._send.send_nowait(record)
+        self.used += 1
 
     async def receive(self) -> JobRecord:
         """The next in line; its place stays held until `give_place_back`. Cancelled: nobody has left the line."""
-        return await self._receive.receive()
+        record = await self._receive.receive()
+        self.used -= 1
+        return record
 
     def remove(self, record: JobRecord) -> bool:
-        """Let a job leave from the middle of the line, and free its place. O(capacity). False: it does not stand
-        there."""
-        there = [self._receive.receive_nowait() for _ in range(self.used)]
-        for other in there:
-            if other is not record:
-                self._send.send_nowait(other)
-        gone = len(there) - self.used
-        for _ in range(gone):
+        """Let a job leave the line from where it stands, and free its place. O(capacity). False: it is not there."""
+        there = self._take_all()
+        rest = [other for other in there if other is not record]
+        for other in rest:
+            self._send.send_nowait(other)
+        for _ in range(len(there) - len(rest)):
+            self.used -= 1
             self.give_place_back()
-        return gone > 0
+        return len(rest) < len(there)
 
     def position(self, record: JobRecord) -> int:
         """1 for the next to be taken; 0 if it does not stand in the line. O(capacity)."""
-        there = [self._receive.receive_nowait() for _ in range(self.used)]
+        there = self._take_all()
         for other in there:
             self._send.send_nowait(other)
-        return next((i for i, other in enumerate(there, 1) if other is record), 0)
+        on_the_way = self.used - len(there)  # to a consumer that has been woken for it
+        return next((i for i, other in enumerate(there, 1 + on_the_way) if other is record), 0)
+
+    def _take_all(self) -> list[JobRecord]:
+        there: list[JobRecord] = []
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                there.append(self._receive.receive_nowait())
+        return there
 
     def wake_submitters(self) -> None:
         """Let every waiting submit go on, each with a place that is not there: they are to give it back and give up."""

@@ -182,12 +182,23 @@ def end(
     """
     if _is_over(record, ending):
         return ()
+    if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
+        return (
+            ev.Completed(
+                seq=seq,
+                at=now,
+                job=record.id,
+                attempt=record.attempts[-1].number,
+                outcome=ending.outcome,
+                entered=ending.entered,
+                late=ending.late,
+                result=ending.result,
+                problem=ending.problem,
+                reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
+            ),
+        )
     out = _Writer(record, now, seq, ending)
     match ending.outcome:
-        case Outcome.COMPLETED:
-            out.write(ev.Completed, result=ending.result, problem=ending.problem, reason="returned")
-        case Outcome.ALREADY_DONE:
-            out.write(ev.Completed, result=ending.result, problem=ending.problem, reason="verified")
         case Outcome.FAIL:
             out.write(ev.Failed, reason="fail")
         case Outcome.CANCEL:

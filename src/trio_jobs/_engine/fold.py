@@ -34,8 +34,9 @@ def begin(event: ev.Submitted) -> JobRecord:
     )
 
 
-def fold(record: JobRecord, event: ev.JobEvent) -> None:
-    """Write what `event` changed into `record`. Raises `IllegalTransition`, having changed nothing."""
+def fold(record: JobRecord, event: ev.JobEvent) -> State:
+    """Write what `event` changed into `record`, and give the state after it. Raises `IllegalTransition`, having changed
+    nothing."""
     kind = type(event)
     try:
         after = TRANSITIONS[kind][record.state]
@@ -50,6 +51,7 @@ def fold(record: JobRecord, event: ev.JobEvent) -> None:
     record.state = after
     record.last_seq = event.seq
     record.changed_at = event.at
+    return after
 
 
 def _started(record: JobRecord, event: ev.Started) -> None:

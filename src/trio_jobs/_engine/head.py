@@ -35,28 +35,26 @@ class Head:
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         self.pruned_keys = 0
 
-    def apply(self, event: ev.Event) -> JobRecord | None:
-        """Take one event in; give the job it changed, None for an event of the queue itself.
+    def apply(self, event: ev.Event) -> None:
+        """Take one event in.
 
         Raises `IllegalTransition`, having changed nothing, for an event that the table or the order of events forbids.
         """
         if event.seq != self.seq + 1:
             raise IllegalTransition(f"event {event.seq} cannot follow event {self.seq}")
-        record: JobRecord | None = None
         if isinstance(event, ev.Submitted):
-            record = self._begin(event)
+            self._begin(event)
         elif isinstance(event, ev.JobEvent):
             record = self.get(event.job)
             before = record.state
-            fold(record, event)
-            after = record.state
+            after = fold(record, event)
             if before is not after:
-                del self.by_state[before][record.id]
-                self.by_state[after][record.id] = record
+                by_state = self.by_state
+                del by_state[before][event.job]
+                by_state[after][event.job] = record
         self.seq = event.seq
-        return record
 
-    def _begin(self, event: ev.Submitted) -> JobRecord:
+    def _begin(self, event: ev.Submitted) -> None:
         if event.job in self.jobs:
             raise IllegalTransition(f"job {event.job} began before")
         record = begin(event)
@@ -64,7 +62,6 @@ class Head:
         self.by_state[record.state][record.id] = record
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(record.id, record.digest or "")
-        return record
 
     def get(self, job_id: str) -> JobRecord:
         """Raises `NoSuchJob`."""

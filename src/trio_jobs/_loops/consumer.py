@@ -15,7 +15,7 @@ from typing import Any, Final
 import outcome
 import trio
 
-from trio_jobs._attempts import Running, classify, describe
+from trio_jobs._attempts import NEVER, Running, classify, describe
 from trio_jobs._context import JobContext
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import Ending, Verified
@@ -130,25 +130,25 @@ class Consumer:
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
             if isinstance(answer.verdict, Unknown) and handler.rules.on_doubt != "retry":
                 return Ending(Outcome.UNVERIFIED), None
-        ended_by = running.ended_by()
+        ended_by = running.why
         if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
             return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by), None
         self._set_limits(running)
         result = await self._within_limits(running, context)
-        late = self._clock.monotonic() > running.limit_at
+        late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         return classify(running, result, late)
 
     def _set_limits(self, running: Running) -> None:
         now = self._clock.monotonic()
         handler, deadline_at = running.handler, running.record.deadline_at
-        if handler.attempt_timeout != float("inf"):
+        if handler.attempt_timeout != NEVER:
             running.limit_at = running.scope.deadline = now + handler.attempt_timeout
         if deadline_at is not None:
             deadline = now + max(deadline_at - self._clock.now(), 0)
             running.deadline_scope = trio.CancelScope(deadline=deadline)
             if deadline < running.limit_at:
                 running.limit_at, running.limit = deadline, Limit.DEADLINE
-        if running.limit_at != float("inf"):
+        if running.limit_at != NEVER:
             self._watch(running)
 
     async def _within_limits(self, running: Running, context: JobContext) -> outcome.Value[Any] | outcome.Error | None:
@@ -252,7 +252,7 @@ class Consumer:
         self._watch(running)
         result = await self._call_verify(verify, handler, context)
         late = self._clock.monotonic() > running.limit_at
-        running.limit_at = float("inf")
+        running.limit_at = NEVER
         verdict: Verdict = Unknown()
         if result is None or late:
             log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout)
@@ -291,7 +291,7 @@ class Consumer:
             with scope:
                 result = outcome.Value(await _theirs(verify, *args))
         except BaseException as error:
-            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -float("inf"):
+            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
                 raise
             result = outcome.Error(error)
         return result
