@@ -10,6 +10,7 @@ import pytest
 
 from trio_jobs import _events as ev
 from trio_jobs._jobs import ErrorInfo, Limit, Outcome, State
+from trio_jobs._transitions import TRANSITIONS
 from trio_jobs._wire import messages as m
 from trio_jobs._wire.bodies import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
 from trio_jobs._wire.frames import text_frame
@@ -34,6 +35,7 @@ def samples() -> list[ev.Event]:
         "due_at": 2.0,
         "by": "ann",
         "attempt": 2,
+        "step": "book",
         "entered": True,
         "limit": Limit.DEADLINE,
         "outcome": Outcome.ERROR,
@@ -87,7 +89,9 @@ def test_an_event_tells_the_state_it_leads_to() -> None:
     assert event_view(ev.Retried(seq=1, at=0, job="j"), "k").state is State.PENDING
     assert event_view(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=Limit.STOP), "k").state is State.PROCESSING
     assert event_view(ev.HostOpened(seq=1, at=0, session=1), None).state is None
-    assert set(STATE_AFTER) == {event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)}
+    stateless = {event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)} - set(STATE_AFTER)
+    for event in stateless:
+        assert all(before is after for before, after in TRANSITIONS[event].items()), "then its state must be told"
 
 
 def test_a_frame_is_header_prefix_and_body() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -31,7 +31,7 @@ from trio_jobs._history import History
 from trio_jobs._jobs import FINAL, CancelAnswer, Job, JobRecord, Limit, Receipt, State, uuid7, view
 from trio_jobs._line import Line
 from trio_jobs._loops.consumer import Consumer
-from trio_jobs._loops.feed import Feed, Subscription
+from trio_jobs._loops.feed import Feed, Filter, Subscription
 from trio_jobs._loops.pruner import Pruner
 from trio_jobs._loops.stager import Stager
 from trio_jobs._loops.warden import Warden
@@ -78,7 +78,7 @@ class Queue:
         self._idle: trio.Event | None = None
         self._mean_run: float | None = None
         self._line = Line(settings.buffer)
-        self._feed = Feed(history.store)
+        self._feed = Feed(history.store, self._kind_of)
         self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._line.remove)
         self._warden = Warden(
             history=history,
@@ -359,18 +359,31 @@ class Queue:
         except msgspec.ValidationError:  # it returned something else than it is annotated with
             return msgspec.json.decode(record.result)
 
-    def events(self, *, after: int | None = None, jobs: set[str] | frozenset[str] | None = None) -> Subscription:
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        jobs: Iterable[str] | None = None,
+        kinds: Iterable[str] | None = None,
+        states: Iterable[State | str] | None = None,
+    ) -> Subscription:
         """The stream of committed events, in order, without a gap: `async for event in queue.events()`.
 
-        after: begin behind this `seq`; None for from now on. jobs: only events of these jobs. The stream ends when the
-        queue has stopped. See `Subscription`.
+        after: begin behind this `seq`; None for from now on. jobs, kinds, states: only events of these jobs, of jobs of
+        these kinds, that lead to these states; all that is given must fit. The stream ends when the queue has stopped.
+        See `Subscription`.
         """
-        wanted = None if jobs is None else frozenset(jobs)
-        if wanted is None:
-            wants: Callable[[ev.Event], bool] = lambda event: True  # noqa: E731 - two short rules side by side
-        else:
-            wants = lambda event: isinstance(event, ev.JobEvent) and event.job in wanted  # noqa: E731
-        return Subscription(self._feed, self._history.committed_seq if after is None else after, wants)
+        wanted = Filter(jobs, kinds, None if states is None else frozenset(_state(state) for state in states))
+        return Subscription(self._feed, self._history.committed_seq if after is None else after, wanted)
+
+    @property
+    def epoch(self) -> str:
+        """Names this history: numbers of events mean something only together with it."""
+        return self._history.store.epoch
+
+    def _kind_of(self, job_id: str) -> str | None:
+        record = self._head.jobs.get(job_id)
+        return None if record is None else record.kind
 
     def statistics(self) -> Statistics:
         line = self._line.statistics()

@@ -92,7 +92,8 @@ class JobView(Struct, frozen=True, omit_defaults=True):
 
 
 class EventView(Struct, frozen=True, omit_defaults=True):
-    """One accepted change. `state` is the job's after it; events of the queue itself have neither job nor state."""
+    """One accepted change. `state` is the job's after it, absent where it may have been one of several and stays as
+    it was; events of the queue itself have neither job nor state."""
 
     seq: int
     at: float
@@ -104,6 +105,7 @@ class EventView(Struct, frozen=True, omit_defaults=True):
     due_at: float | None = None
     deadline_at: float | None = None
     attempt: int = 0
+    step: str | None = None
     outcome: Outcome | None = None
     limit: Limit | None = None
     ended_by: Limit | None = None
