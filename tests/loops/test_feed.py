@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -96,7 +98,7 @@ async def test_a_burst_wakes_a_reader_once_every_interval(autojump_clock: trio.t
         nursery.cancel_scope.cancel()
     assert told[0] == pytest.approx(begun, abs=0.001)  # at once when it was quiet
     assert len(told) <= 0.1 / module.INTERVAL + 2
-    assert all(b - a >= module.INTERVAL * 0.99 for a, b in zip(told, told[1:], strict=False))
+    assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told))
 
 
 async def test_an_event_of_one_job_wakes_only_its_readers() -> None:
@@ -126,7 +128,7 @@ async def test_readers_of_jobs_look_for_themselves_when_more_came_than_the_ring_
     publish(feed, store, ["j1"] + ["j2"] * (RING + 10))
     assert feed.concerned() == [cursor]
     assert cursor.take_nowait() is None
-    assert [event.seq for event in await cursor.take()][0] == 1
+    assert next(event.seq for event in await cursor.take()) == 1
 
 
 async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> None:
@@ -227,7 +229,7 @@ def test_whatever_the_filter_and_the_pace_each_reader_gets_its_events_in_order_o
 
     async def main() -> None:
         feed, store = make()
-        feed._ring = module.deque(maxlen=ring)
+        feed._ring = deque(maxlen=ring)
         got: list[list[int]] = [[] for _ in filters]
         ready: set[int] = set(range(5))
         cursors = [Cursor(feed, 0, wanted, lambda i=i: ready.add(i)) for i, wanted in enumerate(filters)]  # type: ignore[misc]
