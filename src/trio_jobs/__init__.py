@@ -19,7 +19,7 @@ The rooms, each importing only from those below it:
 """
 
 from trio_jobs._clock import SystemClock, TrioClock
-from trio_jobs._context import JobContext
+from trio_jobs._context import AsyncJobContext, JobContext, Progress
 from trio_jobs._errors import (
     Cancel,
     Fail,
@@ -39,6 +39,7 @@ from trio_jobs._errors import (
     ResultUnavailable,
     RetryAfter,
     SdkCallRefused,
+    SessionLost,
     Snooze,
     StoreError,
     TrioJobsError,
@@ -63,12 +64,14 @@ from trio_jobs._loops.feed import Lagged, Subscription
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Health, Left, Report, Statistics
 from trio_jobs._queue.service import Service
+from trio_jobs._queue.submitting import NewJob
 from trio_jobs._retry import Retry
 from trio_jobs._stores.memory import MemoryStore
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncJobContext",
     "Attempt",
     "Cancel",
     "Done",
@@ -89,11 +92,13 @@ __all__ = [
     "Limit",
     "LineFull",
     "MemoryStore",
+    "NewJob",
     "NoSuchJob",
     "NotDone",
     "OpenFailed",
     "Outcome",
     "OutcomeUnknown",
+    "Progress",
     "Queue",
     "QueueBroken",
     "QueueClosed",
@@ -105,6 +110,7 @@ __all__ = [
     "SdkCallRefused",
     "SdkHandle",
     "Service",
+    "SessionLost",
     "Snooze",
     "State",
     "Statistics",

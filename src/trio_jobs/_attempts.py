@@ -16,11 +16,11 @@ import outcome
 import trio
 
 from trio_jobs._engine.decide import Ending
-from trio_jobs._errors import Cancel, Fail, HostStuck, RetryAfter, SdkCallRefused, Snooze
+from trio_jobs._errors import Cancel, Fail, HostStuck, RetryAfter, SdkCallRefused, SessionLost, Snooze
 from trio_jobs._handlers import Handler, encode_result
-from trio_jobs._jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome
+from trio_jobs._jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome, escape
 
-__all__ = ["NEVER", "Running", "as_error", "classify", "describe"]
+__all__ = ["NEVER", "Running", "as_error", "classify", "describe", "log_fields"]
 
 NEVER: Final = float("inf")  #: a time that does not come
 
@@ -38,7 +38,8 @@ class Running:
 
     scope: bounds it by attempt_timeout, a person's cancel and the stop; deadline_scope around it by the job's deadline,
     None without one. limit_at: when it is overdue, on Trio's clock, by which limit. why: who asked for its end before
-    any deadline did. entered: a call into the SDK has begun.
+    any deadline did. entered: a call into the SDK has begun. session_lost: the handler says that the session is of no
+    use any more.
     """
 
     record: JobRecord
@@ -49,6 +50,14 @@ class Running:
     limit: Limit = Limit.ATTEMPT_TIMEOUT
     entered: bool = False
     why: Limit | None = None
+    session_lost: bool = False
+
+    def renew_scope(self) -> trio.CancelScope:
+        """A new scope for what comes after (or before) the handler; a scope can be entered once."""
+        self.scope = trio.CancelScope()
+        if self.why is not None:
+            self.scope.cancel()
+        return self.scope
 
     def cancel(self, why: Limit) -> None:
         """End it, unless something else does already."""
@@ -86,6 +95,7 @@ def classify(
         assert ended_by is not None
         return Ending(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
     error = _leaf(result.error)
+    running.session_lost = _holds(error, SessionLost)
     if isinstance(error, Fail | Cancel | Snooze | RetryAfter):
         return _as_asked(error, entered, late), None
     info = describe(error)
@@ -154,6 +164,17 @@ def as_error(error: BaseException) -> ErrorInfo:
         if isinstance(code, int | str) and not isinstance(code, bool):
             return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE], _fitting(code))
     return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE])
+
+
+def log_fields(record: JobRecord) -> dict[str, object]:
+    """What a log record about a job carries, for structured formatters (docs/logging.md). Never a payload."""
+    return {
+        "job_id": record.id,
+        "kind": record.kind,
+        "key": None if record.key is None else escape(record.key),
+        "attempt": len(record.attempts),
+        "reason": record.reason,
+    }
 
 
 def _fitting(code: int | str) -> int | str:

@@ -32,6 +32,7 @@ __all__ = [
     "ResultUnavailable",
     "RetryAfter",
     "SdkCallRefused",
+    "SessionLost",
     "Snooze",
     "StoreError",
     "TrioJobsError",
@@ -188,6 +189,13 @@ class QueueBroken(TrioJobsError):
 
 class IllegalTransition(QueueBroken):
     """An event met a job in a state in which the table has no cell for it. That is a bug of ours."""
+
+
+class SessionLost(Exception):
+    """Raised by a handler (or by `verify`): the SDK session is of no use any more; it is closed and a new one opened.
+
+    To the job it is an error like others: retried as the policy says, after `verify` if the SDK was entered.
+    """
 
 
 class Fail(Exception):

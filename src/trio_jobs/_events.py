@@ -31,13 +31,17 @@ __all__ = [
     "Interrupted",
     "JobEvent",
     "Overdue",
+    "Paused",
     "QueueEvent",
     "Released",
+    "Resumed",
     "Retried",
     "Retrying",
     "Scheduled",
     "Snoozed",
     "Started",
+    "StepFinished",
+    "StepStarted",
     "Stuck",
     "Submitted",
 ]
@@ -88,6 +92,21 @@ class Entered(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     """The attempt is about to make its first call into the SDK."""
 
     attempt: int
+
+
+class StepStarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="step_started"):
+    """The attempt is about to do the step of that name."""
+
+    attempt: int
+    step: str
+
+
+class StepFinished(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="step_finished"):
+    """The step is done and will not be done again; `result` is JSON."""
+
+    attempt: int
+    step: str
+    result: msgspec.Raw
 
 
 class CancelRequested(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="cancel_requested"):
@@ -194,12 +213,27 @@ class Stuck(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     culprit: str
 
 
+class Paused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="paused"):
+    """No attempt begins until it is resumed."""
+
+    reason: str = ""
+    by: str | None = None
+
+
+class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="resumed"):
+    """Attempts begin again."""
+
+    by: str | None = None
+
+
 AnyEvent = (
     Submitted
     | Scheduled
     | Due
     | Started
     | Entered
+    | StepStarted
+    | StepFinished
     | CancelRequested
     | Overdue
     | Completed
@@ -214,6 +248,8 @@ AnyEvent = (
     | HostOpened
     | HostClosed
     | Stuck
+    | Paused
+    | Resumed
 )
 
 ALL_EVENTS: tuple[type[Event], ...] = AnyEvent.__args__

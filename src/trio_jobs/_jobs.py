@@ -34,6 +34,7 @@ __all__ = [
     "Unknown",
     "Verdict",
     "escape",
+    "open_step",
     "to_datetime",
     "uuid7",
     "view",
@@ -186,6 +187,8 @@ class JobRecord(msgspec.Struct):
     # an earlier or present attempt entered the SDK, and nobody has said since that it left nothing behind
     acted: bool = False
     doubt: Doubt | None = None
+    # results of the steps that are done; None: begun, and nobody knows what it did
+    steps: dict[str, msgspec.Raw | None] = msgspec.field(default_factory=dict)
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     result: msgspec.Raw | None = None
     result_problem: str | None = None
@@ -226,8 +229,9 @@ class Job:
     payload: JSON. key: what makes its submit idempotent, None without. due_at: set in scheduled and retrying.
     deadline_at: when it expires, None for never. run: from 1, one more for each retry by a person. retries_used:
     errors, timeouts and crashes of this run. acted: the SDK was entered and nobody has said yet what that left behind.
-    result: JSON, set in completed. result_problem: why a completed job has no result. reason, error: why it is where it
-    is, empty and None where there is nothing to say. inside: in_doubt because a call has not returned yet.
+    steps: those that are done. open_step: the one that has begun and of which nobody knows what it did. result: JSON,
+    set in completed. result_problem: why a completed job has no result. reason, error: why it is where it is, empty and
+    None where there is nothing to say. inside: in_doubt because a call has not returned yet.
     """
 
     id: str
@@ -247,6 +251,8 @@ class Job:
     cancel_requested: bool
     acted: bool
     inside: bool
+    steps: tuple[str, ...]
+    open_step: str | None
     attempts: tuple[Attempt, ...]
     result: bytes | None = attrs.field(repr=False)
     result_problem: str | None
@@ -256,6 +262,11 @@ class Job:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+
+def open_step(record: JobRecord) -> str | None:
+    """The step that has begun and of which nobody knows what it did; there is never more than one."""
+    return next((name for name, result in record.steps.items() if result is None), None)
 
 
 def view(record: JobRecord) -> Job:
@@ -278,6 +289,8 @@ def view(record: JobRecord) -> Job:
         cancel_requested=record.cancel_requested,
         acted=record.acted,
         inside=record.doubt is not None and record.doubt.inside,
+        steps=tuple(name for name, result in record.steps.items() if result is not None),
+        open_step=open_step(record),
         attempts=tuple(
             Attempt(
                 number=a.number,
@@ -310,12 +323,15 @@ class Receipt:
 
     created: False when the key was known and this is the job it already belongs to. position: 1 for the next to be
     taken; 0 when the job is not in the line (scheduled, under way, or over). state: the job's state at this moment.
+    expected_wait: seconds until it is taken, if attempts go on taking as long as lately; None before the first has
+    ended.
     """
 
     job_id: str
     created: bool
     position: int
     state: State
+    expected_wait: float | None = None
 
 
 def uuid7(at: float, chance: int) -> str:

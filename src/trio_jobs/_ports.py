@@ -41,7 +41,8 @@ class Store(Protocol):
         ...
 
     async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
-        """Get ready, and give back every event of every job that is kept, in order of `seq`.
+        """Get ready, and give back every event of every job that is kept, and the last Paused or Resumed, in order of
+        `seq`.
 
         `on_commit` is called in Trio's thread with each event appended from then on, once, in order, when and only
         when it is committed.
@@ -121,8 +122,9 @@ class Host(Protocol):
         """
         ...
 
-    def handle(self, enter: Callable[[], Awaitable[None]]) -> Any:
-        """What an async handler is handed for the SDK. Where that makes calls of its own, each awaits `enter` first."""
+    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
+        """What an async handler is handed for the SDK. Where that makes calls of its own, each awaits `enter` first,
+        and calls `leave` when it has returned."""
         ...
 
     def abandon(self) -> None:

@@ -63,6 +63,9 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_PENDING, ev.Started, _PROCESSING, "it has left the line, the host is free", "an attempt begins"),
     # an attempt is under way
     _T(_PROCESSING, ev.Entered, _PROCESSING, "not entered yet", "an async handler begins its first call into the SDK"),
+    _T(_PROCESSING, ev.StepStarted, _PROCESSING, "not done before, and none is open", "a step begins"),
+    _T(_PROCESSING, ev.StepFinished, _PROCESSING, "it has begun", "a step is done, once and for all"),
+    _T(_IN_DOUBT, ev.StepFinished, _IN_DOUBT, "it has begun, its call is still inside", "a late step is done"),
     _T(_PROCESSING, ev.CancelRequested, _PROCESSING, "not requested yet", "a person asks for cancel; no retry follows"),
     _T(_PROCESSING, ev.Overdue, _PROCESSING, "its limit has passed", "it cannot be ended from outside"),
     _T(_PROCESSING, ev.Completed, _COMPLETED, "the handler returned, or verify says done", "done"),

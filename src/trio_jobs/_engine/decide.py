@@ -28,6 +28,7 @@ from trio_jobs._jobs import (
     Outcome,
     State,
     Verdict,
+    open_step,
 )
 from trio_jobs._retry import Rules
 
@@ -42,10 +43,12 @@ __all__ = [
     "end",
     "enter",
     "expire",
+    "finish_step",
     "overdue",
     "resolve",
     "retry",
     "start",
+    "start_step",
     "stuck",
     "submit",
     "verified",
@@ -139,6 +142,22 @@ def enter(record: JobRecord, now: float, seq: int) -> Events:
     if record.state is not State.PROCESSING or attempt.entered:
         return ()
     return (ev.Entered(seq=seq, at=now, job=record.id, attempt=attempt.number),)
+
+
+def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
+    """A step begins. No events where the job has been settled meanwhile; then the step must not be done."""
+    if record.state is not State.PROCESSING:
+        return ()
+    return (ev.StepStarted(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, step=step),)
+
+
+def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, seq: int) -> Events:
+    """A step is done. No events where a person has settled the job while it was being done."""
+    inside = record.doubt is not None and record.doubt.inside
+    if record.state is not State.PROCESSING and not inside:
+        return ()
+    attempt = record.attempts[-1].number
+    return (ev.StepFinished(seq=seq, at=now, job=record.id, attempt=attempt, step=step, result=result),)
 
 
 def overdue(record: JobRecord, limit: Limit, now: float, seq: int) -> Events:
@@ -369,6 +388,8 @@ def _raised(
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
         out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
+    elif acted and verdict is None and open_step(record) is not None:
+        _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
         _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
     else:

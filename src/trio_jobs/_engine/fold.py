@@ -65,6 +65,15 @@ def _entered(record: JobRecord, event: ev.Entered) -> None:
     record.attempts[-1].entered = True
 
 
+def _step_started(record: JobRecord, event: ev.StepStarted) -> None:
+    record.steps[event.step] = None
+    record.attempts[-1].entered = True  # a step is what acts, whether through the SDK or not
+
+
+def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
+    record.steps[event.step] = event.result
+
+
 def _cancel_requested(record: JobRecord, event: ev.CancelRequested) -> None:
     record.cancel_requested = True
 
@@ -85,6 +94,9 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         if event.outcome is Outcome.CRASHED:
             record.crashes += 1
             record.retries_used += 1
+    if record.steps and not event.acted:
+        # somebody has vouched that nothing is half done: what had begun may be begun again
+        record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.acted = event.acted
     record.doubt = None
     record.reason = event.reason
@@ -137,6 +149,8 @@ def _retried(record: JobRecord, event: ev.Retried) -> None:
 _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.Started: _started,
     ev.Entered: _entered,
+    ev.StepStarted: _step_started,
+    ev.StepFinished: _step_finished,
     ev.CancelRequested: _cancel_requested,
     ev.Overdue: _overdue,
     ev.Completed: _completed,

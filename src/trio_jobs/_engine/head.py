@@ -34,6 +34,7 @@ class Head:
         self.by_state: dict[State, dict[str, JobRecord]] = {state: {} for state in State}
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         self.pruned_keys = 0
+        self.paused: ev.Paused | None = None
 
     def apply(self, event: ev.Event) -> None:
         """Take one event in.
@@ -52,6 +53,10 @@ class Head:
                 by_state = self.by_state
                 del by_state[before][event.job]
                 by_state[after][event.job] = record
+        elif isinstance(event, ev.Paused):
+            self.paused = event
+        elif isinstance(event, ev.Resumed):
+            self.paused = None
         self.seq = event.seq
 
     def _begin(self, event: ev.Submitted) -> None:

@@ -77,7 +77,7 @@ class InLoopHost:
         result: outcome.Value[Any] | outcome.Error = await outcome.acapture(fn, self._sdk, *args)
         return result
 
-    def handle(self, enter: Callable[[], Awaitable[None]]) -> Any:
+    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         return self._sdk
 
     def abandon(self) -> None:

@@ -80,8 +80,8 @@ class ThreadHost:
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
         return await self._round_trip(lambda: fn(self._sdk, *args))
 
-    def handle(self, enter: Callable[[], Awaitable[None]]) -> SdkHandle:
-        return SdkHandle(self, enter)
+    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> SdkHandle:
+        return SdkHandle(self, enter, leave)
 
     def abandon(self) -> None:
         if self._inside:
@@ -166,9 +166,10 @@ class ThreadHost:
 class SdkHandle:
     """What an async handler is handed for an SDK that lives on a thread. It belongs to one attempt and ends with it."""
 
-    def __init__(self, host: ThreadHost, enter: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, host: ThreadHost, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> None:
         self._host = host
         self._enter = enter
+        self._leave = leave
         self._turn = trio.Lock()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
@@ -184,6 +185,7 @@ class SdkHandle:
         async with self._turn:
             await self._enter()
             result = await self._host.call(fn, *args)
+            self._leave()
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(result, outcome.Error) and isinstance(result.error, StopIteration):
             # which a coroutine cannot raise: Python would turn it into a RuntimeError without a word of its origin

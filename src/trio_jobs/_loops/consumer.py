@@ -10,25 +10,41 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import outcome
 import trio
 
-from trio_jobs._attempts import NEVER, Running, classify, describe
-from trio_jobs._context import JobContext
+from trio_jobs._attempts import NEVER, Running, as_error, classify, log_fields
+from trio_jobs._context import AsyncJobContext, Desk, JobContext
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._errors import SdkCallRefused
+from trio_jobs._errors import SdkCallRefused, SessionLost
 from trio_jobs._handlers import Handler, encode_result
 from trio_jobs._history import History
-from trio_jobs._jobs import Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict, escape
+from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict, escape
 from trio_jobs._line import Line
 from trio_jobs._ports import Clock, Host
 
-__all__ = ["Consumer"]
+__all__ = ["AttemptGate", "Consumer"]
 
 log: Final = logging.getLogger("trio_jobs.consumer")
+
+
+class AttemptGate(Protocol):
+    """What stands between two attempts (`_queue.gate`)."""
+
+    def is_open(self) -> bool: ...
+
+    async def wait(self) -> None: ...
+
+    async def make_usable(self) -> bool: ...
+
+    async def pace(self) -> None: ...
+
+    def call_ended(self) -> None: ...
+
+    def attempt_ended(self, *, session_lost: bool) -> None: ...
 
 
 class Consumer:
@@ -47,8 +63,9 @@ class Consumer:
         host: Host,
         clock: Clock,
         handlers: Mapping[str, Handler],
-        ready: Callable[[], Awaitable[None]],
-        is_ready: Callable[[], bool],
+        gate: AttemptGate,
+        desk: Desk,
+        strict_order: bool,
         watch: Callable[[Running], None],
         verify_later: Callable[[JobRecord, float], None],
         chance: Callable[[], float],
@@ -58,31 +75,69 @@ class Consumer:
         self._host = host
         self._clock = clock
         self._handlers = handlers
-        self._ready = ready
-        self._is_ready = is_ready
+        self._gate = gate
+        self._desk = desk
+        self._strict_order = strict_order
         self._watch = watch
         self._verify_later = verify_later
         self._chance = chance
         self.current: Running | None = None
+        self.holding: JobRecord | None = None
+        """The job that nobody passes, in strict order."""
+        self.hold_first: list[JobRecord] = []
+        """Restored jobs that were at the head of the line when the queue stopped."""
         self._between: trio.Event | None = None
+        self._touched = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
+        for record in self.hold_first:
+            await self._hold(record)
         while True:
             await self.run_once()
 
     async def run_once(self) -> None:
         """One job from the line to the end of an attempt (or of a verify). Cancelled while waiting: none was taken."""
-        if not self._is_ready():
-            await self._ready()
+        gate = self._gate
+        if not gate.is_open():
+            await gate.wait()
         record = await self._line.receive()
-        while not self._is_ready():  # something changed while the line was empty; the job waits in hand, pending
-            await self._ready()
+        while not gate.is_open():  # something changed while the line was empty; the job waits in hand, pending
+            await gate.wait()
         self._line.give_place_back()
         if record.state is State.IN_DOUBT:
             await self._settle(record)
         else:
             await self._attempt(record)
+        if self._strict_order:
+            await self._hold(record)
+
+    def touch(self, record: JobRecord) -> None:
+        """The job has moved on by itself: if it is the one that is held, look again."""
+        if self.holding is record:
+            self._touched.set()
+
+    async def _hold(self, record: JobRecord) -> None:
+        """Let nobody pass while the job at the head is to be tried again, or in doubt."""
+        self.holding = record
+        try:
+            while record.state not in FINAL and record.attempts:
+                self._touched = trio.Event()
+                if record.state is State.PENDING:
+                    await self._gate.wait()
+                    await self._attempt(record)
+                elif record.state is State.IN_DOUBT:
+                    await self._touched.wait()
+                else:
+                    assert record.due_at is not None
+                    with trio.move_on_after(max(record.due_at - self._clock.now(), 0.0)) as scope:
+                        await self._touched.wait()
+                    if scope.cancelled_caught:
+                        events = decide.due(record, self._clock.now(), self._history.next_seq)
+                        self._history.record(events)
+        finally:
+            self.holding = None
 
     async def between_attempts(self) -> None:
         """Return when no attempt is under way (and no verify). Cancelled: nothing is changed."""
@@ -109,9 +164,10 @@ class Consumer:
         try:
             if history.store.durable and not handler.rules.idempotent:
                 await history.store.committed(record.last_seq)
-            context = JobContext(running)
+            context = self._context(running)
             ending, passing = await self._run_attempt(running, context)
             answer = None
+            self._gate.attempt_ended(session_lost=running.session_lost)
             if decide.asks_verify(record, ending, handler.rules):
                 answer = await self._ask(running, context)
             self._end(record, handler, ending, answer)
@@ -121,10 +177,15 @@ class Consumer:
             self._over()
         await self._look_after_doubt(record, handler)
 
-    async def _run_attempt(self, running: Running, context: JobContext) -> tuple[Ending, BaseException | None]:
+    def _context(self, running: Running) -> JobContext | AsyncJobContext:
+        kind = AsyncJobContext if running.handler.is_async else JobContext
+        return kind(running, self._desk, self._token)
+
+    async def _run_attempt(
+        self, running: Running, context: JobContext | AsyncJobContext
+    ) -> tuple[Ending, BaseException | None]:
         record, handler = running.record, running.handler
-        if record.acted and handler.rules.verifies and not handler.rules.idempotent:
-            # an earlier attempt was in the SDK: never again without asking
+        if self._must_ask_first(record, handler):
             answer = await self._ask(running, context)
             if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
@@ -137,6 +198,13 @@ class Consumer:
         result = await self._within_limits(running, context)
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         return classify(running, result, late)
+
+    def _must_ask_first(self, record: JobRecord, handler: Handler) -> bool:
+        """An earlier attempt was in the SDK, here or, as far as anybody knows, in an earlier process: not without
+        asking."""
+        if not handler.rules.verifies or handler.rules.idempotent:
+            return False
+        return record.acted or handler.verify_first
 
     def _set_limits(self, running: Running) -> None:
         now = self._clock.monotonic()
@@ -151,7 +219,9 @@ class Consumer:
         if running.limit_at != NEVER:
             self._watch(running)
 
-    async def _within_limits(self, running: Running, context: JobContext) -> outcome.Value[Any] | outcome.Error | None:
+    async def _within_limits(
+        self, running: Running, context: JobContext | AsyncJobContext
+    ) -> outcome.Value[Any] | outcome.Error | None:
         """What the handler returned or raised; None if a bound ended it and nothing else came of it.
 
         The except stands outside the scopes: an error from a handler's cleanup goes through them in a group.
@@ -167,7 +237,9 @@ class Consumer:
             return outcome.Error(error)
         return None
 
-    async def _call_handler(self, running: Running, context: JobContext) -> outcome.Value[Any] | outcome.Error:
+    async def _call_handler(
+        self, running: Running, context: JobContext | AsyncJobContext
+    ) -> outcome.Value[Any] | outcome.Error:
         handler = running.handler
         payload = handler.decode(running.record.payload)
         running.entered = handler.enters_at_start
@@ -175,11 +247,12 @@ class Consumer:
             return await self._host.call(_plain(handler, payload, context))
         if not handler.takes_sdk:
             return outcome.Value(await _theirs(handler.fn, *((payload, context) if handler.takes_job else (payload,))))
-        sdk = self._host.handle(lambda: self._enter(running))
+        sdk = self._host.handle(lambda: self._enter(running), self._gate.call_ended)
         return outcome.Value(await _theirs(handler.fn, sdk, *((payload, context) if handler.takes_job else (payload,))))
 
     async def _enter(self, running: Running) -> None:
         """Before each call of an async handler: from the first on its attempt has entered the SDK."""
+        await self._gate.pace()
         self._refuse_if_over(running)
         record, history = running.record, self._history
         events = decide.enter(record, self._clock.now(), history.next_seq)
@@ -200,7 +273,12 @@ class Consumer:
         if events:
             history.record(events)
         else:
-            log.warning("job %s: its call returned (%s) after the job was settled", record.id, ending.outcome)
+            log.warning(
+                "job %s: its call returned (%s) after the job was settled",
+                record.id,
+                ending.outcome,
+                extra=log_fields(record),
+            )
 
     # verify
 
@@ -213,20 +291,23 @@ class Consumer:
             log.error(
                 "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
                 record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
             )  # fmt: skip
-        elif handler.settle_after:
+        elif handler.settle_after and not self._strict_order:
             self._verify_later(record, handler.settle_after)
-        elif self._is_ready():
-            await self._settle(record)
         else:
-            self._verify_later(record, 0.0)
+            await trio.sleep(handler.settle_after)
+            await self._gate.wait()
+            await self._settle(record)
 
     async def _settle(self, record: JobRecord) -> None:
         """Ask verify about a job in doubt, and act on what it says."""
+        if record.doubt is None or record.doubt.inside:
+            return  # settled by somebody meanwhile
         handler = self._handlers[record.kind]
         running = self.current = Running(record, handler, trio.CancelScope())
         try:
-            answer = await self._ask(running, JobContext(running), settle=False)
+            answer = await self._ask(running, self._context(running), settle=False)
         finally:
             self._over()
         events = decide.verified(
@@ -236,43 +317,60 @@ class Consumer:
             self._history.record(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(self, running: Running, context: JobContext, *, settle: bool = True) -> Verified:
+    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, *, settle: bool = True) -> Verified:
         """Verify's answer. Raising, overrunning, answering something else: Unknown."""
         record, handler = running.record, running.handler
         verify = handler.verify
         assert verify is not None
         if settle and handler.settle_after:
-            with running.scope:
-                ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
-                passed = 0.0 if ended_at is None else max(self._clock.now() - ended_at, 0.0)
-                await trio.sleep(max(handler.settle_after - passed, 0.0))
-            if running.ended_by() is not None:
-                return Verified(Unknown())
+            with running.renew_scope():
+                await trio.sleep(self._left_to_settle(record, handler))
+            running.renew_scope()
+        if running.why is not None or not await self._gate.make_usable():
+            return Verified(Unknown())  # the queue stops, and the SDK is not to be opened for this any more
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
         result = await self._call_verify(verify, handler, context)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
+        self._gate.call_ended()
         verdict: Verdict = Unknown()
         if result is None or late:
-            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout)
+            log.warning(
+                "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
+            )
         elif isinstance(result, outcome.Error):
             if isinstance(result.error, KeyboardInterrupt):
                 raise result.error
-            log.warning("job %s: verify raised %s", record.id, describe(result.error).type)
+            log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=log_fields(record))
+            if isinstance(result.error, SessionLost):
+                self._gate.attempt_ended(session_lost=True)
         elif isinstance(result.value, Done | NotDone | Unknown):
             verdict = result.value
         else:
             if inspect.iscoroutine(result.value):
                 result.value.close()
-            log.warning("job %s: verify must answer Done, NotDone or Unknown, not %s", record.id, type(result.value))
+            log.warning(
+                "job %s: verify must answer Done, NotDone or Unknown, not %s",
+                record.id,
+                type(result.value),
+                extra=log_fields(record),
+            )
         if isinstance(verdict, Done):
             body, problem = encode_result(verdict.result)
             return Verified(verdict, body, problem)
         return Verified(verdict)
 
+    def _left_to_settle(self, record: JobRecord, handler: Handler) -> float:
+        """Seconds until `settle_after` has passed since the attempt that is asked about ended: the present one, or an
+        earlier one."""
+        ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
+        if ended_at is None or record.attempts[-1].entered:
+            return handler.settle_after
+        return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
+
     async def _call_verify(
-        self, verify: Callable[..., Any], handler: Handler, context: JobContext
+        self, verify: Callable[..., Any], handler: Handler, context: JobContext | AsyncJobContext
     ) -> outcome.Value[Any] | outcome.Error | None:
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
@@ -284,8 +382,8 @@ class Consumer:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
         scope = trio.CancelScope(deadline=trio.current_time() + handler.verify_timeout)
-
-        args = (self._host.handle(enter), context) if handler.takes_sdk else (context,)
+        handle = self._host.handle(enter, self._gate.call_ended)
+        args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None
         try:
             with scope:
@@ -297,7 +395,7 @@ class Consumer:
         return result
 
 
-def _plain(handler: Handler, payload: Any, context: JobContext) -> Callable[[Any], Any]:
+def _plain(handler: Handler, payload: Any, context: JobContext | AsyncJobContext) -> Callable[[Any], Any]:
     """A plain handler as the host calls it: with the SDK."""
     fn = handler.fn
     if handler.takes_sdk:

@@ -1,4 +1,8 @@
-"""The gate before each attempt: open while the SDK is open and nothing keeps the queue from starting the next one."""
+"""The gate before each attempt: open while the SDK is open and nothing keeps the queue from starting the next one.
+
+It opens the SDK, and opens it anew when the session is used up or lost. It is passed by the consumer alone, between
+two attempts, so that a session is never closed under a call.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._attempts import as_error
-from trio_jobs._errors import OpenFailed
+from trio_jobs._errors import HostStuck, OpenFailed
 from trio_jobs._history import History
 from trio_jobs._ports import Clock, Host
-from trio_jobs._retry import Retry
+from trio_jobs._queue.settings import Settings
 
 __all__ = ["Gate"]
 
@@ -20,52 +24,160 @@ log: Final = logging.getLogger("trio_jobs.queue")
 
 
 class Gate:
-    """Opens the SDK when it is not open, and lets nothing pass until it is. `timeout`: seconds, retries included."""
+    """Lets an attempt pass when the queue is not paused, the SDK is open, and its last call ended `min_interval`
+    ago."""
 
-    def __init__(self, *, history: History, host: Host, clock: Clock, retry: Retry, timeout: float) -> None:
+    def __init__(self, *, history: History, host: Host, clock: Clock, settings: Settings) -> None:
         self._history = history
         self._host = host
         self._clock = clock
-        self._retry = retry
-        self._timeout = timeout
-        self._stopped = False
+        self._settings = settings
+        self._paces = settings.min_interval > 0 or settings.renew_after_idle is not None
+        self._stop = trio.Event()
+        self._changed = trio.Event()
+        self._settled = trio.Event()
+        self._settled.set()
+        self._stale = False
+        self._attempts_in_session = 0
+        self._last_end: float | None = None
 
     def is_open(self) -> bool:
-        return self._host.is_open and not self._stopped
+        """May an attempt begin now?"""
+        return (
+            self._host.is_open
+            and self._history.head.paused is None
+            and not (self._stale or self._stop.is_set())
+            and not (self._paces and (self._must_rest() or self._was_idle()))
+        )
+
+    async def wait(self) -> None:
+        """Until an attempt may begin. Raises `OpenFailed`, `HostStuck`. Cancelled: the SDK may be open or not."""
+        while not self.is_open():
+            self._changed = trio.Event()
+            if self._stop.is_set():
+                await trio.sleep_forever()
+            elif self._history.head.paused is not None:
+                await self._changed.wait()
+            elif not self._host.is_open or self._stale or self._was_idle():
+                await self._renew()
+            else:
+                assert self._last_end is not None
+                await trio.sleep_until(self._last_end + self._settings.min_interval)
+
+    async def make_usable(self) -> bool:
+        """Before a verify: the SDK open and rested, even while the queue is paused. False: it stops, and will not be.
+
+        Raises `OpenFailed`, `HostStuck`. Cancelled: the SDK may be open or not.
+        """
+        while not self._host.is_open or self._stale:
+            if self._stop.is_set():
+                return False
+            await self._renew()
+        await self.pace()
+        return True
+
+    async def pace(self) -> None:
+        """Before each further call of an attempt: until the last one ended `min_interval` ago."""
+        if self._must_rest():
+            assert self._last_end is not None
+            await trio.sleep_until(self._last_end + self._settings.min_interval)
+
+    def call_ended(self) -> None:
+        """A call into the SDK, or an attempt, has ended now."""
+        if self._paces:
+            self._last_end = self._clock.monotonic()
+
+    def attempt_ended(self, *, session_lost: bool) -> None:
+        """An attempt has ended. `session_lost`: by its own word the session is of no use any more."""
+        self.call_ended()
+        self._attempts_in_session += 1
+        after = self._settings.renew_after_jobs
+        if session_lost or (after is not None and self._attempts_in_session >= after):
+            self._stale = True
+
+    def changed(self) -> None:
+        """Paused or resumed: look again."""
+        self._changed.set()
 
     def stop(self) -> None:
         """Nothing passes any more."""
-        self._stopped = True
+        self._stop.set()
+        self._changed.set()
 
-    async def wait(self) -> None:
-        """Until an attempt may begin. Raises `OpenFailed`. Cancelled: the SDK may be open or not."""
-        if self._stopped:
-            await trio.sleep_forever()
-        await self.open_sdk()
+    async def settle(self) -> None:
+        """Return when no session is being opened or closed. Cancelled: nothing is changed."""
+        await self._settled.wait()
+
+    def _must_rest(self) -> bool:
+        rest = self._settings.min_interval
+        return rest > 0 and self._last_end is not None and self._clock.monotonic() < self._last_end + rest
+
+    def _was_idle(self) -> bool:
+        longest = self._settings.renew_after_idle
+        if longest is None or self._last_end is None:
+            return False
+        return self._clock.monotonic() >= self._last_end + longest
+
+    async def _renew(self) -> None:
+        self._settled = trio.Event()
+        try:
+            if self._host.is_open:
+                closed, problem = await self.close_sdk()
+                if not closed:
+                    raise HostStuck(f"the SDK session was to be renewed, but {problem}")
+            await self.open_sdk()
+        finally:
+            self._settled.set()
 
     async def open_sdk(self) -> None:
-        """Open the SDK, trying again after errors. Raises `OpenFailed`."""
-        if self._host.is_open:
-            return
+        """Open the SDK, trying again after errors. Raises `OpenFailed`. Returns early when the queue is stopped."""
         last: BaseException | None = None
         failures = 0
-        with trio.move_on_after(self._timeout):
+        retry, timeout = self._settings.open_retry, self._settings.open_timeout
+        with trio.move_on_after(timeout):
             while True:
                 try:
                     await self._host.open()
                 except (Exception, SystemExit, GeneratorExit) as error:
                     last, failures = error, failures + 1
                     log.warning("opening the SDK failed (%d): %s", failures, as_error(error).type)
-                    if failures > self._retry.max_retries or not self._retry.retries(error):
+                    if failures > retry.max_retries or not retry.retries(error):
                         raise OpenFailed(
                             f"the SDK could not be opened ({failures} tries): {as_error(error)}"
                         ) from error
-                    await trio.sleep(self._retry.wait_before(failures, 0.0))
+                    with trio.move_on_after(retry.wait_before(failures, 0.0)):
+                        await self._stop.wait()
+                        return
                 else:
-                    history = self._history
-                    history.record(
-                        (ev.HostOpened(seq=history.next_seq, at=self._clock.now(), session=self._host.session),)
+                    self._stale = False
+                    self._attempts_in_session = 0
+                    self._last_end = None
+                    self._record(
+                        ev.HostOpened(seq=self._history.next_seq, at=self._clock.now(), session=self._host.session)
                     )
                     return
         why = "its opening has not returned" if self._host.inside else f"the last error was {last!r}"
-        raise OpenFailed(f"the SDK could not be opened within {self._timeout:g} s: {why}") from last
+        raise OpenFailed(f"the SDK could not be opened within {timeout:g} s: {why}") from last
+
+    async def close_sdk(self) -> tuple[bool, str | None]:
+        """Close the SDK within `close_timeout`. Was it closed; and if not so, or not well, why."""
+        host, history = self._host, self._history
+        if host.session == 0 and not host.inside:
+            return True, None
+        was_open = host.is_open
+        closed = False
+        with trio.move_on_after(self._settings.close_timeout):
+            closed = await host.close()
+        if not closed:
+            problem = "a call has not returned" if host.inside and not was_open else "it did not close in time"
+            host.abandon()
+            return False, problem
+        problem_ = host.take_close_problem()
+        if was_open or problem_ is not None:
+            self._record(
+                ev.HostClosed(seq=history.next_seq, at=self._clock.now(), session=host.session, problem=problem_)
+            )
+        return True, problem_
+
+    def _record(self, event: ev.QueueEvent) -> None:
+        self._history.record((event,))

@@ -13,23 +13,25 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import trio
 
-from trio_jobs import _events as ev
+from trio_jobs._clock import SystemClock
 from trio_jobs._engine import decide
 from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
-from trio_jobs._jobs import FINAL, Limit, State, escape
+from trio_jobs._jobs import FINAL, Job, JobRecord, Limit, State, escape
+from trio_jobs._loops.hooks import Occasion
 from trio_jobs._ports import Clock, Host, Store
 from trio_jobs._queue.gate import Gate
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Left, Report
 from trio_jobs._queue.settings import Settings
+from trio_jobs._watchdog import Watchdog
 
 __all__ = ["open_queue"]
 
@@ -45,6 +47,7 @@ async def open_queue(
     make_host: Callable[[trio.Nursery], Host],
     clock: Clock,
     chance: random.Random,
+    hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
 ) -> AsyncIterator[Queue]:
     """Open store and SDK, run the loops, yield the queue; then stop it."""
     raised: BaseException | None = None
@@ -52,7 +55,7 @@ async def open_queue(
     async with trio.open_nursery() as nursery:
         # what comes out of here must not pass the nursery, which would put it into a group
         try:
-            life = _Life(handlers, settings, store, make_host(nursery), clock, chance, nursery)
+            life = _Life(handlers, settings, store, make_host(nursery), clock, chance, hooks, nursery)
             await life.open()
             with life.body:
                 try:
@@ -88,6 +91,7 @@ class _Life:
         host: Host,
         clock: Clock,
         chance: random.Random,
+        hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
         nursery: trio.Nursery,
     ) -> None:
         self.body = trio.CancelScope()
@@ -101,13 +105,13 @@ class _Life:
         self._died_of: BaseException | None = None
         self._consumer_scope = trio.CancelScope(shield=True)
         self._loop_scopes: list[trio.CancelScope] = []
+        self._watchdog: Watchdog | None = None
         self._history = History(store)
         self._gate = Gate(
             history=self._history,
             host=host,
             clock=clock,
-            retry=settings.open_retry,
-            timeout=settings.open_timeout,
+            settings=settings,
         )
         self.queue = Queue(
             handlers=handlers,
@@ -117,6 +121,7 @@ class _Life:
             gate=self._gate,
             clock=clock,
             chance=chance,
+            hooks=hooks,
             on_stuck=self._on_stuck,
         )
 
@@ -127,7 +132,17 @@ class _Life:
         queue._feed.seq = self._history.committed_seq
         await self._gate.open_sdk()
         self._take_up_restored()
-        for loop in (queue._stager.run, queue._pruner.run, queue._feed.run, queue._warden.run):
+        if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
+            self._watchdog = Watchdog(self._settings.watchdog)
+            self._watchdog.start()
+        for loop in (
+            queue._stager.run,
+            queue._pruner.run,
+            queue._feed.run,
+            queue._warden.run,
+            queue._desk.run,
+            queue._hooks.run,
+        ):
             scope = trio.CancelScope(shield=True)
             self._loop_scopes.append(scope)
             self._nursery.start_soon(self._guard, loop, scope)
@@ -135,25 +150,27 @@ class _Life:
 
     def _take_up_restored(self) -> None:
         """Give every restored job that is not final its place again, in order; those under way have crashed."""
-        history, queue = self._history, self.queue
-        for record in list(history.head.jobs.values()):
-            if record.state in FINAL:
-                continue
-            inside = record.doubt is not None and record.doubt.inside
-            if record.state is State.PROCESSING or inside:
-                rules = self._handlers[record.kind].rules
-                now, seq = self._clock.now(), history.next_seq
-                history.record(decide.crashed(record, rules, now, self._chance.random(), seq))
-            elif record.state is State.PENDING:
-                queue._stager.wait_for_place(record)
-            elif record.state is not State.IN_DOUBT:
-                queue._stager.wait_until_due(record)
-            if record.state is State.IN_DOUBT and record.doubt is not None and not record.doubt.asked:
-                handler = self._handlers[record.kind]
-                if handler.rules.verifies:
-                    queue._stager.wait_to_verify(record, handler.settle_after)
-            if record.deadline_at is not None and record.state not in FINAL:
-                queue._stager.watch_deadline(record)
+        for record in sorted(self._history.head.jobs.values(), key=_restore_order):
+            if record.state not in FINAL:
+                self._take_up(record)
+
+    def _take_up(self, record: JobRecord) -> None:
+        history, queue, handler = self._history, self.queue, self._handlers[record.kind]
+        was_pending = record.state is State.PENDING
+        if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
+            now, seq = self._clock.now(), history.next_seq
+            history.record(decide.crashed(record, handler.rules, now, self._chance.random(), seq))
+        if record.deadline_at is not None and record.state not in FINAL:
+            queue._stager.watch_deadline(record)
+        if self._settings.strict_order and record.attempts and record.state not in FINAL:
+            queue._consumer.hold_first.append(record)
+        elif record.state is State.IN_DOUBT:
+            if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
+                queue._stager.wait_to_verify(record, handler.settle_after)
+        elif was_pending:
+            queue._stager.wait_for_place(record)
+        elif record.state in (State.SCHEDULED, State.RETRYING):
+            queue._stager.wait_until_due(record)
 
     async def finish_work(self) -> None:
         """Before a normal stop: in memory all that would be lost, with a journal only the running attempt.
@@ -176,7 +193,9 @@ class _Life:
         self._gate.stop()
         await self._end_attempt()
         self._consumer_scope.cancel()
-        closed, problem = await self._close_sdk(host)
+        closed, problem = await self._gate.close_sdk()
+        if closed:
+            await host.stop()
         for scope in self._loop_scopes:
             scope.cancel()
         head = self._history.head
@@ -191,40 +210,21 @@ class _Life:
             log.warning("stopped with %d jobs that %s: %s%s", len(left), lost, some, " ..." if left[10:] else "")
         if not closed:
             log.error("sdk_not_closed: %s", problem)
+        if self._watchdog is not None:
+            self._watchdog.stop()
 
     async def _end_attempt(self) -> None:
         consumer, settings = self.queue._consumer, self._settings
-        running = consumer.current
-        if running is None:
-            return
-        running.cancel(Limit.STOP)
+        if consumer.current is not None:
+            consumer.current.cancel(Limit.STOP)
         with trio.move_on_after(settings.cancel_timeout):
             await consumer.between_attempts()
+            await self._gate.settle()
         if consumer.current is not None:
             self._host.abandon()
             # a handler that hides behind a shield without being in the SDK cannot be given up: Trio would not let go of
             # it either
             await consumer.between_attempts()
-
-    async def _close_sdk(self, host: Host) -> tuple[bool, str | None]:
-        """Was it closed, and if not so, or not well, why."""
-        if host.session == 0 and not host.inside:
-            await host.stop()
-            return True, None
-        closed = False
-        with trio.move_on_after(self._settings.close_timeout):
-            closed = await host.close()
-        problem = host.take_close_problem()
-        if closed:
-            await host.stop()
-            history = self._history
-            history.record(
-                (ev.HostClosed(seq=history.next_seq, at=self._clock.now(), session=host.session, problem=problem),)
-            )
-        else:
-            problem = "a call has not returned" if host.inside else "it did not close in time"
-            host.abandon()
-        return closed, problem
 
     async def _guard(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Run a loop behind its shield; if it dies, remember of what and let the owner know."""
@@ -251,3 +251,8 @@ class _Life:
         if isinstance(died_of, TrioJobsError) or not isinstance(died_of, Exception):
             raise died_of from raised
         raise QueueBroken(f"a part of the queue died: {died_of!r}") from died_of
+
+
+def _restore_order(record: JobRecord) -> tuple[bool, int]:
+    """Those under way first, since what they left behind is asked about before anything else; then as they came."""
+    return record.state is not State.PROCESSING and record.state is not State.IN_DOUBT, record.submitted_seq

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_args, overload
 
 import trio
 
@@ -14,7 +14,8 @@ from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._handlers import Handler, SdkKind, make_handler
 from trio_jobs._hosts.in_loop import InLoopHost
 from trio_jobs._hosts.thread import ThreadHost
-from trio_jobs._jobs import OnDoubt
+from trio_jobs._jobs import Job, OnDoubt
+from trio_jobs._loops.hooks import Occasion
 from trio_jobs._ports import Clock, Host, Store
 from trio_jobs._queue.lifecycle import open_queue
 from trio_jobs._queue.queue import Queue
@@ -56,6 +57,7 @@ class Service:
         self._async_sdk = async_sdk
         self._sdk_kind: SdkKind = "thread" if sdk is not None else "in_loop" if async_sdk is not None else "none"
         self._handlers: dict[str, Handler] = {}
+        self._hooks: dict[Occasion, list[Callable[[Job], Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._handlers)) or 'without handlers'}>"
@@ -77,6 +79,7 @@ class Service:
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         settle_after: float = 0.0,
+        verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Callable[[F], F]: ...
 
@@ -94,6 +97,7 @@ class Service:
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         settle_after: float = 0.0,
+        verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Any:
         """Register a handler: `(sdk, payload)` or `(sdk, payload, job)`, without `sdk` where the service has none.
@@ -106,8 +110,9 @@ class Service:
         again. retry: what is tried again, when. idempotent: doing it twice does no harm, so nothing of it is ever in
         doubt. verify: `(sdk, job)`, asked whether an attempt that entered the SDK did its work, before it is tried
         again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. settle_after: seconds to let
-        pass before verify is asked. on_doubt: what becomes of a job when nobody can tell: "hold" it for a person,
-        "retry" or "fail".
+        pass before verify is asked. verify_first: ask it before
+        the first attempt too, for callers who submit again what an earlier process may have done. on_doubt: what
+        becomes of a job when nobody can tell: "hold" it for a person, "retry" or "fail".
 
         Raises `InvalidHandler`, `UsageError`.
         """
@@ -125,6 +130,7 @@ class Service:
                 verify=verify,
                 verify_timeout=verify_timeout,
                 settle_after=settle_after,
+                verify_first=verify_first,
                 on_doubt=on_doubt,
             )
             if made.kind in self._handlers:
@@ -137,6 +143,16 @@ class Service:
             return fn
 
         return register if fn is None else register(fn)
+
+    def on(self, occasion: Occasion, hook: Callable[[Job], Any]) -> None:
+        """Have `hook(job)` called when a job comes into doubt (and verify cannot settle it), is stuck, or has failed.
+
+        A plain function must return at once; an async one may take 30 seconds. What it raises is logged; the job is
+        not touched by it. Raises `UsageError` for an occasion that is none.
+        """
+        if occasion not in get_args(Occasion):
+            raise UsageError(f"there is no occasion {occasion!r}; there are {', '.join(get_args(Occasion))}")
+        self._hooks.setdefault(occasion, []).append(hook)
 
     def open(
         self, *, store: Store | None = None, clock: Clock | None = None, seed: int | None = None
@@ -156,6 +172,7 @@ class Service:
             make_host=self._make_host,
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),
+            hooks={occasion: tuple(hooks) for occasion, hooks in self._hooks.items()},
         )
 
     def _make_host(self, nursery: trio.Nursery) -> Host:

@@ -23,8 +23,12 @@ class Settings:
     retrying, restored); about 100 MB at a payload of 150 bytes. open_timeout: for opening the SDK, retries included.
     open_retry: after an error in opening. drain_timeout: for the work that is finished before a stop. cancel_timeout:
     for the running attempt to end, once cancelled. close_timeout: for closing the SDK. on_stuck: "wait" for a stuck
-    call to return, or "stop" the queue with `HostStuck`. keep_for, keep_jobs: final jobs are forgotten when they are
-    older, or more. keep_keys: keys of forgotten jobs that are kept.
+    call to return, or "stop" the queue with `HostStuck`. strict_order: while the job at the head of the line is
+    retrying, snoozed or in doubt, nobody passes it. min_interval: from the end of one call into the SDK to the start of
+    the next. renew_after_jobs, renew_after_idle: attempts, and seconds without one, after which the session is closed
+    and a new one opened; None for never. watchdog: how long the event loop may stand still before its stack is logged,
+    None for no watchdog. keep_for, keep_jobs: final jobs are forgotten when they are older, or more. keep_keys: keys of
+    forgotten jobs that are kept.
     """
 
     buffer: int = 100
@@ -35,6 +39,11 @@ class Settings:
     cancel_timeout: float = 5.0
     close_timeout: float = 10.0
     on_stuck: OnStuck = "wait"
+    strict_order: bool = False
+    min_interval: float = 0.0
+    renew_after_jobs: int | None = None
+    renew_after_idle: float | None = None
+    watchdog: float | None = 0.3
     keep_for: float = 7 * 86400.0
     keep_jobs: int = 100_000
     keep_keys: int = 100_000
@@ -45,8 +54,13 @@ class Settings:
             check_number(name, getattr(self, name), 0)
         for name in ("open_timeout", "close_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
-        for name in ("drain_timeout", "cancel_timeout", "keep_for"):
+        for name in ("drain_timeout", "cancel_timeout", "keep_for", "min_interval"):
             check_seconds(name, getattr(self, name))
+        if self.renew_after_jobs is not None:
+            check_number("renew_after_jobs", self.renew_after_jobs)
+        for name in ("renew_after_idle", "watchdog"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name), zero=False)
         if self.on_stuck not in ("wait", "stop"):
             raise UsageError(f"on_stuck must be 'wait' or 'stop', not {self.on_stuck!r}")
         if not isinstance(self.open_retry, Retry):

@@ -9,7 +9,7 @@ from heapq import merge
 from operator import attrgetter
 
 from trio_jobs._errors import StoreError
-from trio_jobs._events import Event, JobEvent
+from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
 __all__ = ["MemoryStore"]
 
@@ -26,6 +26,7 @@ class MemoryStore:
     def __init__(self, *, stream: int = 10_000) -> None:
         self.epoch = secrets.token_hex(8)
         self._by_job: dict[str, list[Event]] = {}
+        self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._next = 1
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
@@ -37,7 +38,7 @@ class MemoryStore:
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
-        return list(merge(*self._by_job.values(), key=attrgetter("seq")))
+        return list(merge(self._last_pause, *self._by_job.values(), key=attrgetter("seq")))
 
     def append(self, events: Sequence[Event]) -> None:
         if self._on_commit is None:
@@ -50,6 +51,8 @@ class MemoryStore:
                     by_job[event.job] = [event]
                 else:
                     kept.append(event)
+            elif isinstance(event, Paused | Resumed):
+                self._last_pause = [event]
         self._stream.extend(events)
         self._next = events[-1].seq + 1
         self._on_commit(events)

@@ -204,11 +204,13 @@ class EventParams(EventView, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True):
-    """Told, not recorded: it has no seq, and the newest wins."""
+    """How far an attempt has come, by its own word. Told, not recorded: it has no seq, and the newest wins."""
 
     subscription: str
     job: str
-    text: str
+    done: float
+    total: float | None
+    message: str
 
 
 class Position(Struct, frozen=True):

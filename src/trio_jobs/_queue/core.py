@@ -1,0 +1,226 @@
+"""What the parts of a queue share: its rooms, wired to each other, and what follows from each committed event."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from trio_jobs import _events as ev
+from trio_jobs._attempts import Running
+from trio_jobs._context import Progress
+from trio_jobs._errors import QueueClosed, UsageError
+from trio_jobs._handlers import Handler
+from trio_jobs._history import History
+from trio_jobs._jobs import Job, JobRecord, State, view
+from trio_jobs._line import Line
+from trio_jobs._loops.consumer import Consumer
+from trio_jobs._loops.desk import HandlersDesk
+from trio_jobs._loops.feed import Feed
+from trio_jobs._loops.hooks import Hooks, Occasion
+from trio_jobs._loops.pruner import Pruner
+from trio_jobs._loops.stager import Stager
+from trio_jobs._loops.warden import Warden
+from trio_jobs._ports import Clock, Host
+from trio_jobs._queue.gate import Gate
+from trio_jobs._queue.report import Report
+from trio_jobs._queue.settings import Settings
+
+__all__ = ["MAX_PAGE", "Core", "read_state"]
+
+MAX_PAGE: Final = 1000  #: jobs that one call lists or changes
+
+
+class Core:
+    """The rooms of one running queue. `Queue` is this with what its owner may do."""
+
+    def __init__(
+        self,
+        *,
+        handlers: dict[str, Handler],
+        settings: Settings,
+        history: History,
+        host: Host,
+        gate: Gate,
+        clock: Clock,
+        chance: random.Random,
+        hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
+        on_stuck: Callable[[str], None],
+    ) -> None:
+        self.report: Report | None = None
+        """How it stopped; None while it runs."""
+        self._handlers = handlers
+        self._by_fn = {handler.fn: handler for handler in handlers.values()}
+        self._settings = settings
+        self._history = history
+        self._head = history.head
+        self._host = host
+        self._gate = gate
+        self._clock = clock
+        self._random_bits = chance.getrandbits
+        self._many = trio.Lock()
+        self._token = trio.lowlevel.current_trio_token()
+        self._closing = False
+        self._waiters: dict[str, trio.Event] = {}
+        self._idle: trio.Event | None = None
+        self._stop_for_stuck = on_stuck
+        self._mean_run: float | None = None
+        self._line = Line(settings.buffer)
+        self._feed = Feed(history.store, self._kind_of)
+        self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._on_expired)
+        self._warden = Warden(
+            history=history,
+            host=host,
+            clock=clock,
+            current=lambda: self._consumer.current,
+            on_stuck=self._on_stuck,
+        )
+        self._desk = HandlersDesk(
+            history=history, clock=clock, current=lambda: self._consumer.current, tell=self._on_progress
+        )
+        self._hooks = Hooks(hooks)
+        self._progress: dict[str, Progress] = {}
+        self.progress_listeners: set[Callable[[Progress], None]] = set()
+        """Called with each progress that is passed on; they must return at once and not raise."""
+        self._consumer = Consumer(
+            history=history,
+            line=self._line,
+            host=host,
+            clock=clock,
+            handlers=handlers,
+            gate=gate,
+            desk=self._desk,
+            strict_order=settings.strict_order,
+            watch=self._warden.watch,
+            verify_later=self._stager.wait_to_verify,
+            chance=chance.random,
+        )
+        self._pruner = Pruner(
+            history=history,
+            clock=clock,
+            max_age=settings.keep_for,
+            max_jobs=settings.keep_jobs,
+            max_keys=settings.keep_keys,
+            forgotten=lambda ids: None,
+        )
+        history.publish = self._feed.publish
+        for kind in (ev.Completed, ev.Failed, ev.Cancelled):
+            history.reactions[kind] = self._on_final
+        history.reactions[ev.Retrying] = self._on_put_off
+        history.reactions[ev.Snoozed] = self._on_put_off
+        history.reactions[ev.Interrupted] = self._on_pending
+        history.reactions[ev.Released] = self._on_pending
+        history.reactions[ev.InDoubt] = self._on_doubt
+
+    def close_to_submits(self) -> None:
+        """From now on `submit` raises `QueueClosed`, for those who wait for a place too."""
+        if not self._closing:
+            self._closing = True
+            self._line.wake_submitters()
+
+    def wake_all_waiters(self) -> None:
+        """The queue has stopped: whoever waits for something of it is to look again."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.set()
+        if self._idle is not None:
+            self._idle.set()
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise QueueClosed("the queue takes no new jobs: it is draining or has stopped")
+
+    async def _kept(self) -> None:
+        """Return when what was recorded so far is kept."""
+        if self._history.store.durable:
+            with trio.CancelScope(shield=True):
+                await self._history.store.committed(self._head.seq)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    # what follows from events
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._progress[progress.job_id] = progress
+        for listener in self.progress_listeners:
+            listener(progress)
+
+    def _kind_of(self, job_id: str) -> str | None:
+        record = self._head.jobs.get(job_id)
+        return None if record is None else record.kind
+
+    def _on_expired(self, record: JobRecord) -> None:
+        self._line.remove(record)
+        self._consumer.touch(record)
+
+    def _on_stuck(self, running: Running) -> None:
+        record = running.record
+        self._hooks.tell("stuck", lambda: view(record) if self._consumer.current is running else None)
+        self._stop_for_stuck(record.id)
+
+    def _on_final(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        waiter = self._waiters.pop(event.job, None) if self._waiters else None
+        if waiter is not None:
+            waiter.set()
+        record = self._head.jobs[event.job]
+        if self._progress:
+            self._progress.pop(event.job, None)
+        if self._consumer.holding is not None:
+            self._consumer.touch(record)
+        if type(event) is ev.Failed:
+            self._hooks.tell("failed", lambda: view(record) if record.state is State.FAILED else None)
+        if event.outcome is not None:
+            ran = event.at - record.attempts[-1].started_at
+            self._mean_run = ran if self._mean_run is None else self._mean_run + (ran - self._mean_run) / 16
+        if len(self._head.jobs) > self._settings.keep_jobs:
+            self._pruner.one_more()
+        self._tell_if_idle()
+
+    def _on_put_off(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        self._progress.pop(event.job, None)
+        record = self._head.jobs[event.job]
+        if not self._is_held(record):
+            self._stager.wait_until_due(record)
+        self._tell_if_idle()
+
+    def _on_pending(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        record = self._head.jobs[event.job]
+        if record.state is not State.PENDING:
+            return
+        if self._is_held(record):
+            self._consumer.touch(record)
+        else:
+            self._stager.wait_for_place(record)
+
+    def _is_held(self, record: JobRecord) -> bool:
+        """In strict order the consumer keeps the job at the head in hand, until it has ended."""
+        if not self._settings.strict_order:
+            return False
+        current = self._consumer.current
+        return self._consumer.holding is record or (current is not None and current.record is record)
+
+    def _on_doubt(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        waiter = self._waiters.pop(event.job, None)
+        record = self._head.jobs[event.job]
+        asked = isinstance(event, ev.InDoubt) and (event.asked or event.inside)
+        if asked or not self._handlers[record.kind].rules.verifies:
+            self._hooks.tell("in_doubt", lambda: view(record) if record.state is State.IN_DOUBT else None)
+        if waiter is not None:  # for those who asked to be told of a doubt; the others wait again
+            waiter.set()
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        if self._idle is not None and not self._head.count(State.PENDING, State.PROCESSING, State.RETRYING):
+            self._idle.set()
+
+
+def read_state(name: State | str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        raise UsageError(f"there is no state {name!r}; there are {', '.join(State)}") from None

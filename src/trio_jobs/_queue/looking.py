@@ -1,0 +1,143 @@
+"""What a queue tells of its jobs and of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from trio_jobs._context import Progress
+from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
+from trio_jobs._handlers import check_number
+from trio_jobs._jobs import FINAL, Job, JobRecord, State, view
+from trio_jobs._loops.feed import Filter, Subscription
+from trio_jobs._queue.core import MAX_PAGE, Core, read_state
+from trio_jobs._queue.report import Health, Statistics
+
+__all__ = ["Looking"]
+
+
+class Looking(Core):
+    """Look."""
+
+    def get(self, job_id: str) -> Job:
+        """The job as it stands. Raises `NoSuchJob`."""
+        return view(self._head.get(job_id))
+
+    def list(
+        self,
+        *,
+        state: State | str | None = None,
+        kind: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """Jobs in the order in which they were submitted (with `state`: in which they came into it).
+
+        after: a job's id; those behind it. limit: 1 to 1,000. Raises `NoSuchJob` for an `after` that is not in the
+        list.
+        """
+        if check_number("limit", limit) > MAX_PAGE:
+            raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
+        source = self._head.jobs if state is None else self._head.by_state[read_state(state)]
+        if after is not None and after not in source:
+            raise NoSuchJob(after)
+        page: list[Job] = []
+        skipping = after is not None
+        for record in source.values():
+            if skipping:
+                skipping = record.id != after
+            elif kind is None or record.kind == kind:
+                page.append(view(record))
+                if len(page) == limit:
+                    break
+        return page
+
+    async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
+        """What the job's handler returned, once it has.
+
+        Waits through retries, and through doubt unless told to raise `JobInDoubt`. Raises `JobFailed`, `JobCancelled`,
+        `ResultUnavailable`, `NoSuchJob` (also if it is pruned meanwhile), `QueueClosed` if the queue stops before.
+
+        Cancelled: the job goes on.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            record = self._head.get(job_id)
+            if record.state in FINAL:
+                return self._result(record)
+            if record.state is State.IN_DOUBT and in_doubt == "raise":
+                raise JobInDoubt(job_id, record.reason)
+            if self.report is not None:
+                raise QueueClosed(f"the queue has stopped; job {job_id} is {record.state}")
+            await self._waiters.setdefault(job_id, trio.Event()).wait()
+
+    def _result(self, record: JobRecord) -> Any:
+        if record.state is State.FAILED:
+            error = str(record.error) if record.error is not None else ""
+            raise JobFailed(record.id, record.reason, error, record.acted)
+        if record.state is State.CANCELLED:
+            raise JobCancelled(record.id, record.reason)
+        if record.result is None:
+            raise ResultUnavailable(record.id, record.result_problem or "it was settled without one")
+        handler = self._handlers.get(record.kind)
+        decode = msgspec.json.decode if handler is None else handler.decode_result
+        try:
+            return decode(record.result)
+        except msgspec.ValidationError:  # it returned something else than it is annotated with
+            return msgspec.json.decode(record.result)
+
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        jobs: Iterable[str] | None = None,
+        kinds: Iterable[str] | None = None,
+        states: Iterable[State | str] | None = None,
+    ) -> Subscription:
+        """The stream of committed events, in order, without a gap: `async for event in queue.events()`.
+
+        after: begin behind this `seq`; None for from now on. jobs, kinds, states: only events of these jobs, of jobs of
+        these kinds, that lead to these states; all that is given must fit. The stream ends when the queue has stopped.
+        See `Subscription`.
+        """
+        wanted = Filter(jobs, kinds, None if states is None else frozenset(read_state(state) for state in states))
+        return Subscription(self._feed, self._history.committed_seq if after is None else after, wanted)
+
+    @property
+    def epoch(self) -> str:
+        """Names this history: numbers of events mean something only together with it."""
+        return self._history.store.epoch
+
+    def statistics(self) -> Statistics:
+        line = self._line.statistics()
+        return Statistics(
+            jobs={state: self._head.count(state) for state in State},
+            capacity=line.capacity,
+            free=line.free,
+            waiting_callers=line.waiting,
+            waiting_jobs=self._stager.waiting,
+            session=self._host.session,
+            inside=self._host.inside,
+            seq=self._history.committed_seq,
+            mean_run=self._mean_run,
+        )
+
+    def health(self) -> Health:
+        problems = []
+        current = self._consumer.current
+        if current is not None and self._warden.stuck is current:
+            problems.append("stuck")
+        elif current is not None and self._warden.overdue is current:
+            problems.append("overdue")
+        if not self._host.is_open:
+            problems.append("opening_sdk")
+        if self._closing:
+            problems.append("stopping")
+        return Health(ok=not problems, problems=tuple(problems), in_doubt=self._head.count(State.IN_DOUBT))
+
+    def progress(self, job_id: str) -> Progress | None:
+        """The newest word of the job's attempt about how far it is; None if there is none, or it has ended."""
+        return self._progress.get(job_id)

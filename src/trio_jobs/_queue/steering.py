@@ -1,0 +1,174 @@
+"""What a person may do to jobs and to the queue: cancel, retry, resolve, pause."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from trio_jobs import _events as ev
+from trio_jobs._engine import decide
+from trio_jobs._errors import UsageError, WrongState, check_seconds
+from trio_jobs._handlers import check_number, encode_result
+from trio_jobs._jobs import CancelAnswer, JobRecord, Limit, State, escape
+from trio_jobs._queue.core import MAX_PAGE, Core, read_state
+
+__all__ = ["Steering"]
+
+MAX_REASON: Final = 500
+
+
+class Steering(Core):
+    """Steer."""
+
+    async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
+        """Cancel a job: "cancelled" if it is now (or was), "requested" if an attempt is under way and is told to end,
+        "too_late" if it has ended otherwise.
+
+        Raises `NoSuchJob`, and `WrongState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
+        done all the same.
+        """
+        answer = self._cancel(self._head.get(job_id), by)
+        await self._kept()
+        return answer
+
+    @trio.lowlevel.enable_ki_protection
+    def _cancel(self, record: JobRecord, by: str | None) -> CancelAnswer:
+        answer, events = decide.cancel(record, by, self._clock.now(), self._history.next_seq)
+        if events:
+            self._history.record(events)
+        if answer == "requested":
+            current = self._consumer.current
+            if current is not None and current.record is record:
+                current.cancel(Limit.CANCEL)
+        elif events:
+            self._line.remove(record)
+        return answer
+
+    async def retry(self, job_id: str, *, by: str | None = None) -> None:
+        """Begin a new run of a failed or cancelled job, with a new retry budget; it joins those that are due.
+
+        Raises `NoSuchJob`, `WrongState`, `QueueClosed`. Cancelled: it is done all the same.
+        """
+        self._refuse_if_closing()
+        self._retry(self._head.get(job_id), by)
+        await self._kept()
+
+    @trio.lowlevel.enable_ki_protection
+    def _retry(self, record: JobRecord, by: str | None) -> None:
+        current = self._consumer.current
+        if current is not None and current.record is record:
+            raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
+        self._history.record(decide.retry(record, by, self._clock.now(), self._history.next_seq))
+        self._stager.wait_for_place(record)
+        if record.deadline_at is not None:
+            self._stager.watch_deadline(record)
+
+    async def resolve(
+        self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
+    ) -> None:
+        """Say what a job in doubt came to: "done" (with its result), "not_done" (do it anew), or "failed".
+
+        Raises `NoSuchJob`, `WrongState`, `UsageError`. Cancelled: it is done all the same.
+        """
+        if resolution not in ("done", "not_done", "failed"):
+            raise UsageError(f"a doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
+        body, problem = encode_result(result)
+        if problem is not None:
+            raise UsageError(f"the result cannot be kept: {problem}")
+        self._resolve(self._head.get(job_id), resolution, body, by)
+        await self._kept()
+
+    @trio.lowlevel.enable_ki_protection
+    def _resolve(
+        self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
+    ) -> None:
+        self._history.record(decide.resolve(record, resolution, by, self._clock.now(), self._history.next_seq, result))
+
+    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
+        """Let no attempt begin; the one under way ends, submits go on until the line is full, deadlines run on.
+
+        Pausing again changes nothing. Cancelled: it is done all the same.
+        """
+        if self._head.paused is None:
+            reason = escape(reason)[:MAX_REASON]
+            self._history.record((ev.Paused(seq=self._history.next_seq, at=self._clock.now(), reason=reason, by=by),))
+        await self._kept()
+
+    async def resume(self, *, by: str | None = None) -> None:
+        """Let attempts begin again. Cancelled: it is done all the same."""
+        if self._head.paused is not None:
+            self._history.record((ev.Resumed(seq=self._history.next_seq, at=self._clock.now(), by=by),))
+            self._gate.changed()
+        await self._kept()
+
+    @property
+    def paused(self) -> str | None:
+        """Why it is paused, in the words of who paused it; None while it is not."""
+        return None if self._head.paused is None else self._head.paused.reason
+
+    async def cancel_many(
+        self,
+        *,
+        state: State | str | None = None,
+        kind: str | None = None,
+        error_type: str | None = None,
+        older_than: float | None = None,
+        limit: int = MAX_PAGE,
+        by: str | None = None,
+    ) -> tuple[str, ...]:
+        """Cancel what fits all of these; give the ids of those that are cancelled, or told to end.
+
+        state: by default every state that can be cancelled. error_type: the name of the last error's class. older_than:
+        seconds since its submit. limit: 1 to 1,000, the oldest first; call again for more.
+        """
+        states = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
+        chosen = self._choose(states if state is None else (read_state(state),), kind, error_type, older_than, limit)
+        done = tuple(r.id for r in chosen if r.state in states and self._cancel(r, by) != "too_late")
+        await self._kept()
+        return done
+
+    async def retry_many(
+        self,
+        *,
+        state: State | str | None = None,
+        kind: str | None = None,
+        error_type: str | None = None,
+        older_than: float | None = None,
+        limit: int = MAX_PAGE,
+        by: str | None = None,
+    ) -> tuple[str, ...]:
+        """Begin a new run of what fits all of these; give their ids. Arguments as in `cancel_many`, state: by default
+        failed and cancelled. Raises `QueueClosed`."""
+        self._refuse_if_closing()
+        states = (State.FAILED, State.CANCELLED)
+        chosen = self._choose(states if state is None else (read_state(state),), kind, error_type, older_than, limit)
+        current = self._consumer.current
+        done = [r for r in chosen if r.state in states and (current is None or current.record is not r)]
+        for record in done:
+            self._retry(record, by)
+        await self._kept()
+        return tuple(record.id for record in done)
+
+    def _choose(
+        self,
+        states: tuple[State, ...],
+        kind: str | None,
+        error_type: str | None,
+        older_than: float | None,
+        limit: int,
+    ) -> list[JobRecord]:
+        if check_number("limit", limit) > MAX_PAGE:
+            raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
+        before = None if older_than is None else self._clock.now() - check_seconds("older_than", older_than)
+        fits = (
+            record
+            for state in states
+            for record in self._head.by_state[state].values()
+            if (kind is None or record.kind == kind)
+            and (error_type is None or (record.error is not None and record.error.type == error_type))
+            and (before is None or record.submitted_at <= before)
+        )
+        return nsmallest(limit, fits, key=lambda record: record.submitted_seq)

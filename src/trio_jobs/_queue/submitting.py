@@ -1,0 +1,271 @@
+"""How jobs are accepted: check the payload, look up the key, hold a place, decide; the order matters (P4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+import msgspec
+import trio
+
+from trio_jobs._engine import decide
+from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds
+from trio_jobs._handlers import Handler, digest
+from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
+from trio_jobs._queue.core import Core
+
+__all__ = ["NewJob", "Submitting"]
+
+MAX_KEY: Final = 500
+
+
+@attrs.define
+class NewJob:
+    """A job as it is asked for; see `Queue.submit` for what the fields mean."""
+
+    handler: str | Callable[..., Any]
+    payload: Any
+    key: str | None = None
+    due_at: datetime | None = None
+    delay: float | None = None
+    deadline_at: datetime | None = None
+    deadline_after: float | None = None
+
+
+@attrs.define(eq=False)
+class _Prepared:
+    """A job as it was asked for, checked. due, deadline: UTC, seconds since the epoch; due: None for at once."""
+
+    handler: Handler
+    body: msgspec.Raw
+    key: str | None
+    mark: str | None
+    due: float | None
+    deadline: float | None
+
+
+class Submitting(Core):
+    """Submit."""
+
+    async def submit(
+        self,
+        handler: str | Callable[..., Any],
+        payload: Any,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+        wait: float | None = None,
+        by: str | None = None,
+    ) -> Receipt:
+        """Accept a job; wait for a place in the line if there is none.
+
+        handler: the function or its kind. key: at most 500 characters; the same key and payload again give the same
+        job. due_at (aware), delay (seconds): not before. deadline_at (aware), deadline_after (seconds): it expires
+        then. wait: seconds to wait for a place, None for as long as it takes. by: who asks.
+
+        Raises `UnknownKind`, `InvalidPayload`, `KeyConflict`, `UsageError`, `LineFull` (after `wait`; at once for one
+        to be done later, if too many wait), `QueueClosed`.
+
+        Cancelled: not accepted. It can only come before the job is, which then happens at once.
+        """
+        new = self._prepare(NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        known = self._receipt_of_known(new)
+        if known is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return known
+        self._refuse_if_closing()
+        if new.due is not None:
+            self._refuse_if_too_many_wait(1)
+        elif not self._line.take_place_nowait():
+            await self._wait_for_place(wait)
+            known = self._receipt_of_known(new)  # somebody may have brought it in meanwhile
+            if known is not None or self._closing:
+                self._line.give_place_back()
+                self._refuse_if_closing()
+                assert known is not None
+                return known
+        receipt = self._accept([new], by)[0]
+        await self._kept()
+        return receipt
+
+    def submit_nowait(
+        self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
+    ) -> Receipt:
+        """`submit` without a wait: `LineFull` if no place is free.
+
+        Only without a journal, since there is a wait in being kept: use `await submit(..., wait=0)` with one.
+        """
+        if self._history.store.durable:
+            raise UsageError("with a journal, accepting takes a wait: use await submit(..., wait=0)")
+        new = self._prepare(NewJob(handler, payload, key))
+        known = self._receipt_of_known(new)
+        if known is not None:
+            return known
+        self._refuse_if_closing()
+        if not self._line.take_place_nowait():
+            raise self._line_full()
+        return self._accept([new], by)[0]
+
+    async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
+        """Accept all of them or none, in this order, as one change; wait until there is a place for each.
+
+        At most as many as the line has places are to be done at once; those for later (due_at, delay) need none. Of
+        jobs with the same key the first is accepted, and the others get its receipt.
+
+        Raises what `submit` raises, having accepted none. Cancelled: none is accepted.
+        """
+        made = [self._prepare(job) for job in jobs]
+        firsts = _firsts(made)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._refuse_if_closing()
+        later = sum(new.due is not None for new in firsts)
+        if later:
+            self._refuse_if_too_many_wait(later)
+        needed = sum(new.due is None and self._receipt_of_known(new) is None for new in firsts)
+        if needed > self._line.capacity:
+            raise UsageError(
+                f"{needed} jobs cannot have a place each in a line of {self._line.capacity}; "
+                "give the service a larger buffer, or submit them in parts"
+            )
+        held = 0
+        try:
+            async with self._many:  # two that each hold half the places would wait for each other
+                while held < needed:
+                    await self._line.wait_for_place()
+                    held += 1
+            self._refuse_if_closing()
+            fresh = [new for new in firsts if self._receipt_of_known(new) is None]
+            held -= sum(new.due is None for new in fresh)
+            accepted = dict(zip(map(id, fresh), self._accept(fresh, by), strict=True))
+        finally:
+            for _ in range(held):
+                self._line.give_place_back()
+        await self._kept()
+        return [accepted.get(id(new)) or self._known_receipt(new) for new in made]
+
+    def _prepare(self, job: NewJob) -> _Prepared:
+        """Check all that can be checked without the queue's state. Raises `UsageError` and its children."""
+        handler = self._handler(job.handler)
+        body = handler.encode(job.payload)
+        mark = None
+        if job.key is not None:
+            if not isinstance(job.key, str) or not 0 < len(job.key) <= MAX_KEY:
+                raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {job.key!r:.100}")
+            mark = digest(body)
+        if (job.due_at, job.delay, job.deadline_at, job.deadline_after) == (None, None, None, None):
+            return _Prepared(handler, body, job.key, mark, None, None)
+        now = self._clock.now()
+        due = _moment("due_at", job.due_at, "delay", job.delay, now)
+        deadline = _moment("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, now)
+        if deadline is not None and deadline <= max(now, due or now):
+            raise UsageError("the deadline must lie ahead, and after the time at which the job is due")
+        return _Prepared(handler, body, job.key, mark, due if due is not None and due > now else None, deadline)
+
+    @trio.lowlevel.enable_ki_protection
+    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
+        """Decide, apply, append, all in one step; then into the line. A place is held for each that is not for
+        later."""
+        if not made:
+            return []
+        now, seq = self._clock.now(), self._head.seq + 1
+        events = [
+            decide.submit(
+                uuid7(now, self._random_bits(74)), new.handler.kind, new.body, now, seq + i,
+                key=new.key, digest=new.mark, due_at=new.due, deadline_at=new.deadline, by=by,
+            )
+            for i, new in enumerate(made)
+        ]  # fmt: skip
+        self._history.record(events)
+        return [self._join(self._head.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
+
+    def _join(self, record: JobRecord, new: _Prepared) -> Receipt:
+        if new.deadline is not None:
+            self._stager.watch_deadline(record)
+        if new.due is None:
+            self._line.put(record)
+            return self._receipt(record, self._line.used, created=True)
+        if record.state is State.SCHEDULED:
+            self._stager.wait_until_due(record)
+        else:  # its time has come before it was accepted: it comes in with those that are due
+            self._stager.wait_for_place(record)
+        return self._receipt(record, 0, created=True)
+
+    def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
+        mean = self._mean_run
+        return Receipt(record.id, created, position, record.state, None if mean is None else mean * position)
+
+    async def _wait_for_place(self, wait: float | None) -> None:
+        if wait is None:
+            await self._line.wait_for_place()
+            return
+        if check_seconds("wait", wait) > 0:
+            with trio.move_on_after(wait):
+                await self._line.wait_for_place()
+                return
+        raise self._line_full()
+
+    def _handler(self, handler: str | Callable[..., Any]) -> Handler:
+        found = self._handlers.get(handler) if isinstance(handler, str) else self._by_fn.get(handler)
+        if found is None:
+            name = handler if isinstance(handler, str) else getattr(handler, "__name__", repr(handler))
+            raise UnknownKind(name, tuple(sorted(self._handlers)))
+        return found
+
+    def _receipt_of_known(self, new: _Prepared) -> Receipt | None:
+        """The receipt of the job that the key belongs to; None for a new key, or none. Raises `KeyConflict`."""
+        if new.key is None:
+            return None
+        entry = self._head.keys.get((new.handler.kind, new.key))
+        if entry is None:
+            return None
+        if entry.digest != new.mark:
+            raise KeyConflict(new.handler.kind, new.key, entry.job)
+        record = self._head.jobs.get(entry.job)
+        if record is None:
+            assert entry.state is not None
+            return Receipt(entry.job, False, 0, entry.state)
+        return self._receipt(record, self._line.position(record), created=False)
+
+    def _known_receipt(self, new: _Prepared) -> Receipt:
+        known = self._receipt_of_known(new)
+        assert known is not None
+        return known
+
+    def _refuse_if_too_many_wait(self, more: int) -> None:
+        waiting = self._head.count(State.SCHEDULED, State.RETRYING) + self._stager.waiting
+        if waiting + more > self._settings.max_waiting:
+            raise LineFull(self._settings.max_waiting, waiting, 60.0)
+
+    def _line_full(self) -> LineFull:
+        # one place comes free when one attempt has ended, and those who wait already come first
+        line = self._line.statistics()
+        estimate = (self._mean_run or 0.0) * (line.waiting + 1)
+        return LineFull(line.capacity, line.waiting, min(max(estimate, 0.1), 600.0))
+
+
+def _moment(at_name: str, at: datetime | None, after_name: str, after: float | None, now: float) -> float | None:
+    if at is not None and after is not None:
+        raise UsageError(f"say {at_name} or {after_name}, not both")
+    if after is not None:
+        return now + check_seconds(after_name, after)
+    if at is None:
+        return None
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise UsageError(f"{at_name} must be an aware datetime, such as datetime.now(UTC), not {at!r}")
+    return at.timestamp()
+
+
+def _firsts(made: Sequence[_Prepared]) -> list[_Prepared]:
+    """Without those whose key came before. Raises `KeyConflict` where the payload is another."""
+    firsts: dict[object, _Prepared] = {}
+    for new in made:
+        first = firsts.setdefault(id(new) if new.key is None else (new.handler.kind, new.key), new)
+        if first.mark != new.mark:
+            raise KeyConflict(new.handler.kind, first.key or "", "(the first with this key)")
+    return list(firsts.values())
