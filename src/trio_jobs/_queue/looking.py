@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -54,6 +55,10 @@ class Looking(Core):
                 if len(page) == limit:
                     break
         return page
+
+    def job_ids(self) -> builtins.list[str]:
+        """The ids of all known jobs, in the order of their submit."""
+        return [*self._head.jobs]
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """What the job's handler returned, once it has.
