@@ -37,6 +37,7 @@ __all__ = ["Connection"]
 
 log: Final = logging.getLogger("trio_jobs.server")
 
+MAX_PROGRESS: Final = 100  #: jobs of which a word waits to be passed on; one job at a time is under way
 CLOSE_1006: Final = 1006  #: never on the wire: the connection was lost
 
 
@@ -67,6 +68,7 @@ class Connection:
         self._messages = Bucket(limits.messages / part, limits.messages_per_second / part, now)
         self._bytes = Bucket(limits.bytes, limits.bytes_per_second / part, now)
         self._ready: dict[Subscriber, None] = {}
+        self._progress: dict[str, Progress] = {}
         self._news = trio.Event()
         self._pumping = False
         self._scope = trio.CancelScope()
@@ -243,6 +245,8 @@ class Connection:
                 while self._ready:
                     for subscriber in [*self._ready]:
                         await self._write_for(subscriber)
+                if self._progress:
+                    await self._stream.send_frames(self._take_progress())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._scope.cancel()
                 await trio.sleep_forever()
@@ -259,11 +263,22 @@ class Connection:
             self._ready.pop(subscriber, None)
 
     def on_progress(self, news: Progress) -> None:
-        """Pass a job's progress on, if the socket is free: the newest wins, so what finds no room is not missed."""
-        if self._stream.can_send_now and not self._ready:
-            frames = [frame for s in self.subscribers.values() if (frame := s.progress(news)) is not None]
-            if frames:
-                self._stream.send_nowait(b"".join(frames))
+        """Pass a job's progress on; where that has to wait, the newest of each job wins."""
+        if not self.subscribers:
+            return
+        self._progress.pop(news.job_id, None)
+        if len(self._progress) >= MAX_PROGRESS:
+            del self._progress[next(iter(self._progress))]
+        self._progress[news.job_id] = news
+        if self._pumping or self._ready or not self._stream.can_send_now:
+            self._wake_pump()
+        elif frames := self._take_progress():
+            self._stream.send_nowait(frames)
+
+    def _take_progress(self) -> bytes:
+        news, self._progress = self._progress, {}
+        told = [s.progress(progress) for progress in news.values() for s in self.subscribers.values()]
+        return b"".join(frame for frame in told if frame is not None)
 
     # is it still there?
 

@@ -10,6 +10,7 @@ import msgspec
 from trio_jobs._queue.queue import Queue
 from trio_jobs._server.answers import Census
 from trio_jobs._server.head import BadHead, Head
+from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.asyncapi import PATH
 
@@ -30,7 +31,7 @@ class Page(NamedTuple):
 class Pages:
     """The paths. metrics: gives the text for Prometheus; None where that is not wanted."""
 
-    def __init__(self, queue: Queue, census: Census, metrics: object | None = None) -> None:
+    def __init__(self, queue: Queue, census: Census, metrics: Metrics | None = None) -> None:
         self._queue = queue
         self._census = census
         self._metrics = metrics
@@ -46,7 +47,7 @@ class Pages:
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
                 raise BadHead(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
-            return Page(200, self._metrics.content_type, self._metrics.text())  # type: ignore[attr-defined]
+            return Page(200, self._metrics.content_type, self._metrics.text())
         if head.path == "/ws":
             raise BadHead(426, "this is a WebSocket", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
         raise BadHead(404, "there is /ws, /healthz, /metrics and /asyncapi.json")

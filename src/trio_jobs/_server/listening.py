@@ -54,7 +54,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
 async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
     """Call `serve` (which must not wait for the client) with each accepted socket, until `listener` is closed."""
     told_at = -TELL_EVERY
-    while True:
+    while listener.fileno() >= 0:
         try:
             await trio.lowlevel.wait_readable(listener)
         except trio.ClosedResourceError:

@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -26,6 +26,7 @@ from trio_jobs._server.head import BadHead, Head, parse, replay, wants_websocket
 from trio_jobs._server.http import Pages, refusal, response
 from trio_jobs._server.limits import Limits
 from trio_jobs._server.listening import accept_forever, listen
+from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.tokens import NOBODY, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
@@ -51,7 +52,7 @@ class Server:
         origins: Collection[str],
         hosts: Collection[str],
         limits: Limits,
-        pages: Callable[[Server], Pages],
+        metrics: bool,
     ) -> None:
         self.limits = limits
         self._queue = queue
@@ -61,13 +62,15 @@ class Server:
         self._origins = frozenset(origins)
         self._hosts = frozenset(host.lower() for host in hosts) | LOCAL
         self._answers = Answers(queue, self)
-        self._pages = pages(self)
+        self._metrics = Metrics(queue, self) if metrics and is_available() else None
+        self._pages = Pages(queue, self, self._metrics)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, None] = {}
         self._accepted = 0
         self._all_gone = trio.Event()
         self._closing = False
-        host, self.port = listeners[0].getsockname()[:2]
+        host: str = listeners[0].getsockname()[0]
+        self.port: int = listeners[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'ws' if tls is None else 'wss'}://{shown}:{self.port}/ws"
 
@@ -90,6 +93,8 @@ class Server:
                     self._admit(accepted, nursery)
                     await trio.lowlevel.checkpoint()
 
+                if self._metrics is not None:
+                    nursery.start_soon(self._metrics.run)
                 for listener in self._listeners:
                     nursery.start_soon(accept_forever, listener, begin)
 
@@ -252,10 +257,7 @@ async def serve(
     known = None if tokens is None else Tokens(tokens)
     listeners = await listen(host, port)
 
-    def pages(server: Server) -> Pages:
-        return Pages(queue, server)
-
-    server = Server(queue, listeners, known, tls, origins, {*hosts, host}, limits or Limits(), pages)
+    server = Server(queue, listeners, known, tls, origins, {*hosts, host}, limits or Limits(), metrics)
     raised: BaseException | None = None
     scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
