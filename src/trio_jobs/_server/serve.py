@@ -36,6 +36,7 @@ __all__ = ["DEFAULT_PORT", "Server", "serve"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
+PATIENCE: Final = 1.0  #: seconds for a handshake when there are many
 GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the end; each is bounded by less
 LOCAL: Final = frozenset({"localhost"})
 
@@ -65,7 +66,8 @@ class Server:
         self._metrics = Metrics(queue, self) if metrics and is_available() else None
         self._pages = Pages(queue, self, self._metrics)
         self._open: dict[Connection, None] = {}
-        self._pending: dict[trio.CancelScope, None] = {}
+        self._pending: dict[trio.CancelScope, float] = {}
+        self._said_who = trio.Event()
         self._accepted = 0
         self._all_gone = trio.Event()
         self._closing = False
@@ -90,21 +92,38 @@ class Server:
             async with trio.open_nursery() as nursery:
 
                 async def begin(accepted: socket.socket) -> None:
+                    await self._make_room()
                     self._admit(accepted, nursery)
-                    await trio.lowlevel.checkpoint()
 
                 if self._metrics is not None:
                     nursery.start_soon(self._metrics.run)
                 for listener in self._listeners:
                     nursery.start_soon(accept_forever, listener, begin)
 
+    async def _make_room(self) -> None:
+        """Wait until fewer than `pending` connections have yet to say who they are; the oldest has a second for it.
+
+        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by a second at worst.
+        """
+        await trio.lowlevel.checkpoint()
+        while len(self._pending) >= self.limits.pending:
+            oldest = next(iter(self._pending))
+            self._said_who = trio.Event()
+            with trio.move_on_at(self._pending[oldest] + PATIENCE):
+                await self._said_who.wait()
+                continue
+            oldest.cancel()
+            self._is_known(oldest)
+
+    def _is_known(self, scope: trio.CancelScope) -> None:
+        if self._pending.pop(scope, None) is not None:
+            self._said_who.set()
+
     def _admit(self, accepted: socket.socket, nursery: trio.Nursery) -> None:
         limits = self.limits
         if self._closing or self._accepted >= limits.connections:
             accepted.close()
             return
-        if len(self._pending) >= limits.pending:
-            next(iter(self._pending)).cancel()
         self._accepted += 1
         nursery.start_soon(self._serve, accepted)
 
@@ -116,14 +135,14 @@ class Server:
             raw = None
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:
-                self._pending[scope] = None
+                self._pending[scope] = trio.current_time()
                 await self._greet(transport, raw, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection broke: %s", error)
         except Exception:
             log.exception("a connection failed")
         finally:
-            self._pending.pop(scope, None)
+            self._is_known(scope)
             await trio.aclose_forcefully(transport)
             self._accepted -= 1
             if self._closing and not self._accepted:
@@ -183,7 +202,7 @@ class Server:
 
         def accepted() -> None:
             scope.deadline = float("inf") if refusal is None else scope.deadline
-            self._pending.pop(scope, None)
+            self._is_known(scope)
             if self._closing:
                 connection.leave(CloseCode.GOING_AWAY, "the server stops")
 
