@@ -186,8 +186,31 @@ ENDINGS = st.one_of(
     st.builds(Ending, st.sampled_from([Outcome.SNOOZE, Outcome.RETRY_AFTER]), wait=st.sampled_from([0.0, 3.0])),
     st.builds(Ending, st.just(Outcome.ERROR), retryable=st.booleans()),
 )
+
+
+@attrs.frozen
+class Try:
+    """An attempt and what follows it. ending: None where the process dies. after: a person's word, None: verify's."""
+
+    entered: bool
+    between: list[str]
+    ending: Ending | None
+    verdict: Verified
+    after: decide.Resolution | None
+    anew: bool
+
+
 JOBS = st.integers(0, 3)  # which of those that are known
 VERDICTS = st.sampled_from([Verified(Done(7), msgspec.Raw(b"7")), Verified(NotDone()), Verified(Unknown())])
+TRIES = st.builds(
+    Try,
+    entered=st.booleans(),
+    between=st.lists(st.sampled_from(["enter", "step", "stuck", "cancel", "time"]), max_size=2),
+    ending=ENDINGS | st.none(),
+    verdict=VERDICTS,
+    after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
+    anew=st.sampled_from([False, False, False, True]),
+)
 
 
 class EngineAgainstModel(RuleBasedStateMachine):
@@ -349,36 +372,35 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if under_way:
             model.end(self.now, ending, answer)
 
-    @rule(
-        job=JOBS,
-        entered=st.booleans(),
-        between=st.lists(st.sampled_from(["enter", "step", "overdue", "stuck", "cancel", "time"]), max_size=3),
-        ending=ENDINGS | st.none(),
-        verdict=VERDICTS,
-    )
-    def attempt(self, job: int, entered: bool, between: list[str], ending: Ending | None, verdict: Verified) -> None:
-        """A whole attempt, with what may happen in it; without an `ending` the process dies. The rules above alone
-        would seldom get so far."""
-        self.due(job)
-        self.start(job, entered)
-        for what in between:
-            match what:
-                case "enter":
-                    self.enter(job)
-                case "step":
-                    self.step(job, "book")
-                case "overdue":
-                    self.overdue(job, Limit.ATTEMPT_TIMEOUT)
-                case "stuck":
-                    self.stuck(job, Limit.DEADLINE)
-                case "cancel":
-                    self.cancel(job)
-                case "time":
-                    self.time_passes(5.0)
-        if ending is None:
-            self.crash(job)
-        else:
-            self.end(job, ending, verdict)
+    @rule(job=JOBS, tries=st.lists(TRIES, min_size=1, max_size=5))
+    def life(self, job: int, tries: list[Try]) -> None:
+        """Several attempts, with what may happen in them and after: by single rules a job would seldom get so far."""
+        for one in tries:
+            self.due(job)
+            self.start(job, one.entered)
+            for what in one.between:
+                match what:
+                    case "enter":
+                        self.enter(job)
+                    case "step":
+                        self.step(job, "book")
+                    case "stuck":
+                        self.overdue(job, Limit.DEADLINE)
+                        self.stuck(job, Limit.DEADLINE)
+                    case "cancel":
+                        self.cancel(job)
+                    case "time":
+                        self.time_passes(5.0)
+            if one.ending is None:
+                self.crash(job)
+            else:
+                self.end(job, one.ending, one.verdict)
+            if one.after is None:
+                self.verify(job, one.verdict)
+            else:
+                self.resolve(job, one.after)
+            if one.anew:
+                self.retry(job)
 
     @rule(job=JOBS)
     def crash(self, job: int) -> None:
@@ -544,4 +566,4 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
 
 TestEngineAgainstModel = EngineAgainstModel.TestCase
-TestEngineAgainstModel.settings = settings(max_examples=300, stateful_step_count=60)
+TestEngineAgainstModel.settings = settings(max_examples=500, stateful_step_count=60)
