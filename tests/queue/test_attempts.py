@@ -408,7 +408,7 @@ async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojum
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         job = await until(
-            queue, receipt.job_id, lambda job: job.is_final or on_doubt == "hold" and job.state == "in_doubt"
+            queue, receipt.job_id, lambda job: job.is_final or (on_doubt == "hold" and job.state == "in_doubt")
         )
         if on_doubt == "hold":
             job = await until_state(queue, receipt.job_id, "in_doubt")
@@ -535,7 +535,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
 
 async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(autojump_clock: MockClock) -> None:
     rig = make_rig("in_loop", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _):
+    async with standing_line(rig) as (queue, _, _first):
         receipt = await queue.submit("work", "too late", deadline_after=5)
         assert queue.statistics().free == 0
         await trio.sleep(6)

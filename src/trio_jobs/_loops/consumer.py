@@ -106,12 +106,12 @@ class Consumer:
         while not gate.is_open():  # something changed while the line was empty; the job waits in hand, pending
             await gate.wait()
         self._line.give_place_back()
-        if record.state is State.IN_DOUBT:
+        if self._strict_order:
+            await self._hold(record)
+        elif record.state is State.IN_DOUBT:
             await self._settle(record)
         else:
             await self._attempt(record)
-        if self._strict_order:
-            await self._hold(record)
 
     def touch(self, record: JobRecord) -> None:
         """The job has moved on by itself: if it is the one that is held, look again."""
@@ -119,25 +119,33 @@ class Consumer:
             self._touched.set()
 
     async def _hold(self, record: JobRecord) -> None:
-        """Let nobody pass while the job at the head is to be tried again, or in doubt."""
+        """Bring the job at the head to its end; nobody passes while it is to be tried again, or in doubt."""
+        handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL and record.attempts:
+            while record.state not in FINAL:
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
                     await self._gate.wait()
                     await self._attempt(record)
-                elif record.state is State.IN_DOUBT:
-                    await self._touched.wait()
+                elif record.state is not State.IN_DOUBT:
+                    await self._wait_until_due(record)
+                elif record.doubt is not None and not record.doubt.asked and handler.rules.verifies:
+                    await self._look_after_doubt(record, handler)
                 else:
-                    assert record.due_at is not None
-                    with trio.move_on_after(max(record.due_at - self._clock.now(), 0.0)) as scope:
-                        await self._touched.wait()
-                    if scope.cancelled_caught:
-                        events = decide.due(record, self._clock.now(), self._history.next_seq)
-                        self._history.record(events)
+                    await self._touched.wait()
         finally:
             self.holding = None
+
+    async def _wait_until_due(self, record: JobRecord) -> None:
+        """In strict order: until the held job is due, or has moved on."""
+        assert record.due_at is not None
+        with trio.move_on_after(max(record.due_at - self._clock.now(), 0.0)):
+            await self._touched.wait()
+            return
+        events = decide.due(record, self._clock.now(), self._history.next_seq)
+        if events:
+            self._history.record(events)
 
     async def between_attempts(self) -> None:
         """Return when no attempt is under way (and no verify). Cancelled: nothing is changed."""
