@@ -2,7 +2,7 @@
 
 Not by luck. A scenario runs again and again, and each time one more step of the task in question goes by before its
 scope is cancelled, until a run ends without noticing the cancel. Trio's instruments count the steps: a task is
-scheduled once for each point at which it had to wait or pass a checkpoint, so cancelling just before step n reaches every one.
+scheduled once for each point at which it had to wait or pass a checkpoint, so cancelling before step n reaches each.
 """
 
 from __future__ import annotations

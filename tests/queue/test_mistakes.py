@@ -341,7 +341,7 @@ async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) 
         with says(WrongState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
         with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
-            await queue.resolve(job, "maybe")  # type: ignore[arg-type]
+            await queue.resolve(job, "maybe")
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
 
