@@ -34,7 +34,7 @@ def test_every_public_thing_says_what_it_is() -> None:
 
 
 def test_nothing_else_is_public() -> None:
-    """What lies beside the public names are modules, whose names begin with an underscore, or the rooms meant for use."""
+    """Beside the public names lie modules: with an underscore, or the rooms meant for use."""
     others = {name for name in vars(trio_jobs) if not name.startswith("_")} - set(trio_jobs.__all__)
     assert others <= {"demo", "testing"}
 
