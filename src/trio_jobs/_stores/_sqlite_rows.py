@@ -10,7 +10,8 @@ import msgspec
 
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._errors import IllegalTransition, JournalDamaged, StoreError
-from trio_jobs._events import AnyEvent, Event, JobEvent, Submitted
+from trio_jobs._events import AnyEvent, Completed, Event, JobEvent, Submitted
+from trio_jobs._handlers import NULL
 from trio_jobs._jobs import JobRecord
 from trio_jobs._stores._sqlite_disk import Connection
 from trio_jobs._stores._sqlite_schema import row_checksum
@@ -57,12 +58,15 @@ def _insert_some(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def decode(body: bytes) -> Event:
+    """Raises `StoreError`: its checksum was good, so whoever wrote it knows events that this program does not."""
     try:
-        return _decode(body)  # type: ignore[no-any-return]
-    except (
-        msgspec.MsgspecError
-    ) as error:  # its checksum was good: whoever wrote it knows events that this program does not
+        event: Event = _decode(body)
+    except msgspec.MsgspecError as error:
         raise StoreError(f"the journal holds an event that this trio-jobs cannot read: {error}") from error
+    if type(event) is Completed and event.result is None and body.endswith(b'"result":null}'):
+        # a handler that returns None has a result, which is not the same as having none
+        return msgspec.structs.replace(event, result=NULL)
+    return event
 
 
 def decode_all(bodies: Iterable[bytes]) -> Iterator[Event]:
