@@ -18,9 +18,9 @@ import trio
 from trio_jobs._engine.decide import Ending
 from trio_jobs._errors import Cancel, Fail, HostStuck, RetryAfter, SdkCallRefused, SessionLost, Snooze
 from trio_jobs._handlers import Handler, encode_result
-from trio_jobs._jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome
+from trio_jobs._jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome, escape
 
-__all__ = ["NEVER", "Running", "as_error", "classify", "describe"]
+__all__ = ["NEVER", "Running", "as_error", "classify", "describe", "log_fields"]
 
 NEVER: Final = float("inf")  #: a time that does not come
 
@@ -164,6 +164,17 @@ def as_error(error: BaseException) -> ErrorInfo:
         if isinstance(code, int | str) and not isinstance(code, bool):
             return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE], _fitting(code))
     return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE])
+
+
+def log_fields(record: JobRecord) -> dict[str, object]:
+    """What a log record about a job carries, for structured formatters (docs/logging.md). Never a payload."""
+    return {
+        "job_id": record.id,
+        "kind": record.kind,
+        "key": None if record.key is None else escape(record.key),
+        "attempt": len(record.attempts),
+        "reason": record.reason,
+    }
 
 
 def _fitting(code: int | str) -> int | str:

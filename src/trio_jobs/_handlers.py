@@ -31,7 +31,8 @@ SdkKind = Literal["thread", "in_loop", "none"]
 @attrs.frozen(eq=False)
 class Handler:
     """kind: its name. is_async: runs on Trio's thread, else on the SDK's. enters_at_start: it is in the SDK from its
-    first moment. attempt_timeout, stuck_after, verify_timeout, settle_after: seconds; inf for no limit.
+    first moment. attempt_timeout, stuck_after, verify_timeout, settle_after: seconds; inf for no limit. verify_first:
+    verify is asked before the first attempt too.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Handler:
     verify_is_async: bool
     verify_timeout: float
     settle_after: float
+    verify_first: bool
     decode: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
     decode_result: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
 
@@ -98,6 +100,7 @@ def make_handler(
     verify: Callable[..., Any] | None,
     verify_timeout: float,
     settle_after: float,
+    verify_first: bool,
     on_doubt: OnDoubt,
 ) -> Handler:
     """Check a declaration. Raises `InvalidHandler`, or `UsageError` for a number that cannot be."""
@@ -117,6 +120,8 @@ def make_handler(
     payload_type, result_type, takes_job = _signature(fn, name, takes_sdk, payload_type)
     if verify is not None:
         _check_verify(verify, name, sdk, takes_sdk)
+    elif verify_first:
+        raise InvalidHandler(f"handler {name!r}: verify_first needs a verify to ask")
     if on_doubt not in ("hold", "retry", "fail"):
         raise InvalidHandler(f"on_doubt of {name!r} must be 'hold', 'retry' or 'fail', not {on_doubt!r}")
     if not isinstance(retry, Retry):
@@ -138,6 +143,7 @@ def make_handler(
         verify_is_async=verify is not None and inspect.iscoroutinefunction(verify),
         verify_timeout=check_seconds("verify_timeout", verify_timeout, zero=False),
         settle_after=check_seconds("settle_after", settle_after),
+        verify_first=verify_first,
         decode=_decoder(payload_type, name, "payload"),
         decode_result=_decoder(result_type, name, "result"),
     )

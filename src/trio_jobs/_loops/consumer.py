@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import outcome
 import trio
 
-from trio_jobs._attempts import NEVER, Running, as_error, classify
+from trio_jobs._attempts import NEVER, Running, as_error, classify, log_fields
 from trio_jobs._context import AsyncJobContext, Desk, JobContext
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import Ending, Verified
@@ -185,8 +185,7 @@ class Consumer:
         self, running: Running, context: JobContext | AsyncJobContext
     ) -> tuple[Ending, BaseException | None]:
         record, handler = running.record, running.handler
-        if record.acted and handler.rules.verifies and not handler.rules.idempotent:
-            # an earlier attempt was in the SDK: never again without asking
+        if self._must_ask_first(record, handler):
             answer = await self._ask(running, context)
             if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
@@ -199,6 +198,13 @@ class Consumer:
         result = await self._within_limits(running, context)
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         return classify(running, result, late)
+
+    def _must_ask_first(self, record: JobRecord, handler: Handler) -> bool:
+        """An earlier attempt was in the SDK, here or, as far as anybody knows, in an earlier process: not without
+        asking."""
+        if not handler.rules.verifies or handler.rules.idempotent:
+            return False
+        return record.acted or handler.verify_first
 
     def _set_limits(self, running: Running) -> None:
         now = self._clock.monotonic()
@@ -267,7 +273,12 @@ class Consumer:
         if events:
             history.record(events)
         else:
-            log.warning("job %s: its call returned (%s) after the job was settled", record.id, ending.outcome)
+            log.warning(
+                "job %s: its call returned (%s) after the job was settled",
+                record.id,
+                ending.outcome,
+                extra=log_fields(record),
+            )
 
     # verify
 
@@ -280,6 +291,7 @@ class Consumer:
             log.error(
                 "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
                 record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
             )  # fmt: skip
         elif handler.settle_after and not self._strict_order:
             self._verify_later(record, handler.settle_after)
@@ -324,11 +336,13 @@ class Consumer:
         self._gate.call_ended()
         verdict: Verdict = Unknown()
         if result is None or late:
-            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout)
+            log.warning(
+                "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
+            )
         elif isinstance(result, outcome.Error):
             if isinstance(result.error, KeyboardInterrupt):
                 raise result.error
-            log.warning("job %s: verify raised %s", record.id, as_error(result.error).type)
+            log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=log_fields(record))
             if isinstance(result.error, SessionLost):
                 self._gate.attempt_ended(session_lost=True)
         elif isinstance(result.value, Done | NotDone | Unknown):
@@ -336,7 +350,12 @@ class Consumer:
         else:
             if inspect.iscoroutine(result.value):
                 result.value.close()
-            log.warning("job %s: verify must answer Done, NotDone or Unknown, not %s", record.id, type(result.value))
+            log.warning(
+                "job %s: verify must answer Done, NotDone or Unknown, not %s",
+                record.id,
+                type(result.value),
+                extra=log_fields(record),
+            )
         if isinstance(verdict, Done):
             body, problem = encode_result(verdict.result)
             return Verified(verdict, body, problem)

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from trio_jobs import _events as ev
-from trio_jobs._attempts import Running
+from trio_jobs._attempts import Running, log_fields
 from trio_jobs._engine import decide
 from trio_jobs._history import History
 from trio_jobs._ports import Clock, Host
@@ -84,7 +84,13 @@ class Warden:
         record, history = running.record, self._history
         if self.overdue is not running:
             self.overdue = running
-            log.warning("job %s (%s): its %s has passed and it goes on", record.id, record.kind, running.limit)
+            log.warning(
+                "job %s (%s): its %s has passed and it goes on",
+                record.id,
+                record.kind,
+                running.limit,
+                extra=log_fields(record),
+            )
             events = decide.overdue(record, running.limit, self._clock.now(), history.next_seq)
             if events:
                 history.record(events)
@@ -93,7 +99,12 @@ class Warden:
             return stuck_at
         if self.stuck is not running:
             self.stuck = running
-            log.error("job %s (%s): its call is stuck; the line stands until it returns", record.id, record.kind)
+            log.error(
+                "job %s (%s): its call is stuck; the line stands until it returns",
+                record.id,
+                record.kind,
+                extra=log_fields(record),
+            )
             wall = self._clock.now()
             history.record([ev.Stuck(seq=history.next_seq, at=wall, culprit=record.id)])
             events = decide.stuck(record, running.limit, wall, history.next_seq)

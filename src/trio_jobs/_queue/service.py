@@ -79,6 +79,7 @@ class Service:
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         settle_after: float = 0.0,
+        verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Callable[[F], F]: ...
 
@@ -96,6 +97,7 @@ class Service:
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         settle_after: float = 0.0,
+        verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Any:
         """Register a handler: `(sdk, payload)` or `(sdk, payload, job)`, without `sdk` where the service has none.
@@ -108,8 +110,9 @@ class Service:
         again. retry: what is tried again, when. idempotent: doing it twice does no harm, so nothing of it is ever in
         doubt. verify: `(sdk, job)`, asked whether an attempt that entered the SDK did its work, before it is tried
         again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. settle_after: seconds to let
-        pass before verify is asked. on_doubt: what becomes of a job when nobody can tell: "hold" it for a person,
-        "retry" or "fail".
+        pass before verify is asked. verify_first: ask it before
+        the first attempt too, for callers who submit again what an earlier process may have done. on_doubt: what
+        becomes of a job when nobody can tell: "hold" it for a person, "retry" or "fail".
 
         Raises `InvalidHandler`, `UsageError`.
         """
@@ -127,6 +130,7 @@ class Service:
                 verify=verify,
                 verify_timeout=verify_timeout,
                 settle_after=settle_after,
+                verify_first=verify_first,
                 on_doubt=on_doubt,
             )
             if made.kind in self._handlers:

@@ -1,0 +1,41 @@
+"""The programs in the README and the docs run, as they stand there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```python\n" in page.read_text()
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_programs_of_a_page_run_one_after_another_as_one(page: Path, tmp_path: Path) -> None:
+    program = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+    (tmp_path / "page.py").write_text(program)
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_readme_s_first_program_books_its_invoice_once_however_often_it_is_run(tmp_path: Path) -> None:
+    first = re.search(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert first is not None
+    (tmp_path / "readme.py").write_text(first[1])
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert run.stdout == "voucher 1\n"
