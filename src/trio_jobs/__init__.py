@@ -29,6 +29,8 @@ from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
     JobInDoubt,
+    JournalDamaged,
+    JournalInUse,
     KeyConflict,
     LineFull,
     NoSuchJob,
@@ -43,6 +45,7 @@ from trio_jobs._errors import (
     Snooze,
     StoreError,
     TrioJobsError,
+    UnknownJobs,
     UnknownKind,
     UsageError,
     WrongState,
@@ -67,6 +70,7 @@ from trio_jobs._queue.service import Service
 from trio_jobs._queue.submitting import NewJob
 from trio_jobs._retry import Retry
 from trio_jobs._stores.memory import MemoryStore
+from trio_jobs._stores.sqlite import SqliteStore
 
 __version__ = "0.1.0"
 
@@ -86,6 +90,8 @@ __all__ = [
     "JobContext",
     "JobFailed",
     "JobInDoubt",
+    "JournalDamaged",
+    "JournalInUse",
     "KeyConflict",
     "Lagged",
     "Left",
@@ -112,6 +118,7 @@ __all__ = [
     "Service",
     "SessionLost",
     "Snooze",
+    "SqliteStore",
     "State",
     "Statistics",
     "StoreError",
@@ -120,6 +127,7 @@ __all__ = [
     "TrioClock",
     "TrioJobsError",
     "Unknown",
+    "UnknownJobs",
     "UnknownKind",
     "UsageError",
     "WrongState",

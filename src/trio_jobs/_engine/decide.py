@@ -446,7 +446,8 @@ def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, c
     elif record.state is State.IN_DOUBT:
         out.write(ev.Released, reason=reason)
     else:
-        out.write(ev.Interrupted, reason=reason)
+        # what an earlier attempt may have left behind is still not known
+        out.write(ev.Interrupted, reason=reason, acted=record.acted)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 

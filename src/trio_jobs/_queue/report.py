@@ -29,13 +29,16 @@ class Statistics:
 
 @attrs.frozen
 class Health:
-    """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, stopping). ok: jobs are being worked
-    on, or could be. in_doubt: jobs that wait for a person.
+    """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, store, stopping). ok: jobs are being
+    worked on, or could be. in_doubt: jobs that wait for a person. held: open jobs that no handler here can take.
+    store: what keeps the store from committing, None while it does.
     """
 
     ok: bool
     problems: tuple[str, ...]
     in_doubt: int
+    held: int = 0
+    store: str | None = None
 
 
 @attrs.frozen
