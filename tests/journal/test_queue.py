@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import trio_jobs
-from trio_jobs import Done, NotDone, Queue, Service, State, Unknown
+from trio_jobs import Done, NotDone, Service, State, Unknown
 
 
 @attrs.frozen
@@ -86,8 +86,6 @@ async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) 
         await queue.pause()
         first = await queue.submit("post", Order(1))
         await queue.submit("post", Order(2))
-        await queue.resume()
-        await queue.pause()
     other = Service()
 
     @other.handler(kind="else")
@@ -288,6 +286,3 @@ class _NoSdk:
 
 def _no_sdk() -> Any:
     return _NoSdk()
-
-
-_ = Queue

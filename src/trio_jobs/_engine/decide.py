@@ -10,10 +10,11 @@ raises `WrongState` (a person asked) or gives no events (the queue itself came t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import attrs
 import msgspec
+from msgspec import UNSET
 
 from trio_jobs import _events as ev
 from trio_jobs._errors import WrongState
@@ -138,10 +139,9 @@ def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
     """An async handler is about to call the SDK. No events if it did before."""
-    attempt = record.attempts[-1]
-    if record.state is not State.PROCESSING or attempt.entered:
+    if record.state is not State.PROCESSING or record.attempts[-1].entered:
         return ()
-    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=attempt.number),)
+    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
@@ -172,17 +172,18 @@ def stuck(record: JobRecord, limit: Limit, now: float, seq: int, *, reason: str 
     if record.state is not State.PROCESSING:
         return ()
     attempt = record.attempts[-1]
+    # `acted` stays what earlier attempts left: of this one its return will tell, as of any that is under way
     return (
         ev.InDoubt(
             seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=Outcome.INSIDE, ended_by=limit,
-            entered=True, acted=True, late=True, reason=reason, inside=True,
+            entered=attempt.entered, acted=record.acted, late=True, reason=reason, inside=True,
         ),
     )  # fmt: skip
 
 
 def asks_verify(record: JobRecord, ending: Ending, rules: Rules) -> bool:
     """Is verify to be asked before `end` can decide about this ending?"""
-    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record, ending)
+    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record)
 
 
 def end(
@@ -199,7 +200,7 @@ def end(
     `verdict` is verify's answer where `asks_verify` wanted one. No events where a person has resolved the job while
     the call was still inside: what the late call came to is then no longer the job's.
     """
-    if _is_over(record, ending):
+    if _is_over(record):
         return ()
     if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
         return (
@@ -211,7 +212,7 @@ def end(
                 outcome=ending.outcome,
                 entered=ending.entered,
                 late=ending.late,
-                result=ending.result,
+                result=UNSET if ending.result is None else ending.result,
                 problem=ending.problem,
                 reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
             ),
@@ -251,6 +252,8 @@ def end(
             _broken_off(out, record, ending, rules, chance)
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or Limit.STOP, now, seq, reason="stopped")
+        case _:
+            assert_never(ending.outcome)
     return out.events
 
 
@@ -267,7 +270,7 @@ def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chan
         return ()
     out = _Writer(record, now, seq, None)
     if isinstance(answer.verdict, Done):
-        out.write(ev.Completed, result=answer.result, problem=answer.problem, reason="verified")
+        out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
             out.write(ev.Released, reason="not_done")
@@ -319,12 +322,15 @@ def resolve(
     if record.state is not State.IN_DOUBT:
         raise WrongState(record.id, record.state, "only a job that is in_doubt can be resolved")
     out = _Writer(record, now, seq, None, by)
+    inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
-        out.write(ev.Completed, result=result, reason="resolved")
+        out.complete(result, None, "resolved")
     elif resolution == "failed":
-        out.write(ev.Failed, reason="resolved", error=record.error)
+        # a call that is still inside may do its work yet, whatever the person knows
+        acted = inside and (record.acted or record.attempts[-1].entered)
+        out.write(ev.Failed, reason="resolved", acted=acted, error=record.error)
     else:
-        if record.doubt is not None and record.doubt.inside:
+        if inside:
             raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         out.write(ev.Released, reason="resolved")
         if record.cancel_requested:
@@ -344,22 +350,31 @@ class _Writer:
         self._by = by
         self.ending = ending
         self._attempt = record.attempts[-1].number if record.attempts else 0
+        # how this attempt ended says nothing about what an earlier one left; only verify, a person or a return does
+        self.earlier_acted = record.acted and ending is not None
 
-    def write(self, kind: type[ev.Ended], *, error: ErrorInfo | None = None, **fields: Any) -> None:
+    def write(
+        self, kind: type[ev.Ended], *, acted: bool = False, error: ErrorInfo | None = None, **fields: Any
+    ) -> None:
         seq = self._seq + len(self.events)
         ending = self.ending
+        acted = (acted or self.earlier_acted) and kind is not ev.Completed
         if ending is not None and not self.events:
             event = kind(
                 seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
-                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, error=ending.error, **fields,
+                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, acted=acted, error=ending.error,
+                **fields,
             )  # fmt: skip
         else:
             event = kind(
-                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt,
+                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, acted=acted,
                 error=error if ending is None else ending.error, **fields,
             )  # fmt: skip
         self.events = (*self.events, event)
         self._in_doubt = kind is ev.InDoubt
+
+    def complete(self, result: msgspec.Raw | None, problem: str | None, reason: str) -> None:
+        self.write(ev.Completed, result=UNSET if result is None else result, problem=problem, reason=reason)
 
     def pending_first(self) -> None:
         """The table lets a job leave in_doubt only by a settled doubt; the late call's own word settles it."""
@@ -367,7 +382,7 @@ class _Writer:
             self.write(ev.Released, reason="returned")
 
 
-def _is_over(record: JobRecord, ending: Ending) -> bool:
+def _is_over(record: JobRecord) -> bool:
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
@@ -387,14 +402,15 @@ def _raised(
 ) -> None:
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
-        out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
+        out.complete(verdict.result, verdict.problem, "verified")
     elif acted and verdict is None and open_step(record) is not None:
         _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
         _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
     else:
-        known_undone = not acted or verdict is not None
-        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=not known_undone)
+        if verdict is not None:  # it left nothing behind, nor did those before it
+            acted = out.earlier_acted = False
+        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=acted)
 
 
 def _again(
@@ -443,11 +459,11 @@ def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, c
         out.write(ev.Failed, reason="poison", acted=acted)
     elif acted:
         _doubt(out, record, rules, chance, reason=reason)
-    elif record.state is State.IN_DOUBT:
-        out.write(ev.Released, reason=reason)
     else:
-        # what an earlier attempt may have left behind is still not known
-        out.write(ev.Interrupted, reason=reason, acted=record.acted)
+        if record.state is State.IN_DOUBT:
+            out.write(ev.Released, reason=reason)
+        else:  # what an earlier attempt may have left behind is still not known
+            out.write(ev.Interrupted, reason=reason, acted=record.acted)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 

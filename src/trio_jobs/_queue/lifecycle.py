@@ -196,7 +196,10 @@ class _Life:
             queue._consumer.hold_first.append(record)
         elif record.state is State.IN_DOUBT:
             if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
-                queue._stager.wait_to_verify(record, handler.settle_after)
+                if handler.settle_after:
+                    queue._stager.wait_to_verify(record, handler.settle_after)
+                else:
+                    queue._stager.wait_for_place(record)
         elif was_pending:
             queue._stager.wait_for_place(record)
         elif record.state in (State.SCHEDULED, State.RETRYING):

@@ -10,8 +10,7 @@ import msgspec
 
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._errors import IllegalTransition, JournalDamaged, StoreError
-from trio_jobs._events import AnyEvent, Completed, Event, JobEvent, Submitted
-from trio_jobs._handlers import NULL
+from trio_jobs._events import AnyEvent, Event, JobEvent, Submitted
 from trio_jobs._jobs import JobRecord
 from trio_jobs._stores._sqlite_disk import Connection
 from trio_jobs._stores._sqlite_schema import row_checksum
@@ -63,9 +62,6 @@ def decode(body: bytes) -> Event:
         event: Event = _decode(body)
     except msgspec.MsgspecError as error:
         raise StoreError(f"the journal holds an event that this trio-jobs cannot read: {error}") from error
-    if type(event) is Completed and event.result is None and body.endswith(b'"result":null}'):
-        # a handler that returns None has a result, which is not the same as having none
-        return msgspec.structs.replace(event, result=NULL)
     return event
 
 
