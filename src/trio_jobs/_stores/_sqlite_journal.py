@@ -169,11 +169,14 @@ class Journal:
                 log.warning("journal %s: its high-water mark could not be written: %s", self.path, error)
 
     def _check_identities(self) -> None:
-        for path, known in self._identities.items():
-            if self._disk.identity(path) != known:
-                raise JournalDamaged(path, "it was deleted or replaced while it was in use")
-        if len(self._identities) == 1:
+        for path in self._identities:
+            self._check_identity(path)
+        if len(self._identities) == 1:  # the log is made by the first commit
             self._identities[self.path + "-wal"] = self._disk.identity(self.path + "-wal")
+
+    def _check_identity(self, path: str) -> None:
+        if path in self._identities and self._disk.identity(path) != self._identities[path]:
+            raise JournalDamaged(path, "it was deleted or replaced while it was in use")
 
     def recover(self, error: sqlite3.Error) -> None:
         """After a failed `write`: find out what is there; `last_seq` tells. What is not there is let go of.
@@ -193,8 +196,11 @@ class Journal:
 
     def _reopen(self) -> None:
         before, pending = self.last_seq, self._pending
+        if self._connection is not None:
+            self._check_identities()
+        self._identities.pop(self.path + "-wal", None)  # closing deletes it
         self._let_go()
-        self._check_identities()
+        self._check_identity(self.path)
         connection = connect(self._disk, self.path)
         try:
             meta = get_meta(connection, self.path)
