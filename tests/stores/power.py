@@ -28,7 +28,7 @@ _names = count()
 
 @attrs.frozen
 class Step:
-    """kind: write, truncate, sync, folder, delete, or acked (then `at` is the last committed event)."""
+    """kind: write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last committed event)."""
 
     kind: str
     name: str = ""
@@ -55,12 +55,19 @@ class Contents:
 
 
 class PowerDisk(Disk):
-    """`steps` is what was done to it. quota: bytes that files may hold together, None for no bound."""
+    """`steps` is what was done to it. quota: bytes that files may hold together, None for no bound. fail: calls that
+    fail, by their number; `calls` counts them.
+
+    A sync that fails does what Linux does: the pages count as clean from then on, so no later sync writes them, while
+    readers still see them.
+    """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
         self.files = {name: Contents(data) for name, data in (files or {}).items()}
         self.steps: list[Step] = []
         self.quota: int | None = None
+        self.fail: range = range(0)
+        self.calls = 0
         self._vfs = _Vfs(f"power-{next(_names)}", self)
 
     def note(self, step: Step) -> None:
@@ -68,6 +75,14 @@ class PowerDisk(Disk):
 
     def acked(self, seq: int) -> None:
         self.note(Step("acked", at=seq))
+
+    def call(self, name: str, *, is_sync: bool = False) -> None:
+        """Before each call into a file."""
+        self.calls += 1
+        if self.calls in self.fail:
+            if is_sync:
+                self.note(Step("failed_sync", name))
+            raise apsw.IOError("made up")
 
     def has_room(self, name: str, end: int) -> bool:
         if self.quota is None:
@@ -78,7 +93,10 @@ class PowerDisk(Disk):
     # the door
 
     def connect(self, path: str) -> Connection:
-        return _Adapter(apsw.Connection(path, vfs=self._vfs.name))
+        try:
+            return _Adapter(apsw.Connection(path, vfs=self._vfs.name))
+        except apsw.Error as error:
+            raise _translated(error) from error
 
     def create(self, path: str) -> None:
         self.files.setdefault(path, Contents())
@@ -119,6 +137,8 @@ def cut(steps: Sequence[Step], chance: random.Random) -> tuple[dict[str, bytes],
                 synced_file = synced.setdefault(step.name, Contents())
                 for done in since.pop(step.name, ()):
                     _do(synced_file, done)
+            case "failed_sync":
+                since.pop(step.name, None)
             case "delete":
                 since.pop(step.name, None)
                 if (old := synced.pop(step.name, None)) is not None and step.name in named:
@@ -179,13 +199,22 @@ class _MarkFile:
         self._name = name
 
     def read(self) -> bytes:
+        self._call()
         return bytes(self._disk.files[self._name].data)
 
+    def _call(self, *, is_sync: bool = False) -> None:
+        try:
+            self._disk.call(self._name, is_sync=is_sync)
+        except apsw.Error as error:
+            raise OSError(5, str(error)) from error
+
     def write(self, offset: int, data: bytes) -> None:
+        self._call()
         self._disk.files[self._name].write(offset, data)
         self._disk.note(Step("write", self._name, offset, data))
 
     def sync(self) -> None:
+        self._call(is_sync=True)
         self._disk.note(Step("sync", self._name))
 
     def close(self) -> None:
@@ -237,19 +266,23 @@ class _VfsFile:
         return self._disk.files[self._name]
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._disk.call(self._name)
         return bytes(self._file.data[offset : offset + amount])
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.call(self._name)
         if not self._disk.has_room(self._name, offset + len(data)):
             raise apsw.FullError("no room")
         self._file.write(offset, data)
         self._disk.note(Step("write", self._name, offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        self._disk.call(self._name)
         self._file.truncate(newsize)
         self._disk.note(Step("truncate", self._name, newsize))
 
     def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.call(self._name, is_sync=True)
         self._disk.note(Step("sync", self._name))
         if self._is_new_log:
             self._disk.note(Step("folder"))
@@ -327,5 +360,7 @@ class _Rows:
 
 def _translated(error: apsw.Error) -> sqlite3.OperationalError:
     made = sqlite3.OperationalError(str(error))
-    made.sqlite_errorcode = getattr(error, "extendedresult", 1)
+    # one of ours, raised inside the file system, carries no code
+    ours = {apsw.FullError: sqlite3.SQLITE_FULL, apsw.IOError: sqlite3.SQLITE_IOERR}
+    made.sqlite_errorcode = getattr(error, "extendedresult", 0) or ours.get(type(error), sqlite3.SQLITE_ERROR)
     return made

@@ -60,6 +60,21 @@ class Disk:
         except FileNotFoundError:
             return None
 
+    def rewrite(self, path: str) -> None:
+        """Write a file's bytes over themselves, and sync. No file, nothing to do.
+
+        After a sync that failed the system counts pages as written that are not, and no later sync writes them; bytes
+        that are written anew are.
+        """
+        file = self.open_file(path)
+        if file is None:
+            return
+        try:
+            file.write(0, file.read())
+            file.sync()
+        finally:
+            file.close()
+
     def size(self, path: str) -> int | None:
         """None: there is no such file. Does not open it: closing it again would drop SQLite's lock on it."""
         try:
@@ -96,11 +111,16 @@ class _RealFile:
 
     def read(self) -> bytes:
         os.lseek(self._fd, 0, os.SEEK_SET)
-        return os.read(self._fd, 1 << 16)
+        pieces = []
+        while piece := os.read(self._fd, 1 << 20):
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def write(self, offset: int, data: bytes) -> None:
         os.lseek(self._fd, offset, os.SEEK_SET)
-        os.write(self._fd, data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
 
     def sync(self) -> None:
         getattr(os, "fdatasync", os.fsync)(self._fd)

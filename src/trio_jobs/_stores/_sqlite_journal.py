@@ -1,10 +1,10 @@
 """The journal itself: everything that is done on the one connection, synchronously, in the store's own thread.
 
 What is hard is to know what one has. A commit that raised may be there all the same; after a failed sync the next one
-succeeds as if nothing were, although the system has thrown the pages away; a damaged write-ahead log just looks
-shorter. So nothing is concluded from a connection on which a commit failed: it is closed, the file is opened anew,
-read, compared with what is known, and copied out of its write-ahead log, which writes every page once more
-(`reopen`). Only "no room" is different: SQLite says so before it syncs, and takes the transaction back.
+succeeds as if nothing were, although the system never writes the pages that it has failed to write; a damaged write-
+ahead log just looks shorter. So nothing is concluded from a connection on which a commit failed: its log is written
+to the disk once more, byte by byte, then it is closed, and the file is opened anew, read, and compared with what is
+known (`recover`). Only "no room" is different: SQLite says so before it syncs, and takes the transaction back.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class Journal:
                 raise JournalDamaged(self.path, f"the file is gone or empty; it held events up to {mark.seq}")
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
+            self._secure_log()
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
                 if mark is not None and mark.seq > 0:
@@ -105,8 +106,6 @@ class Journal:
 
     def _open_mark(self) -> Mark | None:
         self._mark = MarkFile(self._disk, self.path + "-mark")
-        if self._mark.exists and self._mark.found is None and self._disk.size(self.path):
-            raise JournalDamaged(self.path, "its high-water mark cannot be read")
         return self._mark.found
 
     def _read(self, mark: Mark | None) -> list[bytes]:
@@ -127,7 +126,10 @@ class Journal:
         if self._in_memory:
             return bodies
         if mark is None and self.last_seq > 0:
-            raise JournalDamaged(self.path, f"its high-water mark ({self.path}-mark) is missing")
+            # before the first event was committed it was there, and synced
+            is_there = self._mark is not None and self._mark.exists
+            why = "cannot be read" if is_there else "is missing"
+            raise JournalDamaged(self.path, f"its high-water mark ({self.path}-mark) {why}")
         if mark is not None:
             if mark.epoch != self.epoch and (mark.seq > 0 or self.last_seq > 0):
                 raise JournalDamaged(self.path, "it is not the history that its high-water mark is about")
@@ -135,12 +137,11 @@ class Journal:
                 raise JournalDamaged(self.path, f"it ends at event {self.last_seq}; it held events up to {mark.seq}")
             if rows.checksums.get(mark.seq, mark.checksum) != mark.checksum:
                 raise JournalDamaged(self.path, f"event {mark.seq} is not the one that its high-water mark is about")
-        # what a killed process left in the write-ahead log was read from the system's memory: make sure of it before
-        # anybody is told, and before the mark says so
-        _copy_log(connection)
         checksum = rows.last[3] if rows.last is not None and rows.last[0] == self.last_seq else 0
         assert self._mark is not None
-        if mark is None or mark != Mark(self.epoch, self.last_seq, checksum):
+        # before the first event even a mark that reads well is made anew: it may come from an opening that failed
+        # before it was synced
+        if mark != Mark(self.epoch, self.last_seq, checksum) or self.last_seq == 0:
             self._mark.begin(Mark(self.epoch, self.last_seq, checksum))
         return bodies
 
@@ -198,6 +199,7 @@ class Journal:
         before, pending = self.last_seq, self._pending
         if self._connection is not None:
             self._check_identities()
+        self._secure_log()  # before closing, which copies it into the file
         self._identities.pop(self.path + "-wal", None)  # closing deletes it
         self._let_go()
         self._check_identity(self.path)
@@ -215,9 +217,6 @@ class Journal:
                 raise JournalDamaged(self.path, f"read back, what stands behind event {before} was never written")
             if count != before - self._pruned + len(there):
                 raise JournalDamaged(self.path, f"read back, it holds {count} events; some are missing")
-            # whether the pages of the log ever reached the disk is not known after a failed sync: write them once more
-            if not self._in_memory:
-                _copy_log(connection)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -278,6 +277,13 @@ class Journal:
                 mark.sync()
             mark.close()
 
+    def _secure_log(self) -> None:
+        """Make sure that what can be read of the write-ahead log is on the disk: a process that was killed, or a sync
+        that failed, may have left it in the system's memory alone. Else a power cut could bring back an older log, to
+        be copied over newer pages."""
+        if not self._in_memory:
+            self._disk.rewrite(self.path + "-wal")
+
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -334,9 +340,3 @@ class Journal:
         mark = MarkFile(self._disk, self.path + "-mark")
         mark.begin(Mark(epoch, last, 0))
         mark.close()
-
-
-def _copy_log(connection: Connection) -> None:
-    """Write what the write-ahead log holds into the database, and sync it."""
-    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] != 0:
-        raise sqlite3.OperationalError("the write-ahead log could not be copied")
