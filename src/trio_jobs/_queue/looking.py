@@ -12,7 +12,7 @@ from trio_jobs import _events as ev
 from trio_jobs._context import Progress
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._handlers import check_number
-from trio_jobs._jobs import FINAL, Job, JobRecord, State, view
+from trio_jobs._jobs import FINAL, Job, JobRecord, State, to_datetime, view
 from trio_jobs._loops.feed import Subscription
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
 from trio_jobs._queue.report import Health, Statistics
@@ -136,8 +136,18 @@ class Looking(Core):
             problems.append("store")
         if self._closing:
             problems.append("stopping")
-        in_doubt = self._history.count(State.IN_DOUBT)
-        return Health(not problems, tuple(problems), in_doubt, held=len(self._held), store=store)
+        held = self._consumer.holding
+        if held is not None and held.state in (State.PENDING, State.PROCESSING):
+            held = None  # it is its turn
+        return Health(
+            ok=not problems,
+            problems=tuple(problems),
+            in_doubt=self._history.count(State.IN_DOUBT),
+            held_by=None if held is None else held.id,
+            held_since=None if held is None else to_datetime(held.changed_at),
+            without_handler=len(self._held),
+            store=store,
+        )
 
     def progress(self, job_id: str) -> Progress | None:
         """The newest word of the job's attempt about how far it is; None if there is none, or it has ended."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import attrs
 
 from trio_jobs._jobs import State
@@ -30,14 +32,18 @@ class Statistics:
 @attrs.frozen
 class Health:
     """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, store, stopping). ok: jobs are being
-    worked on, or could be. in_doubt: jobs that wait for a person. held: open jobs that no handler here can take.
-    store: what keeps the store from committing, None while it does.
+    worked on, or could be. in_doubt: jobs that wait for a person. held_by, held_since: in strict order, the job at the
+    head of the line that nobody passes, and since when it is retrying, snoozed or in doubt; None where there is none.
+    without_handler: open jobs that no handler here can take. store: what keeps the store from committing, None while
+    it does.
     """
 
     ok: bool
     problems: tuple[str, ...]
     in_doubt: int
-    held: int = 0
+    held_by: str | None = None
+    held_since: datetime | None = None
+    without_handler: int = 0
     store: str | None = None
 
 

@@ -157,6 +157,7 @@ class Submitting(Core):
         try:
             async with self._many:  # two that each hold half the places would wait for each other
                 while held < needed:
+                    self._refuse_if_closing()  # those who come to wait after that are woken by nobody
                     await self._line.wait_for_place()
                     held += 1
             self._refuse_if_closing()
@@ -254,8 +255,13 @@ class Submitting(Core):
         return self._receipt(record, 0, created=True)
 
     def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
-        mean = self._mean_run
-        return Receipt(record.id, created, position, record.state, None if mean is None else mean * position)
+        each = self._mean_turn
+        return Receipt(record.id, created, position, record.state, None if each is None else each * position)
+
+    @property
+    def _mean_turn(self) -> float | None:
+        """Seconds from one start to the next, as far as it is known."""
+        return None if self._mean_run is None else self._mean_run + self._settings.min_interval
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
@@ -303,7 +309,7 @@ class Submitting(Core):
     def _line_full(self) -> LineFull:
         # one place comes free when one attempt has ended, and those who wait already come first
         line = self._line.statistics()
-        estimate = (self._mean_run or 0.0) * (line.waiting + 1)
+        estimate = (self._mean_turn or 0.0) * (line.waiting + 1)
         return LineFull(line.capacity, line.waiting, min(max(estimate, 0.1), 600.0))
 
 

@@ -100,9 +100,9 @@ async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) 
     other.handler(kind="else")(_else)
     async with other.open(journal=tmp_path / "jobs.db") as queue:
         await queue.resume()
-        assert queue.health().held == 2
+        assert queue.health().without_handler == 2
         await queue.cancel(first.job_id)
-        assert queue.health().held == 1
+        assert queue.health().without_handler == 1
         receipt = await queue.submit(_else, Order(3))
         await queue.result(receipt.job_id)
         with pytest.raises(trio_jobs.UnknownKind):
