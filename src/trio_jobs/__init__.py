@@ -35,6 +35,8 @@ from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
     JobInDoubt,
+    JournalDamaged,
+    JournalInUse,
     KeyConflict,
     LineFull,
     NoSuchJob,
@@ -50,6 +52,7 @@ from trio_jobs._errors import (
     Snooze,
     StoreError,
     TrioJobsError,
+    UnknownJobs,
     UnknownKind,
     UsageError,
     WrongState,
@@ -77,6 +80,7 @@ from trio_jobs._server.limits import Limits
 from trio_jobs._server.serve import Server, serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._stores.memory import MemoryStore
+from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs._wire.values import EventView, JobView
 
 __version__ = "0.1.0"
@@ -102,6 +106,8 @@ __all__ = [
     "JobFailed",
     "JobInDoubt",
     "JobView",
+    "JournalDamaged",
+    "JournalInUse",
     "KeyConflict",
     "Lagged",
     "Left",
@@ -132,6 +138,7 @@ __all__ = [
     "SessionLost",
     "Snapshot",
     "Snooze",
+    "SqliteStore",
     "State",
     "Statistics",
     "StoreError",
@@ -141,6 +148,7 @@ __all__ = [
     "TrioClock",
     "TrioJobsError",
     "Unknown",
+    "UnknownJobs",
     "UnknownKind",
     "Updates",
     "UsageError",

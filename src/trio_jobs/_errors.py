@@ -23,6 +23,8 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobInDoubt",
+    "JournalDamaged",
+    "JournalInUse",
     "KeyConflict",
     "LineFull",
     "NoSuchJob",
@@ -38,6 +40,7 @@ __all__ = [
     "Snooze",
     "StoreError",
     "TrioJobsError",
+    "UnknownJobs",
     "UnknownKind",
     "UsageError",
     "WrongState",
@@ -71,6 +74,17 @@ class UnknownKind(UsageError):
         self.known: Final = known
         there_are = ", ".join(known) if known else "none"
         super().__init__(f"no handler is registered for kind {kind!r} (registered: {there_are})")
+
+
+class UnknownJobs(UsageError):
+    """The store holds open jobs that no handler here can take: a kind without one, or a payload that does not fit.
+
+    `kinds` says how many, by kind. Register the handlers, or open with `unknown="hold"` to leave those jobs alone.
+    """
+
+    def __init__(self, kinds: dict[str, int], why: str) -> None:
+        self.kinds: Final = kinds
+        super().__init__(f"the store holds open jobs that no handler can take: {why} (unknown='hold' leaves them be)")
 
 
 class InvalidPayload(UsageError):
@@ -182,6 +196,29 @@ class SdkCallRefused(TrioJobsError):
 
 class StoreError(TrioJobsError):
     """The store did not take it: what was asked did not happen."""
+
+
+class JournalInUse(StoreError):
+    """Another queue has this journal open. `pid` and `since` (UTC, ISO 8601) say whose, where that could be read."""
+
+    def __init__(self, path: str, pid: int | None, since: str | None) -> None:
+        self.path: Final = path
+        self.pid: Final = pid
+        self.since: Final = since
+        whose = f"process {pid}, since {since}" if pid is not None else "another process"
+        super().__init__(f"journal {path} is in use by {whose}")
+
+
+class JournalDamaged(StoreError):
+    """The journal does not hold what it should. Nothing was changed; `found` says what is wrong with it.
+
+    Bring back the right file, or open with `accept_loss=True` to go on with what is left.
+    """
+
+    def __init__(self, path: str, found: str) -> None:
+        self.path: Final = path
+        self.found: Final = found
+        super().__init__(f"journal {path} is refused: {found} (accept_loss=True goes on with what is left)")
 
 
 class OutcomeUnknown(TrioJobsError):

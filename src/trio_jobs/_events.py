@@ -33,6 +33,7 @@ __all__ = [
     "Overdue",
     "Paused",
     "QueueEvent",
+    "Refused",
     "Released",
     "Resumed",
     "Retried",
@@ -227,6 +228,10 @@ class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     by: str | None = None
 
 
+class Refused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
+    """Where a submit would stand that the store could not take, and whose caller was told so. Its number is spent."""
+
+
 AnyEvent = (
     Submitted
     | Scheduled
@@ -251,6 +256,7 @@ AnyEvent = (
     | Stuck
     | Paused
     | Resumed
+    | Refused
 )
 
 ALL_EVENTS: tuple[type[Event], ...] = AnyEvent.__args__

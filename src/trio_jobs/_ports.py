@@ -5,11 +5,12 @@ A conforming implementation may be passed to `Service.open` or `Service`; ours a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import outcome
 
+from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 
 __all__ = ["Clock", "Host", "Store"]
@@ -30,22 +31,33 @@ class Clock(Protocol):
 class Store(Protocol):
     """Keeps events, in order, and gives them back.
 
-    `durable`: what is committed survives the process. If False, `append` commits before it returns.
+    `durable`: what is committed survives the process. If False, `append` commits before it returns. `epoch`: names this
+    history; another one where some of it was lost. Known once it is open.
     """
 
     durable: bool
+    epoch: str
 
-    @property
-    def epoch(self) -> str:
-        """Names this history, at most 64 characters; known once it is open. Another one as soon as events are lost."""
-        ...
-
-    async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
+    async def open(
+        self,
+        on_commit: Callable[[Sequence[Event]], None],
+        on_failure: Callable[[], Sequence[Event]] | None = None,
+        on_broken: Callable[[StoreError], None] | None = None,
+    ) -> Iterable[Event]:
         """Get ready, and give back every event of every job that is kept, and the last Paused or Resumed, in order of
         `seq`.
 
         `on_commit` is called in Trio's thread with each event appended from then on, once, in order, when and only
         when it is committed.
+
+        `on_failure` is called there when a commit has failed and it is known that what was handed over and not told to
+        `on_commit` is not in. It gives all of that again, under the same numbers, with a `Refused` in place of each
+        event that shall not be tried again; whoever waits for one of those gets the StoreError. A commit that failed
+        and is in all the same is told to `on_commit`.
+
+        `on_broken` is called there, once, when nothing can be committed any more.
+
+        Raises StoreError; JournalInUse if somebody else has it open; JournalDamaged.
         """
         ...
 
@@ -53,10 +65,16 @@ class Store(Protocol):
         """Take events over, in order; never blocks. What is handed over is committed or `committed` raises."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from committing now, in words; None while all is well."""
+        ...
+
     async def committed(self, seq: int) -> None:
         """Return when event `seq` is committed. Cancelled leaves nothing behind: the event is committed all the same.
 
-        Raises StoreError where it is not committed, OutcomeUnknown where that is not known.
+        Asked for before the next checkpoint after `append`. Raises StoreError where it is not committed,
+        OutcomeUnknown where that is not known.
         """
         ...
 
@@ -77,12 +95,18 @@ class Store(Protocol):
         """`seq` of the last committed event, 0 before the first; known once it is open."""
         ...
 
-    async def prune(self, job_ids: Sequence[str]) -> None:
-        """Forget the events of these jobs; they are final."""
+    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+        """Forget the events of these jobs, which are final; with each id, the `seq` of its first and last event.
+
+        Cancelled: they are forgotten, or all still there. Raises StoreError: all still there.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Commit what was handed over, then let go of everything. Closing twice is harmless."""
+        """Commit what was handed over, then let go of everything. Closing twice is harmless.
+
+        Cancelled: what was not committed by then may be lost.
+        """
         ...
 
 

@@ -68,7 +68,7 @@ async def test_opened_again_it_gives_back_every_event_of_every_job_in_order() ->
 async def test_what_was_pruned_is_not_given_back() -> None:
     store, _ = await opened()
     store.append([submitted(1, "a"), submitted(2, "b"), started(3, "a")])
-    await store.prune(["a", "never known"])
+    await store.prune({"a": (1, 3), "never known": (2, 2)})
     await store.aclose()
     assert list(await store.open(Told())) == [submitted(2, "b")]
     assert store.last_seq == 3
@@ -153,7 +153,7 @@ async def test_a_history_without_its_pruned_jobs_goes_on_with_the_numbers() -> N
     history = History(store)
     await history.restore()
     history.record([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
-    await store.prune(["a", "c"])
+    await store.prune({"a": (1, 1), "c": (3, 3)})
     await store.aclose()
     again = History(store)
     await again.restore()

@@ -192,6 +192,8 @@ def test_an_event_of_the_queue_itself_changes_no_job() -> None:
     assert queue_events
     for event in queue_events:
         assert issubclass(event, ev.QueueEvent)
-        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}}.get(event, {"session": 1})
+        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}, ev.Refused: {}}.get(
+            event, {"session": 1}
+        )
         bench.head.apply(event(seq=bench.head.seq + 1, at=5.0, **more))
     assert snapshot(bench.job) == was

@@ -10,11 +10,12 @@ import trio_jobs.testing
 
 PUBLIC = """
     AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
-    InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView KeyConflict Lagged Left
-    Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome OutcomeUnknown Progress
-    Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter SdkCallRefused SdkHandle Server
-    Service SessionLost Snapshot Snooze State Statistics StoreError Subscription SystemClock Token TrioClock
-    TrioJobsError Unknown UnknownKind Updates UsageError WrongState connect serve
+    InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView JournalDamaged JournalInUse
+    KeyConflict Lagged Left Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome
+    OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter
+    SdkCallRefused SdkHandle Server Service SessionLost Snapshot Snooze SqliteStore State Statistics StoreError
+    Subscription SystemClock Token TrioClock TrioJobsError Unknown UnknownJobs UnknownKind Updates UsageError WrongState
+    connect serve
 """
 
 
@@ -25,7 +26,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_public_names_of_the_test_kit_are_these() -> None:
-    assert sorted(trio_jobs.testing.__all__) == ["FakeSdk", "FakeSession", "Hold"]
+    assert sorted(trio_jobs.testing.__all__) == ["FakeSdk", "FakeSession", "Hold", "check_store"]
 
 
 def test_every_public_thing_says_what_it_is() -> None:

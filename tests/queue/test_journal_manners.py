@@ -186,7 +186,7 @@ async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk
 
 async def test_a_store_that_cannot_be_opened_opens_no_sdk(autojump_clock: MockClock) -> None:
     class Unwilling(MemoryStore):
-        async def open(self, on_commit: Any) -> Any:
+        async def open(self, *told: Any) -> Any:
             raise StoreError("locked by process 7")
 
     rig = make_rig("in_loop")

@@ -473,7 +473,10 @@ def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, c
     elif acted:
         _doubt(out, record, rules, chance, reason=reason)
     else:
-        out.write(ev.Released if record.state is State.IN_DOUBT else ev.Interrupted, reason=reason)
+        if record.state is State.IN_DOUBT:
+            out.write(ev.Released, reason=reason)
+        else:  # what an earlier attempt may have left behind is still not known
+            out.write(ev.Interrupted, reason=reason, acted=record.acted)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 

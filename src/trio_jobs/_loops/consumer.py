@@ -162,6 +162,9 @@ class Consumer:
     async def _attempt(self, record: JobRecord) -> None:
         history = self._history
         handler = self._handlers[record.kind]
+        if history.durable and history.store.trouble is not None:
+            # else handlers that do not wait for their start would go on writing into a store that takes nothing
+            await history.committed(history.head.seq)
         events = decide.start(record, handler.enters_at_start, self._clock.now(), history.next_seq)
         if not events:
             return
@@ -170,8 +173,9 @@ class Consumer:
             return  # it expired instead
         running = self.current = Running(record, handler, trio.CancelScope())
         try:
-            if history.store.durable and not handler.rules.idempotent:
-                await history.store.committed(record.last_seq)
+            if history.durable and not handler.rules.idempotent:
+                with running.step_aside():
+                    await history.committed(record.last_seq)
             context = self._context(running)
             ending, passing = await self._run_attempt(running, context)
             answer = None
@@ -193,6 +197,8 @@ class Consumer:
         self, running: Running, context: JobContext | AsyncJobContext
     ) -> tuple[Ending, BaseException | None]:
         record, handler = running.record, running.handler
+        if running.why is not None:
+            return _not_begun(running.why), None
         if self._must_ask_first(record, handler):
             answer = await self._ask(running, context, self._left_to_settle(record, handler))
             if isinstance(answer.verdict, Done):
@@ -201,9 +207,8 @@ class Consumer:
                 return Ending(Outcome.UNVERIFIED), None
             if not await self._is_ready(running):
                 running.cancel(Limit.STOP)
-        ended_by = running.why
-        if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
-            return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by), None
+            if running.why is not None:
+                return _not_begun(running.why), None
         self._set_limits(running)
         result = await self._within_limits(running, context)
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
@@ -269,8 +274,8 @@ class Consumer:
         events = decide.enter(record, self._clock.now(), history.next_seq)
         if events:
             history.record(events)
-            if history.store.durable and not running.handler.rules.idempotent:
-                await history.store.committed(record.last_seq)
+            if history.durable and not running.handler.rules.idempotent:
+                await history.committed(record.last_seq)
                 self._refuse_if_over(running)
         running.entered = True
 
@@ -414,6 +419,11 @@ class Consumer:
                 raise
             result = outcome.Error(error)
         return result
+
+
+def _not_begun(ended_by: Limit) -> Ending:
+    """The end was asked for while the start was committed, or verify ran: not entered."""
+    return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by)
 
 
 def _can_be_asked(record: JobRecord, handler: Handler) -> bool:

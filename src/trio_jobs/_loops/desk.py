@@ -62,8 +62,8 @@ class HandlersDesk:
         if not events:
             raise SdkCallRefused("the job was settled meanwhile; nothing of this attempt can be kept any more")
         self._history.record(events)
-        if self._history.store.durable:
-            await self._history.store.committed(events[-1].seq)
+        if self._history.durable:
+            await self._history.committed(events[-1].seq)
 
     def progress(self, running: Running, progress: Progress) -> None:
         """Remember the newest word about the job, if its attempt is still under way."""

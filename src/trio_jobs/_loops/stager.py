@@ -65,8 +65,11 @@ class Stager:
         self._add_timer(self._clock.now() + seconds, record)
 
     def wait_for_place(self, record: JobRecord) -> None:
-        """The job is pending (or in doubt, to be verified) and has no place."""
-        due_at = record.due_at if record.due_at is not None else record.submitted_at
+        """The job is pending, or in doubt and to be verified, and has no place. Doubts come before everything else."""
+        if record.state is State.IN_DOUBT:
+            due_at = float("-inf")
+        else:
+            due_at = record.due_at if record.due_at is not None else record.submitted_at
         heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
         self._wake.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -12,7 +12,7 @@ import trio
 from trio_jobs import _events as ev
 from trio_jobs._attempts import Running, log_fields
 from trio_jobs._context import Progress
-from trio_jobs._errors import QueueClosed, UsageError
+from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
 from trio_jobs._jobs import Job, JobRecord, State, escape
@@ -68,6 +68,8 @@ class Core:
         self._closing = False
         self._waiters: dict[str, trio.Event] = {}
         self._idle: trio.Event | None = None
+        self._held: set[str] = set()
+        """Open jobs that no handler here can take."""
         self._stop_for_stuck = on_stuck
         self._mean_run: float | None = None
         self._line = Line(settings.buffer)
@@ -134,13 +136,27 @@ class Core:
     def _refuse_if_closing(self) -> None:
         if self._closing:
             raise QueueClosed("the queue takes no new jobs: it is draining or has stopped")
+        if self._history.durable and (trouble := self._history.store.trouble) is not None:
+            raise StoreError(f"nothing is accepted now: {trouble}")
 
     async def _kept(self) -> None:
-        """Return when what was recorded so far is kept."""
-        if self._history.store.durable:
-            with trio.CancelScope(shield=True):
-                await self._history.store.committed(self._head.seq)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        """Return when what was recorded so far is kept. Raises `OutcomeUnknown`. Shielded."""
+        if self._history.durable:
+            await self._within_commit_timeout(self._history.committed, self._head.seq)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _within_commit_timeout(self, wait: Callable[[int], Awaitable[None]], seq: int) -> None:
+        timeout = self._settings.commit_timeout
+        with trio.move_on_after(timeout, shield=True) as scope:
+            await wait(seq)
+        if scope.cancelled_caught:
+            raise OutcomeUnknown(f"the store did not answer within {timeout:g} s: it may be done, or not; ask again")
+
+    def _committed(self, job_id: str) -> JobRecord:
+        """The job's newest record, if there is anything to be seen of it. Raises `NoSuchJob`."""
+        self._history.seen(job_id)
+        return self._head.jobs[job_id]
 
     # what follows from events
 
@@ -169,6 +185,8 @@ class Core:
         record = self._head.jobs[event.job]
         if self._progress:
             self._progress.pop(event.job, None)
+        if self._held:
+            self._held.discard(event.job)
         if self._consumer.holding is not None:
             self._consumer.touch(record)
         if record.state is State.FAILED:
@@ -184,15 +202,15 @@ class Core:
         assert isinstance(event, ev.Ended)
         self._progress.pop(event.job, None)
         record = self._head.jobs[event.job]
-        if not self._is_held(record):
+        if record.last_seq == event.seq and not self._is_held(record):  # it may have moved on before this was committed
             self._stager.wait_until_due(record)
         self._tell_if_idle()
 
     def _on_pending(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Ended)
         record = self._head.jobs[event.job]
-        if record.state is not State.PENDING:
-            return
+        if record.last_seq != event.seq or event.job in self._held:
+            return  # it has moved on, or nobody here can take it
         if self._is_held(record):
             self._consumer.touch(record)
         else:
@@ -210,7 +228,8 @@ class Core:
         waiter = self._waiters.pop(event.job, None)
         record = self._head.jobs[event.job]
         asked = isinstance(event, ev.InDoubt) and (event.asked or event.inside)
-        if record.state is State.IN_DOUBT and (asked or not self._handlers[record.kind].rules.verifies):
+        handler = self._handlers.get(record.kind)
+        if record.state is State.IN_DOUBT and (asked or handler is None or not handler.rules.verifies):
             log.error(
                 "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
                 record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),

@@ -21,7 +21,7 @@ import trio
 
 from trio_jobs._clock import SystemClock
 from trio_jobs._engine import decide
-from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError, UsageError
+from trio_jobs._errors import HostStuck, OutcomeUnknown, QueueBroken, TrioJobsError, UnknownJobs, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
 from trio_jobs._jobs import FINAL, Job, JobRecord, Limit, State, escape
@@ -31,6 +31,7 @@ from trio_jobs._queue.gate import Gate
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Left, Report
 from trio_jobs._queue.settings import Settings
+from trio_jobs._retry import Rules
 from trio_jobs._watchdog import Watchdog
 
 __all__ = ["open_queue"]
@@ -129,7 +130,9 @@ class _Life:
 
     async def open(self) -> None:
         """Raises `StoreError`, `OpenFailed`."""
+        self._history.on_broken = self._die
         await self._history.restore()
+        self._check_restored()
         queue = self.queue
         queue._feed.seq = self._history.committed_seq
         await self._gate.open_sdk()
@@ -157,19 +160,49 @@ class _Life:
                 self._take_up(record)
         self.queue._stager.fill()
 
+    def _check_restored(self) -> None:
+        """Is there a handler for each open job? Raises `UnknownJobs`, or holds those without one."""
+        unknown: dict[str, int] = {}
+        undecodable: dict[str, int] = {}
+        for record in self._history.head.jobs.values():
+            if record.state in FINAL:
+                continue
+            handler = self._handlers.get(record.kind)
+            if handler is None:
+                unknown[record.kind] = unknown.get(record.kind, 0) + 1
+            elif not _decodes(handler, record):
+                undecodable[record.kind] = undecodable.get(record.kind, 0) + 1
+            else:
+                continue
+            self.queue._held.add(record.id)
+        if not unknown and not undecodable:
+            return
+        why = [f"{count} of kind {kind!r}, which has no handler" for kind, count in sorted(unknown.items())]
+        why += [f"{count} of kind {k!r}, whose payload does not fit" for k, count in sorted(undecodable.items())]
+        if self._settings.unknown == "refuse":
+            raise UnknownJobs({**unknown, **undecodable}, "; ".join(why))
+        log.warning("held out of the line: %s", "; ".join(why))
+
     def _take_up(self, record: JobRecord) -> None:
-        history, queue, handler = self._history, self.queue, self._handlers[record.kind]
+        history, queue = self._history, self.queue
+        handler = self._handlers.get(record.kind)
+        rules = Rules() if handler is None else handler.rules
         was_pending = record.state is State.PENDING
         if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
             now, seq = self._clock.now(), history.next_seq
-            history.record(decide.crashed(record, handler.rules, now, self._chance.random(), seq))
+            history.record(decide.crashed(record, rules, now, self._chance.random(), seq))
+        if record.id in queue._held or handler is None:
+            return
         if record.deadline_at is not None and record.state not in FINAL:
             queue._stager.watch_deadline(record)
         if self._settings.strict_order and record.attempts and record.state not in FINAL:
             queue._consumer.hold_first.append(record)
         elif record.state is State.IN_DOUBT:
             if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
-                queue._stager.wait_to_verify(record, handler.settle_after)
+                if handler.settle_after:
+                    queue._stager.wait_to_verify(record, handler.settle_after)
+                else:
+                    queue._stager.wait_for_place(record)
         elif was_pending:
             queue._stager.wait_for_place(record)
         elif record.state in (State.SCHEDULED, State.RETRYING):
@@ -202,13 +235,17 @@ class _Life:
             self._die(error)
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
+        await self._settle_store()
         head = self._history.head
         left = tuple(Left(r.id, r.kind, r.key, r.state, r.reason) for r in head.jobs.values() if r.state not in FINAL)
         queue.report = Report(closed, problem, left, {state: head.count(state) for state in State})
         queue.wake_all_waiters()
         queue._feed.close()
         try:
-            await self._history.aclose()
+            with trio.move_on_after(self._settings.commit_timeout) as scope:
+                await self._history.aclose()
+            if scope.cancelled_caught:
+                log.error("the store did not close within %g s", self._settings.commit_timeout)
         except BaseException as error:
             self._die(error)
         if left:
@@ -219,6 +256,17 @@ class _Life:
             log.error("sdk_not_closed: %s", problem)
         if self._watchdog is not None:
             self._watchdog.stop()
+
+    async def _settle_store(self) -> None:
+        """What was recorded is to be seen by those who wait for it, before they are told that the queue has stopped."""
+        if not self._history.durable:
+            return
+        try:
+            with trio.fail_after(self._settings.commit_timeout):
+                await self._history.committed(self._history.head.seq)
+        except (trio.TooSlowError, OutcomeUnknown) as error:
+            lost = self._history.head.seq - self._history.committed_seq
+            log.error("the last %d events may not be kept: %s", lost, self._store.trouble or error)
 
     async def _end_attempt_and_close_sdk(self) -> tuple[bool, str | None]:
         """Was it closed; and if not so, or not well, why."""
@@ -268,6 +316,14 @@ class _Life:
         if isinstance(died_of, TrioJobsError) or not isinstance(died_of, Exception):
             raise died_of from raised
         raise QueueBroken(f"a part of the queue died: {died_of!r}") from died_of
+
+
+def _decodes(handler: Handler, record: JobRecord) -> bool:
+    try:
+        handler.decode(record.payload)
+    except Exception:  # the type's own checks may raise anything
+        return False
+    return True
 
 
 def _restore_order(record: JobRecord) -> tuple[bool, int]:

@@ -25,7 +25,7 @@ class Looking(Core):
 
     def get(self, job_id: str) -> Job:
         """The job as it stands. Raises `NoSuchJob`."""
-        return view(self._head.get(job_id))
+        return view(self._history.seen(job_id))
 
     def list(
         self,
@@ -42,18 +42,23 @@ class Looking(Core):
         """
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
-        source = self._head.jobs if state is None else self._head.by_state[read_state(state)]
-        if after is not None and after not in source:
-            raise NoSuchJob(after)
+        history = self._history
+        source: Iterable[JobRecord]
+        if state is None:
+            source = (seen for record in self._head.jobs.values() if (seen := history.see(record)) is not None)
+        else:
+            source = history.in_state(read_state(state))
         page: list[Job] = []
         skipping = after is not None
-        for record in source.values():
+        for record in source:
             if skipping:
                 skipping = record.id != after
             elif kind is None or record.kind == kind:
                 page.append(view(record))
                 if len(page) == limit:
                     break
+        if skipping:
+            raise NoSuchJob(str(after))
         return page
 
     def job_ids(self) -> builtins.list[str]:
@@ -70,7 +75,7 @@ class Looking(Core):
         """
         await trio.lowlevel.checkpoint()
         while True:
-            record = self._head.get(job_id)
+            record = self._history.seen(job_id)
             if record.state in FINAL:
                 return self._result(record)
             if record.state is State.IN_DOUBT and in_doubt == "raise":
@@ -119,7 +124,7 @@ class Looking(Core):
     def statistics(self) -> Statistics:
         line = self._line.statistics()
         return Statistics(
-            jobs={state: self._head.count(state) for state in State},
+            jobs={state: self._history.count(state) for state in State},
             capacity=line.capacity,
             free=line.free,
             waiting_callers=line.waiting,
@@ -139,6 +144,9 @@ class Looking(Core):
             problems.append("overdue")
         if not self._host.is_open:
             problems.append("opening_sdk")
+        store = self._history.store.trouble
+        if store is not None:
+            problems.append("store")
         if self._closing:
             problems.append("stopping")
         held = self._consumer.holding
@@ -147,9 +155,11 @@ class Looking(Core):
         return Health(
             ok=not problems,
             problems=tuple(problems),
-            in_doubt=self._head.count(State.IN_DOUBT),
+            in_doubt=self._history.count(State.IN_DOUBT),
             held_by=None if held is None else held.id,
             held_since=None if held is None else to_datetime(held.changed_at),
+            without_handler=len(self._held),
+            store=store,
         )
 
     def progress(self, job_id: str) -> Progress | None:

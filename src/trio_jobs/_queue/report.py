@@ -31,9 +31,11 @@ class Statistics:
 
 @attrs.frozen
 class Health:
-    """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, stopping). ok: jobs are being worked
-    on, or could be. in_doubt: jobs that wait for a person. held_by, held_since: in strict order, the job at the head of
-    the line that nobody passes, and since when it is retrying, snoozed or in doubt; None where there is none.
+    """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, store, stopping). ok: jobs are being
+    worked on, or could be. in_doubt: jobs that wait for a person. held_by, held_since: in strict order, the job at the
+    head of the line that nobody passes, and since when it is retrying, snoozed or in doubt; None where there is none.
+    without_handler: open jobs that no handler here can take. store: what keeps the store from committing, None while
+    it does.
     """
 
     ok: bool
@@ -41,6 +43,8 @@ class Health:
     in_doubt: int
     held_by: str | None = None
     held_since: datetime | None = None
+    without_handler: int = 0
+    store: str | None = None
 
 
 @attrs.frozen

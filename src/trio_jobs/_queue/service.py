@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar, get_args, overload
 
 import trio
@@ -22,6 +23,7 @@ from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.settings import Settings
 from trio_jobs._retry import DEFAULT_RETRY, Retry
 from trio_jobs._stores.memory import MemoryStore
+from trio_jobs._stores.sqlite import SqliteStore
 
 __all__ = ["Service"]
 
@@ -155,20 +157,32 @@ class Service:
         self._hooks.setdefault(occasion, []).append(hook)
 
     def open(
-        self, *, store: Store | None = None, clock: Clock | None = None, seed: int | None = None
+        self,
+        *,
+        journal: str | Path | None = None,
+        accept_loss: bool = False,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        seed: int | None = None,
     ) -> AbstractAsyncContextManager[Queue]:
         """Open the SDK and run a queue: `async with service.open() as queue`.
 
-        store: where jobs are kept, by default in memory. clock, seed: for tests; where times and chance come from.
+        journal: the file that jobs are kept in; without one they live in memory. accept_loss: go on with what is left
+        of a damaged journal. store: where jobs are kept instead. clock, seed: for tests; where times and chance come
+        from.
 
-        Raises `OpenFailed`, `StoreError` before the block begins. Out of the block comes the block's own exception; or
-        `HostStuck`, or `QueueBroken` if a part of the queue died. Cancelled: the running attempt is cancelled, the SDK
-        is closed, `queue.report` tells what is left.
+        Raises `OpenFailed`, `StoreError` (`JournalInUse`, `JournalDamaged`), `UnknownJobs` before the block begins. Out
+        of the block comes the block's own exception; or `HostStuck`, `StoreError`, or `QueueBroken` if a part of the
+        queue died. Cancelled: the running attempt is cancelled, the SDK is closed, `queue.report` tells what is left.
         """
+        if journal is not None and store is not None:
+            raise UsageError("say journal or store, not both")
+        if store is None:
+            store = MemoryStore() if journal is None else SqliteStore(journal, accept_loss=accept_loss)
         return open_queue(
             handlers=dict(self._handlers),
             settings=self.settings,
-            store=MemoryStore() if store is None else store,
+            store=store,
             make_host=self._make_host,
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),

@@ -10,9 +10,10 @@ from trio_jobs._errors import UsageError, check_seconds
 from trio_jobs._handlers import check_number
 from trio_jobs._retry import DEFAULT_RETRY, Retry
 
-__all__ = ["OnStuck", "Settings"]
+__all__ = ["OnStuck", "OnUnknown", "Settings"]
 
 OnStuck = Literal["wait", "stop"]
+OnUnknown = Literal["refuse", "hold"]
 
 
 @attrs.frozen(kw_only=True)
@@ -22,13 +23,15 @@ class Settings:
     buffer: places in the line, as in the service this one came from. max_waiting: jobs outside the line (scheduled,
     retrying, restored); about 100 MB at a payload of 150 bytes. open_timeout: for opening the SDK, retries included.
     open_retry: after an error in opening. drain_timeout: for the work that is finished before a stop. cancel_timeout:
-    for the running attempt to end, once cancelled. close_timeout: for closing the SDK. on_stuck: "wait" for a stuck
-    call to return, or "stop" the queue with `HostStuck`. strict_order: while the job at the head of the line is
-    retrying, snoozed or in doubt, nobody passes it. min_interval: from the end of one call into the SDK to the start of
-    the next. renew_after_jobs, renew_after_idle: attempts, and seconds without one, after which the session is closed
-    and a new one opened; None for never. watchdog: how long the event loop may stand still before its stack is logged,
-    None for no watchdog. keep_for, keep_jobs: final jobs are forgotten when they are older, or more. keep_keys: keys of
-    forgotten jobs that are kept.
+    for the running attempt to end, once cancelled. close_timeout: for closing the SDK. commit_timeout: for a change to
+    be kept, after which its caller gets `OutcomeUnknown`. on_stuck: "wait" for a stuck call to return, or "stop" the
+    queue with `HostStuck`. strict_order: while the job at the head of the line is retrying, snoozed or in doubt, nobody
+    passes it. min_interval: from the end of one call into the SDK to the start of the next. renew_after_jobs,
+    renew_after_idle: attempts, and seconds without one, after which the session is closed and a new one opened; None
+    for never. watchdog: how long the event loop may stand still before its stack is logged, None for no watchdog.
+    keep_for, keep_jobs: final jobs are forgotten when they are older, or more. keep_keys: keys of forgotten jobs that
+    are kept. unknown: open jobs in the store that no handler can take: "refuse" to open with `UnknownJobs`, or "hold"
+    them out of the line.
     """
 
     buffer: int = 100
@@ -38,6 +41,7 @@ class Settings:
     drain_timeout: float = 30.0
     cancel_timeout: float = 5.0
     close_timeout: float = 10.0
+    commit_timeout: float = 30.0
     on_stuck: OnStuck = "wait"
     strict_order: bool = False
     min_interval: float = 0.0
@@ -47,12 +51,13 @@ class Settings:
     keep_for: float = 7 * 86400.0
     keep_jobs: int = 100_000
     keep_keys: int = 100_000
+    unknown: OnUnknown = "refuse"
 
     def __attrs_post_init__(self) -> None:
         check_number("buffer", self.buffer)
         for name in ("max_waiting", "keep_jobs", "keep_keys"):
             check_number(name, getattr(self, name), 0)
-        for name in ("open_timeout", "close_timeout"):
+        for name in ("open_timeout", "close_timeout", "commit_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
         for name in ("drain_timeout", "cancel_timeout", "keep_for", "min_interval"):
             check_seconds(name, getattr(self, name))
@@ -63,5 +68,7 @@ class Settings:
                 check_seconds(name, getattr(self, name), zero=False)
         if self.on_stuck not in ("wait", "stop"):
             raise UsageError(f"on_stuck must be 'wait' or 'stop', not {self.on_stuck!r}")
+        if self.unknown not in ("refuse", "hold"):
+            raise UsageError(f"unknown must be 'refuse' or 'hold', not {self.unknown!r}")
         if not isinstance(self.open_retry, Retry):
             raise UsageError(f"open_retry must be a Retry, not {self.open_retry!r}")

@@ -10,7 +10,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
-from trio_jobs._errors import UsageError, WrongState, check_seconds
+from trio_jobs._errors import UnknownKind, UsageError, WrongState, check_seconds
 from trio_jobs._handlers import check_number, encode_result
 from trio_jobs._jobs import CancelAnswer, JobRecord, Limit, State, escape
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
@@ -30,7 +30,7 @@ class Steering(Core):
         Raises `NoSuchJob`, and `WrongState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
         done all the same.
         """
-        answer = self._cancel(self._head.get(job_id), by)
+        answer = self._cancel(self._committed(job_id), by)
         await self._kept()
         return answer
 
@@ -50,14 +50,17 @@ class Steering(Core):
     async def retry(self, job_id: str, *, by: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget; it joins those that are due.
 
-        Raises `NoSuchJob`, `WrongState`, `QueueClosed`. Cancelled: it is done all the same.
+        Raises `NoSuchJob`, `WrongState`, `QueueClosed`, `UnknownKind` where its handler is not there any more.
+        Cancelled: it is done all the same.
         """
         self._refuse_if_closing()
-        self._retry(self._head.get(job_id), by)
+        self._retry(self._committed(job_id), by)
         await self._kept()
 
     @trio.lowlevel.enable_ki_protection
     def _retry(self, record: JobRecord, by: str | None) -> None:
+        if record.kind not in self._handlers:
+            raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
         current = self._consumer.current
         if current is not None and current.record is record:
             raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
@@ -78,7 +81,7 @@ class Steering(Core):
         body, problem = encode_result(result)
         if problem is not None:
             raise UsageError(f"the result cannot be kept: {problem}")
-        self._resolve(self._head.get(job_id), resolution, body, by)
+        self._resolve(self._committed(job_id), resolution, body, by)
         await self._kept()
 
     @trio.lowlevel.enable_ki_protection
@@ -145,12 +148,16 @@ class Steering(Core):
         self._refuse_if_closing()
         states = (State.FAILED, State.CANCELLED)
         chosen = self._choose(states if state is None else (read_state(state),), kind, error_type, older_than, limit)
-        current = self._consumer.current
-        done = [r for r in chosen if r.state in states and (current is None or current.record is not r)]
+        done = [r for r in chosen if self._may_retry(r, states)]
         for record in done:
             self._retry(record, by)
         await self._kept()
         return tuple(record.id for record in done)
+
+    def _may_retry(self, record: JobRecord, states: tuple[State, ...]) -> bool:
+        current = self._consumer.current
+        is_inside = current is not None and current.record is record
+        return record.state in states and record.kind in self._handlers and not is_inside
 
     def _choose(
         self,
@@ -167,7 +174,8 @@ class Steering(Core):
             record
             for state in states
             for record in self._head.by_state[state].values()
-            if (kind is None or record.kind == kind)
+            if self._history.see(record) is not None
+            and (kind is None or record.kind == kind)
             and (error_type is None or (record.error is not None and record.error.type == error_type))
             and (before is None or record.submitted_at <= before)
         )

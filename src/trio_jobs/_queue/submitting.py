@@ -10,6 +10,7 @@ import attrs
 import msgspec
 import trio
 
+from trio_jobs import _events as ev
 from trio_jobs._engine import decide
 from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
 from trio_jobs._handlers import Handler, digest
@@ -46,8 +47,25 @@ class _Prepared:
     deadline: float | None
 
 
+@attrs.define(eq=False)
+class _Accepted:
+    """A submit whose event is handed over. receipt: None until it is committed."""
+
+    new: _Prepared
+    job_id: str
+    receipt: Receipt | None = None
+
+
 class Submitting(Core):
     """Submit."""
+
+    def __init__(self, **rooms: Any) -> None:
+        super().__init__(**rooms)
+        self._accepted: dict[str, _Accepted] = {}
+        if self._history.durable:
+            self._history.reactions[ev.Submitted] = self._on_accepted
+            self._history.reactions[ev.Scheduled] = self._on_accepted
+            self._history.on_refused = self._on_refused
 
     async def submit(
         self,
@@ -69,15 +87,16 @@ class Submitting(Core):
         then. wait: seconds to wait for a place, None for as long as it takes. by: who asks.
 
         Raises `UnknownKind`, `InvalidPayload`, `KeyConflict`, `UsageError`, `LineFull` (after `wait`; at once for one
-        to be done later, if too many wait), `QueueClosed`.
+        to be done later, if too many wait), `QueueClosed`, `StoreError` (not accepted), `OutcomeUnknown` (after
+        `commit_timeout`: ask again with the same key).
 
-        Cancelled: not accepted. It can only come before the job is, which then happens at once.
+        Cancelled: not accepted. It can only come before the job is handed to the store; from there on it is shielded.
         """
         new = self._prepare(NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after))
         await trio.lowlevel.checkpoint_if_cancelled()
         known = self._receipt_of_known(new)
         if known is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await self._begun(known)
             return known
         self._refuse_if_closing()
         if new.due is not None:
@@ -89,10 +108,9 @@ class Submitting(Core):
                 self._line.give_place_back()
                 self._refuse_if_closing()
                 assert known is not None
+                await self._begun(known)
                 return known
-        receipt = self._accept([new], by)[0]
-        await self._kept()
-        return receipt
+        return (await self._keep(self._accept([new], by)))[0]
 
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
@@ -110,7 +128,9 @@ class Submitting(Core):
         self._refuse_if_closing()
         if not self._line.take_place_nowait():
             raise self._line_full()
-        return self._accept([new], by)[0]
+        receipt = self._accept([new], by)[0].receipt
+        assert receipt is not None
+        return receipt
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """Accept all of them or none, in this order, as one change; wait until there is a place for each.
@@ -143,12 +163,15 @@ class Submitting(Core):
             self._refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
             held -= sum(new.due is None for new in fresh)
-            accepted = dict(zip(map(id, fresh), self._accept(fresh, by), strict=True))
+            accepted = self._accept(fresh, by)
         finally:
             for _ in range(held):
                 self._line.give_place_back()
-        await self._kept()
-        return [accepted.get(id(new)) or self._known_receipt(new) for new in made]
+        receipts = dict(zip(map(id, fresh), await self._keep(accepted), strict=True))
+        told = [receipts.get(id(new)) or self._known_receipt(new) for new in made]
+        for receipt in told:
+            await self._begun(receipt)
+        return told
 
     def _prepare(self, job: NewJob) -> _Prepared:
         """Check all that can be checked without the queue's state. Raises `UsageError` and its children."""
@@ -169,9 +192,9 @@ class Submitting(Core):
         return _Prepared(handler, body, job.key, mark, due if due is not None and due > now else None, deadline)
 
     @trio.lowlevel.enable_ki_protection
-    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
-        """Decide, apply, append, all in one step; then into the line. A place is held for each that is not for
-        later."""
+    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
+        """Decide, apply, append, all in one step; then into the line, when it is committed. A place is held for each
+        that is not for later."""
         if not made:
             return []
         now, seq = self._clock.now(), self._head.seq + 1
@@ -182,8 +205,42 @@ class Submitting(Core):
             )
             for i, new in enumerate(made)
         ]  # fmt: skip
+        accepted = [_Accepted(new, event.job) for event, new in zip(events, made, strict=True)]
+        if self._history.durable:
+            self._accepted.update((one.job_id, one) for one in accepted)
         self._history.record(events)
-        return [self._join(self._head.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
+        if not self._history.durable:
+            for one in accepted:
+                one.receipt = self._join(self._head.jobs[one.job_id], one.new)
+        return accepted
+
+    async def _keep(self, accepted: Sequence[_Accepted]) -> list[Receipt]:
+        """The receipts, when these jobs are committed. Raises `StoreError`: none is accepted, `OutcomeUnknown`."""
+        if self._history.durable and accepted:
+            last = self._head.jobs[accepted[-1].job_id].submitted_seq
+            await self._within_commit_timeout(self._history.store.committed, last)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return [one.receipt for one in accepted if one.receipt is not None]
+
+    async def _begun(self, receipt: Receipt) -> None:
+        """Return when that job's beginning is committed: somebody else is about to have it accepted."""
+        record = self._head.jobs.get(receipt.job_id)
+        if record is not None and record.submitted_seq > self._history.committed_seq:
+            await self._within_commit_timeout(self._history.store.committed, record.submitted_seq)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _on_accepted(self, event: ev.Event) -> None:
+        """A submit is committed."""
+        assert isinstance(event, ev.Submitted)
+        one = self._accepted.pop(event.job)
+        one.receipt = self._join(self._head.jobs[event.job], one.new)
+
+    def _on_refused(self, event: ev.Submitted) -> None:
+        """A submit was taken back."""
+        if self._accepted.pop(event.job).new.due is None:
+            self._line.give_place_back()
 
     def _join(self, record: JobRecord, new: _Prepared) -> Receipt:
         if new.deadline is not None:
@@ -236,7 +293,8 @@ class Submitting(Core):
         if record is None:
             assert entry.state is not None
             return Receipt(entry.job, False, 0, entry.state)
-        return self._receipt(record, self._line.position(record), created=False)
+        seen = self._history.see(record) or record
+        return self._receipt(seen, self._line.position(record), created=False)
 
     def _known_receipt(self, new: _Prepared) -> Receipt:
         known = self._receipt_of_known(new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from operator import attrgetter
 
@@ -22,19 +22,25 @@ class MemoryStore:
     """
 
     durable = False
+    trouble: str | None = None
 
     def __init__(self, *, stream: int = 10_000) -> None:
-        self.epoch = secrets.token_hex(8)
         self._by_job: dict[str, list[Event]] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._next = 1
+        self.epoch = secrets.token_hex(16)
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
 
     def __repr__(self) -> str:
         return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._next - 1}>"
 
-    async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
+    async def open(
+        self,
+        on_commit: Callable[[Sequence[Event]], None],
+        on_failure: Callable[[], Sequence[Event]] | None = None,
+        on_broken: Callable[[StoreError], None] | None = None,
+    ) -> Iterable[Event]:
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
@@ -75,8 +81,8 @@ class MemoryStore:
     def oldest(self) -> int:
         return self._stream[0].seq if self._stream else self._next
 
-    async def prune(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
+    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+        for job_id in jobs:
             self._by_job.pop(job_id, None)
 
     async def aclose(self) -> None:

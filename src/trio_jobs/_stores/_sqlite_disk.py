@@ -1,0 +1,129 @@
+"""The door to files: everything the journal does with a disk goes through `Disk`, so that a test can be the disk.
+
+A test's disk loses what was not synced, tears sectors, fills up, or fails at any call; the code above it stays the real
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Connection", "Disk", "File"]
+
+
+class Connection(Protocol):
+    """What is used of a `sqlite3.Connection`. Errors are `sqlite3.Error` with their `sqlite_errorcode`."""
+
+    @property
+    def in_transaction(self) -> bool: ...
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any: ...
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class File(Protocol):
+    """A small file that is open for reading and writing in place."""
+
+    def read(self) -> bytes: ...
+
+    def write(self, offset: int, data: bytes) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Disk:
+    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`."""
+
+    def connect(self, path: str) -> Connection:
+        # a statement is kept for each size of group
+        return sqlite3.connect(path, isolation_level=None, cached_statements=256)
+
+    def create(self, path: str) -> None:
+        """Make an empty file that only its owner may read, if there is none."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def open_file(self, path: str, *, create: bool = False) -> File | None:
+        """None: there is no such file."""
+        try:
+            flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (os.O_CREAT if create else 0)
+            return _RealFile(os.open(path, flags, 0o600))
+        except FileNotFoundError:
+            return None
+
+    def rewrite(self, path: str) -> None:
+        """Write a file's bytes over themselves, and sync. No file, nothing to do.
+
+        After a sync that failed the system counts pages as written that are not, and no later sync writes them; bytes
+        that are written anew are.
+        """
+        file = self.open_file(path)
+        if file is None:
+            return
+        try:
+            file.write(0, file.read())
+            file.sync()
+        finally:
+            file.close()
+
+    def size(self, path: str) -> int | None:
+        """None: there is no such file. Does not open it: closing it again would drop SQLite's lock on it."""
+        try:
+            return Path(path).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """Which file that path names now; None for none."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 - at each commit: a Path costs more than the call
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def move(self, path: str, to: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).replace(to)
+
+    def sync_folder(self, path: str) -> None:
+        """Make names in the folder of `path` survive a power cut. Windows has no way to, and does not need it."""
+        if os.name == "nt":
+            return
+        fd = os.open(Path(path).parent, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+class _RealFile:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self) -> bytes:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        pieces = []
+        while piece := os.read(self._fd, 1 << 20):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def write(self, offset: int, data: bytes) -> None:
+        os.lseek(self._fd, offset, os.SEEK_SET)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def sync(self) -> None:
+        getattr(os, "fdatasync", os.fsync)(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)

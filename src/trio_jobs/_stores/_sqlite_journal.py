@@ -1,0 +1,342 @@
+"""The journal itself: everything that is done on the one connection, synchronously, in the store's own thread.
+
+What is hard is to know what one has. A commit that raised may be there all the same; after a failed sync the next one
+succeeds as if nothing were, although the system never writes the pages that it has failed to write; a damaged write-
+ahead log just looks shorter. So nothing is concluded from a connection on which a commit failed: its log is written
+to the disk once more, byte by byte, then it is closed, and the file is opened anew, read, and compared with what is
+known (`recover`). Only "no room" is different: SQLite says so before it syncs, and takes the transaction back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from trio_jobs._errors import JournalDamaged, StoreError
+from trio_jobs._events import Event
+from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores._sqlite_mark import Mark, MarkFile
+from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, salvage, to_row
+from trio_jobs._stores._sqlite_schema import check_schema, connect, create, get_meta, is_full, set_meta
+
+__all__ = ["Journal"]
+
+log: Final = logging.getLogger("trio_jobs.journal")
+
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
+class Journal:
+    """One journal file. Not open until `open`; then `last_seq` and `oldest` are what is committed.
+
+    beside: runs the sync of the mark while the next group is synced.
+    """
+
+    def __init__(
+        self, path: str, disk: Disk, *, accept_loss: bool, beside: Callable[[Callable[[], None]], None]
+    ) -> None:
+        self.path = path
+        self.epoch = ""
+        self.last_seq = 0
+        self.oldest = 1
+        self._disk = disk
+        self._accept_loss = accept_loss
+        self._beside = beside
+        self._in_memory = path == ":memory:"
+        self._connection: Connection | None = None
+        self._mark: MarkFile | None = None
+        self._pruned = 0
+        self._last_pause = 0
+        self._identities: dict[str, tuple[int, int] | None] = {}
+        self._pending: list[Row] = []
+
+    @property
+    def _open_connection(self) -> Connection:
+        assert self._connection is not None
+        return self._connection
+
+    def open(self) -> list[bytes]:
+        """The bodies of all events, in order. Raises `StoreError`, `JournalDamaged`."""
+        try:
+            return self._open()
+        except JournalDamaged as damage:
+            if self._in_memory or not self._accept_loss:
+                self.close()
+                raise
+            log.error("journal %s: %s; going on with what is left, as asked", self.path, damage.found)
+        except BaseException:
+            self.close()
+            raise
+        try:
+            self._rebuild()
+            return self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> list[bytes]:
+        try:
+            mark = None if self._in_memory else self._open_mark()
+            is_new = self._in_memory or not self._disk.size(self.path)
+            if is_new and mark is not None and mark.seq > 0:
+                raise JournalDamaged(self.path, f"the file is gone or empty; it held events up to {mark.seq}")
+            if is_new and not self._in_memory:
+                self._disk.create(self.path)
+            self._secure_log()
+            self._connection = connect(self._disk, self.path)
+            if not check_schema(self._connection, self.path):
+                if mark is not None and mark.seq > 0:
+                    raise JournalDamaged(self.path, f"it is empty; it held events up to {mark.seq}")
+                create(self._connection, secrets.token_hex(16))
+                if not self._in_memory:
+                    self._disk.sync_folder(self.path)
+            bodies = self._read(mark)
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        except UnicodeDecodeError as error:
+            raise JournalDamaged(self.path, str(error)) from error
+        except OSError as error:
+            raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
+        self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+        return bodies
+
+    def _open_mark(self) -> Mark | None:
+        self._mark = MarkFile(self._disk, self.path + "-mark")
+        return self._mark.found
+
+    def _read(self, mark: Mark | None) -> list[bytes]:
+        """Everything, checked: each row, their number, and the mark."""
+        connection = self._open_connection
+        meta = get_meta(connection, self.path)
+        self.epoch = meta["epoch"]
+        self.oldest = int(meta["oldest"])
+        self._pruned = int(meta["pruned"])
+        rows = Rows(self.path)
+        cursor = connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")
+        bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
+        self._last_pause = rows.last_pause
+        self.last_seq = max(rows.last[0] if rows.last is not None else 0, self.oldest - 1)
+        expected = self.last_seq - self._pruned
+        if rows.count != expected:
+            raise JournalDamaged(self.path, f"it holds {rows.count} events and should hold {expected}")
+        if self._in_memory:
+            return bodies
+        if mark is None and self.last_seq > 0:
+            # before the first event was committed it was there, and synced
+            is_there = self._mark is not None and self._mark.exists
+            why = "cannot be read" if is_there else "is missing"
+            raise JournalDamaged(self.path, f"its high-water mark ({self.path}-mark) {why}")
+        if mark is not None:
+            if mark.epoch != self.epoch and (mark.seq > 0 or self.last_seq > 0):
+                raise JournalDamaged(self.path, "it is not the history that its high-water mark is about")
+            if mark.seq > self.last_seq:
+                raise JournalDamaged(self.path, f"it ends at event {self.last_seq}; it held events up to {mark.seq}")
+            if rows.checksums.get(mark.seq, mark.checksum) != mark.checksum:
+                raise JournalDamaged(self.path, f"event {mark.seq} is not the one that its high-water mark is about")
+        checksum = rows.last[3] if rows.last is not None and rows.last[0] == self.last_seq else 0
+        assert self._mark is not None
+        # before the first event even a mark that reads well is made anew: it may come from an opening that failed
+        # before it was synced
+        if mark != Mark(self.epoch, self.last_seq, checksum) or self.last_seq == 0:
+            self._mark.begin(Mark(self.epoch, self.last_seq, checksum))
+        return bodies
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Commit these events, in one transaction and with one sync. Raises `sqlite3.Error`: ask `recover` then.
+
+        Raises `JournalDamaged` if the file that was written is not the journal any more.
+        """
+        if not self._pending:
+            self._pending = [to_row(event) for event in events]
+        rows = self._pending
+        if self._mark is not None and self.last_seq:
+            self._beside(self._mark.sync)
+        insert(self._open_connection, rows)
+        self._check_identities()
+        self._took(rows)
+
+    def _took(self, rows: Sequence[Row]) -> None:
+        self.last_seq = rows[-1][0]
+        self._last_pause = next((row[0] for row in reversed(rows) if not row[1] and is_pause(row)), self._last_pause)
+        self._pending = []
+        if self._mark is not None:
+            try:
+                self._mark.write(Mark(self.epoch, self.last_seq, rows[-1][3]))
+            except OSError as error:
+                log.warning("journal %s: its high-water mark could not be written: %s", self.path, error)
+
+    def _check_identities(self) -> None:
+        for path in self._identities:
+            self._check_identity(path)
+        if len(self._identities) == 1:  # the log is made by the first commit
+            self._identities[self.path + "-wal"] = self._disk.identity(self.path + "-wal")
+
+    def _check_identity(self, path: str) -> None:
+        if path in self._identities and self._disk.identity(path) != self._identities[path]:
+            raise JournalDamaged(path, "it was deleted or replaced while it was in use")
+
+    def recover(self, error: sqlite3.Error) -> None:
+        """After a failed `write`: find out what is there; `last_seq` tells. What is not there is let go of.
+
+        Raises `sqlite3.Error` or `OSError` (try again later), `JournalDamaged` (never again).
+        """
+        try:
+            if is_full(error) and self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    return
+            self._reopen()
+        finally:
+            if self._connection is not None:
+                self._pending = []
+
+    def _reopen(self) -> None:
+        before, pending = self.last_seq, self._pending
+        if self._connection is not None:
+            self._check_identities()
+        self._secure_log()  # before closing, which copies it into the file
+        self._identities.pop(self.path + "-wal", None)  # closing deletes it
+        self._let_go()
+        self._check_identity(self.path)
+        connection = connect(self._disk, self.path)
+        try:
+            meta = get_meta(connection, self.path)
+            if meta["epoch"] != self.epoch:
+                raise JournalDamaged(self.path, "read back, it is another history")
+            there = connection.execute(
+                "SELECT seq, job, body, checksum FROM events WHERE seq > ? ORDER BY seq", (before,)
+            ).fetchall()
+            self.oldest, self._pruned = int(meta["oldest"]), int(meta["pruned"])
+            count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
+            if [tuple(row) for row in there] != pending[: len(there)] or not all(map(is_sound, there)):
+                raise JournalDamaged(self.path, f"read back, what stands behind event {before} was never written")
+            if count != before - self._pruned + len(there):
+                raise JournalDamaged(self.path, f"read back, it holds {count} events; some are missing")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+            raise
+        self._connection = connection
+        self._identities = {self.path: self._disk.identity(self.path)}
+        if there:
+            self._took(there)
+
+    def page(self, after: int, limit: int) -> list[Event]:
+        """Raises `StoreError`."""
+        if after + 1 < self.oldest:
+            raise StoreError(f"events before {self.oldest} are gone, {after + 1} was asked for")
+        try:
+            rows = self._open_connection.execute(
+                "SELECT seq, job, body, checksum FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+        for at, row in enumerate(rows, after + 1):
+            if not is_sound(row) or row[0] != at:
+                raise JournalDamaged(self.path, f"event {at} cannot be read any more")
+        return [decode(row[2]) for row in rows]
+
+    def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+        """Delete the events of these jobs (of which the first and the last `seq` are given), in one transaction.
+
+        Raises `sqlite3.Error`; then nothing is deleted.
+        """
+        connection = self._open_connection
+        oldest = max(self.oldest, *(last + 1 for _, last in jobs.values()))
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            gone = 0
+            for job, (first, last) in jobs.items():
+                gone += connection.execute(
+                    "DELETE FROM events WHERE seq BETWEEN ? AND ? AND job = ?", (first, last, job)
+                ).rowcount
+            gone += connection.execute(
+                "DELETE FROM events WHERE seq < ? AND job = '' AND seq <> ?", (oldest, self._last_pause)
+            ).rowcount
+            set_meta(connection, "pruned", str(self._pruned + gone))
+            set_meta(connection, "oldest", str(oldest))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._pruned += gone
+        self.oldest = oldest
+
+    def close(self) -> None:
+        """Closing twice is harmless."""
+        self._let_go()
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            with contextlib.suppress(OSError, AssertionError):
+                mark.sync()
+            mark.close()
+
+    def _secure_log(self) -> None:
+        """Make sure that what can be read of the write-ahead log is on the disk: a process that was killed, or a sync
+        that failed, may have left it in the system's memory alone. Else a power cut could bring back an older log, to
+        be copied over newer pages."""
+        if not self._in_memory:
+            self._disk.rewrite(self.path + "-wal")
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = None if code is None else code & 0xFF
+        if primary is None or primary in _DAMAGE:
+            if primary == sqlite3.SQLITE_NOTADB and (self._mark is None or self._mark.found is None):
+                return StoreError(f"{self.path} is no journal of trio-jobs: {error}")
+            return JournalDamaged(self.path, str(error))
+        if primary == sqlite3.SQLITE_BUSY:
+            return StoreError(f"journal {self.path} is open in another program")
+        if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return StoreError(f"journal {self.path} cannot be written to: {error}")
+        return StoreError(f"journal {self.path}: {error}")
+
+    # accept_loss
+
+    def _rebuild(self) -> None:
+        """Put what is left into a new file under a new epoch; the old files stay beside it, under another name."""
+        rows: list[Row] = []
+        broken: list[str] = []
+        try:
+            if self._connection is None:
+                self._connection = connect(self._disk, self.path)
+            rows, broken = salvage(self._connection)
+        except (sqlite3.Error, StoreError) as error:
+            log.error("journal %s: nothing can be read of it: %s", self.path, error)
+        known = self._mark.found.seq if self._mark is not None and self._mark.found is not None else 0
+        self.close()
+        aside = f"{self.path}.damaged-{secrets.token_hex(4)}"
+        for suffix in ("-wal", "-mark", ""):
+            self._disk.move(self.path + suffix, aside + suffix)
+        log.error("journal %s: %d events are left; the old file is now %s", self.path, len(rows), aside)
+        if broken:
+            log.error("journal %s: left out, since their events do not add up: jobs %s", self.path, ", ".join(broken))
+        # numbers are never used twice, not even those that were lost
+        last = max([known, *(row[0] for row in rows[-1:])])
+        self._disk.create(self.path)
+        connection = connect(self._disk, self.path)
+        try:
+            create(connection, secrets.token_hex(16))
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            set_meta(connection, "pruned", str(last - len(rows)))
+            set_meta(connection, "oldest", str(last + 1))
+            connection.execute("COMMIT")
+            epoch = get_meta(connection, self.path)["epoch"]
+        finally:
+            connection.close()
+        mark = MarkFile(self._disk, self.path + "-mark")
+        mark.begin(Mark(epoch, last, 0))
+        mark.close()

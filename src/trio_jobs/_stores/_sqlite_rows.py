@@ -1,0 +1,130 @@
+"""Events as rows of the journal and back, and every check that a row can stand up to."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from trio_jobs._engine.fold import begin, fold
+from trio_jobs._errors import IllegalTransition, JournalDamaged, StoreError
+from trio_jobs._events import AnyEvent, Event, JobEvent, Submitted
+from trio_jobs._jobs import JobRecord
+from trio_jobs._stores._sqlite_disk import Connection
+from trio_jobs._stores._sqlite_schema import row_checksum
+
+__all__ = ["Row", "Rows", "decode", "decode_all", "insert", "salvage", "to_row"]
+
+Row = tuple[int, str, bytes, int]  #: seq, job ("" for an event of the queue itself), body, checksum
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(AnyEvent).decode
+_PAUSES: Final = (b'{"type":"paused"', b'{"type":"resumed"')
+_MOST: Final = 100  #: rows in one statement
+
+
+def to_row(event: Event) -> Row:
+    job = event.job if isinstance(event, JobEvent) else ""
+    body = _encode(event)
+    return event.seq, job, body, row_checksum(event.seq, job, body)
+
+
+def is_pause(row: Row) -> bool:
+    return row[2].startswith(_PAUSES)
+
+
+def insert(connection: Connection, rows: Sequence[Row]) -> None:
+    """All rows in one transaction, with one sync.
+
+    Each call into SQLite gives up the interpreter lock and has to win it back, up to 5 ms if the event loop is busy.
+    So a group is few calls, and one that fits into one statement is one call: such a statement is a transaction itself.
+    """
+    if len(rows) <= _MOST:
+        _insert_some(connection, rows)
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for start in range(0, len(rows), _MOST):
+        _insert_some(connection, rows[start : start + _MOST])
+    connection.execute("COMMIT")
+
+
+def _insert_some(connection: Connection, rows: Sequence[Row]) -> None:
+    places = ", ".join(["(?, ?, ?, ?)"] * len(rows))
+    values = [value for row in rows for value in row]
+    connection.execute(f"INSERT INTO events VALUES {places}", values)  # noqa: S608 - placeholders alone
+
+
+def decode(body: bytes) -> Event:
+    """Raises `StoreError`: its checksum was good, so whoever wrote it knows events that this program does not."""
+    try:
+        event: Event = _decode(body)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the journal holds an event that this trio-jobs cannot read: {error}") from error
+    return event
+
+
+def decode_all(bodies: Iterable[bytes]) -> Iterator[Event]:
+    return map(decode, bodies)
+
+
+class Rows:
+    """Reads all rows in order; afterwards it knows what was there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.count = 0
+        self.last: Row | None = None
+        self.last_pause = 0
+        self.checksums: dict[int, int] = {}
+
+    def read(self, cursor: Iterable[Any], watch: int) -> Iterator[bytes]:
+        """The bodies. `watch`: the seq whose checksum is to be known afterwards. Raises `JournalDamaged`."""
+        before = 0
+        for row in cursor:
+            if not is_sound(row):
+                raise JournalDamaged(self._path, f"the row of event {row[0]} fails its checksum")
+            if row[0] <= before:
+                raise JournalDamaged(self._path, f"event {row[0]} stands behind event {before}")
+            before = row[0]
+            if before == watch:
+                self.checksums[watch] = row[3]
+            if not row[1] and is_pause(row):
+                self.last_pause = before
+            self.count += 1
+            self.last = row
+            yield row[2]
+
+
+def is_sound(row: Any) -> bool:
+    seq, job, body, checksum = row
+    if not (isinstance(seq, int) and isinstance(job, str) and isinstance(body, bytes)):
+        return False
+    return 0 < seq < 2**63 and row_checksum(seq, job, body) == checksum
+
+
+def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
+    """Every row that can be read and makes sense, and the jobs left out since their rows do not add up."""
+    found: dict[int, Row] = {}
+    for order in ("ASC", "DESC"):  # from both ends to where it is broken
+        try:
+            for row in connection.execute(f"SELECT * FROM events ORDER BY seq {order}"):  # noqa: S608
+                if is_sound(row):
+                    found[row[0]] = row
+        except (sqlite3.Error, UnicodeDecodeError):
+            continue
+    records: dict[str, JobRecord] = {}
+    broken: dict[str, None] = {}
+    for seq in sorted(found):
+        event = decode(found[seq][2])
+        if not isinstance(event, JobEvent) or event.job in broken:
+            continue
+        try:
+            if isinstance(event, Submitted):
+                records[event.job] = begin(event)
+            else:
+                fold(records[event.job], event)
+        except (IllegalTransition, KeyError, IndexError):
+            broken[event.job] = None
+    return [found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken)

@@ -1,0 +1,144 @@
+"""The journal's tables, and how a connection to them is made: settings that durability hangs on are read back.
+
+`events` holds what happened, `meta` what must be known to tell that no event is missing. There is no table of jobs:
+they are folded from the events, so nothing can disagree with them. There is no index on `job` either: it would cost a
+second page in each commit, and only pruning asks for a job's rows, which knows between which numbers they lie.
+
+A row's checksum is a CRC-32 over its number, its job and its body. It finds every damage of up to 32 bits in a row, so
+any flipped byte, and misses one random change in four thousand million; it is against accidents, not against people,
+who could write a new one. That a whole row is missing it cannot see: for that, rows are counted (`meta.pruned`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from typing import Final
+
+from trio_jobs._errors import JournalDamaged, StoreError
+from trio_jobs._stores._sqlite_disk import Connection, Disk
+
+__all__ = ["SCHEMA_VERSION", "check_schema", "connect", "create", "get_meta", "is_full", "row_checksum", "set_meta"]
+
+APPLICATION_ID: Final = 0x74726A62  #: "trjb"
+SCHEMA_VERSION: Final = 1
+
+TABLES: Final = {
+    "events": (
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, job TEXT NOT NULL, body BLOB NOT NULL, "
+        "checksum INTEGER NOT NULL) STRICT"
+    ),
+    "meta": (
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, "
+        "WITHOUT ROWID"
+    ),
+}
+
+#: What turns a file of version n into one of n + 1
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+
+
+def connect(disk: Disk, path: str) -> Connection:
+    """A connection that syncs each commit and lets nobody else in. Raises `sqlite3.Error`, `StoreError`."""
+    connection = disk.connect(path)
+    try:
+        wanted = [
+            ("locking_mode", "EXCLUSIVE", "exclusive"),  # before the journal mode: then no shared memory is needed
+            ("journal_mode", "WAL", "memory" if path == ":memory:" else "wal"),
+            ("synchronous", "FULL", 2),
+            ("fullfsync", "1", 1),  # macOS: through the drive's own cache
+            ("checkpoint_fullfsync", "1", 1),
+            ("cell_size_check", "1", 1),
+            ("temp_store", "MEMORY", 2),
+        ]
+        for name, value, expected in wanted:
+            connection.execute(f"PRAGMA {name} = {value}").fetchone()
+            got = connection.execute(f"PRAGMA {name}").fetchone()[0]
+            if got != expected:
+                raise StoreError(
+                    f"journal {path}: SQLite answers {name} = {got}, not {expected}; it cannot be relied on"
+                )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(connection: Connection, epoch: str) -> None:
+    """Make the tables, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.values():
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    set_meta(connection, "epoch", epoch)
+    set_meta(connection, "pruned", "0")
+    set_meta(connection, "oldest", "1")
+    connection.execute("COMMIT")
+
+
+def check_schema(connection: Connection, path: str) -> bool:
+    """Is there a schema? One of an older program is brought up to date. Raises `StoreError`, `JournalDamaged`."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
+    if not tables and version == 0 and application == 0:
+        return False
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path} is a database, but no journal of trio-jobs")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"journal {path} was written by a newer trio-jobs (schema {version}; this one reads up to {SCHEMA_VERSION})"
+        )
+    if version < SCHEMA_VERSION and version not in MIGRATIONS:
+        raise JournalDamaged(path, f"its schema version reads {version}, which there never was")
+    if version < SCHEMA_VERSION:
+        _migrate(connection, version)
+        tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
+    if tables != TABLES:
+        raise JournalDamaged(path, f"its tables are not those of schema {SCHEMA_VERSION}")
+    return True
+
+
+def _migrate(connection: Connection, version: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def row_checksum(seq: int, job: str, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(job.encode(), zlib.crc32(seq.to_bytes(8, "little"))))
+
+
+def get_meta(connection: Connection, path: str) -> dict[str, str]:
+    """Raises `JournalDamaged`."""
+    found: dict[str, str] = {}
+    for name, value, checksum in connection.execute("SELECT name, value, checksum FROM meta").fetchall():
+        if not isinstance(name, str) or zlib.crc32(f"{name}={value}".encode()) != checksum:
+            raise JournalDamaged(path, "its meta table fails its checksum")
+        found[name] = value
+    missing = {"epoch", "oldest", "pruned"} - set(found)
+    if missing:
+        raise JournalDamaged(path, f"its meta table lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def set_meta(connection: Connection, name: str, value: str) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, "
+        "checksum = excluded.checksum",
+        (name, value, zlib.crc32(f"{name}={value}".encode())),
+    )
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """There is no room: nothing was written, and the connection is good."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

@@ -1,0 +1,185 @@
+"""What every store must do, as one text that is run on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+import trio.testing
+
+from trio_jobs import _events as ev
+from trio_jobs._errors import StoreError
+from trio_jobs._ports import Store
+
+__all__ = ["check_store", "submitted"]
+
+PATIENCE = 60.0  #: seconds for one check; a slow disk is no failure
+
+
+async def check_store(make_store: Callable[[], Store], *, keeps: bool = True) -> None:
+    """Run every check on stores of its own. `make_store` gives an empty one, not open, each time it is called.
+
+    keeps: closed and opened again, a store gives back what it held. Raises `AssertionError` that names the rule.
+    """
+    for check in (
+        _gives_back_in_order,
+        _tells_each_event_once,
+        _refuses_a_second_opener,
+        _refuses_after_close,
+        _pages_without_a_gap,
+        _prunes_and_says_so,
+        _survives_a_cancelled_wait,
+        _counts_on,
+    ):
+        with trio.fail_after(PATIENCE):
+            await check(make_store(), keeps)
+
+
+def submitted(seq: int, job: str | None = None, payload: bytes = b'{"n": 1}') -> ev.Submitted:
+    """An event as stores get them."""
+    body = msgspec.Raw(payload)
+    return ev.Submitted(seq=seq, at=1_700_000_000.25 + seq, job=job or f"job-{seq}", kind="k", payload=body, key="é")
+
+
+def _completed(seq: int, job: str) -> ev.Completed:
+    return ev.Completed(seq=seq, at=1_700_000_100.0, job=job, attempt=1, result=msgspec.Raw(b"null"))
+
+
+def _opened(seq: int) -> ev.HostOpened:
+    return ev.HostOpened(seq=seq, at=1.5, session=1)
+
+
+async def _gives_back_in_order(store: Store, keeps: bool) -> None:
+    told: list[ev.Event] = []
+    _rule(not list(await store.open(told.extend)), "a new store is empty")
+    _rule(store.last_seq == 0 and store.oldest == 1, "the first event will be number 1")
+    _rule(bool(store.epoch), "the history has a name")
+    _rule(store.trouble is None, "nothing is wrong with it")
+    events: list[ev.Event] = [submitted(1, "a"), submitted(2, "b"), _opened(3), _completed(4, "a")]
+    store.append(events[:2])
+    store.append(events[2:])
+    await store.committed(4)
+    _rule(_bodies(told) == _bodies(events), "what is committed is told, in order")
+    epoch = store.epoch
+    await store.aclose()
+    if not keeps:
+        return
+    restored = list(await store.open(told.extend))
+    of_jobs = [event for event in restored if isinstance(event, ev.JobEvent)]
+    _rule(_bodies(of_jobs) == _bodies([events[0], events[1], events[3]]), "it gives back jobs")
+    _rule([e.seq for e in restored] == sorted(e.seq for e in restored), "in order")
+    _rule(store.last_seq == 4, "and knows the last number")
+    _rule(store.epoch == epoch, "the history has kept its name")
+    await store.aclose()
+
+
+async def _tells_each_event_once(store: Store, keeps: bool) -> None:
+    told: list[int] = []
+
+    def on_commit(events: Sequence[ev.Event]) -> None:
+        told.extend(event.seq for event in events)
+
+    await store.open(on_commit)
+    for seq in range(1, 501):
+        store.append([submitted(seq)])
+        if seq % 50 == 0:
+            await store.committed(seq)
+            _rule(told[-1] >= seq, "who is told that it is committed comes after the listener")
+            _rule(store.last_seq >= seq, "and finds the number moved on")
+    await store.aclose()
+    _rule(told == list(range(1, 501)), "each once, in order, without a gap")
+
+
+async def _refuses_a_second_opener(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    try:
+        await store.open(lambda events: None)
+    except StoreError:
+        pass
+    else:
+        raise AssertionError("a store that is open cannot be opened")
+    store.append([submitted(1)])
+    await store.committed(1)
+    await store.aclose()
+
+
+async def _refuses_after_close(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    await store.aclose()
+    await store.aclose()
+    try:
+        store.append([submitted(1)])
+    except StoreError:
+        return
+    raise AssertionError("a closed store takes nothing")
+
+
+async def _pages_without_a_gap(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    events = [submitted(seq) if seq % 3 else _opened(seq) for seq in range(1, 61)]
+    store.append(events)
+    await store.committed(60)
+    _rule(_bodies(await store.events(0, 10)) == _bodies(events[:10]), "the first page")
+    _rule(_bodies(await store.events(55, 10)) == _bodies(events[55:]), "the last page")
+    _rule(not list(await store.events(60, 10)), "nothing behind the last")
+    await store.aclose()
+
+
+async def _prunes_and_says_so(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    events: list[ev.Event] = [submitted(1, "a"), submitted(2, "b"), _completed(3, "a")]
+    events += [submitted(seq) for seq in range(4, 8)]
+    store.append([*events, ev.Paused(seq=8, at=1.0), _opened(9)])
+    await store.committed(9)
+    await store.prune({"a": (1, 3)})
+    oldest = store.oldest
+    if oldest > 1:
+        try:
+            await store.events(oldest - 2, 10)
+        except StoreError:
+            pass
+        else:
+            raise AssertionError("who asks for what is gone is told so")
+    _rule([e.seq for e in await store.events(oldest - 1, 100)] == list(range(oldest, 10)), "the rest is there")
+    await store.aclose()
+    if keeps:
+        restored = list(await store.open(lambda events: None))
+        jobs = {e.job for e in restored if isinstance(e, ev.JobEvent)}
+        _rule(jobs == {"b", "job-4", "job-5", "job-6", "job-7"}, "a pruned job is gone, the others are not")
+        _rule(any(isinstance(e, ev.Paused) for e in restored), "a pause is kept")
+        _rule(store.last_seq == 9 and store.oldest >= oldest, "numbers go on")
+        await store.aclose()
+
+
+async def _survives_a_cancelled_wait(store: Store, keeps: bool) -> None:
+    told: list[ev.Event] = []
+    await store.open(told.extend)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        store.append([submitted(1)])
+        await store.committed(1)
+    store.append([submitted(2)])
+    await store.committed(2)
+    _rule([event.seq for event in told] == [1, 2], "a cancelled wait takes nothing back")
+    await store.aclose()
+
+
+async def _counts_on(store: Store, keeps: bool) -> None:
+    if not keeps:
+        return
+    for life in range(3):
+        restored = list(await store.open(lambda events: None))
+        _rule(len(restored) == 2 * life, "each life adds its own")
+        store.append([submitted(store.last_seq + 1), submitted(store.last_seq + 2)])
+        await store.aclose()  # which commits what was handed over
+
+
+def _bodies(events: Sequence[ev.Event]) -> list[bytes]:
+    """What is in them: pieces of raw JSON are not equal to each other, even where they say the same."""
+    return [msgspec.json.encode(event) for event in events]
+
+
+def _rule(holds: bool, rule: str) -> None:
+    if not holds:
+        raise AssertionError(rule)

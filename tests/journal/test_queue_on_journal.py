@@ -1,0 +1,288 @@
+"""A queue with a journal: what is told is kept, and only what is kept is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+import trio_jobs
+from trio_jobs import Done, NotDone, Service, State, Unknown
+
+
+@attrs.frozen
+class Order:
+    n: int
+
+
+class Book:
+    """A book that outlives the process: what was written there, by job id."""
+
+    def __init__(self) -> None:
+        self.entries: list[int] = []
+
+
+def make_service(book: Book, **settings: Any) -> Service:
+    service = Service(**settings)
+
+    @service.handler
+    def post(order: Order) -> int:
+        book.entries.append(order.n)
+        return order.n * 10
+
+    return service
+
+
+async def test_a_job_that_was_accepted_is_there_after_a_restart_with_its_result(tmp_path: Path) -> None:
+    book = Book()
+    service = make_service(book)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(4), key="a")
+        assert receipt.created
+        assert receipt.position == 1
+        assert receipt.state is State.PENDING
+        assert await queue.result(receipt.job_id) == 40
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        assert queue.get(receipt.job_id).state is State.COMPLETED
+        assert await queue.result(receipt.job_id) == 40
+        again = await queue.submit("post", Order(4), key="a")
+        assert (again.created, again.job_id, again.state) == (False, receipt.job_id, State.COMPLETED)
+    assert book.entries == [4]
+
+
+async def test_what_waits_goes_on_in_order_after_a_restart(tmp_path: Path) -> None:
+    book = Book()
+    service = make_service(book, buffer=10)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        await queue.pause()
+        for n in range(10):
+            await queue.submit("post", Order(n))
+        later = await queue.submit("post", Order(99), delay=3600)
+    assert queue.report is not None
+    assert len(queue.report.left) == 11
+    assert book.entries == []
+    async with make_service(book, buffer=3).open(journal=tmp_path / "jobs.db") as queue:
+        assert queue.paused is not None
+        await queue.resume()
+        for job in queue.list(limit=10):
+            await queue.result(job.id)
+        assert queue.get(later.job_id).state is State.SCHEDULED
+    assert book.entries == list(range(10))
+
+
+async def test_a_journal_in_use_is_refused_with_the_name_of_its_user(tmp_path: Path) -> None:
+    service = make_service(Book())
+    async with service.open(journal=tmp_path / "jobs.db"):
+        with pytest.raises(trio_jobs.JournalInUse, match="in use by process"):
+            async with service.open(journal=tmp_path / "jobs.db"):
+                raise AssertionError("not reached")
+
+
+async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) -> None:
+    async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
+        await queue.pause()
+        first = await queue.submit("post", Order(1))
+        await queue.submit("post", Order(2))
+    other = Service()
+
+    @other.handler(kind="else")
+    def _else(order: Order) -> None:
+        pass
+
+    with pytest.raises(trio_jobs.UnknownJobs, match="2 of kind 'post'") as caught:
+        async with other.open(journal=tmp_path / "jobs.db"):
+            raise AssertionError("not reached")
+    assert caught.value.kinds == {"post": 2}
+    other = Service(unknown="hold")
+    other.handler(kind="else")(_else)
+    async with other.open(journal=tmp_path / "jobs.db") as queue:
+        await queue.resume()
+        assert queue.health().without_handler == 2
+        await queue.cancel(first.job_id)
+        assert queue.health().without_handler == 1
+        receipt = await queue.submit(_else, Order(3))
+        await queue.result(receipt.job_id)
+        with pytest.raises(trio_jobs.UnknownKind):
+            await queue.retry(first.job_id)
+
+
+async def test_a_payload_that_no_longer_fits_is_refused(tmp_path: Path) -> None:
+    async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
+        await queue.pause()
+        await queue.submit("post", Order(1))
+    service = Service()
+
+    @service.handler(kind="post")
+    def post(order: list[str]) -> None:
+        pass
+
+    with pytest.raises(trio_jobs.UnknownJobs, match="payload does not fit"):
+        async with service.open(journal=tmp_path / "jobs.db"):
+            raise AssertionError("not reached")
+
+
+async def test_subscribers_resume_across_a_restart_without_a_gap(tmp_path: Path) -> None:
+    service = make_service(Book())
+    seen = []
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(1))
+        await queue.result(receipt.job_id)
+        async for event in queue.events(after=0):
+            seen.append(event.seq)
+            if len(seen) == 3:
+                break
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(2))
+        await queue.result(receipt.job_id)
+        last = queue.statistics().seq
+        async for event in queue.events(after=seen[-1]):
+            seen.append(event.seq)
+            if event.seq == last:
+                break
+    assert seen == list(range(1, last + 1))
+
+
+async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
+    service = make_service(Book(), keep_jobs=5, keep_for=0.0, buffer=1000)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        ids = [(await queue.submit("post", Order(n))).job_id for n in range(20)]
+        await queue.result(ids[-1])
+        while await queue._pruner.run_once():
+            pass
+        assert queue.list() == []
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        assert queue.list() == []
+        receipt = await queue.submit("post", Order(1))
+        assert await queue.result(receipt.job_id) == 10
+
+
+@pytest.mark.parametrize(("answer", "state"), [(Done("v"), State.COMPLETED), (NotDone(), State.COMPLETED)])
+async def test_an_attempt_that_a_crash_left_is_asked_about_before_anything_else(
+    tmp_path: Path, answer: Any, state: State
+) -> None:
+    """Here the crash is a journal that was closed by no queue: a copy taken while the attempt was under way."""
+    calls: list[str] = []
+    inside, go_on = trio.Event(), trio.Event()
+
+    def make() -> Service:
+        service = Service(async_sdk=_no_sdk)
+
+        def verify_answer() -> Any:
+            calls.append("verify")
+            return answer
+
+        async def verify(sdk: object, job: trio_jobs.JobContext) -> Any:
+            return verify_answer()
+
+        @service.handler(verify=verify)
+        async def post(sdk: object, order: Order) -> int:
+            calls.append(f"post {order.n}")
+            inside.set()
+            await go_on.wait()
+            return order.n
+
+        return service
+
+    async with make().open(journal=tmp_path / "jobs.db") as queue:
+        first = await queue.submit("post", Order(1))
+        second = await queue.submit("post", Order(2))
+        await inside.wait()
+        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
+        go_on.set()
+        await queue.result(first.job_id)
+        await queue.result(second.job_id)
+    calls.clear()
+    async with make().open(journal=tmp_path / "after.db") as queue:
+        await queue.result(second.job_id)
+        await queue.result(first.job_id)
+        job = queue.get(first.job_id)
+        assert job.state is state
+        assert job.attempts[0].outcome is trio_jobs.Outcome.CRASHED
+    assert calls[0] == "verify"
+    assert calls.count("post 1") == (0 if isinstance(answer, Done) else 1)
+    assert calls.count("post 2") == 1
+
+
+async def test_a_doubt_that_verify_cannot_settle_waits_for_a_person(tmp_path: Path) -> None:
+    inside, go_on = trio.Event(), trio.Event()
+
+    def make() -> Service:
+        service = Service(async_sdk=_no_sdk)
+
+        async def verify(sdk: object, job: trio_jobs.JobContext) -> Any:
+            return Unknown()
+
+        @service.handler(verify=verify)
+        async def post(sdk: object, order: Order) -> int:
+            inside.set()
+            await go_on.wait()
+            return order.n
+
+        return service
+
+    async with make().open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(1))
+        await inside.wait()
+        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
+        go_on.set()
+    async with make().open(journal=tmp_path / "after.db") as queue:
+        other = await queue.submit("post", Order(2))
+        assert await queue.result(other.job_id) == 2
+        with pytest.raises(trio_jobs.JobInDoubt):
+            await queue.result(receipt.job_id, in_doubt="raise")
+        await queue.resolve(receipt.job_id, "done", result=7, by="eva")
+        assert await queue.result(receipt.job_id) == 7
+
+
+async def test_a_job_that_kills_the_process_three_times_is_poison_and_the_others_go_on(tmp_path: Path) -> None:
+    inside, go_on = trio.Event(), trio.Event()
+
+    def make() -> Service:
+        service = Service()
+
+        @service.handler(idempotent=True)
+        async def post(order: Order) -> int:
+            if order.n == 1:
+                inside.set()
+                await go_on.wait()
+            return order.n
+
+        return service
+
+    path = tmp_path / "0.db"
+    for life in range(3):
+        inside, go_on = trio.Event(), trio.Event()
+        async with make().open(journal=path) as queue:
+            if life == 0:
+                bad = await queue.submit("post", Order(1))
+                good = await queue.submit("post", Order(2))
+            await inside.wait()
+            path = tmp_path / f"{life + 1}.db"
+            await queue._kept()
+            copy_journal(tmp_path / f"{life}.db", path)
+            go_on.set()
+    async with make().open(journal=path) as queue:
+        assert await queue.result(good.job_id) == 2
+        with pytest.raises(trio_jobs.JobFailed, match="poison"):
+            await queue.result(bad.job_id)
+
+
+def copy_journal(path: Path, to: Path) -> None:
+    """What a killed process would leave. (Closing the file drops SQLite's lock, which nobody else asks for here.)"""
+    for suffix in ("", "-wal", "-mark"):
+        (to.parent / (to.name + suffix)).write_bytes((path.parent / (path.name + suffix)).read_bytes())
+
+
+class _NoSdk:
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *args: object) -> None:
+        pass
+
+
+def _no_sdk() -> Any:
+    return _NoSdk()

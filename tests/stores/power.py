@@ -1,0 +1,366 @@
+"""A disk whose power can fail: an SQLite file system, in memory, that remembers every write and what was synced.
+
+The store's code is the real one. Its disk door is `PowerDisk`: connections come from apsw, which is an SQLite of its
+own with a file system written here; the mark goes through the same file system. `cut` gives what would be on the disk
+had the power failed after any step: what was synced is there, and of what was written since, each sector for itself is
+there, is not, or is torn in the middle. So writes are lost, torn and put in another order.
+
+Until the folder is synced, a deleted file may come back, and a new one may have no name. SQLite syncs it with the first
+sync of a log that it has made (unixSync), the store with `sync_folder`.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+import apsw
+import attrs
+
+from trio_jobs._stores._sqlite_disk import Connection, Disk
+
+SECTOR = 512
+_names = count()
+
+
+@attrs.frozen
+class Step:
+    """kind: write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last committed event)."""
+
+    kind: str
+    name: str = ""
+    at: int = 0
+    data: bytes = b""
+
+
+class Contents:
+    """One file's bytes, now and as of its last sync."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+
+    def write(self, at: int, data: bytes) -> None:
+        if len(self.data) < at:
+            self.data.extend(bytes(at - len(self.data)))
+        self.data[at : at + len(data)] = data
+
+    def truncate(self, size: int) -> None:
+        if size < len(self.data):
+            del self.data[size:]
+        else:
+            self.data.extend(bytes(size - len(self.data)))
+
+
+class PowerDisk(Disk):
+    """`steps` is what was done to it. quota: bytes that files may hold together, None for no bound. fail: calls that
+    fail, by their number; `calls` counts them.
+
+    A sync that fails does what Linux does: the pages count as clean from then on, so no later sync writes them, while
+    readers still see them.
+    """
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self.files = {name: Contents(data) for name, data in (files or {}).items()}
+        self.steps: list[Step] = []
+        self.quota: int | None = None
+        self.fail: range = range(0)
+        self.calls = 0
+        self._vfs = _Vfs(f"power-{next(_names)}", self)
+
+    def note(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def acked(self, seq: int) -> None:
+        self.note(Step("acked", at=seq))
+
+    def call(self, name: str, *, is_sync: bool = False) -> None:
+        """Before each call into a file."""
+        self.calls += 1
+        if self.calls in self.fail:
+            if is_sync:
+                self.note(Step("failed_sync", name))
+            raise apsw.IOError("made up")
+
+    def has_room(self, name: str, end: int) -> bool:
+        if self.quota is None:
+            return True
+        others = sum(len(contents.data) for other, contents in self.files.items() if other != name)
+        return others + max(len(self.files[name].data), end) <= self.quota
+
+    # the door
+
+    def connect(self, path: str) -> Connection:
+        try:
+            return _Adapter(apsw.Connection(path, vfs=self._vfs.name))
+        except apsw.Error as error:
+            raise _translated(error) from error
+
+    def create(self, path: str) -> None:
+        self.files.setdefault(path, Contents())
+
+    def open_file(self, path: str, *, create: bool = False) -> Any:
+        if path not in self.files:
+            if not create:
+                return None
+            self.files[path] = Contents()
+        return _MarkFile(self, path)
+
+    def size(self, path: str) -> int | None:
+        return len(self.files[path].data) if path in self.files else None
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        return (0, 0) if path in self.files else None
+
+    def move(self, path: str, to: str) -> None:
+        if path in self.files:
+            self.files[to] = self.files.pop(path)
+
+    def sync_folder(self, path: str) -> None:
+        self.note(Step("folder"))
+
+
+def cut(steps: Sequence[Step], chance: random.Random) -> tuple[dict[str, bytes], int]:
+    """What is on the disk if the power fails behind these steps; and the last event that was acknowledged by then."""
+    synced: dict[str, Contents] = {}
+    since: dict[str, list[Step]] = {}
+    named: set[str] = set()  # whose names are in the folder for good
+    deleted: dict[str, Contents] = {}
+    acked = 0
+    for step in steps:
+        match step.kind:
+            case "acked":
+                acked = step.at
+            case "sync":
+                synced_file = synced.setdefault(step.name, Contents())
+                for done in since.pop(step.name, ()):
+                    _do(synced_file, done)
+            case "failed_sync":
+                since.pop(step.name, None)
+            case "delete":
+                since.pop(step.name, None)
+                if (old := synced.pop(step.name, None)) is not None and step.name in named:
+                    deleted.setdefault(step.name, old)
+                named.discard(step.name)
+            case "folder":
+                deleted.clear()
+                named.update(synced)
+                named.update(since)
+            case _:
+                since.setdefault(step.name, []).append(step)
+    for name, pending in since.items():
+        file = synced.setdefault(name, Contents())
+        mode = chance.choice(("none", "all", "some", "some"))
+        for step in pending:
+            if mode == "all":
+                _do(file, step)
+            elif mode == "some":
+                _do_some(file, step, chance)
+    found = dict(synced)
+    for name in set(synced) - named:
+        if chance.random() < 0.5:
+            del found[name]
+    for name, old in deleted.items():
+        if name not in found and chance.random() < 0.5:
+            found[name] = old
+    return {name: bytes(file.data) for name, file in found.items()}, acked
+
+
+def _do(file: Contents, step: Step) -> None:
+    if step.kind == "write":
+        file.write(step.at, step.data)
+    else:
+        file.truncate(step.at)
+
+
+def _do_some(file: Contents, step: Step, chance: random.Random) -> None:
+    if step.kind == "truncate":
+        if chance.random() < 0.5:
+            file.truncate(step.at)
+        return
+    at = step.at
+    end = at + len(step.data)
+    while at < end:
+        stop = min((at // SECTOR + 1) * SECTOR, end)
+        piece = step.data[at - step.at : stop - step.at]
+        luck = chance.random()
+        if luck < 0.5:
+            file.write(at, piece)
+        elif luck < 0.6:
+            file.write(at, piece[: chance.randrange(len(piece))])
+        at = stop
+
+
+class _MarkFile:
+    def __init__(self, disk: PowerDisk, name: str) -> None:
+        self._disk = disk
+        self._name = name
+
+    def read(self) -> bytes:
+        self._call()
+        return bytes(self._disk.files[self._name].data)
+
+    def _call(self, *, is_sync: bool = False) -> None:
+        try:
+            self._disk.call(self._name, is_sync=is_sync)
+        except apsw.Error as error:
+            raise OSError(5, str(error)) from error
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._call()
+        self._disk.files[self._name].write(offset, data)
+        self._disk.note(Step("write", self._name, offset, data))
+
+    def sync(self) -> None:
+        self._call(is_sync=True)
+        self._disk.note(Step("sync", self._name))
+
+    def close(self) -> None:
+        pass
+
+
+class _Vfs(apsw.VFS):
+    def __init__(self, name: str, disk: PowerDisk) -> None:
+        self.name = name
+        self._disk = disk
+        super().__init__(name, base="")
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802
+        return name
+
+    def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+        return pathname in self._disk.files
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        self._disk.files.pop(filename, None)
+        self._disk.note(Step("delete", filename))
+
+    def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
+        path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        logs = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
+        is_new_log = path not in self._disk.files and bool(flags[0] & logs)
+        self._disk.files.setdefault(path, Contents())
+        flags[1] = flags[0]
+        return _VfsFile(self._disk, path, is_new_log)
+
+    def xRandomness(self, numbytes: int) -> bytes:  # noqa: N802
+        return random.Random(numbytes).randbytes(numbytes)
+
+    def xSleep(self, microseconds: int) -> int:  # noqa: N802
+        return microseconds
+
+    def xCurrentTime(self) -> float:  # noqa: N802
+        return 2_460_000.5
+
+
+class _VfsFile:
+    def __init__(self, disk: PowerDisk, name: str, is_new_log: bool) -> None:
+        self._disk = disk
+        self._name = name
+        self._is_new_log = is_new_log
+
+    @property
+    def _file(self) -> Contents:
+        return self._disk.files[self._name]
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._disk.call(self._name)
+        return bytes(self._file.data[offset : offset + amount])
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.call(self._name)
+        if not self._disk.has_room(self._name, offset + len(data)):
+            raise apsw.FullError("no room")
+        self._file.write(offset, data)
+        self._disk.note(Step("write", self._name, offset, bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        self._disk.call(self._name)
+        self._file.truncate(newsize)
+        self._disk.note(Step("truncate", self._name, newsize))
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.call(self._name, is_sync=True)
+        self._disk.note(Step("sync", self._name))
+        if self._is_new_log:
+            self._disk.note(Step("folder"))
+            self._is_new_log = False
+
+    def xFileSize(self) -> int:  # noqa: N802
+        return len(self._file.data)
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+    def xFileControl(self, op: int, ptr: int) -> bool:  # noqa: N802
+        return False
+
+    def xSectorSize(self) -> int:  # noqa: N802
+        return SECTOR
+
+    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+        return 0
+
+    def xClose(self) -> None:  # noqa: N802
+        pass
+
+
+class _Adapter:
+    """An apsw connection as the store expects a connection of the standard library."""
+
+    def __init__(self, real: apsw.Connection) -> None:
+        self._real = real
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._real.in_transaction
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Any:
+        try:
+            before = self._real.total_changes()
+            cursor = self._real.cursor()
+            rows = cursor.execute(sql, parameters).fetchall()
+            return _Rows(rows, self._real.total_changes() - before)
+        except apsw.Error as error:
+            raise _translated(error) from error
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
+        for row in parameters:
+            self.execute(sql, row)
+
+    def close(self) -> None:
+        try:
+            self._real.close(True)
+        except apsw.Error as error:
+            raise _translated(error) from error
+
+
+class _Rows:
+    def __init__(self, rows: list[tuple[Any, ...]], changed: int) -> None:
+        self._rows = rows
+        self.rowcount = changed
+
+    def __iter__(self) -> Any:
+        return iter(self._rows)
+
+    def fetchone(self) -> Any:
+        return self._rows[0] if self._rows else None
+
+    def fetchall(self) -> Any:
+        return self._rows
+
+
+def _translated(error: apsw.Error) -> sqlite3.OperationalError:
+    made = sqlite3.OperationalError(str(error))
+    # one of ours, raised inside the file system, carries no code
+    ours = {apsw.FullError: sqlite3.SQLITE_FULL, apsw.IOError: sqlite3.SQLITE_IOERR}
+    made.sqlite_errorcode = getattr(error, "extendedresult", 0) or ours.get(type(error), sqlite3.SQLITE_ERROR)
+    return made

@@ -1,0 +1,258 @@
+"""Failed, full and hanging commits: who is told what, and how it heals."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+from bad_disks import FaultyDisk, Hanging, times
+
+import trio_jobs
+from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
+from trio_jobs import _events as ev
+from trio_jobs._engine.head import Head
+from trio_jobs.testing.stores import submitted
+
+
+@attrs.frozen
+class Order:
+    n: int
+
+
+def make_service(**settings: Any) -> Service:
+    service = Service(**settings)
+
+    @service.handler
+    async def post(order: Order) -> int:
+        return order.n
+
+    @service.handler
+    async def wait(order: Order) -> int:
+        await gates[order.n].wait()
+        return order.n
+
+    return service
+
+
+gates: dict[int, trio.Event] = {}
+
+
+async def healthy(queue: Queue) -> None:
+    """Wait until the store has healed; the next commit after the trouble is told as an event."""
+    with trio.fail_after(30):
+        async for _ in queue.events(after=0):
+            if queue.health().store is None:
+                return
+
+
+async def check_fold(queue: Queue, path: Path) -> None:
+    """The head is what a fold of the journal alone would be."""
+    await queue._kept()
+    head = Head()
+    for event in await queue._history.store.events(0, 10_000):
+        head.apply(event)
+    assert {j: r.state for j, r in head.jobs.items()} == {j: r.state for j, r in queue._head.jobs.items()}
+    assert head.keys.keys() == queue._head.keys.keys()
+    assert head.seq == queue._head.seq
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
+async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is(tmp_path: Path, code: int) -> None:
+    disk = FaultyDisk()
+    async with make_service(buffer=2).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue._kept()
+        disk.fault = times(1, code)
+        with pytest.raises(StoreError):
+            await queue.submit("post", Order(1), key="a")
+        assert queue.list() == []
+        await healthy(queue)
+        receipts = [await queue.submit("post", Order(n), key=f"{n}") for n in range(5)]
+        assert [await queue.result(receipt.job_id) for receipt in receipts] == list(range(5))
+        again = await queue.submit("post", Order(1), key="a")
+        assert again.created
+        assert await queue.result(again.job_id) == 1
+        assert queue.statistics().free == 2
+        await check_fold(queue, tmp_path)
+
+
+async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue._kept()
+        disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC, done=True)
+        receipt = await queue.submit("post", Order(1))
+        assert disk.connections == 2, "the connection on which a commit failed is used no more"
+        assert await queue.result(receipt.job_id) == 1
+        await check_fold(queue, tmp_path)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
+async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_resumes(
+    tmp_path: Path, code: int
+) -> None:
+    disk = FaultyDisk()
+    gates[7] = trio.Event()
+    async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        running = await queue.submit("wait", Order(7))
+        waiting = await queue.submit("post", Order(8))
+        async for event in queue.events(after=0):
+            if isinstance(event, ev.Started):
+                break
+        disk.fault = times(10**9, code)
+        with pytest.raises(StoreError):
+            await queue.submit("post", Order(1))
+        assert not queue.health().ok
+        assert "store" in queue.health().problems
+        with pytest.raises(StoreError, match="nothing is accepted now"):
+            await queue.submit("post", Order(2))
+        gates[7].set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert queue.get(running.job_id).state is State.PROCESSING, "what is not committed is not told"
+        disk.fault = lambda sql, done: None
+        assert await queue.result(running.job_id) == 7
+        assert await queue.result(waiting.job_id) == 8
+        await healthy(queue)
+        assert await queue.result((await queue.submit("post", Order(9))).job_id) == 9
+        await check_fold(queue, tmp_path)
+
+
+async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_responsive(tmp_path: Path) -> None:
+    disk, hang = FaultyDisk(), Hanging()
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)
+    async with make_service(commit_timeout=0.2).open(store=store) as queue:
+        await queue._kept()
+        disk.fault = hang
+        with pytest.raises(OutcomeUnknown):
+            await queue.submit("post", Order(1), key="a")
+        assert "has not returned" in str(queue.health().store)
+        with pytest.raises(StoreError, match="nothing is accepted now"):
+            await queue.submit("post", Order(2))
+        with pytest.raises(OutcomeUnknown):  # as the error said: ask again with the same key
+            await queue.submit("post", Order(1), key="a")
+        hang.go_on.set()
+        with trio.fail_after(20):
+            while queue.health().store is not None:
+                await queue.events().__anext__()
+        receipt = await queue.submit("post", Order(1), key="a")
+        assert not receipt.created
+        assert await queue.result(receipt.job_id) == 1
+        await check_fold(queue, tmp_path)
+
+
+async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> None:
+    disk, hang = FaultyDisk(), Hanging()
+    service = make_service(commit_timeout=0.1, cancel_timeout=0.1, drain_timeout=0.1)
+    with trio.fail_after(20):
+        async with service.open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+            await queue.submit("post", Order(1))
+            disk.fault = hang
+            with pytest.raises(OutcomeUnknown):
+                await queue.submit("post", Order(2))
+    hang.go_on.set()
+    assert queue.report is not None
+
+
+async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    with pytest.raises(StoreError, match="could not be opened again"):
+        async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+            await queue._kept()
+            disk.fault = times(10**9, sqlite3.SQLITE_IOERR, what="")
+            with pytest.raises(OutcomeUnknown):
+                await queue.submit("post", Order(1))
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_a_journal_that_is_deleted_or_replaced_in_use_ends_the_queue(tmp_path: Path, replace: bool) -> None:
+    path = tmp_path / "jobs.db"
+    with pytest.raises(trio_jobs.JournalDamaged, match="deleted or replaced"):
+        async with make_service().open(journal=path) as queue:
+            await queue.submit("post", Order(0))
+            if replace:
+                (tmp_path / "other").write_bytes(path.read_bytes())
+                (tmp_path / "other").replace(path)
+            else:
+                path.unlink()
+            with pytest.raises(OutcomeUnknown):
+                await queue.submit("post", Order(1))
+            await trio.sleep_forever()
+
+
+async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_places(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    told: list[str] = []
+    async with make_service(buffer=50).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue._kept()
+        disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC)
+
+        async def one(n: int) -> None:
+            try:
+                await queue.submit("post", Order(n), key=str(n))
+                told.append("accepted")
+            except StoreError:
+                told.append("refused")
+
+        async with trio.open_nursery() as nursery:
+            for n in range(40):
+                nursery.start_soon(one, n)
+        await healthy(queue)
+        assert len(told) == 40
+        assert told.count("accepted") == len(queue.list())
+        for job in queue.list():
+            await queue.result(job.id)
+        assert queue.statistics().free == 50
+        await check_fold(queue, tmp_path)
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("at", range(12))
+async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: int, done: bool) -> None:
+    """Each commit in turn fails once: what was accepted ends, once, and a restart finds the same."""
+    disk = FaultyDisk()
+    ends: list[tuple[str, State]] = []
+    async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        left = at
+
+        def fault(sql: str, is_done: bool) -> None:
+            nonlocal left
+            if sql.startswith("INSERT INTO events") and is_done is done:
+                left -= 1
+                if left == -1:
+                    times(1, sqlite3.SQLITE_IOERR, done=done)(sql, is_done)
+
+        disk.fault = fault
+        accepted = []
+        for n in range(6):
+            try:
+                accepted.append((await queue.submit("post", Order(n))).job_id)
+            except StoreError:
+                await queue._kept()
+        for job_id in accepted:
+            await queue.result(job_id)
+        ends = [(job.id, job.state) for job in queue.list()]
+        assert [job_id for job_id, _ in ends] == accepted
+        await check_fold(queue, tmp_path)
+    async with make_service().open(journal=tmp_path / "jobs.db") as queue:
+        assert [(job.id, job.state) for job in queue.list()] == ends
+
+
+async def test_a_listener_that_raises_ends_the_store_and_not_trio(tmp_path: Path) -> None:
+    told: list[StoreError] = []
+
+    def on_commit(events: Sequence[ev.Event]) -> None:
+        raise ValueError("a bug")
+
+    store = SqliteStore(tmp_path / "jobs.db")
+    await store.open(on_commit, None, told.append)
+    store.append([submitted(1)])
+    with pytest.raises(OutcomeUnknown):
+        await store.committed(1)
+    assert "ValueError" in str(told[0])
+    await store.aclose()

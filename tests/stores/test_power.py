@@ -1,0 +1,194 @@
+"""Power cuts under the real store code: nothing acknowledged is lost, and the journal is never refused."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+pytest.importorskip("apsw")
+
+from power import PowerDisk, Step, cut
+
+from trio_jobs import JournalDamaged, StoreError
+from trio_jobs import _events as ev
+from trio_jobs._stores._sqlite_journal import Journal
+from trio_jobs._stores._sqlite_rows import decode
+from trio_jobs._stores._sqlite_schema import is_full
+from trio_jobs.testing.stores import submitted
+
+PATH = "/jobs.db"
+
+
+def at_once(sync: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        sync()
+
+
+def journal(disk: PowerDisk) -> Journal:
+    return Journal(PATH, disk, accept_loss=False, beside=at_once)
+
+
+def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
+    """Groups of some events, a prune now and then, a close and a new start; what was written, event by event."""
+    chance = random.Random(seed)
+    written: list[bytes] = []
+    made = journal(disk)
+    made.open()
+    open_jobs: list[tuple[str, int]] = []
+    for n in range(groups):
+        seq = made.last_seq
+        events: list[ev.Event] = []
+        for _ in range(chance.choice((1, 1, 2, 5, 40))):
+            seq += 1
+            events.append(submitted(seq, payload=b'"' + b"x" * chance.choice((1, 30, 2000)) + b'"'))
+        made.write(events)
+        disk.acked(seq)
+        written += [str(event.seq).encode() for event in events]
+        open_jobs += [(f"job-{event.seq}", event.seq) for event in events]
+        if n % 10 == 9 and len(open_jobs) > 20:
+            made.prune({job: (at, at) for job, at in open_jobs[:10]})
+            del open_jobs[:10]
+        if n % 25 == 24:
+            made.close()
+            made = journal(disk)
+            made.open()
+    made.close()
+    return written
+
+
+def survives(steps: list[Step], chance: random.Random) -> None:
+    files, acked = cut(steps, chance)
+    tried = journal(PowerDisk(files))
+    bodies = tried.open()  # refused: a good journal would not start after a power cut
+    seqs = [decode(body).seq for body in bodies]
+    assert tried.last_seq >= acked, f"event {acked} was acknowledged and is gone"
+    assert tried.last_seq == max([*seqs, tried.oldest - 1])
+    # and it goes on from there
+    tried.write([submitted(tried.last_seq + 1)])
+    tried.close()
+
+
+def cuts(points: int, seed: int) -> None:
+    disk = PowerDisk()
+    work(disk, 60, seed)
+    chance = random.Random(seed)
+    for _ in range(points):
+        survives(disk.steps[: chance.randrange(1, len(disk.steps) + 1)], chance)
+
+
+def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
+    cuts(1000, seed=1)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(20))
+def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
+    cuts(1000, seed)
+
+
+def test_without_syncs_the_same_check_finds_losses() -> None:
+    """The disk is worth nothing as a witness if it forgives."""
+    disk = PowerDisk()
+    work(disk, 20, seed=1)
+    steps = [step for step in disk.steps if step.kind != "sync" or not step.name.endswith("-wal")]
+    chance = random.Random(1)
+    lost = 0
+    for _ in range(100):
+        try:
+            survives(steps[: chance.randrange(1, len(steps) + 1)], chance)
+        except Exception:
+            lost += 1
+    assert lost > 20
+
+
+def careful_work(disk: PowerDisk) -> None:
+    """What the store's thread does, in one go: after a failed commit it finds out, and tries again what is not in."""
+    for _ in range(2):
+        made = opened(disk)
+        for size in (1, 3, 1, 30, 2):
+            target = made.last_seq + size
+            while made.last_seq < target:
+                try:
+                    made.write([submitted(seq) for seq in range(made.last_seq + 1, target + 1)])
+                except sqlite3.Error as error:
+                    find_out(made, error)
+            disk.acked(target)
+        made.close()
+
+
+def opened(disk: PowerDisk) -> Journal:
+    """A fault may keep it from opening; then it says so, and opens another time."""
+    for _ in range(3):
+        try:
+            made = journal(disk)
+            made.open()
+        except StoreError as refusal:
+            assert not isinstance(refusal, JournalDamaged), refusal
+        else:
+            return made
+    raise AssertionError("it does not open any more")
+
+
+def find_out(made: Journal, error: sqlite3.Error) -> None:
+    for _ in range(2):
+        with contextlib.suppress(sqlite3.Error, OSError):
+            made.recover(error)
+            return
+    made.recover(error)
+
+
+def count_calls() -> int:
+    disk = PowerDisk()
+    careful_work(disk)
+    return disk.calls
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_fault_at_any_call_loses_nothing_not_even_in_a_power_cut(length: int) -> None:
+    """One call, or two in a row; among them each sync, after which the system has thrown the pages away."""
+    faults(length, cuts_each=6, seed=3)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("length", [1, 2])
+def test_many_power_cuts_after_a_fault_at_any_call_lose_nothing(length: int, seed: int) -> None:
+    faults(length, cuts_each=60, seed=seed)
+
+
+def faults(length: int, cuts_each: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for at in range(1, count_calls() + 1):
+        disk = PowerDisk()
+        disk.fail = range(at, at + length)
+        careful_work(disk)
+        disk.fail = range(0)
+        for n in range(cuts_each):
+            end = len(disk.steps) if n % 2 else chance.randrange(1, len(disk.steps) + 1)
+            survives(disk.steps[:end], chance)
+
+
+def test_when_there_is_no_room_the_same_connection_goes_on_once_there_is() -> None:
+    disk = PowerDisk()
+    made = journal(disk)
+    made.open()
+    made.write([submitted(1)])
+    for quota in range(sum(len(file.data) for file in disk.files.values()), 200_000, 3000):
+        disk.quota = quota
+        before = made.last_seq
+        try:
+            made.write([submitted(before + 1, payload=b'"' + b"x" * 20_000 + b'"')])
+        except sqlite3.Error as error:
+            assert is_full(error)
+            made.recover(error)
+            assert made.last_seq == before
+    assert made.last_seq > 3
+    disk.quota = None
+    made.write([submitted(made.last_seq + 1)])
+    made.close()
+    again = journal(disk)
+    assert len(again.open()) == made.last_seq
