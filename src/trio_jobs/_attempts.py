@@ -52,7 +52,7 @@ class Running:
     entered: bool = False
     why: Limit | None = None
     session_lost: bool = False
-    aside: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    aside: trio.CancelScope | None = None
     stopped: bool = False
 
     def step_aside(self, timeout: float = NEVER) -> trio.CancelScope:
@@ -66,7 +66,8 @@ class Running:
         """End it, unless something else does already."""
         if why is Limit.STOP:
             self.stopped = True
-            self.aside.cancel()
+            if self.aside is not None:
+                self.aside.cancel()
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()

@@ -9,11 +9,12 @@ import trio_jobs
 import trio_jobs.testing
 
 PUBLIC = """
-    AsyncJobContext Attempt Cancel Done ErrorInfo Fail Health HostStuck InvalidHandler InvalidPayload Job JobCancelled
-    JobContext JobFailed JobInDoubt KeyConflict Lagged Left Limit LineFull MemoryStore NewJob NoSuchJob NotDone
-    OpenFailed Outcome OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry
-    RetryAfter SdkCallRefused SdkHandle Service SessionLost Snooze State Statistics StoreError Subscription SystemClock
-    TrioClock TrioJobsError Unknown UnknownKind UsageError WrongState
+    AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
+    InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView KeyConflict Lagged Left
+    Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome OutcomeUnknown Progress
+    Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter SdkCallRefused SdkHandle Server
+    Service SessionLost Snapshot Snooze State Statistics StoreError Subscription SystemClock Token TrioClock
+    TrioJobsError Unknown UnknownKind Updates UsageError WrongState connect serve
 """
 
 

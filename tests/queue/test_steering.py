@@ -224,25 +224,6 @@ async def test_a_hook_that_raises_or_hangs_is_logged_and_touches_no_job(
     assert "the mail server is down" in caplog.text
 
 
-async def test_what_is_no_longer_so_when_its_turn_comes_is_not_told(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
-    rig.sdk.script("call", ValueError(), ValueError(), "mended")
-    told: list[str] = []
-
-    async def tell_slowly(job: Job) -> None:
-        told.append(job.id)
-        await trio.sleep(5)
-
-    rig.service.on("failed", tell_slowly)
-    async with rig.open() as queue:
-        first, second = [(await queue.submit("work", what)).job_id for what in "ab"]
-        await trio.sleep(1)
-        await queue.retry(second)
-        assert await queue.result(second) == "mended"
-        await trio.sleep(10)
-    assert told == [first]
-
-
 async def test_a_stuck_call_is_told(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=5)
     hold = Hold("late")

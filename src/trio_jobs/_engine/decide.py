@@ -123,7 +123,7 @@ def due(record: JobRecord, now: float, seq: int) -> Events:
 
 def expire(record: JobRecord, now: float, seq: int) -> Events:
     """A waiting job's deadline has passed. No events where it has not, or where an attempt is under way."""
-    if record.deadline_at is None or record.deadline_at > now:
+    if not _is_expired(record, now):
         return ()
     if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
         return ()
@@ -134,7 +134,7 @@ def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
     """An attempt begins, or the job expires because it would begin after its deadline. None if not pending any more."""
     if record.state is not State.PENDING:
         return ()
-    if record.deadline_at is not None and record.deadline_at <= now:
+    if _is_expired(record, now):
         return expire(record, now, seq)
     return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
 
@@ -277,7 +277,7 @@ def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chan
         if record.cancel_requested:
             out.write(ev.Released, reason="not_done")
             out.write(ev.Cancelled, reason="cancelled")
-        elif record.deadline_at is not None and record.deadline_at <= now:
+        elif _is_expired(record, now):
             out.write(ev.Failed, reason="expired", error=record.error)
         elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
             out.write(ev.Released, reason="not_done")
@@ -337,6 +337,8 @@ def resolve(
         out.write(ev.Released, reason="resolved")
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
+        elif _is_expired(record, now):
+            out.write(ev.Failed, reason="expired", error=record.error)
     return out.events
 
 
@@ -390,6 +392,10 @@ def _is_over(record: JobRecord) -> bool:
     )
 
 
+def _is_expired(record: JobRecord, now: float) -> bool:
+    return record.deadline_at is not None and record.deadline_at <= now
+
+
 def _acted(ending: Ending, rules: Rules) -> bool:
     """The right-hand column of the table: entered, and what it did matters."""
     return ending.entered and not rules.idempotent
@@ -405,8 +411,9 @@ def _raised(
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
         out.complete(verdict.result, verdict.problem, "verified")
-    elif acted and verdict is None and open_step(record) is not None:
-        _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
+    elif acted and verdict is None and (rules.verifies or open_step(record) is not None):
+        reason = "error" if open_step(record) is None else "open_step"
+        _doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
         _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
     else:
@@ -433,6 +440,8 @@ def _again(
         out.write(ev.Cancelled, reason="cancelled")
     elif record.cancel_requested or not retryable or record.retries_used >= rules.retry.max_retries:
         out.write(ev.Failed, reason=reason, acted=acted, error=error)
+    elif _is_expired(record, out.now):
+        out.write(ev.Failed, reason="expired", acted=acted, error=error)
     else:
         if wait is None:
             wait = rules.retry.wait_before(record.retries_used + 1, chance)
@@ -445,6 +454,8 @@ def _put_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules) -> N
         out.write(ev.Cancelled, reason="cancelled")
     elif record.snoozes >= rules.max_snoozes:
         out.write(ev.Failed, reason="too_many_snoozes")
+    elif _is_expired(record, out.now):
+        out.write(ev.Failed, reason="expired")
     elif record.state is State.IN_DOUBT:
         # a late call's snooze: the table has no way from in_doubt to scheduled, and retrying waits just as well
         out.write(ev.Retrying, reason="snooze", due_at=out.now + ending.wait, uses_retry=False)

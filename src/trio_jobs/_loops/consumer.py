@@ -22,7 +22,7 @@ from trio_jobs._engine.decide import Ending, Verified
 from trio_jobs._errors import SdkCallRefused, SessionLost
 from trio_jobs._handlers import Handler, encode_result
 from trio_jobs._history import History
-from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict, escape
+from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict
 from trio_jobs._line import Line
 from trio_jobs._ports import Clock, Host
 
@@ -103,8 +103,10 @@ class Consumer:
         if not gate.is_open():
             await gate.wait()
         record = await self._line.receive()
-        while not gate.is_open():  # something changed while the line was empty; the job waits in hand, pending
+        while not gate.is_open():  # something changed while the line was empty
+            self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
             await gate.wait()
+            record = await self._line.receive()
         self._line.give_place_back()
         if self._strict_order:
             await self._hold(record)
@@ -129,23 +131,23 @@ class Consumer:
                     await self._gate.wait()
                     await self._attempt(record)
                 elif record.state is not State.IN_DOUBT:
-                    await self._wait_until_due(record)
-                elif record.doubt is not None and not record.doubt.asked and handler.rules.verifies:
-                    await self._look_after_doubt(record, handler)
-                else:
+                    assert record.due_at is not None
+                    if not await self._touched_within(record.due_at - self._clock.now()):
+                        events = decide.due(record, self._clock.now(), self._history.next_seq)
+                        if events:  # it may have moved on in the very moment in which it came due
+                            self._history.record(events)
+                elif not _can_be_asked(record, handler):
                     await self._touched.wait()
+                elif not await self._touched_within(handler.settle_after):
+                    await self._gate.wait()
+                    await self._settle(record)
         finally:
             self.holding = None
 
-    async def _wait_until_due(self, record: JobRecord) -> None:
-        """In strict order: until the held job is due, or has moved on."""
-        assert record.due_at is not None
-        with trio.move_on_after(max(record.due_at - self._clock.now(), 0.0)):
+    async def _touched_within(self, seconds: float) -> bool:
+        with trio.move_on_after(max(seconds, 0.0)) as scope:
             await self._touched.wait()
-            return
-        events = decide.due(record, self._clock.now(), self._history.next_seq)
-        if events:
-            self._history.record(events)
+        return not scope.cancelled_caught
 
     async def between_attempts(self) -> None:
         """Return when no attempt is under way (and no verify). Cancelled: nothing is changed."""
@@ -177,7 +179,7 @@ class Consumer:
             answer = None
             self._gate.attempt_ended(session_lost=running.session_lost)
             if decide.asks_verify(record, ending, handler.rules):
-                answer = await self._ask(running, context)
+                answer = await self._ask(running, context, handler.settle_after)
             self._end(record, handler, ending, answer)
             if passing is not None:
                 raise passing
@@ -194,11 +196,13 @@ class Consumer:
     ) -> tuple[Ending, BaseException | None]:
         record, handler = running.record, running.handler
         if self._must_ask_first(record, handler):
-            answer = await self._ask(running, context)
+            answer = await self._ask(running, context, self._left_to_settle(record, handler))
             if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
             if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
                 return Ending(Outcome.UNVERIFIED), None
+            if not await self._is_ready(running):
+                running.cancel(Limit.STOP)
         ended_by = running.why
         if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
             return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by), None
@@ -292,33 +296,27 @@ class Consumer:
     # verify
 
     async def _look_after_doubt(self, record: JobRecord, handler: Handler) -> None:
-        """If the job has just come into doubt: ask verify, now or when it has settled; or tell the people on call."""
-        doubt = record.doubt
-        if doubt is None or doubt.inside:
+        """If the job has just come into doubt, ask verify, now or when it has settled. In strict order `_hold` does."""
+        if self._strict_order or not _can_be_asked(record, handler):
             return
-        if not handler.rules.verifies or doubt.asked:
-            log.error(
-                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
-                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
-                extra=log_fields(record),
-            )  # fmt: skip
-        elif handler.settle_after and not self._strict_order:
+        if handler.settle_after:
             self._verify_later(record, handler.settle_after)
         else:
-            await trio.sleep(handler.settle_after)
             await self._gate.wait()
             await self._settle(record)
 
     async def _settle(self, record: JobRecord) -> None:
-        """Ask verify about a job in doubt, and act on what it says."""
+        """Ask verify about a job in doubt that has settled, and act on what it says."""
         if record.doubt is None or record.doubt.inside:
             return  # settled by somebody meanwhile
         handler = self._handlers[record.kind]
         running = self.current = Running(record, handler, trio.CancelScope())
         try:
-            answer = await self._ask(running, self._context(running), settle=False)
+            answer = await self._ask(running, self._context(running))
         finally:
             self._over()
+        if not answer.asked:
+            return
         events = decide.verified(
             record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
         )
@@ -326,16 +324,19 @@ class Consumer:
             self._history.record(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, *, settle: bool = True) -> Verified:
-        """Verify's answer. Raising, overrunning, answering something else: Unknown."""
+    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0) -> Verified:
+        """Verify's answer, `settle_for` seconds from now. Raising, overrunning, answering something else: Unknown.
+
+        Not `asked`, if the queue stops before.
+        """
         record, handler = running.record, running.handler
         verify = handler.verify
         assert verify is not None
-        if settle and handler.settle_after:
+        if settle_for:
             with running.step_aside():
-                await trio.sleep(self._left_to_settle(record, handler))
-        if running.stopped or not await self._gate.make_usable():
-            return Verified(Unknown(), asked=False)  # and the SDK is not to be opened for this any more
+                await trio.sleep(settle_for)
+        if not await self._is_ready(running):
+            return Verified(Unknown(), asked=False)
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
         result = await self._call_verify(running, verify, context)
@@ -371,11 +372,22 @@ class Consumer:
             return Verified(verdict, body, problem)
         return Verified(verdict)
 
+    async def _is_ready(self, running: Running) -> bool:
+        """Before a further call of an attempt: the SDK open and rested. False: the attempt is to end.
+
+        A session is opened whatever becomes of the attempt (breaking off its opening would give up the host), unless
+        the queue stops; the rest is cut short.
+        """
+        usable = not running.stopped and await self._gate.make_usable()
+        with running.step_aside():
+            await self._gate.pace()
+        return usable and not running.stopped
+
     def _left_to_settle(self, record: JobRecord, handler: Handler) -> float:
-        """Seconds until `settle_after` has passed since the attempt that is asked about ended: the present one, or an
-        earlier one."""
+        """Seconds until `settle_after` has passed since the last attempt ended: now, as far as anybody knows, where
+        that was in an earlier process."""
         ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
-        if ended_at is None or record.attempts[-1].entered:
+        if ended_at is None:
             return handler.settle_after
         return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
 
@@ -388,6 +400,7 @@ class Consumer:
             return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
 
         async def enter() -> None:
+            await self._gate.pace()
             if self.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
@@ -403,6 +416,12 @@ class Consumer:
                 raise
             result = outcome.Error(error)
         return result
+
+
+def _can_be_asked(record: JobRecord, handler: Handler) -> bool:
+    """Is the job in a doubt that verify may settle, and has not been asked about?"""
+    doubt = record.doubt
+    return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
 
 
 def _plain(handler: Handler, payload: Any, context: JobContext | AsyncJobContext) -> Callable[[Any], Any]:

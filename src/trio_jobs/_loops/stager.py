@@ -46,7 +46,6 @@ class Stager:
         self._deadlines: list[tuple[float, int, JobRecord]] = []
         # (due_at, UTC; seq of its submit; seq of the event that made the entry; the job): those that wait for a place
         self._waiting: list[tuple[float, int, int, JobRecord]] = []
-        self._verifying: set[str] = set()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._alarm = float("inf")
@@ -70,6 +69,11 @@ class Stager:
         due_at = record.due_at if record.due_at is not None else record.submitted_at
         heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
         self._wake.set()
+
+    def fill(self) -> None:
+        """Give the places that are free to those that wait: before the first new submit can take one."""
+        while self._drop_stale() and self._line.take_place_nowait():
+            self._line.put(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
         """The job has a deadline, by which it must not be waiting any more."""

@@ -155,6 +155,7 @@ class _Life:
         for record in sorted(self._history.head.jobs.values(), key=_restore_order):
             if record.state not in FINAL:
                 self._take_up(record)
+        self.queue._stager.fill()
 
     def _take_up(self, record: JobRecord) -> None:
         history, queue, handler = self._history, self.queue, self._handlers[record.kind]

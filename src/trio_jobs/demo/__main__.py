@@ -152,7 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             script={} if options.paths else SCRIPT,
             one_voucher_per_reference=not options.no_constraint,
         )
-        logging.getLogger("trio_jobs").setLevel(logging.ERROR)  # the screen tells of the rest
+        log = logging.getLogger("trio_jobs")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)  # the screen tells of the rest
         try:
             files = list(files_in(options.paths)) if options.paths else sample_files()
             service = bookkeeping.service(min_interval=options.min_interval)
