@@ -53,7 +53,9 @@ class History:
             await self.store.aclose()
 
     def record(self, events: Sequence[ev.Event]) -> None:
-        """Apply these events to the head and hand them to the store."""
+        """Apply these events to the head and hand them to the store. None: there was nothing to decide."""
+        if not events:
+            return
         apply = self.head.apply
         for event in events:
             apply(event)
