@@ -182,3 +182,19 @@ async def test_a_store_that_cannot_be_opened_opens_no_sdk(autojump_clock: MockCl
         async with rig.open(store=Unwilling()):
             raise AssertionError("the block must not begin")
     assert rig.sdk.steps == []
+
+
+async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_clock: MockClock) -> None:
+    rig, store, hold = make_rig("in_loop", verifies=True), SlowStore(), Hold(trio_jobs.SessionLost())
+    rig.sdk.script("call", hold)
+    rig.sdk.script("verify", trio_jobs.Done("found"))
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await hold.reached_in_loop()
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    assert rig.sdk.count("open") == 1
+    assert rig.sdk.count("verify") == 0
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    rig.sdk.check()
