@@ -953,3 +953,70 @@ async def test_attempt_numbers_go_on_and_no_attempt_is_lost(autojump_clock: Mock
     assert [a.number for a in job.attempts] == [1, 2, 3, 4, 5]
     assert [a.run for a in job.attempts] == [1, 1, 2, 2, 3]
     assert outcomes(job) == ["error", "error", "snooze", "fail", "completed"]
+
+
+async def test_a_verify_that_is_stuck_is_told_as_the_queues_trouble_alone(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job is in doubt already; what stands is the line."""
+    rig = make_rig("in_loop", verifies=True, verify_timeout=5, stuck_after=5, attempt_timeout=5)
+    rig.sdk.script("call", Hold())
+    rig.sdk.script("verify", lambda: linger(20, Done("found")))
+    store = trio_jobs.MemoryStore()
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await until_state(queue, receipt.job_id, "processing")
+        for seconds in (5, 5, 1, 4, 5):
+            await pass_time(mock_clock, seconds)
+        assert queue.health().problems[:1] == ("stuck",)
+        names = [type(event).__name__ for event in await store.events(0, 100)]
+        assert names.count("Stuck") == 1
+        assert "Overdue" not in names
+        await pass_time(mock_clock, 30)
+        await until_state(queue, receipt.job_id, "in_doubt")
+    assert "verify did not answer within 5 s" in caplog.text
+
+
+async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", verifies=True, attempt_timeout=5, stuck_after=5, verify_timeout=5)
+    call, verify = Hold(Busy()), Hold(Done("found"))
+    rig.sdk.script("call", call)
+    rig.sdk.script("verify", verify)
+    store = trio_jobs.MemoryStore()
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await call.reached()
+        await pass_time(mock_clock, 10)
+        assert queue.get(receipt.job_id).inside
+        call.let_go()
+        await verify.reached()
+        await pass_time(mock_clock, 10)
+        verify.let_go()
+        await until(queue, receipt.job_id, lambda job: not job.inside)
+        names = [type(event).__name__ for event in await store.events(0, 100)]
+    assert names.count("Stuck") == 1
+
+
+async def test_a_stop_that_came_before_a_doubt_settles_leaves_it_unasked(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", verifies=True, settle_after=100, settings={"drain_timeout": 1, "cancel_timeout": 1000})
+    call = Hold(Busy())
+    rig.sdk.script("call", call)
+    leaving, left = trio.Event(), trio.Event()
+
+    async def life() -> None:
+        async with rig.open() as queue:
+            await queue.submit("work", "a")
+            await call.reached()
+            leaving.set()
+        assert queue.report is not None
+        assert [job.state for job in queue.report.left] == [State.IN_DOUBT]
+        left.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await leaving.wait()
+        await pass_time(mock_clock, 1)
+        call.let_go()
+        await left.wait()
+    assert rig.sdk.count("verify") == 0
+    rig.sdk.check()

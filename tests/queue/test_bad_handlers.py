@@ -354,3 +354,50 @@ async def test_a_job_cancelled_as_it_completes_is_completed(autojump_clock: Mock
         receipt = await queue.submit("work", "a")
         job = await until(queue, receipt.job_id, lambda job: job.is_final)
     assert job.state is State.COMPLETED
+
+
+@pytest.mark.parametrize("where", ["handler", "verify"])
+async def test_a_keyboard_interrupt_ends_the_block_and_leaves_the_job_told(
+    where: str, autojump_clock: MockClock
+) -> None:
+    rig = make_rig("in_loop", verifies=True)
+    rig.sdk.script("call", KeyboardInterrupt() if where == "handler" else ValueError())
+    rig.sdk.script("verify", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        async with rig.open() as queue:
+            receipt = await queue.submit("work", "a")
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    if where == "verify":
+                        assert await queue.cancel(receipt.job_id) == "requested"
+    assert queue.report is not None
+    [left] = queue.report.left
+    assert left.state is (State.IN_DOUBT if where == "handler" else State.PROCESSING)
+    rig.sdk.check()
+
+
+@pytest.mark.parametrize("where", ["call", "verify"])
+async def test_a_consumer_that_is_cancelled_from_within_says_what_became_of_the_job(
+    where: Any, autojump_clock: MockClock
+) -> None:
+    """Nothing in the queue does that while an attempt is under way; if it happened, it would pass for a stop."""
+    rig = make_rig("in_loop", verifies=True)
+
+    async def cancel_the_consumer() -> None:
+        queue._stop_for_stuck.__self__._consumer_scope.cancel()
+        await trio.lowlevel.checkpoint()
+
+    if where == "verify":
+        rig.sdk.script("call", ValueError())
+    rig.sdk.script(where, cancel_the_consumer)
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        with trio.move_on_after(5):
+            await trio.sleep_forever()
+    job = queue.get(receipt.job_id)
+    assert job.state is (State.IN_DOUBT if where == "call" else State.PROCESSING)
+    assert queue.report is not None
+    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    rig.sdk.check()

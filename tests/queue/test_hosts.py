@@ -556,3 +556,39 @@ async def test_min_interval_passes_between_the_calls_of_an_async_handler(mock_cl
         mock_clock.jump(10)
         await queue.result(receipt.job_id)
     assert sdk.count("call") == 2
+
+
+async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_clock: MockClock) -> None:
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, open_retry=trio_jobs.Retry(5, waits=[50]))
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    def never() -> Any:
+        raise Wrong("no licence left")
+
+    began = trio.current_time()
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        dying.die.set()
+        await wait_all_tasks_blocked()
+        queue._host._factory = never  # type: ignore[attr-defined]
+        await queue.submit(work, "a")
+        await wait_all_tasks_blocked()
+    assert trio.current_time() - began == 1
+
+
+def test_the_fakes_say_how_far_they_are() -> None:
+    sdk, hold = FakeSdk(), Hold()
+    assert repr(sdk) == "<FakeSdk 0 steps, 0 open>"
+    assert repr(hold) == "<Hold ahead>"
+    hold.let_go()
+    hold.stand()
+    assert repr(hold) == "<Hold passed>"
+    with sdk.session() as session:
+        assert repr(session) == "<FakeSession 1 open>"
+    assert repr(session) == "<FakeSession 1 closed>"
+    session.call("after its close")
+    with pytest.raises(AssertionError, match="which is not open"):
+        sdk.check()

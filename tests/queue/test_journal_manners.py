@@ -9,29 +9,28 @@ from typing import Any
 
 import pytest
 import trio
-from queue_rig import make_rig, service_for, until_state
+from queue_rig import make_rig, service_for, until, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, MemoryStore, SdkHandle, State, StoreError, UsageError
-from trio_jobs._events import Completed, Entered, Event, HostClosed, Started
+from trio_jobs._events import Completed, Entered, Event, HostClosed, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
 class SlowStore(MemoryStore):
-    """A durable store to all appearances, which keeps what it is given when the test says so."""
+    """A durable store to all appearances. Events of the classes in `slow` are kept only once `kept` is set."""
 
     durable = True
 
-    def __init__(self) -> None:
+    def __init__(self, *slow: type[Event]) -> None:
         super().__init__()
+        self.slow = slow
         self.kept = trio.Event()
-        self.kept.set()
-        self.waited_for: list[int] = []
 
     async def committed(self, seq: int) -> None:
-        self.waited_for.append(seq)
-        await self.kept.wait()
+        if isinstance(self._stream[seq - self.oldest], self.slow):
+            await self.kept.wait()
 
 
 class FailingStore(MemoryStore):
@@ -55,10 +54,9 @@ class FailingStore(MemoryStore):
 async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(
     autojump_clock: MockClock,
 ) -> None:
-    rig, store = make_rig("in_loop"), SlowStore()
+    rig, store = make_rig("in_loop"), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         await queue.pause()
-        store.kept = trio.Event()
         receipts: list[trio_jobs.Receipt] = []
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -78,68 +76,58 @@ async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_
 
 
 async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop"), SlowStore()
+    rig, store = make_rig("in_loop"), SlowStore(Started)
     async with rig.open(store=store) as queue:
-        await queue.pause()
         receipt = await queue.submit("work", "a")
-        store.kept = trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.resume)
-            await until_state(queue, receipt.job_id, "processing")
-            await wait_all_tasks_blocked()
-            assert rig.sdk.calls() == []
-            store.kept.set()
+        await until_state(queue, receipt.job_id, "processing")
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == []
+        store.kept.set()
         await queue.result(receipt.job_id)
     assert rig.sdk.calls() == ["a"]
 
 
 async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", idempotent=True), SlowStore()
+    rig, store = make_rig("in_loop", idempotent=True), SlowStore(Started, Completed)
     async with rig.open(store=store) as queue:
-        await queue.pause()
         receipt = await queue.submit("work", "a")
-        store.kept = trio.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(queue.resume)
-            await until_state(queue, receipt.job_id, "completed")
-            store.kept.set()
+        await until_state(queue, receipt.job_id, "completed")
+        store.kept.set()
 
 
 @pytest.mark.parametrize("why", [Limit.CANCEL, Limit.STOP])
 async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(why: Limit, autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), SlowStore()
+    rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), SlowStore(Started)
     async with rig.open(store=store) as queue:
-        await queue.pause()
         receipt = await queue.submit("work", "a")
-        await queue.resume()
-        store.kept = trio.Event()
         await until_state(queue, receipt.job_id, "processing")
-        current = queue._consumer.current
-        assert current is not None
         if why is Limit.CANCEL:
-            queue._cancel(current.record, None)
+            assert await queue.cancel(receipt.job_id) == "requested"
+            store.kept.set()
+            await until_state(queue, receipt.job_id, "cancelled")
         else:
+            queue._gate.stop()
+            current = queue._consumer.current
+            assert current is not None
             current.cancel(Limit.STOP)
-        store.kept.set()
-        await until_state(queue, receipt.job_id, "cancelled" if why is Limit.CANCEL else "pending")
+            store.kept.set()
+    assert queue.get(receipt.job_id).state is (State.CANCELLED if why is Limit.CANCEL else State.PENDING)
     assert rig.sdk.calls() == []
 
 
 async def test_the_first_call_of_an_async_handler_waits_until_its_entering_is_kept(mock_clock: MockClock) -> None:
-    sdk, store = FakeSdk(), SlowStore()
+    sdk, store = FakeSdk(), SlowStore(Entered)
     service = service_for(sdk, "thread")
 
     @service.handler
     async def work(handle: SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> None:
-        store.kept = trio.Event()
         await handle.call(FakeSession.call, "booked")
         await job.step("mail", handle.call, FakeSession.call, "mailed")
 
     async with service.open(store=store, clock=trio_jobs.TrioClock()) as queue:
         receipt = await queue.submit(work, "a")
-        await until_state(queue, receipt.job_id, "processing")
+        await until(queue, receipt.job_id, lambda job: bool(job.attempts) and job.attempts[0].entered)
         await wait_all_tasks_blocked()
-        assert isinstance((await store.events(queue.statistics().seq - 1, 1))[0], Entered)
         assert sdk.calls() == []
         store.kept.set()
         await queue.result(receipt.job_id)
@@ -194,3 +182,19 @@ async def test_a_store_that_cannot_be_opened_opens_no_sdk(autojump_clock: MockCl
         async with rig.open(store=Unwilling()):
             raise AssertionError("the block must not begin")
     assert rig.sdk.steps == []
+
+
+async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_clock: MockClock) -> None:
+    rig, store, hold = make_rig("in_loop", verifies=True), SlowStore(), Hold(trio_jobs.SessionLost())
+    rig.sdk.script("call", hold)
+    rig.sdk.script("verify", trio_jobs.Done("found"))
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await hold.reached_in_loop()
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    assert rig.sdk.count("open") == 1
+    assert rig.sdk.count("verify") == 0
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    rig.sdk.check()

@@ -3,9 +3,11 @@ test_cancellations."""
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 import attrs
@@ -27,6 +29,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, LineFull, OpenFailed, Outcome, QueueBroken, State
+from trio_jobs._watchdog import Watchdog
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
@@ -112,8 +115,6 @@ async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockCloc
 
 
 async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_trios(mock_clock: MockClock) -> None:
-    import threading
-
     rig = make_rig("thread", verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
     rig.sdk.script("call", Wrong())
     rig.sdk.script("verify", trio_jobs.NotDone())
@@ -674,3 +675,35 @@ async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_c
         await queue.submit(work, "a", deadline_after=500)
     assert trio.current_time() - began == 7
     sdk.check()
+
+
+def test_p7_a_loop_that_stands_still_is_named_with_its_stack() -> None:
+    warned, told_that_it_goes_on = threading.Event(), threading.Event()
+    messages: list[str] = []
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+            (told_that_it_goes_on if warned.is_set() else warned).set()
+
+    async def main() -> None:
+        watchdog = Watchdog(0.05)
+        watchdog.start()
+        hold_up_the_loop(warned)
+        assert watchdog.blocked == 1
+        await trio.to_thread.run_sync(told_that_it_goes_on.wait, 20)
+        watchdog.stop()
+
+    def hold_up_the_loop(until: threading.Event) -> None:
+        assert until.wait(20)
+
+    log = logging.getLogger("trio_jobs.watchdog")
+    handler = Told()
+    log.addHandler(handler)
+    try:
+        trio.run(main)
+    finally:
+        log.removeHandler(handler)
+    assert messages[0].startswith("the event loop stands still since 0.05 s, here:")
+    assert "hold_up_the_loop" in messages[0]
+    assert messages[1].startswith("the event loop goes on after")

@@ -283,3 +283,36 @@ async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock)
                 raise AssertionError("the block must not begin")
     with pytest.raises(trio_jobs.StoreError, match="this store is closed"):
         store.append([])
+
+
+async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_next_start(
+    autojump_clock: MockClock,
+) -> None:
+    rig = make_rig("in_loop", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Hold())
+    verify = Hold()
+    rig.sdk.script("verify", verify, Done("found"))
+    store = MemoryStore()
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await verify.reached_in_loop()
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    assert rig.sdk.count("verify") == 2
+
+
+async def test_a_doubt_that_a_person_settles_while_the_queue_is_paused_is_not_asked_about(
+    autojump_clock: MockClock,
+) -> None:
+    rig = make_rig("in_loop", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Hold())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        await until_state(queue, receipt.job_id, "processing")
+        await queue.pause()
+        await until_state(queue, receipt.job_id, "in_doubt")
+        await queue.resolve(receipt.job_id, "done")
+        await queue.resume()
+        assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
+    assert rig.sdk.count("verify") == 0

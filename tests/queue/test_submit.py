@@ -438,3 +438,57 @@ async def test_a_job_seen_stays_as_it_was_seen(autojump_clock: MockClock) -> Non
         await queue.result(first)
         assert seen.state is State.PROCESSING
         assert queue.get(first).state is State.COMPLETED
+
+
+class SteppingClock(trio_jobs.TrioClock):
+    """A wall clock that goes on by `step` seconds at each look, and can be put forward."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        super().__init__()
+        self.step = step
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        self.ahead += self.step
+        return super().now() + self.ahead
+
+
+async def test_a_job_that_comes_due_while_it_is_submitted_is_due(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop")
+    async with rig.service.open(clock=SteppingClock(step=1)) as queue:
+        receipt = await queue.submit("work", "a", delay=0.5)
+        assert (receipt.state, receipt.position) == (State.PENDING, 0)
+        assert await queue.result(receipt.job_id) == "a"
+
+
+async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(autojump_clock: MockClock) -> None:
+    rig, wall = make_rig("in_loop"), SteppingClock()
+    hold = Hold()
+    rig.sdk.script("call", hold)
+    async with rig.service.open(clock=wall) as queue:
+        await queue.submit("work", "first")
+        await hold.reached_in_loop()
+        late = await queue.submit("work", "late", deadline_after=100)
+        wall.ahead = 1000
+        hold.let_go()
+        job = await ended(queue, late.job_id)
+        assert job.reason == "expired"
+        assert job.attempts == ()
+    assert rig.sdk.calls() == ["first"]
+
+
+async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
+    rig, wall = make_rig("in_loop"), SteppingClock()
+    async with standing_line(rig) as (queue, _, _first):
+        queue._clock = queue._stager._clock = wall
+        doomed = await queue.submit("work", "doomed", deadline_after=10_000)
+        wall.ahead = 20_000
+        await trio.sleep(61)
+        assert queue.get(doomed.job_id).reason == "expired", "noticed within a minute"
+
+
+async def test_the_line_counts_itself(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"buffer": 5})
+    async with standing_line(rig) as (queue, _, _first):
+        await queue.submit("work", "a")
+        assert repr(queue._line) == "<Line 1 waiting, 4 of 5 free>"

@@ -133,7 +133,9 @@ class Consumer:
                 elif record.state is not State.IN_DOUBT:
                     assert record.due_at is not None
                     if not await self._touched_within(record.due_at - self._clock.now()):
-                        self._history.record(decide.due(record, self._clock.now(), self._history.next_seq))
+                        events = decide.due(record, self._clock.now(), self._history.next_seq)
+                        if events:  # it may have moved on in the very moment in which it came due
+                            self._history.record(events)
                 elif not _can_be_asked(record, handler):
                     await self._touched.wait()
                 elif not await self._touched_within(handler.settle_after):
