@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import Any, Literal
 
 import attrs
@@ -193,7 +194,5 @@ async def test_each_of_ten_thousand_jobs_ends_as_its_fate_says(seed: int, autoju
 
 
 async def ended(queue: Queue, job_id: str) -> None:
-    try:
+    with suppress(trio_jobs.JobFailed, trio_jobs.JobCancelled):
         await queue.result(job_id)
-    except (trio_jobs.JobFailed, trio_jobs.JobCancelled):
-        pass
