@@ -35,6 +35,11 @@ class Store(Protocol):
 
     durable: bool
 
+    @property
+    def epoch(self) -> str:
+        """Names this history, at most 64 characters; known once it is open. Another one as soon as events are lost."""
+        ...
+
     async def open(self, on_commit: Callable[[Sequence[Event]], None]) -> Iterable[Event]:
         """Get ready, and give back every event of every job that is kept, and the last Paused or Resumed, in order of
         `seq`.

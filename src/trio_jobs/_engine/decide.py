@@ -81,11 +81,13 @@ class Ending:
 
 @attrs.frozen
 class Verified:
-    """What verify answered, its result encoded. `problem` says why a result of Done was not kept."""
+    """What verify answered, its result encoded. `problem` says why a result of Done was not kept. asked: False where
+    the queue's stop kept it from answering, so that the next start asks again."""
 
     verdict: Verdict
     result: msgspec.Raw | None = None
     problem: str | None = None
+    asked: bool = True
 
 
 def submit(
@@ -264,9 +266,9 @@ def crashed(record: JobRecord, rules: Rules, now: float, chance: float, seq: int
 
 
 def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chance: float, seq: int) -> Events:
-    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile."""
+    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile, or nobody was asked."""
     doubt = record.doubt
-    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside:
+    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside or not answer.asked:
         return ()
     out = _Writer(record, now, seq, None)
     if isinstance(answer.verdict, Done):
@@ -413,7 +415,7 @@ def _raised(
         reason = "error" if open_step(record) is None else "open_step"
         _doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
-        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
+        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
     else:
         if verdict is not None:  # it left nothing behind, nor did those before it
             acted = out.earlier_acted = False

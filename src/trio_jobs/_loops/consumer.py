@@ -108,12 +108,12 @@ class Consumer:
             await gate.wait()
             record = await self._line.receive()
         self._line.give_place_back()
-        if record.state is State.IN_DOUBT:
+        if self._strict_order:
+            await self._hold(record)
+        elif record.state is State.IN_DOUBT:
             await self._settle(record)
         else:
             await self._attempt(record)
-        if self._strict_order:
-            await self._hold(record)
 
     def touch(self, record: JobRecord) -> None:
         """The job has moved on by itself: if it is the one that is held, look again."""
@@ -121,11 +121,11 @@ class Consumer:
             self._touched.set()
 
     async def _hold(self, record: JobRecord) -> None:
-        """Let nobody pass while the job at the head is to be tried again, or in doubt."""
+        """Bring the job at the head to its end; nobody passes while it is to be tried again, or in doubt."""
         handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL and record.attempts:
+            while record.state not in FINAL:
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
                     await self._gate.wait()
@@ -195,9 +195,9 @@ class Consumer:
         record, handler = running.record, running.handler
         if self._must_ask_first(record, handler):
             answer = await self._ask(running, context, self._left_to_settle(record, handler))
-            if answer is not None and isinstance(answer.verdict, Done):
+            if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
-            if answer is not None and isinstance(answer.verdict, Unknown) and handler.rules.on_doubt != "retry":
+            if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
                 return Ending(Outcome.UNVERIFIED), None
             if not await self._is_ready(running):
                 running.cancel(Limit.STOP)
@@ -313,7 +313,7 @@ class Consumer:
             answer = await self._ask(running, self._context(running))
         finally:
             self._over()
-        if answer is None:
+        if not answer.asked:
             return
         events = decide.verified(
             record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
@@ -322,28 +322,28 @@ class Consumer:
             self._history.record(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(
-        self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0
-    ) -> Verified | None:
+    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0) -> Verified:
         """Verify's answer, `settle_for` seconds from now. Raising, overrunning, answering something else: Unknown.
 
-        None: it was not asked, since the attempt is to end before.
+        Not `asked`, if the queue stops before.
         """
         record, handler = running.record, running.handler
         verify = handler.verify
         assert verify is not None
         if settle_for:
-            with running.renew_scope():
+            with running.step_aside():
                 await trio.sleep(settle_for)
         if not await self._is_ready(running):
-            return None
+            return Verified(Unknown(), asked=False)
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
-        result = await self._call_verify(verify, handler, context)
+        result = await self._call_verify(running, verify, context)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
         self._gate.call_ended()
         verdict: Verdict = Unknown()
+        if result is None and running.stopped:
+            return Verified(verdict, asked=False)
         if result is None or late:
             log.warning(
                 "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
@@ -376,11 +376,10 @@ class Consumer:
         A session is opened whatever becomes of the attempt (breaking off its opening would give up the host), unless
         the queue stops; the rest is cut short.
         """
-        usable = running.why is None and await self._gate.make_usable()
-        with running.renew_scope():
+        usable = not running.stopped and await self._gate.make_usable()
+        with running.step_aside():
             await self._gate.pace()
-        running.renew_scope()
-        return usable and running.why is None
+        return usable and not running.stopped
 
     def _left_to_settle(self, record: JobRecord, handler: Handler) -> float:
         """Seconds until `settle_after` has passed since the last attempt ended: now, as far as anybody knows, where
@@ -391,19 +390,19 @@ class Consumer:
         return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     async def _call_verify(
-        self, verify: Callable[..., Any], handler: Handler, context: JobContext | AsyncJobContext
+        self, running: Running, verify: Callable[..., Any], context: JobContext | AsyncJobContext
     ) -> outcome.Value[Any] | outcome.Error | None:
+        handler = running.handler
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
             return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
-        asked = self.current
 
         async def enter() -> None:
             await self._gate.pace()
-            if self.current is not asked or scope.cancel_called:
+            if self.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
-        scope = trio.CancelScope(deadline=trio.current_time() + handler.verify_timeout)
+        scope = running.step_aside(handler.verify_timeout)
         handle = self._host.handle(enter, self._gate.call_ended)
         args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
@@ -23,6 +24,7 @@ class MemoryStore:
     durable = False
 
     def __init__(self, *, stream: int = 10_000) -> None:
+        self.epoch = secrets.token_hex(8)
         self._by_job: dict[str, list[Event]] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
