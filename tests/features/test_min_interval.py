@@ -121,7 +121,7 @@ async def test_a_verify_in_doubt_rests_too(autojump_clock: MockClock) -> None:
     assert book.record[1:-1] == [(0, "a"), (0.5 + REST, "verify")]
 
 
-async def test_a_person_s_cancel_cuts_the_rest_before_a_verify_short_and_leaves_the_doubt_to_it(
+async def test_a_person_s_cancel_in_the_rest_before_a_verify_leaves_the_doubt_to_it(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()

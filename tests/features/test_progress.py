@@ -52,9 +52,9 @@ async def test_the_first_word_is_passed_on_at_once_and_the_last_is_not_lost(auto
     async def work(what: str, job: AsyncJobContext) -> None:
         for n in range(1, 4):
             job.progress(n)
-        await trio.sleep(0)
+        await trio.sleep(0.0625)
         job.progress(4)
-        await trio.sleep(0)
+        await trio.sleep(0.0625)
         job.progress(5)
         await trio.sleep(10)
 

@@ -312,7 +312,8 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
         hold.let_go()
         assert await queue.result(late.job_id) == "late"
         assert queue.get(late.job_id).attempts[0].late
-        await wait_all_tasks_blocked()
-        mock_clock.jump(50)
+        if "min_interval" in option.settings:
+            await wait_all_tasks_blocked()
+            mock_clock.jump(50)
         assert await queue.result(second.job_id) == "second"
     check_sessions(book)

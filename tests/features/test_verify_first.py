@@ -122,15 +122,18 @@ async def test_settling_is_counted_from_the_end_of_the_last_attempt(autojump_clo
     assert book.record[1:-1] == [(30, "verify k"), (30, "a"), (130, "verify k"), (130, "a")]
 
 
-async def test_a_cancel_while_it_settles_ends_the_job_unasked(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("answer", "state"), [(NotDone(), "cancelled"), (Done(), "completed")])
+async def test_a_cancel_while_it_settles_leaves_it_to_the_answer(
+    answer: Any, state: str, autojump_clock: MockClock
+) -> None:
     book = Book()
-    async with open_queue(make_service(book, settle_after=30)) as queue:
+    async with open_queue(make_service(book, answer, settle_after=30)) as queue:
         receipt = await queue.submit("work", "a", key="k")
         await trio.sleep(5)
         assert await queue.cancel(receipt.job_id) == "requested"
-        await until(queue, receipt.job_id, "cancelled")
-        assert trio.current_time() == 5
-    assert book.calls == []
+        await until(queue, receipt.job_id, state)
+        assert trio.current_time() == 30
+    assert book.calls == ["verify k"]
 
 
 def test_it_needs_a_verify() -> None:
