@@ -112,10 +112,11 @@ def classify(
         return Ending(Outcome.STOPPED, error=info, ended_by=Limit.STOP, entered=entered), error
     if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
         return Ending(Outcome.STOPPED, ended_by=Limit.STOP, entered=entered), error
-    if running.handler.is_async and ended_by is not None:
-        # cancelled, and its cleanup raised (or its call was refused for that): the bound ended it, not the error
+    refused = isinstance(error, SdkCallRefused)
+    if ended_by is not None and (running.handler.is_async or refused):
+        # cancelled, and its cleanup raised, or its call or step was refused for that: the bound ended it, not the error
         outcome_ = _BY_LIMIT[ended_by]
-        kept = None if isinstance(error, SdkCallRefused) else info
+        kept = None if refused else info
         return Ending(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
     retryable = running.handler.rules.retry.retries(error)
     return Ending(Outcome.ERROR, error=info, retryable=retryable, entered=entered, late=late), None

@@ -163,7 +163,7 @@ async def test_what_a_hook_raises_is_logged_and_touches_neither_job_nor_other_ho
 async def test_a_hook_that_does_not_return_is_given_up_after_thirty_seconds(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    book, told = Book(), list[Job]()
+    book, told = Book(), list[float]()
     book.fails("a", Fail())
     service = make_service(book)
     service.on("failed", lambda job: trio.sleep_forever())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from queue_rig import make_rig, service_for, until, until_state
+from queue_rig import make_rig, service_for, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
@@ -19,18 +19,34 @@ from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
 class SlowStore(MemoryStore):
-    """A durable store to all appearances. Events of the classes in `slow` are kept only once `kept` is set."""
+    """A durable store to all appearances. From the first event of a class in `slow` on, nothing is kept until
+    `keep`."""
 
     durable = True
 
     def __init__(self, *slow: type[Event]) -> None:
         super().__init__()
-        self.slow = slow
-        self.kept = trio.Event()
+        self._slow = slow
+        self._waiting: list[Event] = []
+        self._kept = trio.Event()
+
+    def append(self, events: Sequence[Event]) -> None:
+        if self._waiting or (not self._kept.is_set() and any(isinstance(event, self._slow) for event in events)):
+            self._waiting.extend(events)
+        else:
+            super().append(events)
+
+    def handed_over(self, kind: type[Event]) -> bool:
+        return any(isinstance(event, kind) for event in self._waiting)
+
+    def keep(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        super().append(waiting)
+        self._kept.set()
 
     async def committed(self, seq: int) -> None:
-        if isinstance(self._stream[seq - self.oldest], self.slow):
-            await self.kept.wait()
+        if seq > self.last_seq:
+            await self._kept.wait()
 
 
 class FailingStore(MemoryStore):
@@ -69,7 +85,7 @@ async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_
                 assert not receipts
                 scope.cancel()
                 await trio.lowlevel.cancel_shielded_checkpoint()
-                store.kept.set()
+                store.keep()
         assert len(receipts) == 1, "from the hand-over on it ends by returning"
         await queue.resume()
         assert await queue.result(receipts[0].job_id) == "a"
@@ -79,10 +95,11 @@ async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: M
     rig, store = make_rig("in_loop"), SlowStore(Started)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
-        await until_state(queue, receipt.job_id, "processing")
         await wait_all_tasks_blocked()
+        assert store.handed_over(Started)
+        assert queue.get(receipt.job_id).state is State.PENDING, "nobody is told what may be taken back"
         assert rig.sdk.calls() == []
-        store.kept.set()
+        store.keep()
         await queue.result(receipt.job_id)
     assert rig.sdk.calls() == ["a"]
 
@@ -91,8 +108,10 @@ async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: Mock
     rig, store = make_rig("in_loop", idempotent=True), SlowStore(Started, Completed)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
-        await until_state(queue, receipt.job_id, "completed")
-        store.kept.set()
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"]
+        store.keep()
+        await queue.result(receipt.job_id)
 
 
 @pytest.mark.parametrize("why", [Limit.CANCEL, Limit.STOP])
@@ -100,17 +119,20 @@ async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(why: Li
     rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), SlowStore(Started)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
-        await until_state(queue, receipt.job_id, "processing")
+        await wait_all_tasks_blocked()
+        assert store.handed_over(Started)
         if why is Limit.CANCEL:
-            assert await queue.cancel(receipt.job_id) == "requested"
-            store.kept.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(queue.cancel, receipt.job_id)
+                await wait_all_tasks_blocked()
+                store.keep()
             await until_state(queue, receipt.job_id, "cancelled")
         else:
             queue._gate.stop()
             current = queue._consumer.current
             assert current is not None
             current.cancel(Limit.STOP)
-            store.kept.set()
+            store.keep()
     assert queue.get(receipt.job_id).state is (State.CANCELLED if why is Limit.CANCEL else State.PENDING)
     assert rig.sdk.calls() == []
 
@@ -126,10 +148,10 @@ async def test_the_first_call_of_an_async_handler_waits_until_its_entering_is_ke
 
     async with service.open(store=store, clock=trio_jobs.TrioClock()) as queue:
         receipt = await queue.submit(work, "a")
-        await until(queue, receipt.job_id, lambda job: bool(job.attempts) and job.attempts[0].entered)
-        await wait_all_tasks_blocked()
+        while not store.handed_over(Entered):
+            await trio.lowlevel.checkpoint()
         assert sdk.calls() == []
-        store.kept.set()
+        store.keep()
         await queue.result(receipt.job_id)
     assert sdk.calls() == ["booked", "mailed"]
 

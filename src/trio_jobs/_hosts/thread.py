@@ -71,9 +71,12 @@ class ThreadHost:
             # a daemon: a call that never returns must not keep the process from ending
             self._thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
             self._thread.start()
-        opened = await self._round_trip(self._enter, can_leave=True)
-        if isinstance(opened, outcome.Error):
-            raise opened.error
+        if self._factory is None:  # then nothing is to be waited for, and virtual time does not run away meanwhile
+            await trio.lowlevel.checkpoint()
+        else:
+            opened = await self._round_trip(self._enter, can_leave=True)
+            if isinstance(opened, outcome.Error):
+                raise opened.error
         self.session += 1
         self._is_open = True
 
@@ -98,7 +101,7 @@ class ThreadHost:
             return False
         was_open = self._is_open
         self._is_open = False
-        if was_open:
+        if was_open and self._factory is not None:
             closed = await self._round_trip(self._leave, can_leave=True)
             if isinstance(closed, outcome.Error):
                 self._close_problem = f"{type(closed.error).__name__}: {closed.error}"
@@ -152,10 +155,10 @@ class ThreadHost:
         outcome.capture(self._leave)
 
     def _enter(self) -> None:
-        if self._factory is not None:
-            manager = self._factory()
-            self._sdk = manager.__enter__()
-            self._manager = manager
+        assert self._factory is not None
+        manager = self._factory()
+        self._sdk = manager.__enter__()
+        self._manager = manager
 
     def _leave(self) -> None:
         manager, self._manager, self._sdk = self._manager, None, None

@@ -1,6 +1,7 @@
 """The desk: where handlers' wishes arrive (steps, progress), and the loop that passes progress on.
 
-Progress is passed on at most five times a second for each job: the loop tells what is newest, then sleeps.
+Progress is passed on at most five times a second: the loop tells what is newest, then sleeps. One attempt is under way
+at a time, so there is one newest word; what an attempt said last is dropped when it has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ INTERVAL: Final = 0.2  #: seconds between two words about one job
 
 
 class HandlersDesk:
-    """Conforms to `Desk`. current: the attempt under way. tell: called with each progress that is passed on."""
+    """Conforms to `Desk`. current: the attempt under way. tell: called with each attempt's progress that is
+    passed on."""
 
     def __init__(
         self,
@@ -33,13 +35,13 @@ class HandlersDesk:
         history: History,
         clock: Clock,
         current: Callable[[], Running | None],
-        tell: Callable[[Progress], None],
+        tell: Callable[[Running, Progress], None],
     ) -> None:
         self._history = history
         self._clock = clock
         self._current = current
         self._tell = tell
-        self._news: dict[str, Progress] = {}
+        self._news: tuple[Running, Progress] | None = None
         self._wake = trio.Event()
 
     async def start_step(self, running: Running, step: str) -> None:
@@ -66,10 +68,9 @@ class HandlersDesk:
             await self._history.committed(events[-1].seq)
 
     def progress(self, running: Running, progress: Progress) -> None:
-        """Remember the newest word about the job, if its attempt is still under way."""
-        if self._current() is running:
-            self._news[progress.job_id] = progress
-            self._wake.set()
+        """Remember the newest word of the attempt, to be passed on."""
+        self._news = running, progress
+        self._wake.set()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -77,10 +78,11 @@ class HandlersDesk:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Pass on what is new, then be silent for a while. Cancelled: what is new is not passed on."""
+        """Pass on what is new, if its attempt is still under way, then be silent for a while. Cancelled: what is new is
+        not passed on."""
         await self._wake.wait()
         self._wake = trio.Event()
-        news, self._news = self._news, {}
-        for progress in news.values():
-            self._tell(progress)
+        if self._news is not None and self._news[0] is self._current():
+            self._tell(*self._news)
+        self._news = None
         await trio.sleep(INTERVAL)

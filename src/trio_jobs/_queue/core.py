@@ -86,7 +86,7 @@ class Core:
             history=history, clock=clock, current=lambda: self._consumer.current, tell=self._on_progress
         )
         self._hooks = Hooks(hooks)
-        self._progress: dict[str, Progress] = {}
+        self._told: tuple[Running, Progress] | None = None
         self.progress_listeners: set[Callable[[Progress], None]] = set()
         """Called with each progress that is passed on; they must return at once and not raise."""
         self._consumer = Consumer(
@@ -160,8 +160,8 @@ class Core:
 
     # what follows from events
 
-    def _on_progress(self, progress: Progress) -> None:
-        self._progress[progress.job_id] = progress
+    def _on_progress(self, running: Running, progress: Progress) -> None:
+        self._told = running, progress
         for listener in self.progress_listeners:
             listener(progress)
 
@@ -183,8 +183,6 @@ class Core:
         if waiter is not None:
             waiter.set()
         record = self._head.jobs[event.job]
-        if self._progress:
-            self._progress.pop(event.job, None)
         if self._held:
             self._held.discard(event.job)
         if self._consumer.holding is not None:
@@ -200,7 +198,6 @@ class Core:
 
     def _on_put_off(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Ended)
-        self._progress.pop(event.job, None)
         record = self._head.jobs[event.job]
         if record.last_seq == event.seq and not self._is_held(record):  # it may have moved on before this was committed
             self._stager.wait_until_due(record)

@@ -164,4 +164,7 @@ class Looking(Core):
 
     def progress(self, job_id: str) -> Progress | None:
         """The newest word of the job's attempt about how far it is; None if there is none, or it has ended."""
-        return self._progress.get(job_id)
+        if self._told is None:
+            return None
+        running, progress = self._told
+        return progress if progress.job_id == job_id and running is self._consumer.current else None

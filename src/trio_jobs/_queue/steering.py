@@ -19,6 +19,9 @@ __all__ = ["Steering"]
 
 MAX_REASON: Final = 500
 
+_CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
+_RETRIABLE: Final = (State.FAILED, State.CANCELLED)
+
 
 class Steering(Core):
     """Steer."""
@@ -122,16 +125,16 @@ class Steering(Core):
         limit: int = MAX_PAGE,
         by: str | None = None,
     ) -> tuple[str, ...]:
-        """Cancel what fits all of these; give the ids of those that are cancelled, or told to end.
+        """Cancel what fits all of these; give the ids of those that are cancelled, or told to end now.
 
         state: by default every state that can be cancelled. error_type: the name of the last error's class. older_than:
         seconds since its submit. limit: 1 to 1,000, the oldest first; call again for more.
         """
-        states = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
-        chosen = self._choose(states if state is None else (read_state(state),), kind, error_type, older_than, limit)
-        done = tuple(r.id for r in chosen if r.state in states and self._cancel(r, by) != "too_late")
+        chosen = self._choose(_CANCELLABLE, state, kind, error_type, older_than, limit)
+        for record in chosen:
+            self._cancel(record, by)
         await self._kept()
-        return done
+        return tuple(record.id for record in chosen)
 
     async def retry_many(
         self,
@@ -146,22 +149,16 @@ class Steering(Core):
         """Begin a new run of what fits all of these; give their ids. Arguments as in `cancel_many`, state: by default
         failed and cancelled. Raises `QueueClosed`."""
         self._refuse_if_closing()
-        states = (State.FAILED, State.CANCELLED)
-        chosen = self._choose(states if state is None else (read_state(state),), kind, error_type, older_than, limit)
-        done = [r for r in chosen if self._may_retry(r, states)]
-        for record in done:
+        chosen = self._choose(_RETRIABLE, state, kind, error_type, older_than, limit)
+        for record in chosen:
             self._retry(record, by)
         await self._kept()
-        return tuple(record.id for record in done)
-
-    def _may_retry(self, record: JobRecord, states: tuple[State, ...]) -> bool:
-        current = self._consumer.current
-        is_inside = current is not None and current.record is record
-        return record.state in states and record.kind in self._handlers and not is_inside
+        return tuple(record.id for record in chosen)
 
     def _choose(
         self,
-        states: tuple[State, ...],
+        possible: tuple[State, ...],
+        state: State | str | None,
         kind: str | None,
         error_type: str | None,
         older_than: float | None,
@@ -169,14 +166,24 @@ class Steering(Core):
     ) -> list[JobRecord]:
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
+        states = possible if state is None else tuple({read_state(state)}.intersection(possible))
         before = None if older_than is None else self._clock.now() - check_seconds("older_than", older_than)
         fits = (
             record
             for state in states
             for record in self._head.by_state[state].values()
-            if self._history.see(record) is not None
+            if not self._is_on_its_way(record)
+            and self._history.see(record) is not None
+            and (possible is not _RETRIABLE or record.kind in self._handlers)
             and (kind is None or record.kind == kind)
             and (error_type is None or (record.error is not None and record.error.type == error_type))
             and (before is None or record.submitted_at <= before)
         )
         return nsmallest(limit, fits, key=lambda record: record.submitted_seq)
+
+    def _is_on_its_way(self, record: JobRecord) -> bool:
+        """Has it been told to end, or is its call still inside? Then it has to end first."""
+        current = self._consumer.current
+        if current is None or current.record is not record:
+            return False
+        return record.cancel_requested or record.state is not State.PROCESSING
