@@ -245,7 +245,7 @@ async def test_a_slow_reader_holds_up_neither_the_client_nor_itself() -> None:
         assert seqs == list(range(1, last + 1))
 
 
-@settings(max_examples=6)
+@settings(max_examples=25)
 @given(st.lists(st.integers(50, 60_000), max_size=6), st.integers(0, 2**32))
 def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int], seed: int) -> None:
     async def main() -> None:
