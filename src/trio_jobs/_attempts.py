@@ -39,7 +39,8 @@ class Running:
     scope: bounds it by attempt_timeout, a person's cancel and the stop; deadline_scope around it by the job's deadline,
     None without one. limit_at: when it is overdue, on Trio's clock, by which limit. why: who asked for its end before
     any deadline did. entered: a call into the SDK has begun. session_lost: the handler says that the session is of no
-    use any more.
+    use any more. aside: bounds what comes before and after the handler (a doubt that settles, a verify), which only the
+    stop ends: a person's cancel asks for no retry, not for the doubt to stay. stopped: the queue stops.
     """
 
     record: JobRecord
@@ -51,16 +52,22 @@ class Running:
     entered: bool = False
     why: Limit | None = None
     session_lost: bool = False
+    aside: trio.CancelScope | None = None
+    stopped: bool = False
 
-    def renew_scope(self) -> trio.CancelScope:
-        """A new scope for what comes after (or before) the handler; a scope can be entered once."""
-        self.scope = trio.CancelScope()
-        if self.why is not None:
-            self.scope.cancel()
-        return self.scope
+    def step_aside(self, timeout: float = NEVER) -> trio.CancelScope:
+        """A new `aside`, of `timeout` seconds; a scope can be entered once."""
+        self.aside = trio.CancelScope(deadline=trio.current_time() + timeout)
+        if self.stopped:
+            self.aside.cancel()
+        return self.aside
 
     def cancel(self, why: Limit) -> None:
         """End it, unless something else does already."""
+        if why is Limit.STOP:
+            self.stopped = True
+            if self.aside is not None:
+                self.aside.cancel()
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()

@@ -42,7 +42,10 @@ __all__ = [
     "UsageError",
     "WrongState",
     "check_seconds",
+    "check_wait",
 ]
+
+MAX_WAIT: Final = 36_525 * 86_400
 
 
 class TrioJobsError(Exception):
@@ -220,7 +223,7 @@ class Snooze(Exception):
     """Raised by a handler: not now; come back after `seconds`. Uses no retry; nothing is half done."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds: Final = check_seconds("Snooze(seconds)", seconds)
+        self.seconds: Final = check_wait("Snooze(seconds)", seconds)
         super().__init__(f"snoozed for {seconds} s")
 
 
@@ -228,7 +231,7 @@ class RetryAfter(Exception):
     """Raised by a handler: this attempt failed, try again after `seconds`. Uses a retry; nothing is half done."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds: Final = check_seconds("RetryAfter(seconds)", seconds)
+        self.seconds: Final = check_wait("RetryAfter(seconds)", seconds)
         super().__init__(why or f"retry asked for after {seconds} s")
 
 
@@ -237,5 +240,16 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
     ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
     if not ok or value < 0 or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
-        raise UsageError(f"{name} must be a number of seconds, {least}, not {value!r}")
+        raise UsageError(f"{name} must be a number of seconds, {least}, not {value!r:.100}")
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond all floats
+        return float("inf")
+
+
+def check_wait(name: str, value: float) -> float:
+    """Give `value` back when it is a number of seconds after which a job can be due: at most 100 years, so that the
+    time of it is a date and a JSON number. Otherwise raise `UsageError`."""
+    if check_seconds(name, value) > MAX_WAIT:
+        raise UsageError(f"{name} must be at most {MAX_WAIT} (100 years), not {value!r:.100}")
     return float(value)

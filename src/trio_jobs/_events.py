@@ -141,9 +141,10 @@ class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class Completed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="completed"):
-    """Done. `result` is JSON; None with a `problem` that says why it was not kept."""
+    """Done. `result` is JSON; unset where there is none, with a `problem` that says why it was not kept."""
 
-    result: msgspec.Raw | None = None
+    # not `Raw | None`: msgspec encodes that, but reads no value of it back except null
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     problem: str | None = None
 
 

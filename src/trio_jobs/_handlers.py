@@ -6,6 +6,7 @@ it frees the job from objects that the caller may still change, and each attempt
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -104,13 +105,13 @@ def make_handler(
     on_doubt: OnDoubt,
 ) -> Handler:
     """Check a declaration. Raises `InvalidHandler`, or `UsageError` for a number that cannot be."""
+    if not callable(fn):
+        raise InvalidHandler(f"a handler must be a function, not {fn!r}")
     name = kind if kind is not None else getattr(fn, "__name__", "")
     if not name or name == "<lambda>" or not isinstance(name, str) or len(name) > 200:
         raise InvalidHandler(f"{fn!r} needs a name of at most 200 characters: say kind=...")
-    if not callable(fn):
-        raise InvalidHandler(f"handler {name!r} is not a function: {fn!r}")
-    is_async = inspect.iscoroutinefunction(fn)
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+    is_async = _is_async(fn)
+    if inspect.isasyncgenfunction(_called(fn)) or inspect.isgeneratorfunction(_called(fn)):
         raise InvalidHandler(f"handler {name!r} is a generator; it must return its result, not yield")
     if sdk == "in_loop" and not is_async:
         raise InvalidHandler(
@@ -140,7 +141,7 @@ def make_handler(
         attempt_timeout=limit,
         stuck_after=limit if stuck_after is None else check_seconds("stuck_after", stuck_after, zero=False),
         verify=verify,
-        verify_is_async=verify is not None and inspect.iscoroutinefunction(verify),
+        verify_is_async=verify is not None and _is_async(verify),
         verify_timeout=check_seconds("verify_timeout", verify_timeout, zero=False),
         settle_after=check_seconds("settle_after", settle_after),
         verify_first=verify_first,
@@ -155,14 +156,13 @@ def _limit(name: str, seconds: float | None) -> float:
 
 def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type: Any) -> tuple[Any, Any, bool]:
     wanted = "(sdk, payload) or (sdk, payload, job)" if takes_sdk else "(payload) or (payload, job)"
-    parameters = list(inspect.signature(fn).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    positional = _positional(fn)
     least = 2 if takes_sdk else 1
-    if len(positional) != len(parameters) or not least <= len(positional) <= least + 1:
-        raise InvalidHandler(f"handler {name!r} must take {wanted}, not {inspect.signature(fn)}")
+    if positional is None or not least <= len(positional) <= least + 1:
+        raise InvalidHandler(f"handler {name!r} must take {wanted}, not {_shown(fn)}")
     try:
-        hints = typing.get_type_hints(fn)
-    except NameError as error:
+        hints = typing.get_type_hints(_called(fn))
+    except Exception as error:  # reading an annotation runs whatever it says
         if payload_type is None:
             raise InvalidHandler(
                 f"the annotations of handler {name!r} cannot be read ({error}); define its types in a module, "
@@ -170,7 +170,7 @@ def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type:
             ) from error
         hints = {}
     if payload_type is None:
-        payload = positional[least - 1].name
+        payload = positional[least - 1]
         if payload not in hints:
             raise InvalidHandler(f"handler {name!r}: say of which type {payload!r} is, for payloads to be checked")
         payload_type = hints[payload]
@@ -179,10 +179,39 @@ def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type:
 
 def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk: bool) -> None:
     wanted = 2 if takes_sdk else 1
-    if not callable(verify) or len(inspect.signature(verify).parameters) != wanted:
+    if not callable(verify) or len(_positional(verify) or ()) != wanted:
         raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
-    if sdk == "in_loop" and not inspect.iscoroutinefunction(verify):
+    if sdk == "in_loop" and not _is_async(verify):
         raise InvalidHandler(f"verify of {name!r} must be async def, as the SDK is asynchronous")
+
+
+def _called(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that runs in the end: behind a partial, or as `__call__` of an object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    """Also an object whose `__call__` is async def: on the SDK's thread it would only give a coroutine."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_called(fn))
+
+
+def _positional(fn: Callable[..., Any]) -> list[str] | None:
+    """Names of what it is called with; None where something cannot be given by position, or nobody can tell."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return by_position if len(by_position) == len(parameters) else None
+
+
+def _shown(fn: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(fn))
+    except (TypeError, ValueError):
+        return "a signature that cannot be read"
 
 
 def _decoder(of: Any, name: str, what: str) -> Callable[[bytes | msgspec.Raw], Any]:
@@ -190,10 +219,14 @@ def _decoder(of: Any, name: str, what: str) -> Callable[[bytes | msgspec.Raw], A
         if of is not Any:
             msgspec.json.schema(of)  # the decoder alone would find an unknown class only when it meets one
         return msgspec.json.Decoder(of).decode
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:  # looking into a type runs the annotations of its fields
         if what == "result":  # a result only has to be encoded; then it is given back as plain JSON values
             return msgspec.json.Decoder(Any).decode
-        raise InvalidHandler(f"the {what} type of handler {name!r} cannot be read from JSON: {error}") from error
+        why = (str(error) or type(error).__name__).splitlines()[-1]  # above it stands advice about msgspec's own hooks
+        raise InvalidHandler(
+            f"the {what} type of handler {name!r} cannot be read from JSON ({why}); "
+            "use attrs classes, dataclasses, msgspec structs or builtins"
+        ) from error
 
 
 def check_number(name: str, value: int, least: int = 1) -> int:

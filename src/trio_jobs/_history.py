@@ -28,6 +28,7 @@ class History:
         self.store = store
         self.head = Head()
         self.committed_seq = 0
+        self._is_open = False
         self.reactions: dict[type[ev.Event], Listener] = {}
         self.publish: Callable[[Sequence[ev.Event]], None] = lambda events: None
 
@@ -37,14 +38,24 @@ class History:
 
     async def restore(self) -> None:
         """Open the store and fold what it kept."""
-        for event in await self.store.open(self._on_commit):
+        kept = await self.store.open(self._on_commit)
+        self._is_open = True
+        for event in kept:
             # seqs of pruned jobs are missing
             self.head.seq = event.seq - 1
             self.head.apply(event)
         self.head.seq = self.committed_seq = self.store.last_seq
 
+    async def aclose(self) -> None:
+        """Close the store, if it was opened here: what could not be opened may be in use by somebody else."""
+        if self._is_open:
+            self._is_open = False
+            await self.store.aclose()
+
     def record(self, events: Sequence[ev.Event]) -> None:
-        """Apply these events to the head and hand them to the store."""
+        """Apply these events to the head and hand them to the store. None: there was nothing to decide."""
+        if not events:
+            return
         apply = self.head.apply
         for event in events:
             apply(event)

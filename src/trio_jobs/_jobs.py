@@ -184,7 +184,7 @@ class JobRecord(msgspec.Struct):
     snoozes: int = 0
     crashes: int = 0
     cancel_requested: bool = False
-    # an earlier or present attempt entered the SDK, and nobody has said since that it left nothing behind
+    # an attempt that is over entered the SDK, and nobody has said since that it left nothing behind
     acted: bool = False
     doubt: Doubt | None = None
     # results of the steps that are done; None: begun, and nobody knows what it did
@@ -265,12 +265,13 @@ class Job:
 
 
 def open_step(record: JobRecord) -> str | None:
-    """The step that has begun and of which nobody knows what it did; there is never more than one."""
+    """The step that has begun and of which nobody knows what it did; the outer one, if a step was begun in a step."""
     return next((name for name, result in record.steps.items() if result is None), None)
 
 
 def view(record: JobRecord) -> Job:
     """The record as a frozen value that stays as it is when the job moves on."""
+    inside = record.doubt is not None and record.doubt.inside
     return Job(
         id=record.id,
         kind=record.kind,
@@ -287,8 +288,8 @@ def view(record: JobRecord) -> Job:
         retries_used=record.retries_used,
         snoozes=record.snoozes,
         cancel_requested=record.cancel_requested,
-        acted=record.acted,
-        inside=record.doubt is not None and record.doubt.inside,
+        acted=record.acted or (inside and record.attempts[-1].entered),
+        inside=inside,
         steps=tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
         attempts=tuple(
@@ -347,9 +348,9 @@ def uuid7(at: float, chance: int) -> str:
     )
 
 
-# C0 and C1 controls, and the marks that turn the direction of text: what could move a terminal's cursor or lie about
-# the order of what is read
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0 and C1 controls, the marks that turn the direction of text, and lone surrogates: what could move a terminal's
+# cursor, lie about the order of what is read, or not be written at all
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]")
 
 
 def escape(text: str) -> str:

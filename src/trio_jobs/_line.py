@@ -59,11 +59,11 @@ class Line:
         return f"<Line {self.used} waiting, {self._free} of {self.capacity} free>"
 
     def statistics(self) -> LineStatistics:
-        return LineStatistics(self.capacity, self._free, self.used, len(self._submitters))
+        return LineStatistics(self.capacity, max(self._free, 0), self.used, len(self._submitters))
 
     def take_place_nowait(self) -> bool:
         """Hold a place if one is free. Nobody can be waiting then: a place that comes free goes to a waiter."""
-        if self._free == 0:
+        if self._free <= 0:
             return False
         self._free -= 1
         return True
@@ -80,7 +80,9 @@ class Line:
 
     def give_place_back(self) -> None:
         """A held place is needed no longer: it goes to whoever's turn it is."""
-        if self._stager and (self._stager_next or not self._submitters):
+        if self._free < 0:  # it stands for one that is not there, see `wake_submitters`
+            self._free += 1
+        elif self._stager and (self._stager_next or not self._submitters):
             self._stager_next = False
             self._stager.unpark()
         elif self._submitters:
@@ -99,6 +101,13 @@ class Line:
         record = await self._receive.receive()
         self.used -= 1
         return record
+
+    def put_back(self, record: JobRecord) -> None:
+        """What was received is not taken after all: it is the next again, on the place that it still holds.
+        O(capacity)."""
+        for other in (record, *self._take_all()):
+            self._send.send_nowait(other)
+        self.used += 1
 
     def remove(self, record: JobRecord) -> bool:
         """Let a job leave the line from where it stands, and free its place. O(capacity). False: it is not there."""
@@ -127,7 +136,10 @@ class Line:
         return there
 
     def wake_submitters(self) -> None:
-        """Let every waiting submit go on, each with a place that is not there: they are to give it back and give up."""
+        """Let every waiting submit go on, each with a place that is not there: they are to give it back and give up.
+
+        The number of free places is below 0 until as many have been given back, by them or by others.
+        """
         while self._submitters:
             self._free -= 1
             self._submitters.unpark()

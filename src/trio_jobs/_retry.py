@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from trio_jobs._errors import UsageError, check_seconds
+from trio_jobs._errors import UsageError, check_wait
 from trio_jobs._jobs import OnDoubt
 
 __all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
@@ -50,19 +50,21 @@ class Retry:
     ) -> None:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
             raise UsageError(f"max_retries must be a whole number, 0 or more, not {max_retries!r}")
-        if waits is not None and (not waits or isinstance(waits, str)):
+        if waits is not None and (not isinstance(waits, Sequence) or not waits or isinstance(waits, str)):
             raise UsageError("waits must be a list of one or more seconds; for no retries say max_retries=0")
         if not (isinstance(factor, int | float) and 1 <= factor < math.inf):
             raise UsageError(f"factor must be 1 or more, not {factor!r}")
         if not (isinstance(jitter, int | float) and 0 <= jitter <= 1):
             raise UsageError(f"jitter must be between 0 and 1, not {jitter!r}")
-        checked = None if waits is None else tuple(_finite("waits", wait) for wait in waits)
+        if not _is_which(on):
+            raise UsageError(f"on must be an error class, a tuple of them, or a function of the error, not {on!r}")
+        checked = None if waits is None else tuple(check_wait("waits", wait) for wait in waits)
         self.__attrs_init__(
             max_retries,
             checked,
-            _finite("first", first),
+            check_wait("first", first),
             float(factor),
-            _finite("max_wait", max_wait),
+            check_wait("max_wait", max_wait),
             float(jitter),
             on,
         )
@@ -83,16 +85,18 @@ class Retry:
         elif self.first == 0 or self.factor == 1:
             wait = self.first
         else:
-            # the power is taken only as far as max_wait needs it: 2.0 ** 2000 would overflow
-            steps = math.log(max(self.max_wait / self.first, 1), self.factor)
-            wait = self.max_wait if retry - 1 >= steps else self.first * self.factor ** (retry - 1)
+            try:
+                wait = self.first * self.factor ** (retry - 1)
+            except OverflowError:
+                wait = self.max_wait
         return min(wait, self.max_wait) * (1 - self.jitter * chance)
 
 
-def _finite(name: str, value: float) -> float:
-    if math.isinf(check_seconds(name, value)):
-        raise UsageError(f"{name} must be finite")
-    return float(value)
+def _is_which(on: object) -> bool:
+    """Checked at once: `isinstance` with something else would raise when the first attempt fails."""
+    if isinstance(on, tuple):
+        return all(isinstance(error, type) and issubclass(error, BaseException) for error in on)
+    return issubclass(on, BaseException) if isinstance(on, type) else callable(on)
 
 
 DEFAULT_RETRY: Final = Retry()

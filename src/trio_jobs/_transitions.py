@@ -50,20 +50,14 @@ _T = Transition
 TABLE: Final[tuple[Transition, ...]] = (
     # a job begins
     _T(None, ev.Submitted, _PENDING, "the payload fits, the key is new, a place is held", "submitted"),
-    _T(
-        None,
-        ev.Scheduled,
-        _SCHEDULED,
-        "the payload fits, the key is new, max_waiting is not reached",
-        "submitted for later",
-    ),
+    _T(None, ev.Scheduled, _SCHEDULED, "the payload fits, the key is new, not too many wait", "submitted for later"),
     # it waits
     _T(_SCHEDULED, ev.Due, _PENDING, "due_at has come", "its time has come"),
     _T(_RETRYING, ev.Due, _PENDING, "due_at has come", "the wait before the retry is over"),
     _T(_PENDING, ev.Started, _PROCESSING, "it has left the line, the host is free", "an attempt begins"),
     # an attempt is under way
     _T(_PROCESSING, ev.Entered, _PROCESSING, "not entered yet", "an async handler begins its first call into the SDK"),
-    _T(_PROCESSING, ev.StepStarted, _PROCESSING, "not done before, and none is open", "a step begins"),
+    _T(_PROCESSING, ev.StepStarted, _PROCESSING, "not done before", "a step begins"),
     _T(_PROCESSING, ev.StepFinished, _PROCESSING, "it has begun", "a step is done, once and for all"),
     _T(_IN_DOUBT, ev.StepFinished, _IN_DOUBT, "it has begun, its call is still inside", "a late step is done"),
     _T(_PROCESSING, ev.CancelRequested, _PROCESSING, "not requested yet", "a person asks for cancel; no retry follows"),
@@ -72,22 +66,18 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_PROCESSING, ev.Retrying, _RETRYING, "retries are left, no cancel is requested", "to be tried again"),
     _T(_PROCESSING, ev.Snoozed, _SCHEDULED, "fewer than max_snoozes, no cancel is requested", "put off by its handler"),
     _T(_PROCESSING, ev.Interrupted, _PENDING, "not entered, or idempotent", "given back by a stop or a crash"),
-    _T(_PROCESSING, ev.InDoubt, _IN_DOUBT, "entered, and it did not return", "nobody knows what it did"),
+    _T(_PROCESSING, ev.InDoubt, _IN_DOUBT, "entered and not returned, or stuck", "nobody knows what it did"),
     _T(_PROCESSING, ev.Failed, _FAILED, "no retry is allowed or left, expired, or poison", "over without success"),
-    _T(_PROCESSING, ev.Cancelled, _CANCELLED, "not entered, or the handler asked for it", "over, as asked"),
+    _T(_PROCESSING, ev.Cancelled, _CANCELLED, "it left nothing behind", "a person or its handler asked"),
     # nobody knows what the attempt did
-    _T(_IN_DOUBT, ev.InDoubt, _IN_DOUBT, "its call has returned, or verify cannot tell", "still in doubt"),
-    _T(
-        _IN_DOUBT, ev.Completed, _COMPLETED, "the late call returned, verify says done, or a person does", "it was done"
-    ),
-    _T(_IN_DOUBT, ev.Retrying, _RETRYING, "not done, or on_doubt is retry; retries are left", "to be tried again"),
-    _T(_IN_DOUBT, ev.Released, _PENDING, "verify or a person says not done; a stop or a crash", "to be done anew"),
-    _T(
-        _IN_DOUBT, ev.Failed, _FAILED, "no retry is left, on_doubt is fail, or a person says so", "over without success"
-    ),
+    _T(_IN_DOUBT, ev.InDoubt, _IN_DOUBT, "its call has ended, or verify cannot tell", "still in doubt"),
+    _T(_IN_DOUBT, ev.Completed, _COMPLETED, "it returned late, or verify or a person says done", "it was done"),
+    _T(_IN_DOUBT, ev.Retrying, _RETRYING, "not done, on_doubt is retry, or it failed late", "to be tried again"),
+    _T(_IN_DOUBT, ev.Released, _PENDING, "not done, on_doubt is retry, or it ended late", "to be done anew"),
+    _T(_IN_DOUBT, ev.Failed, _FAILED, "no retry is left, expired, poison, or it is said so", "over without success"),
     # it ends before it is tried (again)
     _T(_SCHEDULED, ev.Cancelled, _CANCELLED, "", "a person cancels it"),
-    _T(_PENDING, ev.Cancelled, _CANCELLED, "", "a person cancels it"),
+    _T(_PENDING, ev.Cancelled, _CANCELLED, "", "a person cancels it, or did while it was under way"),
     _T(_RETRYING, ev.Cancelled, _CANCELLED, "", "a person cancels it"),
     _T(_SCHEDULED, ev.Failed, _FAILED, "deadline_at has passed", "expired"),
     _T(_PENDING, ev.Failed, _FAILED, "deadline_at has passed", "expired"),

@@ -10,10 +10,11 @@ raises `WrongState` (a person asked) or gives no events (the queue itself came t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import attrs
 import msgspec
+from msgspec import UNSET
 
 from trio_jobs import _events as ev
 from trio_jobs._errors import WrongState
@@ -80,11 +81,13 @@ class Ending:
 
 @attrs.frozen
 class Verified:
-    """What verify answered, its result encoded. `problem` says why a result of Done was not kept."""
+    """What verify answered, its result encoded. `problem` says why a result of Done was not kept. asked: False where
+    the queue's stop kept it from answering, so that the next start asks again."""
 
     verdict: Verdict
     result: msgspec.Raw | None = None
     problem: str | None = None
+    asked: bool = True
 
 
 def submit(
@@ -120,7 +123,7 @@ def due(record: JobRecord, now: float, seq: int) -> Events:
 
 def expire(record: JobRecord, now: float, seq: int) -> Events:
     """A waiting job's deadline has passed. No events where it has not, or where an attempt is under way."""
-    if record.deadline_at is None or record.deadline_at > now:
+    if not _is_expired(record, now):
         return ()
     if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
         return ()
@@ -131,17 +134,16 @@ def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
     """An attempt begins, or the job expires because it would begin after its deadline. None if not pending any more."""
     if record.state is not State.PENDING:
         return ()
-    if record.deadline_at is not None and record.deadline_at <= now:
+    if _is_expired(record, now):
         return expire(record, now, seq)
     return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
 
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
     """An async handler is about to call the SDK. No events if it did before."""
-    attempt = record.attempts[-1]
-    if record.state is not State.PROCESSING or attempt.entered:
+    if record.state is not State.PROCESSING or record.attempts[-1].entered:
         return ()
-    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=attempt.number),)
+    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
@@ -172,17 +174,18 @@ def stuck(record: JobRecord, limit: Limit, now: float, seq: int, *, reason: str 
     if record.state is not State.PROCESSING:
         return ()
     attempt = record.attempts[-1]
+    # `acted` stays what earlier attempts left: of this one its return will tell, as of any that is under way
     return (
         ev.InDoubt(
             seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=Outcome.INSIDE, ended_by=limit,
-            entered=True, acted=True, late=True, reason=reason, inside=True,
+            entered=attempt.entered, acted=record.acted, late=True, reason=reason, inside=True,
         ),
     )  # fmt: skip
 
 
 def asks_verify(record: JobRecord, ending: Ending, rules: Rules) -> bool:
     """Is verify to be asked before `end` can decide about this ending?"""
-    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record, ending)
+    return ending.outcome is Outcome.ERROR and _acted(ending, rules) and rules.verifies and not _is_over(record)
 
 
 def end(
@@ -199,7 +202,7 @@ def end(
     `verdict` is verify's answer where `asks_verify` wanted one. No events where a person has resolved the job while
     the call was still inside: what the late call came to is then no longer the job's.
     """
-    if _is_over(record, ending):
+    if _is_over(record):
         return ()
     if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
         return (
@@ -211,7 +214,7 @@ def end(
                 outcome=ending.outcome,
                 entered=ending.entered,
                 late=ending.late,
-                result=ending.result,
+                result=UNSET if ending.result is None else ending.result,
                 problem=ending.problem,
                 reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
             ),
@@ -251,6 +254,8 @@ def end(
             _broken_off(out, record, ending, rules, chance)
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or Limit.STOP, now, seq, reason="stopped")
+        case _:
+            assert_never(ending.outcome)
     return out.events
 
 
@@ -261,18 +266,18 @@ def crashed(record: JobRecord, rules: Rules, now: float, chance: float, seq: int
 
 
 def verified(record: JobRecord, answer: Verified, rules: Rules, now: float, chance: float, seq: int) -> Events:
-    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile."""
+    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile, or nobody was asked."""
     doubt = record.doubt
-    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside:
+    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside or not answer.asked:
         return ()
     out = _Writer(record, now, seq, None)
     if isinstance(answer.verdict, Done):
-        out.write(ev.Completed, result=answer.result, problem=answer.problem, reason="verified")
+        out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
             out.write(ev.Released, reason="not_done")
             out.write(ev.Cancelled, reason="cancelled")
-        elif record.deadline_at is not None and record.deadline_at <= now:
+        elif _is_expired(record, now):
             out.write(ev.Failed, reason="expired", error=record.error)
         elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
             out.write(ev.Released, reason="not_done")
@@ -319,16 +324,21 @@ def resolve(
     if record.state is not State.IN_DOUBT:
         raise WrongState(record.id, record.state, "only a job that is in_doubt can be resolved")
     out = _Writer(record, now, seq, None, by)
+    inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
-        out.write(ev.Completed, result=result, reason="resolved")
+        out.complete(result, None, "resolved")
     elif resolution == "failed":
-        out.write(ev.Failed, reason="resolved", error=record.error)
+        # a call that is still inside may do its work yet, whatever the person knows
+        acted = inside and (record.acted or record.attempts[-1].entered)
+        out.write(ev.Failed, reason="resolved", acted=acted, error=record.error)
     else:
-        if record.doubt is not None and record.doubt.inside:
+        if inside:
             raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         out.write(ev.Released, reason="resolved")
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
+        elif _is_expired(record, now):
+            out.write(ev.Failed, reason="expired", error=record.error)
     return out.events
 
 
@@ -344,22 +354,31 @@ class _Writer:
         self._by = by
         self.ending = ending
         self._attempt = record.attempts[-1].number if record.attempts else 0
+        # how this attempt ended says nothing about what an earlier one left; only verify, a person or a return does
+        self.earlier_acted = record.acted and ending is not None
 
-    def write(self, kind: type[ev.Ended], *, error: ErrorInfo | None = None, **fields: Any) -> None:
+    def write(
+        self, kind: type[ev.Ended], *, acted: bool = False, error: ErrorInfo | None = None, **fields: Any
+    ) -> None:
         seq = self._seq + len(self.events)
         ending = self.ending
+        acted = (acted or self.earlier_acted) and kind is not ev.Completed
         if ending is not None and not self.events:
             event = kind(
                 seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
-                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, error=ending.error, **fields,
+                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, acted=acted, error=ending.error,
+                **fields,
             )  # fmt: skip
         else:
             event = kind(
-                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt,
+                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, acted=acted,
                 error=error if ending is None else ending.error, **fields,
             )  # fmt: skip
         self.events = (*self.events, event)
         self._in_doubt = kind is ev.InDoubt
+
+    def complete(self, result: msgspec.Raw | None, problem: str | None, reason: str) -> None:
+        self.write(ev.Completed, result=UNSET if result is None else result, problem=problem, reason=reason)
 
     def pending_first(self) -> None:
         """The table lets a job leave in_doubt only by a settled doubt; the late call's own word settles it."""
@@ -367,10 +386,14 @@ class _Writer:
             self.write(ev.Released, reason="returned")
 
 
-def _is_over(record: JobRecord, ending: Ending) -> bool:
+def _is_over(record: JobRecord) -> bool:
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
+
+
+def _is_expired(record: JobRecord, now: float) -> bool:
+    return record.deadline_at is not None and record.deadline_at <= now
 
 
 def _acted(ending: Ending, rules: Rules) -> bool:
@@ -387,14 +410,16 @@ def _raised(
 ) -> None:
     acted = _acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
-        out.write(ev.Completed, result=verdict.result, problem=verdict.problem, reason="verified")
-    elif acted and verdict is None and open_step(record) is not None:
-        _doubt(out, record, rules, chance, reason="open_step", retryable=ending.retryable)
+        out.complete(verdict.result, verdict.problem, "verified")
+    elif acted and verdict is None and (rules.verifies or open_step(record) is not None):
+        reason = "error" if open_step(record) is None else "open_step"
+        _doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
-        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=True)
+        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
     else:
-        known_undone = not acted or verdict is not None
-        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=not known_undone)
+        if verdict is not None:  # it left nothing behind, nor did those before it
+            acted = out.earlier_acted = False
+        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, acted=acted)
 
 
 def _again(
@@ -415,6 +440,8 @@ def _again(
         out.write(ev.Cancelled, reason="cancelled")
     elif record.cancel_requested or not retryable or record.retries_used >= rules.retry.max_retries:
         out.write(ev.Failed, reason=reason, acted=acted, error=error)
+    elif _is_expired(record, out.now):
+        out.write(ev.Failed, reason="expired", acted=acted, error=error)
     else:
         if wait is None:
             wait = rules.retry.wait_before(record.retries_used + 1, chance)
@@ -427,6 +454,8 @@ def _put_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules) -> N
         out.write(ev.Cancelled, reason="cancelled")
     elif record.snoozes >= rules.max_snoozes:
         out.write(ev.Failed, reason="too_many_snoozes")
+    elif _is_expired(record, out.now):
+        out.write(ev.Failed, reason="expired")
     elif record.state is State.IN_DOUBT:
         # a late call's snooze: the table has no way from in_doubt to scheduled, and retrying waits just as well
         out.write(ev.Retrying, reason="snooze", due_at=out.now + ending.wait, uses_retry=False)
@@ -443,10 +472,8 @@ def _broken_off(out: _Writer, record: JobRecord, ending: Ending, rules: Rules, c
         out.write(ev.Failed, reason="poison", acted=acted)
     elif acted:
         _doubt(out, record, rules, chance, reason=reason)
-    elif record.state is State.IN_DOUBT:
-        out.write(ev.Released, reason=reason)
     else:
-        out.write(ev.Interrupted, reason=reason)
+        out.write(ev.Released if record.state is State.IN_DOUBT else ev.Interrupted, reason=reason)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 

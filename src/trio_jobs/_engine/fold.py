@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import UNSET
+
 from trio_jobs import _events as ev
 from trio_jobs._errors import IllegalTransition
 from trio_jobs._jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
@@ -41,8 +43,7 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
     try:
         after = TRANSITIONS[kind][record.state]
     except KeyError:
-        target(record.state, kind)  # raises, and says why
-        raise AssertionError from None
+        after = target(record.state, kind)  # raises, and says why
     if event.seq <= record.last_seq:
         raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
     change = _CHANGES.get(kind)
@@ -94,7 +95,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         if event.outcome is Outcome.CRASHED:
             record.crashes += 1
             record.retries_used += 1
-    if record.steps and not event.acted:
+    if record.steps and not event.acted and not isinstance(event, ev.InDoubt):
         # somebody has vouched that nothing is half done: what had begun may be begun again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.acted = event.acted
@@ -105,14 +106,17 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
 
 def _completed(record: JobRecord, event: ev.Completed) -> None:
     _ended(record, event)
-    record.result = event.result
+    record.result = None if event.result is UNSET else event.result
     record.result_problem = event.problem
 
 
 def _retrying(record: JobRecord, event: ev.Retrying) -> None:
     _ended(record, event)
     record.due_at = event.due_at
-    record.retries_used += event.uses_retry
+    if event.uses_retry:
+        record.retries_used += 1
+    else:
+        record.snoozes += 1
 
 
 def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:

@@ -22,7 +22,7 @@ from trio_jobs._engine.decide import Ending, Verified
 from trio_jobs._errors import SdkCallRefused, SessionLost
 from trio_jobs._handlers import Handler, encode_result
 from trio_jobs._history import History
-from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict, escape
+from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict
 from trio_jobs._line import Line
 from trio_jobs._ports import Clock, Host
 
@@ -103,15 +103,17 @@ class Consumer:
         if not gate.is_open():
             await gate.wait()
         record = await self._line.receive()
-        while not gate.is_open():  # something changed while the line was empty; the job waits in hand, pending
+        while not gate.is_open():  # something changed while the line was empty
+            self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
             await gate.wait()
+            record = await self._line.receive()
         self._line.give_place_back()
-        if record.state is State.IN_DOUBT:
+        if self._strict_order:
+            await self._hold(record)
+        elif record.state is State.IN_DOUBT:
             await self._settle(record)
         else:
             await self._attempt(record)
-        if self._strict_order:
-            await self._hold(record)
 
     def touch(self, record: JobRecord) -> None:
         """The job has moved on by itself: if it is the one that is held, look again."""
@@ -119,25 +121,31 @@ class Consumer:
             self._touched.set()
 
     async def _hold(self, record: JobRecord) -> None:
-        """Let nobody pass while the job at the head is to be tried again, or in doubt."""
+        """Bring the job at the head to its end; nobody passes while it is to be tried again, or in doubt."""
+        handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL and record.attempts:
+            while record.state not in FINAL:
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
                     await self._gate.wait()
                     await self._attempt(record)
-                elif record.state is State.IN_DOUBT:
-                    await self._touched.wait()
-                else:
+                elif record.state is not State.IN_DOUBT:
                     assert record.due_at is not None
-                    with trio.move_on_after(max(record.due_at - self._clock.now(), 0.0)) as scope:
-                        await self._touched.wait()
-                    if scope.cancelled_caught:
-                        events = decide.due(record, self._clock.now(), self._history.next_seq)
-                        self._history.record(events)
+                    if not await self._touched_within(record.due_at - self._clock.now()):
+                        self._history.record(decide.due(record, self._clock.now(), self._history.next_seq))
+                elif not _can_be_asked(record, handler):
+                    await self._touched.wait()
+                elif not await self._touched_within(handler.settle_after):
+                    await self._gate.wait()
+                    await self._settle(record)
         finally:
             self.holding = None
+
+    async def _touched_within(self, seconds: float) -> bool:
+        with trio.move_on_after(max(seconds, 0.0)) as scope:
+            await self._touched.wait()
+        return not scope.cancelled_caught
 
     async def between_attempts(self) -> None:
         """Return when no attempt is under way (and no verify). Cancelled: nothing is changed."""
@@ -169,7 +177,7 @@ class Consumer:
             answer = None
             self._gate.attempt_ended(session_lost=running.session_lost)
             if decide.asks_verify(record, ending, handler.rules):
-                answer = await self._ask(running, context)
+                answer = await self._ask(running, context, handler.settle_after)
             self._end(record, handler, ending, answer)
             if passing is not None:
                 raise passing
@@ -186,11 +194,13 @@ class Consumer:
     ) -> tuple[Ending, BaseException | None]:
         record, handler = running.record, running.handler
         if self._must_ask_first(record, handler):
-            answer = await self._ask(running, context)
+            answer = await self._ask(running, context, self._left_to_settle(record, handler))
             if isinstance(answer.verdict, Done):
                 return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
-            if isinstance(answer.verdict, Unknown) and handler.rules.on_doubt != "retry":
+            if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
                 return Ending(Outcome.UNVERIFIED), None
+            if not await self._is_ready(running):
+                running.cancel(Limit.STOP)
         ended_by = running.why
         if ended_by is not None:  # asked for while the start was committed or verify ran: not entered
             return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by), None
@@ -207,8 +217,10 @@ class Consumer:
         return record.acted or handler.verify_first
 
     def _set_limits(self, running: Running) -> None:
-        now = self._clock.monotonic()
         handler, deadline_at = running.handler, running.record.deadline_at
+        if deadline_at is None and handler.attempt_timeout == NEVER:
+            return
+        now = self._clock.monotonic()
         if handler.attempt_timeout != NEVER:
             running.limit_at = running.scope.deadline = now + handler.attempt_timeout
         if deadline_at is not None:
@@ -216,8 +228,7 @@ class Consumer:
             running.deadline_scope = trio.CancelScope(deadline=deadline)
             if deadline < running.limit_at:
                 running.limit_at, running.limit = deadline, Limit.DEADLINE
-        if running.limit_at != NEVER:
-            self._watch(running)
+        self._watch(running)
 
     async def _within_limits(
         self, running: Running, context: JobContext | AsyncJobContext
@@ -283,33 +294,27 @@ class Consumer:
     # verify
 
     async def _look_after_doubt(self, record: JobRecord, handler: Handler) -> None:
-        """If the job has just come into doubt: ask verify, now or when it has settled; or tell the people on call."""
-        doubt = record.doubt
-        if doubt is None or doubt.inside:
+        """If the job has just come into doubt, ask verify, now or when it has settled. In strict order `_hold` does."""
+        if self._strict_order or not _can_be_asked(record, handler):
             return
-        if not handler.rules.verifies or doubt.asked:
-            log.error(
-                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
-                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
-                extra=log_fields(record),
-            )  # fmt: skip
-        elif handler.settle_after and not self._strict_order:
+        if handler.settle_after:
             self._verify_later(record, handler.settle_after)
         else:
-            await trio.sleep(handler.settle_after)
             await self._gate.wait()
             await self._settle(record)
 
     async def _settle(self, record: JobRecord) -> None:
-        """Ask verify about a job in doubt, and act on what it says."""
+        """Ask verify about a job in doubt that has settled, and act on what it says."""
         if record.doubt is None or record.doubt.inside:
             return  # settled by somebody meanwhile
         handler = self._handlers[record.kind]
         running = self.current = Running(record, handler, trio.CancelScope())
         try:
-            answer = await self._ask(running, self._context(running), settle=False)
+            answer = await self._ask(running, self._context(running))
         finally:
             self._over()
+        if not answer.asked:
+            return
         events = decide.verified(
             record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
         )
@@ -317,24 +322,28 @@ class Consumer:
             self._history.record(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, *, settle: bool = True) -> Verified:
-        """Verify's answer. Raising, overrunning, answering something else: Unknown."""
+    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0) -> Verified:
+        """Verify's answer, `settle_for` seconds from now. Raising, overrunning, answering something else: Unknown.
+
+        Not `asked`, if the queue stops before.
+        """
         record, handler = running.record, running.handler
         verify = handler.verify
         assert verify is not None
-        if settle and handler.settle_after:
-            with running.renew_scope():
-                await trio.sleep(self._left_to_settle(record, handler))
-            running.renew_scope()
-        if running.why is not None or not await self._gate.make_usable():
-            return Verified(Unknown())  # the queue stops, and the SDK is not to be opened for this any more
+        if settle_for:
+            with running.step_aside():
+                await trio.sleep(settle_for)
+        if not await self._is_ready(running):
+            return Verified(Unknown(), asked=False)
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
-        result = await self._call_verify(verify, handler, context)
+        result = await self._call_verify(running, verify, context)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
         self._gate.call_ended()
         verdict: Verdict = Unknown()
+        if result is None and running.stopped:
+            return Verified(verdict, asked=False)
         if result is None or late:
             log.warning(
                 "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
@@ -361,27 +370,39 @@ class Consumer:
             return Verified(verdict, body, problem)
         return Verified(verdict)
 
+    async def _is_ready(self, running: Running) -> bool:
+        """Before a further call of an attempt: the SDK open and rested. False: the attempt is to end.
+
+        A session is opened whatever becomes of the attempt (breaking off its opening would give up the host), unless
+        the queue stops; the rest is cut short.
+        """
+        usable = not running.stopped and await self._gate.make_usable()
+        with running.step_aside():
+            await self._gate.pace()
+        return usable and not running.stopped
+
     def _left_to_settle(self, record: JobRecord, handler: Handler) -> float:
-        """Seconds until `settle_after` has passed since the attempt that is asked about ended: the present one, or an
-        earlier one."""
+        """Seconds until `settle_after` has passed since the last attempt ended: now, as far as anybody knows, where
+        that was in an earlier process."""
         ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
-        if ended_at is None or record.attempts[-1].entered:
+        if ended_at is None:
             return handler.settle_after
         return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     async def _call_verify(
-        self, verify: Callable[..., Any], handler: Handler, context: JobContext | AsyncJobContext
+        self, running: Running, verify: Callable[..., Any], context: JobContext | AsyncJobContext
     ) -> outcome.Value[Any] | outcome.Error | None:
+        handler = running.handler
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
             return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
-        asked = self.current
 
         async def enter() -> None:
-            if self.current is not asked or scope.cancel_called:
+            await self._gate.pace()
+            if self.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
-        scope = trio.CancelScope(deadline=trio.current_time() + handler.verify_timeout)
+        scope = running.step_aside(handler.verify_timeout)
         handle = self._host.handle(enter, self._gate.call_ended)
         args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None
@@ -393,6 +414,12 @@ class Consumer:
                 raise
             result = outcome.Error(error)
         return result
+
+
+def _can_be_asked(record: JobRecord, handler: Handler) -> bool:
+    """Is the job in a doubt that verify may settle, and has not been asked about?"""
+    doubt = record.doubt
+    return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
 
 
 def _plain(handler: Handler, payload: Any, context: JobContext | AsyncJobContext) -> Callable[[Any], Any]:

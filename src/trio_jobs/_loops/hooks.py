@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import trio
 
-from trio_jobs._jobs import Job
+from trio_jobs._jobs import Job, JobRecord, view
 
 __all__ = ["Hooks", "Occasion"]
 
@@ -31,13 +31,13 @@ class Hooks:
 
     def __init__(self, hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]]) -> None:
         self._hooks = hooks
-        self._waiting: deque[tuple[Occasion, Callable[[], Job | None]]] = deque(maxlen=WAITING)
+        self._waiting: deque[tuple[Occasion, Job]] = deque(maxlen=WAITING)
         self._wake = trio.Event()
 
-    def tell(self, occasion: Occasion, job: Callable[[], Job | None]) -> None:
-        """Let the hooks of `occasion` know. `job` is asked when it is their turn; None: it is no longer so."""
+    def tell(self, occasion: Occasion, record: JobRecord) -> None:
+        """Let the hooks of `occasion` know, when it is their turn, of the job as it stands now."""
         if self._hooks.get(occasion):
-            self._waiting.append((occasion, job))
+            self._waiting.append((occasion, view(record)))
             self._wake.set()
 
     async def run(self) -> None:
@@ -49,11 +49,9 @@ class Hooks:
         await self._wake.wait()
         self._wake = trio.Event()
         while self._waiting:
-            occasion, ask = self._waiting.popleft()
-            job = ask()
-            if job is not None:
-                for hook in self._hooks[occasion]:
-                    await self._call(hook, job, occasion)
+            occasion, job = self._waiting.popleft()
+            for hook in self._hooks[occasion]:
+                await self._call(hook, job, occasion)
 
     async def _call(self, hook: Callable[[Job], Any], job: Job, occasion: Occasion) -> None:
         try:

@@ -1,7 +1,7 @@
 """The stager: brings back what waits outside the line.
 
 Two waits, one after the other: for a time (retrying, scheduled, a verify that is to come later), then for a place in
-the line. Those whose time has come are ordered by `due_at`, then by the order in which they came.
+the line. Those whose time has come are ordered by `due_at`, then by the order in which they were submitted.
 
 A job may move on by itself meanwhile (cancelled, expired). Nothing is taken out of the heaps for that; an
 entry remembers the event after which it was made and is passed over when the job has moved on.
@@ -44,9 +44,8 @@ class Stager:
         self._timers: list[tuple[float, int, JobRecord]] = []
         # (deadline_at, UTC; seq; the job)
         self._deadlines: list[tuple[float, int, JobRecord]] = []
-        # (due_at, UTC; seq; the job): those that wait for a place
-        self._waiting: list[tuple[float, int, JobRecord]] = []
-        self._verifying: set[str] = set()
+        # (due_at, UTC; seq of its submit; seq of the event that made the entry; the job): those that wait for a place
+        self._waiting: list[tuple[float, int, int, JobRecord]] = []
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._alarm = float("inf")
@@ -68,8 +67,13 @@ class Stager:
     def wait_for_place(self, record: JobRecord) -> None:
         """The job is pending (or in doubt, to be verified) and has no place."""
         due_at = record.due_at if record.due_at is not None else record.submitted_at
-        heappush(self._waiting, (due_at, record.last_seq, record))
+        heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
         self._wake.set()
+
+    def fill(self) -> None:
+        """Give the places that are free to those that wait: before the first new submit can take one."""
+        while self._drop_stale() and self._line.take_place_nowait():
+            self._line.put(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
         """The job has a deadline, by which it must not be waiting any more."""
@@ -146,13 +150,13 @@ class Stager:
                 continue
             await self._line.wait_for_place_as_stager()
             if self._drop_stale():  # all that waited may have moved on meanwhile
-                self._line.put(heappop(self._waiting)[2])
+                self._line.put(heappop(self._waiting)[3])
             else:
                 self._line.give_place_back()
 
     def _drop_stale(self) -> bool:
         """Pass over jobs that have moved on; is one left?"""
         waiting = self._waiting
-        while waiting and waiting[0][2].last_seq != waiting[0][1]:
+        while waiting and waiting[0][3].last_seq != waiting[0][2]:
             heappop(waiting)
         return bool(waiting)

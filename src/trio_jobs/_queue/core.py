@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -9,12 +10,12 @@ from typing import Any, Final
 import trio
 
 from trio_jobs import _events as ev
-from trio_jobs._attempts import Running
+from trio_jobs._attempts import Running, log_fields
 from trio_jobs._context import Progress
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
-from trio_jobs._jobs import Job, JobRecord, State, view
+from trio_jobs._jobs import Job, JobRecord, State, escape
 from trio_jobs._line import Line
 from trio_jobs._loops.consumer import Consumer
 from trio_jobs._loops.desk import HandlersDesk
@@ -29,6 +30,8 @@ from trio_jobs._queue.report import Report
 from trio_jobs._queue.settings import Settings
 
 __all__ = ["MAX_PAGE", "Core", "read_state"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
 
 MAX_PAGE: Final = 1000  #: jobs that one call lists or changes
 
@@ -155,9 +158,8 @@ class Core:
         self._consumer.touch(record)
 
     def _on_stuck(self, running: Running) -> None:
-        record = running.record
-        self._hooks.tell("stuck", lambda: view(record) if self._consumer.current is running else None)
-        self._stop_for_stuck(record.id)
+        self._hooks.tell("stuck", running.record)
+        self._stop_for_stuck(running.record.id)
 
     def _on_final(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Ended)
@@ -169,8 +171,8 @@ class Core:
             self._progress.pop(event.job, None)
         if self._consumer.holding is not None:
             self._consumer.touch(record)
-        if type(event) is ev.Failed:
-            self._hooks.tell("failed", lambda: view(record) if record.state is State.FAILED else None)
+        if record.state is State.FAILED:
+            self._hooks.tell("failed", record)
         if event.outcome is not None:
             ran = event.at - record.attempts[-1].started_at
             self._mean_run = ran if self._mean_run is None else self._mean_run + (ran - self._mean_run) / 16
@@ -208,8 +210,13 @@ class Core:
         waiter = self._waiters.pop(event.job, None)
         record = self._head.jobs[event.job]
         asked = isinstance(event, ev.InDoubt) and (event.asked or event.inside)
-        if asked or not self._handlers[record.kind].rules.verifies:
-            self._hooks.tell("in_doubt", lambda: view(record) if record.state is State.IN_DOUBT else None)
+        if record.state is State.IN_DOUBT and (asked or not self._handlers[record.kind].rules.verifies):
+            log.error(
+                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
+                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
+            )  # fmt: skip
+            self._hooks.tell("in_doubt", record)
         if waiter is not None:  # for those who asked to be told of a doubt; the others wait again
             waiter.set()
         self._tell_if_idle()

@@ -40,6 +40,7 @@ class Gate:
         self._stale = False
         self._attempts_in_session = 0
         self._last_end: float | None = None
+        self._quiet_since = 0.0
 
     def is_open(self) -> bool:
         """May an attempt begin now?"""
@@ -65,19 +66,19 @@ class Gate:
                 await trio.sleep_until(self._last_end + self._settings.min_interval)
 
     async def make_usable(self) -> bool:
-        """Before a verify: the SDK open and rested, even while the queue is paused. False: it stops, and will not be.
+        """Within an attempt: the SDK open, even while the queue is paused. False: it stops, and will not be.
 
         Raises `OpenFailed`, `HostStuck`. Cancelled: the SDK may be open or not.
         """
-        while not self._host.is_open or self._stale:
+        while not self._host.is_open or self._stale or self._was_idle():
             if self._stop.is_set():
                 return False
             await self._renew()
-        await self.pace()
         return True
 
     async def pace(self) -> None:
-        """Before each further call of an attempt: until the last one ended `min_interval` ago."""
+        """Before each further call of an attempt: until the last one ended `min_interval` ago. Cancelled: it did
+        not."""
         if self._must_rest():
             assert self._last_end is not None
             await trio.sleep_until(self._last_end + self._settings.min_interval)
@@ -85,7 +86,7 @@ class Gate:
     def call_ended(self) -> None:
         """A call into the SDK, or an attempt, has ended now."""
         if self._paces:
-            self._last_end = self._clock.monotonic()
+            self._last_end = self._quiet_since = self._clock.monotonic()
 
     def attempt_ended(self, *, session_lost: bool) -> None:
         """An attempt has ended. `session_lost`: by its own word the session is of no use any more."""
@@ -114,9 +115,7 @@ class Gate:
 
     def _was_idle(self) -> bool:
         longest = self._settings.renew_after_idle
-        if longest is None or self._last_end is None:
-            return False
-        return self._clock.monotonic() >= self._last_end + longest
+        return longest is not None and self._clock.monotonic() >= self._quiet_since + longest
 
     async def _renew(self) -> None:
         self._settled = trio.Event()
@@ -151,7 +150,7 @@ class Gate:
                 else:
                     self._stale = False
                     self._attempts_in_session = 0
-                    self._last_end = None
+                    self._quiet_since = self._clock.monotonic()
                     self._record(
                         ev.HostOpened(seq=self._history.next_seq, at=self._clock.now(), session=self._host.session)
                     )

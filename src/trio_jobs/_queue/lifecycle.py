@@ -21,7 +21,7 @@ import trio
 
 from trio_jobs._clock import SystemClock
 from trio_jobs._engine import decide
-from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError
+from trio_jobs._errors import HostStuck, QueueBroken, TrioJobsError, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._history import History
 from trio_jobs._jobs import FINAL, Job, JobRecord, Limit, State, escape
@@ -50,6 +50,8 @@ async def open_queue(
     hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
 ) -> AsyncIterator[Queue]:
     """Open store and SDK, run the loops, yield the queue; then stop it."""
+    if not trio.lowlevel.in_trio_run():
+        raise UsageError("a queue runs in Trio: open it in what trio.run() runs, not in asyncio")
     raised: BaseException | None = None
     life: _Life | None = None
     async with trio.open_nursery() as nursery:
@@ -153,6 +155,7 @@ class _Life:
         for record in sorted(self._history.head.jobs.values(), key=_restore_order):
             if record.state not in FINAL:
                 self._take_up(record)
+        self.queue._stager.fill()
 
     def _take_up(self, record: JobRecord) -> None:
         history, queue, handler = self._history, self.queue, self._handlers[record.kind]
@@ -187,23 +190,27 @@ class _Life:
                 await queue.drain()
 
     async def stop(self) -> None:
-        """Everything from here to the report. Runs once, shielded."""
-        queue, host = self.queue, self._host
+        """Everything from here to the report. Runs once, shielded. What goes wrong here is what the queue died of: if
+        it came out, the loops would run on behind their shields, and the block would never end."""
+        queue = self.queue
         queue.close_to_submits()
         self._gate.stop()
-        await self._end_attempt()
-        self._consumer_scope.cancel()
-        closed, problem = await self._gate.close_sdk()
-        if closed:
-            await host.stop()
-        for scope in self._loop_scopes:
+        try:
+            closed, problem = await self._end_attempt_and_close_sdk()
+        except BaseException as error:
+            closed, problem = not (self._host.is_open or self._host.inside), f"the stop met {type(error).__name__}"
+            self._die(error)
+        for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
         head = self._history.head
         left = tuple(Left(r.id, r.kind, r.key, r.state, r.reason) for r in head.jobs.values() if r.state not in FINAL)
         queue.report = Report(closed, problem, left, {state: head.count(state) for state in State})
         queue.wake_all_waiters()
         queue._feed.close()
-        await self._store.aclose()
+        try:
+            await self._history.aclose()
+        except BaseException as error:
+            self._die(error)
         if left:
             lost = "stay in the journal" if self._store.durable else "are lost"
             some = ", ".join(f"{escape(job.key or job.job_id)} ({job.state})" for job in left[:10])
@@ -213,6 +220,15 @@ class _Life:
         if self._watchdog is not None:
             self._watchdog.stop()
 
+    async def _end_attempt_and_close_sdk(self) -> tuple[bool, str | None]:
+        """Was it closed; and if not so, or not well, why."""
+        await self._end_attempt()
+        self._consumer_scope.cancel()
+        closed, problem = await self._gate.close_sdk()
+        if closed:
+            await self._host.stop()
+        return closed, problem
+
     async def _end_attempt(self) -> None:
         consumer, settings = self.queue._consumer, self._settings
         if consumer.current is not None:
@@ -221,9 +237,10 @@ class _Life:
             await consumer.between_attempts()
             await self._gate.settle()
         if consumer.current is not None:
-            self._host.abandon()
-            # a handler that hides behind a shield without being in the SDK cannot be given up: Trio would not let go of
-            # it either
+            if self._host.inside:
+                self._host.abandon()
+            # a handler that hides behind a shield on Trio's side cannot be given up, as Trio would not let go of it
+            # either; nor can its session be closed under it (P1)
             await consumer.between_attempts()
 
     async def _guard(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

@@ -12,7 +12,7 @@ import trio
 from trio_jobs._context import Progress
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._handlers import check_number
-from trio_jobs._jobs import FINAL, Job, JobRecord, State, view
+from trio_jobs._jobs import FINAL, Job, JobRecord, State, to_datetime, view
 from trio_jobs._loops.feed import Filter, Subscription
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
 from trio_jobs._queue.report import Health, Statistics
@@ -141,7 +141,16 @@ class Looking(Core):
             problems.append("opening_sdk")
         if self._closing:
             problems.append("stopping")
-        return Health(ok=not problems, problems=tuple(problems), in_doubt=self._head.count(State.IN_DOUBT))
+        held = self._consumer.holding
+        if held is not None and held.state in (State.PENDING, State.PROCESSING):
+            held = None  # it is its turn
+        return Health(
+            ok=not problems,
+            problems=tuple(problems),
+            in_doubt=self._head.count(State.IN_DOUBT),
+            held_by=None if held is None else held.id,
+            held_since=None if held is None else to_datetime(held.changed_at),
+        )
 
     def progress(self, job_id: str) -> Progress | None:
         """The newest word of the job's attempt about how far it is; None if there is none, or it has ended."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import attrs
 
 from trio_jobs._jobs import State
@@ -30,12 +32,15 @@ class Statistics:
 @attrs.frozen
 class Health:
     """problems: what is wrong, each a word or two (opening_sdk, overdue, stuck, stopping). ok: jobs are being worked
-    on, or could be. in_doubt: jobs that wait for a person.
+    on, or could be. in_doubt: jobs that wait for a person. held_by, held_since: in strict order, the job at the head of
+    the line that nobody passes, and since when it is retrying, snoozed or in doubt; None where there is none.
     """
 
     ok: bool
     problems: tuple[str, ...]
     in_doubt: int
+    held_by: str | None = None
+    held_since: datetime | None = None
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from trio_jobs._engine import decide
-from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds
+from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
 from trio_jobs._handlers import Handler, digest
 from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
 from trio_jobs._queue.core import Core
@@ -137,6 +137,7 @@ class Submitting(Core):
         try:
             async with self._many:  # two that each hold half the places would wait for each other
                 while held < needed:
+                    self._refuse_if_closing()  # those who come to wait after that are woken by nobody
                     await self._line.wait_for_place()
                     held += 1
             self._refuse_if_closing()
@@ -197,8 +198,13 @@ class Submitting(Core):
         return self._receipt(record, 0, created=True)
 
     def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
-        mean = self._mean_run
-        return Receipt(record.id, created, position, record.state, None if mean is None else mean * position)
+        each = self._mean_turn
+        return Receipt(record.id, created, position, record.state, None if each is None else each * position)
+
+    @property
+    def _mean_turn(self) -> float | None:
+        """Seconds from one start to the next, as far as it is known."""
+        return None if self._mean_run is None else self._mean_run + self._settings.min_interval
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
@@ -245,7 +251,7 @@ class Submitting(Core):
     def _line_full(self) -> LineFull:
         # one place comes free when one attempt has ended, and those who wait already come first
         line = self._line.statistics()
-        estimate = (self._mean_run or 0.0) * (line.waiting + 1)
+        estimate = (self._mean_turn or 0.0) * (line.waiting + 1)
         return LineFull(line.capacity, line.waiting, min(max(estimate, 0.1), 600.0))
 
 
@@ -253,7 +259,7 @@ def _moment(at_name: str, at: datetime | None, after_name: str, after: float | N
     if at is not None and after is not None:
         raise UsageError(f"say {at_name} or {after_name}, not both")
     if after is not None:
-        return now + check_seconds(after_name, after)
+        return now + check_wait(after_name, after)
     if at is None:
         return None
     if not isinstance(at, datetime) or at.tzinfo is None:

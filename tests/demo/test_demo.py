@@ -1,0 +1,176 @@
+"""The demo from outside: real processes, real books, counted with sqlite3."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from trio_jobs.demo.__main__ import main
+from trio_jobs.demo.samples import sample_files
+
+SHARED = Path(os.environ.get("TRIO_JOBS_INVOICES", Path(__file__).parents[2].parent / "shared" / "invoices"))
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(),
+    reason=f"needs real invoices: put them into {SHARED}, or set TRIO_JOBS_INVOICES to where they are",
+)
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run it on Linux or macOS")
+
+
+def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trio_jobs.demo", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "trio_jobs.demo", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until_booked(process: subprocess.Popen[str], count: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        count -= line.startswith("booked")
+        if count == 0:
+            return
+    raise AssertionError("it ended before that many were booked")
+
+
+def vouchers(book: Path) -> Counter[str]:
+    with closing(sqlite3.connect(book)) as connection:
+        return Counter(reference for (reference,) in connection.execute("SELECT reference FROM vouchers"))
+
+
+def creations(book: Path) -> Counter[str]:
+    """Create calls that booked a voucher, by reference, from the book's own log."""
+    with closing(sqlite3.connect(book)) as connection:
+        rows = connection.execute("SELECT reference FROM call_log WHERE outcome = 'booked'")
+        return Counter(reference for (reference,) in rows)
+
+
+def assert_balanced(book: Path) -> None:
+    with closing(sqlite3.connect(book)) as connection:
+        rows = connection.execute("SELECT voucher, sum(debit) - sum(credit) FROM entries GROUP BY voucher").fetchall()
+    assert rows and all(difference == 0 for _, difference in rows)
+
+
+@pytest.mark.parametrize("constraint", [True, False], ids=["", "without the book's own constraint"])
+def test_whatever_the_ledger_does_each_invoice_has_one_voucher(tmp_path: Path, constraint: bool) -> None:
+    book = tmp_path / "book.db"
+    run = demo("--book", book, *([] if constraint else ["--no-constraint"]))
+    assert run.returncode == 0, run.stderr
+    assert "31 files: 28 booked, 1 duplicate, 1 nothing to book, 1 refused" in run.stdout
+    assert "ledger closed (opened 1, closed 1, threads 1)" in run.stdout
+    assert len(vouchers(book)) == 28
+    assert set(vouchers(book).values()) == {1}
+    assert creations(book) == vouchers(book)
+    assert_balanced(book)
+
+
+def test_a_second_run_on_the_same_book_books_nothing(tmp_path: Path) -> None:
+    book = tmp_path / "book.db"
+    demo("--book", book, "--no-constraint")
+    before = creations(book)
+    again = demo("--book", book, "--no-constraint")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("(was there already)") == 28
+    assert creations(book) == before
+
+
+@posix
+@pytest.mark.parametrize("booked", [1, 5, 12])
+def test_a_run_killed_and_started_again_books_no_invoice_twice(tmp_path: Path, booked: int) -> None:
+    book = tmp_path / "book.db"
+    with start("--book", book, "--no-constraint") as process:
+        read_until_booked(process, booked)
+        process.kill()
+    assert 1 <= len(vouchers(book)) < 28
+    assert demo("--book", book, "--no-constraint").returncode == 0
+    assert len(vouchers(book)) == 28
+    assert set(creations(book).values()) == {1}
+
+
+@posix
+def test_ctrl_c_closes_the_ledger_and_leaves_no_traceback(tmp_path: Path) -> None:
+    with start("--book", tmp_path / "book.db", "--min-interval", "0.05") as process:
+        read_until_booked(process, 3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ledger closed (opened 1, closed 1, threads 1)" in out
+    assert "Traceback" not in err
+    assert vouchers(tmp_path / "book.db")  # and the lock is gone
+
+
+def test_a_file_that_is_no_book_is_said_in_one_line(tmp_path: Path) -> None:
+    book = tmp_path / "book.db"
+    book.write_text("not a book at all, but long enough to be read as one")
+    run = demo("--book", book)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("demo: the SDK could not be opened") and run.stderr.count("\n") == 1
+
+
+def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:
+    run = demo(tmp_path / "nowhere")
+    assert run.returncode == 2
+    assert run.stderr == f"demo: there is no file or folder {tmp_path / 'nowhere'}\n"
+
+
+def test_given_files_meet_no_scripted_trouble() -> None:
+    run = demo(*sample_files()[:5])
+    assert run.returncode == 0
+    assert "0 of them retries" in run.stdout
+
+
+@needs_shared
+def test_all_real_invoices_are_booked_or_refused_for_a_true_reason(tmp_path: Path) -> None:
+    book = tmp_path / "book.db"
+    run = demo(SHARED, "--book", book, "--no-constraint")
+    assert run.returncode == 0, run.stdout + run.stderr
+    files = [file for file in SHARED.rglob("*") if file.suffix.lower() == ".xml"]
+    summary = run.stdout[run.stdout.index(f"{len(files)} files: ") :]
+    parts = [part.split(" ", 1) for part in summary.splitlines()[0].split(": ")[1].split(", ")]
+    fates = {name: int(count) for count, name in parts}
+    assert sum(fates.values()) == len(files)
+    assert set(fates) <= {"booked", "duplicate", "nothing to book", "refused"}
+    # the only refusals here: numbers that two different files of one issuer share
+    refusals = [line for line in summary.splitlines() if line.startswith("  refused")]
+    assert len(refusals) == fates["refused"]
+    assert all("its number was used before, for another invoice" in line for line in refusals)
+    assert len(vouchers(book)) == fates["booked"]
+    assert creations(book) == vouchers(book)
+    assert set(vouchers(book).values()) == {1}
+    assert_balanced(book)
+
+
+@needs_shared
+def test_each_real_invoice_by_itself_is_booked_once_or_has_nothing_to_book(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(file for file in SHARED.rglob("*") if file.suffix.lower() == ".xml")
+    for n, file in enumerate(files):
+        book = tmp_path / f"{n}.db"
+        assert main([str(file), "--book", str(book), "--no-constraint"]) == 0
+        said = capsys.readouterr().out
+        if "1 files: 1 nothing to book" in said:
+            assert not vouchers(book)
+        else:
+            assert "1 files: 1 booked" in said
+            assert list(vouchers(book).values()) == [1]
+            assert_balanced(book)

@@ -1,0 +1,99 @@
+"""No file makes the reader raise anything but its own errors, or take long, or expand."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from demo_documents import CFDI, UBL, changed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trio_jobs.demo.display import escape
+from trio_jobs.demo.invoices import InvoiceError, Refused, Unreadable
+from trio_jobs.demo.reading import read_invoice, read_invoice_file
+from trio_jobs.demo.xmltree import MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS
+
+LAUGHS = '<!DOCTYPE Invoice [<!ENTITY a "ha">' + "".join(
+    f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def test_a_doctype_is_refused_and_nothing_is_expanded() -> None:
+    for doctype in (LAUGHS + "]>", '<!DOCTYPE Invoice SYSTEM "file:///etc/passwd">', "<!DOCTYPE Invoice>"):
+        with pytest.raises(Unreadable, match="DOCTYPE"):
+            read_invoice(changed(UBL, ("<Invoice ", doctype + "<Invoice "), ("T-1", "&i;")))
+
+
+def test_an_entity_that_nobody_declared_is_refused() -> None:
+    with pytest.raises(Unreadable, match="undefined entity"):
+        read_invoice(changed(UBL, ("T-1", "&i;")))
+
+
+def test_a_file_of_more_than_5_mib_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "large.xml"
+    path.write_bytes(b"<" * (MAX_BYTES + 1))
+    with pytest.raises(Unreadable, match="larger"):
+        read_invoice_file(path)
+    with pytest.raises(Unreadable, match="not well-formed"):
+        read_invoice(b"<" * MAX_BYTES)
+
+
+def test_a_large_attachment_within_the_limit_is_no_reason_to_refuse() -> None:
+    attachment = f"<x>{'QUJD' * 1_200_000}</x><cbc:ID>T-1"
+    assert read_invoice(changed(UBL, ("<cbc:ID>T-1", attachment))) == read_invoice(UBL.encode())
+
+
+def test_nesting_is_limited() -> None:
+    nest = "<x>" * (MAX_DEPTH - 1) + "</x>" * (MAX_DEPTH - 1)
+    read_invoice(changed(UBL, ("<cbc:ID>T-1", f"{nest}<cbc:ID>T-1")))
+    with pytest.raises(Unreadable, match="nested"):
+        read_invoice(changed(UBL, ("<cbc:ID>T-1", f"<x>{nest}</x><cbc:ID>T-1")))
+
+
+def test_the_number_of_elements_is_limited() -> None:
+    with pytest.raises(Unreadable, match="elements"):
+        read_invoice(b"<a>" + b"<b/>" * MAX_ELEMENTS + b"</a>")
+
+
+@pytest.mark.parametrize("count", [10_001, 100_000])
+@pytest.mark.parametrize("document", [UBL, CFDI])
+def test_the_number_of_lines_is_limited(document: str, count: int) -> None:
+    name = "cac:InvoiceLine" if document is UBL else "cfdi:Concepto"
+    start = document.index(f"<{name}>" if document is UBL else f"<{name} ")
+    end = document.index(f"</{name}>") + len(f"</{name}>")
+    line = f"<{name}/>"
+    with pytest.raises(Unreadable, match="more than 10,000 lines"):
+        read_invoice((document[:start] + line * count + document[end:]).encode())
+
+
+def test_an_exponent_costs_nothing() -> None:
+    before = time.perf_counter()
+    with pytest.raises(Refused):
+        read_invoice(changed(CFDI, ('Total="190.80"', 'Total="1E+900000"')))
+    assert time.perf_counter() - before < 1  # int(Decimal("1E+900000")) takes 20 times as long
+
+
+def test_control_characters_are_data_and_never_reach_a_reason() -> None:
+    csi, override = "\x9b31m", "\u202e"
+    assert read_invoice(changed(UBL, ("Seller", csi + override))).issuer == csi + override
+    with pytest.raises(Refused) as caught:
+        read_invoice(changed(UBL, ("Code>EUR<", f"Code>{csi}{override}<")))
+    assert caught.value.reason.isprintable()
+    assert r"\x9b31m\u202e" in caught.value.reason
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_damage_ends_in_an_invoice_or_in_a_reason(data: st.DataObject) -> None:
+    document = data.draw(st.sampled_from([UBL, CFDI])).encode()
+    start = data.draw(st.integers(0, len(document)))
+    end = data.draw(st.integers(start, min(len(document), start + 40)))
+    patch = data.draw(
+        st.one_of(st.binary(max_size=20), st.text(max_size=20).map(lambda text: text.encode("utf-8", "replace")))
+    )
+    try:
+        read_invoice(document[:start] + patch + document[end:])
+    except InvoiceError as error:
+        assert error.reason == escape(error.reason, limit=1000)

@@ -1,0 +1,151 @@
+"""What the tests of the pure floors share: a head that is driven by hand, with a clock that only moves when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from trio_jobs import _events as ev
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._engine.head import Head
+from trio_jobs._jobs import ErrorInfo, JobRecord, Limit, NotDone, Outcome, State
+from trio_jobs._retry import Retry, Rules
+
+PAYLOAD = msgspec.Raw(b'{"folio":"A-1"}')
+BOOM = ErrorInfo("RuntimeError", "boom")
+PLAIN = Rules(retry=Retry(3, waits=[1, 2, 4]))
+
+#: What kind of end it is, with what the consumer would say of it beside that.
+BOUNDS = {
+    Outcome.TIMED_OUT: Limit.ATTEMPT_TIMEOUT,
+    Outcome.EXPIRED: Limit.DEADLINE,
+    Outcome.CANCELLED: Limit.CANCEL,
+    Outcome.STOPPED: Limit.STOP,
+}
+
+
+class Bench:
+    """One job in a head. Each method decides, applies what was decided, and gives the names of the events."""
+
+    def __init__(self, rules: Rules = PLAIN, *, now: float = 1000.0, **submit: Any) -> None:
+        self.rules = rules
+        self.now = now
+        self.chance = 0.0
+        self.head = Head()
+        self.events: list[ev.Event] = []
+        self.take([decide.submit("job", "kind", PAYLOAD, now, 1, **submit)])
+
+    @property
+    def job(self) -> JobRecord:
+        return self.head.jobs["job"]
+
+    @property
+    def seq(self) -> int:
+        return self.head.seq + 1
+
+    def take(self, events: Iterable[ev.JobEvent]) -> list[str]:
+        taken = list(events)
+        for event in taken:
+            self.head.apply(event)
+        self.events.extend(taken)
+        return names(taken)
+
+    def due(self) -> list[str]:
+        return self.take(decide.due(self.job, self.now, self.seq))
+
+    def start(self, *, entered: bool = False) -> list[str]:
+        if self.job.state in (State.SCHEDULED, State.RETRYING):
+            self.due()
+        return self.take(decide.start(self.job, entered, self.now, self.seq))
+
+    def enter(self) -> list[str]:
+        return self.take(decide.enter(self.job, self.now, self.seq))
+
+    def start_step(self, step: str) -> list[str]:
+        return self.take(decide.start_step(self.job, step, self.now, self.seq))
+
+    def finish_step(self, step: str, result: msgspec.Raw = PAYLOAD) -> list[str]:
+        return self.take(decide.finish_step(self.job, step, result, self.now, self.seq))
+
+    def overdue(self, limit: Limit = Limit.ATTEMPT_TIMEOUT) -> list[str]:
+        return self.take(decide.overdue(self.job, limit, self.now, self.seq))
+
+    def stuck(self, limit: Limit = Limit.ATTEMPT_TIMEOUT) -> list[str]:
+        return self.take(decide.stuck(self.job, limit, self.now, self.seq))
+
+    def end(self, ending: Ending, verdict: Verified | None = None) -> list[str]:
+        return self.take(decide.end(self.job, ending, self.rules, self.now, self.chance, self.seq, verdict))
+
+    def crash(self) -> list[str]:
+        return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq))
+
+    def verified(self, answer: Verified) -> list[str]:
+        return self.take(decide.verified(self.job, answer, self.rules, self.now, self.chance, self.seq))
+
+    def cancel(self, by: str | None = "ana") -> str:
+        answer, events = decide.cancel(self.job, by, self.now, self.seq)
+        self.take(events)
+        return answer
+
+    def retry(self, by: str | None = "ana") -> list[str]:
+        return self.take(decide.retry(self.job, by, self.now, self.seq))
+
+    def resolve(self, resolution: decide.Resolution, result: msgspec.Raw | None = None) -> list[str]:
+        return self.take(decide.resolve(self.job, resolution, "ana", self.now, self.seq, result))
+
+    def expire(self) -> list[str]:
+        return self.take(decide.expire(self.job, self.now, self.seq))
+
+    def attempt(self, ending: Ending, verdict: Verified | None = None) -> list[str]:
+        """A whole attempt, from its start to this end."""
+        self.start(entered=ending.entered)
+        return self.end(ending, verdict)
+
+
+def names(events: Iterable[ev.Event]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def error(*, entered: bool = False, retryable: bool = True, late: bool = False) -> Ending:
+    return Ending(Outcome.ERROR, error=BOOM, retryable=retryable, entered=entered, late=late)
+
+
+def ended(outcome: Outcome, *, entered: bool = False, **more: Any) -> Ending:
+    return Ending(outcome, ended_by=BOUNDS.get(outcome), entered=entered, **more)
+
+
+def in_state(state: State, rules: Rules = PLAIN, **submit: Any) -> Bench:
+    """A bench whose job came into `state` by commands alone."""
+    if state is State.SCHEDULED:
+        return Bench(rules, due_at=2000.0, **submit)
+    bench = Bench(rules, **submit)
+    if state is State.PENDING:
+        return bench
+    bench.start(entered=True)
+    match state:
+        case State.RETRYING:
+            bench.end(error())
+        case State.IN_DOUBT:
+            bench.end(ended(Outcome.TIMED_OUT, entered=True))
+        case State.COMPLETED:
+            bench.end(Ending(Outcome.COMPLETED, msgspec.Raw(b"7")))
+        case State.FAILED:
+            bench.end(Ending(Outcome.FAIL, error=BOOM))
+        case State.CANCELLED:
+            bench.end(ended(Outcome.CANCELLED))
+    assert bench.job.state is state
+    return bench
+
+
+def snapshot(record: JobRecord) -> dict[str, Any]:
+    """All that a record holds, as it is now."""
+    return {
+        **msgspec.structs.asdict(record),
+        "attempts": [msgspec.structs.asdict(attempt) for attempt in record.attempts],
+    }
+
+
+NOT_DONE = Verified(NotDone())

@@ -1,0 +1,382 @@
+"""What a declaration must be, and what payloads and results are checked for; each mistake with the message it gets."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_jobs import _handlers
+from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
+from trio_jobs._handlers import Handler, digest, encode_result, make_handler
+from trio_jobs._jobs import Done
+from trio_jobs._retry import Retry
+
+if TYPE_CHECKING:
+    from nowhere import Missing  # type: ignore[import-not-found]
+
+
+@attrs.frozen
+class Invoice:
+    folio: str
+    total_cents: int
+    lines: list[Line] = attrs.field(factory=list)
+
+
+@dataclass
+class Line:
+    text: str
+    amount: Decimal = Decimal(0)
+    on: date | None = None
+
+
+@attrs.frozen
+class Puzzling:
+    piece: Missing
+
+
+class NotData:
+    pass
+
+
+def post(sdk: object, invoice: Invoice) -> str:
+    raise NotImplementedError
+
+
+async def post_async(sdk: object, invoice: Invoice, job: object) -> str:
+    raise NotImplementedError
+
+
+def made(fn: Any = post, sdk: Any = "thread", **changed: Any) -> Handler:
+    given: dict[str, Any] = {
+        "kind": None, "payload_type": None, "attempt_timeout": None, "stuck_after": None, "retry": Retry(),
+        "idempotent": False, "verify": None, "verify_timeout": 30.0, "settle_after": 0.0,
+        "verify_first": False, "on_doubt": "hold",
+    }  # fmt: skip
+    return make_handler(fn, sdk, **{**given, **changed})
+
+
+# a declaration
+
+
+def test_a_plain_function_runs_in_the_sdk_from_its_first_moment() -> None:
+    handler = made(post)
+    assert (handler.kind, handler.is_async, handler.takes_sdk, handler.takes_job) == ("post", False, True, False)
+    assert handler.enters_at_start
+    assert handler.payload_type is Invoice
+    assert handler.result_type is str
+
+
+def test_an_async_function_beside_a_plain_sdk_enters_with_its_first_call() -> None:
+    handler = made(post_async)
+    assert (handler.is_async, handler.takes_job, handler.enters_at_start) == (True, True, False)
+
+
+def test_an_async_function_that_is_handed_an_async_sdk_has_entered_from_the_start() -> None:
+    assert made(post_async, "in_loop").enters_at_start
+
+
+def test_without_an_sdk_a_handler_takes_the_payload_first() -> None:
+    def greet(name: str, job: object) -> None: ...
+
+    handler = made(greet, "none")
+    assert (handler.takes_sdk, handler.takes_job, handler.payload_type) == (False, True, str)
+
+
+def test_a_partial_is_read_as_the_function_in_it() -> None:
+    def book(book: str, sdk: object, invoice: Invoice) -> str:
+        raise NotImplementedError
+
+    handler = made(functools.partial(book, "A"), kind="book")
+    assert (handler.payload_type, handler.result_type, handler.is_async) == (Invoice, str, False)
+
+
+def test_an_object_is_read_by_its_call() -> None:
+    class Booker:
+        async def __call__(self, sdk: object, invoice: Invoice) -> str:
+            raise NotImplementedError
+
+    handler = made(Booker(), kind="book")
+    assert (handler.payload_type, handler.is_async, handler.enters_at_start) == (Invoice, True, False)
+
+
+def test_a_class_is_called_for_its_instance() -> None:
+    class Greeting:
+        def __init__(self, name: str) -> None: ...
+
+    handler = made(Greeting, "none", payload_type=str)
+    assert (handler.kind, handler.is_async, handler.takes_job) == ("Greeting", False, False)
+
+
+def test_the_rules_say_what_was_declared() -> None:
+    retry = Retry(7)
+    rules = made(retry=retry, idempotent=True, verify=lambda sdk, job: Done(), on_doubt="fail").rules
+    assert (rules.retry, rules.idempotent, rules.verifies, rules.on_doubt) == (retry, True, True, "fail")
+
+
+def test_without_limits_nothing_is_ever_overdue() -> None:
+    handler = made()
+    assert (handler.attempt_timeout, handler.stuck_after, handler.settle_after) == (math.inf, math.inf, 0)
+
+
+def test_a_call_is_stuck_after_its_limit_again_unless_said_otherwise() -> None:
+    assert made(attempt_timeout=5).stuck_after == 5
+    assert made(attempt_timeout=5, stuck_after=60).stuck_after == 60
+
+
+def test_an_async_verify_is_known_for_one() -> None:
+    async def check(sdk: object, job: object) -> Done:
+        raise NotImplementedError
+
+    assert made(post_async, "in_loop", verify=check).verify_is_async
+    assert not made(verify=lambda sdk, job: Done()).verify_is_async
+    assert not made().verify_is_async
+
+
+def test_an_explicit_payload_type_needs_no_annotation() -> None:
+    assert made(lambda sdk, payload: None, kind="k", payload_type=Invoice).payload_type is Invoice
+
+
+def test_an_explicit_payload_type_makes_do_with_annotations_that_cannot_be_read() -> None:
+    def odd(sdk: Missing, payload: Missing) -> str:
+        raise NotImplementedError
+
+    handler = made(odd, payload_type=int)
+    assert (handler.payload_type, handler.result_type) == (int, Any)
+
+
+def test_a_result_type_that_json_does_not_know_is_given_back_as_plain_values() -> None:
+    def odd(sdk: object, payload: int) -> NotData:
+        raise NotImplementedError
+
+    assert made(odd).decode_result(b'{"a":[1]}') == {"a": [1]}
+
+
+def _no_payload(sdk: object) -> None: ...
+def _too_many(sdk: object, payload: int, job: object, more: object) -> None: ...
+def _starred(sdk: object, *payload: int) -> None: ...
+def _named(sdk: object, *, payload: int) -> None: ...
+def _untyped(sdk, payload): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, RUF100
+def _unreadable(sdk: object, payload: Missing) -> None: ...
+def _attribute_of_nothing(sdk: object, payload: attrs.nothing_such) -> None: ...  # type: ignore[name-defined]
+def _not_data(sdk: object, payload: NotData) -> None: ...
+def _puzzling(sdk: object, payload: Puzzling) -> None: ...
+def _generator(sdk: object, payload: int) -> Iterator[int]:
+    yield 1
+
+
+async def _async_generator(sdk: object, payload: int) -> AsyncIterator[int]:
+    yield 1
+
+
+class _Yielding:
+    def __call__(self, sdk: object, payload: int) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    ("fn", "more", "says"),
+    [
+        (42, {}, "a handler must be a function, not 42"),
+        (lambda sdk, payload: None, {}, r"needs a name .* say kind=\.\.\."),
+        (functools.partial(post), {}, r"needs a name .* say kind=\.\.\."),
+        (post, {"kind": ""}, "needs a name"),
+        (post, {"kind": "x" * 201}, "needs a name of at most 200 characters"),
+        (post, {"kind": 5}, "needs a name"),
+        (_no_payload, {}, r"'_no_payload' must take \(sdk, payload\) or \(sdk, payload, job\), not \(sdk"),
+        (_too_many, {}, r"must take \(sdk, payload\)"),
+        (_starred, {}, r"must take \(sdk, payload\)"),
+        (_named, {}, r"must take \(sdk, payload\)"),
+        (max, {}, r"'max' must take \(sdk, payload\) .*, not a signature that cannot be read"),
+        (_untyped, {}, "say of which type 'payload' is"),
+        (_unreadable, {}, r"'_unreadable' cannot be read .*'Missing'.* or say payload_type=\.\.\."),
+        (_attribute_of_nothing, {}, "cannot be read .*nothing_such"),
+        (_not_data, {}, "the payload type of handler '_not_data' cannot be read from JSON.*NotData"),
+        (_puzzling, {}, "the payload type of handler '_puzzling' cannot be read from JSON.*Missing"),
+        (_generator, {}, "'_generator' is a generator; it must return its result"),
+        (_async_generator, {}, "'_async_generator' is a generator"),
+        (_Yielding(), {"kind": "k"}, "'k' is a generator"),
+        (post, {"on_doubt": "guess"}, "on_doubt of 'post' must be 'hold', 'retry' or 'fail', not 'guess'"),
+        (post, {"retry": 3}, "retry of 'post' must be a Retry, not 3"),
+        (post, {"verify_first": True}, "handler 'post': verify_first needs a verify to ask"),
+        (post, {"verify": 3}, r"verify of 'post' must take \(sdk, job\)"),
+        (post, {"verify": lambda job: None}, r"verify of 'post' must take \(sdk, job\)"),
+        (post, {"verify": lambda *both: None}, r"verify of 'post' must take \(sdk, job\)"),
+        (post, {"verify": lambda sdk, *, job: None}, r"verify of 'post' must take \(sdk, job\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(fn: Any, more: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidHandler, match=says):
+        made(fn, **more)
+
+
+def test_a_plain_function_is_refused_beside_an_async_sdk() -> None:
+    with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous: write it as async def"):
+        made(post, "in_loop")
+    with pytest.raises(InvalidHandler, match="verify of 'post_async' must be async def"):
+        made(post_async, "in_loop", verify=lambda sdk, job: Done())
+
+
+def test_without_an_sdk_the_messages_name_no_sdk() -> None:
+    with pytest.raises(InvalidHandler, match=r"must take \(payload\) or \(payload, job\)"):
+        made(_too_many, "none")
+    with pytest.raises(InvalidHandler, match=r"verify of '<?\w*>?' must take \(job\)"):
+        made(_no_payload, "none", payload_type=int, verify=lambda sdk, job: Done())
+
+
+@pytest.mark.parametrize("name", ["attempt_timeout", "stuck_after", "verify_timeout", "settle_after"])
+@pytest.mark.parametrize("bad", [-1, math.nan, "5", True])
+def test_a_limit_that_is_no_time_is_refused_by_its_name(name: str, bad: Any) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be a number of seconds"):
+        made(post, **{name: bad})
+
+
+@pytest.mark.parametrize("name", ["attempt_timeout", "stuck_after", "verify_timeout"])
+def test_a_limit_of_zero_seconds_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be a number of seconds, more than 0"):
+        made(post, **{name: 0})
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3", None])
+def test_a_number_that_is_not_whole_or_too_small_is_refused(bad: Any) -> None:
+    with pytest.raises(UsageError, match="buffer must be a whole number, 1 or more"):
+        _handlers.check_number("buffer", bad)
+    assert _handlers.check_number("buffer", 1) == 1
+
+
+# payloads
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Invoice("A-1", 11600, [Line("x", Decimal("1.10"), date(2026, 1, 2))]),
+        {"folio": "A-1", "total_cents": 11600, "lines": [{"text": "x", "amount": "1.10", "on": "2026-01-02"}]},
+    ],
+    ids=["object", "plain"],
+)
+def test_a_payload_is_taken_as_its_type_or_as_plain_values_and_each_attempt_reads_a_fresh_one(payload: Any) -> None:
+    handler = made()
+    body = handler.encode(payload)
+    one, other = handler.decode(body), handler.decode(body)
+    assert one == other == Invoice("A-1", 11600, [Line("x", Decimal("1.10"), date(2026, 1, 2))])
+    assert one is not other
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        ({"folio": "A-1"}, "missing required field `total_cents`"),
+        ({"folio": "A-1", "total_cents": "7"}, r"Expected `int`, got `str` - at `\$\.total_cents`"),
+        ({"folio": None, "total_cents": 7}, r"Expected `str`, got `null` - at `\$\.folio`"),
+        ({"folio": "A-1", "total_cents": 7, "lines": [{"text": 1}]}, r"at `\$\.lines\[0\]\.text`"),
+        ({"folio": "A-1", "total_cents": math.inf}, r"Expected `int`, got `null` - at `\$\.total_cents`"),
+        ([], "Expected `object`, got `array`"),
+        (NotData(), "Encoding objects of type NotData is unsupported"),
+        ("\ud800", "surrogates not allowed"),
+    ],
+    ids=["missing", "wrong", "null", "nested", "inf", "array", "object", "surrogate"],
+)
+def test_a_payload_that_does_not_fit_is_refused_and_the_message_names_the_field(payload: Any, says: str) -> None:
+    with pytest.raises(InvalidPayload, match=says) as raised:
+        made().encode(payload)
+    assert raised.value.kind == "post"
+
+
+def test_a_payload_type_that_says_no_by_itself_is_listened_to() -> None:
+    class Even(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number % 2:
+                raise LookupError
+
+    handler = made(lambda sdk, payload: None, kind="k", payload_type=Even)
+    assert handler.decode(handler.encode({"number": 2})) == Even(2)
+    with pytest.raises(InvalidPayload, match="payload for 'k' refused: LookupError"):
+        handler.encode({"number": 3})
+
+
+def test_a_payload_longer_than_a_mebibyte_is_refused() -> None:
+    handler = made(lambda sdk, payload: None, kind="k", payload_type=str)
+    assert len(bytes(handler.encode("x" * (2**20 - 2)))) == 2**20
+    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are taken"):
+        handler.encode("x" * (2**20 - 1))
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def _turned(value: Any) -> Any:
+    """The same JSON with every object's fields in another order."""
+    if isinstance(value, dict):
+        return {name: _turned(value[name]) for name in reversed(list(value))}
+    return [_turned(item) for item in value] if isinstance(value, list) else value
+
+
+@given(JSON)
+def test_the_digest_of_a_payload_does_not_depend_on_order_or_spaces(value: Any) -> None:
+    compact = msgspec.json.encode(value)
+    loose = msgspec.json.format(msgspec.json.encode(_turned(value)), indent=3)
+    assert digest(msgspec.Raw(compact)) == digest(msgspec.Raw(loose))
+
+
+@given(JSON, JSON)
+def test_payloads_that_differ_have_different_digests(one: Any, other: Any) -> None:
+    bodies = [msgspec.json.encode(value, order="sorted") for value in (one, other)]
+    digests = [digest(msgspec.Raw(body)) for body in bodies]
+    assert (digests[0] == digests[1]) is (bodies[0] == bodies[1])
+
+
+# results
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [(None, b"null"), (7, b"7"), (Line("x"), b'{"text":"x","amount":"0","on":null}'), ({"a": (1, 2)}, b'{"a":[1,2]}')],
+    ids=["none", "int", "object", "dict"],
+)
+def test_a_result_is_kept_as_json(value: Any, body: bytes) -> None:
+    kept, problem = encode_result(value)
+    assert kept is not None
+    assert (bytes(kept), problem) == (body, None)
+
+
+def test_a_result_that_is_no_json_is_not_kept_and_says_why() -> None:
+    assert encode_result(NotData()) == (None, "not JSON: Encoding objects of type NotData is unsupported")
+    body, problem = encode_result("\ud800")
+    assert body is None
+    assert problem is not None
+    assert problem.isprintable()
+
+
+def test_a_result_longer_than_a_mebibyte_is_not_kept_and_says_why() -> None:
+    assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, at most 1048576 are kept")
+
+
+def test_a_coroutine_that_was_returned_unawaited_is_closed() -> None:
+    async def forgotten() -> None: ...
+
+    coroutine = forgotten()
+    body, problem = encode_result(coroutine)  # left open, it would warn of itself when it is collected
+    assert body is None
+    assert problem is not None
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        coroutine.send(None)

@@ -1,0 +1,175 @@
+"""The head: order of events, keys, and what is forgotten in which order."""
+
+from __future__ import annotations
+
+import pytest
+from engine_bench import PAYLOAD
+
+from trio_jobs import _events as ev
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import Ending
+from trio_jobs._engine.head import Head
+from trio_jobs._errors import IllegalTransition, NoSuchJob
+from trio_jobs._jobs import FINAL, Outcome, State
+from trio_jobs._retry import Rules
+
+
+def submit(head: Head, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:
+    head.apply(decide.submit(job, kind, PAYLOAD, at, head.seq + 1, key=key, digest=f"digest of {key}"))
+
+
+def finish(head: Head, job: str, outcome: Outcome = Outcome.COMPLETED, *, at: float = 0.0) -> None:
+    record = head.get(job)
+    for event in decide.start(record, False, at, head.seq + 1):
+        head.apply(event)
+    for event in decide.end(record, Ending(outcome), Rules(), at, 0.0, head.seq + 1):
+        head.apply(event)
+    assert record.state in FINAL
+
+
+def with_finals(*jobs: str, outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)) -> Head:
+    """Jobs that ended one by one, a second apart, each with its id as key."""
+    head = Head()
+    for at, job in enumerate(jobs):
+        submit(head, job, key=job, at=float(at))
+        finish(head, job, outcomes[at % len(outcomes)], at=float(at))
+    return head
+
+
+# order
+
+
+@pytest.mark.parametrize("seq", [0, 1, 3])
+def test_an_event_out_of_order_is_illegal_and_changes_nothing(seq: int) -> None:
+    head = Head()
+    submit(head, "a")
+    with pytest.raises(IllegalTransition, match=f"event {seq} cannot follow event 1"):
+        head.apply(decide.submit("b", "kind", PAYLOAD, 0.0, seq))
+    assert (head.seq, list(head.jobs)) == (1, ["a"])
+
+
+def test_a_job_begins_once() -> None:
+    head = Head()
+    submit(head, "a")
+    with pytest.raises(IllegalTransition, match="job a began before"):
+        submit(head, "a")
+    assert head.seq == 1
+
+
+def test_an_unknown_job_has_no_events() -> None:
+    head = Head()
+    with pytest.raises(NoSuchJob) as raised:
+        head.get("a")
+    assert raised.value.job_id == "a"
+    with pytest.raises(NoSuchJob):
+        head.apply(ev.Due(seq=1, at=0.0, job="a"))
+    assert head.seq == 0
+
+
+def test_jobs_of_a_state_stand_in_the_order_in_which_they_came_into_it() -> None:
+    head = Head()
+    for job in "abc":
+        submit(head, job)
+    for job in "cab":
+        finish(head, job)
+    assert list(head.by_state[State.COMPLETED]) == ["c", "a", "b"]
+    assert head.count(State.COMPLETED, State.FAILED) == 3
+    assert head.count(State.PENDING) == 0
+
+
+def test_the_head_remembers_that_it_is_paused_and_by_whom() -> None:
+    head = Head()
+    head.apply(ev.Paused(seq=1, at=0.0, reason="month end", by="ana"))
+    assert head.paused is not None
+    assert (head.paused.reason, head.paused.by) == ("month end", "ana")
+    head.apply(ev.Resumed(seq=2, at=0.0))
+    assert head.paused is None
+
+
+# keys
+
+
+def test_a_key_belongs_to_a_kind() -> None:
+    head = Head()
+    submit(head, "a", key="A-1", kind="post")
+    submit(head, "b", key="A-1", kind="print")
+    assert {name: entry.job for name, entry in head.keys.items()} == {("post", "A-1"): "a", ("print", "A-1"): "b"}
+    assert head.keys["post", "A-1"].digest == "digest of A-1"
+    assert head.keys["post", "A-1"].state is None
+
+
+def test_a_key_outlives_its_job_and_knows_how_that_ended() -> None:
+    head = with_finals("a", "b", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
+    head.forget(["a", "b"], keep_keys=10)
+    assert not head.jobs
+    assert head.keys["kind", "a"].state is State.COMPLETED
+    assert head.keys["kind", "b"].state is State.FAILED
+    assert head.keys["kind", "b"].job == "b"
+    assert head.keys["kind", "b"].digest == "digest of b"
+
+
+def test_of_the_keys_without_a_job_those_that_lost_it_last_are_kept() -> None:
+    head = with_finals("a", "b", "c", "d")
+    head.forget(["c"], keep_keys=2)
+    head.forget(["a"], keep_keys=2)
+    head.forget(["b"], keep_keys=2)
+    assert set(head.keys) == {("kind", "a"), ("kind", "b"), ("kind", "d")}
+    assert head.pruned_keys == 2
+
+
+def test_the_key_of_a_job_that_is_known_is_never_forgotten() -> None:
+    head = with_finals("a", "b")
+    submit(head, "c", key="c")
+    head.forget(["a"], keep_keys=0)
+    assert set(head.keys) == {("kind", "b"), ("kind", "c")}
+    assert head.pruned_keys == 0
+
+
+def test_a_job_without_a_key_leaves_nothing_behind() -> None:
+    head = Head()
+    submit(head, "a")
+    finish(head, "a")
+    head.forget(["a"], keep_keys=10)
+    assert (head.jobs, head.keys, head.pruned_keys) == ({}, {}, 0)
+    assert head.count(*State) == 0
+
+
+# what is forgotten
+
+
+OUTCOMES = (Outcome.COMPLETED, Outcome.FAIL, Outcome.CANCEL)
+
+
+def test_those_that_ended_first_are_forgotten_first_whatever_their_end() -> None:
+    head = with_finals(*"abcdef", outcomes=OUTCOMES)
+    assert head.prunable(older_than=-1.0, keep=2, limit=100) == ["a", "b", "c", "d"]
+    assert head.prunable(older_than=2.0, keep=100, limit=100) == ["a", "b", "c"]
+    assert head.prunable(older_than=100.0, keep=100, limit=100) == list("abcdef")
+
+
+def test_at_most_limit_are_forgotten_at_once_and_the_next_call_finds_the_rest() -> None:
+    head = with_finals(*"abcde", outcomes=OUTCOMES)
+    found = []
+    while ids := head.prunable(older_than=100.0, keep=0, limit=2):
+        assert len(ids) <= 2
+        found += ids
+        head.forget(ids, keep_keys=0)
+    assert found == list("abcde")
+
+
+def test_nothing_is_forgotten_that_is_young_and_not_too_many() -> None:
+    assert with_finals(*"abc").prunable(older_than=-1.0, keep=3, limit=100) == []
+
+
+def test_a_job_that_is_not_final_is_never_forgotten() -> None:
+    head = with_finals("a")
+    submit(head, "b")
+    assert head.prunable(older_than=1e12, keep=0, limit=100) == ["a"]
+
+
+def test_a_new_run_makes_a_job_young_again() -> None:
+    head = with_finals("a", "b", outcomes=(Outcome.FAIL,))
+    for event in decide.retry(head.get("a"), None, 5.0, head.seq + 1):
+        head.apply(event)
+    finish(head, "a", at=6.0)
+    assert head.prunable(older_than=100.0, keep=0, limit=100) == ["b", "a"]

@@ -1,0 +1,580 @@
+"""The engine against a plain model, command by command, in every order that Hypothesis thinks of.
+
+The model is written from the design's text: a class of counters for each job, and one function for each thing that can
+happen. It knows nothing of events. After each command everything both know is compared, and in the end the events are
+read back from their JSON and folded anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+from engine_bench import BOUNDS, PAYLOAD
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from trio_jobs import _events as ev
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._engine.head import Head
+from trio_jobs._errors import NoSuchJob, WrongState
+from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown
+from trio_jobs._retry import Retry, Rules
+
+S = State
+WAITS = (1.0, 2.0, 4.0)
+RULES = [
+    Rules(Retry(retries, waits=WAITS), idempotent=idempotent, verifies=verifies, on_doubt=on_doubt, max_snoozes=2)
+    for retries in (0, 2)
+    for idempotent, verifies in ((False, False), (False, True), (True, False))
+    for on_doubt in ("hold", "retry", "fail")
+]
+WAITING = (S.SCHEDULED, S.PENDING, S.RETRYING)
+BROKEN_OFF = (Outcome.STOPPED, Outcome.CRASHED)
+
+
+@attrs.define
+class Model:
+    """A job as the design tells of it."""
+
+    rules: Rules
+    state: State
+    due: float | None
+    deadline: float | None
+    key: str | None
+    run: int = 1
+    attempts: int = 0
+    retries: int = 0
+    snoozes: int = 0
+    crashes: int = 0
+    cancel: bool = False
+    entered: bool = False  # the attempt that is under way
+    left: bool = False  # what an attempt that is over may have left, nobody has told
+    inside: bool = False
+    asked: bool = False
+    cause: Outcome | None = None  # of the doubt
+    retryable: bool = True
+    open_steps: set[str] = attrs.Factory(set)
+    done_steps: set[str] = attrs.Factory(set)
+
+    # what moves it
+
+    def go(self, state: State, due: float | None = None) -> None:
+        self.state, self.due = state, due
+        if state is not S.IN_DOUBT:
+            self.cause, self.inside, self.asked = None, False, False
+            if not self.left:
+                self.open_steps.clear()
+
+    def expired(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
+    def complete(self) -> None:
+        self.left = False
+        self.go(S.COMPLETED)
+
+    def try_again(self, now: float, retryable: bool, acted: bool, wait: float | None = None) -> None:
+        """The retry policy; and no retry follows a cancel."""
+        self.left = self.left or acted
+        if self.cancel:
+            self.go(S.FAILED if acted else S.CANCELLED)
+        elif not retryable or self.retries >= self.rules.retry.max_retries or self.expired(now):
+            self.go(S.FAILED)
+        else:
+            self.go(S.RETRYING, now + (WAITS[min(self.retries, 2)] if wait is None else wait))
+            self.retries += 1
+
+    def come_back(self) -> None:
+        self.go(S.CANCELLED if self.cancel else S.PENDING)
+
+    def doubt(self, now: float, cause: Outcome, *, retryable: bool = True, asked: bool = False) -> None:
+        self.left = True
+        self.go(S.IN_DOUBT)
+        self.cause, self.retryable, self.inside, self.asked = cause, retryable, False, asked
+        if asked or not self.rules.verifies:
+            self.nobody_can_tell(now)
+
+    def nobody_can_tell(self, now: float) -> None:
+        cause, self.asked = self.cause, self.asked
+        if self.rules.on_doubt == "fail":
+            self.go(S.FAILED)
+        elif self.rules.on_doubt == "retry" and not self.cancel:
+            if cause in BROKEN_OFF:
+                self.go(S.PENDING)
+            elif cause is Outcome.EXPIRED:
+                self.go(S.FAILED)
+            else:
+                self.try_again(now, self.retryable, acted=True)
+
+    # what an attempt comes to
+
+    def end(self, now: float, ending: Ending, verdict: Verified | None) -> None:
+        unknown = ending.entered and not self.rules.idempotent  # the right-hand column
+        outcome, late = ending.outcome, self.inside
+        match outcome:
+            case Outcome.COMPLETED:
+                self.complete()
+            case Outcome.FAIL:
+                self.go(S.FAILED)
+            case Outcome.CANCEL:
+                self.go(S.CANCELLED)
+            case Outcome.SNOOZE if self.cancel:
+                self.go(S.CANCELLED)
+            case Outcome.SNOOZE if self.snoozes == self.rules.max_snoozes or self.expired(now):
+                self.go(S.FAILED)
+            case Outcome.SNOOZE:
+                self.snoozes += 1
+                self.go(S.RETRYING if late else S.SCHEDULED, now + ending.wait)
+            case Outcome.RETRY_AFTER:
+                self.try_again(now, True, acted=False, wait=ending.wait)
+            case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, Done):
+                self.complete()
+            case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, NotDone):
+                self.left = False
+                self.try_again(now, ending.retryable, acted=False)
+            case Outcome.ERROR if verdict is not None:
+                self.doubt(now, outcome, retryable=ending.retryable, asked=verdict.asked)
+            case Outcome.ERROR if unknown and (self.open_steps or self.rules.verifies):
+                self.doubt(now, outcome, retryable=ending.retryable)
+            case Outcome.ERROR:
+                self.try_again(now, ending.retryable, acted=unknown)
+            case Outcome.CRASHED if self.crashes == 2:
+                self.crashes += 1
+                self.retries += 1
+                self.left = self.left or unknown
+                self.go(S.FAILED)
+            case Outcome.CRASHED:
+                self.crashes += 1
+                self.retries += 1
+                self.doubt(now, outcome) if unknown else self.come_back()
+            case _ if unknown:
+                self.doubt(now, outcome)
+            case Outcome.TIMED_OUT:
+                self.try_again(now, True, acted=False)
+            case Outcome.EXPIRED:
+                self.go(S.FAILED)
+            case Outcome.CANCELLED:
+                self.go(S.CANCELLED)
+            case Outcome.STOPPED:
+                self.come_back()
+            case _:
+                raise AssertionError(outcome)
+
+    def verified(self, now: float, verdict: Any) -> None:
+        if isinstance(verdict, Done):
+            self.complete()
+        elif isinstance(verdict, NotDone):
+            cause = self.cause
+            self.left = False
+            if self.cancel:
+                self.go(S.CANCELLED)
+            elif self.expired(now):
+                self.go(S.FAILED)
+            elif cause in BROKEN_OFF:
+                self.go(S.PENDING)
+            else:
+                self.try_again(now, self.retryable, acted=False)
+        else:
+            self.asked = True
+            self.nobody_can_tell(now)
+
+
+ENDINGS = st.one_of(
+    st.just(Ending(Outcome.COMPLETED, msgspec.Raw(b"7"))),
+    st.sampled_from([Outcome.FAIL, Outcome.CANCEL, *BOUNDS]).map(lambda o: Ending(o, ended_by=BOUNDS.get(o))),
+    st.builds(Ending, st.sampled_from([Outcome.SNOOZE, Outcome.RETRY_AFTER]), wait=st.sampled_from([0.0, 3.0])),
+    st.builds(Ending, st.just(Outcome.ERROR), retryable=st.booleans()),
+)
+
+
+@attrs.frozen
+class Try:
+    """An attempt and what follows it. ending: None where the process dies. after: a person's word, None: verify's."""
+
+    entered: bool
+    between: list[str]
+    ending: Ending | None
+    verdict: Verified
+    after: decide.Resolution | None
+    anew: bool
+
+
+DEADLINES = st.sampled_from([None, None, 4.0, 30.0])
+JOBS = st.integers(0, 3)  # which of those that are known
+VERDICTS = st.sampled_from(
+    [
+        Verified(Done(7), msgspec.Raw(b"7")),
+        Verified(NotDone()),
+        Verified(Unknown()),
+        Verified(Unknown(), asked=False),  # the stop kept it from answering
+    ]
+)
+TRIES = st.builds(
+    Try,
+    entered=st.booleans(),
+    between=st.lists(st.sampled_from(["enter", "step", "stuck", "cancel", "time"]), max_size=2),
+    ending=ENDINGS | st.none(),
+    verdict=VERDICTS,
+    after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
+    anew=st.sampled_from([False, False, False, True]),
+)
+
+
+class EngineAgainstModel(RuleBasedStateMachine):
+    @initialize(first=st.lists(st.tuples(st.sampled_from(RULES), DEADLINES), min_size=2, max_size=3))
+    def begin(self, first: list[tuple[Rules, float | None]]) -> None:
+        self.head = Head()
+        self.now = 1000.0
+        self.log: list[bytes] = []
+        self.models: dict[str, Model] = {}
+        self.pruned: set[str] = set()
+        self.pruned_keys: list[str] = []
+        self.keys: dict[str, str] = {}
+        self.order: dict[State, list[str]] = {state: [] for state in State}
+        self.ended: dict[tuple[str, int], State] = {}
+        for rules, deadline_in in first:
+            self.submit(rules, None, None, deadline_in)
+
+    @property
+    def seq(self) -> int:
+        return self.head.seq + 1
+
+    def take(self, events: Any) -> int:
+        for event in events:
+            record = self.head.jobs.get(event.job)
+            before = record.state if record is not None else None
+            run = record.run if record is not None else 1
+            self.head.apply(event)
+            self.log.append(msgspec.json.encode(event))
+            after = self.head.jobs[event.job].state
+            if before is not after:
+                if before is not None:
+                    self.order[before].remove(event.job)
+                self.order[after].append(event.job)
+                if after in FINAL:
+                    assert (event.job, run) not in self.ended, "P5: one end for each run"
+                    self.ended[event.job, run] = after
+        return len(events)
+
+    def known(self, which: int) -> tuple[JobRecord, Model] | None:
+        jobs = list(self.head.jobs)
+        if not jobs:
+            return None
+        job = jobs[which % len(jobs)]
+        return self.head.get(job), self.models[job]
+
+    @precondition(lambda self: len(self.models) - len(self.pruned) < 4)  # few jobs that live much
+    @rule(
+        rules=st.sampled_from(RULES),
+        key=st.none() | st.sampled_from("abc"),
+        due_in=st.sampled_from([None, None, 0.0, 5.0]),
+        deadline_in=DEADLINES,
+    )
+    def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
+        known = self.head.keys.get(("kind", key)) if key is not None else None
+        assert (known.job if known is not None else None) == (self.keys.get(key) if key is not None else None)
+        if known is not None:
+            return
+        job = f"job {len(self.models)}"
+        due = None if due_in is None else self.now + due_in
+        deadline = None if deadline_in is None else self.now + deadline_in
+        event = decide.submit(
+            job, "kind", PAYLOAD, self.now, self.seq, key=key, digest="d", due_at=due, deadline_at=deadline
+        )
+        self.take([event])
+        later = due is not None and due > self.now
+        self.models[job] = Model(rules, S.SCHEDULED if later else S.PENDING, due if later else None, deadline, key)
+        if key is not None:
+            self.keys[key] = job
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(job=JOBS)
+    def due(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        came = self.take(decide.due(record, self.now, self.seq))
+        assert came == (model.state in (S.SCHEDULED, S.RETRYING))
+        if came:
+            model.state = S.PENDING  # due stays: it orders those that wait for a place
+
+    @rule(job=JOBS, entered=st.booleans())
+    def start(self, job: int, entered: bool) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        self.take(decide.start(record, entered, self.now, self.seq))
+        if model.state is S.PENDING:
+            if model.expired(self.now):
+                model.go(S.FAILED)
+            else:
+                assert not model.cancel, "no attempt follows a requested cancel"
+                model.state, model.due = S.PROCESSING, None
+                model.attempts += 1
+                model.entered = entered
+
+    @rule(job=JOBS)
+    def enter(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        entered = self.take(decide.enter(record, self.now, self.seq))
+        assert entered == (model.state is S.PROCESSING and not model.entered)
+        if model.state is S.PROCESSING:
+            model.entered = True
+
+    @rule(job=JOBS, step=st.sampled_from(["draft", "book"]))
+    def step(self, job: int, step: str) -> None:
+        """Begin it; or end it, if it has begun."""
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if step in model.open_steps:
+            done = self.take(decide.finish_step(record, step, PAYLOAD, self.now, self.seq))
+            assert done == (model.state is S.PROCESSING or model.inside)
+            if done:
+                model.open_steps.discard(step)
+                model.done_steps.add(step)
+        elif step not in model.done_steps:
+            begun = self.take(decide.start_step(record, step, self.now, self.seq))
+            assert begun == (model.state is S.PROCESSING)
+            if begun:
+                model.open_steps.add(step)
+                model.entered = True
+
+    @rule(job=JOBS, limit=st.sampled_from(Limit))
+    def overdue(self, job: int, limit: Limit) -> None:
+        if (found := self.known(job)) is not None:
+            told = self.take(decide.overdue(found[0], limit, self.now, self.seq))
+            assert told in (0, found[1].state is S.PROCESSING)
+
+    @rule(job=JOBS, limit=st.sampled_from(Limit))
+    def stuck(self, job: int, limit: Limit) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        told = self.take(decide.stuck(record, limit, self.now, self.seq))
+        assert told == (model.state is S.PROCESSING)
+        if told:
+            model.state, model.inside, model.cause, model.retryable = S.IN_DOUBT, True, Outcome.INSIDE, True
+
+    @rule(job=JOBS, ending=ENDINGS, verdict=VERDICTS)
+    def end(self, job: int, ending: Ending, verdict: Verified) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        under_way = model.state is S.PROCESSING or model.inside
+        ending = attrs.evolve(ending, entered=model.entered, late=model.inside)
+        if ending.outcome is Outcome.CANCELLED and under_way and not model.cancel:
+            return  # there is a person's request behind it, always
+        asks = decide.asks_verify(record, ending, model.rules)
+        by_verify = model.rules.verifies and not model.rules.idempotent and model.entered
+        assert asks == (under_way and ending.outcome is Outcome.ERROR and by_verify)
+        answer = verdict if asks else None
+        told = self.take(decide.end(record, ending, model.rules, self.now, 0.0, self.seq, answer))
+        assert (told > 0) == under_way, "P5: what comes after a job was settled is not the job's"
+        if under_way:
+            model.end(self.now, ending, answer)
+
+    @rule(job=JOBS, tries=st.lists(TRIES, min_size=1, max_size=5))
+    def life(self, job: int, tries: list[Try]) -> None:
+        """Several attempts, with what may happen in them and after: by single rules a job would seldom get so far."""
+        for one in tries:
+            self.due(job)
+            self.start(job, one.entered)
+            for what in one.between:
+                match what:
+                    case "enter":
+                        self.enter(job)
+                    case "step":
+                        self.step(job, "book")
+                    case "stuck":
+                        self.overdue(job, Limit.DEADLINE)
+                        self.stuck(job, Limit.DEADLINE)
+                    case "cancel":
+                        self.cancel(job)
+                    case "time":
+                        self.time_passes(5.0)
+            if one.ending is None:
+                self.crash(job)
+            else:
+                self.end(job, one.ending, one.verdict)
+            if one.after is None:
+                self.verify(job, one.verdict)
+            else:
+                self.resolve(job, one.after)
+            if one.anew:
+                self.retry(job)
+
+    @rule(job=JOBS)
+    def crash(self, job: int) -> None:
+        if (found := self.known(job)) is None or not (found[1].state is S.PROCESSING or found[1].inside):
+            return
+        record, model = found
+        self.take(decide.crashed(record, model.rules, self.now, 0.0, self.seq))
+        model.end(self.now, Ending(Outcome.CRASHED, entered=model.entered), None)
+
+    @rule(job=JOBS, answer=VERDICTS)
+    def verify(self, job: int, answer: Verified) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        told = self.take(decide.verified(record, answer, model.rules, self.now, 0.0, self.seq))
+        in_doubt = model.state is S.IN_DOUBT and not model.inside and answer.asked
+        assert (told > 0) == in_doubt
+        if in_doubt:
+            model.verified(self.now, answer.verdict)
+
+    @rule(job=JOBS)
+    def cancel(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state is S.IN_DOUBT:
+            with pytest.raises(WrongState):
+                decide.cancel(record, "ana", self.now, self.seq)
+            return
+        answer, events = decide.cancel(record, "ana", self.now, self.seq)
+        self.take(events)
+        if model.state in WAITING:
+            model.go(S.CANCELLED)
+        elif model.state is S.PROCESSING:
+            model.cancel = True
+            assert answer == "requested"
+            return
+        assert answer == ("cancelled" if model.state is S.CANCELLED else "too_late")
+
+    @rule(job=JOBS)
+    def retry(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state not in (S.FAILED, S.CANCELLED):
+            with pytest.raises(WrongState):
+                decide.retry(record, "ana", self.now, self.seq)
+            return
+        self.take(decide.retry(record, "ana", self.now, self.seq))
+        model.state = S.PENDING
+        model.run += 1
+        model.retries = model.snoozes = model.crashes = 0
+        model.cancel = False
+        if model.expired(self.now):
+            model.deadline = None
+
+    @rule(job=JOBS, resolution=st.sampled_from(["done", "not_done", "failed"]))
+    def resolve(self, job: int, resolution: decide.Resolution) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state is not S.IN_DOUBT or (model.inside and resolution == "not_done"):
+            with pytest.raises(WrongState):
+                decide.resolve(record, resolution, "ana", self.now, self.seq)
+            return
+        self.take(decide.resolve(record, resolution, "ana", self.now, self.seq, msgspec.Raw(b"7")))
+        if resolution == "done":
+            model.complete()
+        else:
+            # a person knows; but not what a call that is inside will do yet
+            model.left = model.inside and (model.left or model.entered)
+            expired = model.expired(self.now) and not model.cancel
+            model.go(S.FAILED) if resolution == "failed" or expired else model.come_back()
+
+    @rule(job=JOBS)
+    def expire(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        over = self.take(decide.expire(record, self.now, self.seq))
+        assert over == (model.expired(self.now) and model.state in WAITING)
+        if over:
+            model.go(S.FAILED)
+
+    @rule(
+        age=st.sampled_from([10.0, 1e9, 1e9]), keep=st.integers(0, 5), limit=st.integers(1, 3), keys=st.integers(0, 2)
+    )
+    def prune(self, age: float, keep: int, limit: int, keys: int) -> None:
+        over = [job for job in self.models if job not in self.pruned and self.models[job].state in FINAL]
+        over.sort(key=lambda job: self.head.jobs[job].last_seq)
+        excess = len(over) - keep
+        old = [job for i, job in enumerate(over) if i < excess or self.head.jobs[job].changed_at <= self.now - age]
+        chosen = self.head.prunable(self.now - age, keep, limit)
+        assert chosen == old[:limit]
+        self.head.forget(chosen, keys)
+        for job in chosen:
+            self.pruned.add(job)
+            with pytest.raises(NoSuchJob):
+                self.head.get(job)
+            self.order[self.models[job].state].remove(job)
+            if (key := self.models[job].key) is not None:
+                self.pruned_keys.append(key)
+        for key in self.pruned_keys[: max(len(self.pruned_keys) - keys, 0)]:
+            del self.keys[key]
+        self.pruned_keys = self.pruned_keys[max(len(self.pruned_keys) - keys, 0) :]
+
+    @invariant()
+    def the_engine_knows_what_the_model_knows(self) -> None:
+        assert set(self.head.jobs) == set(self.models) - self.pruned
+        for job, record in self.head.jobs.items():
+            model = self.models[job]
+            assert {
+                "state": record.state, "run": record.run, "retries": record.retries_used, "snoozes": record.snoozes,
+                "crashes": record.crashes, "cancel": record.cancel_requested, "left": record.acted,
+                "due": record.due_at, "deadline": record.deadline_at, "numbers": [a.number for a in record.attempts],
+                "doubt": record.doubt and (record.doubt.outcome, record.doubt.inside, record.doubt.asked),
+                "open": {name for name, result in record.steps.items() if result is None},
+                "done": {name for name, result in record.steps.items() if result is not None},
+            } == {
+                "state": model.state, "run": model.run, "retries": model.retries, "snoozes": model.snoozes,
+                "crashes": model.crashes, "cancel": model.cancel, "left": model.left,
+                "due": model.due, "deadline": model.deadline, "numbers": list(range(1, model.attempts + 1)),
+                "doubt": (model.cause, model.inside, model.asked) if model.state is S.IN_DOUBT else None,
+                "open": model.open_steps, "done": model.done_steps,
+            }, job  # fmt: skip
+
+    @invariant()
+    def every_index_agrees_with_the_jobs(self) -> None:
+        head = self.head
+        for state in State:
+            assert list(head.by_state[state]) == self.order[state]
+            assert all(head.jobs[job] is record for job, record in head.by_state[state].items())
+        assert head.count(*State) == len(head.jobs)
+        assert {key: entry.job for (_, key), entry in head.keys.items()} == self.keys
+
+    @invariant()
+    def every_run_that_is_over_has_one_end_and_no_other_run_has_one(self) -> None:
+        for job, record in self.head.jobs.items():
+            assert self.ended.get((job, record.run)) is (record.state if record.state in FINAL else None)
+            earlier = [self.ended[job, run] for run in range(1, record.run)]
+            assert S.COMPLETED not in earlier, "nothing leaves completed"
+
+    @invariant()
+    def only_an_attempt_that_is_under_way_is_open(self) -> None:
+        for record in self.head.jobs.values():
+            running = [attempt for attempt in record.attempts if attempt.outcome is None]
+            assert running == (record.attempts[-1:] if record.state is S.PROCESSING else [])
+            assert record.result is None or record.state is S.COMPLETED
+
+    def teardown(self) -> None:
+        if not hasattr(self, "head"):
+            return
+        decoder = msgspec.json.Decoder(ev.AnyEvent)
+        again = Head()
+        for body in self.log:
+            event = decoder.decode(body)
+            assert msgspec.json.encode(event) == body
+            again.apply(event)
+        assert again.seq == self.head.seq
+        assert {job: record for job, record in again.jobs.items() if job not in self.pruned} == self.head.jobs
+        for state in State:
+            assert [job for job in again.by_state[state] if job not in self.pruned] == list(self.head.by_state[state])
+
+
+TestEngineAgainstModel = EngineAgainstModel.TestCase
+TestEngineAgainstModel.settings = settings(max_examples=300, stateful_step_count=60)

@@ -1,0 +1,194 @@
+"""The memory store as a store: what it gives back, in which order, and when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from engine_bench import PAYLOAD, Bench, error
+
+from trio_jobs import _events as ev
+from trio_jobs._errors import StoreError
+from trio_jobs._history import History
+from trio_jobs._jobs import State
+from trio_jobs._stores.memory import MemoryStore
+
+
+def submitted(seq: int, job: str) -> ev.Submitted:
+    return ev.Submitted(seq=seq, at=float(seq), job=job, kind="kind", payload=PAYLOAD)
+
+
+def started(seq: int, job: str) -> ev.Started:
+    return ev.Started(seq=seq, at=float(seq), job=job, attempt=1)
+
+
+class Told:
+    """What the store has reported as committed."""
+
+    def __init__(self) -> None:
+        self.events: list[ev.Event] = []
+
+    def __call__(self, events: Sequence[ev.Event]) -> None:
+        self.events.extend(events)
+
+
+async def opened(stream: int = 10_000) -> tuple[MemoryStore, Told]:
+    store, told = MemoryStore(stream=stream), Told()
+    assert list(await store.open(told)) == []
+    return store, told
+
+
+async def test_an_event_is_committed_before_append_returns() -> None:
+    store, told = await opened()
+    events = [submitted(1, "a"), submitted(2, "b"), started(3, "a")]
+    store.append(events[:2])
+    assert told.events == events[:2]
+    assert store.last_seq == 2
+    store.append(events[2:])
+    assert told.events == events
+    await store.committed(3)
+
+
+async def test_a_new_store_is_empty() -> None:
+    store, _ = await opened()
+    assert (store.last_seq, store.oldest) == (0, 1)
+    assert list(await store.events(0, 10)) == []
+    assert not store.durable
+
+
+async def test_opened_again_it_gives_back_every_event_of_every_job_in_order() -> None:
+    store, _ = await opened()
+    events: list[ev.Event] = [submitted(1, "a"), submitted(2, "b"), started(3, "b"), started(4, "a")]
+    store.append(events)
+    await store.aclose()
+    assert list(await store.open(Told())) == events
+    assert store.last_seq == 4
+
+
+async def test_what_was_pruned_is_not_given_back() -> None:
+    store, _ = await opened()
+    store.append([submitted(1, "a"), submitted(2, "b"), started(3, "a")])
+    await store.prune(["a", "never known"])
+    await store.aclose()
+    assert list(await store.open(Told())) == [submitted(2, "b")]
+    assert store.last_seq == 3
+
+
+async def test_of_the_queues_own_events_the_last_pause_is_given_back() -> None:
+    store, _ = await opened()
+    pause, again = ev.Paused(seq=2, at=2.0, reason="x"), ev.Paused(seq=4, at=4.0, reason="y")
+    store.append([ev.HostOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again, submitted(5, "a")])
+    await store.aclose()
+    assert list(await store.open(Told())) == [again, submitted(5, "a")]
+
+
+async def test_a_page_of_events_has_no_gap_and_at_most_limit() -> None:
+    store, _ = await opened()
+    events: list[ev.Event] = [submitted(seq, f"job {seq}") for seq in range(1, 8)]
+    store.append(events)
+    assert list(await store.events(0, 3)) == events[:3]
+    assert list(await store.events(3, 100)) == events[3:]
+    assert list(await store.events(7, 100)) == []
+    assert list(await store.events(99, 100)) == []
+
+
+async def test_events_before_the_oldest_are_refused_and_not_skipped() -> None:
+    store, _ = await opened(stream=3)
+    events: list[ev.Event] = [submitted(seq, f"job {seq}") for seq in range(1, 8)]
+    store.append(events)
+    assert store.oldest == 5
+    assert list(await store.events(4, 100)) == events[4:]
+    with pytest.raises(StoreError, match="events before 5 are gone, 4 was asked for"):
+        await store.events(3, 100)
+    assert repr(store) == "<MemoryStore 7 jobs, events 5 to 7>"
+
+
+async def test_the_events_of_a_job_outlive_the_stream() -> None:
+    store, _ = await opened(stream=1)
+    store.append([submitted(1, "a"), submitted(2, "b")])
+    await store.aclose()
+    assert list(await store.open(Told())) == [submitted(1, "a"), submitted(2, "b")]
+
+
+async def test_two_queues_cannot_share_it() -> None:
+    store, _ = await opened()
+    with pytest.raises(StoreError, match="in use by another queue; close that one first"):
+        await store.open(Told())
+
+
+async def test_closed_it_takes_nothing_and_closing_twice_is_harmless() -> None:
+    store, told = await opened()
+    await store.aclose()
+    await store.aclose()
+    with pytest.raises(StoreError, match="closed"):
+        store.append([submitted(1, "a")])
+    assert told.events == []
+    assert store.last_seq == 0
+
+
+# the history over it
+
+
+async def test_a_history_restored_from_it_has_the_same_head() -> None:
+    store = MemoryStore()
+    history = History(store)
+    await history.restore()
+    bench = Bench()
+    bench.attempt(error(entered=True))
+    bench.start(entered=True)
+    history.record(bench.events)
+    history.record([ev.Paused(seq=history.next_seq, at=1.0), submitted(history.next_seq + 1, "other")])
+    await store.aclose()
+    again = History(store)
+    await again.restore()
+    assert again.head.jobs == history.head.jobs
+    assert again.head.jobs["job"] == bench.job
+    assert again.head.by_state[State.PROCESSING] == history.head.by_state[State.PROCESSING]
+    assert again.head.paused == history.head.paused
+    assert again.next_seq == history.next_seq == again.committed_seq + 1
+
+
+async def test_a_history_without_its_pruned_jobs_goes_on_with_the_numbers() -> None:
+    store = MemoryStore()
+    history = History(store)
+    await history.restore()
+    history.record([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
+    await store.prune(["a", "c"])
+    await store.aclose()
+    again = History(store)
+    await again.restore()
+    assert list(again.head.jobs) == ["b"]
+    again.record([submitted(4, "d")])
+    assert again.committed_seq == 4
+
+
+async def test_what_is_recorded_is_told_first_to_those_who_react_then_to_all() -> None:
+    history = History(MemoryStore())
+    await history.restore()
+    heard: list[str] = []
+    history.reactions[ev.Started] = lambda event: heard.append(f"reaction {event.seq}")
+    history.publish = lambda events: heard.append(f"published {[event.seq for event in events]}")
+    history.record([submitted(1, "a"), started(2, "a")])
+    assert heard == ["reaction 2", "published [1, 2]"]
+
+
+async def test_told_nobody_a_history_records_all_the_same() -> None:
+    history = History(MemoryStore())
+    await history.restore()
+    history.record([submitted(1, "a")])
+    assert (history.head.seq, history.committed_seq) == (1, 1)
+
+
+async def test_a_history_closes_its_store_once_and_only_if_it_was_the_one_to_open_it() -> None:
+    store = MemoryStore()
+    first, second = History(store), History(store)
+    await first.restore()
+    with pytest.raises(StoreError, match="in use"):
+        await second.restore()
+    await second.aclose()
+    first.record([submitted(1, "a")])
+    await first.aclose()
+    await second.restore()
+    await first.aclose()
+    second.record([submitted(2, "b")])
+    assert list(second.head.jobs) == ["a", "b"]

@@ -1,0 +1,197 @@
+"""Every cell of the table, legal and illegal. The table here is written from the design, not from the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from engine_bench import PAYLOAD, in_state, snapshot
+
+from trio_jobs import _events as ev
+from trio_jobs._engine.fold import begin, fold
+from trio_jobs._engine.head import Head
+from trio_jobs._errors import IllegalTransition, NoSuchJob
+from trio_jobs._jobs import FINAL, Limit, State
+from trio_jobs._transitions import TABLE, target
+
+# What each event makes of a job in each state; a dot where it cannot happen.
+GRID = """
+                  -           scheduled  pending     processing  retrying   in_doubt   completed  failed   cancelled
+Submitted         pending     .          .           .           .          .          .          .        .
+Scheduled         scheduled   .          .           .           .          .          .          .        .
+Due               .           pending    .           .           pending    .          .          .        .
+Started           .           .          processing  .           .          .          .          .        .
+Entered           .           .          .           processing  .          .          .          .        .
+StepStarted       .           .          .           processing  .          .          .          .        .
+StepFinished      .           .          .           processing  .          in_doubt   .          .        .
+CancelRequested   .           .          .           processing  .          .          .          .        .
+Overdue           .           .          .           processing  .          .          .          .        .
+Completed         .           .          .           completed   .          completed  .          .        .
+Retrying          .           .          .           retrying    .          retrying   .          .        .
+Snoozed           .           .          .           scheduled   .          .          .          .        .
+Interrupted       .           .          .           pending     .          .          .          .        .
+InDoubt           .           .          .           in_doubt    .          in_doubt   .          .        .
+Released          .           .          .           .           .          pending    .          .        .
+Failed            .           failed     failed      failed      failed     failed     .          .        .
+Cancelled         .           cancelled  cancelled   cancelled   cancelled  .          .          .        .
+Retried           .           .          .           .           .          .          .          pending  pending
+"""
+
+# "leaves to" in the design's table of states
+LEAVES_TO = {
+    State.SCHEDULED: {State.PENDING, State.CANCELLED, State.FAILED},
+    State.PENDING: {State.PROCESSING, State.CANCELLED, State.FAILED},
+    State.PROCESSING: {
+        State.COMPLETED,
+        State.RETRYING,
+        State.FAILED,
+        State.SCHEDULED,
+        State.PENDING,
+        State.CANCELLED,
+        State.IN_DOUBT,
+    },
+    State.RETRYING: {State.PENDING, State.CANCELLED, State.FAILED},
+    State.IN_DOUBT: {State.COMPLETED, State.RETRYING, State.PENDING, State.FAILED},
+    State.COMPLETED: set(),
+    State.FAILED: {State.PENDING},
+    State.CANCELLED: {State.PENDING},
+}
+
+JOB_EVENTS = [event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)]
+
+
+def cells() -> list[tuple[State | None, type[ev.JobEvent], State | None]]:
+    head, *rows = [line.split() for line in GRID.strip().splitlines()]
+    befores = [None if name == "-" else State(name) for name in head]
+    found = []
+    for name, *afters in rows:
+        assert len(afters) == len(befores)
+        for before, after in zip(befores, afters, strict=True):
+            found.append((before, getattr(ev, name), None if after == "." else State(after)))
+    return found
+
+
+CELLS = cells()
+NEEDED: dict[type[ev.Event], dict[str, Any]] = {
+    ev.Submitted: {"kind": "kind", "payload": PAYLOAD},
+    ev.Scheduled: {"kind": "kind", "payload": PAYLOAD, "due_at": 9.0},
+    ev.Started: {"attempt": 2},
+    ev.Entered: {"attempt": 1},
+    ev.StepStarted: {"attempt": 1, "step": "voucher"},
+    ev.StepFinished: {"attempt": 1, "step": "voucher", "result": PAYLOAD},
+    ev.Overdue: {"attempt": 1, "limit": Limit.DEADLINE},
+    ev.Retrying: {"due_at": 9.0},
+    ev.Snoozed: {"due_at": 9.0},
+}
+
+
+def an(event: type[ev.JobEvent], seq: int, job: str = "job") -> ev.JobEvent:
+    return event(seq=seq, at=5.0, job=job, **NEEDED.get(event, {}))
+
+
+def name_of(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else str(value or "-")
+
+
+def test_the_grid_has_every_state_and_every_job_event() -> None:
+    assert len(CELLS) == (len(State) + 1) * len(JOB_EVENTS)
+    assert {event for _, event, _ in CELLS} == set(JOB_EVENTS)
+    assert {before for before, _, _ in CELLS} == {None, *State}
+
+
+@pytest.mark.parametrize(("before", "event", "after"), [c for c in CELLS if c[0] is not None], ids=name_of)
+def test_an_event_moves_a_job_as_the_grid_says_or_is_illegal_and_changes_nothing(
+    before: State, event: type[ev.JobEvent], after: State | None
+) -> None:
+    bench = in_state(before)
+    record = bench.job
+    was = snapshot(record)
+    if after is None:
+        with pytest.raises(IllegalTransition, match=f"{event.__name__} cannot happen to a job that is {before}"):
+            fold(record, an(event, bench.seq))
+        assert snapshot(record) == was
+    else:
+        assert fold(record, an(event, bench.seq)) is record.state is after
+        assert (record.last_seq, record.changed_at) == (bench.seq, 5.0)
+
+
+@pytest.mark.parametrize(("before", "event", "after"), [c for c in CELLS if c[0] is not None], ids=name_of)
+def test_the_head_moves_a_job_between_its_indices_or_changes_nothing(
+    before: State, event: type[ev.JobEvent], after: State | None
+) -> None:
+    bench = in_state(before)
+    head, was = bench.head, snapshot(bench.job)
+    seq = head.seq
+    if after is None:
+        with pytest.raises(IllegalTransition):
+            head.apply(an(event, seq + 1))
+        assert (head.seq, snapshot(bench.job)) == (seq, was)
+    else:
+        head.apply(an(event, seq + 1))
+        assert head.seq == seq + 1
+    stands_in = [state for state in State if "job" in head.by_state[state]]
+    assert stands_in == [after or before]
+
+
+@pytest.mark.parametrize(
+    ("event", "after"), [(event, after) for before, event, after in CELLS if before is None], ids=name_of
+)
+def test_only_a_submit_begins_a_job(event: type[ev.JobEvent], after: State | None) -> None:
+    head = Head()
+    if after is None:
+        with pytest.raises(NoSuchJob):
+            head.apply(an(event, 1))
+        with pytest.raises(IllegalTransition, match=f"{event.__name__} cannot happen to a job that is not there"):
+            target(None, event)
+        assert (head.seq, head.jobs) == (0, {})
+    else:
+        made = an(event, 1)
+        assert isinstance(made, ev.Submitted)
+        assert begin(made).state is target(None, event) is after
+        head.apply(made)
+        assert head.jobs["job"].state is after
+
+
+@pytest.mark.parametrize("before", State)
+def test_an_event_that_is_not_newer_than_the_last_is_illegal_and_changes_nothing(before: State) -> None:
+    legal = [event for state, event, after in CELLS if state is before and after is not None]
+    for event in legal:
+        record = in_state(before).job
+        was = snapshot(record)
+        with pytest.raises(IllegalTransition, match=f"event {record.last_seq} comes after event {record.last_seq}"):
+            fold(record, an(event, record.last_seq))
+        assert snapshot(record) == was
+
+
+def test_the_table_is_the_grid() -> None:
+    legal = {(before, event, after) for before, event, after in CELLS if after is not None}
+    rows = [(row.before, row.event, row.after) for row in TABLE]
+    assert len(rows) == len(set(rows))
+    assert set(rows) == legal
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_state_is_left_only_to_where_the_design_says(state: State) -> None:
+    assert {row.after for row in TABLE if row.before is state} - {state} == LEAVES_TO[state]
+
+
+def test_nothing_leaves_completed_and_only_a_persons_retry_leaves_another_end() -> None:
+    leaving = {row.event for row in TABLE if row.before in FINAL}
+    assert leaving == {ev.Retried}
+    assert not any(row.before is State.COMPLETED for row in TABLE)
+
+
+def test_every_row_gives_its_reason() -> None:
+    assert all(row.reason for row in TABLE)
+
+
+def test_an_event_of_the_queue_itself_changes_no_job() -> None:
+    bench = in_state(State.PENDING)
+    was = snapshot(bench.job)
+    queue_events = [event for event in ev.ALL_EVENTS if not issubclass(event, ev.JobEvent)]
+    assert queue_events
+    for event in queue_events:
+        assert issubclass(event, ev.QueueEvent)
+        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}}.get(event, {"session": 1})
+        bench.head.apply(event(seq=bench.head.seq + 1, at=5.0, **more))
+    assert snapshot(bench.job) == was

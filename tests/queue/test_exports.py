@@ -1,0 +1,45 @@
+"""The public names. A change here is a change of the API and belongs into the changelog."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import trio_jobs
+import trio_jobs.testing
+
+PUBLIC = """
+    AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
+    InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView KeyConflict Lagged Left
+    Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome OutcomeUnknown Progress
+    Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter SdkCallRefused SdkHandle Server
+    Service SessionLost Snapshot Snooze State Statistics StoreError Subscription SystemClock Token TrioClock
+    TrioJobsError Unknown UnknownKind Updates UsageError WrongState connect serve
+"""
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(trio_jobs.__all__) == sorted(PUBLIC.split())
+    for name in trio_jobs.__all__:
+        assert hasattr(trio_jobs, name), name
+
+
+def test_the_public_names_of_the_test_kit_are_these() -> None:
+    assert sorted(trio_jobs.testing.__all__) == ["FakeSdk", "FakeSession", "Hold"]
+
+
+def test_every_public_thing_says_what_it_is() -> None:
+    undocumented = [name for name in trio_jobs.__all__ if not (getattr(trio_jobs, name).__doc__ or "").strip()]
+    assert undocumented == []
+
+
+def test_nothing_else_is_public() -> None:
+    """Beside the public names lie modules: with an underscore, or the rooms meant for use."""
+    others = {name for name in vars(trio_jobs) if not name.startswith("_")} - set(trio_jobs.__all__)
+    assert others <= {"demo", "testing"}
+
+
+def test_importing_the_package_does_not_import_the_test_kit() -> None:
+    code = "import sys, trio_jobs; print('trio_jobs.testing' in sys.modules, 'pytest' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.split() == ["False", "False"]

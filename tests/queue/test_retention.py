@@ -1,0 +1,121 @@
+"""What is forgotten, when, and what is remembered of it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from queue_rig import NO_RETRY, ended, make_rig, standing_line, until_state
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from trio_jobs import NoSuchJob, State
+from trio_jobs._loops.pruner import BATCH
+from trio_jobs.testing import Hold
+
+
+async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 1000}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", what) for what in "ab"]
+        jobs.append(await queue.submit("work", "c", delay=100_000))
+        await queue.cancel(jobs[2].job_id)
+        await trio.sleep(900)
+        assert len(queue.list()) == 3
+        await trio.sleep(200)
+        assert queue.list() == []
+        for receipt in jobs:
+            with pytest.raises(NoSuchJob, match="never submitted here, or pruned since"):
+                queue.get(receipt.job_id)
+
+
+async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", attempt_timeout=5, settings={"keep_for": 0, "keep_jobs": 0})
+    rig.sdk.script("call", Hold())
+    async with rig.open() as queue:
+        doubt = await queue.submit("work", "a")
+        later = await queue.submit("work", "b", delay=10_000)
+        await trio.sleep(5_000)
+        assert queue.get(doubt.job_id).state is State.IN_DOUBT
+        assert queue.get(later.job_id).state is State.SCHEDULED
+
+
+async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_jobs": 3})
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", str(n)) for n in range(6)]
+        await trio.sleep(61)
+        assert [job.id for job in queue.list()] == [receipt.job_id for receipt in jobs[3:]]
+
+
+async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_jobs": 10})
+    async with rig.open() as queue:
+        for _ in range(BATCH + 10):
+            receipt = await queue.submit("work", "a")
+            await queue.result(receipt.job_id)
+        began = trio.current_time()
+        await wait_all_tasks_blocked()
+        assert len(queue.list(limit=1000)) <= 10
+        assert trio.current_time() - began < 1
+
+
+async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 10}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", what, key=what) for what in "ab"]
+        await trio.sleep(100)
+        assert queue.list() == []
+        again = await queue.submit("work", "a", key="a")
+        assert again == trio_jobs.Receipt(jobs[0].job_id, False, 0, State.COMPLETED)
+        assert (await queue.submit("work", "b", key="b")).state is State.FAILED
+        with pytest.raises(trio_jobs.KeyConflict):
+            await queue.submit("work", "other", key="a")
+    assert rig.sdk.calls() == ["a", "b"]
+
+
+async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 10, "keep_keys": 2})
+    async with rig.open() as queue:
+        for what in "abc":
+            await queue.submit("work", what, key=what)
+        await trio.sleep(100)
+        assert not (await queue.submit("work", "c", key="c")).created
+        assert not (await queue.submit("work", "b", key="b")).created
+        assert (await queue.submit("work", "a", key="a")).created
+
+
+async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 0, "keep_jobs": 0})
+    async with standing_line(rig) as (queue, hold, first):
+        hold.let_go()
+        assert await queue.result(first) == "first"
+
+
+async def test_a_job_retried_by_a_person_is_open_again_and_kept(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 100}, retry=NO_RETRY)
+    rig.sdk.script("call", ValueError(), trio_jobs.Snooze(1000))
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a", deadline_after=50)
+        await ended(queue, receipt.job_id)
+        await trio.sleep(60)
+        await queue.retry(receipt.job_id, by="ann")
+        assert queue.get(receipt.job_id).deadline_at is None, "else it would expire before it begins"
+        await until_state(queue, receipt.job_id, "scheduled")
+        await trio.sleep(500)
+        assert queue.get(receipt.job_id).run == 2
+
+
+async def test_a_retry_within_its_deadline_still_expires_at_it(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig.sdk.script("call", ValueError(), Hold())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a", deadline_after=50)
+        await ended(queue, receipt.job_id)
+        blocker = await queue.submit("work", "blocker")
+        await until_state(queue, blocker.job_id, "processing")
+        await queue.retry(receipt.job_id)
+        await trio.sleep(51)
+        assert queue.get(receipt.job_id).reason == "expired"
+        await queue.cancel(blocker.job_id)
