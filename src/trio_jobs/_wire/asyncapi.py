@@ -1,7 +1,7 @@
 """The AsyncAPI 3 document of `trio-jobs.v1`, generated from the types that decode it.
 
-`python -m trio_jobs._wire.asyncapi > src/trio_jobs/asyncapi.json` keeps it in the package, for those who only read it; a
-test fails when that is stale. The server tells it as it is generated.
+`python -m trio_jobs._wire.asyncapi > src/trio_jobs/asyncapi.json` keeps it in the package, for those who only read it;
+a test fails when that is stale. The server tells it as it is generated.
 """
 
 from __future__ import annotations
