@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trio_jobs._wire.asyncapi import PATH, document, encoded
+import trio_jobs
+from trio_jobs._wire.asyncapi import document, encoded
 from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
 
@@ -31,6 +33,7 @@ FIELDS = {
                 "tags", "externalDocs", "bindings", "examples", "traits"},
     "components": {"schemas", "servers", "channels", "operations", "messages", "securitySchemes"},
 }  # fmt: skip
+PATH = Path(trio_jobs.__file__).parent / "asyncapi.json"
 KEY = re.compile(r"^[A-Za-z0-9.\-_]+$")
 
 
@@ -60,7 +63,7 @@ def resolve(api: dict[str, Any], ref: str) -> Any:
 
 
 def test_the_document_in_the_package_is_current() -> None:
-    assert PATH.read_bytes() == encoded(), "run: python -m trio_jobs._wire.asyncapi"
+    assert PATH.read_bytes() == encoded(), "run: python -m trio_jobs._wire.asyncapi > src/trio_jobs/asyncapi.json"
     assert json.loads(encoded()) == document()
 
 

@@ -24,7 +24,7 @@ __all__ = ["Link"]
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
 DIAL_TIMEOUT: Final = 10.0
-FIRST_WAIT: Final = 0.05  #: seconds before the first new try; doubled for each further one
+FIRST_WAIT = 0.05  #: seconds before the first new try; doubled for each further one
 LONGEST_WAIT: Final = 5.0
 _LOSSES: Final = (OSError, HandshakeError, Lost, trio.TooSlowError, trio.ClosedResourceError, ProtocolError)
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})

@@ -49,6 +49,7 @@ class Session:
     def __init__(self, websocket: WebSocketConnection, on_told: Callable[[Told], None]) -> None:
         self.lost: Lost | None = None
         self.epoch = ""
+        self._closing = False
         self._websocket = websocket
         self._on_told = on_told
         self._waiting: dict[int, _Waiting] = {}
@@ -98,6 +99,8 @@ class Session:
                     if waiting.on_answer is not None:
                         waiting.on_answer(message)
         except ConnectionClosed as closed:
+            if self._closing:
+                await trio.sleep_forever()  # trio-websocket's reader, beside us, must live to see the server's answer
             raise self._lose(closed) from None
         except msgspec.MsgspecError as error:
             raise Lost(f"the server does not speak this protocol: {error}") from error
@@ -116,6 +119,8 @@ class Session:
                 raise Lost("the server does not answer")
 
     async def aclose(self) -> None:
+        """Say goodbye and wait for the answer, a second at most; then `read` waits to be cancelled."""
+        self._closing = True
         with trio.move_on_after(1):
             await self._websocket.aclose()
 

@@ -70,7 +70,11 @@ class Filter:
 
 
 class Feed:
-    """The ring and its readers. kind_of: a job's kind, None once the job is forgotten."""
+    """The ring and its readers.
+
+    kind_of: a job's kind, None once the job is forgotten. joined: what readers have made of all events behind a seq, by
+    that seq and their prefix, for those that want the same; until the next event.
+    """
 
     def __init__(self, store: Store, kind_of: Callable[[str], str | None] = lambda job: None) -> None:
         self.store = store
@@ -78,6 +82,7 @@ class Feed:
         self.seq = 0
         self.closed = False
         self._ring: deque[Event] = deque(maxlen=RING)
+        self.joined: dict[tuple[int, bytes], bytes] = {}
         self._bodies: dict[int, bytes] = {}
         self._told = 0
         self._news = trio.Event()
@@ -101,6 +106,8 @@ class Feed:
         """Take committed events in, in order. Synchronous, O(1) for each."""
         self._ring.extend(events)
         self.seq = events[-1].seq
+        if self.joined:
+            self.joined.clear()
         if self._readers:
             self._news.set()
 

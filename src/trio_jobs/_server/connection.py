@@ -224,10 +224,13 @@ class Connection:
     def _on_news(self, subscriber: Subscriber) -> None:
         """There is something for a subscription: write it from here if the socket is free, else let the pump do it."""
         if not self._pumping and not self._ready and self._stream.can_send_now:
-            parts = subscriber.collect_nowait()
-            if parts:
-                self._stream.send_nowait(b"".join(parts))
-            if parts is not None and subscriber.caught_up:
+            data = subscriber.joined_nowait()
+            if data is None:
+                parts = subscriber.collect_nowait()
+                data = None if parts is None else b"".join(parts)
+            if data:
+                self._stream.send_nowait(data)
+            if data is not None and subscriber.caught_up:
                 return
         self._ready[subscriber] = None
         self._wake_pump()

@@ -12,7 +12,7 @@ from trio_jobs._server.answers import Census
 from trio_jobs._server.head import BadHead, Head
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
-from trio_jobs._wire.asyncapi import PATH
+from trio_jobs._wire.asyncapi import encoded
 
 __all__ = ["Page", "Pages", "response"]
 
@@ -43,7 +43,7 @@ class Pages:
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
-            return Page(200, JSON, PATH.read_bytes())
+            return Page(200, JSON, encoded())
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
                 raise BadHead(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))

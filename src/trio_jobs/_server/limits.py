@@ -30,7 +30,7 @@ class Limits:
     """Seconds, unless said otherwise.
 
     connections: at once, by default what the system's limit of descriptors leaves. pending: connections that have not
-    said who they are; beyond these the next waits, and the oldest, once it has had a second, is dropped for it.
+    said who they are; beyond these the next waits, and the oldest, once it has had two seconds, is dropped for it.
     head_timeout: from accept to the end of the handshake. head: bytes; h11's own limit is 16 KiB, nginx's 8. ping:
     from one ping to the next; a client that is not heard from between two is dropped. Proxies drop a silent connection
     after 60. write_timeout: without one byte taken; then the connection is reset. close_timeout: for a client to answer
@@ -41,7 +41,7 @@ class Limits:
     """
 
     connections: int = attrs.field(factory=_most_connections)
-    pending: int = 512
+    pending: int = 1024
     head_timeout: float = 5.0
     head: int = 8 * 1024
     ping: float = 20.0

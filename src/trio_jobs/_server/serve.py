@@ -36,7 +36,7 @@ __all__ = ["DEFAULT_PORT", "Server", "serve"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
-PATIENCE: Final = 1.0  #: seconds for a handshake when there are many
+PATIENCE: Final = 2.0  #: seconds for a handshake when there are many
 GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the end; each is bounded by less
 LOCAL: Final = frozenset({"localhost"})
 
@@ -101,9 +101,9 @@ class Server:
                     nursery.start_soon(accept_forever, listener, begin)
 
     async def _make_room(self) -> None:
-        """Wait until fewer than `pending` connections have yet to say who they are; the oldest has a second for it.
+        """Wait until fewer than `pending` connections have yet to say who they are; the oldest has two seconds for it.
 
-        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by a second at worst.
+        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by two at worst.
         """
         await trio.lowlevel.checkpoint()
         while len(self._pending) >= self.limits.pending:
@@ -112,8 +112,9 @@ class Server:
             with trio.move_on_at(self._pending[oldest] + PATIENCE):
                 await self._said_who.wait()
                 continue
-            oldest.cancel()
-            self._is_known(oldest)
+            if oldest in self._pending:  # else it has said so in the very step in which its time was over
+                oldest.cancel()
+                self._is_known(oldest)
 
     def _is_known(self, scope: trio.CancelScope) -> None:
         if self._pending.pop(scope, None) is not None:

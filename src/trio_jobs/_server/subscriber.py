@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from trio_jobs._context import Progress as JobProgress
@@ -24,6 +25,8 @@ from trio_jobs._wire.messages import encode_notification
 from trio_jobs._wire.values import job_view
 
 __all__ = ["JOINED", "Subscriber"]
+
+SHARED: Final = 64  #: different pieces kept for others until the next event, of at most JOINED each
 
 JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
 
@@ -41,7 +44,9 @@ class Subscriber:
         on_news: Callable[[Subscriber], None],
     ) -> None:
         self.id = subscription
-        self.cursor = Cursor(feed, after, wanted, lambda: on_news(self))
+        self.cursor = Cursor(feed, after, wanted, partial(on_news, self))
+        self._feed = feed
+        self._is_open = wanted.is_open
         self._queue = queue
         self._prefix = prefix(subscription)
         self._page: deque[str] | None = None
@@ -58,6 +63,28 @@ class Subscriber:
         self.cursor.idle = False
         self._page = deque(self._queue.job_ids() if wanted.jobs is None else sorted(wanted.jobs))
         self._catching_up = True
+
+    def joined_nowait(self) -> bytes | None:
+        """All that is new, in one piece. None: use `collect_nowait`.
+
+        For the many who follow everything: whoever of them comes first makes it, the others take it over.
+        """
+        cursor, feed = self.cursor, self._feed
+        if not self._is_open or self._page is not None or self._catching_up:
+            return None
+        key = (cursor.seq, self._prefix)
+        data = feed.joined.get(key)
+        if data is None:
+            parts = self.collect_nowait()
+            if not parts:
+                return None
+            data = b"".join(parts)
+            if cursor.idle and len(feed.joined) < SHARED:
+                feed.joined[key] = data
+            return data
+        cursor.seq = feed.seq
+        cursor.idle = True
+        return data
 
     def collect_nowait(self) -> list[bytes] | None:
         """Parts of frames for one write, from what is at hand; none: all is sent. None: use `collect`."""

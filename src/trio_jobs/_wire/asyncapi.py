@@ -1,12 +1,13 @@
 """The AsyncAPI 3 document of `trio-jobs.v1`, generated from the types that decode it.
 
-`python -m trio_jobs._wire.asyncapi` writes it to asyncapi.json beside the package's code; a test fails when that is
-stale.
+`python -m trio_jobs._wire.asyncapi > src/trio_jobs/asyncapi.json` keeps it in the package, for those who only read it;
+a test fails when that is stale. The server tells it as it is generated.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +16,8 @@ from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.messages import ErrorBody, RequestId
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
 
-__all__ = ["PATH", "document", "write"]
+__all__ = ["document", "encoded"]
 
-PATH: Final = Path(__file__).parent.parent / "asyncapi.json"
 _REF: Final = "#/components/schemas/{name}"
 
 
@@ -91,10 +91,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def write(path: Path = PATH) -> None:
-    path.write_bytes(encoded())
-
-
+@cache
 def encoded() -> bytes:
     return msgspec.json.format(msgspec.json.encode(document()), indent=1) + b"\n"
 
@@ -148,4 +145,4 @@ def _notification(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    write()
+    sys.stdout.buffer.write(encoded())

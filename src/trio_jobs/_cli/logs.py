@@ -1,0 +1,43 @@
+"""Logs to standard error: lines for people, or one JSON object each. Foreign text is escaped; payloads and tokens are
+not in any message of ours."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import msgspec
+
+from trio_jobs._jobs import escape
+
+__all__ = ["begin"]
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        text = "\n".join(escape(line) for line in record.getMessage().split("\n"))
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return f"{at} {record.levelname.lower()} {record.name}: {text}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        told: dict[str, object] = {
+            "at": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(told).decode()
+
+
+def begin(*, as_json: bool, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if as_json else _Lines())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("trio-websocket").setLevel(logging.WARNING)

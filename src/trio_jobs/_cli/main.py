@@ -1,0 +1,160 @@
+"""Arguments, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+from trio_jobs import __version__
+from trio_jobs import _errors as e
+from trio_jobs._cli.asking import ASKING
+from trio_jobs._cli.serving import run_server
+from trio_jobs._cli.tokenfile import VARIABLE, find_token
+from trio_jobs._cli.watching import watch
+from trio_jobs._client.client import connect
+from trio_jobs._jobs import State, escape
+from trio_jobs._server.serve import DEFAULT_PORT
+
+__all__ = ["main"]
+
+EXIT_CODES: Final = """exit codes:
+  0   done
+  1   the job failed, was cancelled or is in doubt; the queue is not well (stats); too late (cancel)
+  2   wrong arguments, a payload that does not fit, a wrong or missing token
+  3   no such job, or it is in another state
+  4   the server cannot be reached, or it is not known whether it was done
+  5   full, or stopping: try again later
+  70  serve left without closing the SDK
+  130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The whole command. Gives the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        if parsed.command == "serve":
+            return run_server(parsed)
+        return trio.run(_ask, parsed)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: that is its right
+        sys.stderr.close()
+        return 0
+    except (e.TrioJobsError, OSError, BaseExceptionGroup) as error:
+        return _tell(error)
+
+
+def _tell(error: BaseException) -> int:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case KeyboardInterrupt():
+            return 130
+        case e.TrioJobsError() | OSError():
+            print(f"trio-jobs: {escape(str(error))}", file=sys.stderr)
+        case _:
+            raise error
+    match error:
+        case e.JobFailed() | e.JobCancelled() | e.JobInDoubt() | e.ResultUnavailable():
+            return 1
+        case e.NoSuchJob() | e.WrongState():
+            return 3
+        case e.ConnectionFailed() | e.OutcomeUnknown():
+            return 4
+        case e.LineFull() | e.QueueClosed() | e.StoreError():
+            return 5
+        case e.HostStuck():
+            return 70
+    return 2
+
+
+async def _ask(arguments: argparse.Namespace) -> int:
+    token = find_token(arguments.token_file, urlsplit(arguments.url).port or DEFAULT_PORT)
+    async with connect(arguments.url, token=token, connect_timeout=arguments.connect_timeout) as client:
+        if arguments.command == "watch":
+            return await watch(client, arguments)
+        return await ASKING[arguments.command](client, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trio-jobs",
+        description="A job queue for the thing that can do only one thing at a time.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"trio-jobs {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", default=f"ws://127.0.0.1:{DEFAULT_PORT}/ws", help="the server's (%(default)s)")
+    common.add_argument(
+        "--token-file", type=Path, help=f"where the token is; else {VARIABLE}, else the file that serve has written"
+    )
+    common.add_argument("--connect-timeout", type=float, default=10.0, metavar="SECONDS")
+    common.add_argument("--json", action="store_true", help="answer in JSON, a line each")
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, parents=[common], help=does, description=does)
+
+    _add_serve(commands.add_parser("serve", help="run a service and serve its queue"))
+    add = command("submit", "submit a job")
+    add.add_argument("kind", help="the handler's name")
+    add.add_argument("payload", help="JSON; - reads it from standard input")
+    add.add_argument("--key", help="the same key and payload again give the same job")
+    add.add_argument("--delay", type=float, metavar="SECONDS", help="not before")
+    add.add_argument("--deadline", type=float, metavar="SECONDS", help="expires after")
+    add.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="for a place in the line (30)")
+    add.add_argument("--result", action="store_true", help="wait for the job's end and print its result")
+    for name, does in (
+        ("status", "a job with its attempts"),
+        ("result", "wait for a job's end and print its result"),
+        ("cancel", "cancel a job"),
+        ("retry", "begin a new run of a failed or cancelled job"),
+    ):
+        command(name, does).add_argument("job", help="its id")
+    look = command("list", "jobs, in the order of their submit")
+    look.add_argument("--state", choices=[str(state) for state in State])
+    look.add_argument("--kind")
+    look.add_argument("--after", metavar="JOB", help="those behind this one")
+    look.add_argument("--limit", type=int, default=100)
+    follow = command("watch", "what happens: a live table in a terminal, JSON lines when piped")
+    follow.add_argument("--job", action="append", metavar="ID", help="only this job; may be repeated")
+    follow.add_argument("--kind", action="append", help="only jobs of this kind; may be repeated")
+    follow.add_argument("--state", action="append", choices=[str(state) for state in State])
+    follow.add_argument("--snapshot", action="store_true", help="the jobs as they are first, when piped too")
+    settle = command("resolve", "say what a job in doubt came to")
+    settle.add_argument("job", help="its id")
+    settle.add_argument("resolution", choices=["done", "not_done", "failed"])
+    settle.add_argument("--result", metavar="JSON", help="with done")
+    command("pause", "let no attempt begin").add_argument("--reason", default="")
+    command("resume", "let attempts begin again")
+    command("stats", "how full, how busy, how well")
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Ctrl-C or SIGTERM once drains, twice cancels the running attempt, three times leaves at once."
+    parser.add_argument("service", help="module:service")
+    parser.add_argument("--journal", type=Path, help="a file that keeps the jobs; without it they live in memory")
+    parser.add_argument("--host", default="127.0.0.1", help="%(default)s; another one only with TLS, or --insecure")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="%(default)s; 0 for any")
+    parser.add_argument("--token-file", type=Path, help="where to write the token (the user's runtime folder)")
+    parser.add_argument("--no-token", action="store_true", help="let anyone on this machine do anything")
+    parser.add_argument("--insecure", action="store_true", help="serve other machines without TLS")
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
+    parser.add_argument("--origin", action="append", default=[], help="a web page's origin that may connect")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="the server's name")
+    parser.add_argument("--log-json", action="store_true", help="logs as JSON lines")
+    parser.add_argument("--verbose", action="store_true")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

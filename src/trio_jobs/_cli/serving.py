@@ -1,0 +1,112 @@
+"""`trio-jobs serve module:service`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import ssl
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from trio_jobs import __version__
+from trio_jobs._cli import logs, signals
+from trio_jobs._cli.tokenfile import default_path, write_token
+from trio_jobs._errors import UsageError
+from trio_jobs._queue.queue import Queue
+from trio_jobs._queue.service import Service
+from trio_jobs._server.serve import serve
+from trio_jobs._server.tokens import Token
+
+__all__ = ["load_service", "run_server"]
+
+log: Final = logging.getLogger("trio_jobs.serve")
+SDK_NOT_CLOSED: Final = signals.AT_ONCE
+
+
+def load_service(name: str) -> Service:
+    """The `Service` that `module:name` names. Raises `UsageError`."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise UsageError(f"say module:service, not {name!r}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UsageError(f"there is no module {error.name!r} here") from None
+    except AttributeError:
+        raise UsageError(f"module {module!r} has no {attribute!r}") from None
+    if not isinstance(found, Service):
+        raise UsageError(f"{name} is no Service but {type(found).__name__}")
+    return found
+
+
+def run_server(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop. Gives the exit code."""
+    logs.begin(as_json=arguments.log_json, verbose=arguments.verbose)
+    service = load_service(arguments.service)
+    return trio.run(_serve, service, arguments)
+
+
+async def _serve(service: Service, arguments: argparse.Namespace) -> int:
+    told = trio.Event()
+    scope = trio.CancelScope()
+    queue: Queue | None = None
+
+    def on_signal(count: int) -> None:
+        if count == 1:
+            log.warning("stopping: no new jobs are taken; once more cancels the running attempt")
+            told.set()
+        else:
+            log.warning("cancelling the running attempt; once more leaves at once, without closing the SDK")
+            scope.cancel()
+
+    opened: dict[str, Any] = {} if arguments.journal is None else {"journal": arguments.journal}
+    with signals.heard(on_signal), scope:
+        async with service.open(**opened) as queue:
+            await _serve_queue(queue, arguments, told)
+    if queue is None or queue.report is None:
+        return 0
+    left = len(queue.report.left)
+    log.info("stopped; %s jobs left, the SDK is %s", left, "closed" if queue.report.sdk_closed else "NOT closed")
+    return 0 if queue.report.sdk_closed else SDK_NOT_CLOSED
+
+
+async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.Event) -> None:
+    tls = None
+    if arguments.tls_cert is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+    token = None if arguments.no_token else Token.random()
+    async with serve(
+        queue,
+        arguments.host,
+        arguments.port,
+        tokens=None if token is None else [token],
+        tls=tls,
+        insecure=arguments.insecure,
+        origins=arguments.origin,
+        hosts=arguments.allow_host,
+    ) as server:
+        written: Path | None = None
+        if token is not None:
+            written = arguments.token_file or default_path(server.port)
+            write_token(written, token)
+        try:
+            log.info("trio-jobs %s serves %s at %s", __version__, arguments.service, server.url)
+            log.info("%s", "no token is asked for" if written is None else f"the token is in {written}")
+            await told.wait()
+            # clients see the end of what is under way; what is not done by then is the queue's own stop's
+            queue.close_to_submits()
+            if queue.paused is None and arguments.journal is None:
+                with trio.move_on_after(queue._settings.drain_timeout):
+                    await queue.drain()
+        finally:
+            if written is not None:
+                written.unlink(missing_ok=True)

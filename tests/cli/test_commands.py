@@ -1,0 +1,293 @@
+"""The command line, as its users run it: processes, pipes, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVICE = textwrap.dedent(
+    """
+    import contextlib, pathlib, time, trio, trio_jobs
+
+    @contextlib.asynccontextmanager
+    async def open_sdk():
+        yield "sdk"
+        print("closed", flush=True)
+
+    service = trio_jobs.Service(async_sdk=open_sdk, drain_timeout=20)
+
+    @service.handler
+    async def double(sdk: str, number: int) -> int:
+        return number * 2
+
+    @service.handler
+    async def fail(sdk: str, why: str) -> None:
+        raise trio_jobs.Fail(why)
+
+    @service.handler
+    async def wait(sdk: str, seconds: float) -> str:
+        await trio.sleep(seconds)
+        return "waited"
+
+    @service.handler(attempt_timeout=0.05)
+    async def hang(sdk: str, name: str) -> None:
+        await trio.sleep_forever()
+
+    @service.handler
+    async def block(sdk: str, path: str) -> None:
+        pathlib.Path(path).touch()
+        time.sleep(60)
+    """
+)
+
+
+class Shell:
+    """A served service, and commands against it."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(SERVICE)
+        self.token_file = folder / "token"
+        self.environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
+        self.environment["XDG_RUNTIME_DIR"] = str(folder / "run")
+        self.server = subprocess.Popen(
+            [*self.command("serve", "shop:service", "--port", "0", "--log-json"), *options],
+            cwd=folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.logs: list[dict[str, Any]] = []
+        self.url = ""
+        assert self.server.stderr is not None
+        for line in self.server.stderr:
+            self.logs.append(json.loads(line))
+            message = self.logs[-1]["message"]
+            if " serves " in message:
+                self.url = message.rpartition(" ")[2]
+            if "token" in message:
+                break
+
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "trio_jobs._cli", *arguments]
+
+    def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command(*arguments), "--url", self.url],
+            cwd=self.folder,
+            env=self.environment | environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    def json(self, *arguments: str, given: str = "") -> Any:
+        done = self.run(*arguments, "--json", given=given)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def stop(self, *signals: signal.Signals) -> tuple[int, str, str]:
+        for number in signals:
+            self.server.send_signal(number)
+        out, err = self.server.communicate(timeout=30)
+        return self.server.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("cli"))
+    yield shell
+    code, out, _ = shell.stop(signal.SIGTERM)
+    assert (code, out) == (0, "closed\n")
+
+
+def test_a_job_from_submit_to_result(shell: Shell) -> None:
+    receipt = shell.json("submit", "double", "21", "--key", "k1")
+    assert (receipt["created"], receipt["state"]) == (True, "pending")
+    assert not shell.json("submit", "double", "21", "--key", "k1")["created"]
+    assert shell.run("result", receipt["job"]).stdout == "42\n"
+    assert shell.run("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
+    assert receipt["job"] in shell.run("status", receipt["job"]).stdout
+    assert shell.json("status", receipt["job"])["history"][0]["outcome"] == "completed"
+    listed = [json.loads(line) for line in shell.run("list", "--state", "completed", "--json").stdout.splitlines()]
+    assert receipt["job"] in [job["id"] for job in listed]
+
+
+def test_a_failure_is_one_line_and_exit_code_1(shell: Shell) -> None:
+    job = shell.json("submit", "fail", '"no\\u001b[31m money"')["job"]
+    done = shell.run("result", job)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "no\\x1b[31m money" in done.stderr  # and the terminal stays as it was
+    assert shell.run("retry", job).stdout == "begun anew\n"
+    assert shell.run("result", job).returncode == 1
+
+
+def test_a_doubt_is_told_and_settled(shell: Shell) -> None:
+    job = shell.json("submit", "hang", '"x"')["job"]
+    done = shell.run("result", job)
+    assert done.returncode == 1
+    assert "in doubt" in done.stderr
+    assert shell.run("cancel", job).returncode == 3
+    assert "done" in shell.run("resolve", job, "done", "--result", "[7]").stdout
+    assert shell.run("result", job).stdout == "[7]\n"
+
+
+def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
+    assert shell.run("pause", "--reason", "lunch").returncode == 0
+    job = shell.json("submit", "double", "1")["job"]
+    assert shell.json("cancel", job)["answer"] == "cancelled"
+    assert shell.run("result", job).returncode == 1
+    assert shell.json("stats")["jobs"]["pending"] == 0
+    assert shell.run("resume").stdout == "resumed\n"
+    assert "places free" in shell.run("stats").stdout
+
+
+def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
+    watching = subprocess.Popen(
+        [*shell.command("watch", "--kind", "double", "--snapshot"), "--url", shell.url],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    lines = (json.loads(line) for line in watching.stdout)
+    assert next(lines)["type"] == "snapshot"
+    job = shell.json("submit", "double", "5")["job"]
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["type"] != "completed":
+        events.append(next(lines))
+    assert [event["state"] for event in events] == ["pending", "processing", "completed"]
+    assert {event["job"] for event in events} == {job}
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=10)
+    assert watching.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status", "nobody"], 3),
+        (["submit", "double", "{"], 2),
+        (["submit", "double", '"text"'], 2),
+        (["submit", "unknown", "1"], 2),
+        (["list", "--limit", "0"], 0),
+        (["watch", "--job", "x" * 65], 2),
+        (["status", "a", "--token-file", "nowhere"], 2),
+    ],
+)
+def test_errors_are_one_line_with_a_code(shell: Shell, arguments: list[str], code: int) -> None:
+    done = shell.run(*arguments)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (1 if code else 0)
+
+
+def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
+    assert shell.run("stats", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
+    done = subprocess.run(
+        [*shell.command("stats"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"],
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_token_is_in_a_file_for_its_owner_alone(shell: Shell) -> None:
+    (path,) = (shell.folder / "run" / "trio-jobs").iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text().strip() not in json.dumps(shell.logs)
+    other = shell.folder / "copied"
+    other.write_text(path.read_text())
+    other.chmod(0o644)
+    assert "chmod 600" in shell.run("stats", "--token-file", str(other)).stderr
+    other.chmod(0o600)
+    assert shell.run("stats", "--token-file", str(other)).returncode == 0
+    assert shell.run("stats", TRIO_JOBS_TOKEN=path.read_text().strip()).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["shop", "shop:", "shop:nothing", "nowhere:service", "shop:trio"])
+def test_a_service_that_cannot_be_found_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "shop.py").write_text(SERVICE)
+    done = subprocess.run(Shell.command("serve", name), cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--host", "0.0.0.0"], ["--host", "0.0.0.0", "--no-token", "--insecure"]], ids=["plain", "no token"]
+)
+def test_serving_strangers_has_to_be_said_aloud(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "shop.py").write_text(SERVICE)
+    done = subprocess.run(
+        Shell.command("serve", "shop:service", "--port", "0", *options),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "0.0.0.0" in done.stderr
+
+
+def test_the_first_signal_lets_the_running_attempt_end(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    job = shell.json("submit", "wait", "0.5")["job"]
+    waiting = subprocess.Popen(
+        [*shell.command("result", job), "--url", shell.url], env=shell.environment, stdout=subprocess.PIPE, text=True
+    )
+    watching = shell.run("stats")
+    assert "places free" in watching.stdout
+    code, out, err = shell.stop(signal.SIGINT)
+    assert (code, out) == (0, "closed\n")
+    assert "0 jobs left" in err
+    assert waiting.communicate(timeout=10)[0] in ('"waited"\n', "")
+    assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
+
+
+def test_the_second_signal_cancels_it(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    job = shell.json("submit", "wait", "60")["job"]
+    shell.server.send_signal(signal.SIGTERM)
+    assert shell.server.stderr is not None
+    for line in shell.server.stderr:
+        if "stopping" in line:
+            break
+    code, out, err = shell.stop(signal.SIGTERM)
+    assert (code, out) == (0, "closed\n")
+    assert job in err
+
+
+def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):  # its answer does not come: the loop is blocked
+        subprocess.run(
+            [*shell.command("submit", "block", json.dumps(str(tmp_path / "blocked")), "--result"), "--url", shell.url],
+            env=shell.environment,
+            capture_output=True,
+            timeout=1.5,
+        )
+    assert (tmp_path / "blocked").exists()
+    for _ in range(2):
+        shell.server.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):  # equal signals that come at once are one for the kernel
+            shell.server.wait(0.1)
+    shell.server.send_signal(signal.SIGINT)
+    code, out, err = shell.stop()
+    assert (code, out) == (70, "")
+    assert "not closed" in err

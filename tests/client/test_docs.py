@@ -1,0 +1,125 @@
+"""The programs of docs/clients.md do what the page says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import trio_jobs
+
+PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
+TOKEN = trio_jobs.Token.random()
+
+
+def program(heading: str, language: str) -> str:
+    found = re.search(rf"## {heading}\n.*?```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def make_service() -> trio_jobs.Service:
+    service = trio_jobs.Service()
+
+    @service.handler
+    async def double(number: int) -> int:
+        return number * 2
+
+    return service
+
+
+def names(source: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    exec(compile(source, "clients.md", "exec"), found)
+    return found
+
+
+async def test_the_trio_program_prints_result_and_event(capsys: pytest.CaptureFixture[str]) -> None:
+    main = names(program("Trio", "python"))["main"]
+    async with make_service().open() as queue, trio_jobs.serve(queue, port=0, tokens=[TOKEN]) as server:
+        await main(server.url, TOKEN.secret)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "42"
+    assert lines[1].endswith(" completed")
+
+
+async def test_the_websockets_program_prints_three_events(capsys: pytest.CaptureFixture[str]) -> None:
+    main = names(program("Python `websockets`", "python"))["main"]
+    async with make_service().open() as queue, trio_jobs.serve(queue, port=0, tokens=[TOKEN]) as server:
+        await trio.to_thread.run_sync(asyncio.run, main(server.url, TOKEN.secret))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["submitted", "started", "completed"]
+
+
+def node_with_websocket() -> list[str] | None:
+    """Node has a browser's WebSocket from 22 on, and from 20.10 when asked for."""
+    node = shutil.which("node")
+    for options in ([], ["--experimental-websocket"]) if node else ():
+        done = subprocess.run(
+            [str(node), *options, "-e", "new WebSocket('ws://x'); process.exit(0)"], capture_output=True
+        )
+        if done.returncode == 0:
+            return [str(node), *options]
+    return None
+
+
+async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart() -> None:
+    node = node_with_websocket()
+    if node is None:
+        pytest.skip("no node with a WebSocket")
+    source = program("A browser", "js").replace("1000 + 4000 * Math.random()", "50")
+    store = trio_jobs.MemoryStore()
+
+    async def told(process: trio.Process) -> str:
+        assert process.stdout is not None
+        line = b""
+        with trio.fail_after(10):
+            while not line.endswith(b"\n"):
+                line += await process.stdout.receive_some(1)
+        return line.decode().strip()
+
+    async with make_service().open(store=store) as queue:
+        async with trio_jobs.serve(queue, port=0, tokens=[TOKEN]) as server:
+            first = await queue.submit("double", 1, key="one")
+            await queue.result(first.job_id)
+            prelude = (
+                f"const url = {server.url!r}, token = {TOKEN.secret!r};\n"
+                "const show = (job) => console.log(job.seq, job.id, job.state);\n"
+            )
+            process = await trio.lowlevel.open_process([*node, "-e", prelude + source], stdout=subprocess.PIPE)
+            try:
+                assert (await told(process)).split()[1:] == [first.job_id, "completed"]
+                port = server.port
+                second = await queue.submit("double", 2)
+                assert [(await told(process)).split()[2] for _ in range(3)] == ["pending", "processing", "completed"]
+            except BaseException:
+                process.kill()
+                raise
+        third = await queue.submit("double", 3)
+        await queue.result(third.job_id)
+        async with trio_jobs.serve(queue, port=port, tokens=[TOKEN]):
+            lines = [await told(process) for _ in range(3)]
+            assert [line.split()[1] for line in lines] == [third.job_id] * 3
+            assert [line.split()[2] for line in lines] == ["pending", "processing", "completed"]
+            assert second.job_id != third.job_id
+            process.kill()
+            await process.wait()
+
+
+def test_every_limit_and_code_that_the_page_names_is_so() -> None:
+    from trio_jobs._server.limits import Limits
+    from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, CloseCode, ErrorCode
+
+    limits = Limits()
+    assert (MAX_MESSAGE, MAX_IN_FLIGHT) == (2**20, 64)
+    assert (limits.messages, limits.messages_per_second, limits.subscriptions, limits.ping) == (200, 100, 32, 20)
+    for code in (1001, 1009, 4400, 4401, 4403, 4429):
+        assert CloseCode(code)
+        assert str(code) in PAGE
+    assert ErrorCode(-32010) is ErrorCode.CANNOT_RESUME
