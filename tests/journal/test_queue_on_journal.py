@@ -286,3 +286,16 @@ class _NoSdk:
 
 def _no_sdk() -> Any:
     return _NoSdk()
+
+
+async def test_many_submits_at_once_are_one_commit_and_known_keys_answer_with_their_job(tmp_path: Path) -> None:
+    service = make_service(Book(), buffer=20)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        first = await queue.submit("post", Order(0), key="0")
+        jobs = [trio_jobs.NewJob("post", Order(n), key=str(n)) for n in range(5)]
+        receipts = await queue.submit_many([*jobs, jobs[1]])
+        assert [receipt.created for receipt in receipts] == [False, True, True, True, True, False]
+        assert receipts[0].job_id == first.job_id
+        assert receipts[5].job_id == receipts[1].job_id
+        assert [await queue.result(receipt.job_id) for receipt in receipts] == [0, 10, 20, 30, 40, 10]
+        assert queue.statistics().free == 20

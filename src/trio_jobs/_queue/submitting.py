@@ -52,7 +52,7 @@ class _Accepted:
     """A submit whose event is handed over. receipt: None until it is committed."""
 
     new: _Prepared
-    job_id: str
+    seq: int
     receipt: Receipt | None = None
 
 
@@ -110,7 +110,11 @@ class Submitting(Core):
                 assert known is not None
                 await self._begun(known)
                 return known
-        return (await self._keep(self._accept([new], by)))[0]
+        if self._history.durable:
+            return (await self._keep(self._hand_over([new], by)))[0]
+        receipt = self._accept([new], by)[0]
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return receipt
 
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
@@ -128,9 +132,7 @@ class Submitting(Core):
         self._refuse_if_closing()
         if not self._line.take_place_nowait():
             raise self._line_full()
-        receipt = self._accept([new], by)[0].receipt
-        assert receipt is not None
-        return receipt
+        return self._accept([new], by)[0]
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """Accept all of them or none, in this order, as one change; wait until there is a place for each.
@@ -163,11 +165,14 @@ class Submitting(Core):
             self._refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
             held -= sum(new.due is None for new in fresh)
-            accepted = self._accept(fresh, by)
+            durable = self._history.durable
+            handed_over = self._hand_over(fresh, by) if durable else []
+            accepted = [] if durable else self._accept(fresh, by)
         finally:
             for _ in range(held):
                 self._line.give_place_back()
-        receipts = dict(zip(map(id, fresh), await self._keep(accepted), strict=True))
+        accepted = accepted or await self._keep(handed_over)
+        receipts = dict(zip(map(id, fresh), accepted, strict=True))
         told = [receipts.get(id(new)) or self._known_receipt(new) for new in made]
         for receipt in told:
             await self._begun(receipt)
@@ -191,36 +196,43 @@ class Submitting(Core):
             raise UsageError("the deadline must lie ahead, and after the time at which the job is due")
         return _Prepared(handler, body, job.key, mark, due if due is not None and due > now else None, deadline)
 
-    @trio.lowlevel.enable_ki_protection
-    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
-        """Decide, apply, append, all in one step; then into the line, when it is committed. A place is held for each
-        that is not for later."""
-        if not made:
-            return []
+    def _decide(self, made: Sequence[_Prepared], by: str | None) -> list[ev.Submitted]:
         now, seq = self._clock.now(), self._head.seq + 1
-        events = [
+        return [
             decide.submit(
                 uuid7(now, self._random_bits(74)), new.handler.kind, new.body, now, seq + i,
                 key=new.key, digest=new.mark, due_at=new.due, deadline_at=new.deadline, by=by,
             )
             for i, new in enumerate(made)
         ]  # fmt: skip
-        accepted = [_Accepted(new, event.job) for event, new in zip(events, made, strict=True)]
-        if self._history.durable:
-            self._accepted.update((one.job_id, one) for one in accepted)
+
+    @trio.lowlevel.enable_ki_protection
+    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
+        """Decide, apply, append, all in one step; then into the line. A place is held for each that is not for later.
+
+        Only where what is appended is committed by that.
+        """
+        if not made:
+            return []
+        events = self._decide(made, by)
         self._history.record(events)
-        if not self._history.durable:
-            for one in accepted:
-                one.receipt = self._join(self._head.jobs[one.job_id], one.new)
+        return [self._join(self._head.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
+
+    @trio.lowlevel.enable_ki_protection
+    def _hand_over(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
+        """The same where it is committed later: they join the line then, on the places that are held."""
+        if not made:
+            return []
+        events = self._decide(made, by)
+        accepted = [_Accepted(new, event.seq) for event, new in zip(events, made, strict=True)]
+        self._accepted.update((event.job, one) for event, one in zip(events, accepted, strict=True))
+        self._history.record(events)
         return accepted
 
     async def _keep(self, accepted: Sequence[_Accepted]) -> list[Receipt]:
         """The receipts, when these jobs are committed. Raises `StoreError`: none is accepted, `OutcomeUnknown`."""
-        if self._history.durable and accepted:
-            last = self._head.jobs[accepted[-1].job_id].submitted_seq
-            await self._within_commit_timeout(self._history.store.committed, last)
-        else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        if accepted:
+            await self._within_commit_timeout(self._history.store.committed, accepted[-1].seq)
         return [one.receipt for one in accepted if one.receipt is not None]
 
     async def _begun(self, receipt: Receipt) -> None:
