@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -34,12 +35,13 @@ def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "trio_jobs.demo", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment,
     )
 
 
@@ -136,6 +138,38 @@ def test_given_files_meet_no_scripted_trouble() -> None:
     run = demo(*sample_files()[:5])
     assert run.returncode == 0
     assert "0 of them retries" in run.stdout
+
+
+@posix
+def test_a_crash_in_the_middle_is_made_good_by_a_second_run_on_the_same_journal(tmp_path: Path) -> None:
+    files = ("--book", tmp_path / "book.db", "--journal", tmp_path / "jobs.db", "--no-constraint")
+    crash = demo(*files, "--crash")
+    assert crash.returncode == -signal.SIGKILL
+    assert 1 < len(vouchers(tmp_path / "book.db")) < 28
+    again = demo(*files)
+    assert again.returncode == 0, again.stderr
+    assert len(vouchers(tmp_path / "book.db")) == 28
+    assert set(creations(tmp_path / "book.db").values()) == {1}
+    assert_balanced(tmp_path / "book.db")
+
+
+def test_the_invoices_can_be_followed_from_another_terminal(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    with start("--serve", "--port", "0", environment=environment) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("follow it from another terminal: trio-jobs watch --url ws://127.0.0.1:")
+        watch = [sys.executable, "-m", "trio_jobs._cli", "watch", "--url", first.split()[-1]]
+        with subprocess.Popen(watch, env=environment, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            completed = 0
+            for line in watching.stdout:
+                completed += json.loads(line).get("type") == "completed"
+                if completed == 28:
+                    break
+            watching.kill()
+        process.stdout.read()
+    assert process.returncode == 0
 
 
 @needs_shared

@@ -9,11 +9,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import attrs
 import trio
 
 import trio_jobs
+from trio_jobs._cli.tokenfile import default_path, write_token
 from trio_jobs.demo.bookkeeping import Bookkeeping, Totals
 from trio_jobs.demo.display import escape
 from trio_jobs.demo.invoices import NothingToBook, Refused
@@ -26,16 +28,22 @@ from trio_jobs.demo.tally import Fate, Item, Tally
 
 __all__ = ["main"]
 
+CRASH_AT: Final = 12  #: the create call that --crash does not survive: about the middle of the samples
+HEAD_START: Final = 3.0  #: seconds in which a person may begin to watch from another terminal
+
 
 @attrs.define(eq=False)
 class Demo:
-    """One run. totals: what the book holds at the end, None if it did not come to that."""
+    """One run. journal: where its jobs are kept, None for memory. port: served there, 0 for any free one. totals: what
+    the book holds at the end, None if it did not come to that."""
 
     files: Sequence[Path]
     bookkeeping: Bookkeeping
     service: trio_jobs.Service
     tally: Tally
     plain: bool
+    journal: Path | None = None
+    port: int | None = None
     paused: bool = False
     totals: Totals | None = None
     report: trio_jobs.Report | None = None
@@ -47,8 +55,11 @@ class Demo:
         queue: trio_jobs.Queue | None = None
         try:
             with screen:
-                async with self.service.open() as queue:
-                    await self._work(queue, screen)
+                async with self.service.open(journal=self.journal) as queue:
+                    if self.port is None:
+                        await self._work(queue, screen)
+                    else:
+                        await self._work_served(queue, screen, self.port)
         finally:
             if queue is not None:
                 self.report = queue.report
@@ -56,6 +67,18 @@ class Demo:
                     self.tally.update(queue.get(job_id))
                 for line in self.tally.summary(self.bookkeeping, self.totals, trio.current_time() - began):
                     print(line)
+
+    async def _work_served(self, queue: trio_jobs.Queue, screen: Screen, port: int) -> None:
+        token = trio_jobs.Token.random()
+        async with trio_jobs.serve(queue, port=port, tokens=[token]) as server:
+            written = default_path(server.port)
+            write_token(written, token)
+            try:
+                screen.say(f"follow it from another terminal: trio-jobs watch --url {server.url}")
+                await trio.sleep(HEAD_START)
+                await self._work(queue, screen)
+            finally:
+                written.unlink(missing_ok=True)
 
     async def _work(self, queue: trio_jobs.Queue, screen: Screen) -> None:
         async with trio.open_nursery() as nursery:
@@ -131,6 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="FILE or FOLDER", help="without: samples, and trouble")
     parser.add_argument("--book", type=Path, help="keep the book in this file; a second run books nothing twice")
+    parser.add_argument("--journal", type=Path, help="keep the jobs in this file; with --book")
+    parser.add_argument("--crash", action="store_true", help="kill the process in the middle; run it again without")
+    parser.add_argument("--serve", action="store_true", help="serve the queue, for trio-jobs watch in another terminal")
+    parser.add_argument("--port", type=int, default=8765, help="where to serve, 0 for any free port (%(default)s)")
     parser.add_argument("--min-interval", type=float, default=0.0, metavar="S", help="seconds of rest between calls")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live table, as in a pipe")
     parser.add_argument(
@@ -139,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a book that would take a second voucher, so that only the queue is in its way",
     )
     options = parser.parse_args(arguments)
+    if options.journal is not None and options.book is None:
+        parser.error("--journal needs --book: the jobs of a journal belong to the book they were booked in")
     plain = options.plain or not sys.stdout.isatty()
     if not plain:
         try:
@@ -151,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.book or folder / "book.db",
             script={} if options.paths else SCRIPT,
             one_voucher_per_reference=not options.no_constraint,
+            crash_at=CRASH_AT if options.crash else None,
         )
         log = logging.getLogger("trio_jobs")
         stack.callback(log.setLevel, log.level)
@@ -158,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             files = list(files_in(options.paths)) if options.paths else sample_files()
             service = bookkeeping.service(min_interval=options.min_interval)
-            demo = Demo(files, bookkeeping, service, Tally(), plain)
+            demo = Demo(
+                files, bookkeeping, service, Tally(), plain, options.journal, options.port if options.serve else None
+            )
             trio.run(demo.run)
         except KeyboardInterrupt:
             return 130
@@ -166,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if group.subgroup(KeyboardInterrupt) is None:
                 raise
             return 130
-        except (trio_jobs.OpenFailed, trio_jobs.UsageError, LedgerError, OSError) as error:
+        except (trio_jobs.OpenFailed, trio_jobs.StoreError, trio_jobs.UsageError, LedgerError, OSError) as error:
             print(f"demo: {escape(str(error))}", file=sys.stderr)
             return 2
         closed = demo.report is not None and demo.report.sdk_closed

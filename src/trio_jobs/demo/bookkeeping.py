@@ -12,7 +12,7 @@ import attrs
 import trio_jobs
 from trio_jobs.demo.invoices import Invoice, InvoiceError
 from trio_jobs.demo.ledger import AccountBalance, AlreadyBooked, BookLocked, Books, Ledger, VoucherRefused
-from trio_jobs.demo.trouble import Script, TroubledLedger
+from trio_jobs.demo.trouble import CrashingLedger, Script, TroubledLedger
 from trio_jobs.demo.vouchers import voucher_for
 
 __all__ = ["Bookkeeping", "Totals"]
@@ -30,12 +30,15 @@ class Totals:
 class Bookkeeping:
     """A book and the service that books in it.
 
-    script: troubles to be staged, by reference. opened, closed, threads: what became of the ledger's sessions.
+    script: troubles to be staged, by reference. crash_at: the create call after which the process kills itself, counted
+    from 1; the voucher is booked by then, and nobody has been told. opened, closed, threads: what became of the
+    ledger's sessions.
     """
 
     book: Path
     script: Script = attrs.field(factory=dict)
     one_voucher_per_reference: bool = True
+    crash_at: int | None = None
     opened: int = 0
     closed: int = 0
     threads: set[int] = attrs.field(factory=set)
@@ -47,7 +50,8 @@ class Bookkeeping:
         self.opened += 1
         self.threads.add(threading.get_ident())
         try:
-            yield TroubledLedger(ledger, self.script) if self.script else ledger
+            books: Books = TroubledLedger(ledger, self.script) if self.script else ledger
+            yield books if self.crash_at is None else CrashingLedger(books, self.crash_at)
         finally:
             ledger.close()
             self.closed += 1

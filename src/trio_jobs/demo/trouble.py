@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import Final, final
 from trio_jobs.demo.ledger import AccountBalance, Books, LedgerBusy, LedgerConnectionLost, VoucherNumber
 from trio_jobs.demo.vouchers import Voucher
 
-__all__ = ["SLOW_SECONDS", "Script", "Trouble", "TroubledLedger"]
+__all__ = ["SLOW_SECONDS", "CrashingLedger", "Script", "Trouble", "TroubledLedger"]
 
 # Long enough for a person to see, short enough to watch several of them.
 SLOW_SECONDS: Final = 0.4
@@ -80,3 +82,42 @@ class TroubledLedger:
 
     def close(self) -> None:
         self._ledger.close()
+
+
+@final
+class CrashingLedger:
+    """A ledger whose process dies in a create call: the voucher is booked, and the answer never comes.
+
+    at: which create call of this session, from 1. die: ends the process without another instruction of it being run.
+    """
+
+    def __init__(self, ledger: Books, at: int, *, die: Callable[[], object] | None = None) -> None:
+        self._ledger = ledger
+        self._left = at
+        self._die = die or _kill_this_process
+
+    def create_voucher(self, voucher: Voucher) -> VoucherNumber:
+        """As the ledger's; the one that was named does not return."""
+        number = self._ledger.create_voucher(voucher)
+        self._left -= 1
+        if self._left == 0:
+            self._die()
+        return number
+
+    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
+        return self._ledger.find(reference)
+
+    def voucher_count(self) -> int:
+        return self._ledger.voucher_count()
+
+    def trial_balance(self) -> tuple[AccountBalance, ...]:
+        return self._ledger.trial_balance()
+
+    def close(self) -> None:
+        self._ledger.close()
+
+
+def _kill_this_process() -> None:
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)
