@@ -74,6 +74,12 @@ class Connection:
         self._scope = trio.CancelScope()
         stream.on_rest = self._wake_pump
 
+    @property
+    def has_more_to_say(self) -> bool:
+        """A request is being answered, or a subscription has not been sent all there is."""
+        feed = self._queue._feed
+        return self._in_flight > 0 or bool(self._ready) or (bool(self.subscribers) and feed.told() < feed.seq)
+
     def leave(self, code: int, reason: str) -> None:
         """Close the connection with this code. Returns at once; the first reason stays."""
         if self._leaving is None:

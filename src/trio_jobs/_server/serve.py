@@ -36,6 +36,7 @@ __all__ = ["DEFAULT_PORT", "Server", "serve"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
+LAST_WORDS: Final = 0.25  #: seconds at the end for answers under way; those that wait for something do not get it
 PATIENCE: Final = 2.0  #: seconds for a handshake when there are many
 GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the end; each is bounded by less
 LOCAL: Final = frozenset({"localhost"})
@@ -225,6 +226,10 @@ class Server:
             listener.close()
         for scope in [*self._pending]:
             scope.cancel()
+        with trio.move_on_after(LAST_WORDS):
+            # what has just come true is said before goodbye: the results and events of a drain that is over
+            while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - the end, once
+                await trio.sleep(0.005)
         for connection in [*self._open]:
             connection.leave(CloseCode.GOING_AWAY, "the server stops")
         if self._accepted:
