@@ -3,6 +3,8 @@
 The rooms, each importing only from those below it:
 
     demo/            invoices become vouchers: the first job of this queue, and an example of how to use it
+    _cli/            the command line
+    _server/ _client/          the queue for everyone: WebSocket, and what connects to it
     _queue/          the declaration (service), a running queue, how it starts and stops
     _loops/          consumer, stager, pruner, feed, warden
     _context         what a handler is told of its job
@@ -10,6 +12,7 @@ The rooms, each importing only from those below it:
     _line            the memory channel with its places
     _hosts/ _stores/ _clock    who owns the SDK, where jobs are kept, where time comes from
     _history         the one way in which anything changes
+    _wire/           the protocol, without IO
     _handlers _ports a handler as declared; the doors to the outside
     _engine/         decide and fold, pure
     _transitions _retry        the table of states; when to try again
@@ -18,10 +21,13 @@ The rooms, each importing only from those below it:
     _errors          everything that can go wrong
 """
 
+from trio_jobs._client.client import Client, connect
+from trio_jobs._client.updates import Gap, Snapshot, Updates
 from trio_jobs._clock import SystemClock, TrioClock
 from trio_jobs._context import AsyncJobContext, JobContext, Progress
 from trio_jobs._errors import (
     Cancel,
+    ConnectionFailed,
     Fail,
     HostStuck,
     InvalidHandler,
@@ -34,6 +40,7 @@ from trio_jobs._errors import (
     KeyConflict,
     LineFull,
     NoSuchJob,
+    NotAllowed,
     OpenFailed,
     OutcomeUnknown,
     QueueBroken,
@@ -69,8 +76,12 @@ from trio_jobs._queue.report import Health, Left, Report, Statistics
 from trio_jobs._queue.service import Service
 from trio_jobs._queue.submitting import NewJob
 from trio_jobs._retry import Retry
+from trio_jobs._server.limits import Limits
+from trio_jobs._server.serve import Server, serve
+from trio_jobs._server.tokens import Token
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._wire.values import EventView, JobView
 
 __version__ = "0.1.0"
 
@@ -78,9 +89,13 @@ __all__ = [
     "AsyncJobContext",
     "Attempt",
     "Cancel",
+    "Client",
+    "ConnectionFailed",
     "Done",
     "ErrorInfo",
+    "EventView",
     "Fail",
+    "Gap",
     "Health",
     "HostStuck",
     "InvalidHandler",
@@ -90,16 +105,19 @@ __all__ = [
     "JobContext",
     "JobFailed",
     "JobInDoubt",
+    "JobView",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
     "Lagged",
     "Left",
     "Limit",
+    "Limits",
     "LineFull",
     "MemoryStore",
     "NewJob",
     "NoSuchJob",
+    "NotAllowed",
     "NotDone",
     "OpenFailed",
     "Outcome",
@@ -115,8 +133,10 @@ __all__ = [
     "RetryAfter",
     "SdkCallRefused",
     "SdkHandle",
+    "Server",
     "Service",
     "SessionLost",
+    "Snapshot",
     "Snooze",
     "SqliteStore",
     "State",
@@ -124,11 +144,15 @@ __all__ = [
     "StoreError",
     "Subscription",
     "SystemClock",
+    "Token",
     "TrioClock",
     "TrioJobsError",
     "Unknown",
     "UnknownJobs",
     "UnknownKind",
+    "Updates",
     "UsageError",
     "WrongState",
+    "connect",
+    "serve",
 ]

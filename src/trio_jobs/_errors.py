@@ -2,7 +2,7 @@
 
 The caller's: `UsageError` and its children. The line's: `LineFull`, `QueueClosed`. The job's own end, told to whoever
 waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `OpenFailed`, `HostStuck`.
-The store's: `StoreError`, `OutcomeUnknown`. Our bug: `QueueBroken`.
+The store's: `StoreError`, `OutcomeUnknown`. The network's: `ConnectionFailed`. Our bug: `QueueBroken`.
 
 Beside the errors stand the four things a handler may raise to say what shall become of its job (`Fail`, `Cancel`,
 `Snooze`, `RetryAfter`); they are not failures of the queue, so they do not share its base class.
@@ -14,6 +14,7 @@ from typing import Final
 
 __all__ = [
     "Cancel",
+    "ConnectionFailed",
     "Fail",
     "HostStuck",
     "IllegalTransition",
@@ -27,6 +28,7 @@ __all__ = [
     "KeyConflict",
     "LineFull",
     "NoSuchJob",
+    "NotAllowed",
     "OpenFailed",
     "OutcomeUnknown",
     "QueueBroken",
@@ -221,6 +223,14 @@ class JournalDamaged(StoreError):
 
 class OutcomeUnknown(TrioJobsError):
     """The store did not answer in time: it may or may not have happened. Ask again with the same key."""
+
+
+class ConnectionFailed(TrioJobsError):
+    """The server cannot be reached, or the connection was lost and asking again could do something twice."""
+
+
+class NotAllowed(UsageError):
+    """The server does not know this token, or it is not for this."""
 
 
 class QueueBroken(TrioJobsError):

@@ -85,9 +85,10 @@ class Retry:
         elif self.first == 0 or self.factor == 1:
             wait = self.first
         else:
-            # the power is taken only as far as max_wait needs it: 2.0 ** 2000 would overflow
-            steps = math.log(max(self.max_wait / self.first, 1), self.factor)
-            wait = self.max_wait if retry - 1 >= steps else self.first * self.factor ** (retry - 1)
+            try:
+                wait = self.first * self.factor ** (retry - 1)
+            except OverflowError:
+                wait = self.max_wait
         return min(wait, self.max_wait) * (1 - self.jitter * chance)
 
 

@@ -20,6 +20,7 @@ from trio_jobs._retry import Retry, Rules
 
 DONE = Verified(Done(7), msgspec.Raw(b"7"))
 UNKNOWN = Verified(Unknown())
+NOT_ASKED = Verified(Unknown(), asked=False)
 
 IDEMPOTENT = attrs.evolve(PLAIN, idempotent=True)
 ASK = attrs.evolve(PLAIN, verifies=True)
@@ -99,6 +100,8 @@ CASES = [
     Case("2 RetryAfter, the last retry", AFTER, RETRYING, "retry_after", retries=1, wait=60, used=2),
     Case("2 RetryAfter, no retry left", AFTER, FAILED, "retry_after", used=3),
     Case("2 RetryAfter, cancel asked for", AFTER, CANCELLED, "cancelled", cancel=True),
+    Case("2 RetryAfter, deadline passed", AFTER, FAILED, "expired", deadline=1),
+    Case("2 Snooze, deadline passed", SNOOZE, FAILED, "expired", deadline=1),
     # 3: it raised another error
     Case("3 error, first retry", ERROR, RETRYING, "error", LEFT, retries=1, wait=1),
     Case("3 error, second retry", ERROR, RETRYING, "error", LEFT, retries=1, wait=2, used=1),
@@ -124,10 +127,14 @@ CASES = [
     Case("3 unknown, retry", ERROR, RETRYING, "on_doubt", RIGHT, ASK_TRY, UNKNOWN, acted=True, retries=1, wait=1),
     Case("3 hopeless, unknown, retry", HOPELESS, FAILED, "on_doubt", RIGHT, ASK_TRY, UNKNOWN, acted=True),
     Case("3 error, verify cannot tell, fail", ERROR, FAILED, "on_doubt", RIGHT, ASK_GIVE_UP, UNKNOWN, acted=True),
+    Case("3 error, deadline passed", ERROR, FAILED, "expired", LEFT, deadline=1),
+    Case("3 error, deadline passed", ERROR, FAILED, "expired", RIGHT, acted=True, deadline=1),
+    Case("3 error, the stop kept verify from telling", ERROR, IN_DOUBT, "error", RIGHT, ASK_TRY, NOT_ASKED, acted=True),
     # 4: attempt_timeout ended it
     Case("4 timed out", TIMED_OUT, RETRYING, "timed_out", LEFT, retries=1, wait=1),
     Case("4 timed out, retries exhausted", TIMED_OUT, FAILED, "timed_out", LEFT, used=3),
     Case("4 timed out, cancel asked for", TIMED_OUT, CANCELLED, "cancelled", LEFT, cancel=True),
+    Case("4 timed out, deadline passed", TIMED_OUT, FAILED, "expired", LEFT, deadline=1),
     Case("4 timed out, idempotent", TIMED_OUT, RETRYING, "timed_out", BOTH, IDEMPOTENT, retries=1, wait=1),
     Case("4 timed out, hold", TIMED_OUT, IN_DOUBT, "timed_out", RIGHT, acted=True),
     Case("4 timed out, cancel asked for, hold", TIMED_OUT, IN_DOUBT, "timed_out", RIGHT, acted=True, cancel=True),
@@ -388,6 +395,25 @@ def test_a_doubt_that_verify_is_asked_about_becomes(case: Settled) -> None:
         assert job.doubt == Doubt(case.outcome, True, inside=False, asked=True)
 
 
+def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_was() -> None:
+    bench = Bench(ASK_GIVE_UP)
+    bench.start(entered=True)
+    bench.end(attrs.evolve(STOPPED, entered=True))
+    was = bench.job.doubt
+    assert bench.verified(NOT_ASKED) == []
+    assert (bench.job.state, bench.job.doubt) == (IN_DOUBT, was)
+    assert bench.verified(NOT_DONE) == ["Released"]
+
+
+def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() -> None:
+    bench = Bench(ASK)
+    bench.start(entered=True)
+    assert bench.end(attrs.evolve(ERROR, entered=True)) == ["InDoubt"]
+    assert bench.job.doubt == Doubt(Outcome.ERROR, retryable=True, inside=False, asked=False)
+    bench.verified(NOT_DONE)
+    assert (bench.job.state, bench.job.acted) == (RETRYING, False)
+
+
 def test_12_a_doubt_keeps_the_error_and_whether_it_is_worth_another_try() -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
@@ -454,6 +480,19 @@ def test_15_a_call_that_returns_after_a_person_settled_it_changes_nothing(
     late = attrs.evolve(ending, entered=True, late=True)
     assert not decide.asks_verify(bench.job, late, ASK)
     assert bench.end(late) == []
+
+
+@pytest.mark.parametrize(("cancel", "becomes"), [(False, FAILED), (True, CANCELLED)])
+def test_14_a_job_that_is_not_done_by_its_deadline_has_expired(cancel: bool, becomes: State) -> None:
+    bench = Bench(deadline_at=2000.0)
+    bench.start(entered=True)
+    if cancel:
+        bench.cancel()
+    bench.end(attrs.evolve(STOPPED, entered=True))
+    bench.now = 2000.0
+    bench.resolve("not_done")
+    assert (bench.job.state, bench.job.reason) == (becomes, "cancelled" if cancel else "expired")
+    assert not bench.job.acted
 
 
 # the docs

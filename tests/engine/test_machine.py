@@ -70,6 +70,9 @@ class Model:
             if not self.left:
                 self.open_steps.clear()
 
+    def expired(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
     def complete(self) -> None:
         self.left = False
         self.go(S.COMPLETED)
@@ -79,7 +82,7 @@ class Model:
         self.left = self.left or acted
         if self.cancel:
             self.go(S.FAILED if acted else S.CANCELLED)
-        elif not retryable or self.retries >= self.rules.retry.max_retries:
+        elif not retryable or self.retries >= self.rules.retry.max_retries or self.expired(now):
             self.go(S.FAILED)
         else:
             self.go(S.RETRYING, now + (WAITS[min(self.retries, 2)] if wait is None else wait))
@@ -121,7 +124,7 @@ class Model:
                 self.go(S.CANCELLED)
             case Outcome.SNOOZE if self.cancel:
                 self.go(S.CANCELLED)
-            case Outcome.SNOOZE if self.snoozes == self.rules.max_snoozes:
+            case Outcome.SNOOZE if self.snoozes == self.rules.max_snoozes or self.expired(now):
                 self.go(S.FAILED)
             case Outcome.SNOOZE:
                 self.snoozes += 1
@@ -134,8 +137,8 @@ class Model:
                 self.left = False
                 self.try_again(now, ending.retryable, acted=False)
             case Outcome.ERROR if verdict is not None:
-                self.doubt(now, outcome, retryable=ending.retryable, asked=True)
-            case Outcome.ERROR if unknown and self.open_steps:
+                self.doubt(now, outcome, retryable=ending.retryable, asked=verdict.asked)
+            case Outcome.ERROR if unknown and (self.open_steps or self.rules.verifies):
                 self.doubt(now, outcome, retryable=ending.retryable)
             case Outcome.ERROR:
                 self.try_again(now, ending.retryable, acted=unknown)
@@ -169,7 +172,7 @@ class Model:
             self.left = False
             if self.cancel:
                 self.go(S.CANCELLED)
-            elif self.deadline is not None and self.deadline <= now:
+            elif self.expired(now):
                 self.go(S.FAILED)
             elif cause in BROKEN_OFF:
                 self.go(S.PENDING)
@@ -186,13 +189,44 @@ ENDINGS = st.one_of(
     st.builds(Ending, st.sampled_from([Outcome.SNOOZE, Outcome.RETRY_AFTER]), wait=st.sampled_from([0.0, 3.0])),
     st.builds(Ending, st.just(Outcome.ERROR), retryable=st.booleans()),
 )
+
+
+@attrs.frozen
+class Try:
+    """An attempt and what follows it. ending: None where the process dies. after: a person's word, None: verify's."""
+
+    entered: bool
+    between: list[str]
+    ending: Ending | None
+    verdict: Verified
+    after: decide.Resolution | None
+    anew: bool
+
+
+DEADLINES = st.sampled_from([None, None, 4.0, 30.0])
 JOBS = st.integers(0, 3)  # which of those that are known
-VERDICTS = st.sampled_from([Verified(Done(7), msgspec.Raw(b"7")), Verified(NotDone()), Verified(Unknown())])
+VERDICTS = st.sampled_from(
+    [
+        Verified(Done(7), msgspec.Raw(b"7")),
+        Verified(NotDone()),
+        Verified(Unknown()),
+        Verified(Unknown(), asked=False),  # the stop kept it from answering
+    ]
+)
+TRIES = st.builds(
+    Try,
+    entered=st.booleans(),
+    between=st.lists(st.sampled_from(["enter", "step", "stuck", "cancel", "time"]), max_size=2),
+    ending=ENDINGS | st.none(),
+    verdict=VERDICTS,
+    after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
+    anew=st.sampled_from([False, False, False, True]),
+)
 
 
 class EngineAgainstModel(RuleBasedStateMachine):
-    @initialize(rules=st.lists(st.sampled_from(RULES), min_size=2, max_size=3))
-    def begin(self, rules: list[Rules]) -> None:
+    @initialize(first=st.lists(st.tuples(st.sampled_from(RULES), DEADLINES), min_size=2, max_size=3))
+    def begin(self, first: list[tuple[Rules, float | None]]) -> None:
         self.head = Head()
         self.now = 1000.0
         self.log: list[bytes] = []
@@ -202,8 +236,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         self.keys: dict[str, str] = {}
         self.order: dict[State, list[str]] = {state: [] for state in State}
         self.ended: dict[tuple[str, int], State] = {}
-        for one in rules:
-            self.submit(one, None, None, None)
+        for rules, deadline_in in first:
+            self.submit(rules, None, None, deadline_in)
 
     @property
     def seq(self) -> int:
@@ -238,7 +272,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         rules=st.sampled_from(RULES),
         key=st.none() | st.sampled_from("abc"),
         due_in=st.sampled_from([None, None, 0.0, 5.0]),
-        deadline_in=st.sampled_from([None, None, 4.0, 30.0]),
+        deadline_in=DEADLINES,
     )
     def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
         known = self.head.keys.get(("kind", key)) if key is not None else None
@@ -278,7 +312,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         record, model = found
         self.take(decide.start(record, entered, self.now, self.seq))
         if model.state is S.PENDING:
-            if model.deadline is not None and model.deadline <= self.now:
+            if model.expired(self.now):
                 model.go(S.FAILED)
             else:
                 assert not model.cancel, "no attempt follows a requested cancel"
@@ -349,36 +383,35 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if under_way:
             model.end(self.now, ending, answer)
 
-    @rule(
-        job=JOBS,
-        entered=st.booleans(),
-        between=st.lists(st.sampled_from(["enter", "step", "overdue", "stuck", "cancel", "time"]), max_size=3),
-        ending=ENDINGS | st.none(),
-        verdict=VERDICTS,
-    )
-    def attempt(self, job: int, entered: bool, between: list[str], ending: Ending | None, verdict: Verified) -> None:
-        """A whole attempt, with what may happen in it; without an `ending` the process dies. The rules above alone
-        would seldom get so far."""
-        self.due(job)
-        self.start(job, entered)
-        for what in between:
-            match what:
-                case "enter":
-                    self.enter(job)
-                case "step":
-                    self.step(job, "book")
-                case "overdue":
-                    self.overdue(job, Limit.ATTEMPT_TIMEOUT)
-                case "stuck":
-                    self.stuck(job, Limit.DEADLINE)
-                case "cancel":
-                    self.cancel(job)
-                case "time":
-                    self.time_passes(5.0)
-        if ending is None:
-            self.crash(job)
-        else:
-            self.end(job, ending, verdict)
+    @rule(job=JOBS, tries=st.lists(TRIES, min_size=1, max_size=5))
+    def life(self, job: int, tries: list[Try]) -> None:
+        """Several attempts, with what may happen in them and after: by single rules a job would seldom get so far."""
+        for one in tries:
+            self.due(job)
+            self.start(job, one.entered)
+            for what in one.between:
+                match what:
+                    case "enter":
+                        self.enter(job)
+                    case "step":
+                        self.step(job, "book")
+                    case "stuck":
+                        self.overdue(job, Limit.DEADLINE)
+                        self.stuck(job, Limit.DEADLINE)
+                    case "cancel":
+                        self.cancel(job)
+                    case "time":
+                        self.time_passes(5.0)
+            if one.ending is None:
+                self.crash(job)
+            else:
+                self.end(job, one.ending, one.verdict)
+            if one.after is None:
+                self.verify(job, one.verdict)
+            else:
+                self.resolve(job, one.after)
+            if one.anew:
+                self.retry(job)
 
     @rule(job=JOBS)
     def crash(self, job: int) -> None:
@@ -394,7 +427,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         told = self.take(decide.verified(record, answer, model.rules, self.now, 0.0, self.seq))
-        in_doubt = model.state is S.IN_DOUBT and not model.inside
+        in_doubt = model.state is S.IN_DOUBT and not model.inside and answer.asked
         assert (told > 0) == in_doubt
         if in_doubt:
             model.verified(self.now, answer.verdict)
@@ -432,7 +465,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         model.run += 1
         model.retries = model.snoozes = model.crashes = 0
         model.cancel = False
-        if model.deadline is not None and model.deadline <= self.now:
+        if model.expired(self.now):
             model.deadline = None
 
     @rule(job=JOBS, resolution=st.sampled_from(["done", "not_done", "failed"]))
@@ -450,7 +483,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         else:
             # a person knows; but not what a call that is inside will do yet
             model.left = model.inside and (model.left or model.entered)
-            model.go(S.FAILED) if resolution == "failed" else model.come_back()
+            expired = model.expired(self.now) and not model.cancel
+            model.go(S.FAILED) if resolution == "failed" or expired else model.come_back()
 
     @rule(job=JOBS)
     def expire(self, job: int) -> None:
@@ -458,8 +492,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         over = self.take(decide.expire(record, self.now, self.seq))
-        passed = model.deadline is not None and model.deadline <= self.now
-        assert over == (passed and model.state in WAITING)
+        assert over == (model.expired(self.now) and model.state in WAITING)
         if over:
             model.go(S.FAILED)
 

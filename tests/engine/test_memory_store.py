@@ -177,3 +177,18 @@ async def test_told_nobody_a_history_records_all_the_same() -> None:
     await history.restore()
     history.record([submitted(1, "a")])
     assert (history.head.seq, history.committed_seq) == (1, 1)
+
+
+async def test_a_history_closes_its_store_once_and_only_if_it_was_the_one_to_open_it() -> None:
+    store = MemoryStore()
+    first, second = History(store), History(store)
+    await first.restore()
+    with pytest.raises(StoreError, match="in use"):
+        await second.restore()
+    await second.aclose()
+    first.record([submitted(1, "a")])
+    await first.aclose()
+    await second.restore()
+    await first.aclose()
+    second.record([submitted(2, "b")])
+    assert list(second.head.jobs) == ["a", "b"]

@@ -535,7 +535,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
 
 async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(autojump_clock: MockClock) -> None:
     rig = make_rig("in_loop", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _):
+    async with standing_line(rig) as (queue, _, _first):
         receipt = await queue.submit("work", "too late", deadline_after=5)
         assert queue.statistics().free == 0
         await trio.sleep(6)

@@ -1,8 +1,8 @@
 """Cancellation at every point at which it can come: of a submit, of an attempt, of the exit of the block.
 
 Not by luck. A scenario runs again and again, and each time one more step of the task in question goes by before its
-scope is cancelled, until a run ends without noticing the cancel. Trio's instruments count the steps: a task is scheduled
-once for each point at which it had to wait or pass a checkpoint, so cancelling just before step n reaches every one.
+scope is cancelled, until a run ends without noticing the cancel. Trio's instruments count the steps: a task is
+scheduled once for each point at which it had to wait or pass a checkpoint, so cancelling before step n reaches each.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_books(queue: Queue, sdk: FakeSdk, accepted: set[str]) -> None:
     assert sdk.count("open") == sdk.count("close") == 1
     assert queue.report is not None
     assert queue.report.sdk_closed
-    jobs = {job.id: job for page in [queue.list(limit=1000)] for job in page}
+    jobs = {job.id: job for job in queue.list(limit=1000)}
     assert set(jobs) == accepted, "no ghost, and nobody lost"
     left = {job.job_id for job in queue.report.left}
     for job in jobs.values():
@@ -331,7 +331,7 @@ def test_a_reader_cancelled_anywhere_misses_nothing() -> None:
             with cancel.scope:
                 cancel.watch_this_task()
                 async for event in stream:
-                    seen.append(event.seq)
+                    seen.append(event.seq)  # noqa: PERF401 - what was seen before the cancel counts
 
         async with rig.open() as queue:
             stream = queue.events(after=0)
@@ -352,7 +352,9 @@ def test_a_reader_cancelled_anywhere_misses_nothing() -> None:
 def test_a_persons_word_is_done_even_if_the_person_is_cancelled(what: str) -> None:
     async def scenario(cancel: CancelAtStep) -> None:
         rig = make_rig("in_loop", attempt_timeout=1, retry=trio_jobs.Retry(0))
-        rig.sdk.script("call", *{"resolve": [trio.sleep_forever], "retry": [ValueError()]}.get(what, []))
+        faults: dict[str, Any] = {"resolve": trio.sleep_forever, "retry": ValueError()}
+        if what in faults:
+            rig.sdk.script("call", faults[what])
 
         async def say() -> None:
             with cancel.scope:

@@ -9,11 +9,13 @@ import trio_jobs
 import trio_jobs.testing
 
 PUBLIC = """
-    AsyncJobContext Attempt Cancel Done ErrorInfo Fail Health HostStuck InvalidHandler InvalidPayload Job JobCancelled
-    JobContext JobFailed JobInDoubt JournalDamaged JournalInUse KeyConflict Lagged Left Limit LineFull MemoryStore
-    NewJob NoSuchJob NotDone OpenFailed Outcome OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report
-    ResultUnavailable Retry RetryAfter SdkCallRefused SdkHandle Service SessionLost Snooze SqliteStore State Statistics
-    StoreError Subscription SystemClock TrioClock TrioJobsError Unknown UnknownJobs UnknownKind UsageError WrongState
+    AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
+    InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView JournalDamaged JournalInUse
+    KeyConflict Lagged Left Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome
+    OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter
+    SdkCallRefused SdkHandle Server Service SessionLost Snapshot Snooze SqliteStore State Statistics StoreError
+    Subscription SystemClock Token TrioClock TrioJobsError Unknown UnknownJobs UnknownKind Updates UsageError WrongState
+    connect serve
 """
 
 
@@ -33,7 +35,7 @@ def test_every_public_thing_says_what_it_is() -> None:
 
 
 def test_nothing_else_is_public() -> None:
-    """What lies beside the public names are modules, whose names begin with an underscore, or the rooms meant for use."""
+    """Beside the public names lie modules: with an underscore, or the rooms meant for use."""
     others = {name for name in vars(trio_jobs) if not name.startswith("_")} - set(trio_jobs.__all__)
     assert others <= {"demo", "testing"}
 

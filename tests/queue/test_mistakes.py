@@ -81,7 +81,7 @@ HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError
         too_many,
         {},
         InvalidHandler,
-        "handler 'too_many' must take (payload) or (payload, job), not (payload: 'int', job: 'Any', more: 'int') -> 'None'",
+        "must take (payload) or (payload, job), not (payload: 'int', job: 'Any', more: 'int') -> 'None'",
     ),
     "keyword only": (
         keyword_only,
@@ -263,7 +263,7 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
         "say deadline_at or deadline_after, not both",
     ),
     "a naive time": (
-        {"due_at": datetime(2030, 1, 1)},  # noqa: DTZ001 - the mistake
+        {"due_at": datetime(2030, 1, 1)},
         "due_at must be an aware datetime, such as datetime.now(UTC), not datetime.datetime(2030, 1, 1, 0, 0)",
     ),
     "no time": ({"due_at": 5}, "due_at must be an aware datetime, such as datetime.now(UTC), not 5"),
@@ -341,7 +341,7 @@ async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) 
         with says(WrongState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
         with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
-            await queue.resolve(job, "maybe")  # type: ignore[arg-type]
+            await queue.resolve(job, "maybe")
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
 

@@ -108,12 +108,12 @@ class Consumer:
             await gate.wait()
             record = await self._line.receive()
         self._line.give_place_back()
-        if record.state is State.IN_DOUBT:
+        if self._strict_order:
+            await self._hold(record)
+        elif record.state is State.IN_DOUBT:
             await self._settle(record)
         else:
             await self._attempt(record)
-        if self._strict_order:
-            await self._hold(record)
 
     def touch(self, record: JobRecord) -> None:
         """The job has moved on by itself: if it is the one that is held, look again."""
@@ -121,11 +121,11 @@ class Consumer:
             self._touched.set()
 
     async def _hold(self, record: JobRecord) -> None:
-        """Let nobody pass while the job at the head is to be tried again, or in doubt."""
+        """Bring the job at the head to its end; nobody passes while it is to be tried again, or in doubt."""
         handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL and record.attempts:
+            while record.state not in FINAL:
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
                     await self._gate.wait()

@@ -73,7 +73,7 @@ class Core:
         self._stop_for_stuck = on_stuck
         self._mean_run: float | None = None
         self._line = Line(settings.buffer)
-        self._feed = Feed(history.store)
+        self._feed = Feed(history.store, self._kind_of)
         self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._on_expired)
         self._warden = Warden(
             history=history,
@@ -164,6 +164,10 @@ class Core:
         self._progress[progress.job_id] = progress
         for listener in self.progress_listeners:
             listener(progress)
+
+    def _kind_of(self, job_id: str) -> str | None:
+        record = self._head.jobs.get(job_id)
+        return None if record is None else record.kind
 
     def _on_expired(self, record: JobRecord) -> None:
         self._line.remove(record)

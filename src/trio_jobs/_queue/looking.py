@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import builtins
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 import trio
 
-from trio_jobs import _events as ev
 from trio_jobs._context import Progress
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._handlers import check_number
 from trio_jobs._jobs import FINAL, Job, JobRecord, State, to_datetime, view
-from trio_jobs._loops.feed import Subscription
+from trio_jobs._loops.feed import Filter, Subscription
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
 from trio_jobs._queue.report import Health, Statistics
 
@@ -61,6 +61,11 @@ class Looking(Core):
             raise NoSuchJob(str(after))
         return page
 
+    def job_ids(self) -> builtins.list[str]:
+        """The ids of all known jobs, in the order of their submit."""
+        see = self._history.see
+        return [job_id for job_id, record in self._head.jobs.items() if see(record) is not None]
+
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """What the job's handler returned, once it has.
 
@@ -95,18 +100,27 @@ class Looking(Core):
         except msgspec.ValidationError:  # it returned something else than it is annotated with
             return msgspec.json.decode(record.result)
 
-    def events(self, *, after: int | None = None, jobs: set[str] | frozenset[str] | None = None) -> Subscription:
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        jobs: Iterable[str] | None = None,
+        kinds: Iterable[str] | None = None,
+        states: Iterable[State | str] | None = None,
+    ) -> Subscription:
         """The stream of committed events, in order, without a gap: `async for event in queue.events()`.
 
-        after: begin behind this `seq`; None for from now on. jobs: only events of these jobs. The stream ends when the
-        queue has stopped. See `Subscription`.
+        after: begin behind this `seq`; None for from now on. jobs, kinds, states: only events of these jobs, of jobs of
+        these kinds, that lead to these states; all that is given must fit. The stream ends when the queue has stopped.
+        See `Subscription`.
         """
-        wanted = None if jobs is None else frozenset(jobs)
-        if wanted is None:
-            wants: Callable[[ev.Event], bool] = lambda event: True  # noqa: E731 - two short rules side by side
-        else:
-            wants = lambda event: isinstance(event, ev.JobEvent) and event.job in wanted  # noqa: E731
-        return Subscription(self._feed, self._history.committed_seq if after is None else after, wants)
+        wanted = Filter(jobs, kinds, None if states is None else frozenset(read_state(state) for state in states))
+        return Subscription(self._feed, self._history.committed_seq if after is None else after, wanted)
+
+    @property
+    def epoch(self) -> str:
+        """Names this history: numbers of events mean something only together with it."""
+        return self._history.store.epoch
 
     def statistics(self) -> Statistics:
         line = self._line.statistics()

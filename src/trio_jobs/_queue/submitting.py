@@ -12,7 +12,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
-from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds
+from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
 from trio_jobs._handlers import Handler, digest
 from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
 from trio_jobs._queue.core import Core
@@ -329,7 +329,7 @@ def _moment(at_name: str, at: datetime | None, after_name: str, after: float | N
     if at is not None and after is not None:
         raise UsageError(f"say {at_name} or {after_name}, not both")
     if after is not None:
-        return now + check_seconds(after_name, after)
+        return now + check_wait(after_name, after)
     if at is None:
         return None
     if not isinstance(at, datetime) or at.tzinfo is None:

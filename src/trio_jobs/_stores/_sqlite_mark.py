@@ -4,10 +4,10 @@ SQLite itself does not notice: one flipped byte in its write-ahead log, and it o
 and calls the file sound. The mark says that they were there.
 
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
-group's sync has returned, and synced beside a later group's: beside the next one, unless that comes within `INTERVAL`,
-since two syncs at a time slow each other down (a third of the throughput of short groups). After a kill it is exact;
-after a power cut it may be the last group behind, or the groups of the last `INTERVAL`. Two slots are written in turn, so that a torn write spoils one and the other, one
-step older, still counts.
+group's sync has returned, and synced beside a later group's: beside the next one, unless that comes within
+`INTERVAL`, since two syncs at a time slow each other down (a third of the throughput of short groups). After a kill
+it is exact; after a power cut it may be the last group behind, or the groups of the last `INTERVAL`. Two slots are
+written in turn, so that a torn write spoils one and the other, one step older, still counts.
 """
 
 from __future__ import annotations

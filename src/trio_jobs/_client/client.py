@@ -1,0 +1,292 @@
+"""`async with trio_jobs.connect(url, token=...) as client`: the queue's methods, from another process."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+import trio
+
+from trio_jobs import _errors as e
+from trio_jobs._client.link import Link
+from trio_jobs._client.session import Lost, Session
+from trio_jobs._client.updates import Updates
+from trio_jobs._jobs import CancelAnswer, Receipt, State
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.messages import Told
+from trio_jobs._wire.methods import METHODS
+from trio_jobs._wire.values import JobView
+
+__all__ = ["Client", "connect"]
+
+T = TypeVar("T")
+LONGEST_WAIT: Final = 30.0  #: seconds that the protocol lets one request wait
+
+
+class Client:
+    """Made by `connect`. Every method waits while there is no connection; give it a deadline with `trio.fail_after`.
+
+    What can be asked twice without harm is asked again after a lost connection. What cannot (a submit without a key,
+    retry, resolve) raises `ConnectionFailed`: it may or may not have been done.
+
+    All raise `ConnectionFailed`, `NotAllowed`, and what the queue's own methods raise. Cancelled: it may have been
+    done.
+    """
+
+    def __init__(self, link: Link, nursery: trio.Nursery) -> None:
+        self._link = link
+        self._nursery = nursery
+        self._streams: dict[Updates, str] = {}
+        self._by_id: dict[str, Updates] = {}
+        self._last_id = 0
+        link.on_told = self._on_told
+        link.on_session = self._on_session
+        link.on_refused = self._on_refused
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._link._url}, {self._link.reconnects} reconnects, {len(self._streams)} streams>"
+
+    @property
+    def epoch(self) -> str:
+        """The history that the server last said it has."""
+        return "" if self._link.hello is None else self._link.hello.epoch
+
+    @property
+    def reconnects(self) -> int:
+        return self._link.reconnects
+
+    async def _ask(self, method: str, params: w.Params, type_: type[T], *, repeatable: bool, kind: str = "") -> T:
+        answer = await self._link.ask(method, params, repeatable=repeatable, kind=kind)
+        return msgspec.json.decode(answer.result, type=type_)
+
+    async def _do(self, method: str, params: w.Params, type_: type[T]) -> T:
+        return await self._ask(method, params, type_, repeatable=METHODS[method].repeatable)
+
+    async def hello(self) -> w.HelloResult:
+        """Which history this is, how far it reaches, and who we are there."""
+        return await self._do("server.hello", w.Hello(), w.HelloResult)
+
+    async def submit(
+        self,
+        kind: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+        wait: float | None = None,
+    ) -> Receipt:
+        """Accept a job. payload: anything that msgspec makes JSON of. The rest: see `Queue.submit`.
+
+        With a key it is asked again until it is known what became of it; without, a lost connection raises.
+        """
+        now = time.time()
+        params = {
+            "kind": kind,
+            "payload": msgspec.Raw(msgspec.json.encode(payload)),
+            "key": key,
+            "due_at": _moment(due_at, delay, now),
+            "deadline_at": _moment(deadline_at, deadline_after, now),
+        }
+        give_up_at = float("inf") if wait is None else trio.current_time() + wait
+        while True:
+            left = max(give_up_at - trio.current_time(), 0.0)
+            request = w.Submit(**params, wait=min(left, LONGEST_WAIT))  # type: ignore[arg-type] # as built above
+            try:
+                got = await self._ask("jobs.submit", request, w.SubmitResult, repeatable=key is not None, kind=kind)
+            except e.LineFull:
+                if trio.current_time() >= give_up_at:
+                    raise
+            else:
+                return Receipt(got.job, got.created, got.position, got.state)
+
+    async def get(self, job_id: str) -> JobView:
+        """The job with its history; its payload and tracebacks too, for a token of scope control."""
+        return await self._do("jobs.get", w.OneJob(job_id), JobView)
+
+    async def list(
+        self, *, state: State | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
+    ) -> list[JobView]:
+        """A page of jobs, in the order of their submit. limit: 1 to 500."""
+        return (await self._do("jobs.list", w.List(state, kind, after, limit), w.ListResult)).jobs
+
+    async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
+        """What the job's handler returned, as plain JSON values, once it has. Raises as `Queue.result`."""
+        answer_doubt: Literal["wait", "answer"] = "answer" if in_doubt == "raise" else "wait"
+        while True:
+            got = await self._do("jobs.result", w.Result(job_id, LONGEST_WAIT, answer_doubt), w.ResultResult)
+            error = "" if got.error is None else f"{got.error.type}: {got.error.message}"
+            if got.state is State.FAILED:
+                raise e.JobFailed(job_id, got.reason, error, got.may_have_acted)
+            if got.state is State.CANCELLED:
+                raise e.JobCancelled(job_id, got.reason)
+            if got.state is State.IN_DOUBT and in_doubt == "raise":
+                raise e.JobInDoubt(job_id, got.reason)
+            if got.state is State.COMPLETED:
+                if got.result is msgspec.UNSET:
+                    raise e.ResultUnavailable(job_id, got.problem or "it was settled without one")
+                return got.result
+
+    async def cancel(self, job_id: str) -> CancelAnswer:
+        """See `Queue.cancel`."""
+        return (await self._do("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
+
+    async def retry(self, job_id: str) -> None:
+        """See `Queue.retry`."""
+        await self._do("jobs.retry", w.OneJob(job_id), w.StateResult)
+
+    async def resolve(
+        self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None
+    ) -> None:
+        """See `Queue.resolve`."""
+        await self._do("jobs.resolve", w.Resolve(job_id, resolution, result), w.StateResult)
+
+    async def pause(self, reason: str = "") -> None:
+        """See `Queue.pause`."""
+        await self._do("queue.pause", w.Pause(reason), w.Done)
+
+    async def resume(self) -> None:
+        """See `Queue.resume`."""
+        await self._do("queue.resume", w.Nothing(), w.Done)
+
+    async def drain(self) -> None:
+        """See `Queue.drain`: no new jobs are taken from then on."""
+        await self._do("queue.drain", w.Nothing(), w.Done)
+
+    async def statistics(self) -> w.StatisticsResult:
+        """How full, how busy, how well."""
+        return await self._do("queue.statistics", w.Nothing(), w.StatisticsResult)
+
+    @asynccontextmanager
+    async def updates(
+        self,
+        *,
+        jobs: Iterable[str] | None = None,
+        kinds: Iterable[str] | None = None,
+        states: Iterable[State] | None = None,
+        after: int | None = None,
+        epoch: str | None = None,
+        snapshot: bool = False,
+    ) -> AsyncIterator[Updates]:
+        """A stream of what happens: `async with client.updates() as updates: async for update in updates`.
+
+        jobs, kinds, states: only of these. after, epoch: go on behind that event; both are kept up to date in the
+        stream. snapshot: the jobs as they are, first. It survives reconnects and restarts of the server without a gap
+        or a duplicate; where that cannot be, `Gap` says so and a snapshot follows. When the block begins, the stream
+        does: nothing that happens after is missed.
+        """
+        filters: dict[str, Any] = {
+            "jobs": None if jobs is None else [*jobs],
+            "kinds": None if kinds is None else [*kinds],
+            "states": None if states is None else [State(state) for state in states],
+        }
+        updates = Updates(self._start, self._route, filters, after, epoch, snapshot)
+        self._streams[updates] = ""
+        try:
+            self._start(updates)
+            await updates.begun()
+            yield updates
+        finally:
+            self._route(updates, None)
+            del self._streams[updates]
+
+    # streams and sessions
+
+    def _route(self, updates: Updates, session: Session | None) -> str:
+        """A new subscription id for the stream on this session; without one, end the subscription it has."""
+        before = self._streams[updates]
+        if before in self._by_id:
+            del self._by_id[before]
+            if session is None:
+                self._nursery.start_soon(self._unsubscribe, before)
+        if session is None:
+            return ""
+        self._last_id += 1
+        subscription = self._streams[updates] = f"u{self._last_id}"
+        self._by_id[subscription] = updates
+        return subscription
+
+    async def _unsubscribe(self, subscription: str) -> None:
+        session = self._link.current
+        if session is not None:
+            with contextlib.suppress(Lost):
+                await session.ask("jobs.unsubscribe", w.Unsubscribe(subscription))
+
+    def _start(self, updates: Updates) -> None:
+        """Begin the stream on the session there is, or the next; in a task of its own, so that no reader's
+        cancellation can leave it half begun."""
+        self._nursery.start_soon(self._begin, updates)
+
+    async def _begin(self, updates: Updates) -> None:
+        try:
+            session = await self._link.session()
+            if updates in self._streams:
+                await updates.begin(session)
+        except Lost:
+            pass  # the next session begins it
+        except e.NotAllowed as error:
+            updates.fail(error)
+
+    def _on_told(self, told: Told) -> None:
+        updates = self._by_id.get(told.params.subscription)
+        if updates is not None:
+            updates.on_told(told)
+
+    def _on_session(self, session: Session) -> None:
+        streams, self._by_id = [*self._by_id.values()], {}
+        for updates in streams:
+            self._start(updates)
+
+    def _on_refused(self, error: e.NotAllowed) -> None:
+        for updates in self._streams:
+            updates.fail(error)
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None, connect_timeout: float = 10.0
+) -> AsyncIterator[Client]:
+    """A client of the server at `url` (ws:// or wss://, ending in /ws) for as long as the block runs.
+
+    token: its secret. tls: for wss, where the system's own trust is not enough. connect_timeout: seconds for the first
+    connection; lost ones are replaced for as long as it takes, after 0.05 s at first and 5 s at most.
+
+    Raises `ConnectionFailed`, `NotAllowed` before the block begins. The block's own exception comes out as it was.
+    """
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        link = Link(url, token, tls)
+        try:
+            client = Client(link, nursery)
+            nursery.start_soon(link.run)
+            await link.first_session(connect_timeout)
+            yield client
+        except BaseException as error:
+            raised = error
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.aclose()
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        try:
+            raise raised
+        finally:
+            del raised  # no cycle through this frame
+
+
+def _moment(at: datetime | None, after: float | None, now: float) -> float | None:
+    if at is not None and after is not None:
+        raise e.UsageError("say a time or a number of seconds, not both")
+    if after is not None:
+        return now + e.check_seconds("a delay", after)
+    if at is not None and at.tzinfo is None:
+        raise e.UsageError(f"a time must be an aware datetime, such as datetime.now(UTC), not {at!r}")
+    return None if at is None else at.timestamp()

@@ -1,0 +1,36 @@
+"""What the server refuses, as the exceptions that the queue itself raises."""
+
+from __future__ import annotations
+
+from trio_jobs import _errors as e
+from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.messages import ErrorBody
+from trio_jobs._wire.values import ErrorData
+
+__all__ = ["as_exception"]
+
+
+def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
+    """kind: of the job that was to be submitted."""
+    data = error.data or ErrorData()
+    job = data.job or "?"
+    match error.code:
+        case ErrorCode.NO_SUCH_JOB:
+            return e.NoSuchJob(job)
+        case ErrorCode.WRONG_STATE:
+            return e.WrongState(job, data.state or "?", error.message.partition(": ")[2] or error.message)
+        case ErrorCode.LINE_FULL:
+            return e.LineFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
+        case ErrorCode.KEY_CONFLICT:
+            return e.KeyConflict(kind, data.key or "?", job)
+        case ErrorCode.SHUTTING_DOWN:
+            return e.QueueClosed(error.message)
+        case ErrorCode.OUTCOME_UNKNOWN:
+            return e.OutcomeUnknown(error.message)
+        case ErrorCode.STORE:
+            return e.StoreError(error.message)
+        case ErrorCode.NOT_ALLOWED:
+            return e.NotAllowed(error.message)
+        case ErrorCode.INVALID_PARAMS | ErrorCode.INVALID_REQUEST | ErrorCode.UNKNOWN_METHOD:
+            return e.UsageError(error.message)
+    return e.TrioJobsError(f"the server says: {error.message} ({error.code})")

@@ -1,0 +1,180 @@
+"""Keeps a session with the server, and makes a new one when it is lost, for as long as the client lives."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
+from trio_websocket import HandshakeError, wrap_client_stream
+from wsproto.utilities import ProtocolError
+
+from trio_jobs._client.errors import as_exception
+from trio_jobs._client.session import Lost, Session
+from trio_jobs._errors import ConnectionFailed, NotAllowed, TrioJobsError, UsageError
+from trio_jobs._wire.codes import PROTOCOL, CloseCode
+from trio_jobs._wire.messages import Answer, Told
+from trio_jobs._wire.methods import Hello, HelloResult, Params
+
+__all__ = ["Link"]
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
+DIAL_TIMEOUT: Final = 10.0
+FIRST_WAIT: Final = 0.05  #: seconds before the first new try; doubled for each further one
+LONGEST_WAIT: Final = 5.0
+_LOSSES: Final = (OSError, HandshakeError, Lost, trio.TooSlowError, trio.ClosedResourceError, ProtocolError)
+_REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
+
+
+class Link:
+    """on_told: called with each notification. on_session: called, with the session, when there is a new one.
+    on_refused: called when there will never be one again. hello: what the server said of itself. last_error: why there
+    is no session, None while there is one. reconnects: how often a lost session was replaced.
+
+    Raises `UsageError` for a url that is none.
+    """
+
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
+        self.on_told: Callable[[Told], None] = lambda told: None
+        self.on_session: Callable[[Session], None] = lambda session: None
+        self.on_refused: Callable[[NotAllowed], None] = lambda error: None
+        self.hello: HelloResult | None = None
+        self.last_error: Exception | None = None
+        self.refused: NotAllowed | None = None
+        self.reconnects = 0
+        self._closing = False
+        self._url = url
+        self._where = urlsplit(url)
+        if self._where.scheme not in ("ws", "wss") or not self._where.hostname or self._where.query:
+            raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+        self._headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode("ascii"))]
+        self._tls = tls
+        self._session: Session | None = None
+        self._changed = trio.Event()
+
+    async def run(self) -> None:
+        """Until the server refuses us for good, or cancelled."""
+        failures = 0
+        while self.refused is None and not self._closing:
+            before = self.hello
+            try:
+                await self._one_session()
+            except* (
+                OSError,
+                HandshakeError,
+                Lost,
+                trio.TooSlowError,
+                trio.ClosedResourceError,
+                ProtocolError,
+            ) as group:
+                self._fail(group)
+            failures = 0 if self.hello is not before else failures + 1
+            if self.refused is None and not self._closing:
+                wait = min(FIRST_WAIT * 2**failures, LONGEST_WAIT)
+                await trio.sleep(wait * random.uniform(0.5, 1.0))
+
+    def _fail(self, group: BaseExceptionGroup[BaseException]) -> None:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        assert isinstance(error, Exception)
+        self.last_error = error
+        if isinstance(error, Lost) and error.code in _REFUSALS:
+            self.refused = NotAllowed(f"the server refuses us: {error.reason}")
+            self.on_refused(self.refused)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _one_session(self) -> None:
+        with trio.fail_after(DIAL_TIMEOUT):
+            stream = await self._dial()
+        try:
+            async with trio.open_nursery() as nursery:
+                with trio.fail_after(DIAL_TIMEOUT):
+                    websocket = await wrap_client_stream(
+                        nursery,
+                        stream,
+                        self._where.netloc.rpartition("@")[2],
+                        self._where.path or "/ws",
+                        subprotocols=[PROTOCOL],
+                        extra_headers=self._headers,
+                        max_message_size=MAX_MESSAGE,
+                    )
+                session = Session(websocket, lambda told: self.on_told(told))
+                nursery.start_soon(self._welcome, session)
+                nursery.start_soon(session.keep_alive)
+                await session.read()
+        finally:
+            self._session = None
+            # trio-websocket leaves it open when the server closed first
+            await trio.aclose_forcefully(stream)
+
+    async def _dial(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+        host, port = self._where.hostname or "", self._where.port
+        if self._where.scheme == "ws":
+            return await trio.open_tcp_stream(host, port or 80)
+        tls = self._tls or ssl.create_default_context()
+        return await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
+
+    async def aclose(self) -> None:
+        """Say goodbye, while the session still reads the answer; at most a second."""
+        self._closing = True
+        if self._session is not None:
+            await self._session.aclose()
+
+    async def _welcome(self, session: Session) -> None:
+        with trio.fail_after(DIAL_TIMEOUT):
+            answer = await session.ask("server.hello", Hello())
+        if answer.error is not None:
+            raise Lost(f"the server does not greet us: {answer.error.message}")
+        if self.hello is not None:
+            self.reconnects += 1
+        self.hello = msgspec.json.decode(answer.result, type=HelloResult)
+        self.last_error = None
+        session.epoch = self.hello.epoch
+        self._session = session
+        self._tell()
+        self.on_session(session)
+
+    @property
+    def current(self) -> Session | None:
+        return self._session
+
+    async def session(self) -> Session:
+        """The session, once there is one. Raises `NotAllowed`."""
+        while self._session is None or self._session.lost is not None:
+            if self.refused is not None:
+                raise self.refused
+            await self._changed.wait()
+        return self._session
+
+    async def first_session(self, timeout: float) -> None:
+        """Raises `ConnectionFailed`, `NotAllowed`."""
+        with trio.move_on_after(timeout):
+            await self.session()
+            return
+        why = self.last_error
+        raise ConnectionFailed(f"no server answers at {self._url}: {why or 'not in time'}") from why
+
+    async def ask(self, method: str, params: Params, *, repeatable: bool, kind: str = "") -> Answer:
+        """Ask, again on the next session where that does no harm. Raises what the queue raises, `ConnectionFailed`."""
+        while True:
+            session = await self.session()
+            try:
+                answer = await session.ask(method, params)
+            except Lost as lost:
+                if repeatable:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                raise ConnectionFailed(f"{lost}; {method} may or may not have been done") from None
+            if answer.error is not None:
+                error: TrioJobsError = as_exception(answer.error, kind)
+                raise error
+            return answer

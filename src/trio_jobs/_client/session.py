@@ -1,0 +1,127 @@
+"""One WebSocket connection to a server: requests out, answers and notifications in.
+
+Sending is shielded and bounded: trio-websocket's send, cancelled half-way, would cut a frame in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from trio_jobs._errors import ConnectionFailed
+from trio_jobs._wire.messages import Answer, Told, encode_request, read_from_server
+from trio_jobs._wire.methods import Params
+
+__all__ = ["Lost", "Session"]
+
+SEND_TIMEOUT: Final = 5.0
+PING: Final = 20.0  #: seconds between two pings, as the server does it
+PONG: Final = 10.0  #: seconds for their answer
+
+
+class Lost(ConnectionFailed):
+    """The connection is lost. `code`: the close code, None without a close frame."""
+
+    def __init__(self, why: str, code: int | None = None, reason: str = "") -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(why)
+
+
+class _Waiting:
+    """A request whose answer has not come."""
+
+    __slots__ = ("answer", "event", "on_answer")
+
+    def __init__(self, on_answer: Callable[[Answer], None] | None) -> None:
+        self.event = trio.Event()
+        self.on_answer = on_answer
+        self.answer: Answer | None = None
+
+
+class Session:
+    """on_told: called with each notification; synchronous. epoch: the server's, once it has been greeted."""
+
+    def __init__(self, websocket: WebSocketConnection, on_told: Callable[[Told], None]) -> None:
+        self.lost: Lost | None = None
+        self.epoch = ""
+        self._websocket = websocket
+        self._on_told = on_told
+        self._waiting: dict[int, _Waiting] = {}
+        self._last_id = 0
+
+    async def ask(self, method: str, params: Params, on_answer: Callable[[Answer], None] | None = None) -> Answer:
+        """on_answer: called with the answer before anything that comes behind it is looked at.
+
+        Raises `Lost`. Cancelled: the request may have been sent; its answer is passed over.
+        """
+        if self.lost is not None:
+            raise self.lost
+        self._last_id += 1
+        request_id = self._last_id
+        waiting = self._waiting[request_id] = _Waiting(on_answer)
+        try:
+            await self.send(encode_request(request_id, method, params))
+            await waiting.event.wait()
+        finally:
+            del self._waiting[request_id]
+        if waiting.answer is None:
+            raise self.lost or Lost("the connection was lost")
+        return waiting.answer
+
+    async def send(self, text: bytes) -> None:
+        """Raises `Lost`."""
+        with trio.move_on_after(SEND_TIMEOUT, shield=True) as scope:
+            try:
+                await self._websocket.send_message(text.decode())
+            except ConnectionClosed as closed:
+                raise self._lose(closed) from None
+        if scope.cancelled_caught:
+            self.lost = Lost("the server took nothing for some time")
+            raise self.lost
+
+    async def read(self) -> None:
+        """Take what comes until the connection is lost, then raise `Lost`. Cancelled: the session is over."""
+        try:
+            while True:
+                message = read_from_server(await self._websocket.get_message())
+                if isinstance(message, Told):
+                    self._on_told(message)
+                elif message is not None and isinstance(message.id, int) and message.id in self._waiting:
+                    waiting = self._waiting[message.id]
+                    waiting.answer = message
+                    waiting.event.set()
+                    if waiting.on_answer is not None:
+                        waiting.on_answer(message)
+        except ConnectionClosed as closed:
+            raise self._lose(closed) from None
+        except msgspec.MsgspecError as error:
+            raise Lost(f"the server does not speak this protocol: {error}") from error
+        finally:
+            self.lost = self.lost or Lost("the connection was closed")
+            for waiting in self._waiting.values():
+                waiting.event.set()
+
+    async def keep_alive(self) -> None:
+        """Raises `Lost` when the server does not answer a ping."""
+        while True:
+            await trio.sleep(PING)
+            with trio.move_on_after(PONG) as scope:
+                await self._websocket.ping()
+            if scope.cancelled_caught:
+                raise Lost("the server does not answer")
+
+    async def aclose(self) -> None:
+        with trio.move_on_after(1):
+            await self._websocket.aclose()
+
+    def _lose(self, closed: ConnectionClosed) -> Lost:
+        if self.lost is None:
+            code, reason = (None, "") if closed.reason is None else (closed.reason.code, closed.reason.reason or "")
+            told = f" ({code}{', ' + reason if reason else ''})" if code is not None else ""
+            self.lost = Lost(f"the connection was closed{told}", code, reason)
+        return self.lost

@@ -1,0 +1,96 @@
+"""What is answered over plain HTTP, on the same port: one request a connection, by h11."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import h11
+import msgspec
+
+from trio_jobs._queue.queue import Queue
+from trio_jobs._server.answers import Census
+from trio_jobs._server.head import BadHead, Head
+from trio_jobs._server.metrics import Metrics
+from trio_jobs._server.tokens import Token
+from trio_jobs._wire.asyncapi import PATH
+
+__all__ = ["Page", "Pages", "response"]
+
+JSON: Final = "application/json"
+
+
+class Page(NamedTuple):
+    """An answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Pages:
+    """The paths. metrics: gives the text for Prometheus; None where that is not wanted."""
+
+    def __init__(self, queue: Queue, census: Census, metrics: Metrics | None = None) -> None:
+        self._queue = queue
+        self._census = census
+        self._metrics = metrics
+
+    def answer(self, head: Head, token: Token | None) -> Page:
+        """token: whose request it is, None for a stranger's. Raises `BadHead`."""
+        if head.method not in ("GET", "HEAD"):
+            raise BadHead(405, "only GET is answered here", (("Allow", "GET, HEAD"),))
+        if head.path == "/healthz":
+            return self._health(token)
+        if head.path == "/asyncapi.json":
+            return Page(200, JSON, PATH.read_bytes())
+        if head.path == "/metrics" and self._metrics is not None:
+            if token is None:
+                raise BadHead(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
+            return Page(200, self._metrics.content_type, self._metrics.text())
+        if head.path == "/ws":
+            raise BadHead(426, "this is a WebSocket", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
+        raise BadHead(404, "there is /ws, /healthz, /metrics and /asyncapi.json")
+
+    def _health(self, token: Token | None) -> Page:
+        """A stranger learns whether it is well, and nothing else."""
+        health = self._queue.health()
+        told: dict[str, object] = {"ok": health.ok}
+        if token is not None:
+            now = self._queue.statistics()
+            told |= {
+                "problems": [*health.problems],
+                "in_doubt": health.in_doubt,
+                "paused": self._queue.paused,
+                "queue": {"jobs": now.jobs, "capacity": now.capacity, "free": now.free, "mean_run": now.mean_run},
+                "host": {"session": now.session, "inside": now.inside},
+                "store": {"epoch": self._queue.epoch, "seq": now.seq},
+                "server": {"connections": self._census.connections, "subscriptions": self._census.subscriptions},
+            }
+        return Page(200 if health.ok else 503, JSON, msgspec.json.encode(told) + b"\n")
+
+
+def response(head: Head | None, page: Page) -> bytes:
+    """The whole answer's bytes. head: the request's, None where it could not be read."""
+    connection = h11.Connection(h11.SERVER)
+    if head is not None:
+        connection.receive_data(head.raw)
+        connection.next_event()
+    headers = [
+        ("Content-Type", page.content_type),
+        ("Content-Length", str(len(page.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        *page.headers,
+        *([] if any(name == "Connection" for name, _ in page.headers) else [("Connection", "close")]),
+    ]
+    data = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
+    if head is None or head.method != "HEAD":
+        data += connection.send(h11.Data(data=page.body)) or b""
+    return data + (connection.send(h11.EndOfMessage()) or b"")
+
+
+def refusal(head: Head | None, bad: BadHead) -> bytes:
+    """The answer to what is refused."""
+    body = msgspec.json.encode({"error": bad.why}) + b"\n"
+    return response(head, Page(bad.status, JSON, body, bad.headers))

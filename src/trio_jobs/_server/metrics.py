@@ -1,0 +1,141 @@
+"""The numbers for Prometheus. prometheus-client is an extra: `pip install trio-jobs[metrics]`.
+
+Gauges are read when they are asked for. What can only be counted as it happens (waits, runs, ends) is counted from the
+queue's own stream of events, by one reader of the feed, so that it costs the queue nothing when nobody wants metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trio_jobs import _events as ev
+from trio_jobs._jobs import State
+from trio_jobs._loops.feed import Lagged
+from trio_jobs._queue.queue import Queue
+from trio_jobs._server.answers import Census
+
+__all__ = ["Metrics", "is_available"]
+
+_WAITS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+_RUNS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+def is_available() -> bool:
+    """prometheus-client is installed."""
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Metrics:
+    """One queue's numbers. `run` counts until it is cancelled; `text` is a page of them."""
+
+    def __init__(self, queue: Queue, census: Census) -> None:
+        import prometheus_client as prom
+
+        self._queue = queue
+        self._census = census
+        self._generate = prom.generate_latest
+        self.content_type: str = prom.CONTENT_TYPE_LATEST
+        self._registry = registry = prom.CollectorRegistry()
+        registry.register(_Gauges(self))
+        self._wait = prom.Histogram(
+            "trio_jobs_wait_seconds", "From pending to the start of an attempt.", buckets=_WAITS, registry=registry
+        )
+        self._run = prom.Histogram(
+            "trio_jobs_run_seconds", "From start to end of an attempt.", buckets=_RUNS, registry=registry
+        )
+        self._ended = prom.Counter(
+            "trio_jobs_ended", "Attempts by what they came to.", ["kind", "outcome"], registry=registry
+        )
+        self._retries = prom.Counter("trio_jobs_retries", "Attempts to be made again.", registry=registry)
+        self._busy = prom.Counter("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", registry=registry)
+        # jobs that wait, or are under way: bounded by max_waiting and the line
+        self._pending: dict[str, float] = {}
+        self._started: dict[str, float] = {}
+
+    def text(self) -> bytes:
+        return self._generate(self._registry)
+
+    async def run(self) -> None:
+        """Count. Events that the feed could not keep are not counted."""
+        events = self._queue.events()
+        while True:
+            try:
+                async for event in events:
+                    self._count(event)
+                return
+            except Lagged:
+                self._pending.clear()
+                self._started.clear()
+
+    def _count(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Submitted | ev.Due | ev.Released | ev.Interrupted | ev.Retried):
+            self._end(event)
+            if not isinstance(event, ev.Scheduled):
+                self._pending[event.job] = event.at
+        elif isinstance(event, ev.Started):
+            pending_at = self._pending.pop(event.job, None)
+            if pending_at is not None:
+                self._wait.observe(max(event.at - pending_at, 0.0))
+            self._started[event.job] = event.at
+        elif isinstance(event, ev.Ended):
+            self._pending.pop(event.job, None)
+            self._end(event)
+            if isinstance(event, ev.Retrying):
+                self._retries.inc()
+
+    def _end(self, event: ev.JobEvent) -> None:
+        if not isinstance(event, ev.Ended) or event.outcome is None:
+            return
+        started_at = self._started.pop(event.job, None)
+        if started_at is not None:
+            ran = max(event.at - started_at, 0.0)
+            self._run.observe(ran)
+            self._busy.inc(ran)
+        kind = self._queue._kind_of(event.job) or "?"
+        self._ended.labels(kind, str(event.outcome)).inc()
+
+    def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
+        """Name, meaning, value, labels."""
+        now, queue = self._queue.statistics(), self._queue
+        for state, count in now.jobs.items():
+            yield "trio_jobs_jobs", "Known jobs by state.", count, {"state": str(state)}
+        yield "trio_jobs_places", "Places in the line.", now.capacity, {}
+        yield "trio_jobs_places_free", "Places that nobody holds.", now.free, {}
+        yield "trio_jobs_waiting_callers", "Submits that wait for a place.", now.waiting_callers, {}
+        yield "trio_jobs_oldest_waiting_seconds", "How long the first pending job has waited.", self._oldest(), {}
+        yield "trio_jobs_in_doubt", "Jobs that wait for a person.", now.jobs[State.IN_DOUBT], {}
+        yield "trio_jobs_healthy", "1 if jobs are, or could be, worked on.", float(queue.health().ok), {}
+        yield "trio_jobs_sdk_sessions", "SDK sessions opened.", now.session, {}
+        yield "trio_jobs_seq", "Number of the last event.", now.seq, {}
+        yield "trio_jobs_connections", "WebSocket clients.", self._census.connections, {}
+        yield "trio_jobs_subscriptions", "Their subscriptions.", self._census.subscriptions, {}
+
+    def _oldest(self) -> float:
+        first = self._queue.list(state=State.PENDING, limit=1)
+        return max(self._queue._clock.now() - first[0].changed_at.timestamp(), 0.0) if first else 0.0
+
+
+class _Gauges:
+    """What prometheus-client asks for gauges."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        families: dict[str, Any] = {}
+        for name, meaning, value, labels in self._metrics.gauges():
+            family = families.get(name)
+            if family is None:
+                family = families[name] = GaugeMetricFamily(name, meaning, labels=[*labels])
+            family.add_metric([*labels.values()], value)
+        yield from families.values()
+
+    def describe(self) -> list[Any]:
+        return []

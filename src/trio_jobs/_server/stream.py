@@ -1,0 +1,203 @@
+"""The stream between a socket and trio-websocket.
+
+What comes in: first the head that we made, then the client's bytes, counted by their frame headers before wsproto keeps
+any of them. What goes out: frames of trio-websocket (pongs, the answer to a close) and our own joined writes, under one
+lock, each written whole. A write that was cancelled half-way has cut a frame in two: the stream is then dead, and says
+so to all who come later, instead of pretending that their sends succeed.
+
+The fastest way to a hundred idle subscribers is not to wake their tasks at all: `send_nowait` gives the bytes to the
+kernel from within the feed's own step. Only plain TCP can do that; through TLS everything waits its turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
+from trio_jobs._wire.frames import FrameMeter, TooMuch
+
+__all__ = ["GuardedStream"]
+
+RECEIVE: Final = 16 * 1024
+TLS_CHUNK: Final = 16 * 1024  #: a TLS record: the least of which can be said that it was taken
+_LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
+
+
+class GuardedStream(trio.abc.Stream):
+    """transport: what is written to. raw: its socket, None where that would go past TLS.
+
+    heard_at: Trio's time when the client last sent anything. refused: why no more is read. dead: nothing more can be
+    sent. silent: a close frame has been sent, so nothing more may be. Closing it leaves the transport open, since
+    trio-websocket closes it before we have told the client why.
+    """
+
+    def __init__(self, transport: trio.abc.Stream, raw: socket.socket | None, limits: Limits) -> None:
+        now = trio.current_time()
+        self.heard_at = now
+        self.refused: TooMuch | None = None
+        self.dead = False
+        self.stalled = False
+        self.ended = False
+        self.replay = b""
+        self.on_rest: Callable[[], None] = lambda: None
+        self._transport = transport
+        self._raw = raw
+        self._limits = limits
+        self._meter = FrameMeter(MAX_MESSAGE)
+        self._frames = Bucket(limits.frames, limits.frames_per_second, now)
+        self._lock = trio.StrictFIFOLock()
+        self._rest = b""
+        self.silent = False
+
+    # in
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Raises `BrokenResourceError` also where the client sends too much; `refused` then says so."""
+        if self.ended:
+            raise trio.ClosedResourceError
+        if self.replay:
+            data, self.replay = self.replay, b""
+            return data
+        data = bytes(await self._transport.receive_some(RECEIVE))
+        now = self.heard_at = trio.current_time()
+        before = self._meter.frames
+        try:
+            self._meter.feed(data)
+            if not self._frames.take(self._meter.frames - before, now):
+                raise TooMuch(CloseCode.TOO_MANY, "too many frames a second")
+        except TooMuch as error:
+            self.refused = error
+            raise trio.BrokenResourceError(error.reason) from None
+        return data
+
+    async def wait_until_closed(self) -> None:
+        """Pass over all that comes until the client has closed its side or answered our close frame."""
+        while not self._meter.closed:
+            data = bytes(await self._transport.receive_some(RECEIVE))
+            if not data:
+                return
+            try:
+                self._meter.feed(data)
+            except TooMuch:
+                self._meter = FrameMeter(sys.maxsize, sys.maxsize)
+
+    # out
+
+    @property
+    def can_send_now(self) -> bool:
+        """Nothing is being written and nothing waits, so `send_nowait` may be called."""
+        return self._raw is not None and not (self._rest or self.dead or self.silent or self._lock.locked())
+
+    def send_nowait(self, data: bytes) -> None:
+        """Write what the socket takes at once. The rest is kept, and `on_rest` asks somebody to `flush` it."""
+        assert self._raw is not None
+        try:
+            sent = self._raw.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.dead = True
+            self.on_rest()
+            return
+        if sent < len(data):
+            self._rest = data[sent:]
+            self.on_rest()
+
+    async def flush(self) -> None:
+        """Write what `send_nowait` has left."""
+        if self._rest or self.dead:
+            await self.send_frames(b"")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """For trio-websocket. Raises `BrokenResourceError`; also after `write_timeout` without a byte being taken."""
+        async with self._lock:
+            self.silent = self.silent or bytes(data[:1]) == b"\x88"
+            await self._write(bytes(data))
+
+    async def send_frames(self, data: bytes) -> None:
+        """Our frames, joined; nothing is sent after a close frame. Raises as `send_all`."""
+        async with self._lock:
+            if not self.silent:
+                await self._write(data)
+
+    async def send_made(self, make: Callable[[], bytes]) -> None:
+        """Write what `make` gives once it is its turn, so that an answer takes memory only when it can go."""
+        async with self._lock:
+            if not self.silent:
+                await self._write(make())
+
+    async def send_last(self, data: bytes) -> None:
+        """Write this, a close frame, and nothing after it."""
+        async with self._lock:
+            self.silent = True
+            await self._write(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._transport.wait_send_all_might_not_block()
+
+    async def _write(self, data: bytes) -> None:
+        if self.dead:
+            raise trio.BrokenResourceError("an earlier write was cut off")
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        self.dead = True  # until it is written whole
+        if self._raw is None:
+            await self._write_tls(data)
+        else:
+            await self._write_plain(self._raw, memoryview(data))
+        self.dead = False
+
+    async def _write_plain(self, raw: socket.socket, data: memoryview) -> None:
+        whole = len(data)
+        while data:
+            try:
+                data = data[raw.send(data) :]
+                continue
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError(f"write failed: {error}") from error
+            try:
+                with trio.move_on_after(self._limits.write_timeout) as scope:
+                    await trio.lowlevel.wait_writable(raw)
+            except trio.Cancelled:
+                self.dead = len(data) < whole
+                raise
+            if scope.cancelled_caught:
+                self._stall()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _write_tls(self, data: bytes) -> None:
+        for at in range(0, len(data), TLS_CHUNK):
+            with trio.move_on_after(self._limits.write_timeout) as scope:
+                await self._transport.send_all(data[at : at + TLS_CHUNK])
+            if scope.cancelled_caught:
+                self._stall()
+
+    def _stall(self) -> None:
+        self.stalled = True
+        self.reset_when_closed()
+        raise trio.BrokenResourceError(f"the client took nothing for {self._limits.write_timeout:g} s")
+
+    # the end
+
+    def reset_when_closed(self) -> None:
+        """Closing sends a reset, and the kernel keeps nothing for a client that does not read."""
+        transport = self._transport
+        if isinstance(transport, trio.SSLStream):
+            transport = transport.transport_stream
+        if isinstance(transport, trio.SocketStream):
+            with contextlib.suppress(OSError):  # it is closed already
+                transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
+
+    async def aclose(self) -> None:
+        self.ended = True
+        await trio.lowlevel.checkpoint()

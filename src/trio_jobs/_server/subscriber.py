@@ -1,0 +1,145 @@
+"""One subscription: from a cursor in the feed to frames for the wire.
+
+It is in one of two phases. In a snapshot it sends pages of jobs, each read when it is its turn; the stream stands still
+at the event with which the snapshot began, and goes on from there. Otherwise it sends what the cursor gives. When
+events are gone it says `jobs.lagged` and begins a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from trio_jobs._context import Progress as JobProgress
+from trio_jobs._errors import NoSuchJob
+from trio_jobs._events import Event
+from trio_jobs._loops.feed import Cursor, Feed, Filter, Lagged
+from trio_jobs._queue.queue import Queue
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.bodies import prefix
+from trio_jobs._wire.codes import SNAPSHOT_PAGE
+from trio_jobs._wire.frames import text_frame, text_header
+from trio_jobs._wire.messages import encode_notification
+from trio_jobs._wire.values import job_view
+
+__all__ = ["JOINED", "Subscriber"]
+
+JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
+
+
+class Subscriber:
+    """id: the client's. on_news: called, synchronously, when there is something to send."""
+
+    def __init__(
+        self,
+        subscription: str,
+        queue: Queue,
+        feed: Feed,
+        wanted: Filter,
+        after: int,
+        on_news: Callable[[Subscriber], None],
+    ) -> None:
+        self.id = subscription
+        self.cursor = Cursor(feed, after, wanted, lambda: on_news(self))
+        self._queue = queue
+        self._prefix = prefix(subscription)
+        self._page: deque[str] | None = None
+        self._catching_up = after < feed.seq
+
+    @property
+    def caught_up(self) -> bool:
+        return self.cursor.idle and self._page is None
+
+    def begin_snapshot(self) -> None:
+        """The jobs as they are first, then the stream from here on."""
+        wanted = self.cursor.filter
+        self.cursor.seq = self.cursor.feed.seq
+        self.cursor.idle = False
+        self._page = deque(self._queue.job_ids() if wanted.jobs is None else sorted(wanted.jobs))
+        self._catching_up = True
+
+    def collect_nowait(self) -> list[bytes] | None:
+        """Parts of frames for one write, from what is at hand; none: all is sent. None: use `collect`."""
+        if self._page is not None:
+            return [self._snapshot_page()]
+        try:
+            events = self.cursor.take_nowait()
+            if events is None:
+                self._catching_up = True
+                return None
+            return self._parts(events)
+        except Lagged as lagged:
+            return [self._lagged(lagged)]
+
+    async def collect(self) -> list[bytes]:
+        """The same, from the store if need be. Cancelled: nothing is taken."""
+        parts = self.collect_nowait()
+        if parts is None:
+            try:
+                return self._parts(await self.cursor.take())
+            except Lagged as lagged:
+                return [self._lagged(lagged)]
+        return parts
+
+    def _parts(self, events: Sequence[Event]) -> list[bytes]:
+        cursor, first = self.cursor, self._prefix
+        everything, body_of = cursor.filter.is_open, cursor.feed.body
+        parts: list[bytes] = []
+        size, lead = 0, len(first)
+        for event in events:
+            if not everything:
+                try:
+                    if not cursor.wants(event):
+                        continue
+                except Lagged as lagged:
+                    parts.append(self._lagged(lagged))
+                    return parts
+            body = body_of(event)
+            length = lead + len(body)
+            size += length
+            if size > JOINED and parts:
+                cursor.give_back(event)
+                return parts
+            parts += (text_header(length), first, body)
+        if self._catching_up and cursor.idle:
+            self._catching_up = False
+            parts.append(self.position())
+        return parts
+
+    def position(self) -> bytes:
+        return self._told("jobs.position", w.Position(self.id, self.cursor.position))
+
+    def progress(self, news: JobProgress) -> bytes | None:
+        """None if the job is not one of this subscription's, as far as can be said."""
+        wanted = self.cursor.filter
+        if wanted.jobs is not None and news.job_id not in wanted.jobs:
+            return None
+        if wanted.kinds is not None and self.cursor.feed.kind_of(news.job_id) not in wanted.kinds:
+            return None
+        return self._told("jobs.progress", w.Progress(self.id, news.job_id, news.done, news.total, news.message))
+
+    def _lagged(self, lagged: Lagged) -> bytes:
+        self.begin_snapshot()
+        return self._told("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
+
+    def _snapshot_page(self) -> bytes:
+        assert self._page is not None
+        page, wanted, jobs = self._page, self.cursor.filter, []
+        for _ in range(min(len(page), SNAPSHOT_PAGE)):  # those that do not fit count too: each costs 10 us to look at
+            try:
+                job = self._queue.get(page.popleft())
+            except NoSuchJob:
+                continue  # pruned since the snapshot began, or never there
+            if wanted.kinds is not None and job.kind not in wanted.kinds:
+                continue
+            if wanted.states is None or job.state in wanted.states:
+                jobs.append(job_view(job))
+        last = not page
+        if last:
+            self._page = None
+        return self._told("jobs.snapshot", w.Snapshot(self.id, self.cursor.feed.seq, jobs, last))
+
+    @staticmethod
+    def _told(method: str, params: w.Position | w.Lagged | w.Snapshot | w.Progress) -> bytes:
+        return text_frame(encode_notification(method, params))

@@ -1,0 +1,398 @@
+"""The Python client against a real server; a proxy between them cuts, or the server is started anew."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trio_jobs
+from trio_jobs import EventView, Gap, MemoryStore, Service, Snapshot, State, Token
+
+OWNER = Token("owner-" + "0" * 20, "ann", "control")
+WATCHER = Token("watcher-" + "0" * 20, "wes", "watch")
+
+
+def make_service(**changes: Any) -> Service:
+    service = Service(buffer=1000, **changes)
+
+    @service.handler
+    async def double(number: int) -> int:
+        return number * 2
+
+    @service.handler
+    async def fail(why: str) -> None:
+        raise trio_jobs.Fail(why)
+
+    @service.handler
+    async def forever(name: str) -> None:
+        await trio.sleep_forever()
+
+    return service
+
+
+@asynccontextmanager
+async def served(service: Service | None = None, **changes: Any) -> AsyncIterator[tuple[trio_jobs.Queue, str]]:
+    limits = trio_jobs.Limits(messages=10**6, messages_per_second=10**6)
+    arguments = {"port": 0, "tokens": [OWNER, WATCHER], "limits": limits, **changes}
+    store = arguments.pop("store", None)
+    async with (service or make_service()).open(store=store) as queue, trio_jobs.serve(queue, **arguments) as server:
+        yield queue, server.url
+
+
+class Proxy:
+    """Passes bytes between a client and a server that may change, and can cut all connections."""
+
+    def __init__(self) -> None:
+        self.target = 0
+        self.budget: float = float("inf")  # bytes from the server until the next cut
+        self.cuts = 0
+        self._streams: set[trio.SocketStream] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/ws"
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener))
+            await trio.serve_listeners(self._pass, [listener], handler_nursery=nursery)
+
+    async def _pass(self, client: trio.SocketStream) -> None:
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        except OSError:
+            return
+        async with server, trio.open_nursery() as nursery:
+            self._streams |= {client, server}
+            nursery.start_soon(self._copy, client, server, False, nursery)
+            nursery.start_soon(self._copy, server, client, True, nursery)
+        self._streams -= {client, server}
+
+    async def _copy(self, a: trio.SocketStream, b: trio.SocketStream, counted: bool, nursery: trio.Nursery) -> None:
+        try:
+            while data := await a.receive_some(4096):
+                if counted and self.budget <= len(data):
+                    await b.send_all(data[: int(self.budget)])
+                    self.cut()
+                    break
+                if counted:
+                    self.budget -= len(data)
+                await b.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        nursery.cancel_scope.cancel()
+
+    def cut(self) -> None:
+        self.cuts += 1
+        self.budget = float("inf")
+        for stream in self._streams:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            stream.socket.close()
+
+
+async def test_a_job_is_submitted_and_its_result_comes_back() -> None:
+    async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        receipt = await client.submit("double", 21, key="k")
+        assert receipt.created
+        assert await client.result(receipt.job_id) == 42
+        assert not (await client.submit("double", 21, key="k")).created
+        job = await client.get(receipt.job_id)
+        assert (job.state, job.payload, job.by) == (State.COMPLETED, 21, "ann")
+        assert [found.id for found in await client.list(state=State.COMPLETED)] == [receipt.job_id]
+        assert (await client.statistics()).jobs["completed"] == 1
+        assert (await client.hello()).name == "ann"
+        assert client.epoch
+
+
+async def test_the_queue_s_own_exceptions_come_back() -> None:
+    async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        with pytest.raises(trio_jobs.NoSuchJob):
+            await client.get("none")
+        with pytest.raises(trio_jobs.UsageError):
+            await client.submit("double", "text")
+        failed = await client.submit("fail", "because")
+        with pytest.raises(trio_jobs.JobFailed, match="because"):
+            await client.result(failed.job_id)
+        await client.submit("double", 1, key="k")
+        with pytest.raises(trio_jobs.KeyConflict):
+            await client.submit("double", 2, key="k")
+        running = await client.submit("forever", "x")
+        later = await client.submit("double", 1)
+        assert await client.cancel(later.job_id) == "cancelled"
+        with pytest.raises(trio_jobs.JobCancelled):
+            await client.result(later.job_id)
+        with pytest.raises(trio_jobs.WrongState):
+            await client.retry(running.job_id)
+        await client.retry(failed.job_id)
+        assert await client.cancel(running.job_id) == "requested"
+
+
+async def test_times_are_aware_and_delays_are_seconds() -> None:
+    async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        later = await client.submit("double", 1, delay=3600, deadline_at=datetime.now(UTC) + timedelta(hours=2))
+        assert later.state is State.SCHEDULED
+        with pytest.raises(trio_jobs.UsageError):
+            await client.submit("double", 1, due_at=datetime(2030, 1, 1))
+        with pytest.raises(trio_jobs.UsageError):
+            await client.submit("double", 1, due_at=datetime.now(UTC), delay=1)
+
+
+async def test_a_full_line_is_waited_for_or_refused() -> None:
+    service = Service(buffer=1)
+
+    @service.handler
+    async def nothing(number: int) -> None:
+        pass
+
+    async with served(service) as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        await client.pause("full")
+        await client.submit("nothing", 1)
+        with pytest.raises(trio_jobs.LineFull):
+            for _ in range(3):
+                await client.submit("nothing", 3, wait=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.submit, "nothing", 4)
+            await client.resume()
+        await client.drain()
+        with pytest.raises(trio_jobs.QueueClosed):
+            await client.submit("nothing", 5)
+
+
+async def test_a_wrong_token_is_told_before_the_block_begins() -> None:
+    async with served() as (_, url):
+        with pytest.raises(trio_jobs.NotAllowed):
+            async with trio_jobs.connect(url, token="x" * 30):
+                pass
+        async with trio_jobs.connect(url, token=WATCHER.secret) as client:
+            with pytest.raises(trio_jobs.NotAllowed, match="control"):
+                await client.submit("double", 1)
+
+
+async def test_no_server_is_told_within_the_time_for_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(trio_jobs.ConnectionFailed, match="no server answers"):
+        async with trio_jobs.connect(f"ws://127.0.0.1:{port}/ws", connect_timeout=0.2):
+            pass
+
+
+async def test_the_block_s_own_error_comes_out_bare() -> None:
+    async with served() as (_, url):
+        with pytest.raises(ValueError, match="mine"):
+            async with trio_jobs.connect(url, token=OWNER.secret):
+                raise ValueError("mine")
+
+
+async def test_updates_are_what_happens_from_the_block_s_beginning() -> None:
+    async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        async with client.updates(states=[State.COMPLETED]) as updates:
+            ids = [(await client.submit("double", i)).job_id for i in range(3)]
+            got = [await anext(updates) for _ in range(3)]
+            assert [update.job for update in got if isinstance(update, EventView)] == ids
+            assert updates.epoch == client.epoch
+            assert updates.seq == got[-1].seq  # type: ignore[union-attr]
+        async with client.updates(after=0, epoch=client.epoch, jobs=[ids[1]]) as updates:
+            types = [(await anext(updates)).type for _ in range(3)]  # type: ignore[union-attr]
+            assert types == ["submitted", "started", "completed"]
+        with pytest.raises(trio_jobs.UsageError):
+            async with client.updates(jobs=[]):
+                pass
+
+
+async def test_a_snapshot_comes_first_and_the_stream_behind_it() -> None:
+    async with served() as (queue, url), trio_jobs.connect(url, token=OWNER.secret) as client:
+        for i in range(700):
+            await queue.submit("double", i)
+        async with client.updates(snapshot=True) as updates:
+            known: dict[str, State] = {}
+            while not known or any(state is not State.COMPLETED for state in known.values()) or len(known) < 700:
+                match await anext(updates):
+                    case Snapshot() as page:
+                        if page.first:
+                            known.clear()
+                        known.update((job.id, job.state) for job in page.jobs)
+                    case EventView() as event if event.job and event.state:
+                        known[event.job] = event.state
+
+
+async def test_a_slow_reader_holds_up_neither_the_client_nor_itself() -> None:
+    """More comes than the buffer holds; it is fetched again once it is wanted."""
+    async with (
+        served() as (queue, url),
+        trio_jobs.connect(url, token=OWNER.secret) as client,
+        client.updates(after=0) as updates,
+    ):
+        for i in range(900):
+            await queue.submit("double", i)
+        while (await client.statistics()).jobs["completed"] < 900:
+            pass
+        last = (await client.hello()).seq
+        seqs: list[int] = []
+        while not seqs or seqs[-1] < last:
+            update = await anext(updates)
+            assert isinstance(update, EventView)
+            seqs.append(update.seq)
+            assert len(updates._buffer) <= 1001
+        assert seqs == list(range(1, last + 1))
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(50, 60_000), max_size=6), st.integers(0, 2**32))
+def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int], seed: int) -> None:
+    async def main() -> None:
+        chance = random.Random(seed)
+        proxy = Proxy()
+        async with served() as (queue, url), trio.open_nursery() as nursery:
+            proxy.target = int(url.split(":")[2].split("/")[0])
+            nursery.start_soon(proxy.run)
+            async with trio_jobs.connect(proxy.url, token=OWNER.secret) as client:
+                async with client.updates() as updates:
+                    begun = updates.seq or queue.statistics().seq
+
+                    async def work() -> None:
+                        for i in range(400):
+                            await queue.submit("double", i)
+                            if chance.random() < 0.05:
+                                await trio.sleep(0.001)
+                        await queue.submit("fail", "the end")
+
+                    nursery.start_soon(work)
+                    left = iter(cuts)
+                    seqs: list[int] = []
+                    with trio.fail_after(20):
+                        while True:
+                            if proxy.budget == float("inf"):
+                                proxy.budget = next(left, float("inf"))
+                            update = await anext(updates)
+                            if isinstance(update, EventView):
+                                seqs.append(update.seq)
+                                if update.type == "failed":
+                                    break
+                            else:
+                                assert not isinstance(update, Gap)
+                    assert seqs == list(range(begun + 1, seqs[-1] + 1))
+                    assert client.reconnects <= proxy.cuts
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+async def test_updates_go_on_over_a_restart_of_the_server_with_the_same_history() -> None:
+    store, proxy = MemoryStore(), Proxy()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(proxy.run)
+        async with served(store=store) as (queue, url):
+            proxy.target = int(url.split(":")[2].split("/")[0])
+            scope = trio.CancelScope()
+            seqs: list[int] = []
+            done = trio.Event()
+
+            async def follow() -> None:
+                async with (
+                    trio_jobs.connect(proxy.url, token=OWNER.secret) as client,
+                    client.updates(after=0) as updates,
+                ):
+                    done.set()
+                    async for update in updates:
+                        assert isinstance(update, EventView)
+                        seqs.append(update.seq)
+                        if update.key == "last":
+                            scope.cancel()
+                            return
+
+            nursery.start_soon(follow)
+            await done.wait()
+            await queue.result((await queue.submit("double", 1)).job_id)
+        async with served(store=store) as (queue, url):
+            proxy.target = int(url.split(":")[2].split("/")[0])
+            await queue.submit("double", 2, key="last")
+            with scope, trio.fail_after(10):
+                await trio.sleep_forever()
+            assert seqs == list(range(1, seqs[-1] + 1))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lost_history_is_told_and_followed_by_a_snapshot() -> None:
+    proxy = Proxy()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(proxy.run)
+        async with trio.open_nursery() as inner:
+            stop = trio.Event()
+            ready = trio.Event()
+
+            async def first_life() -> None:
+                async with served() as (queue, url):
+                    proxy.target = int(url.split(":")[2].split("/")[0])
+                    for i in range(5):
+                        await queue.submit("double", i)
+                    ready.set()
+                    await stop.wait()
+
+            inner.start_soon(first_life)
+            await ready.wait()
+            async with trio_jobs.connect(proxy.url, token=OWNER.secret) as client:
+                async with client.updates(after=0) as updates:
+                    for _ in range(3):
+                        await anext(updates)
+                    stop.set()
+                    async with served() as (queue, url):
+                        proxy.target = int(url.split(":")[2].split("/")[0])
+                        await queue.submit("double", 7)
+                        with trio.fail_after(10):
+                            while not isinstance(update := await anext(updates), Gap):
+                                pass
+                            assert update.new_history
+                            assert update.epoch == queue.epoch == updates.epoch
+                            page = await anext(updates)
+                            assert isinstance(page, Snapshot)
+                            assert (page.first, page.last, len(page.jobs)) == (True, True, 1)
+                            job = (await client.submit("double", 8)).job_id
+                            while not (isinstance(u := await anext(updates), EventView) and u.job == job):
+                                pass
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_may_be_asked_twice_is_asked_again_after_a_cut_and_the_rest_says_so() -> None:
+    proxy = Proxy()
+    async with served() as (queue, url), trio.open_nursery() as nursery:
+        proxy.target = int(url.split(":")[2].split("/")[0])
+        nursery.start_soon(proxy.run)
+        async with trio_jobs.connect(proxy.url, token=OWNER.secret) as client:
+            running = await client.submit("forever", "x")
+            for cut in itertools.count(1):
+                async with trio.open_nursery() as inner:
+                    got: list[Any] = []
+
+                    async def ask(got: list[Any] = got) -> None:
+                        try:
+                            got.append(await client.result(running.job_id))
+                        except trio_jobs.JobCancelled:
+                            got.append("cancelled")
+
+                    inner.start_soon(ask)
+                    await trio.testing.wait_all_tasks_blocked(0.02)
+                    proxy.cut()
+                    assert (await client.submit("double", 1, key=f"k{cut}")).created
+                    if cut == 2:
+                        await client.cancel(running.job_id)
+                    else:
+                        inner.cancel_scope.cancel()
+                if cut == 2:
+                    break
+            assert got == ["cancelled"]
+            assert client.reconnects == 2
+            await queue.pause("")
+            proxy.budget = 0
+            with pytest.raises(trio_jobs.ConnectionFailed, match="may or may not"):
+                await client.submit("double", 1)
+            await queue.resume()
+        nursery.cancel_scope.cancel()

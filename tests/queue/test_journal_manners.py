@@ -1,0 +1,196 @@
+"""What the queue does differently before a store that is durable: it waits until things are kept, and keeps what a
+stop leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+from queue_rig import make_rig, service_for, until_state
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from trio_jobs import Limit, MemoryStore, SdkHandle, State, StoreError, UsageError
+from trio_jobs._events import Completed, Entered, Event, HostClosed, Started
+from trio_jobs.testing import FakeSdk, FakeSession, Hold
+
+
+class SlowStore(MemoryStore):
+    """A durable store to all appearances, which keeps what it is given when the test says so."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = trio.Event()
+        self.kept.set()
+        self.waited_for: list[int] = []
+
+    async def committed(self, seq: int) -> None:
+        self.waited_for.append(seq)
+        await self.kept.wait()
+
+
+class FailingStore(MemoryStore):
+    """Refuses the events of one class, or its close."""
+
+    def __init__(self, refuses: type[Event] | str) -> None:
+        super().__init__()
+        self.refuses = refuses
+
+    def append(self, events: Sequence[Event]) -> None:
+        if isinstance(self.refuses, type) and any(isinstance(event, self.refuses) for event in events):
+            raise StoreError("the disk is gone")
+        super().append(events)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self.refuses == "aclose":
+            raise StoreError("the last commit failed")
+
+
+async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(
+    autojump_clock: MockClock,
+) -> None:
+    rig, store = make_rig("in_loop"), SlowStore()
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        store.kept = trio.Event()
+        receipts: list[trio_jobs.Receipt] = []
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _submit() -> None:
+                    receipts.append(await queue.submit("work", "a"))
+
+                await wait_all_tasks_blocked()
+                assert not receipts
+                scope.cancel()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                store.kept.set()
+        assert len(receipts) == 1, "from the hand-over on it ends by returning"
+        await queue.resume()
+        assert await queue.result(receipts[0].job_id) == "a"
+
+
+async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("in_loop"), SlowStore()
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        receipt = await queue.submit("work", "a")
+        store.kept = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.resume)
+            await until_state(queue, receipt.job_id, "processing")
+            await wait_all_tasks_blocked()
+            assert rig.sdk.calls() == []
+            store.kept.set()
+        await queue.result(receipt.job_id)
+    assert rig.sdk.calls() == ["a"]
+
+
+async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("in_loop", idempotent=True), SlowStore()
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        receipt = await queue.submit("work", "a")
+        store.kept = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.resume)
+            await until_state(queue, receipt.job_id, "completed")
+            store.kept.set()
+
+
+@pytest.mark.parametrize("why", [Limit.CANCEL, Limit.STOP])
+async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(why: Limit, autojump_clock: MockClock) -> None:
+    rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), SlowStore()
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        receipt = await queue.submit("work", "a")
+        await queue.resume()
+        store.kept = trio.Event()
+        await until_state(queue, receipt.job_id, "processing")
+        current = queue._consumer.current
+        assert current is not None
+        if why is Limit.CANCEL:
+            queue._cancel(current.record, None)
+        else:
+            current.cancel(Limit.STOP)
+        store.kept.set()
+        await until_state(queue, receipt.job_id, "cancelled" if why is Limit.CANCEL else "pending")
+    assert rig.sdk.calls() == []
+
+
+async def test_the_first_call_of_an_async_handler_waits_until_its_entering_is_kept(mock_clock: MockClock) -> None:
+    sdk, store = FakeSdk(), SlowStore()
+    service = service_for(sdk, "thread")
+
+    @service.handler
+    async def work(handle: SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> None:
+        store.kept = trio.Event()
+        await handle.call(FakeSession.call, "booked")
+        await job.step("mail", handle.call, FakeSession.call, "mailed")
+
+    async with service.open(store=store, clock=trio_jobs.TrioClock()) as queue:
+        receipt = await queue.submit(work, "a")
+        await until_state(queue, receipt.job_id, "processing")
+        await wait_all_tasks_blocked()
+        assert isinstance((await store.events(queue.statistics().seq - 1, 1))[0], Entered)
+        assert sdk.calls() == []
+        store.kept.set()
+        await queue.result(receipt.job_id)
+    assert sdk.calls() == ["booked", "mailed"]
+
+
+async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig, store, hold = make_rig("in_loop"), SlowStore(), Hold("finished")
+    rig.sdk.script("call", hold)
+    with caplog.at_level(logging.WARNING):
+        async with rig.open(store=store) as queue:
+            jobs = [await queue.submit("work", what, key=what) for what in "abc"]
+            await hold.reached_in_loop()
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+    assert rig.sdk.calls() == ["a"]
+    assert [queue.get(receipt.job_id).state for receipt in jobs] == [State.COMPLETED, State.PENDING, State.PENDING]
+    assert "stopped with 2 jobs that stay in the journal: b (pending), c (pending)" in caplog.text
+
+
+async def test_submit_nowait_is_refused_where_being_kept_takes_a_wait(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop")
+    async with rig.open(store=SlowStore()) as queue:
+        with pytest.raises(UsageError, match="with a journal, accepting takes a wait"):
+            queue.submit_nowait("work", "a")
+
+
+@pytest.mark.parametrize("refuses", [Started, Completed, HostClosed, "aclose"])
+async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk_is_closed(
+    refuses: Any, autojump_clock: MockClock
+) -> None:
+    rig = make_rig("in_loop")
+    with pytest.raises(StoreError, match=r"the disk is gone|the last commit failed"):
+        async with rig.open(store=FailingStore(refuses)) as queue:
+            await queue.submit("work", "a")
+            if refuses in (Started, Completed):
+                await trio.sleep_forever()
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    rig.sdk.check()
+    assert rig.sdk.count("close") == 1
+
+
+async def test_a_store_that_cannot_be_opened_opens_no_sdk(autojump_clock: MockClock) -> None:
+    class Unwilling(MemoryStore):
+        async def open(self, *listeners: Any) -> Any:
+            raise StoreError("locked by process 7")
+
+    rig = make_rig("in_loop")
+    with pytest.raises(StoreError, match="locked by process 7"):
+        async with rig.open(store=Unwilling()):
+            raise AssertionError("the block must not begin")
+    assert rig.sdk.steps == []

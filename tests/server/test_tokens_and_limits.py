@@ -1,0 +1,108 @@
+"""Who may do what, and how often."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from server_bench import OWNER, WATCHER, make_service
+
+from trio_jobs import UsageError
+from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._server.serve import serve
+from trio_jobs._server.tokens import Token, Tokens
+
+TOKENS = Tokens([OWNER, WATCHER])
+
+
+def as_subprotocol(secret: str) -> str:
+    return "bearer." + base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
+
+
+def test_a_token_comes_by_header_or_by_subprotocol() -> None:
+    assert TOKENS.authorise(f"Bearer {OWNER.secret}") is OWNER
+    assert TOKENS.authorise(f"bearer  {WATCHER.secret}") is WATCHER
+    assert TOKENS.authorise(None, ["trio-jobs.v1", as_subprotocol(OWNER.secret)]) is OWNER
+    assert TOKENS.authorise(f"Bearer {OWNER.secret}", [as_subprotocol(OWNER.secret)]) is OWNER
+
+
+@pytest.mark.parametrize(
+    ("header", "subprotocols"),
+    [
+        (None, []),
+        ("", []),
+        ("Bearer", []),
+        ("Bearer ", []),
+        (f"Basic {OWNER.secret}", []),
+        (OWNER.secret, []),
+        (f"Bearer {OWNER.secret}x", []),
+        (f"Bearer {OWNER.secret[:-1]}", []),
+        (None, ["bearer."]),
+        (None, ["bearer.!!!"]),
+        (None, ["bearer." + OWNER.secret]),
+        (None, [as_subprotocol("é" * 20)]),
+        (f"Bearer {OWNER.secret}", [as_subprotocol(WATCHER.secret)]),
+        (None, [as_subprotocol(OWNER.secret), as_subprotocol(WATCHER.secret)]),
+    ],
+)
+def test_anything_else_is_nobody(header: str | None, subprotocols: list[str]) -> None:
+    assert TOKENS.authorise(header, subprotocols) is None
+
+
+def test_a_secret_is_not_shown() -> None:
+    token = Token.random("ann", "watch")
+    assert token.secret not in repr(token)
+    assert len(token.secret) >= 43
+    assert Tokens([token]).find(token.secret) is token
+
+
+@pytest.mark.parametrize(
+    ("secret", "name", "scope"),
+    [("short", "a", "watch"), ("x" * 16, "", "watch"), ("x" * 16, "a\n", "watch"), ("x" * 16, "a", "root"),
+     ("é" * 16, "a", "watch"), ("x" * 15 + " ", "a", "watch")],
+)  # fmt: skip
+def test_a_token_that_cannot_be_is_refused_where_it_is_made(secret: str, name: str, scope: str) -> None:
+    with pytest.raises(UsageError):
+        Token(secret, name, scope)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=40))
+def test_a_bucket_never_lets_more_through_than_its_size_and_its_rate(steps: list[tuple[float, float]]) -> None:
+    bucket, now, passed = Bucket(10, 2.0, 0.0), 0.0, 0.0
+    for wait, amount in steps:
+        now += wait
+        if bucket.take(amount, now):
+            passed += min(amount, 10)
+        assert passed <= 10 + 2.0 * now + 1e-6
+
+
+def test_a_bucket_fills_up_again() -> None:
+    bucket = Bucket(2, 1.0, 0.0)
+    assert [bucket.take(1, 0.0) for _ in range(3)] == [True, True, False]
+    assert bucket.take(1, 1.0)
+    assert not bucket.take(1, 1.5)
+
+
+@pytest.mark.parametrize("name", ["connections", "pending", "ping", "write_timeout", "bytes_per_second", "frames"])
+def test_a_limit_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        Limits(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"host": "0.0.0.0", "tokens": [OWNER]},
+        {"host": "example.org", "tokens": [OWNER]},
+        {"host": "0.0.0.0", "tokens": None, "insecure": True},
+        {"tokens": []},
+        {"tokens": OWNER},
+    ],
+)
+async def test_what_would_let_strangers_in_is_refused_before_anything_listens(arguments: dict[str, object]) -> None:
+    async with make_service().open() as queue:
+        with pytest.raises(UsageError):
+            async with serve(queue, port=0, **arguments):  # type: ignore[arg-type]
+                pass

@@ -1,0 +1,99 @@
+"""Events as subscribers get them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from trio_jobs import _events as ev
+from trio_jobs._jobs import ErrorInfo, Limit, Outcome, State
+from trio_jobs._transitions import TRANSITIONS
+from trio_jobs._wire import messages as m
+from trio_jobs._wire.bodies import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
+from trio_jobs._wire.frames import text_frame
+from trio_jobs._wire.methods import EventParams
+from trio_jobs._wire.values import EventView
+
+SECRET = msgspec.Raw(b'{"card":"4111"}')
+
+
+def samples() -> list[ev.Event]:
+    """One of each class, with every field filled in."""
+    values: dict[str, Any] = {
+        "seq": 9,
+        "at": 1.5,
+        "job": "j1",
+        "kind": "post",
+        "payload": SECRET,
+        "result": SECRET,
+        "digest": "d1g3st",
+        "key": "k",
+        "deadline_at": 3.0,
+        "due_at": 2.0,
+        "by": "ann",
+        "attempt": 2,
+        "step": "book",
+        "entered": True,
+        "limit": Limit.DEADLINE,
+        "outcome": Outcome.ERROR,
+        "ended_by": Limit.CANCEL,
+        "late": True,
+        "acted": True,
+        "reason": "why",
+        "error": ErrorInfo("E", "message", 7, "Traceback: 4111"),
+        "problem": "too large",
+        "uses_retry": False,
+        "retryable": False,
+        "inside": True,
+        "asked": True,
+        "session": 3,
+        "culprit": "j1",
+    }
+    missing = {name for event in ev.ALL_EVENTS for name in event.__struct_fields__} - set(values)
+    assert not missing, f"say here what {missing} may hold, and in EventView or WITHHELD whether it is shown"
+    return [event(**{name: values[name] for name in event.__struct_fields__}) for event in ev.ALL_EVENTS]
+
+
+def test_every_field_of_every_event_is_on_the_wire_or_withheld_by_name() -> None:
+    shown = set(EventView.__struct_fields__)
+    for event in ev.ALL_EVENTS:
+        assert set(event.__struct_fields__) <= shown | WITHHELD, event.__name__
+    assert not shown & WITHHELD
+
+
+@pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
+def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
+    text = prefix("s-1") + encode_body(event, "post")
+    told = m.read_from_server(text)
+    assert isinstance(told, m.Told)
+    assert isinstance(told.params, EventParams)
+    assert told.params.subscription == "s-1"
+    assert json.loads(text)["jsonrpc"] == "2.0"
+    view = event_view(event, "post")
+    for name in EventView.__struct_fields__:
+        assert getattr(told.params, name) == getattr(view, name)
+    assert (view.seq, view.at, view.type) == (9, 1.5, event.__struct_config__.tag)
+
+
+@pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
+def test_no_event_carries_a_payload_a_result_a_digest_or_a_traceback(event: ev.Event) -> None:
+    body = encode_body(event, "post")
+    assert b"4111" not in body
+    assert b"d1g3st" not in body
+
+
+def test_an_event_tells_the_state_it_leads_to() -> None:
+    assert event_view(ev.Retried(seq=1, at=0, job="j"), "k").state is State.PENDING
+    assert event_view(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=Limit.STOP), "k").state is State.PROCESSING
+    assert event_view(ev.HostOpened(seq=1, at=0, session=1), None).state is None
+    stateless = {event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)} - set(STATE_AFTER)
+    for event in stateless:
+        assert all(before is after for before, after in TRANSITIONS[event].items()), "then its state must be told"
+
+
+def test_a_frame_is_header_prefix_and_body() -> None:
+    body = encode_body(ev.Due(seq=1, at=0.0, job="j"), "k")
+    assert text_frame(prefix("s") + body).endswith(prefix("s") + body)
