@@ -45,6 +45,7 @@ class History:
         self.head = Head()
         self.committed_seq = 0
         self._is_open = False
+        self._failures = 0
         self.reactions: dict[type[ev.Event], Listener] = {}
         self.publish: Callable[[Sequence[ev.Event]], None] = lambda events: None
         self.on_refused: Callable[[ev.Submitted], None] = lambda event: None
@@ -89,11 +90,15 @@ class History:
 
         Raises `OutcomeUnknown` when the store has failed for good.
         """
-        while self.committed_seq < seq:
+        while True:
+            failures = self._failures
             try:
                 await self.store.committed(seq)
-            except StoreError:  # a submit was refused; its number is still to be committed
-                continue
+                return
+            except StoreError:
+                if self._failures == failures:
+                    raise
+                # a submit was refused; its number is still to be committed
 
     # the committed prefix
 
@@ -160,6 +165,7 @@ class History:
 
     def _on_failure(self) -> Sequence[ev.Event]:
         """What was handed over did not get in: take the submits of it back, and give what is to be tried again."""
+        self._failures += 1
         kept: list[ev.Event] = []
         refused: list[ev.Submitted] = []
         for event in self._uncommitted:

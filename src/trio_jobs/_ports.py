@@ -31,12 +31,15 @@ class Clock(Protocol):
 class Store(Protocol):
     """Keeps events, in order, and gives them back.
 
-    `durable`: what is committed survives the process. If False, `append` commits before it returns. `epoch`: names this
-    history; another one where some of it was lost. Known once it is open.
+    `durable`: what is committed survives the process. If False, `append` commits before it returns.
     """
 
     durable: bool
-    epoch: str
+
+    @property
+    def epoch(self) -> str:
+        """Names this history, at most 64 characters; known once it is open. Another one as soon as events are lost."""
+        ...
 
     async def open(
         self,

@@ -63,7 +63,8 @@ class Looking(Core):
 
     def job_ids(self) -> builtins.list[str]:
         """The ids of all known jobs, in the order of their submit."""
-        return [*self._head.jobs]
+        see = self._history.see
+        return [job_id for job_id, record in self._head.jobs.items() if see(record) is not None]
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """What the job's handler returned, once it has.

@@ -29,7 +29,6 @@ class MemoryStore:
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._next = 1
-        self.epoch = secrets.token_hex(16)
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
 
     def __repr__(self) -> str:
