@@ -4,10 +4,9 @@ SQLite itself does not notice: one flipped byte in its write-ahead log, and it o
 and calls the file sound. The mark says that they were there.
 
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
-group's sync has returned, and synced beside a later group's: beside the next one, unless that comes within `INTERVAL`,
-since two syncs at a time slow each other down (a third of the throughput of short groups). After a kill it is exact;
-after a power cut it may be the last group behind, or the groups of the last `INTERVAL`. Two slots are written in turn,
-so that a torn write spoils one and the other, one step older, still counts.
+group's sync has returned, and synced beside the next group's. After a kill it is exact; after a power cut it may be the
+last group behind, or a few groups where its own sync took longer than theirs. Two slots are written in turn, so that a
+torn write spoils one and the other, one step older, still counts.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -29,7 +27,6 @@ __all__ = ["Beside", "Mark", "MarkFile"]
 
 _MAGIC: Final = b"tj-mark1"
 _RECORD: Final = struct.Struct("<8sQ32sQI")
-INTERVAL: Final = 0.05  #: seconds from one sync of the mark to the next
 _SLOTS: Final = (0, 4096)  #: a sector, and more than a sector, apart
 
 
@@ -94,19 +91,16 @@ def _read(slot: bytes) -> tuple[int, Mark] | None:
 
 
 class Beside:
-    """One more thread, in which the mark is synced while the journal is, at most once in `INTERVAL`."""
+    """One more thread, in which the mark is synced while the journal is."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._is_busy = False
-        self._next = 0.0
         self._thread: threading.Thread | None = None
 
     def run(self, sync: Callable[[], None]) -> None:
-        now = time.monotonic()
-        if self._is_busy or now < self._next:
+        if self._is_busy:
             return
-        self._next = now + INTERVAL
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="trio-jobs mark", daemon=True)
             self._thread.start()

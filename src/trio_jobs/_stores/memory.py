@@ -25,6 +25,7 @@ class MemoryStore:
     trouble: str | None = None
 
     def __init__(self, *, stream: int = 10_000) -> None:
+        self.epoch = secrets.token_hex(16)
         self._by_job: dict[str, list[Event]] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
