@@ -246,6 +246,23 @@ def test_serving_strangers_has_to_be_said_aloud(tmp_path: Path, options: list[st
     assert "0.0.0.0" in done.stderr
 
 
+def test_a_command_does_not_wait_for_ever_for_a_server_that_has_gone(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    job = shell.json("submit", "wait", "60")["job"]
+    with subprocess.Popen(
+        [*shell.command("result", job), "--url", shell.url, "--connect-timeout", "1"],
+        env=shell.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        shell.server.kill()
+        shell.server.communicate()
+        assert waiting.stderr is not None
+        told = waiting.stderr.read()
+    assert waiting.returncode == 4
+    assert told.count("\n") == 1
+
+
 def test_the_first_signal_lets_the_running_attempt_end(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     job = shell.json("submit", "wait", "3")["job"]

@@ -76,7 +76,8 @@ def _tell(error: BaseException) -> int:
 
 async def _ask(arguments: argparse.Namespace) -> int:
     token = find_token(arguments.token_file, urlsplit(arguments.url).port or DEFAULT_PORT)
-    async with connect(arguments.url, token=token, connect_timeout=arguments.connect_timeout) as client:
+    timeout = arguments.connect_timeout
+    async with connect(arguments.url, token=token, connect_timeout=timeout, patience=timeout) as client:
         if arguments.command == "watch":
             return await watch(client, arguments)
         return await ASKING[arguments.command](client, arguments)
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--token-file", type=Path, help=f"where the token is; else {VARIABLE}, else the file that serve has written"
     )
-    common.add_argument("--connect-timeout", type=float, default=10.0, metavar="SECONDS")
+    common.add_argument("--connect-timeout", type=float, default=5.0, metavar="SECONDS")
     common.add_argument("--json", action="store_true", help="answer in JSON, a line each")
 
     def command(name: str, does: str) -> argparse.ArgumentParser:

@@ -252,18 +252,24 @@ class Client:
 
 @asynccontextmanager
 async def connect(
-    url: str, *, token: str | None = None, tls: ssl.SSLContext | None = None, connect_timeout: float = 10.0
+    url: str,
+    *,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+    patience: float = float("inf"),
 ) -> AsyncIterator[Client]:
     """A client of the server at `url` (ws:// or wss://, ending in /ws) for as long as the block runs.
 
     token: its secret. tls: for wss, where the system's own trust is not enough. connect_timeout: seconds for the first
-    connection; lost ones are replaced for as long as it takes, after 0.05 s at first and 5 s at most.
+    connection; lost ones are replaced for as long as it takes, after 0.05 s at first and 5 s at most. patience: seconds
+    without a connection after which a question is not held back any longer but raises `ConnectionFailed`.
 
     Raises `ConnectionFailed`, `NotAllowed` before the block begins. The block's own exception comes out as it was.
     """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        link = Link(url, token, tls)
+        link = Link(url, token, tls, patience)
         try:
             client = Client(link, nursery)
             nursery.start_soon(link.run)

@@ -33,12 +33,13 @@ _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 class Link:
     """on_told: called with each notification. on_session: called, with the session, when there is a new one.
     on_refused: called when there will never be one again. hello: what the server said of itself. last_error: why there
-    is no session, None while there is one. reconnects: how often a lost session was replaced.
+    is no session, None while there is one. reconnects: how often a lost session was replaced. patience: seconds that a
+    question waits for a session.
 
     Raises `UsageError` for a url that is none.
     """
 
-    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, patience: float) -> None:
         self.on_told: Callable[[Told], None] = lambda told: None
         self.on_session: Callable[[Session], None] = lambda session: None
         self.on_refused: Callable[[NotAllowed], None] = lambda error: None
@@ -47,6 +48,7 @@ class Link:
         self.refused: NotAllowed | None = None
         self.reconnects = 0
         self._closing = False
+        self._patience = patience
         self._url = url
         self._where = urlsplit(url)
         if self._where.scheme not in ("ws", "wss") or not self._where.hostname or self._where.query:
@@ -148,18 +150,20 @@ class Link:
         return self._session
 
     async def session(self) -> Session:
-        """The session, once there is one. Raises `NotAllowed`."""
-        while self._session is None or self._session.lost is not None:
-            if self.refused is not None:
-                raise self.refused
-            await self._changed.wait()
-        return self._session
+        """The session, once there is one. Raises `ConnectionFailed`, `NotAllowed`."""
+        return await self._session_within(self._patience)
 
     async def first_session(self, timeout: float) -> None:
         """Raises `ConnectionFailed`, `NotAllowed`."""
+        await self._session_within(timeout)
+
+    async def _session_within(self, timeout: float) -> Session:
         with trio.move_on_after(timeout):
-            await self.session()
-            return
+            while self._session is None or self._session.lost is not None:
+                if self.refused is not None:
+                    raise self.refused
+                await self._changed.wait()
+            return self._session
         why = self.last_error
         raise ConnectionFailed(f"no server answers at {self._url}: {why or 'not in time'}") from why
 
