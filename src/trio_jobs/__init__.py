@@ -1,24 +1,26 @@
 """A Trio job queue for the thing that can do only one thing at a time.
 
-The rooms, each importing only from those below it:
+The rooms, each importing only from those below it (.importlinter holds them to that):
 
-    demo/            invoices become vouchers: the first job of this queue, and an example of how to use it
-    _cli/            the command line
-    _server/ _client/          the queue for everyone: WebSocket, and what connects to it
-    _queue/          the declaration (service), a running queue, how it starts and stops
-    _loops/          consumer, stager, pruner, feed, warden
-    _context         what a handler is told of its job
-    _attempts        an attempt under way, and what its end is called
-    _line            the memory channel with its places
+    demo/              invoices become vouchers: the first job of this queue, and an example of how to use it
+    _cli/              the command line, trio-jobs
+    _server/ _client/  the websocket service and its client
+    _queue/            the declaration (service), a running queue, how it starts and stops
+    _loops/            consumer, stager, pruner, feed, warden, desk, hooks
+    _context           what a handler is told of its job
+    _attempts          an attempt under way, and what its end is called
+    _line _watchdog    the memory channel with its places; the thread that notices a blocked event loop
     _hosts/ _stores/ _clock    who owns the SDK, where jobs are kept, where time comes from
-    _history         the one way in which anything changes
-    _wire/           the protocol, without IO
-    _handlers _ports a handler as declared; the doors to the outside
-    _engine/         decide and fold, pure
+    _history           the one way in which anything changes
+    _wire/             the protocol, without a socket
+    _handlers _ports   a handler as declared; the doors to the outside
+    _engine/           decide and fold, pure
     _transitions _retry        the table of states; when to try again
-    _events          one class for each accepted change
-    _jobs            the values a job is told by
-    _errors          everything that can go wrong
+    _events            one class for each accepted change
+    _jobs              the values a job is told by
+    _errors            everything that can go wrong
+
+testing/ stands beside them: what people need to test their own handlers and stores.
 """
 
 from trio_jobs._client.client import Client, connect
