@@ -1,8 +1,9 @@
 """Floor 1: the values a job is told by. Words and their meaning are those of docs/states.md.
 
 `JobRecord` and `AttemptRecord` are the one exception to "values are frozen": only `_engine.fold` writes them. A frozen
-record copied at each change costs about half the throughput of the whole queue. Everybody outside the
-engine and the queue sees `Job` and `Attempt`, which are frozen.
+record copied at each change costs about half the throughput of the whole queue. Everybody outside the engine and the
+queue sees `Job` and `Attempt`, which are frozen. They hold nothing that could close a cycle, so the collector need not
+look at them (`gc=False`): a tenth of the throughput.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     asked: bool
 
 
-class AttemptRecord(msgspec.Struct):
+class AttemptRecord(msgspec.Struct, gc=False):
     """See `Attempt`."""
 
     number: int
@@ -163,7 +164,7 @@ class AttemptRecord(msgspec.Struct):
     overdue: bool = False
 
 
-class JobRecord(msgspec.Struct):
+class JobRecord(msgspec.Struct, gc=False):
     """See `Job`. Times are seconds since the epoch, UTC. Written by `_engine.fold` alone."""
 
     id: str
