@@ -6,6 +6,7 @@ a test fails when that is stale. The server tells it as it is generated.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from functools import cache
 from typing import Any, Final
@@ -27,6 +28,9 @@ def document() -> dict[str, Any]:
     types += [type_ for row in METHODS.values() for type_ in (row.params, row.result)]
     types += [row.params for row in NOTIFICATIONS.values()]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for schema in components.values():
+        if "description" in schema:  # a docstring, whose indentation not every Python keeps
+            schema["description"] = inspect.cleandoc(schema["description"])
     shown = dict(zip(map(_key, types), schemas, strict=True))
     messages: dict[str, Any] = {}
     operations: dict[str, Any] = {}
