@@ -50,9 +50,9 @@ class AttemptGate(Protocol):
 class Consumer:
     """Takes jobs from `line` to `host`.
 
-    ready: awaited before a job is taken; returns True when it did not have to wait. verify_later: called with a job in
-    doubt and the seconds to let pass, after which it comes back through the line. chance: uniform in [0, 1). done:
-    called after each attempt.
+    gate: passed before each attempt. desk: where handlers' wishes go. strict_order: nobody passes the job at the head.
+    watch: called with an attempt that has a limit. verify_later: called with a job in doubt and the seconds to let
+    pass, after which it comes back through the line. chance: uniform in [0, 1).
     """
 
     def __init__(
@@ -325,8 +325,7 @@ class Consumer:
         events = decide.verified(
             record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
         )
-        if events:
-            self._history.record(events)
+        self._history.record(events)
         await self._look_after_doubt(record, handler)
 
     async def _ask(self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0) -> Verified:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -23,10 +22,7 @@ TRANSACTION: Final = 50  #: jobs that the store forgets at once, so that no comm
 
 
 class Pruner:
-    """max_age: seconds a final job is kept. max_jobs: final jobs kept. max_keys: keys of forgotten jobs kept.
-
-    forgotten: called with the ids of each batch, before they are gone.
-    """
+    """max_age: seconds a final job is kept. max_jobs: final jobs kept. max_keys: keys of forgotten jobs kept."""
 
     def __init__(
         self,
@@ -36,14 +32,12 @@ class Pruner:
         max_age: float,
         max_jobs: int,
         max_keys: int,
-        forgotten: Callable[[list[str]], None],
     ) -> None:
         self._history = history
         self._clock = clock
         self._max_age = max_age
         self._max_jobs = max_jobs
         self._max_keys = max_keys
-        self._forgotten = forgotten
         self._scope = trio.CancelScope()
 
     def one_more(self) -> None:
@@ -73,7 +67,6 @@ class Pruner:
         if not spans:
             return False
         ids = list(spans)
-        self._forgotten(ids)
         head.forget(ids, self._max_keys)
         batches = [ids[at : at + TRANSACTION] for at in range(0, len(ids), TRANSACTION)]
         try:

@@ -92,8 +92,7 @@ class Warden:
                 extra=log_fields(record),
             )
             events = decide.overdue(record, running.limit, self._clock.now(), history.next_seq)
-            if events:
-                history.record(events)
+            history.record(events)
         stuck_at = running.limit_at + running.handler.stuck_after
         if now < stuck_at:
             return stuck_at
@@ -108,7 +107,6 @@ class Warden:
             wall = self._clock.now()
             history.record([ev.Stuck(seq=history.next_seq, at=wall, culprit=record.id)])
             events = decide.stuck(record, running.limit, wall, history.next_seq)
-            if events:
-                history.record(events)
+            history.record(events)
             self._on_stuck(running)
         return float("inf")

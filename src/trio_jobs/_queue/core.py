@@ -108,7 +108,6 @@ class Core:
             max_age=settings.keep_for,
             max_jobs=settings.keep_jobs,
             max_keys=settings.keep_keys,
-            forgotten=lambda ids: None,
         )
         history.publish = self._feed.publish
         for kind in (ev.Completed, ev.Failed, ev.Cancelled):

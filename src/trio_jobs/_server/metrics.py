@@ -24,7 +24,7 @@ _RUNS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 def is_available() -> bool:
     """prometheus-client is installed."""
     try:
-        import prometheus_client  # noqa: F401
+        import prometheus_client  # noqa: F401 - an extra: is it there?
     except ImportError:
         return False
     return True

@@ -35,8 +35,27 @@ class Trouble(enum.StrEnum):
 Script = Mapping[str, Sequence[Trouble | None]]
 
 
+class _Around:
+    """Another ledger with everything but `create_voucher` as it was."""
+
+    def __init__(self, ledger: Books) -> None:
+        self._ledger = ledger
+
+    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
+        return self._ledger.find(reference)
+
+    def voucher_count(self) -> int:
+        return self._ledger.voucher_count()
+
+    def trial_balance(self) -> tuple[AccountBalance, ...]:
+        return self._ledger.trial_balance()
+
+    def close(self) -> None:
+        self._ledger.close()
+
+
 @final
-class TroubledLedger:
+class TroubledLedger(_Around):
     """A ledger with its `script` of troubles; everything else goes to the ledger it wraps, `close` too.
 
     slow_seconds: what SLOW adds. sleep: blocks the calling thread for so many seconds, as a slow SDK would.
@@ -50,7 +69,7 @@ class TroubledLedger:
         slow_seconds: float = SLOW_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._ledger = ledger
+        super().__init__(ledger)
         self._script = script
         self._slow_seconds = slow_seconds
         self._sleep = sleep
@@ -71,28 +90,16 @@ class TroubledLedger:
             raise LedgerConnectionLost("the connection broke before the answer came")
         return number
 
-    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
-        return self._ledger.find(reference)
-
-    def voucher_count(self) -> int:
-        return self._ledger.voucher_count()
-
-    def trial_balance(self) -> tuple[AccountBalance, ...]:
-        return self._ledger.trial_balance()
-
-    def close(self) -> None:
-        self._ledger.close()
-
 
 @final
-class CrashingLedger:
+class CrashingLedger(_Around):
     """A ledger whose process dies in a create call: the voucher is booked, and the answer never comes.
 
     at: which create call of this session, from 1. die: ends the process without another instruction of it being run.
     """
 
     def __init__(self, ledger: Books, at: int, *, die: Callable[[], object] | None = None) -> None:
-        self._ledger = ledger
+        super().__init__(ledger)
         self._left = at
         self._die = die or _kill_this_process
 
@@ -103,18 +110,6 @@ class CrashingLedger:
         if self._left == 0:
             self._die()
         return number
-
-    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
-        return self._ledger.find(reference)
-
-    def voucher_count(self) -> int:
-        return self._ledger.voucher_count()
-
-    def trial_balance(self) -> tuple[AccountBalance, ...]:
-        return self._ledger.trial_balance()
-
-    def close(self) -> None:
-        self._ledger.close()
 
 
 def _kill_this_process() -> None:
