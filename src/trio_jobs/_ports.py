@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import outcome
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 
@@ -98,10 +99,23 @@ class Store(Protocol):
         """`seq` of the last committed event, 0 before the first; known once it is open."""
         ...
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        """The keys of forgotten jobs, in the order of `at`: all that `prune` was given and not told to let go of. Asked
+        for once, after `open`."""
+        ...
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         """Forget the events of these jobs, which are final; with each id, the `seq` of its first and last event.
 
-        Cancelled: they are forgotten, or all still there. Raises StoreError: all still there.
+        keys: what is to be kept of their keys, at most one of each job; kept in the very step in which its job's events
+        are forgotten. stale: keys of jobs forgotten earlier, to let go of.
+
+        Cancelled, or with StoreError: each job is forgotten whole, or still there whole and its key not among `keys`.
         """
         ...
 

@@ -27,7 +27,7 @@ from trio_jobs._loops.warden import Warden
 from trio_jobs._ports import Clock, Host
 from trio_jobs._queue.gate import Gate
 from trio_jobs._queue.report import Report
-from trio_jobs._queue.settings import Settings
+from trio_jobs._queue.settings import KEEP_KEYS, Settings
 
 __all__ = ["MAX_PAGE", "Core", "read_state"]
 
@@ -57,6 +57,7 @@ class Core:
         self._handlers = handlers
         self._by_fn = {handler.fn: handler for handler in handlers.values()}
         self._settings = settings
+        self._fewest_kept = min(settings.keep_jobs.values())
         self._history = history
         self._head = history.head
         self._host = host
@@ -105,9 +106,10 @@ class Core:
         self._pruner = Pruner(
             history=history,
             clock=clock,
-            max_age=settings.keep_for,
-            max_jobs=settings.keep_jobs,
-            max_keys=settings.keep_keys,
+            keep_for=settings.keep_for,
+            keep_jobs=settings.keep_jobs,
+            keep_keys_for=settings.keep_keys_for,
+            keep_keys=settings.keep_keys if settings.keep_keys is not None else KEEP_KEYS[history.durable],
         )
         history.publish = self._feed.publish
         for kind in (ev.Completed, ev.Failed, ev.Cancelled):
@@ -191,8 +193,8 @@ class Core:
         if event.outcome is not None:
             ran = event.at - record.attempts[-1].started_at
             self._mean_run = ran if self._mean_run is None else self._mean_run + (ran - self._mean_run) / 16
-        if len(self._head.jobs) > self._settings.keep_jobs:
-            self._pruner.one_more()
+        if len(self._head.jobs) > self._fewest_kept:
+            self._pruner.one_more(record.state)
         self._tell_if_idle()
 
     def _on_put_off(self, event: ev.Event) -> None:
