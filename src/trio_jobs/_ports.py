@@ -6,15 +6,26 @@ A conforming implementation may be passed to `Service.open` or `Service`; ours a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import attrs
 import outcome
 
 from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 
-__all__ = ["Clock", "Host", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "Host", "Store"]
+
+
+@attrs.frozen
+class Backup:
+    """path: of the copy. seq: the last event in it. events: how many are in it. size: bytes."""
+
+    path: str
+    seq: int
+    events: int
+    size: int
 
 
 class Clock(Protocol):
@@ -123,6 +134,20 @@ class Store(Protocol):
         """Commit what was handed over, then let go of everything. Closing twice is harmless.
 
         Cancelled: what was not committed by then may be lost.
+        """
+        ...
+
+
+@runtime_checkable
+class BacksUp(Protocol):
+    """A store that can be copied while it is in use."""
+
+    path: str
+
+    async def backup(self, to: str) -> Backup:
+        """Copy all that is committed now to a new file, while commits go on.
+
+        Raises `StoreError`, also if there is a file of that name. Cancelled, or with an error: there is no such file.
         """
         ...
 

@@ -19,8 +19,9 @@ from typing import Final
 from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._events import Event
+from trio_jobs._stores._sqlite_adopt import adopt
 from trio_jobs._stores._sqlite_disk import Connection, Disk
-from trio_jobs._stores._sqlite_keys import delete_keys, insert_keys, read_keys
+from trio_jobs._stores._sqlite_keys import KeyRow, delete_keys, insert_keys, key_page, read_keys
 from trio_jobs._stores._sqlite_mark import Mark, MarkFile
 from trio_jobs._stores._sqlite_rebuild import rebuild
 from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, to_row
@@ -97,6 +98,8 @@ class Journal:
                 raise JournalDamaged(self.path, f"the file is gone or empty; it held events up to {mark.seq}")
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
+            elif self._mark is not None:
+                mark = adopt(self._disk, self.path, self._mark) or mark
             self._secure_log()
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
@@ -251,6 +254,26 @@ class Journal:
             if not is_sound(row) or row[0] != at:
                 raise JournalDamaged(self.path, f"event {at} cannot be read any more")
         return [decode(row[2]) for row in rows]
+
+    def meta(self) -> dict[str, str]:
+        """The meta table. Raises `sqlite3.Error`, `JournalDamaged`."""
+        return get_meta(self._open_connection, self.path)
+
+    def raw_page(self, after: int, last: int, limit: int) -> list[Row]:
+        """Rows of events, those between `after` and `last`, which may have gaps. Raises `sqlite3.Error`,
+        `JournalDamaged`."""
+        rows: list[Row] = self._open_connection.execute(
+            "SELECT seq, job, body, checksum FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (after, last, limit),
+        ).fetchall()
+        for row in rows:
+            if not is_sound(row):
+                raise JournalDamaged(self.path, f"event {row[0]} cannot be read any more")
+        return rows
+
+    def raw_keys(self, after: bytes, last: int, limit: int) -> list[KeyRow]:
+        """The same for keys of forgotten jobs, in the order of their names; `last` plays no part."""
+        return key_page(self._open_connection, self.path, after, limit)
 
     def rows_of(self, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
         """`seq` and job of these jobs' events between these numbers. Raises `sqlite3.Error`."""

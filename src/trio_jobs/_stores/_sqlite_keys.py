@@ -14,7 +14,7 @@ from trio_jobs._errors import JournalDamaged
 from trio_jobs._jobs import FINAL
 from trio_jobs._stores._sqlite_disk import Connection
 
-__all__ = ["KeyRow", "delete_keys", "insert_keys", "read_keys", "salvage_keys"]
+__all__ = ["KeyRow", "delete_keys", "insert_keys", "key_page", "read_keys", "salvage_keys"]
 
 KeyRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
 
@@ -41,13 +41,22 @@ def read_keys(connection: Connection, path: str, expected: int) -> Iterator[Forg
     """Raises `JournalDamaged` if one of them is not what was written, or is missing."""
     count = 0
     for row in connection.execute("SELECT * FROM keys ORDER BY at"):
-        if not _is_sound(row):
-            raise JournalDamaged(path, "the row of a forgotten job's key fails its checksum")
+        _check(row, path)
         count += 1
         name, job, digest, state, at, _ = row
         yield ForgottenKey(name, job, digest, _FINAL[state], at)
     if count != expected:
         raise JournalDamaged(path, f"it holds {count} keys of forgotten jobs and should hold {expected}")
+
+
+def key_page(connection: Connection, path: str, after: bytes, limit: int) -> list[KeyRow]:
+    """Rows in the order of their names, behind that name. Raises `JournalDamaged`."""
+    rows: list[KeyRow] = connection.execute(
+        "SELECT * FROM keys WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+    ).fetchall()
+    for row in rows:
+        _check(row, path)
+    return rows
 
 
 def salvage_keys(connection: Connection) -> list[KeyRow]:
@@ -70,6 +79,11 @@ def _to_row(key: ForgottenKey) -> KeyRow:
 
 def _checksum(name: bytes, job: str, digest: str, state: str, at: float) -> int:
     return zlib.crc32(b"\0".join((name, job.encode(), digest.encode(), state.encode(), struct.pack("<d", at))))
+
+
+def _check(row: Any, path: str) -> None:
+    if not _is_sound(row):
+        raise JournalDamaged(path, "the row of a forgotten job's key fails its checksum")
 
 
 def _is_sound(row: Any) -> bool:

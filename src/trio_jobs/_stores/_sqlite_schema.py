@@ -22,11 +22,14 @@ from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores._sqlite_disk import Connection, Disk
 
 __all__ = [
+    "APPLICATION_ID",
+    "BACKUP_ID",
     "SCHEMA_VERSION",
     "check_schema",
     "connect",
     "create",
     "get_meta",
+    "is_backup",
     "is_full",
     "row_checksum",
     "set_meta",
@@ -34,6 +37,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
+BACKUP_ID: Final = 0x74726A63  #: "trjc": a copy, which is no journal before it has got a history of its own
 SCHEMA_VERSION: Final = 1
 
 TABLES: Final = {
@@ -55,13 +59,18 @@ TABLES: Final = {
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 
-def connect(disk: Disk, path: str) -> Connection:
+def is_backup(head: bytes) -> bool:
+    """Is that the beginning of a backup? To be asked before SQLite opens it, which pours in any log beside it."""
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+
+
+def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
     """A connection that syncs each commit and lets nobody else in. Raises `sqlite3.Error`, `StoreError`."""
     connection = disk.connect(path)
     try:
         wanted = [
             ("locking_mode", "EXCLUSIVE", "exclusive"),  # before the journal mode: then no shared memory is needed
-            ("journal_mode", "WAL", "memory" if path == ":memory:" else "wal"),
+            ("journal_mode", journal_mode, "memory" if path == ":memory:" else journal_mode.lower()),
             ("synchronous", "FULL", 2),
             ("fullfsync", "1", 1),  # macOS: through the drive's own cache
             ("checkpoint_fullfsync", "1", 1),
@@ -82,12 +91,12 @@ def connect(disk: Disk, path: str) -> Connection:
     return connection
 
 
-def create(connection: Connection, epoch: str) -> None:
+def create(connection: Connection, epoch: str, application_id: int = APPLICATION_ID) -> None:
     """Make the tables, in one transaction."""
     with transaction(connection):
         for statement in TABLES.values():
             connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {application_id}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         for name, value in (("epoch", epoch), ("pruned", "0"), ("oldest", "1"), ("keys", "0")):
             set_meta(connection, name, value)

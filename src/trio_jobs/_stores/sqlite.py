@@ -17,6 +17,8 @@ import trio
 from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._events import Event, Refused
+from trio_jobs._ports import Backup
+from trio_jobs._stores._sqlite_backup import backup
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
@@ -168,6 +170,11 @@ class SqliteStore:
         assert self._journal is not None
         async with self._pruning:
             await prune(self._ask, self._journal, jobs, keys, stale)
+
+    async def backup(self, to: str) -> Backup:
+        assert self._journal is not None
+        async with self._pruning:
+            return await backup(self._ask, self._journal, self._disk, to)
 
     async def aclose(self) -> None:
         thread = self._thread
