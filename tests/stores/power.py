@@ -354,6 +354,9 @@ class _Rows:
     def __iter__(self) -> Any:
         return iter(self._rows)
 
+    def close(self) -> None:
+        pass
+
     def fetchone(self) -> Any:
         return self._rows[0] if self._rows else None
 

@@ -163,6 +163,19 @@ def test_a_row_that_is_missing_is_noticed(tmp_path: Path) -> None:
         journal(tmp_path / "jobs.db").open()
 
 
+def test_a_refusal_that_is_still_being_handled_holds_no_lock(tmp_path: Path) -> None:
+    write_some(tmp_path / "jobs.db", 2)
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE events SET body = x'00' WHERE seq = 2")
+    connection.close()
+    try:
+        journal(tmp_path / "jobs.db").open()
+    except JournalDamaged:  # with all its frames, and what they read
+        left = journal(tmp_path / "jobs.db", accept_loss=True)
+        assert len(left.open()) == 5, "also where the last event is among what is left"
+        left.close()
+
+
 def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Path) -> None:
     made = journal(tmp_path / "jobs.db")
     made.open()
