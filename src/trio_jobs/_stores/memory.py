@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from operator import attrgetter
@@ -26,7 +26,7 @@ class MemoryStore:
 
     def __init__(self, *, stream: int = 10_000) -> None:
         self.epoch = secrets.token_hex(16)
-        self._by_job: dict[str, list[Event]] = {}
+        self._by_job: defaultdict[str, list[Event]] = defaultdict(list)
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._next = 1
@@ -49,14 +49,9 @@ class MemoryStore:
     def append(self, events: Sequence[Event]) -> None:
         if self._on_commit is None:
             raise StoreError("this store is closed")
-        by_job = self._by_job
         for event in events:
             if isinstance(event, JobEvent):
-                kept = by_job.get(event.job)
-                if kept is None:
-                    by_job[event.job] = [event]
-                else:
-                    kept.append(event)
+                self._by_job[event.job].append(event)
             elif isinstance(event, Paused | Resumed):
                 self._last_pause = [event]
         self._stream.extend(events)
