@@ -44,29 +44,28 @@ class Head:
         seq = event.seq
         if seq != self.seq + 1:
             raise IllegalTransition(f"event {seq} cannot follow event {self.seq}")
-        if isinstance(event, ev.Submitted):
-            self._begin(event)
-        elif isinstance(event, ev.JobEvent):
+        if isinstance(event, ev.JobEvent):
             job = event.job
             record = self.jobs.get(job)
             if record is None:
-                raise NoSuchJob(job)
-            before = record.state
-            after = fold(record, event)
-            if before is not after:
-                by_state = self.by_state
-                del by_state[before][job]
-                by_state[after][job] = record
+                self._begin(event)
+            else:
+                before = record.state
+                after = fold(record, event)
+                if before is not after:
+                    by_state = self.by_state
+                    del by_state[before][job]
+                    by_state[after][job] = record
         elif isinstance(event, ev.Paused):
             self.paused = event
         elif isinstance(event, ev.Resumed):
             self.paused = None
         self.seq = seq
 
-    def _begin(self, event: ev.Submitted) -> None:
+    def _begin(self, event: ev.JobEvent) -> None:
         job = event.job
-        if job in self.jobs:
-            raise IllegalTransition(f"job {job} began before")
+        if not isinstance(event, ev.Submitted):
+            raise NoSuchJob(job)
         record = begin(event)
         self.jobs[job] = self.by_state[record.state][job] = record
         if record.key is not None:

@@ -98,8 +98,7 @@ class Submitting(Core):
             if known is not None:
                 await self._begun(known)
                 return known
-        if self._closing:
-            self._refuse_if_closing()
+        self._refuse_if_closing()
         if new.due is not None:
             self._refuse_if_too_many_wait(1)
         elif not self._line.take_place_nowait():

@@ -29,11 +29,11 @@ class MemoryStore:
         self._by_job: defaultdict[str, list[Event]] = defaultdict(list)
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
-        self._next = 1
+        self._last_seq = 0
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._next - 1}>"
+        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._last_seq}>"
 
     async def open(
         self,
@@ -47,7 +47,8 @@ class MemoryStore:
         return list(merge(self._last_pause, *self._by_job.values(), key=attrgetter("seq")))
 
     def append(self, events: Sequence[Event]) -> None:
-        if self._on_commit is None:
+        on_commit = self._on_commit
+        if on_commit is None:
             raise StoreError("this store is closed")
         for event in events:
             if isinstance(event, JobEvent):
@@ -55,8 +56,8 @@ class MemoryStore:
             elif isinstance(event, Paused | Resumed):
                 self._last_pause = [event]
         self._stream.extend(events)
-        self._next = events[-1].seq + 1
-        self._on_commit(events)
+        self._last_seq = events[-1].seq
+        on_commit(events)
 
     async def committed(self, seq: int) -> None:
         return
@@ -70,11 +71,11 @@ class MemoryStore:
 
     @property
     def last_seq(self) -> int:
-        return self._next - 1
+        return self._last_seq
 
     @property
     def oldest(self) -> int:
-        return self._stream[0].seq if self._stream else self._next
+        return self._stream[0].seq if self._stream else self._last_seq + 1
 
     async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
         for job_id in jobs:
