@@ -141,7 +141,7 @@ async def ours(subscribers: int, updates: int, burst: int) -> float:
         process = reader(server.port, subscribers, handshake(server.port), ask)
         await trio.to_thread.run_sync(wait_for, process)
         feed = queue._feed
-        while feed.readers < subscribers:
+        while server.subscriptions < subscribers:
             await trio.sleep(0.01)
         await trio.sleep(0.1)
         seq = feed.seq
