@@ -89,12 +89,12 @@ class Feed:
             self._news = trio.Event()
         told = 0
         for cursor in self.concerned():
-            if cursor.attached:
-                told += cursor.weight
-                cursor.on_news()
             if told >= AT_ONCE:
                 told = 0
                 await trio.lowlevel.checkpoint()
+            if cursor.attached:
+                told += cursor.weight
+                cursor.on_news()
 
     def concerned(self) -> list[Cursor]:
         """The readers that the events since the last call concern, with their cursors moved up to what concerns them.
