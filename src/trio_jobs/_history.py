@@ -67,6 +67,7 @@ class History:
             self.head.seq = event.seq - 1
             self.head.apply(event)
         self.head.seq = self.committed_seq = self.store.last_seq
+        self.head.forgotten.add(self.store.keys())
 
     async def aclose(self) -> None:
         """Close the store, if it was opened here: what could not be opened may be in use by somebody else."""

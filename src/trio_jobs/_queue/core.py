@@ -27,7 +27,7 @@ from trio_jobs._loops.warden import Warden
 from trio_jobs._ports import Clock, Host
 from trio_jobs._queue.gate import Gate
 from trio_jobs._queue.report import Report
-from trio_jobs._queue.settings import Settings
+from trio_jobs._queue.settings import KEEP_KEYS, Settings
 
 __all__ = ["MAX_PAGE", "Core", "read_state"]
 
@@ -59,7 +59,7 @@ class Core:
         """By kind and by function: both name a handler."""
         self._settings = settings
         self._min_interval = settings.min_interval
-        self._keep_jobs = settings.keep_jobs
+        self._fewest_kept = min(settings.keep_jobs.values())
         self._history = history
         self._head = history.head
         self._host = host
@@ -110,9 +110,10 @@ class Core:
         self._pruner = Pruner(
             history=history,
             clock=clock,
-            max_age=settings.keep_for,
-            max_jobs=settings.keep_jobs,
-            max_keys=settings.keep_keys,
+            keep_for=settings.keep_for,
+            keep_jobs=settings.keep_jobs,
+            keep_keys_for=settings.keep_keys_for,
+            keep_keys=settings.keep_keys if settings.keep_keys is not None else KEEP_KEYS[history.durable],
         )
         history.publish = self._feed.publish
         for kind in (ev.Completed, ev.Failed, ev.Cancelled):
@@ -199,8 +200,8 @@ class Core:
             ran, mean = event.at - record.attempts[-1].started_at, self._mean_run
             self._mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
             self._mean_turn = mean + self._min_interval
-        if len(jobs) > self._keep_jobs:
-            self._pruner.one_more()
+        if len(jobs) > self._fewest_kept:
+            self._pruner.one_more(record.state)
         if self._idle is not None:
             self._tell_if_idle()
 

@@ -12,6 +12,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
 from trio_jobs._handlers import Handler, digest
 from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
@@ -306,15 +307,15 @@ class Submitting(Core):
         """The receipt of the job that the key belongs to; None for a new key, or none. Raises `KeyConflict`."""
         if new.key is None:
             return None
-        entry = self._head.keys.get((new.handler.kind, new.key))
-        if entry is None:
+        head = self._head
+        known = head.keys.get((new.handler.kind, new.key)) or head.forgotten.find(new.handler.kind, new.key)
+        if known is None:
             return None
-        if entry.digest != new.mark:
-            raise KeyConflict(new.handler.kind, new.key, entry.job)
-        record = self._head.jobs.get(entry.job)
-        if record is None:
-            assert entry.state is not None
-            return Receipt(entry.job, False, 0, entry.state)
+        if known.digest != new.mark:
+            raise KeyConflict(new.handler.kind, new.key, known.job)
+        if isinstance(known, ForgottenKey):
+            return Receipt(known.job, False, 0, known.state)
+        record = head.jobs[known.job]
         seen = self._history.see(record) or record
         return self._receipt(seen, self._line.position(record), created=False)
 

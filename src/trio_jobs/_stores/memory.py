@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from operator import attrgetter
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
@@ -27,6 +28,7 @@ class MemoryStore:
     def __init__(self, *, stream: int = 10_000) -> None:
         self.epoch = secrets.token_hex(16)
         self._by_job: defaultdict[str, list[Event]] = defaultdict(list)
+        self._keys: dict[bytes, ForgottenKey] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._last_seq = 0
@@ -77,9 +79,21 @@ class MemoryStore:
     def oldest(self) -> int:
         return self._stream[0].seq if self._stream else self._last_seq + 1
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        return list(self._keys.values())
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         for job_id in jobs:
             self._by_job.pop(job_id, None)
+        for key in keys:
+            self._keys[key.name] = key
+        for key in stale:
+            self._keys.pop(key.name, None)
 
     async def aclose(self) -> None:
         self._on_commit = None
