@@ -53,7 +53,7 @@ def test_an_event_out_of_order_is_illegal_and_changes_nothing(seq: int) -> None:
 def test_a_job_begins_once() -> None:
     head = Head()
     submit(head, "a")
-    with pytest.raises(IllegalTransition, match="job a began before"):
+    with pytest.raises(IllegalTransition, match="Submitted cannot happen to a job that is pending"):
         submit(head, "a")
     assert head.seq == 1
 

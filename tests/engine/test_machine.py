@@ -374,7 +374,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         under_way = model.state is S.PROCESSING or model.inside
-        ending = attrs.evolve(ending, entered=model.entered, late=model.inside)
+        ending = msgspec.structs.replace(ending, entered=model.entered, late=model.inside)
         if ending.outcome is Outcome.CANCELLED and under_way and not model.cancel:
             return  # there is a person's request behind it, always
         asks = decide.asks_verify(record, ending, model.rules)

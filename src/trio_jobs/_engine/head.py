@@ -44,32 +44,35 @@ class Head:
 
         Raises `IllegalTransition`, having changed nothing, for an event that the table or the order of events forbids.
         """
-        if event.seq != self.seq + 1:
-            raise IllegalTransition(f"event {event.seq} cannot follow event {self.seq}")
-        if isinstance(event, ev.Submitted):
-            self._begin(event)
-        elif isinstance(event, ev.JobEvent):
-            record = self.get(event.job)
-            before = record.state
-            after = fold(record, event)
-            if before is not after:
-                by_state = self.by_state
-                del by_state[before][event.job]
-                by_state[after][event.job] = record
+        seq = event.seq
+        if seq != self.seq + 1:
+            raise IllegalTransition(f"event {seq} cannot follow event {self.seq}")
+        if isinstance(event, ev.JobEvent):
+            job = event.job
+            record = self.jobs.get(job)
+            if record is None:
+                self._begin(event)
+            else:
+                before = record.state
+                after = fold(record, event)
+                if before is not after:
+                    by_state = self.by_state
+                    del by_state[before][job]
+                    by_state[after][job] = record
         elif isinstance(event, ev.Paused):
             self.paused = event
         elif isinstance(event, ev.Resumed):
             self.paused = None
-        self.seq = event.seq
+        self.seq = seq
 
-    def _begin(self, event: ev.Submitted) -> None:
-        if event.job in self.jobs:
-            raise IllegalTransition(f"job {event.job} began before")
+    def _begin(self, event: ev.JobEvent) -> None:
+        job = event.job
+        if not isinstance(event, ev.Submitted):
+            raise NoSuchJob(job)
         record = begin(event)
-        self.jobs[record.id] = record
-        self.by_state[record.state][record.id] = record
+        self.jobs[job] = self.by_state[record.state][job] = record
         if record.key is not None:
-            self.keys[record.kind, record.key] = KeyEntry(record.id, record.digest or "")
+            self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
     def take_back(self, job_id: str) -> None:
         """Undo the beginning of a job to which nothing has happened since; its number stays spent."""
