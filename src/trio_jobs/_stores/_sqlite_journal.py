@@ -120,6 +120,7 @@ class Journal:
         except OSError as error:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
         self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         return bodies
 
     def _open_mark(self) -> Mark | None:
@@ -242,6 +243,7 @@ class Journal:
             raise
         self._connection = connection
         self._identities = {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         if there:
             self._took(there)
 
@@ -332,6 +334,10 @@ class Journal:
         be copied over newer pages."""
         if not self._in_memory:
             self._disk.rewrite(self.path + "-wal")
+
+    def _reserve_log(self) -> None:
+        if not self._in_memory:
+            self._disk.reserve(self.path + "-wal")
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
