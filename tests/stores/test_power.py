@@ -17,9 +17,9 @@ from trio_jobs import JournalDamaged, StoreError
 from trio_jobs import _events as ev
 from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._jobs import State
+from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_rows import decode
-from trio_jobs._stores._sqlite_schema import is_full
 from trio_jobs.testing.stores import submitted
 
 PATH = "/jobs.db"
