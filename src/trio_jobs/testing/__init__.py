@@ -1,6 +1,31 @@
-"""For the tests of services, handlers, SDKs and stores. It stands beside the floors; nothing shipped imports it."""
+"""For the tests of services, handlers, SDKs and stores. It stands beside the floors; nothing shipped imports it.
 
+The state machines need Hypothesis (`pip install trio-jobs[testing]`); they are looked for when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from trio_jobs.testing._time import pass_time
 from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hold
 from trio_jobs.testing.stores import check_store
 
-__all__ = ["FakeSdk", "FakeSession", "Hold", "check_store"]
+if TYPE_CHECKING:
+    from trio_jobs.testing.stateful import Stuck, TrioStateMachine
+
+__all__ = ["FakeSdk", "FakeSession", "Hold", "Stuck", "TrioStateMachine", "check_store", "pass_time"]
+
+_NEED_HYPOTHESIS: Final = {
+    "Stuck": "trio_jobs.testing.stateful",
+    "TrioStateMachine": "trio_jobs.testing.stateful",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Raises `ImportError` with what to install, where Hypothesis is needed and not there."""
+    if name not in _NEED_HYPOTHESIS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_NEED_HYPOTHESIS[name]), name)
