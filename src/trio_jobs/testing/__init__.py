@@ -8,13 +8,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from trio_jobs.testing._time import pass_time
-from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hold
+from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hang, Hold, Slow
+from trio_jobs.testing.kit import Performed, assert_submitted, drain, open_queue, perform
 from trio_jobs.testing.stores import check_store
 
 if TYPE_CHECKING:
     from trio_jobs.testing.stateful import Stuck, TrioStateMachine
 
-__all__ = ["FakeSdk", "FakeSession", "Hold", "Stuck", "TrioStateMachine", "check_store", "pass_time"]
+__all__ = [
+    "FakeSdk",
+    "FakeSession",
+    "Hang",
+    "Hold",
+    "Performed",
+    "Slow",
+    "Stuck",
+    "TrioStateMachine",
+    "assert_submitted",
+    "check_store",
+    "drain",
+    "open_queue",
+    "pass_time",
+    "perform",
+]
 
 _NEED_HYPOTHESIS: Final = {
     "Stuck": "trio_jobs.testing.stateful",
