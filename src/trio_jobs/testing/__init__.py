@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trio_jobs.testing._time import pass_time
 from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hang, Hold, Slow
+from trio_jobs.testing.handlers import check_handler
 from trio_jobs.testing.kit import Performed, assert_submitted, drain, open_queue, perform
 from trio_jobs.testing.stores import check_store
 
@@ -25,6 +26,7 @@ __all__ = [
     "Stuck",
     "TrioStateMachine",
     "assert_submitted",
+    "check_handler",
     "check_store",
     "drain",
     "open_queue",

@@ -34,7 +34,7 @@ from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs.testing._virtual import PatientHost, PatientStore, Work
 
-__all__ = ["Performed", "assert_submitted", "drain", "open_queue", "perform", "virtual_clock"]
+__all__ = ["Performed", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
 
 _AHEAD: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.RETRYING)
 _ANY: Final = object()
@@ -189,7 +189,7 @@ async def perform(
     time where that is what runs. Raises what `Service.open` and `Queue.submit` raise. Cancelled: the attempt is too,
     and the SDK is closed.
     """
-    found = _find(service, handler)
+    found = find_handler(service, handler)
     seen: list[BaseException] = []
     returned: list[Any] = []
     rules = attrs.evolve(found.rules, retry=Retry(0), verifies=False, on_doubt="hold")
@@ -233,7 +233,8 @@ def _open_in_real_time(
     )
 
 
-def _find(service: Service, handler: str | Callable[..., Any]) -> Handler:
+def find_handler(service: Service, handler: str | Callable[..., Any]) -> Handler:
+    """The handler of a function or a kind. Raises `UsageError`."""
     for found in service._handlers.values():
         if handler is found.fn or handler == found.kind:
             return found
