@@ -37,18 +37,19 @@ __all__ = ["Door", "FakeSdk", "FakeSession", "Hang", "Hold", "Slow", "Step"]
 
 Door = Literal["open", "call", "verify", "close"]
 
-#: Seconds after which a thread that nobody lets go on gives up, so that a wrong test ends
 PATIENCE: Final = 30.0
 
 
 class Hold:
     """A place where a call stands still until the test lets it go on.
 
-    then: what happens then, as if it had been scripted in place of the hold.
+    then: what happens then, as if it had been scripted in place of the hold. patience: seconds of real time after which
+    a thread that nobody lets go on gives up, so that a wrong test ends.
     """
 
-    def __init__(self, then: Any = None) -> None:
+    def __init__(self, then: Any = None, *, patience: float = PATIENCE) -> None:
         self.then = then
+        self._patience = patience
         self._standing: list[Work] = []
         self._reached = threading.Event()
         self._let_go = threading.Event()
@@ -68,7 +69,7 @@ class Hold:
 
     async def reached(self) -> None:
         """Return when a call on a thread stands here. It needs no time of Trio's clock."""
-        await trio.to_thread.run_sync(self._reached.wait, PATIENCE)
+        await trio.to_thread.run_sync(self._reached.wait, self._patience)
         assert self._reached.is_set(), "no call came to this hold"
 
     async def reached_in_loop(self) -> None:
@@ -81,7 +82,7 @@ class Hold:
         if work is not None:  # virtual time may run on while this thread stands
             work.token.run_sync_soon(self._stands, work)
         self._reached.set()
-        assert self._let_go.wait(PATIENCE), "nobody let this call go on"
+        assert self._let_go.wait(self._patience), "nobody let this call go on"
 
     async def astand(self) -> None:
         """Stand still, in Trio. Cancelled: it has been here all the same."""
@@ -181,11 +182,17 @@ class FakeSdk:
         self._pass(session, "open", "open")
         session.is_open = True
         self.open_now += 1
+        dropped = False
         try:
             yield session
+        except GeneratorExit:  # nobody left it: the collector found it
+            dropped = True
+            self.misuse.append(f"session {session.number} was let go of without being closed")
+            raise
         finally:
             try:
-                self._pass(session, "close", "close")
+                if not dropped:
+                    self._pass(session, "close", "close")
             finally:
                 session.is_open = False
                 self.open_now -= 1
@@ -197,11 +204,17 @@ class FakeSdk:
         await self._apass(session, "open", "open")
         session.is_open = True
         self.open_now += 1
+        dropped = False
         try:
             yield session
+        except GeneratorExit:  # nobody left it: the collector found it
+            dropped = True
+            self.misuse.append(f"session {session.number} was let go of without being closed")
+            raise
         finally:
             try:
-                await self._apass(session, "close", "close")
+                if not dropped:
+                    await self._apass(session, "close", "close")
             finally:
                 session.is_open = False
                 self.open_now -= 1
