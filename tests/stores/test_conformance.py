@@ -30,7 +30,7 @@ async def test_a_journal_in_memory_does_what_a_store_must() -> None:
 
 async def test_the_disk_of_the_test_kit_does_what_a_store_must() -> None:
     report = await check_store(lambda: Disk().store())
-    assert len(report.checked) == 8
+    assert len(report.checked) == 10
 
 
 async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:
@@ -43,8 +43,10 @@ async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:
     assert [finding.rule for finding in report.findings] == [
         "gives back in order",
         "prunes and says so",
+        "keeps the keys of what it prunes",
+        "prunes whole jobs however they lie",
         "counts on",
     ]
     assert "it does not hold that it gives back jobs" in str(report)
-    with pytest.raises(Nonconforming, match="3 findings"):
+    with pytest.raises(Nonconforming, match="5 findings"):
         await check_store(Forgetful)

@@ -19,6 +19,7 @@ import outcome
 import trio
 import trio.testing
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 from trio_jobs._hosts.thread import SdkHandle
@@ -227,9 +228,21 @@ class PatientStore:
         with self._work.going_on():
             return await self._inner.events(after, limit)
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        return self._inner.keys()
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         with self._work.going_on():
-            await self._inner.prune(jobs)
+            await self._inner.prune(jobs, keys, stale)
+
+    def __getattr__(self, name: str) -> Any:
+        """What only some stores can do, such as to be backed up."""
+        return getattr(self._inner, name)
 
     async def aclose(self) -> None:
         with self._work.going_on():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
@@ -23,6 +24,7 @@ class Disk:
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(16)
         self.kept: list[Event] = []
+        self.keys: dict[bytes, ForgottenKey] = {}
         self.oldest = 1
         self.last_seq = 0
         self._store: DiskStore | None = None
@@ -115,13 +117,25 @@ class DiskStore:
             raise StoreError(f"events before {self._disk.oldest} are gone, {after + 1} was asked for")
         return [event for event in self._disk.kept if event.seq > after][:limit]
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        return list(self._disk.keys.values())
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         await trio.lowlevel.checkpoint()
         disk = self._disk
-        if self._dead or not jobs:
+        if self._dead:
             return
         disk.kept = [event for event in disk.kept if not (isinstance(event, JobEvent) and event.job in jobs)]
-        disk.oldest = max(disk.oldest, max(last for _, last in jobs.values()) + 1)
+        disk.oldest = max([disk.oldest, *(last + 1 for _, last in jobs.values())])
+        for key in keys:
+            disk.keys[key.name] = key
+        for key in stale:
+            disk.keys.pop(key.name, None)
 
     async def aclose(self) -> None:
         self._commit()
