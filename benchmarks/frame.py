@@ -34,7 +34,7 @@ ENVIRONMENTS: Final[dict[str, Callable[..., Path]]] = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Contestant:
     """What is measured, and how it is set up.
 
@@ -199,7 +199,7 @@ class Run:
             raise NotHere(f"it did not come to an end within {TIMEOUT:g} s") from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
-            raise NotHere(f"it failed: {last[:200]}")
+            raise NotHere(last[:200])
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def race(self, contestants: Sequence[Contestant]) -> list[Row]:

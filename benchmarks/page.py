@@ -107,7 +107,7 @@ def table(one: Table) -> str:
     for row in one.rows:
         name = f"{row.name} {row.version}".strip() if row.kind == "peer" else row.name
         if not row.values:
-            skipped.append(f"- {name} did not run: {row.skipped}")
+            skipped.append(f"- {name}, no figure: {row.skipped}")
             continue
         bold = "**" if row.kind == "ours" else ""
         lines.append([

@@ -68,7 +68,7 @@ def panel(table: Table, top: float) -> tuple[list[str], float]:
     skipped = [row.name for row in table.rows if not row.values]
     height = bottom - top + (48 if legend else 32)
     if skipped:
-        out.append(words(16, bottom + (46 if legend else 30), f"did not run (why: see the table): {', '.join(skipped)}", fill=PALE, size=11))
+        out.append(words(16, bottom + (46 if legend else 30), f"no figure (why: see the table): {', '.join(skipped)}", fill=PALE, size=11))
         height += 16
     return out, height
 

@@ -34,7 +34,7 @@ def table(one: Table) -> str:
 def line(one: Table, row: Row, more: list[str], there: list[str]) -> list[str]:
     name = f"{row.name} {row.version}".strip() if row.kind == "peer" else row.name
     if not row.values:
-        return [HEAVY[row.kind], name, "", "", "", *("" for _ in more + there), f"did not run: {row.skipped}"]
+        return [HEAVY[row.kind], name, "", "", "", *("" for _ in more + there), f"no figure: {row.skipped}"]
     return [
         HEAVY[row.kind], name, figure(row.median), figure(min(row.values)), figure(max(row.values)),
         *(figure(row.extra[name]) if name in row.extra else "" for name in more),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.peers.common import answer, arrivals, rate, warm
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 
 CAPACITY = 100  # the same as our line's
 ROW = b"x" * 150
@@ -99,7 +99,7 @@ async def told(jobs: int) -> float:
     return rate(jobs, began)
 
 
-async def latency(count: int, per_second: float | None, pause: float = 0.003) -> list[float]:
+async def latency(count: int, per_second: float | None) -> dict[str, list[float]]:
     """Seconds from the moment a job was due to be submitted until its handler starts."""
     due = [0.0] * count
     started = [0.0] * count
@@ -115,7 +115,7 @@ async def latency(count: int, per_second: float | None, pause: float = 0.003) ->
         nursery.start_soon(consume)
         if per_second is None:
             for number in range(count):
-                await trio.sleep(pause)
+                await trio.sleep(PAUSE)
                 due[number] = time.perf_counter()
                 await send.send(number)
         else:
@@ -125,7 +125,7 @@ async def latency(count: int, per_second: float | None, pause: float = 0.003) ->
                 while time.perf_counter() < due[number]:
                     await trio.lowlevel.checkpoint()
                 await send.send(number)
-    return [after - before for before, after in zip(due, started, strict=True)]
+    return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 
 
 def fsync(jobs: int, folder: str) -> float:
@@ -160,7 +160,7 @@ if __name__ == "__main__":
     answer(
         memory=lambda jobs: trio.run(memory, jobs),
         told=lambda jobs: trio.run(told, jobs),
-        latency=lambda count, per_second: trio.run(latency, count, per_second),
+        latency=lambda jobs, per_second: trio.run(latency, jobs, per_second),
         fsync=fsync,
         sqlite=sqlite,
     )

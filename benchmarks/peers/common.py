@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+PAUSE = 0.006  # seconds between two jobs of an idle queue: longer than anything of ours waits to join news (5 ms)
+
 
 def answer(**actions: Callable[..., Any]) -> None:
     """Do what the command line asks, and print the answer as the last line of the output."""
@@ -51,3 +53,57 @@ def worker_apart(module: str, **arguments: Any) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+# fan-out
+
+LAST = "01890000-0000-7000-8000-ffffffffffff"  # the job that the last update is about
+
+READER = '''
+import json, selectors, socket, sys
+told = json.loads(sys.argv[1])
+head, ask = bytes.fromhex(told["head"]), bytes.fromhex(told["ask"])
+last = b"01890000-0000-7000-8000-ffffffffffff"
+poll = selectors.DefaultSelector()
+asleep, left = [], told["count"] - told["frozen"]
+for number in range(told["count"]):
+    s = socket.socket()
+    frozen = number * told["frozen"] // told["count"] != (number + 1) * told["frozen"] // told["count"]
+    if frozen:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("127.0.0.1", told["port"]))
+    s.sendall(head)
+    data = b""
+    while head and b"\\r\\n\\r\\n" not in data:
+        data += s.recv(4096)
+    s.sendall(ask)
+    s.setblocking(False)
+    if frozen:
+        asleep.append(s)
+    else:
+        poll.register(s, selectors.EVENT_READ, [b""])
+print("ready", flush=True)
+while left:
+    for key, _ in poll.select():
+        data = key.fileobj.recv(1 << 20)
+        if last in key.data[0][-len(last):] + data:
+            left -= 1
+        elif not data:
+            sys.exit("a subscriber that reads was dropped")
+        key.data[0] = data[-len(last):]
+print("done", flush=True)
+while True:
+    for key, _ in poll.select():
+        if not key.fileobj.recv(1 << 20):
+            poll.unregister(key.fileobj)
+    if not poll.get_map():
+        break
+'''
+
+
+def handshake(port: int, token: str) -> bytes:
+    return (
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Protocol: trio-jobs.v1\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ).encode()

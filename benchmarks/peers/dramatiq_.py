@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import dramatiq
-from benchmarks.peers.common import answer, arrivals, rate, warm
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
@@ -52,7 +52,7 @@ def memory(jobs: int, keep: bool, plain: bool = False) -> float:
     return rated
 
 
-def latency(count: int, per_second: float | None) -> list[float]:
+def latency(count: int, per_second: float | None) -> dict[str, list[float]]:
     broker = make(False, False)
     due, started = [0.0] * count, [0.0] * count
     done = threading.Event()
@@ -67,7 +67,7 @@ def latency(count: int, per_second: float | None) -> list[float]:
     worker.start()
     if per_second is None:
         for number in range(count):
-            time.sleep(0.003)
+            time.sleep(PAUSE)
             due[number] = time.perf_counter()
             stamp.send(number)
     else:
@@ -79,8 +79,8 @@ def latency(count: int, per_second: float | None) -> list[float]:
             stamp.send(number)
     done.wait()
     worker.stop(timeout=1000)
-    return [after - before for before, after in zip(due, started, strict=True)]
+    return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 
 
 if __name__ == "__main__":
-    answer(memory=memory, latency=latency)
+    answer(memory=memory, latency=lambda jobs, per_second: latency(jobs, per_second))

@@ -18,7 +18,7 @@ from typing import Any
 from huey import MemoryHuey, RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 
-from benchmarks.peers.common import answer, arrivals, rate, warm, worker_apart
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm, worker_apart
 
 logging.getLogger("huey").setLevel(logging.ERROR)
 
@@ -106,7 +106,7 @@ def work(port: int) -> None:
     Consumer(on_redis(port)[0], workers=1, periodic=False).run()
 
 
-def latency(count: int, per_second: float | None, poll: float) -> list[float]:
+def latency(count: int, per_second: float | None, poll: float) -> dict[str, list[float]]:
     """poll: seconds that the worker sleeps when there is nothing to do (its docs' default: 0.1, growing to 10)."""
     huey = MemoryHuey("bench")
     due, started = [0.0] * count, [0.0] * count
@@ -122,7 +122,7 @@ def latency(count: int, per_second: float | None, poll: float) -> list[float]:
     start(consumer)
     if per_second is None:
         for number in range(count):
-            time.sleep(max(0.003, poll * 1.37))
+            time.sleep(max(PAUSE, poll * 1.37))
             due[number] = time.perf_counter()
             stamp(number)
     else:
@@ -134,8 +134,8 @@ def latency(count: int, per_second: float | None, poll: float) -> list[float]:
             stamp(number)
     done.wait()
     consumer.stop_flag.set()
-    return [after - before for before, after in zip(due, started, strict=True)]
+    return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 
 
 if __name__ == "__main__":
-    answer(memory=memory, sqlite=sqlite, redis=redis, latency=latency, worker=work)
+    answer(memory=memory, sqlite=sqlite, redis=redis, latency=lambda jobs, per_second, poll: latency(jobs, per_second, poll), worker=work)

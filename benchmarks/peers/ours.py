@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 import trio_jobs
-from benchmarks.peers.common import answer, arrivals, rate, warm
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 from trio_jobs import _events as ev
 
 started: dict[int, float] = {}
@@ -138,7 +138,7 @@ async def latency(count: int, per_second: float | None, folder: str | None = Non
         nursery.start_soon(follow, queue.events())
         if per_second is None:
             for number in range(count):
-                await trio.sleep(0.007 if wire else 0.003)
+                await trio.sleep(PAUSE)
                 due[number] = time.perf_counter()
                 numbers[(await queue.submit("stamp", number)).job_id] = number
         else:
@@ -186,6 +186,6 @@ if __name__ == "__main__":
         memory=lambda jobs, subscribers=0: trio.run(memory, jobs, subscribers),
         durable=lambda jobs, folder, kind="nothing", producers=1: trio.run(durable, jobs, folder, kind, producers),
         closed_loop=lambda jobs, folder: trio.run(closed_loop, jobs, folder),
-        latency=lambda count, per_second, folder=None, wire=False: trio.run(latency, count, per_second, folder, wire),
+        latency=lambda jobs, per_second, folder=None, wire=False: trio.run(latency, jobs, per_second, folder, wire),
         afar=lambda port, token, count: trio.run(afar, port, token, count),
     )

@@ -13,7 +13,7 @@ import logging
 import time
 from typing import Any
 
-from benchmarks.peers.common import answer, arrivals, rate, warm, worker_apart
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm, worker_apart
 from taskiq import InMemoryBroker
 
 logging.disable(logging.WARNING)
@@ -84,7 +84,7 @@ async def work(port: int, stream: bool) -> None:
     await run_receiver_task(broker, max_async_tasks=1, max_prefetch=100, run_startup=True)
 
 
-async def latency(count: int, per_second: float | None) -> list[float]:
+async def latency(count: int, per_second: float | None) -> dict[str, list[float]]:
     broker = InMemoryBroker(max_stored_results=-1, max_async_tasks=1)
     due, started = [0.0] * count, [0.0] * count
 
@@ -95,7 +95,7 @@ async def latency(count: int, per_second: float | None) -> list[float]:
     await broker.startup()
     if per_second is None:
         for number in range(count):
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(PAUSE)
             due[number] = time.perf_counter()
             await stamp.kiq(number)
     else:
@@ -106,7 +106,7 @@ async def latency(count: int, per_second: float | None) -> list[float]:
                 await asyncio.sleep(0)
             await stamp.kiq(number)
     await broker.wait_all()
-    return [after - before for before, after in zip(due, started, strict=True)]
+    return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 
 
 if __name__ == "__main__":
@@ -114,5 +114,5 @@ if __name__ == "__main__":
         memory=lambda jobs, in_place: asyncio.run(memory(jobs, in_place)),
         redis=lambda jobs, port, stream: asyncio.run(redis(jobs, port, stream)),
         worker=lambda port, stream: asyncio.run(work(port, stream)),
-        latency=lambda count, per_second: asyncio.run(latency(count, per_second)),
+        latency=lambda jobs, per_second: asyncio.run(latency(jobs, per_second)),
     )
