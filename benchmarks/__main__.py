@@ -21,8 +21,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--missing", action="store_true", help="only those not yet answered for this commit")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs (5)")
     parser.add_argument("--huge", action="store_true", help="scale: a million jobs too (4 more minutes, 3 GB)")
-    parser.add_argument("--no-install", action="store_true", help="do without other people's queues if they are not here")
-    parser.add_argument("--to", type=Path, help="folder for the results (benchmarks/results; for --quick a temporary one)")
+    parser.add_argument(
+        "--no-install", action="store_true", help="do without other people's queues if they are not here"
+    )
+    parser.add_argument(
+        "--to", type=Path, help="folder for the results (benchmarks/results; for --quick a temporary one)"
+    )
     options = parser.parse_args(arguments)
     unknown = set(options.questions) - set(QUESTIONS)
     if unknown or options.rounds < 1:

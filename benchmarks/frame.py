@@ -65,7 +65,7 @@ class Row:
 
     name: str
     kind: Kind
-    values: tuple[float, ...] = attrs.field(converter=tuple)
+    values: Sequence[float]
     setting: str = ""
     version: str = ""
     skipped: str = ""
@@ -84,10 +84,10 @@ class Table:
 
     title: str
     unit: str
-    rows: tuple[Row, ...] = attrs.field(converter=tuple)
+    rows: Sequence[Row]
     better: Literal["higher", "lower"] = "higher"
-    against: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    against: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def row(self, name: str) -> Row | None:
         """The row of that name, if it ran."""
@@ -110,7 +110,7 @@ class Curve:
 
     name: str
     unit: str
-    points: tuple[tuple[float, float], ...]
+    points: Sequence[tuple[float, float]]
     exponent: float | None = None
 
 
@@ -120,9 +120,9 @@ class Answer:
 
     question: str
     title: str
-    tables: tuple[Table, ...] = ()
-    targets: tuple[Target, ...] = ()
-    curves: tuple[Curve, ...] = ()
+    tables: Sequence[Table] = ()
+    targets: Sequence[Target] = ()
+    curves: Sequence[Curve] = ()
 
 
 @attrs.frozen
@@ -142,7 +142,9 @@ class Run:
     def times(self) -> int:
         return 1 if self.quick else self.rounds
 
-    def measure(self, contestants: Sequence[Contestant], rounds: int | None = None) -> list[tuple[Contestant, list[Any], str]]:
+    def measure(
+        self, contestants: Sequence[Contestant], rounds: int | None = None
+    ) -> list[tuple[Contestant, list[Any], str]]:
         """Each contestant's answers, one a round, in interleaved rounds; or none, and why it did not run."""
         why: dict[str, str] = {}
         answers: dict[str, list[Any]] = {contestant.name: [] for contestant in contestants}
@@ -208,7 +210,9 @@ class Run:
         for contestant, values, problem in self.measure(contestants):
             version = ""
             if values and contestant.package:
-                version = environment.versions(self.python(contestant), [contestant.package]).get(contestant.package, "")
+                version = environment.versions(self.python(contestant), [contestant.package]).get(
+                    contestant.package, ""
+                )
             rows.append(
                 Row(
                     contestant.name, contestant.kind, values, contestant.setting,

@@ -21,12 +21,48 @@ IDLE_ROUNDS = 4
 
 BARE = Contestant("bare Trio loop", "limit", ("bare", "latency"), 400, "channel of 100, cancel scope")
 OURS = Contestant("trio-jobs", "ours", ("ours", "latency"), 400, "as it comes")
-WIRE = Contestant("trio-jobs, websocket", "ours", ("ours", "latency"), 400, "followed by trio_jobs.connect in another process", {"wire": True})
-JOURNAL = Contestant("trio-jobs, journal", "ours", ("ours", "latency"), 200, "each step synced before it is told", {"folder": ""})
+WIRE = Contestant(
+    "trio-jobs, websocket",
+    "ours",
+    ("ours", "latency"),
+    400,
+    "followed by trio_jobs.connect in another process",
+    {"wire": True},
+)
+JOURNAL = Contestant(
+    "trio-jobs, journal", "ours", ("ours", "latency"), 200, "each step synced before it is told", {"folder": ""}
+)
 TASKIQ = Contestant("taskiq, in memory", "peer", ("taskiq_", "latency"), 400, "as its docs", {}, "peers", "taskiq")
-DRAMATIQ = Contestant("dramatiq, StubBroker", "peer", ("dramatiq_", "latency"), 400, "as its docs, one worker thread", {}, "peers", "dramatiq")
-HUEY = Contestant("huey, memory, polls every 1 ms", "peer", ("huey_", "latency"), 400, "best: Consumer, initial_delay=0.001, max_delay=0.001", {"poll": 0.001}, "peers", "huey")
-HUEY_DEFAULT = Contestant("huey, memory", "peer", ("huey_", "latency"), 20, "as its docs: Consumer, polls every 0.1 s", {"poll": 0.1}, "peers", "huey")
+DRAMATIQ = Contestant(
+    "dramatiq, StubBroker",
+    "peer",
+    ("dramatiq_", "latency"),
+    400,
+    "as its docs, one worker thread",
+    {},
+    "peers",
+    "dramatiq",
+)
+HUEY = Contestant(
+    "huey, memory, polls every 1 ms",
+    "peer",
+    ("huey_", "latency"),
+    400,
+    "best: Consumer, initial_delay=0.001, max_delay=0.001",
+    {"poll": 0.001},
+    "peers",
+    "huey",
+)
+HUEY_DEFAULT = Contestant(
+    "huey, memory",
+    "peer",
+    ("huey_", "latency"),
+    20,
+    "as its docs: Consumer, polls every 0.1 s",
+    {"poll": 0.1},
+    "peers",
+    "huey",
+)
 
 ALL = (BARE, OURS, WIRE, JOURNAL, TASKIQ, DRAMATIQ, HUEY, HUEY_DEFAULT)
 
@@ -43,8 +79,12 @@ LOADS = {
 
 
 def measure(run: Run) -> Answer:
-    idle = run.measure([attrs.evolve(one, arguments={**one.arguments, "per_second": None}) for one in ALL], min(IDLE_ROUNDS, run.times()))
-    loaded, loads = [], {}
+    idle = run.measure(
+        [attrs.evolve(one, arguments={**one.arguments, "per_second": None}) for one in ALL],
+        min(IDLE_ROUNDS, run.times()),
+    )
+    loaded: list[tuple[Contestant, list[dict[str, list[float]]], str]] = []
+    loads: dict[str, float] = {}
     for one, (rated, jobs) in LOADS.items():
         [(_, rates, why)] = run.measure([rated], 1)
         if not rates:
@@ -53,7 +93,9 @@ def measure(run: Run) -> Answer:
         share = 0.25 if one is WIRE else 0.5
         loads[one.name] = rates[0] * share
         setting = f"{loads[one.name]:,.0f} jobs/s" + (", a quarter: the reader shares two cores" if one is WIRE else "")
-        at_load = attrs.evolve(one, size=jobs, setting=setting, arguments={**one.arguments, "per_second": loads[one.name]})
+        at_load = attrs.evolve(
+            one, size=jobs, setting=setting, arguments={**one.arguments, "per_second": loads[one.name]}
+        )
         loaded += run.measure([at_load], min(3, run.times()))
     tables = [
         table(f"{what}, {when}", which, answers, notes)
@@ -76,7 +118,12 @@ def measure(run: Run) -> Answer:
 NOTE = "The load of each is half of what it just managed by itself: it is under “set up”."
 
 
-def table(title: str, which: str, answers: Sequence[tuple[Contestant, list[dict[str, list[float]]], str]], notes: tuple[str, ...]) -> Table:
+def table(
+    title: str,
+    which: str,
+    answers: Sequence[tuple[Contestant, list[dict[str, list[float]]], str]],
+    notes: tuple[str, ...],
+) -> Table:
     rows = []
     for one, rounds, why in answers:
         key = "told over a websocket" if which == "told" and one.name == WIRE.name else which
@@ -87,7 +134,17 @@ def table(title: str, which: str, answers: Sequence[tuple[Contestant, list[dict[
         latencies = [[seconds * 1e6 for seconds in answer[key]] for answer in rounds if key in answer]
         everything = [value for values in latencies for value in values]
         extra = {"p99": quantile(everything, 0.99), "p99.9": quantile(everything, 0.999)} if everything else {}
-        rows.append(Row(one.name, one.kind, [statistics.median(values) for values in latencies], one.setting, "", why, extra=extra))
+        rows.append(
+            Row(
+                one.name,
+                one.kind,
+                [statistics.median(values) for values in latencies],
+                one.setting,
+                "",
+                why,
+                extra=extra,
+            )
+        )
     return Table(title, "µs (p50)", rows, "lower", (BARE.name,) if which == "starts" else (), notes)
 
 

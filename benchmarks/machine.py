@@ -36,7 +36,9 @@ def commit() -> str | None:
     """Which state of the code, with a + if files of it were changed since; what stands under results/ is not code."""
     try:
         name = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks", ":!benchmarks/results")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks", ":!benchmarks/results"
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return name + ("+" if changed else "")

@@ -135,7 +135,9 @@ def environments(found: list[Saved]) -> str:
     by_facts: dict[str, list[str]] = {}
     for saved in found:
         facts = "; ".join(f"{name} {value}" for name, value in shown(saved.machine).items())
-        by_facts.setdefault(facts, []).append(f"{saved.answer.question} (load before: {saved.machine.get('load before', '?')})")
+        by_facts.setdefault(facts, []).append(
+            f"{saved.answer.question} (load before: {saved.machine.get('load before', '?')})"
+        )
     lines += [f"- {', '.join(questions)}: {facts}" for facts, questions in by_facts.items()]
     return "\n".join(lines) + "\n"
 

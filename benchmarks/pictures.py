@@ -35,7 +35,10 @@ def draw(answer: Answer) -> str:
         f'viewBox="0 0 {WIDTH} {height:.0f}" font-family="Helvetica, Arial, sans-serif" font-size="13">'
     )
     title = words(16, 28, answer.title, size=18, bold=True)
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>', title, *parts, "</svg>"]) + "\n"
+    return (
+        "\n".join([head, f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>', title, *parts, "</svg>"])
+        + "\n"
+    )
 
 
 def panel(table: Table, top: float) -> tuple[list[str], float]:
@@ -59,7 +62,9 @@ def panel(table: Table, top: float) -> tuple[list[str], float]:
     reference = table.row(table.against[0]) if table.against else None
     if reference is not None:
         x = axis(reference.median)
-        out.append(f'<line x1="{x:.1f}" y1="{start:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{PALE}" stroke-dasharray="4 3"/>')
+        out.append(
+            f'<line x1="{x:.1f}" y1="{start:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{PALE}" stroke-dasharray="4 3"/>'
+        )
     for i, row in enumerate(rows):
         out += one_row(row, axis, start + LINE * i + LINE / 2, reference)
     legend = extras_legend(rows)
@@ -68,7 +73,15 @@ def panel(table: Table, top: float) -> tuple[list[str], float]:
     skipped = [row.name for row in table.rows if not row.values]
     height = bottom - top + (48 if legend else 32)
     if skipped:
-        out.append(words(16, bottom + (46 if legend else 30), f"no figure (why: see the table): {', '.join(skipped)}", fill=PALE, size=11))
+        out.append(
+            words(
+                16,
+                bottom + (46 if legend else 30),
+                f"no figure (why: see the table): {', '.join(skipped)}",
+                fill=PALE,
+                size=11,
+            )
+        )
         height += 16
     return out, height
 
@@ -88,7 +101,9 @@ def one_row(row: Row, axis: Axis, y: float, reference: Row | None) -> list[str]:
     far = [axis(value) for value in row.extra.values() if value > 0]
     for a, b, width in ((low, high, 3), (min([x, *far]), max([x, *far]), 1)):
         if b - a > 0.5:
-            out.append(f'<line x1="{a:.1f}" y1="{y:.1f}" x2="{b:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="{width}"/>')
+            out.append(
+                f'<line x1="{a:.1f}" y1="{y:.1f}" x2="{b:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+            )
     if axis.log:
         out.append(shape(row.kind, x, y))
     for i, at in enumerate(far):
@@ -141,7 +156,9 @@ def line_panel(curves: Sequence[Curve], unit: str, top: float) -> tuple[list[str
     up = Axis(min(values), max(values), bottom, start, log=True)
     out = [words(16, top + 16, f"{unit}, by the number of jobs; both logarithmic", bold=True)]
     for mark in across.marks():
-        out.append(f'<line x1="{across(mark):.1f}" y1="{start}" x2="{across(mark):.1f}" y2="{bottom}" stroke="{GRID}"/>')
+        out.append(
+            f'<line x1="{across(mark):.1f}" y1="{start}" x2="{across(mark):.1f}" y2="{bottom}" stroke="{GRID}"/>'
+        )
         out.append(words(across(mark), bottom + 14, short(mark), anchor="middle", fill=PALE, size=11))
     for mark in up.marks():
         out.append(f'<line x1="90" y1="{up(mark):.1f}" x2="{right}" y2="{up(mark):.1f}" stroke="{GRID}"/>')
@@ -152,7 +169,11 @@ def line_panel(curves: Sequence[Curve], unit: str, top: float) -> tuple[list[str
         out.append(
             f'<polyline points="{path}" fill="none" stroke="{COLOURS["ours"]}" stroke-width="2" stroke-dasharray="{DASHES[i % len(DASHES)]}"/>'
         )
-        out += [f'<circle cx="{across(x):.1f}" cy="{up(v):.1f}" r="3" fill="{COLOURS["ours"]}"/>' for x, v in curve.points if v > 0]
+        out += [
+            f'<circle cx="{across(x):.1f}" cy="{up(v):.1f}" r="3" fill="{COLOURS["ours"]}"/>'
+            for x, v in curve.points
+            if v > 0
+        ]
         at = up(max(curve.points[-1][1], min(values)))
         at = max(at, ends[-1] + 15) if ends else at
         ends.append(at)

@@ -24,8 +24,8 @@ FLOORS = {
     "Trio": "Trio", "the benchmark": "the benchmark itself", "elsewhere": "elsewhere",
 }  # fmt: skip
 
-PLAIN = Contestant("plain", "ours", ("profiled", "profile"), 20_000, "", {"folder": None, "sampled": False})
-SAMPLED = Contestant("sampled", "ours", ("profiled", "profile"), 20_000, "", {"folder": None, "sampled": True})
+PLAIN = Contestant("plain", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": False})
+SAMPLED = Contestant("sampled", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": True})
 DISK = Contestant("journal", "ours", ("profiled", "profile"), 3000, "", {"folder": "", "sampled": True})
 
 
@@ -34,11 +34,13 @@ def measure(run: Run) -> Answer:
     told = {one.name: (rounds, why) for one, rounds, why in run.measure((PLAIN, SAMPLED, DISK))}
     plain = [answer["seconds"] for answer in told["plain"][0]]
     sampled = [answer["seconds"] for answer in told["sampled"][0]]
-    overhead = "unknown" if not plain or not sampled else f"{statistics.median(sampled) / statistics.median(plain) - 1:+.1%}"
+    overhead = (
+        "unknown" if not plain or not sampled else f"{statistics.median(sampled) / statistics.median(plain) - 1:+.1%}"
+    )
     return Answer(
         "profile", "Where does the time of one job go?",
         (
-            floors("In memory", *told["sampled"], f"The clock looks 1,000 times a second; with it, a job takes {overhead} time."),
+            floors("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
             floors("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk."),
         ),
     )  # fmt: skip
@@ -58,7 +60,8 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
         )
         for name in sorted(names, key=lambda name: -statistics.median(shares[name]))
     ]  # fmt: skip
-    together = f"Together {statistics.median(busy):.1f} µs of work a job."
+    seen = sum(sum(answer["samples"].values()) for answer in rounds)
+    together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
     return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",))
 
 

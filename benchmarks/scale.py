@@ -63,8 +63,15 @@ def measure(run: Run) -> Answer:
     flat = max((e for c in curves if c.name in FLAT_ONES and (e := c.exponent) is not None), default=None)
     told = [
         at_most(f"memory of a finished job, of {size:,.0f}", bytes_each, 1024, " bytes"),
-        at_most("memory of a websocket subscriber", None if not tables[0].rows[1].values else tables[0].rows[1].median, 32, " KiB"),
-        at_most(f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs", reopened.points[-1][1], 1000, " ms"),
+        at_most(
+            "memory of a websocket subscriber",
+            None if not tables[0].rows[1].values else tables[0].rows[1].median,
+            32,
+            " KiB",
+        ),
+        at_most(
+            f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs", reopened.points[-1][1], 1000, " ms"
+        ),
         growth("nothing grows worse than linear: the largest power", worst, 1.1),
         growth("submit, telling, running and looking up are flat: the largest power", flat, FLAT),
     ]
@@ -72,13 +79,18 @@ def measure(run: Run) -> Answer:
 
 
 def growth(what: str, power: float | None, wanted: float) -> Target:
-    return Target(what, f"at most {wanted:g}", None if power is None else f"{power:.2f}", None if power is None else power <= wanted)
+    return Target(
+        what,
+        f"at most {wanted:g}",
+        None if power is None else f"{power:.2f}",
+        None if power is None else power <= wanted,
+    )
 
 
 def curve(action: str, key: str, sizes: list[int], rounds: list[dict[str, list[float]]]) -> Curve:
     name, unit, per = CURVES[action, key]
     middle = [statistics.median(at_size) / per for at_size in zip(*(told[key] for told in rounds), strict=True)]
-    points = tuple(zip(map(float, sizes), middle, strict=False))  # a submit into a full journal is refused, not timed
+    points = tuple(zip(map(float, sizes), middle, strict=True))
     return Curve(name, unit, points, exponent(points))
 
 

@@ -25,7 +25,10 @@ def table(one: Table) -> str:
     widths = [max(len(cells[i]) for cells in lines) for i in range(len(lines[0]))]
     left = {1, len(widths) - 1}
     told = [
-        "  ".join(cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(cells, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
         for cells in lines
     ]
     return "\n".join(text.rstrip() for text in told)

@@ -59,7 +59,7 @@ def worker_apart(module: str, **arguments: Any) -> Iterator[None]:
 
 LAST = "01890000-0000-7000-8000-ffffffffffff"  # the job that the last update is about
 
-READER = '''
+READER = """
 import json, selectors, socket, sys
 told = json.loads(sys.argv[1])
 head, ask = bytes.fromhex(told["head"]), bytes.fromhex(told["ask"])
@@ -98,7 +98,7 @@ while True:
             poll.unregister(key.fileobj)
     if not poll.get_map():
         break
-'''
+"""
 
 
 def handshake(port: int, token: str) -> bytes:

@@ -12,10 +12,11 @@ import time
 from typing import Any
 
 import dramatiq
-from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
+
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 
 logging.disable(logging.WARNING)
 

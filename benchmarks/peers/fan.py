@@ -6,7 +6,6 @@ of them has got the last update. Frozen ones never read; whoever waits for them 
 
 from __future__ import annotations
 
-import base64
 import json
 import selectors
 import socket
@@ -54,7 +53,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-async def readers(stack: AsyncExitStack, port: int, count: int, *, frozen: int = 0, subscribe: bool) -> subprocess.Popen[bytes]:
+async def readers(
+    stack: AsyncExitStack, port: int, count: int, *, frozen: int = 0, subscribe: bool
+) -> subprocess.Popen[bytes]:
     """Connected subscribers; all has been asked for."""
     text = b'{"jsonrpc":"2.0","id":1,"method":"jobs.subscribe","params":{"subscription":"s"}}'
     ask = bytes((0x81, 0x80 | len(text))) + bytes(4) + text if subscribe else b""
@@ -119,7 +120,9 @@ async def trio_sockets(subscribers: int, frozen: int, updates: int) -> float:
     clients = [trio.SocketStream(trio.socket.from_stdlib_socket(client)) for client in plain]
     began = time.perf_counter()
     try:
-        await send(clients, updates, text_frame(MESSAGE.encode()), text_frame(LAST_MESSAGE.encode()), lambda c: c.send_all)
+        await send(
+            clients, updates, text_frame(MESSAGE.encode()), text_frame(LAST_MESSAGE.encode()), lambda c: c.send_all
+        )
         await trio.to_thread.run_sync(line, process, abandon_on_cancel=True)
         return rate((subscribers - frozen) * updates, began)
     finally:
@@ -163,7 +166,9 @@ async def websocket_loop(subscribers: int, frozen: int, updates: int) -> float:
     return told
 
 
-async def send(there: list[Any], updates: int, message: Any, last: Any, how: Callable[[Any], Callable[[Any], Any]]) -> None:
+async def send(
+    there: list[Any], updates: int, message: Any, last: Any, how: Callable[[Any], Callable[[Any], Any]]
+) -> None:
     sends = [how(one) for one in there]
     done = 0
     with trio.move_on_after(GIVE_UP) as scope:

@@ -44,7 +44,12 @@ async def broadcast(subscribers: int, frozen: int, updates: int, messages: list[
         await connection.wait_closed()
 
     async with websockets.serve(
-        serve, "127.0.0.1", 0, compression=None, subprotocols=[websockets.Subprotocol("trio-jobs.v1")], close_timeout=0.1
+        serve,
+        "127.0.0.1",
+        0,
+        compression=None,
+        subprotocols=[websockets.Subprotocol("trio-jobs.v1")],
+        close_timeout=0.1,
     ) as server:
         process = await started(next(iter(server.sockets)).getsockname()[1], subscribers, frozen)
         while len(there) < subscribers:
@@ -75,7 +80,12 @@ async def uvicorn_loop(subscribers: int, frozen: int, updates: int, messages: li
             pass
 
     config = uvicorn.Config(
-        app, log_level="critical", ws="websockets-sansio", ws_per_message_deflate=False, lifespan="off", timeout_graceful_shutdown=1
+        app,
+        log_level="critical",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         server = uvicorn.Server(config)

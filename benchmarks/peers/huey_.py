@@ -138,4 +138,10 @@ def latency(count: int, per_second: float | None, poll: float) -> dict[str, list
 
 
 if __name__ == "__main__":
-    answer(memory=memory, sqlite=sqlite, redis=redis, latency=lambda jobs, per_second, poll: latency(jobs, per_second, poll), worker=work)
+    answer(
+        memory=memory,
+        sqlite=sqlite,
+        redis=redis,
+        latency=lambda jobs, per_second, poll: latency(jobs, per_second, poll),
+        worker=work,
+    )

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import time
 
-from benchmarks.peers.common import answer, rate
 from oban import Oban, worker
 from oban.schema import install_sql
+
+from benchmarks.peers.common import answer, rate
 
 logging.disable(logging.WARNING)
 left = 0

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import trio
@@ -67,7 +67,7 @@ async def memory(jobs: int, subscribers: int = 0) -> float:
 
 
 @contextlib.contextmanager
-def journal_in(folder: str):  # type: ignore[no-untyped-def]
+def journal_in(folder: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=folder) as there:
         yield Path(there) / "jobs.db"
 
@@ -109,7 +109,9 @@ async def opened(folder: str | None) -> AsyncIterator[trio_jobs.Queue]:
             yield queue
 
 
-async def latency(count: int, per_second: float | None, folder: str | None = None, wire: bool = False) -> dict[str, list[float]]:
+async def latency(
+    count: int, per_second: float | None, folder: str | None = None, wire: bool = False
+) -> dict[str, list[float]]:
     """Seconds from the moment a job was due to be submitted until: its handler starts; a subscriber has been told that
     it was completed; the same over a websocket, in another process."""
     due = [0.0] * count
@@ -130,10 +132,9 @@ async def latency(count: int, per_second: float | None, folder: str | None = Non
         follower = None
         if wire:
             token = trio_jobs.Token("bench-" + "0" * 20)
-            server = await stack.enter_async_context(
-                trio_jobs.serve(queue, port=0, tokens=[token], metrics=False)
-            )
+            server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=[token], metrics=False))
             follower = follow_from_afar(server.port, token.secret, count)
+            assert follower.stdout is not None
             await trio.to_thread.run_sync(follower.stdout.readline)
         nursery.start_soon(follow, queue.events())
         if per_second is None:
@@ -170,7 +171,10 @@ def follow_from_afar(port: int, token: str, count: int) -> subprocess.Popen[byte
 
 async def afar(port: int, token: str, count: int) -> dict[str, float]:
     told: dict[str, float] = {}
-    async with trio_jobs.connect(f"ws://127.0.0.1:{port}/ws", token=token) as client, client.updates(kinds=["stamp"]) as updates:
+    async with (
+        trio_jobs.connect(f"ws://127.0.0.1:{port}/ws", token=token) as client,
+        client.updates(kinds=["stamp"]) as updates,
+    ):
         print("ready", flush=True)
         async for update in updates:
             if isinstance(update, trio_jobs.EventView) and update.type == "completed":

@@ -11,9 +11,10 @@ import asyncio
 import logging
 import time
 
-from benchmarks.peers.common import answer, rate
 from pgqueuer import PgQueuer
 from pgqueuer.types import QueueExecutionMode
+
+from benchmarks.peers.common import answer, rate
 
 logging.disable(logging.WARNING)
 

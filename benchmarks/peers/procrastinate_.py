@@ -11,6 +11,7 @@ import logging
 import time
 
 import procrastinate
+
 from benchmarks.peers.common import answer, rate
 
 logging.disable(logging.WARNING)
@@ -33,9 +34,7 @@ async def postgres(jobs: int, dsn: str, batch: int) -> float:
         else:
             for start in range(0, jobs, batch):
                 await nothing.batch_defer_async(*({"number": n} for n in range(start, min(start + batch, jobs))))
-        await app.run_worker_async(
-            queues=[f"bench{batch}"], wait=False, concurrency=1, install_signal_handlers=False
-        )
+        await app.run_worker_async(queues=[f"bench{batch}"], wait=False, concurrency=1, install_signal_handlers=False)
         return rate(jobs, began)
 
 

@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 import anyio
+from streaq import Worker
 
 from benchmarks.peers.common import answer, rate, warm, worker_apart
-from streaq import Worker
 
 logging.disable(logging.WARNING)
 

@@ -13,8 +13,9 @@ import logging
 import time
 from typing import Any
 
-from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm, worker_apart
 from taskiq import InMemoryBroker
+
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm, worker_apart
 
 logging.disable(logging.WARNING)
 
