@@ -19,6 +19,8 @@ ROUNDS = 3
 DELIVERIES = 100_000  #: in one run, all subscribers together
 FROZEN = 0.2
 
+WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: these wait for each subscriber, and give up after some seconds
+
 CONTESTANTS = (
     Contestant(SOCKETS, "limit", ("fan", "sockets"), 0, "no event loop, no websocket; drops who takes nothing for 50 ms"),
     Contestant(TRIO, "limit", ("fan", "trio_sockets"), 0, "send_all in a loop, no websocket"),
@@ -68,7 +70,9 @@ def measure(run: Run) -> Answer:
 def ask(one: Contestant, run: Run, subscribers: int, frozen: int, messages: list[str]) -> Contestant:
     many = 10 if one.name == TEN else 1  # joined writes: a run would be over before it began
     updates = max(DELIVERIES // subscribers // 100 * 10 if run.quick else DELIVERIES * many // subscribers, 20)
-    more = {"messages": messages} if one.asked[0] == "fan_asyncio" else {}
+    more: dict[str, object] = {"messages": messages} if one.asked[0] == "fan_asyncio" else {}
+    if one.asked[1] in WAITS:
+        more["give_up"] = 0.5 if run.quick else 5.0
     arguments = {**one.arguments, **more, "subscribers": subscribers, "frozen": frozen, "jobs": min(updates, 40_000)}
     return attrs.evolve(one, arguments=arguments)
 

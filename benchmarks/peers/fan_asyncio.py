@@ -17,8 +17,6 @@ from typing import Any
 
 from benchmarks.peers.common import READER, answer, handshake, rate
 
-GIVE_UP = 5.0
-
 
 async def started(port: int, subscribers: int, frozen: int) -> subprocess.Popen[bytes]:
     told = json.dumps({
@@ -65,7 +63,7 @@ async def broadcast(subscribers: int, frozen: int, updates: int, messages: list[
     return rated
 
 
-async def uvicorn_loop(subscribers: int, frozen: int, updates: int, messages: list[str]) -> float:
+async def uvicorn_loop(subscribers: int, frozen: int, updates: int, messages: list[str], give_up: float) -> float:
     import uvicorn
 
     there: list[Any] = []
@@ -95,7 +93,7 @@ async def uvicorn_loop(subscribers: int, frozen: int, updates: int, messages: li
             await asyncio.sleep(0.01)
         began, done = time.perf_counter(), 0
         try:
-            async with asyncio.timeout(GIVE_UP):
+            async with asyncio.timeout(give_up):
                 for number in range(updates + 1):
                     text = {"type": "websocket.send", "text": messages[number == updates]}
                     for send in there:
@@ -125,7 +123,7 @@ if __name__ == "__main__":
         broadcast=lambda jobs, subscribers, frozen, messages, loop: run(
             loop, broadcast(subscribers, frozen, jobs, messages)
         ),
-        uvicorn=lambda jobs, subscribers, frozen, messages, loop: run(
-            loop, uvicorn_loop(subscribers, frozen, jobs, messages)
+        uvicorn=lambda jobs, subscribers, frozen, messages, loop, give_up: run(
+            loop, uvicorn_loop(subscribers, frozen, jobs, messages, give_up)
         ),
     )
