@@ -55,7 +55,8 @@ class Street:
 
     def is_down(self) -> None:
         self.machine = None
-        self._up = trio.Event()
+        if self._up.is_set():
+            self._up = trio.Event()
 
     async def find(self) -> Machine:
         while self.machine is None or self.machine.queue is None:
@@ -164,17 +165,14 @@ class Client:
         kind, number, key = job["handler"], job["payload"], job["key"]
         world.numbers.setdefault(receipt.job_id, number)
         self._note(f"has {world.name(receipt.job_id)}, {receipt.state}, created {receipt.created}")
-        before = None if key is None else told.keys.get((kind, key))
-        if before is not None and before != receipt.job_id:
-            world.wrong("keys", f"{kind} {key} is {world.name(before)} and {world.name(receipt.job_id)}")
-        if before is not None and receipt.created:
-            world.wrong("keys", f"{kind} {key} is said to be new, and was known")
-        if receipt.job_id in told.accepted and receipt.created:
-            world.wrong("P4", f"{world.name(receipt.job_id)} was accepted before and is said to be new")
+        if key is not None and told.keys.setdefault((kind, key), receipt.job_id) != receipt.job_id:
+            world.wrong("keys", f"{kind} {key} is {world.name(told.keys[kind, key])} and {world.name(receipt.job_id)}")
+        if receipt.created and receipt.job_id in told.created:
+            world.wrong("keys", f"{world.name(receipt.job_id)} is said to be new to two people")
+        if receipt.created:
+            told.created.add(receipt.job_id)
         if not 0 <= receipt.position <= world.plan.settings["buffer"] + 1:
             world.wrong("P9", f"position {receipt.position} in a line of {world.plan.settings['buffer']}")
-        if key is not None:
-            told.keys[kind, key] = receipt.job_id
         told.accepted.setdefault(receipt.job_id, (kind, number, key))
 
     def _check_conflict(self, job: dict[str, Any], job_id: str) -> None:

@@ -37,18 +37,19 @@ class Call:
 
 @attrs.define(eq=False)
 class Told:
-    """What people were told. accepted: by job, (kind, number, key). results: by job, what `result` came to. cancels: by
-    job, the answers. resolved: by job, what a person said. retried: jobs that a person has begun anew. seen: a job as
+    """What people were told. accepted: by job, (kind, number, key). created: jobs that somebody was told are
+    new. keys: the job of (kind, key). results: by job, what `result` came to. cancels: by
+    job, the answers. resolved: by job, what a person said. seen: a job as
     it was shown, (job, seq, state, attempts). events: by seq, as a follower got it."""
 
     accepted: dict[str, tuple[str, int, str | None]] = attrs.Factory(dict)
+    created: set[str] = attrs.Factory(set)
     keys: dict[tuple[str, str], str] = attrs.Factory(dict)
     results: dict[str, str] = attrs.Factory(dict)
     cancels: dict[str, list[str]] = attrs.Factory(dict)
     resolved: dict[str, list[str]] = attrs.Factory(dict)
     seen: list[tuple[str, int, str, int]] = attrs.Factory(list)
     events: dict[int, bytes] = attrs.Factory(dict)
-    paused: list[int] = attrs.Factory(list)
 
 
 class World:
