@@ -1,13 +1,13 @@
 """The disk that a crash does not take: the real journal's door to files, on memory.
 
 The real SQL runs, in a real SQLite that is kept in memory for as long as the schedule lasts. A statement that commits
-has, or has not, reached the disk: that single statements and transactions are atomic and survive a power cut is SQLite's
-promise, which the power-cut file system tests (tests/stores/test_power.py). What is simulated here is everything around
-it: a commit that fails and is not in, that fails and is in, that has no room; a reopening that fails; the mark, whose
-writes are lost, kept or torn by a crash until they are synced.
+has reached the disk, or has not: that statements and transactions are atomic and survive a power cut is SQLite's own
+promise, which the power-cut file system tests (tests/stores/test_power.py). What is simulated here is all around it: a
+commit that fails and is not in, that fails and is in, that has no room; a reopening that fails; the mark, whose writes
+are lost, kept or torn by a crash until they are synced.
 
-`truth` is every event that was ever on the disk, `starts` the attempts (job, number) of which it says that they entered
-the SDK. The oracle reads it: what anybody was told must be in it for good.
+`truth` is every event that was ever on the disk, `starts` the attempts (job, number) of which it says that they
+entered the SDK. The oracle reads it: what anybody was told must be in it for good.
 """
 
 from __future__ import annotations

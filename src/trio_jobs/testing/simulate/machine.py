@@ -18,7 +18,7 @@ from trio_jobs.testing.simulate.world import World
 __all__ = ["Lost", "Machine", "Steps"]
 
 
-class Lost(Exception):  # noqa: N818 - what happened
+class Lost(Exception):
     """The machine died, or is not up: nobody knows what became of what was asked."""
 
 

@@ -23,5 +23,9 @@ class SimMemory(MemoryStore):
         self._record = disk
 
     def append(self, events: Sequence[Event]) -> None:
-        self._record.keep([(event.seq, _encode(event)) for event in events])
+        self._record.keep(self._taken_up(events))
         super().append(events)
+
+    def _taken_up(self, events: Sequence[Event]) -> list[tuple[int, bytes]]:
+        """Nothing, once it is closed: then it raises."""
+        return [] if self._on_commit is None else [(event.seq, _encode(event)) for event in events]

@@ -134,4 +134,6 @@ def _judge_followers(
         ]
         if expected != follower.got:
             missing = sorted(set(expected).symmetric_difference(follower.got))
-            world.wrong("P8", f"{follower.name} ({wanted or 'everything'}): events {missing[:5]} are missing or foreign")
+            world.wrong(
+                "P8", f"{follower.name} ({wanted or 'everything'}): events {missing[:5]} are missing or foreign"
+            )

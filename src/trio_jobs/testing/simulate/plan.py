@@ -137,7 +137,8 @@ class Plan:
     def fate(self, number: int) -> Fate:
         """Of the job with that payload."""
         chance = self.stream(f"fate {number}")
-        return Fate(tuple(_act(chance, kind) for kind in chance.choices(ACTS, _WEIGHTS, k=5)) + (_act(chance, "return"),))
+        kinds: tuple[ActKind, ...] = (*chance.choices(ACTS, _WEIGHTS, k=5), "return")
+        return Fate(tuple(_act(chance, kind) for kind in kinds))
 
     def mistake(self, chance: random.Random) -> str:
         """What a verify does instead of telling the truth; "" if it tells it."""

@@ -17,6 +17,7 @@ import trio
 
 from trio_jobs._context import AsyncJobContext, JobContext
 from trio_jobs._errors import Cancel, Fail, RetryAfter, SessionLost, Snooze
+from trio_jobs._handlers import Handler
 from trio_jobs._hosts.thread import ThreadHost
 from trio_jobs._jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._ports import Host
@@ -31,6 +32,10 @@ __all__ = ["SimService"]
 VERIFY_TIMEOUT = 1.0
 
 
+#: Handlers know nothing of a machine, and to read their signatures takes a tenth of a schedule's time
+_made: dict[bool, dict[str, Handler]] = {}
+
+
 class SimService(Service):
     """The service of a plan, on one machine. calm: the SDK opens at once, and verify tells the truth."""
 
@@ -42,8 +47,16 @@ class SimService(Service):
         else:
             super().__init__(async_sdk=self._sim.async_session, **plan.settings)
         self._machine = machine
+        known = _made.get(plan.thread)
+        if known is None:
+            self._register(plan.thread)
+            _made[plan.thread] = dict(self._handlers)
+        else:
+            self._handlers.update(known)
+
+    def _register(self, thread: bool) -> None:
         for kind, rules in KINDS.items():
-            fn, verify = _handler(plan.thread, rules)
+            fn, verify = _handler(thread, rules)
             self.handler(
                 kind=kind,
                 attempt_timeout=rules.timeout,
@@ -209,7 +222,7 @@ class _Session:
         finally:
             if machine.alive:
                 world.leave(call, how)
-        return answered(answer)
+        return cast("Verdict", answered(answer))
 
     # on a thread: what it takes passes behind the call
 
@@ -235,7 +248,7 @@ class _Session:
         # an answer that comes too late counts for nothing
         how = said(answer) if seconds < VERIFY_TIMEOUT else "cancelled"
         machine.script.append((seconds, lambda: world.leave(call, how)))
-        return answered(answer)
+        return cast("Verdict", answered(answer))
 
     def _answer(self, job: str) -> tuple[float, Any]:
         """Seconds it takes, and what it says."""
@@ -333,5 +346,3 @@ class LoopThreadHost(ThreadHost):
             await machine.sleep(seconds)
             if machine.alive:
                 then()
-
-
