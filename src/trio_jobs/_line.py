@@ -12,6 +12,7 @@ handed over to a waiter directly, so that nobody who comes later overtakes.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable
 
 import attrs
 import trio
@@ -96,18 +97,20 @@ class Line:
         self._send.send_nowait(record)
         self.used += 1
 
-    async def receive(self) -> JobRecord:
-        """The next in line; its place stays held until `give_place_back`. Cancelled: nobody has left the line."""
-        record = await self._receive.receive()
+    def receive(self) -> Awaitable[JobRecord]:
+        """The next in line, which still counts as standing there until `leave` or `put_back`, in the same step.
+        Cancelled: nobody was taken."""
+        return self._receive.receive()
+
+    def leave(self) -> None:
+        """What was received is taken: it has left the line, and its place is free."""
         self.used -= 1
-        return record
+        self.give_place_back()
 
     def put_back(self, record: JobRecord) -> None:
-        """What was received is not taken after all: it is the next again, on the place that it still holds.
-        O(capacity)."""
+        """What was received is not taken after all: it is the next again. O(capacity)."""
         for other in (record, *self._take_all()):
             self._send.send_nowait(other)
-        self.used += 1
 
     def remove(self, record: JobRecord) -> bool:
         """Let a job leave the line from where it stands, and free its place. O(capacity). False: it is not there."""

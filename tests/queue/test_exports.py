@@ -9,7 +9,7 @@ import trio_jobs
 import trio_jobs.testing
 
 PUBLIC = """
-    AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
+    AsyncJobContext Attempt Backup Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
     InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView JournalDamaged JournalInUse
     KeyConflict Lagged Left Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome
     OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter

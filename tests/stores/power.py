@@ -111,6 +111,9 @@ class PowerDisk(Disk):
     def size(self, path: str) -> int | None:
         return len(self.files[path].data) if path in self.files else None
 
+    def head(self, path: str, size: int) -> bytes:
+        return bytes(self.files[path].data[:size]) if path in self.files else b""
+
     def identity(self, path: str) -> tuple[int, int] | None:
         return (0, 0) if path in self.files else None
 

@@ -17,6 +17,8 @@ import pytest
 
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey, key_name
+from trio_jobs._jobs import State
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
@@ -274,9 +276,16 @@ def test_the_golden_file_of_this_schema_is_read_as_ever(tmp_path: Path) -> None:
     golden = journal(tmp_path / "jobs.db")
     bodies = golden.open()
     assert golden.epoch == (GOLDEN / f"v{SCHEMA_VERSION}.epoch").read_text().strip()
-    assert golden.last_seq == 9
+    assert (golden.last_seq, golden.oldest) == (11, 3)
     assert [json.loads(body)["type"] for body in bodies] == [
         "host_opened", "submitted", "scheduled", "started", "completed", "due", "started", "in_doubt", "paused",
     ]  # fmt: skip
+    assert golden.keys == [
+        ForgottenKey(
+            bytes.fromhex("e6ff99e963b6a9d7258f6ca2cc77f299"), "018bcfe5-6800-7000-8000-000000000003", "11" * 16,
+            State.CANCELLED, 1_700_000_070.125,
+        )
+    ]  # fmt: skip
+    assert golden.keys[0].name == key_name("post", "A-0"), "else every key ever kept would be new"
     golden.close()
     assert APPLICATION_ID == 0x74726A62

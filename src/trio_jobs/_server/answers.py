@@ -12,8 +12,8 @@ import trio
 
 from trio_jobs import _errors as e
 from trio_jobs._jobs import FINAL, State
-from trio_jobs._loops.feed import Filter
 from trio_jobs._queue.queue import Queue
+from trio_jobs._reading import Filter
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w

@@ -82,6 +82,14 @@ class Disk:
         except FileNotFoundError:
             return None
 
+    def head(self, path: str, size: int) -> bytes:
+        """The first bytes of a file that SQLite has not opened; none if there is no such file."""
+        try:
+            with Path(path).open("rb") as file:
+                return file.read(size)
+        except FileNotFoundError:
+            return b""
+
     def identity(self, path: str) -> tuple[int, int] | None:
         """Which file that path names now; None for none."""
         try:

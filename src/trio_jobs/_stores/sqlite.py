@@ -14,12 +14,16 @@ from typing import Any, Final
 import outcome
 import trio
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._events import Event, Refused
+from trio_jobs._ports import Backup
+from trio_jobs._stores._sqlite_backup import backup
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
 from trio_jobs._stores._sqlite_mark import Beside
+from trio_jobs._stores._sqlite_pruning import prune
 from trio_jobs._stores._sqlite_rows import decode_all
 from trio_jobs._stores._sqlite_thread import CLOSE, Ask, Instead, JournalThread, broken
 
@@ -65,6 +69,7 @@ class SqliteStore:
         self._broken: StoreError | None = None
         self._waits: dict[int, _Wait] = {}
         self._asks: set[trio.Event] = set()
+        self._pruning = trio.Lock()
         self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
 
     def __repr__(self) -> str:
@@ -155,10 +160,25 @@ class SqliteStore:
             return f"journal {self.path}: a commit has not returned for {passed:.0f} s"
         return None
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
         assert self._journal is not None
-        journal = self._journal
-        await self._ask(lambda: journal.prune(jobs))
+        keys, self._journal.keys = self._journal.keys, []
+        return keys
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
+        assert self._journal is not None
+        async with self._pruning:
+            await prune(self._ask, self._journal, jobs, keys, stale)
+
+    async def backup(self, to: str) -> Backup:
+        assert self._journal is not None
+        async with self._pruning:
+            return await backup(self._ask, self._journal, self._disk, to)
 
     async def aclose(self) -> None:
         thread = self._thread

@@ -9,7 +9,9 @@ import trio
 import trio.testing
 
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._errors import StoreError
+from trio_jobs._jobs import State
 from trio_jobs._ports import Store
 
 __all__ = ["check_store", "submitted"]
@@ -29,6 +31,8 @@ async def check_store(make_store: Callable[[], Store], *, keeps: bool = True) ->
         _refuses_after_close,
         _pages_without_a_gap,
         _prunes_and_says_so,
+        _keeps_the_keys_of_what_it_prunes,
+        _prunes_whole_jobs_however_they_lie,
         _survives_a_cancelled_wait,
         _counts_on,
     ):
@@ -150,6 +154,66 @@ async def _prunes_and_says_so(store: Store, keeps: bool) -> None:
         _rule(any(isinstance(e, ev.Paused) for e in restored), "a pause is kept")
         _rule(store.last_seq == 9 and store.oldest >= oldest, "numbers go on")
         await store.aclose()
+
+
+async def _keeps_the_keys_of_what_it_prunes(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    _rule(not list(store.keys()), "a new store knows no keys")
+    store.append([submitted(seq) for seq in range(1, 5)])
+    await store.committed(4)
+    one, two, three = (
+        ForgottenKey(key_name("kind", text), f"job-{n}", "digest", state, 1_700_000_000.5 + n)
+        for n, (text, state) in enumerate(
+            [("A-1", State.COMPLETED), ("ключ \ud800", State.FAILED), ("", State.CANCELLED)], 1
+        )
+    )
+    await store.prune({"job-1": (1, 1), "job-2": (2, 2)}, [one, two])
+    await store.prune({"job-3": (3, 3)}, [three], [one])
+    await store.prune({}, [], [one])
+    await store.aclose()
+    if keeps:
+        restored = list(await store.open(lambda events: None))
+        _rule([event.seq for event in restored] == [4], "the jobs are pruned")
+        _rule(list(store.keys()) == [two, three], "their keys are kept, in order, but for those that are stale")
+        await store.prune({}, [], [two, three])
+        await store.aclose()
+        await store.open(lambda events: None)
+        _rule(not list(store.keys()), "and let go of when they are")
+        await store.aclose()
+
+
+async def _prunes_whole_jobs_however_they_lie(store: Store, keeps: bool) -> None:
+    if not keeps:
+        return
+    await store.open(lambda events: None)
+    # 120 jobs that all began before the first one ended, and events of the queue itself in between
+    events: list[ev.Event] = [submitted(n + 1, f"j{n}") for n in range(120)]
+    spans: dict[str, tuple[int, int]] = {}
+    for n in reversed(range(120)):
+        seq = events[-1].seq + 1
+        events += [_opened(seq), ev.Paused(seq=seq + 1, at=1.0), _completed(seq + 2, f"j{n}")]
+        spans[f"j{n}"] = (n + 1, seq + 2)
+    store.append(events)
+    await store.committed(events[-1].seq)
+    await store.prune({f"j{n}": spans[f"j{n}"] for n in range(0, 120, 2)})
+    left = await _reopened(store)
+    of_jobs = [event.job for event in left if isinstance(event, ev.JobEvent)]
+    _rule(sorted(of_jobs) == sorted([f"j{n}" for n in range(1, 120, 2)] * 2), "who is not pruned is whole")
+    await store.prune({f"j{n}": spans[f"j{n}"] for n in range(1, 120, 2)})
+    left = await _reopened(store)
+    _rule([event.seq for event in left] == [events[-2].seq], "in the end the last pause is left")
+    last = store.last_seq
+    store.append([ev.Resumed(seq=last + 1, at=2.0), submitted(last + 2, "last")])
+    await store.committed(last + 2)
+    await store.prune({"last": (last + 2, last + 2)})
+    left = await _reopened(store)
+    _rule([event.seq for event in left] == [last + 1], "or the resume that came after it")
+    await store.aclose()
+
+
+async def _reopened(store: Store) -> list[ev.Event]:
+    await store.aclose()
+    return list(await store.open(lambda events: None))
 
 
 async def _survives_a_cancelled_wait(store: Store, keeps: bool) -> None:
