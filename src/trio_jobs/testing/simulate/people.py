@@ -27,9 +27,9 @@ from trio_jobs._errors import (
     WrongState,
 )
 from trio_jobs._jobs import Receipt, State
-from trio_jobs._loops.feed import Lagged
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.submitting import NewJob
+from trio_jobs._reading import Lagged
 from trio_jobs.testing.simulate.machine import Lost, Machine
 from trio_jobs.testing.simulate.plan import KINDS
 from trio_jobs.testing.simulate.world import World

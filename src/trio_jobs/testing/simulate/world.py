@@ -70,6 +70,8 @@ class World:
         self.sessions: list[tuple[int, int, str]] = []
         self.chance = plan.stream("sdk")
         self._session = 0
+        self._last_end = 0.0
+        self._last_life = 0
 
     def note(self, who: str, what: str) -> None:
         self.timeline.note(self.clock(), who, what)
@@ -160,6 +162,8 @@ class World:
         if call in self.inside:
             self.inside.remove(call)
             call.ended, call.how = self.clock(), how
+            if call.what in ("call", "verify"):
+                self._last_end, self._last_life = call.ended, call.life
             if call.job:
                 self.note("sdk", f"{call.what} of {self.name(call.job)}: {how}")
 
@@ -171,6 +175,9 @@ class World:
         self._look_inside(f"a {what}")
         if call.session not in self.open_sessions:
             self.wrong("P1", f"a {what} comes into session {call.session}, which is not open")
+        rested = self.clock() - self._last_end
+        if rested < self.plan.settings["min_interval"] - 1e-6 and self._last_life == call.life:
+            self.wrong("rest", f"a {what} comes {rested:.6f} s after the one before")
 
     def _look_inside(self, what: str) -> None:
         for other in self.inside:
