@@ -27,7 +27,7 @@ STREAMS: Final = "tests/server/test_streams.py"
 #: All that the campaign tries on every mutation
 CHECKS: Final = (
     SIMULATOR, MACHINE, STORES, HOSTS, FEED, CANCELLATIONS, PROMISES, POWER, DAMAGE, STEERING, STREAMS,
-)  # fmt: skip
+)
 
 
 @attrs.frozen
@@ -181,7 +181,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "place leaked", "a job that is taken keeps its place for ever", SIMULATOR,
-        "_loops/consumer.py", "        self._line.give_place_back()\n", "",
+        "_loops/consumer.py", "        self._line.leave()\n", "",
     ),
     _M(
         "verify skipped", "a job whose earlier attempt was in the SDK is tried again without asking", SIMULATOR,
@@ -247,12 +247,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "result not told", "who waits for a result is not woken", SIMULATOR,
-        "_queue/core.py", "        if waiter is not None:\n            waiter.set()\n        record = self._head.jobs[event.job]\n        if self._held",
-        "        record = self._head.jobs[event.job]\n        if self._held",
+        "_queue/core.py", "            if waiter is not None:\n                waiter.set()\n        if self._held",
+        "        if self._held",
     ),
     _M(
         "pause ignored", "attempts begin while the queue is paused", SIMULATOR,
-        "_queue/gate.py", "            and self._history.head.paused is None\n", "",
+        "_queue/gate.py", "            and self._head.paused is None\n", "",
     ),
     _M(
         "no rest", "calls follow each other without min_interval", SIMULATOR,
@@ -303,4 +303,4 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "foreign epoch accepted", "a client goes on with numbers of another history", STREAMS,
         "_server/answers.py", "known = params.epoch in (None, self._queue.epoch)", "known = True",
     ),
-)  # fmt: skip
+)

@@ -8,9 +8,7 @@ know. Then it is refused, with what to do.
 
 from __future__ import annotations
 
-import logging
 import secrets
-from typing import Final
 
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores._sqlite_disk import Disk
@@ -18,8 +16,6 @@ from trio_jobs._stores._sqlite_mark import Mark, MarkFile
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, connect, get_meta, is_backup, set_meta, transaction
 
 __all__ = ["adopt"]
-
-log: Final = logging.getLogger("trio_jobs.journal")
 
 
 def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
@@ -54,7 +50,4 @@ def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
             set_meta(connection, "epoch", made.epoch)
     finally:
         connection.close()
-    log.warning(
-        "journal %s: a backup up to event %d, opened under a new epoch; what came later is not in it", path, seq
-    )
     return made

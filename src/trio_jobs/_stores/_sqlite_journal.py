@@ -14,6 +14,7 @@ import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 from trio_jobs._engine.keys import ForgottenKey
@@ -99,7 +100,10 @@ class Journal:
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
             elif self._mark is not None:
-                mark = adopt(self._disk, self.path, self._mark) or mark
+                adopted = adopt(self._disk, self.path, self._mark)
+                if adopted is not None:
+                    mark = adopted
+                    log.warning("journal %s: a backup up to event %d, under a new epoch now", self.path, mark.seq)
             self._secure_log()
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
@@ -116,6 +120,7 @@ class Journal:
         except OSError as error:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
         self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         return bodies
 
     def _open_mark(self) -> Mark | None:
@@ -129,8 +134,9 @@ class Journal:
         self.epoch = meta["epoch"]
         self.oldest, self._pruned, self._key_count = int(meta["oldest"]), int(meta["pruned"]), int(meta["keys"])
         rows = Rows(self.path, self.oldest)
-        cursor = connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")
-        bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
+        # closed whatever is found: a statement that is still open keeps a closed connection, and its lock, alive
+        with closing(connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")) as cursor:
+            bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
         self._last_pause, self._spared = rows.last_pause, rows.of_queue_before
         self.keys = list(read_keys(connection, self.path, self._key_count))
         self.last_seq = max(rows.last[0] if rows.last is not None else 0, self.oldest - 1)
@@ -237,6 +243,7 @@ class Journal:
             raise
         self._connection = connection
         self._identities = {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         if there:
             self._took(there)
 
@@ -327,6 +334,10 @@ class Journal:
         be copied over newer pages."""
         if not self._in_memory:
             self._disk.rewrite(self.path + "-wal")
+
+    def _reserve_log(self) -> None:
+        if not self._in_memory:
+            self._disk.reserve(self.path + "-wal")
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None

@@ -59,5 +59,5 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
     finally:
         connection.close()
     mark = MarkFile(disk, path + "-mark")
-    mark.begin(Mark(epoch, last, 0))
+    mark.begin(Mark(epoch, last, rows[-1][3] if rows and rows[-1][0] == last else 0))
     mark.close()
