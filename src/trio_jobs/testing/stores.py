@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import trio
@@ -13,31 +13,31 @@ from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._errors import StoreError
 from trio_jobs._jobs import State
 from trio_jobs._ports import Store
+from trio_jobs.testing.report import Report, collect
 
 __all__ = ["check_store", "submitted"]
 
 PATIENCE = 60.0  #: seconds for one check; a slow disk is no failure
 
 
-async def check_store(make_store: Callable[[], Store], *, keeps: bool = True) -> None:
+async def check_store(make_store: Callable[[], Store], *, keeps: bool = True, raises: bool = True) -> Report:
     """Run every check on stores of its own. `make_store` gives an empty one, not open, each time it is called.
 
-    keeps: closed and opened again, a store gives back what it held. Raises `AssertionError` that names the rule.
+    keeps: closed and opened again, a store gives back what it held. Raises `Nonconforming` with what was found, unless
+    `raises` is False; then the report tells. In real time, since a store may have a thread.
     """
-    for check in (
-        _gives_back_in_order,
-        _tells_each_event_once,
-        _refuses_a_second_opener,
-        _refuses_after_close,
-        _pages_without_a_gap,
-        _prunes_and_says_so,
-        _keeps_the_keys_of_what_it_prunes,
-        _prunes_whole_jobs_however_they_lie,
-        _survives_a_cancelled_wait,
-        _counts_on,
-    ):
-        with trio.fail_after(PATIENCE):
-            await check(make_store(), keeps)
+
+    def check(rule: Callable[[Store, bool], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            with trio.fail_after(PATIENCE):
+                await rule(make_store(), keeps)
+
+        return run
+
+    checks = [(rule.__name__.strip("_").replace("_", " "), check(rule)) for rule in _RULES]
+    left_out = () if keeps else ("that it gives back what it held when it is opened again: said to keep nothing",)
+    report = await collect(f"the store {make_store()!r}", checks, left_out)
+    return report.check() if raises else report
 
 
 def submitted(seq: int, job: str | None = None, payload: bytes = b'{"n": 1}') -> ev.Submitted:
@@ -237,6 +237,20 @@ async def _counts_on(store: Store, keeps: bool) -> None:
         _rule(len(restored) == 2 * life, "each life adds its own")
         store.append([submitted(store.last_seq + 1), submitted(store.last_seq + 2)])
         await store.aclose()  # which commits what was handed over
+
+
+_RULES = (
+    _gives_back_in_order,
+    _tells_each_event_once,
+    _refuses_a_second_opener,
+    _refuses_after_close,
+    _pages_without_a_gap,
+    _prunes_and_says_so,
+    _keeps_the_keys_of_what_it_prunes,
+    _prunes_whole_jobs_however_they_lie,
+    _survives_a_cancelled_wait,
+    _counts_on,
+)
 
 
 def _bodies(events: Sequence[ev.Event]) -> list[bytes]:
