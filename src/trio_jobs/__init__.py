@@ -72,6 +72,7 @@ from trio_jobs._jobs import (
     State,
     Unknown,
 )
+from trio_jobs._ports import Backup
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Health, Left, Report, Statistics
 from trio_jobs._queue.service import Service
@@ -90,6 +91,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncJobContext",
     "Attempt",
+    "Backup",
     "Cancel",
     "Client",
     "ConnectionFailed",
