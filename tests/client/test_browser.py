@@ -178,6 +178,7 @@ socket.onopen = async () => {
   const hung = (await ask("jobs.submit", { kind: "hang", payload: "x" })).job;
   got.doubt = await ask("jobs.result", { job: hung, wait: 10, in_doubt: "answer" });
   got.resolved = await ask("jobs.resolve", { job: hung, resolution: "failed" });
+  got.backup = await ask("queue.backup", { name: "copy" });
   got.list = await ask("jobs.list", { state: "completed" });
   got.drained = await ask("queue.drain");
   got.refused = await ask("jobs.submit", { kind: "double", payload: 1 });
@@ -212,6 +213,7 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert len(got["list"]["jobs"]) == 2
         assert (got["refused"]["code"], got["nosuch"]["code"]) == (-32012, -32004)
         assert got["statistics"]["jobs"]["failed"] == 1
+        assert got["backup"]["code"] < 0  # there is no journal
         assert got["snapshots"] == 1
         first, last = got["subscribed"]["seq"] + 1, got["unsubscribed"]["seq"]
         assert got["events"] == list(range(first, last + 1))
