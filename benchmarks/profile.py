@@ -54,7 +54,7 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
     busy = [answer["busy"] * 1e6 for answer in rounds]
     rows = [
         Row(
-            name, "limit" if name in ("Trio", "the benchmark itself", "elsewhere") else "ours",
+            name, "peer" if name in ("Trio", "the benchmark itself", "elsewhere") else "ours",
             [part * time for part, time in zip(shares[name], busy, strict=True)],
             extra={"% of it": statistics.median(shares[name]) * 100},
         )
@@ -62,7 +62,7 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
     ]  # fmt: skip
     seen = sum(sum(answer["samples"].values()) for answer in rounds)
     together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
-    return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",))
+    return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
 
 
 def share(answer: dict[str, Any], floor: str) -> float:
