@@ -72,11 +72,12 @@ from trio_jobs._jobs import (
     State,
     Unknown,
 )
-from trio_jobs._loops.feed import Lagged, Subscription
+from trio_jobs._ports import Backup
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Health, Left, Report, Statistics
 from trio_jobs._queue.service import Service
 from trio_jobs._queue.submitting import NewJob
+from trio_jobs._reading import Lagged, Subscription
 from trio_jobs._retry import Retry
 from trio_jobs._server.limits import Limits
 from trio_jobs._server.serve import Server, serve
@@ -90,6 +91,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncJobContext",
     "Attempt",
+    "Backup",
     "Cancel",
     "Client",
     "ConnectionFailed",

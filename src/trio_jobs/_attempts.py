@@ -11,7 +11,7 @@ from __future__ import annotations
 import traceback
 from typing import Any, Final
 
-import attrs
+import msgspec
 import outcome
 import trio
 
@@ -32,8 +32,7 @@ _BY_LIMIT: Final = {
 }
 
 
-@attrs.define(eq=False)
-class Running:
+class Running(msgspec.Struct, eq=False):
     """An attempt under way.
 
     scope: bounds it by attempt_timeout, a person's cancel and the stop; deadline_scope around it by the job's deadline,

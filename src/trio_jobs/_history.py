@@ -67,6 +67,7 @@ class History:
             self.head.seq = event.seq - 1
             self.head.apply(event)
         self.head.seq = self.committed_seq = self.store.last_seq
+        self.head.forgotten.add(self.store.keys())
 
     async def aclose(self) -> None:
         """Close the store, if it was opened here: what could not be opened may be in use by somebody else."""
@@ -80,9 +81,9 @@ class History:
             return
         if self.durable:
             self._keep_shadows(events)
-        apply = self.head.apply
+        head = self.head
         for event in events:
-            apply(event)
+            head.apply(event)
         self.store.append(events)
 
     async def committed(self, seq: int) -> None:
@@ -140,13 +141,12 @@ class History:
 
     def _on_commit(self, events: Sequence[ev.Event]) -> None:
         self.committed_seq = events[-1].seq
-        if self.durable:
+        if self._uncommitted:
             self._move_shadows(events)
         reactions = self.reactions
         for event in events:
-            reaction = reactions.get(type(event))
-            if reaction is not None:
-                reaction(event)
+            if type(event) in reactions:
+                reactions[type(event)](event)
         self.publish(events)
 
     def _move_shadows(self, events: Sequence[ev.Event]) -> None:

@@ -319,8 +319,7 @@ def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What `submit` answers.
 
     created: False when the key was known and this is the job it already belongs to. position: 1 for the next to be

@@ -6,14 +6,26 @@ A conforming implementation may be passed to `Service.open` or `Service`; ours a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import attrs
 import outcome
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 
-__all__ = ["Clock", "Host", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "Host", "Store"]
+
+
+@attrs.frozen
+class Backup:
+    """path: of the copy. seq: the last event in it. events: how many are in it. size: bytes."""
+
+    path: str
+    seq: int
+    events: int
+    size: int
 
 
 class Clock(Protocol):
@@ -98,10 +110,23 @@ class Store(Protocol):
         """`seq` of the last committed event, 0 before the first; known once it is open."""
         ...
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        """The keys of forgotten jobs, in the order of `at`: all that `prune` was given and not told to let go of. Asked
+        for once, after `open`."""
+        ...
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         """Forget the events of these jobs, which are final; with each id, the `seq` of its first and last event.
 
-        Cancelled: they are forgotten, or all still there. Raises StoreError: all still there.
+        keys: what is to be kept of their keys, at most one of each job; kept in the very step in which its job's events
+        are forgotten. stale: keys of jobs forgotten earlier, to let go of.
+
+        Cancelled, or with StoreError: each job is forgotten whole, or still there whole and its key not among `keys`.
         """
         ...
 
@@ -109,6 +134,20 @@ class Store(Protocol):
         """Commit what was handed over, then let go of everything. Closing twice is harmless.
 
         Cancelled: what was not committed by then may be lost.
+        """
+        ...
+
+
+@runtime_checkable
+class BacksUp(Protocol):
+    """A store that can be copied while it is in use."""
+
+    path: str
+
+    async def backup(self, to: str) -> Backup:
+        """Copy all that is committed now to a new file, while commits go on.
+
+        Raises `StoreError`, also if there is a file of that name. Cancelled, or with an error: there is no such file.
         """
         ...
 

@@ -304,3 +304,38 @@ def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> 
     code, out, err = shell.stop()
     assert (code, out) == (70, "")
     assert "not closed" in err
+
+
+def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_said(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--journal", "jobs.db")
+    assert shell.run("submit", "double", "21", "--key", "a", "--result").stdout.splitlines()[-1] == "42"
+    made = shell.json("journal", "backup", "monday")
+    assert made["path"] == str(tmp_path / "jobs.db.backup-monday")
+    assert Path(made["path"]).stat().st_size == made["size"]
+    assert shell.run("journal", "backup", "monday").returncode != 0, "it overwrites nothing"
+    assert shell.run("journal", "backup", "../tuesday").returncode == 2
+    used = subprocess.run(
+        shell.command("journal", "check", "jobs.db"), cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert used.returncode == 4
+    assert f"in use by process {shell.server.pid}" in used.stdout
+    assert shell.stop(signal.SIGTERM)[0] == 0
+    (tmp_path / "jobs.db-mark").unlink()
+    refused = subprocess.run(
+        shell.command("serve", "shop:service", "--port", "0", "--journal", "jobs.db"),
+        cwd=tmp_path, env=shell.environment, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert refused.returncode == 5
+    assert "high-water mark" in refused.stderr
+    shell = Shell(tmp_path, "--journal", "jobs.db", "--accept-loss")
+    assert not shell.json("submit", "double", "21", "--key", "a")["created"]
+    assert shell.stop(signal.SIGTERM)[0] == 0
+
+
+def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SERVICE)
+    done = subprocess.run(
+        [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--accept-loss"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, "--journal" in done.stderr) == (2, True)

@@ -206,7 +206,7 @@ def params(cases: list[Case]) -> list[Any]:
 @pytest.mark.parametrize(("case", "entered"), params(CASES))
 def test_an_attempt_that_ends_by_itself_or_by_a_bound_comes_to(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
-    ending = attrs.evolve(case.ending, entered=entered)
+    ending = msgspec.structs.replace(case.ending, entered=entered)
     asks = decide.asks_verify(bench.job, ending, case.rules)
     assert asks is (case.verdict is not None)
     bench.now += 1
@@ -225,7 +225,7 @@ def test_8_a_stuck_attempt_comes_to_the_same_when_it_ends_late(case: Case, enter
     bench.overdue()
     bench.stuck()
     assert bench.job.state is IN_DOUBT
-    ending = attrs.evolve(case.ending, entered=entered, late=True)
+    ending = msgspec.structs.replace(case.ending, entered=entered, late=True)
     assert decide.asks_verify(bench.job, ending, case.rules) is (case.verdict is not None)
     bench.now += 1
     bench.end(ending, case.verdict)
@@ -398,7 +398,7 @@ def test_a_doubt_that_verify_is_asked_about_becomes(case: Settled) -> None:
 def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_was() -> None:
     bench = Bench(ASK_GIVE_UP)
     bench.start(entered=True)
-    bench.end(attrs.evolve(STOPPED, entered=True))
+    bench.end(msgspec.structs.replace(STOPPED, entered=True))
     was = bench.job.doubt
     assert bench.verified(NOT_ASKED) == []
     assert (bench.job.state, bench.job.doubt) == (IN_DOUBT, was)
@@ -408,7 +408,7 @@ def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_wa
 def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
-    assert bench.end(attrs.evolve(ERROR, entered=True)) == ["InDoubt"]
+    assert bench.end(msgspec.structs.replace(ERROR, entered=True)) == ["InDoubt"]
     assert bench.job.doubt == Doubt(Outcome.ERROR, retryable=True, inside=False, asked=False)
     bench.verified(NOT_DONE)
     assert (bench.job.state, bench.job.acted) == (RETRYING, False)
@@ -417,7 +417,7 @@ def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() ->
 def test_12_a_doubt_keeps_the_error_and_whether_it_is_worth_another_try() -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
-    bench.end(attrs.evolve(TIMED_OUT, error=BOOM, entered=True))
+    bench.end(msgspec.structs.replace(TIMED_OUT, error=BOOM, entered=True))
     bench.verified(UNKNOWN)
     assert bench.job.error == BOOM
     bench.verified(NOT_DONE)
@@ -454,7 +454,7 @@ def test_14_a_person_settles_a_doubt(
     bench.start(entered=True)
     if cancel:
         bench.cancel()
-    bench.end(attrs.evolve(ended(outcome, entered=True), error=BOOM))
+    bench.end(msgspec.structs.replace(ended(outcome, entered=True), error=BOOM))
     bench.resolve(resolution, msgspec.Raw(b'"found it"'))
     job = bench.job
     if cancel and becomes is PENDING:
@@ -477,7 +477,7 @@ def test_15_a_call_that_returns_after_a_person_settled_it_changes_nothing(
     bench.start(entered=True)
     bench.stuck()
     bench.resolve(resolution)
-    late = attrs.evolve(ending, entered=True, late=True)
+    late = msgspec.structs.replace(ending, entered=True, late=True)
     assert not decide.asks_verify(bench.job, late, ASK)
     assert bench.end(late) == []
 
@@ -488,7 +488,7 @@ def test_14_a_job_that_is_not_done_by_its_deadline_has_expired(cancel: bool, bec
     bench.start(entered=True)
     if cancel:
         bench.cancel()
-    bench.end(attrs.evolve(STOPPED, entered=True))
+    bench.end(msgspec.structs.replace(STOPPED, entered=True))
     bench.now = 2000.0
     bench.resolve("not_done")
     assert (bench.job.state, bench.job.reason) == (becomes, "cancelled" if cancel else "expired")

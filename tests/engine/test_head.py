@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from engine_bench import PAYLOAD
 
@@ -51,7 +53,7 @@ def test_an_event_out_of_order_is_illegal_and_changes_nothing(seq: int) -> None:
 def test_a_job_begins_once() -> None:
     head = Head()
     submit(head, "a")
-    with pytest.raises(IllegalTransition, match="job a began before"):
+    with pytest.raises(IllegalTransition, match="Submitted cannot happen to a job that is pending"):
         submit(head, "a")
     assert head.seq == 1
 
@@ -95,42 +97,35 @@ def test_a_key_belongs_to_a_kind() -> None:
     submit(head, "b", key="A-1", kind="print")
     assert {name: entry.job for name, entry in head.keys.items()} == {("post", "A-1"): "a", ("print", "A-1"): "b"}
     assert head.keys["post", "A-1"].digest == "digest of A-1"
-    assert head.keys["post", "A-1"].state is None
 
 
 def test_a_key_outlives_its_job_and_knows_how_that_ended() -> None:
     head = with_finals("a", "b", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
-    head.forget(["a", "b"], keep_keys=10)
+    told = head.forget(["a", "b"], now=9.0)
     assert not head.jobs
-    assert head.keys["kind", "a"].state is State.COMPLETED
-    assert head.keys["kind", "b"].state is State.FAILED
-    assert head.keys["kind", "b"].job == "b"
-    assert head.keys["kind", "b"].digest == "digest of b"
+    assert not head.keys
+    assert [(key.job, key.state, key.digest, key.at) for key in told] == [
+        ("a", State.COMPLETED, "digest of a", 9.0),
+        ("b", State.FAILED, "digest of b", 9.0),
+    ]
+    assert [head.forgotten.find("kind", job) for job in "ab"] == told
+    assert head.forgotten.find("another kind", "a") is None
 
 
-def test_of_the_keys_without_a_job_those_that_lost_it_last_are_kept() -> None:
-    head = with_finals("a", "b", "c", "d")
-    head.forget(["c"], keep_keys=2)
-    head.forget(["a"], keep_keys=2)
-    head.forget(["b"], keep_keys=2)
-    assert set(head.keys) == {("kind", "a"), ("kind", "b"), ("kind", "d")}
-    assert head.pruned_keys == 2
-
-
-def test_the_key_of_a_job_that_is_known_is_never_forgotten() -> None:
+def test_the_key_of_a_job_that_is_known_is_never_let_go_of() -> None:
     head = with_finals("a", "b")
     submit(head, "c", key="c")
-    head.forget(["a"], keep_keys=0)
+    head.forget(["a"], now=1.0)
+    assert [key.job for key in head.forgotten.take_stale(1e9, 0, 100)] == ["a"]
     assert set(head.keys) == {("kind", "b"), ("kind", "c")}
-    assert head.pruned_keys == 0
 
 
 def test_a_job_without_a_key_leaves_nothing_behind() -> None:
     head = Head()
     submit(head, "a")
     finish(head, "a")
-    head.forget(["a"], keep_keys=10)
-    assert (head.jobs, head.keys, head.pruned_keys) == ({}, {}, 0)
+    assert head.forget(["a"], now=1.0) == []
+    assert (head.jobs, head.keys, len(head.forgotten)) == ({}, {}, 0)
     assert head.count(*State) == 0
 
 
@@ -140,36 +135,48 @@ def test_a_job_without_a_key_leaves_nothing_behind() -> None:
 OUTCOMES = (Outcome.COMPLETED, Outcome.FAIL, Outcome.CANCEL)
 
 
-def test_those_that_ended_first_are_forgotten_first_whatever_their_end() -> None:
+def each(value: Any) -> dict[State, Any]:
+    return dict.fromkeys(FINAL, value)
+
+
+def test_of_each_state_those_that_ended_first_are_forgotten_first() -> None:
+    head = with_finals(*"abcdef", outcomes=OUTCOMES)  # a and d completed, b and e failed, c and f were cancelled
+    assert head.prunable(each(-1.0), each(1), limit=100) == ["a", "b", "c"]
+    assert head.prunable(each(2.0), each(100), limit=100) == ["a", "b", "c"]
+    assert head.prunable(each(100.0), each(100), limit=100) == ["a", "d", "b", "e", "c", "f"]
+
+
+def test_each_state_has_its_own_age_and_count() -> None:
     head = with_finals(*"abcdef", outcomes=OUTCOMES)
-    assert head.prunable(older_than=-1.0, keep=2, limit=100) == ["a", "b", "c", "d"]
-    assert head.prunable(older_than=2.0, keep=100, limit=100) == ["a", "b", "c"]
-    assert head.prunable(older_than=100.0, keep=100, limit=100) == list("abcdef")
+    age = {State.COMPLETED: 100.0, State.FAILED: -1.0, State.CANCELLED: 2.0}
+    assert head.prunable(age, each(100), limit=100) == ["a", "d", "c"]
+    count = {State.COMPLETED: 100, State.FAILED: 0, State.CANCELLED: 1}
+    assert head.prunable(each(-1.0), count, limit=100) == ["b", "e", "c"]
 
 
 def test_at_most_limit_are_forgotten_at_once_and_the_next_call_finds_the_rest() -> None:
     head = with_finals(*"abcde", outcomes=OUTCOMES)
     found = []
-    while ids := head.prunable(older_than=100.0, keep=0, limit=2):
+    while ids := head.prunable(each(100.0), each(0), limit=2):
         assert len(ids) <= 2
         found += ids
-        head.forget(ids, keep_keys=0)
-    assert found == list("abcde")
+        head.forget(ids, now=1.0)
+    assert found == list("adbec")
 
 
 def test_nothing_is_forgotten_that_is_young_and_not_too_many() -> None:
-    assert with_finals(*"abc").prunable(older_than=-1.0, keep=3, limit=100) == []
+    assert with_finals(*"abc").prunable(each(-1.0), each(3), limit=100) == []
 
 
 def test_a_job_that_is_not_final_is_never_forgotten() -> None:
     head = with_finals("a")
     submit(head, "b")
-    assert head.prunable(older_than=1e12, keep=0, limit=100) == ["a"]
+    assert head.prunable(each(1e12), each(0), limit=100) == ["a"]
 
 
 def test_a_new_run_makes_a_job_young_again() -> None:
     head = with_finals("a", "b", outcomes=(Outcome.FAIL,))
     for event in decide.retry(head.get("a"), None, 5.0, head.seq + 1):
         head.apply(event)
-    finish(head, "a", at=6.0)
-    assert head.prunable(older_than=100.0, keep=0, limit=100) == ["b", "a"]
+    finish(head, "a", Outcome.FAIL, at=6.0)
+    assert head.prunable(each(100.0), each(0), limit=100) == ["b", "a"]

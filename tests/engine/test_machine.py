@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.head import Head
+from trio_jobs._engine.head import Head, KeyEntry
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import NoSuchJob, WrongState
 from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown
 from trio_jobs._retry import Retry, Rules
@@ -275,7 +276,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
         deadline_in=DEADLINES,
     )
     def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
-        known = self.head.keys.get(("kind", key)) if key is not None else None
+        known: KeyEntry | ForgottenKey | None = None
+        if key is not None:
+            known = self.head.keys.get(("kind", key)) or self.head.forgotten.find("kind", key)
         assert (known.job if known is not None else None) == (self.keys.get(key) if key is not None else None)
         if known is not None:
             return
@@ -371,7 +374,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         under_way = model.state is S.PROCESSING or model.inside
-        ending = attrs.evolve(ending, entered=model.entered, late=model.inside)
+        ending = msgspec.structs.replace(ending, entered=model.entered, late=model.inside)
         if ending.outcome is Outcome.CANCELLED and under_way and not model.cancel:
             return  # there is a person's request behind it, always
         asks = decide.asks_verify(record, ending, model.rules)
@@ -500,13 +503,16 @@ class EngineAgainstModel(RuleBasedStateMachine):
         age=st.sampled_from([10.0, 1e9, 1e9]), keep=st.integers(0, 5), limit=st.integers(1, 3), keys=st.integers(0, 2)
     )
     def prune(self, age: float, keep: int, limit: int, keys: int) -> None:
-        over = [job for job in self.models if job not in self.pruned and self.models[job].state in FINAL]
-        over.sort(key=lambda job: self.head.jobs[job].last_seq)
-        excess = len(over) - keep
-        old = [job for i, job in enumerate(over) if i < excess or self.head.jobs[job].changed_at <= self.now - age]
-        chosen = self.head.prunable(self.now - age, keep, limit)
+        old: list[str] = []
+        for state in (S.COMPLETED, S.FAILED, S.CANCELLED):
+            over = [job for job in self.models if job not in self.pruned and self.models[job].state is state]
+            over.sort(key=lambda job: self.head.jobs[job].last_seq)
+            excess = len(over) - keep
+            old += [job for i, job in enumerate(over) if i < excess or self.head.jobs[job].changed_at <= self.now - age]
+        chosen = self.head.prunable(dict.fromkeys(FINAL, self.now - age), dict.fromkeys(FINAL, keep), limit)
         assert chosen == old[:limit]
-        self.head.forget(chosen, keys)
+        told = self.head.forget(chosen, self.now)
+        assert [key.job for key in told] == [job for job in chosen if self.models[job].key is not None]
         for job in chosen:
             self.pruned.add(job)
             with pytest.raises(NoSuchJob):
@@ -514,9 +520,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
             self.order[self.models[job].state].remove(job)
             if (key := self.models[job].key) is not None:
                 self.pruned_keys.append(key)
-        for key in self.pruned_keys[: max(len(self.pruned_keys) - keys, 0)]:
-            del self.keys[key]
-        self.pruned_keys = self.pruned_keys[max(len(self.pruned_keys) - keys, 0) :]
+        excess = max(len(self.pruned_keys) - keys, 0)
+        stale = self.head.forgotten.take_stale(-1.0, keys, 1000)
+        assert [key.job for key in stale] == [self.keys.pop(key) for key in self.pruned_keys[:excess]]
+        self.pruned_keys = self.pruned_keys[excess:]
 
     @invariant()
     def the_engine_knows_what_the_model_knows(self) -> None:
@@ -545,7 +552,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
             assert list(head.by_state[state]) == self.order[state]
             assert all(head.jobs[job] is record for job, record in head.by_state[state].items())
         assert head.count(*State) == len(head.jobs)
-        assert {key: entry.job for (_, key), entry in head.keys.items()} == self.keys
+        held = {key: entry.job for (_, key), entry in head.keys.items()}
+        lost = {key: found.job for key in self.pruned_keys if (found := head.forgotten.find("kind", key)) is not None}
+        assert held | lost == self.keys
+        assert len(held) + len(lost) == len(head.keys) + len(head.forgotten) == len(self.keys)
 
     @invariant()
     def every_run_that_is_over_has_one_end_and_no_other_run_has_one(self) -> None:

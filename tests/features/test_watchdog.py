@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 
@@ -55,7 +56,7 @@ async def test_a_blocked_loop_is_named_with_its_stack_and_so_is_its_end(words: W
         await trio.to_thread.run_sync(words.goes_on.wait, 20)
     named = [said for said in words.said if "a_function_that_blocks_the_loop" in said]
     assert len(named) == 1, "once for each time that it stands still"
-    assert "the event loop stands still since 0.05 s, here:" in named[0]
+    assert re.search(r"the event loop stands still since 0\.\d\d s, here:", named[0])
     assert any(said.startswith("the event loop goes on after") for said in words.said)
 
 
@@ -85,15 +86,14 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not(words: Words) -
     async with plain.open() as queue:
         watchdog = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
         assert len(watchdog) == 1
-        alive = watchdog[0]._target.__self__._alive  # type: ignore[attr-defined]
-        wait = alive.wait
+        dog = watchdog[0]._target.__self__  # type: ignore[attr-defined]
+        its_look = dog._look
 
-        def look(timeout: float) -> bool:
-            answer: bool = wait(timeout)
+        def look(now: float) -> None:
+            its_look(now)
             looks.release()
-            return answer
 
-        alive.wait = look
+        dog._look = look
         await queue.result((await queue.submit(patient, "x")).job_id)
     assert not [said for said in words.said if "patient" in said]
 

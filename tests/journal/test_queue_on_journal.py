@@ -159,6 +159,44 @@ async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
         assert await queue.result(receipt.job_id) == 10
 
 
+async def pruned(queue: trio_jobs.Queue) -> None:
+    while await queue._pruner.run_once():
+        pass
+    assert queue.list() == []
+
+
+async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twice(tmp_path: Path) -> None:
+    book = Book()
+    service = make_service(book, keep_for=0.0)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        first = await queue.submit("post", Order(4), key="A-1 ключ")
+        await queue.result(first.job_id)
+        await pruned(queue)
+    for _ in range(2):
+        async with service.open(journal=tmp_path / "jobs.db") as queue:
+            again = await queue.submit("post", Order(4), key="A-1 ключ")
+            assert again == trio_jobs.Receipt(first.job_id, False, 0, State.COMPLETED)
+            with pytest.raises(trio_jobs.KeyConflict):
+                await queue.submit("post", Order(5), key="A-1 ключ")
+            with pytest.raises(trio_jobs.NoSuchJob):
+                queue.get(first.job_id)
+    assert book.entries == [4]
+    assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of it is kept"
+
+
+async def test_a_pruned_jobs_key_is_let_go_of_on_disk_after_its_own_time(tmp_path: Path) -> None:
+    book = Book()
+    async with make_service(book, keep_for=0.0, keep_keys_for=0.0).open(journal=tmp_path / "jobs.db") as queue:
+        first = await queue.submit("post", Order(4), key="a")
+        await queue.result(first.job_id)
+        await pruned(queue)
+    async with make_service(book).open(journal=tmp_path / "jobs.db") as queue:
+        again = await queue.submit("post", Order(4), key="a")
+        assert again.created
+        await queue.result(again.job_id)
+    assert book.entries == [4, 4]
+
+
 @pytest.mark.parametrize(("answer", "state"), [(Done("v"), State.COMPLETED), (NotDone(), State.COMPLETED)])
 async def test_an_attempt_that_a_crash_left_is_asked_about_before_anything_else(
     tmp_path: Path, answer: Any, state: State

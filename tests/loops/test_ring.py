@@ -15,7 +15,8 @@ from trio_jobs import MemoryStore, Service
 from trio_jobs import _events as ev
 from trio_jobs._jobs import State
 from trio_jobs._loops import feed as module
-from trio_jobs._loops.feed import RING, Cursor, Feed, Filter, Lagged, Subscription
+from trio_jobs._loops.feed import RING, Feed
+from trio_jobs._reading import Cursor, Filter, Lagged, Subscription
 from trio_jobs._wire.bodies import STATE_AFTER
 
 

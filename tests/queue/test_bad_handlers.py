@@ -1,11 +1,10 @@
-"""Handlers that do what a handler should not: each is classified, and the consumer lives."""
+"""Handlers that do what a handler should not, beside the table in `trio_jobs.testing.BAD_HANDLERS`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -15,7 +14,7 @@ from queue_rig import NO_RETRY, ended, last, make_rig, service_for, until
 from trio.testing import MockClock
 
 import trio_jobs
-from trio_jobs import Outcome, State
+from trio_jobs import State
 from trio_jobs.testing import FakeSdk, FakeSession
 
 
@@ -26,143 +25,6 @@ class Odd(BaseException):
 class Mute(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
-
-
-async def swallow() -> str:
-    try:
-        await trio.sleep_forever()
-    except trio.Cancelled:
-        return "swallowed"
-    raise AssertionError
-
-
-async def overrun() -> str:
-    with trio.CancelScope(shield=True):
-        await trio.sleep(9)
-    return "after the deadline"
-
-
-async def overrun_and_look() -> None:
-    with trio.CancelScope(shield=True):
-        await trio.sleep(9)
-    await trio.lowlevel.checkpoint()
-
-
-async def raise_a_stored_cancelled() -> None:
-    stored: list[trio.Cancelled] = []
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled as cancelled:
-            stored.append(cancelled)
-    raise stored[0]
-
-
-async def fail_while_cleaning_up() -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        raise ValueError("the cleanup broke")
-
-
-async def fail_in_a_nursery_while_cleaning_up() -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(fail_while_cleaning_up)
-        await trio.sleep_forever()
-
-
-async def fail_twice() -> None:
-    async def one(error: Exception) -> None:
-        raise error
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one, ValueError("one"))
-        nursery.start_soon(one, TypeError("two"))
-
-
-async def fail_deep() -> None:
-    raise ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("the one error")])])
-
-
-async def fail_as_asked_in_a_group() -> None:
-    raise ExceptionGroup("of one", [trio_jobs.Fail("never again")])
-
-
-async def fail_beside_a_cancelled() -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.sleep_forever)
-        raise ValueError("the real one")
-
-
-async def cancel_its_own_scope() -> str:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await trio.lowlevel.checkpoint()
-    return "went on"
-
-
-async def fall_behind() -> None:
-    with trio.fail_after(1):
-        await trio.sleep_forever()
-
-
-def raising(error: BaseException) -> Callable[[], Awaitable[None]]:
-    async def raise_it() -> None:
-        raise error
-
-    return raise_it
-
-
-@attrs.frozen
-class Bad:
-    """What a handler does, and what that is to come to, with attempt_timeout=5 and no retries."""
-
-    do: Callable[[], Awaitable[Any]]
-    outcome: Outcome
-    state: State
-    error: str | None = None
-    late: bool = False
-
-
-BAD = {
-    "SystemExit": Bad(raising(SystemExit(3)), Outcome.ERROR, State.FAILED, "SystemExit"),
-    "GeneratorExit": Bad(raising(GeneratorExit()), Outcome.ERROR, State.FAILED, "GeneratorExit"),
-    "BaseException": Bad(raising(Odd()), Outcome.ERROR, State.FAILED, "Odd"),
-    "StopIteration": Bad(raising(StopAsyncIteration()), Outcome.ERROR, State.FAILED, "StopAsyncIteration"),
-    "a group": Bad(fail_twice, Outcome.ERROR, State.FAILED, "ExceptionGroup"),
-    "nested groups of one": Bad(fail_deep, Outcome.ERROR, State.FAILED, "ValueError"),
-    "Fail in a group": Bad(fail_as_asked_in_a_group, Outcome.FAIL, State.FAILED, "Fail"),
-    "an error beside a Cancelled": Bad(fail_beside_a_cancelled, Outcome.ERROR, State.FAILED, "ValueError"),
-    "a swallowed Cancelled": Bad(swallow, Outcome.COMPLETED, State.COMPLETED),
-    "a shielded overrun that returns": Bad(overrun, Outcome.COMPLETED, State.COMPLETED, late=True),
-    "a shielded overrun": Bad(overrun_and_look, Outcome.TIMED_OUT, State.IN_DOUBT, late=True),
-    "a stored Cancelled": Bad(raise_a_stored_cancelled, Outcome.ERROR, State.FAILED, "Cancelled"),
-    "an error in cleanup": Bad(fail_while_cleaning_up, Outcome.TIMED_OUT, State.IN_DOUBT, "ValueError"),
-    "an error in a nursery's cleanup": Bad(
-        fail_in_a_nursery_while_cleaning_up, Outcome.TIMED_OUT, State.IN_DOUBT, "ValueError"
-    ),
-    "its own scope cancelled": Bad(cancel_its_own_scope, Outcome.COMPLETED, State.COMPLETED),
-    "its own TooSlowError": Bad(fall_behind, Outcome.ERROR, State.FAILED, "TooSlowError"),
-    "an error without words": Bad(raising(Mute()), Outcome.ERROR, State.FAILED, "Mute"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-async def test_a_bad_handler_is_classified_and_the_next_job_completes(name: str, autojump_clock: MockClock) -> None:
-    bad = BAD[name]
-    rig = make_rig("in_loop", attempt_timeout=5, retry=NO_RETRY)
-    rig.sdk.script("call", bad.do, "the next")
-    async with rig.open() as queue:
-        receipt = await queue.submit("work", "bad")
-        following = await queue.submit("work", "following")
-        assert await queue.result(following.job_id) == "the next"
-    job = queue.get(receipt.job_id)
-    attempt = last(job)
-    assert (attempt.outcome, job.state) == (bad.outcome, bad.state)
-    assert attempt.late is bad.late
-    assert (attempt.error.type if attempt.error is not None else None) == bad.error
-    rig.sdk.check()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import trio_jobs
 import trio_jobs.testing
 
 PUBLIC = """
-    AsyncJobContext Attempt Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
+    AsyncJobContext Attempt Backup Cancel Client ConnectionFailed Done ErrorInfo EventView Fail Gap Health HostStuck
     InvalidHandler InvalidPayload Job JobCancelled JobContext JobFailed JobInDoubt JobView JournalDamaged JournalInUse
     KeyConflict Lagged Left Limit Limits LineFull MemoryStore NewJob NoSuchJob NotAllowed NotDone OpenFailed Outcome
     OutcomeUnknown Progress Queue QueueBroken QueueClosed Receipt Report ResultUnavailable Retry RetryAfter
@@ -26,7 +26,10 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_public_names_of_the_test_kit_are_these() -> None:
-    assert sorted(trio_jobs.testing.__all__) == ["FakeSdk", "FakeSession", "Hold", "check_store"]
+    expected = """BAD_HANDLERS BadHandler Disk FakeSdk FakeSession Finding Hang Hold Nonconforming Performed Report Slow
+    Stuck TrioStateMachine assert_submitted check_bad_handlers check_handler check_host check_store drain open_queue
+    pass_time perform"""
+    assert sorted(trio_jobs.testing.__all__) == expected.split()
 
 
 def test_every_public_thing_says_what_it_is() -> None:

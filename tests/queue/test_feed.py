@@ -11,7 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from trio_jobs import Lagged, MemoryStore, Subscription
 from trio_jobs._events import Event
-from trio_jobs._loops.feed import PAGE, RING
+from trio_jobs._loops.feed import RING
+from trio_jobs._reading import PAGE
 
 
 async def read_all(stream: Subscription) -> list[Event]:

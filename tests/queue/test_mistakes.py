@@ -179,6 +179,24 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "half a place": ({"buffer": 1.5}, "buffer must be a whole number, 1 or more, not 1.5"),
     "a true place": ({"buffer": True}, "buffer must be a whole number, 1 or more, not True"),
     "less than none": ({"keep_jobs": -1}, "keep_jobs must be a whole number, 0 or more, not -1"),
+    "a state that does not end": (
+        {"keep_for": {"pending": 5}},
+        "keep_for is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
+    ),
+    "no state at all": (
+        {"keep_jobs": {"done": 5}},
+        "keep_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
+    ),
+    "a bad age of one state": (
+        {"keep_for": {"failed": "x"}},
+        "keep_for['failed'] must be a number of seconds, 0 or more, not 'x'",
+    ),
+    "half a job of one state": (
+        {"keep_jobs": {"failed": 0.5}},
+        "keep_jobs['failed'] must be a whole number, 0 or more, not 0.5",
+    ),
+    "no age of keys": ({"keep_keys_for": -1}, "keep_keys_for must be a number of seconds, 0 or more, not -1"),
+    "no number of keys": ({"keep_keys": True}, "keep_keys must be a whole number, 0 or more, not True"),
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),

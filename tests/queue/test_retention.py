@@ -86,6 +86,39 @@ async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(auto
         assert (await queue.submit("work", "a", key="a")).created
 
 
+async def test_a_forgotten_jobs_key_is_let_go_of_after_its_own_time(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": 10, "keep_keys_for": 1000})
+    async with rig.open() as queue:
+        first = await queue.submit("work", "a", key="a")
+        await trio.sleep(900)
+        assert (await queue.submit("work", "a", key="a")).job_id == first.job_id
+        await trio.sleep(300)
+        assert (await queue.submit("work", "a", key="a")).created
+
+
+async def test_jobs_are_kept_by_the_state_they_ended_in(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": {"failed": 5000, "completed": 100}}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        for what in "ab":
+            await queue.submit("work", what)
+        await queue.cancel((await queue.submit("work", "c", delay=100_000)).job_id)
+        await trio.sleep(200)
+        assert [job.state for job in queue.list()] == [State.FAILED, State.CANCELLED], "unnamed ones: for a week"
+        await trio.sleep(5000)
+        assert [job.state for job in queue.list()] == [State.CANCELLED]
+
+
+async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_jobs": {State.FAILED: 2}}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", *[ValueError()] * 10)
+    async with rig.open() as queue:
+        for n in range(11):
+            await queue.submit("work", str(n))
+        await trio.sleep(61)
+        assert [job.state for job in queue.list()] == [State.COMPLETED, State.FAILED, State.FAILED]
+
+
 async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
     rig = make_rig("in_loop", settings={"keep_for": 0, "keep_jobs": 0})
     async with standing_line(rig) as (queue, hold, first):

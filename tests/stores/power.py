@@ -63,6 +63,7 @@ class PowerDisk(Disk):
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        super().__init__(log_size=20_000)  # small: a cut decides about each sector of it
         self.files = {name: Contents(data) for name, data in (files or {}).items()}
         self.steps: list[Step] = []
         self.quota: int | None = None
@@ -110,6 +111,9 @@ class PowerDisk(Disk):
 
     def size(self, path: str) -> int | None:
         return len(self.files[path].data) if path in self.files else None
+
+    def head(self, path: str, size: int) -> bytes:
+        return bytes(self.files[path].data[:size]) if path in self.files else b""
 
     def identity(self, path: str) -> tuple[int, int] | None:
         return (0, 0) if path in self.files else None
@@ -350,6 +354,9 @@ class _Rows:
 
     def __iter__(self) -> Any:
         return iter(self._rows)
+
+    def close(self) -> None:
+        pass
 
     def fetchone(self) -> Any:
         return self._rows[0] if self._rows else None

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from trio_jobs import MemoryStore
 from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs.testing import check_store
+from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.report import Nonconforming
 
 
 async def test_the_memory_store_does_what_a_store_must() -> None:
@@ -21,3 +26,27 @@ async def test_the_journal_does_what_a_store_must(tmp_path: Path) -> None:
 
 async def test_a_journal_in_memory_does_what_a_store_must() -> None:
     await check_store(lambda: SqliteStore(":memory:"), keeps=False)
+
+
+async def test_the_disk_of_the_test_kit_does_what_a_store_must() -> None:
+    report = await check_store(lambda: Disk().store())
+    assert len(report.checked) == 10
+
+
+async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:
+    class Forgetful(MemoryStore):
+        async def open(self, *listeners: Any) -> Any:
+            await super().open(*listeners)
+            return []
+
+    report = await check_store(Forgetful, raises=False)
+    assert [finding.rule for finding in report.findings] == [
+        "gives back in order",
+        "prunes and says so",
+        "keeps the keys of what it prunes",
+        "prunes whole jobs however they lie",
+        "counts on",
+    ]
+    assert "it does not hold that it gives back jobs" in str(report)
+    with pytest.raises(Nonconforming, match="5 findings"):
+        await check_store(Forgetful)

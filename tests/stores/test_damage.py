@@ -17,6 +17,8 @@ import pytest
 
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey, key_name
+from trio_jobs._jobs import State
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
@@ -31,7 +33,8 @@ def at_once(sync: Callable[[], None]) -> None:
 
 
 def journal(path: Path, *, accept_loss: bool = False) -> Journal:
-    return Journal(str(path), Disk(), accept_loss=accept_loss, beside=at_once)
+    # without room in advance each byte of its log counts
+    return Journal(str(path), Disk(log_size=0), accept_loss=accept_loss, beside=at_once)
 
 
 def write_some(path: Path, groups: int, *, size: int = 3, close: bool = True) -> Journal:
@@ -161,6 +164,19 @@ def test_a_row_that_is_missing_is_noticed(tmp_path: Path) -> None:
         journal(tmp_path / "jobs.db").open()
 
 
+def test_a_refusal_that_is_still_being_handled_holds_no_lock(tmp_path: Path) -> None:
+    write_some(tmp_path / "jobs.db", 2)
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE events SET body = x'00' WHERE seq = 2")
+    connection.close()
+    try:
+        journal(tmp_path / "jobs.db").open()
+    except JournalDamaged:  # with all its frames, and what they read
+        left = journal(tmp_path / "jobs.db", accept_loss=True)
+        assert len(left.open()) == 5, "also where the last event is among what is left"
+        left.close()
+
+
 def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Path) -> None:
     made = journal(tmp_path / "jobs.db")
     made.open()
@@ -274,9 +290,16 @@ def test_the_golden_file_of_this_schema_is_read_as_ever(tmp_path: Path) -> None:
     golden = journal(tmp_path / "jobs.db")
     bodies = golden.open()
     assert golden.epoch == (GOLDEN / f"v{SCHEMA_VERSION}.epoch").read_text().strip()
-    assert golden.last_seq == 9
+    assert (golden.last_seq, golden.oldest) == (11, 3)
     assert [json.loads(body)["type"] for body in bodies] == [
         "host_opened", "submitted", "scheduled", "started", "completed", "due", "started", "in_doubt", "paused",
     ]  # fmt: skip
+    assert golden.keys == [
+        ForgottenKey(
+            bytes.fromhex("e6ff99e963b6a9d7258f6ca2cc77f299"), "018bcfe5-6800-7000-8000-000000000003", "11" * 16,
+            State.CANCELLED, 1_700_000_070.125,
+        )
+    ]  # fmt: skip
+    assert golden.keys[0].name == key_name("post", "A-0"), "else every key ever kept would be new"
     golden.close()
     assert APPLICATION_ID == 0x74726A62

@@ -15,6 +15,8 @@ from power import PowerDisk, Step, cut
 
 from trio_jobs import JournalDamaged, StoreError
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey, key_name
+from trio_jobs._jobs import State
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_rows import decode
 from trio_jobs._stores._sqlite_schema import is_full
@@ -50,7 +52,9 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         written += [str(event.seq).encode() for event in events]
         open_jobs += [(f"job-{event.seq}", event.seq) for event in events]
         if n % 10 == 9 and len(open_jobs) > 20:
-            made.prune({job: (at, at) for job, at in open_jobs[:10]})
+            gone = [at for _, at in open_jobs[:10]]
+            keys = [ForgottenKey(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
+            made.forget(gone, gone[-1] + 1, keys)
             del open_jobs[:10]
         if n % 25 == 24:
             made.close()
@@ -67,6 +71,9 @@ def survives(steps: list[Step], chance: random.Random) -> None:
     seqs = [decode(body).seq for body in bodies]
     assert tried.last_seq >= acked, f"event {acked} was acknowledged and is gone"
     assert tried.last_seq == max([*seqs, tried.oldest - 1])
+    forgotten = {int(key.job.removeprefix("job-")) for key in tried.keys}
+    assert forgotten.isdisjoint(seqs), "a job is there, or what is remembered of its key"
+    assert forgotten.union(seqs).issuperset(range(1, acked + 1)), "one of both"
     # and it goes on from there
     tried.write([submitted(tried.last_seq + 1)])
     tried.close()

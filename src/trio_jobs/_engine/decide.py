@@ -61,7 +61,6 @@ def submit(
     payload: msgspec.Raw,
     now: float,
     seq: int,
-    *,
     key: str | None = None,
     digest: str | None = None,
     due_at: float | None = None,

@@ -21,8 +21,7 @@ __all__ = ["Ending", "Events", "Verified", "Writer", "asks_verify", "crashed", "
 Events = tuple[ev.JobEvent, ...]
 
 
-@attrs.define(eq=False)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """How an attempt ended, as the consumer saw it.
 
     result, problem: of one that returned. error: of one that raised. retryable: the handler's retry policy would try

@@ -39,14 +39,12 @@ def begin(event: ev.Submitted) -> JobRecord:
 def fold(record: JobRecord, event: ev.JobEvent) -> State:
     """Write what `event` changed into `record`, and give the state after it. Raises `IllegalTransition`, having changed
     nothing."""
-    kind = type(event)
     try:
-        after = TRANSITIONS[kind][record.state]
+        after, change = _MOVES[type(event)][record.state]
     except KeyError:
-        after = target(record.state, kind)  # raises, and says why
+        after = target(record.state, type(event))  # raises, and says why
     if event.seq <= record.last_seq:
         raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
-    change = _CHANGES.get(kind)
     if change is not None:
         change(record, event)
     record.state = after
@@ -166,6 +164,11 @@ _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.Failed: _over,
     ev.Cancelled: _over,
     ev.Retried: _retried,
+}
+
+_MOVES = {
+    event: {before: (after, _CHANGES.get(event)) for before, after in moves.items()}
+    for event, moves in TRANSITIONS.items()
 }
 
 # `Due` changes the state alone: due_at stays, since it orders those that wait for a place

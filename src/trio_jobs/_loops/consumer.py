@@ -107,7 +107,7 @@ class Consumer:
             self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
             await gate.wait()
             record = await self._line.receive()
-        self._line.give_place_back()
+        self._line.leave()
         if self._strict_order:
             await self._hold(record)
         elif record.state is State.IN_DOUBT:
@@ -178,55 +178,70 @@ class Consumer:
             if history.durable and not handler.rules.idempotent:
                 with running.step_aside():
                     await history.committed(record.last_seq)
-            context = self._context(running)
-            ending, passing = await self._run_attempt(running, context)
-            answer = None
+            ending = await self._ask_first(running) if self._must_ask_first(record, handler) else None
+            passing = None
+            if ending is None:
+                ending, passing = await self._call_within_limits(running)
             self._gate.attempt_ended(session_lost=running.session_lost)
+            answer = None
             if decide.asks_verify(record, ending, handler.rules):
-                answer = await self._ask(running, context, handler.settle_after)
+                answer = await self._ask(running, handler.settle_after)
             self._end(record, handler, ending, answer)
             if passing is not None:
                 raise passing
         finally:
             self._over()
-        await self._look_after_doubt(record, handler)
+        if record.doubt is not None:
+            await self._look_after_doubt(record, handler)
 
     def _context(self, running: Running) -> JobContext | AsyncJobContext:
         kind = AsyncJobContext if running.handler.is_async else JobContext
         return kind(running, self._desk, self._token)
 
-    async def _run_attempt(
-        self, running: Running, context: JobContext | AsyncJobContext
-    ) -> tuple[Ending, BaseException | None]:
-        record, handler = running.record, running.handler
-        if running.why is not None:
-            return _not_begun(running.why), None
-        if self._must_ask_first(record, handler):
-            answer = await self._ask(running, context, self._left_to_settle(record, handler))
-            if isinstance(answer.verdict, Done):
-                return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem), None
-            if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
-                return Ending(Outcome.UNVERIFIED), None
-            if not await self._is_ready(running):
-                running.cancel(Limit.STOP)
-            if running.why is not None:
-                return _not_begun(running.why), None
-        self._set_limits(running)
-        result = await self._within_limits(running, context)
-        late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
-        return classify(running, result, late)
-
     def _must_ask_first(self, record: JobRecord, handler: Handler) -> bool:
         """An earlier attempt was in the SDK, here or, as far as anybody knows, in an earlier process: not without
         asking."""
-        if not handler.rules.verifies or handler.rules.idempotent:
-            return False
-        return record.acted or handler.verify_first
+        rules = handler.rules
+        return rules.verifies and not rules.idempotent and (record.acted or handler.verify_first)
+
+    async def _ask_first(self, running: Running) -> Ending | None:
+        """Ask verify before the handler is called. None: it may be called."""
+        record, handler = running.record, running.handler
+        if running.why is not None:
+            return _not_begun(running.why)
+        answer = await self._ask(running, self._left_to_settle(record, handler))
+        if isinstance(answer.verdict, Done):
+            return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem)
+        if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
+            return Ending(Outcome.UNVERIFIED)
+        if not await self._is_ready(running):
+            running.cancel(Limit.STOP)
+        return None
+
+    async def _call_within_limits(self, running: Running) -> tuple[Ending, BaseException | None]:
+        """What the attempt came to; and what must go on from here, if anything.
+
+        The except stands outside the scopes: an error from a handler's cleanup goes through them in a group.
+        """
+        if running.why is not None:
+            return _not_begun(running.why), None
+        if running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None:
+            self._set_limits(running)
+        result: outcome.Value[Any] | outcome.Error | None = None
+        try:
+            if running.deadline_scope is None:
+                with running.scope:
+                    result = await self._call_handler(running)
+            else:
+                with running.deadline_scope, running.scope:
+                    result = await self._call_handler(running)
+        except BaseException as error:
+            result = outcome.Error(error)
+        late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
+        return classify(running, result, late)
 
     def _set_limits(self, running: Running) -> None:
         handler, deadline_at = running.handler, running.record.deadline_at
-        if deadline_at is None and handler.attempt_timeout == NEVER:
-            return
         now = self._clock.monotonic()
         if handler.attempt_timeout != NEVER:
             running.limit_at = running.scope.deadline = now + handler.attempt_timeout
@@ -237,36 +252,18 @@ class Consumer:
                 running.limit_at, running.limit = deadline, Limit.DEADLINE
         self._watch(running)
 
-    async def _within_limits(
-        self, running: Running, context: JobContext | AsyncJobContext
-    ) -> outcome.Value[Any] | outcome.Error | None:
-        """What the handler returned or raised; None if a bound ended it and nothing else came of it.
-
-        The except stands outside the scopes: an error from a handler's cleanup goes through them in a group.
-        """
-        try:
-            if (deadline_scope := running.deadline_scope) is None:
-                with running.scope:
-                    return await self._call_handler(running, context)
-            else:
-                with deadline_scope, running.scope:
-                    return await self._call_handler(running, context)
-        except BaseException as error:
-            return outcome.Error(error)
-        return None
-
-    async def _call_handler(
-        self, running: Running, context: JobContext | AsyncJobContext
-    ) -> outcome.Value[Any] | outcome.Error:
+    async def _call_handler(self, running: Running) -> outcome.Value[Any] | outcome.Error:
+        """What the handler returned or, if it is a plain one, raised; an async one raises it from here."""
         handler = running.handler
-        payload = handler.decode(running.record.payload)
+        args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # its type may raise: not entered then
         running.entered = handler.enters_at_start
+        if handler.takes_job:
+            args += (self._context(running),)
         if not handler.is_async:
-            return await self._host.call(_plain(handler, payload, context))
-        if not handler.takes_sdk:
-            return outcome.Value(await _theirs(handler.fn, *((payload, context) if handler.takes_job else (payload,))))
-        sdk = self._host.handle(lambda: self._enter(running), self._gate.call_ended)
-        return outcome.Value(await _theirs(handler.fn, sdk, *((payload, context) if handler.takes_job else (payload,))))
+            return await self._host.call(_plain(handler, args))
+        if handler.takes_sdk:
+            args = (self._host.handle(lambda: self._enter(running), self._gate.call_ended), *args)
+        return outcome.Value(await _theirs(handler.fn, *args))
 
     async def _enter(self, running: Running) -> None:
         """Before each call of an async handler: from the first on its attempt has entered the SDK."""
@@ -317,7 +314,7 @@ class Consumer:
         handler = self._handlers[record.kind]
         running = self.current = Running(record, handler, trio.CancelScope())
         try:
-            answer = await self._ask(running, self._context(running))
+            answer = await self._ask(running)
         finally:
             self._over()
         if not answer.asked:
@@ -328,7 +325,7 @@ class Consumer:
         self._history.record(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(self, running: Running, context: JobContext | AsyncJobContext, settle_for: float = 0.0) -> Verified:
+    async def _ask(self, running: Running, settle_for: float = 0.0) -> Verified:
         """Verify's answer, `settle_for` seconds from now. Raising, overrunning, answering something else: Unknown.
 
         Not `asked`, if the queue stops before.
@@ -343,7 +340,7 @@ class Consumer:
             return Verified(Unknown(), asked=False)
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
-        result = await self._call_verify(running, verify, context)
+        result = await self._call_verify(running, verify)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
         self._gate.call_ended()
@@ -396,9 +393,9 @@ class Consumer:
         return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     async def _call_verify(
-        self, running: Running, verify: Callable[..., Any], context: JobContext | AsyncJobContext
+        self, running: Running, verify: Callable[..., Any]
     ) -> outcome.Value[Any] | outcome.Error | None:
-        handler = running.handler
+        handler, context = running.handler, self._context(running)
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
             return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
@@ -433,12 +430,10 @@ def _can_be_asked(record: JobRecord, handler: Handler) -> bool:
     return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
 
 
-def _plain(handler: Handler, payload: Any, context: JobContext | AsyncJobContext) -> Callable[[Any], Any]:
+def _plain(handler: Handler, args: tuple[Any, ...]) -> Callable[[Any], Any]:
     """A plain handler as the host calls it: with the SDK."""
     fn = handler.fn
-    if handler.takes_sdk:
-        return (lambda sdk: fn(sdk, payload, context)) if handler.takes_job else (lambda sdk: fn(sdk, payload))
-    return (lambda sdk: fn(payload, context)) if handler.takes_job else (lambda sdk: fn(payload))
+    return (lambda sdk: fn(sdk, *args)) if handler.takes_sdk else (lambda sdk: fn(*args))
 
 
 @trio.lowlevel.disable_ki_protection

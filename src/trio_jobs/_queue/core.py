@@ -27,7 +27,7 @@ from trio_jobs._loops.warden import Warden
 from trio_jobs._ports import Clock, Host
 from trio_jobs._queue.gate import Gate
 from trio_jobs._queue.report import Report
-from trio_jobs._queue.settings import Settings
+from trio_jobs._queue.settings import KEEP_KEYS, Settings
 
 __all__ = ["MAX_PAGE", "Core", "read_state"]
 
@@ -55,8 +55,11 @@ class Core:
         self.report: Report | None = None
         """How it stopped; None while it runs."""
         self._handlers = handlers
-        self._by_fn = {handler.fn: handler for handler in handlers.values()}
+        self._by_name = handlers | {handler.fn: handler for handler in handlers.values()}
+        """By kind and by function: both name a handler."""
         self._settings = settings
+        self._min_interval = settings.min_interval
+        self._fewest_kept = min(settings.keep_jobs.values())
         self._history = history
         self._head = history.head
         self._host = host
@@ -72,7 +75,9 @@ class Core:
         """Open jobs that no handler here can take."""
         self._stop_for_stuck = on_stuck
         self._mean_run: float | None = None
-        self._line = Line(settings.buffer)
+        self._mean_turn: float | None = None
+        """Seconds from one start to the next, as far as it is known."""
+        self._line = Line(settings.buffer, strict=settings.strict_order)
         self._feed = Feed(history.store, self._kind_of)
         self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._on_expired)
         self._warden = Warden(
@@ -105,9 +110,10 @@ class Core:
         self._pruner = Pruner(
             history=history,
             clock=clock,
-            max_age=settings.keep_for,
-            max_jobs=settings.keep_jobs,
-            max_keys=settings.keep_keys,
+            keep_for=settings.keep_for,
+            keep_jobs=settings.keep_jobs,
+            keep_keys_for=settings.keep_keys_for,
+            keep_keys=settings.keep_keys if settings.keep_keys is not None else KEEP_KEYS[history.durable],
         )
         history.publish = self._feed.publish
         for kind in (ev.Completed, ev.Failed, ev.Cancelled):
@@ -178,10 +184,12 @@ class Core:
 
     def _on_final(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Ended)
-        waiter = self._waiters.pop(event.job, None) if self._waiters else None
-        if waiter is not None:
-            waiter.set()
-        record = self._head.jobs[event.job]
+        jobs = self._head.jobs
+        record = jobs[event.job]
+        if self._waiters:
+            waiter = self._waiters.pop(event.job, None)
+            if waiter is not None:
+                waiter.set()
         if self._held:
             self._held.discard(event.job)
         if self._consumer.holding is not None:
@@ -189,11 +197,13 @@ class Core:
         if record.state is State.FAILED:
             self._hooks.tell("failed", record)
         if event.outcome is not None:
-            ran = event.at - record.attempts[-1].started_at
-            self._mean_run = ran if self._mean_run is None else self._mean_run + (ran - self._mean_run) / 16
-        if len(self._head.jobs) > self._settings.keep_jobs:
-            self._pruner.one_more()
-        self._tell_if_idle()
+            ran, mean = event.at - record.attempts[-1].started_at, self._mean_run
+            self._mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
+            self._mean_turn = mean + self._min_interval
+        if len(jobs) > self._fewest_kept:
+            self._pruner.one_more(record.state)
+        if self._idle is not None:
+            self._tell_if_idle()
 
     def _on_put_off(self, event: ev.Event) -> None:
         assert isinstance(event, ev.Ended)

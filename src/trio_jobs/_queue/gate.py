@@ -29,11 +29,14 @@ class Gate:
 
     def __init__(self, *, history: History, host: Host, clock: Clock, settings: Settings) -> None:
         self._history = history
+        self._head = history.head
         self._host = host
         self._clock = clock
         self._settings = settings
         self._paces = settings.min_interval > 0 or settings.renew_after_idle is not None
+        self._jobs_a_session = settings.renew_after_jobs
         self._stop = trio.Event()
+        self._stopped = False
         self._changed = trio.Event()
         self._settled = trio.Event()
         self._settled.set()
@@ -46,8 +49,9 @@ class Gate:
         """May an attempt begin now?"""
         return (
             self._host.is_open
-            and self._history.head.paused is None
-            and not (self._stale or self._stop.is_set())
+            and self._head.paused is None
+            and not self._stale
+            and not self._stopped
             and not (self._paces and (self._must_rest() or self._was_idle()))
         )
 
@@ -55,7 +59,7 @@ class Gate:
         """Until an attempt may begin. Raises `OpenFailed`, `HostStuck`. Cancelled: the SDK may be open or not."""
         while not self.is_open():
             self._changed = trio.Event()
-            if self._stop.is_set():
+            if self._stopped:
                 await trio.sleep_forever()
             elif self._history.head.paused is not None:
                 await self._changed.wait()
@@ -71,7 +75,7 @@ class Gate:
         Raises `OpenFailed`, `HostStuck`. Cancelled: the SDK may be open or not.
         """
         while not self._host.is_open or self._stale or self._was_idle():
-            if self._stop.is_set():
+            if self._stopped:
                 return False
             await self._renew()
         return True
@@ -90,10 +94,10 @@ class Gate:
 
     def attempt_ended(self, *, session_lost: bool) -> None:
         """An attempt has ended. `session_lost`: by its own word the session is of no use any more."""
-        self.call_ended()
+        if self._paces:
+            self.call_ended()
         self._attempts_in_session += 1
-        after = self._settings.renew_after_jobs
-        if session_lost or (after is not None and self._attempts_in_session >= after):
+        if session_lost or (self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session):
             self._stale = True
 
     def changed(self) -> None:
@@ -102,6 +106,7 @@ class Gate:
 
     def stop(self) -> None:
         """Nothing passes any more."""
+        self._stopped = True
         self._stop.set()
         self._changed.set()
 

@@ -13,9 +13,9 @@ from trio_jobs._context import Progress
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._handlers import check_number
 from trio_jobs._jobs import FINAL, Job, JobRecord, State, to_datetime, view
-from trio_jobs._loops.feed import Filter, Subscription
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
 from trio_jobs._queue.report import Health, Statistics
+from trio_jobs._reading import Filter, Subscription
 
 __all__ = ["Looking"]
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import trio
 
-from trio_jobs._errors import QueueClosed
+from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._ports import BacksUp, Backup
 from trio_jobs._queue.looking import Looking
 from trio_jobs._queue.steering import Steering
 from trio_jobs._queue.submitting import Submitting
 
 __all__ = ["FromThread", "Queue"]
+
+NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 class Queue(Submitting, Looking, Steering):
@@ -30,6 +35,32 @@ class Queue(Submitting, Looking, Steering):
     def from_thread(self) -> FromThread:
         """The same for threads that Trio does not run in."""
         return FromThread(self, self._token)
+
+    async def backup(self, path: str | Path) -> Backup:
+        """Copy the journal, as far as it is committed now, to a new file (0600), while the queue works on.
+
+        Opened as a journal, a copy goes on from there under a new epoch; what was done after it was made is not in it,
+        and would be done again where no `verify` says that it was. To put it in a journal's place, move that one's
+        `-wal` and `-mark` away.
+
+        Raises `UsageError` where jobs live in memory, `StoreError`, also if there is a file of that name. Cancelled, or
+        with an error: there is no such file.
+        """
+        store = self._history.store
+        if not isinstance(store, BacksUp):
+            raise UsageError("there is nothing to back up: these jobs live in memory; open the service with a journal")
+        return await store.backup(str(path))
+
+    async def backup_beside(self, name: str) -> Backup:
+        """The same into the journal's own folder, under its name with `.backup-` and `name` behind it: for those who
+        may have a backup made, but not write wherever this process may.
+
+        name: 1 to 100 letters, digits, `-`, `_` and `.`; otherwise `UsageError`.
+        """
+        if not NAME.fullmatch(name):
+            raise UsageError(f"a backup's name is 1 to 100 letters, digits, '-', '_' and '.', not {name!r:.150}")
+        store = self._history.store
+        return await self.backup(f"{store.path}.backup-{name}" if isinstance(store, BacksUp) else name)
 
     async def drain(self) -> None:
         """Take no new jobs, and wait until nothing is pending, processing or retrying.

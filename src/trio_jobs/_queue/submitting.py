@@ -12,6 +12,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
 from trio_jobs._handlers import Handler, digest
 from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
@@ -35,8 +36,7 @@ class NewJob:
     deadline_after: float | None = None
 
 
-@attrs.define(eq=False)
-class _Prepared:
+class _Prepared(msgspec.Struct, frozen=True, gc=False):
     """A job as it was asked for, checked. due, deadline: UTC, seconds since the epoch; due: None for at once."""
 
     handler: Handler
@@ -92,12 +92,13 @@ class Submitting(Core):
 
         Cancelled: not accepted. It can only come before the job is handed to the store; from there on it is shielded.
         """
-        new = self._prepare(NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after))
+        new = self._prepare(handler, payload, key, due_at, delay, deadline_at, deadline_after)
         await trio.lowlevel.checkpoint_if_cancelled()
-        known = self._receipt_of_known(new)
-        if known is not None:
-            await self._begun(known)
-            return known
+        if key is not None:
+            known = self._receipt_of_known(new)
+            if known is not None:
+                await self._begun(known)
+                return known
         self._refuse_if_closing()
         if new.due is not None:
             self._refuse_if_too_many_wait(1)
@@ -112,7 +113,7 @@ class Submitting(Core):
                 return known
         if self._history.durable:
             return (await self._keep(self._hand_over([new], by)))[0]
-        receipt = self._accept([new], by)[0]
+        receipt = self._accept(new, by)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return receipt
 
@@ -125,14 +126,14 @@ class Submitting(Core):
         """
         if self._history.store.durable:
             raise UsageError("with a journal, accepting takes a wait: use await submit(..., wait=0)")
-        new = self._prepare(NewJob(handler, payload, key))
+        new = self._prepare(handler, payload, key)
         known = self._receipt_of_known(new)
         if known is not None:
             return known
         self._refuse_if_closing()
         if not self._line.take_place_nowait():
             raise self._line_full()
-        return self._accept([new], by)[0]
+        return self._accept(new, by)
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """Accept all of them or none, in this order, as one change; wait until there is a place for each.
@@ -142,7 +143,10 @@ class Submitting(Core):
 
         Raises what `submit` raises, having accepted none. Cancelled: none is accepted.
         """
-        made = [self._prepare(job) for job in jobs]
+        made = [
+            self._prepare(job.handler, job.payload, job.key, job.due_at, job.delay, job.deadline_at, job.deadline_after)
+            for job in jobs
+        ]
         firsts = _firsts(made)
         await trio.lowlevel.checkpoint_if_cancelled()
         self._refuse_if_closing()
@@ -167,7 +171,7 @@ class Submitting(Core):
             held -= sum(new.due is None for new in fresh)
             durable = self._history.durable
             handed_over = self._hand_over(fresh, by) if durable else []
-            accepted = [] if durable else self._accept(fresh, by)
+            accepted = [] if durable else self._accept_all(fresh, by)
         finally:
             for _ in range(held):
                 self._line.give_place_back()
@@ -178,52 +182,64 @@ class Submitting(Core):
             await self._begun(receipt)
         return told
 
-    def _prepare(self, job: NewJob) -> _Prepared:
+    def _prepare(
+        self,
+        wanted: str | Callable[..., Any],
+        payload: Any,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+    ) -> _Prepared:
         """Check all that can be checked without the queue's state. Raises `UsageError` and its children."""
-        handler = self._handler(job.handler)
-        body = handler.encode(job.payload)
+        handler = self._handler(wanted)
+        body = handler.encode(payload)
         mark = None
-        if job.key is not None:
-            if not isinstance(job.key, str) or not 0 < len(job.key) <= MAX_KEY:
-                raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {job.key!r:.100}")
+        if key is not None:
+            if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY:
+                raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {key!r:.100}")
             mark = digest(body)
-        if (job.due_at, job.delay, job.deadline_at, job.deadline_after) == (None, None, None, None):
-            return _Prepared(handler, body, job.key, mark, None, None)
+        if due_at is None and delay is None and deadline_at is None and deadline_after is None:
+            return _Prepared(handler, body, key, mark, None, None)
         now = self._clock.now()
-        due = _moment("due_at", job.due_at, "delay", job.delay, now)
-        deadline = _moment("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, now)
+        due = _moment("due_at", due_at, "delay", delay, now)
+        deadline = _moment("deadline_at", deadline_at, "deadline_after", deadline_after, now)
         if deadline is not None and deadline <= max(now, due or now):
             raise UsageError("the deadline must lie ahead, and after the time at which the job is due")
-        return _Prepared(handler, body, job.key, mark, due if due is not None and due > now else None, deadline)
+        return _Prepared(handler, body, key, mark, due if due is not None and due > now else None, deadline)
 
-    def _decide(self, made: Sequence[_Prepared], by: str | None) -> list[ev.Submitted]:
-        now, seq = self._clock.now(), self._head.seq + 1
-        return [
-            decide.submit(
-                uuid7(now, self._random_bits(74)), new.handler.kind, new.body, now, seq + i,
-                key=new.key, digest=new.mark, due_at=new.due, deadline_at=new.deadline, by=by,
-            )
-            for i, new in enumerate(made)
-        ]  # fmt: skip
+    def _decide(self, new: _Prepared, by: str | None, now: float, seq: int) -> ev.Submitted:
+        return decide.submit(
+            uuid7(now, self._random_bits(74)), new.handler.kind, new.body, now, seq,
+            new.key, new.mark, new.due, new.deadline, by,
+        )  # fmt: skip
 
     @trio.lowlevel.enable_ki_protection
-    def _accept(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
-        """Decide, apply, append, all in one step; then into the line. A place is held for each that is not for later.
+    def _accept(self, new: _Prepared, by: str | None) -> Receipt:
+        """Decide, apply, append, all in one step; then into the line. A place is held, unless it is for later.
 
         Only where what is appended is committed by that.
         """
-        if not made:
-            return []
-        events = self._decide(made, by)
+        event = self._decide(new, by, self._clock.now(), self._head.seq + 1)
+        self._history.record((event,))
+        return self._join(self._head.jobs[event.job], new)
+
+    @trio.lowlevel.enable_ki_protection
+    def _accept_all(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
+        """The same for many."""
+        events = self._decide_all(made, by)
         self._history.record(events)
         return [self._join(self._head.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
+
+    def _decide_all(self, made: Sequence[_Prepared], by: str | None) -> list[ev.Submitted]:
+        now, seq = self._clock.now(), self._head.seq + 1
+        return [self._decide(new, by, now, seq + i) for i, new in enumerate(made)]
 
     @trio.lowlevel.enable_ki_protection
     def _hand_over(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
         """The same where it is committed later: they join the line then, on the places that are held."""
-        if not made:
-            return []
-        events = self._decide(made, by)
+        events = self._decide_all(made, by)
         accepted = [_Accepted(new, event.seq) for event, new in zip(events, made, strict=True)]
         self._accepted.update((event.job, one) for event, one in zip(events, accepted, strict=True))
         self._history.record(events)
@@ -267,13 +283,8 @@ class Submitting(Core):
         return self._receipt(record, 0, created=True)
 
     def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
-        each = self._mean_turn
-        return Receipt(record.id, created, position, record.state, None if each is None else each * position)
-
-    @property
-    def _mean_turn(self) -> float | None:
-        """Seconds from one start to the next, as far as it is known."""
-        return None if self._mean_run is None else self._mean_run + self._settings.min_interval
+        turn = self._mean_turn
+        return Receipt(record.id, created, position, record.state, None if turn is None else turn * position)
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
@@ -286,7 +297,7 @@ class Submitting(Core):
         raise self._line_full()
 
     def _handler(self, handler: str | Callable[..., Any]) -> Handler:
-        found = self._handlers.get(handler) if isinstance(handler, str) else self._by_fn.get(handler)
+        found = self._by_name.get(handler)
         if found is None:
             name = handler if isinstance(handler, str) else getattr(handler, "__name__", repr(handler))
             raise UnknownKind(name, tuple(sorted(self._handlers)))
@@ -296,15 +307,15 @@ class Submitting(Core):
         """The receipt of the job that the key belongs to; None for a new key, or none. Raises `KeyConflict`."""
         if new.key is None:
             return None
-        entry = self._head.keys.get((new.handler.kind, new.key))
-        if entry is None:
+        head = self._head
+        known = head.keys.get((new.handler.kind, new.key)) or head.forgotten.find(new.handler.kind, new.key)
+        if known is None:
             return None
-        if entry.digest != new.mark:
-            raise KeyConflict(new.handler.kind, new.key, entry.job)
-        record = self._head.jobs.get(entry.job)
-        if record is None:
-            assert entry.state is not None
-            return Receipt(entry.job, False, 0, entry.state)
+        if known.digest != new.mark:
+            raise KeyConflict(new.handler.kind, new.key, known.job)
+        if isinstance(known, ForgottenKey):
+            return Receipt(known.job, False, 0, known.state)
+        record = head.jobs[known.job]
         seen = self._history.see(record) or record
         return self._receipt(seen, self._line.position(record), created=False)
 

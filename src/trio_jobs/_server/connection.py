@@ -21,9 +21,10 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 from trio_jobs._context import Progress
 from trio_jobs._errors import TrioJobsError
 from trio_jobs._jobs import escape
-from trio_jobs._loops.feed import Filter
 from trio_jobs._queue.queue import Queue
+from trio_jobs._reading import Filter
 from trio_jobs._server.answers import Answers, as_rpc_error
+from trio_jobs._server.choir import Choirs
 from trio_jobs._server.limits import Bucket, Limits
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
@@ -52,6 +53,7 @@ class Connection:
         queue: Queue,
         answers: Answers,
         limits: Limits,
+        choirs: Choirs,
         refusal: tuple[int, str] | None = None,
     ) -> None:
         self.token = token
@@ -60,6 +62,7 @@ class Connection:
         self._queue = queue
         self._answers = answers
         self._limits = limits
+        self._choirs = choirs
         self._leaving = refusal
         self._in_flight = 0
         self._strikes = 0
@@ -70,7 +73,6 @@ class Connection:
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
         self._news = trio.Event()
-        self._pumping = False
         self._scope = trio.CancelScope()
         stream.on_rest = self._wake_pump
 
@@ -100,7 +102,7 @@ class Connection:
             log.debug("a connection of %s ended by %r", escape(self.token.name), error)
         finally:
             for subscriber in self.subscribers.values():
-                subscriber.cursor.detach()
+                subscriber.end()
             self.subscribers.clear()
         if self._stream.refused is not None:
             self._leaving = (self._stream.refused.code, self._stream.refused.reason)
@@ -214,7 +216,7 @@ class Connection:
         if subscriber is None:
             return None
         self._ready.pop(subscriber, None)
-        subscriber.cursor.detach()
+        subscriber.end()
         return subscriber.cursor.position
 
     async def _begin(self, request_id: RequestId, subscriber: Subscriber) -> None:
@@ -223,20 +225,18 @@ class Connection:
         await self._send(lambda: encode_result(request_id, result))
         self._in_flight -= 1
         if self.subscribers.get(subscriber.id) is subscriber:
-            subscriber.cursor.attach()
+            subscriber.begin()
             self._ready[subscriber] = None
             self._wake_pump()
 
-    def _on_news(self, subscriber: Subscriber) -> None:
+    def _on_news(self, subscriber: Subscriber, at_once: bool) -> None:
         """There is something for a subscription: write it from here if the socket is free, else let the pump do it."""
-        if not self._pumping and not self._ready and self._stream.can_send_now:
-            data = subscriber.joined_nowait()
-            if data is None:
-                parts = subscriber.collect_nowait()
-                data = None if parts is None else b"".join(parts)
-            if data:
-                self._stream.send_nowait(data)
-            if data is not None and subscriber.caught_up:
+        if at_once and self._stream.free and subscriber not in self._ready:
+            parts = subscriber.collect_nowait()
+            if parts:
+                self._stream.send_nowait(b"".join(parts))
+            if parts is not None and subscriber.caught_up:
+                subscriber.join(self._choirs, self._stream)
                 return
         self._ready[subscriber] = None
         self._wake_pump()
@@ -248,7 +248,6 @@ class Connection:
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            self._pumping = True
             try:
                 await self._stream.flush()
                 while self._ready:
@@ -259,8 +258,6 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._scope.cancel()
                 await trio.sleep_forever()
-            finally:
-                self._pumping = False
 
     async def _write_for(self, subscriber: Subscriber) -> None:
         parts = await subscriber.collect()
@@ -270,6 +267,7 @@ class Connection:
             await self._stream.send_frames(b"".join(parts))
         if subscriber.caught_up:
             self._ready.pop(subscriber, None)
+            subscriber.join(self._choirs, self._stream)
 
     def on_progress(self, news: Progress) -> None:
         """Pass a job's progress on; where that has to wait, the newest of each job wins."""
@@ -279,7 +277,7 @@ class Connection:
         if len(self._progress) >= MAX_PROGRESS:
             del self._progress[next(iter(self._progress))]
         self._progress[news.job_id] = news
-        if self._pumping or self._ready or not self._stream.can_send_now:
+        if not self._stream.free:
             self._wake_pump()
         elif frames := self._take_progress():
             self._stream.send_nowait(frames)

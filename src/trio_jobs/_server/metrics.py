@@ -11,8 +11,8 @@ from typing import Any
 
 from trio_jobs import _events as ev
 from trio_jobs._jobs import State
-from trio_jobs._loops.feed import Lagged
 from trio_jobs._queue.queue import Queue
+from trio_jobs._reading import Lagged
 from trio_jobs._server.answers import Census
 
 __all__ = ["Metrics", "is_available"]

@@ -21,6 +21,7 @@ from trio_jobs._context import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._queue.queue import Queue
 from trio_jobs._server.answers import Answers
+from trio_jobs._server.choir import Choirs
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.head import BadHead, Head, parse, replay, wants_websocket
 from trio_jobs._server.http import Pages, refusal, response
@@ -66,6 +67,7 @@ class Server:
         self._answers = Answers(queue, self)
         self._metrics = Metrics(queue, self) if metrics and is_available() else None
         self._pages = Pages(queue, self, self._metrics)
+        self._choirs = Choirs(queue._feed)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
         self._said_who = trio.Event()
@@ -200,7 +202,7 @@ class Server:
             refusal = (CloseCode.FOREIGN_ORIGIN, "pages of this origin are not served")
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "no token, or a wrong one")
-        connection = Connection(stream, token or NOBODY, self._queue, self._answers, self.limits, refusal)
+        connection = Connection(stream, token or NOBODY, self._queue, self._answers, self.limits, self._choirs, refusal)
 
         def accepted() -> None:
             scope.deadline = float("inf") if refusal is None else scope.deadline

@@ -2,11 +2,12 @@
 
 What comes in: first the head that we made, then the client's bytes, counted by their frame headers before wsproto keeps
 any of them. What goes out: frames of trio-websocket (pongs, the answer to a close) and our own joined writes, under one
-lock, each written whole. A write that was cancelled half-way has cut a frame in two: the stream is then dead, and says
-so to all who come later, instead of pretending that their sends succeed.
+lock, each written whole. A write that is cancelled half-way has cut a frame in two. Through plain TCP it is known
+where, and the next writer begins with the other half; through TLS it is not: the stream is then dead, and says so to
+all who come later, instead of pretending that their sends succeed.
 
-The fastest way to a hundred idle subscribers is not to wake their tasks at all: `send_nowait` gives the bytes to the
-kernel from within the feed's own step. Only plain TCP can do that; through TLS everything waits its turn.
+The fastest way to a hundred idle subscribers is not to wake their tasks at all: where the stream is `free`, the bytes
+are given to the kernel from within the feed's own step. Only plain TCP can do that; through TLS all waits its turn.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import contextlib
 import socket
 import struct
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NoReturn
 
 import trio
 
@@ -31,12 +33,18 @@ TLS_CHUNK: Final = 16 * 1024  #: a TLS record: the least of which can be said th
 _LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 
+def _refuse(data: bytes) -> NoReturn:
+    raise AssertionError("through TLS nothing is sent at once")
+
+
 class GuardedStream(trio.abc.Stream):
     """transport: what is written to. raw: its socket, None where that would go past TLS.
 
     heard_at: Trio's time when the client last sent anything. refused: why no more is read. dead: nothing more can be
-    sent. silent: a close frame has been sent, so nothing more may be. Closing it leaves the transport open, since
-    trio-websocket closes it before we have told the client why.
+    sent. silent: a close frame has been sent, so nothing more may be. free: nothing is being written and nothing waits
+    to be, so that `send_nowait` may be called, or `send`: the socket's own, for those who tell `keep` and `not_sent`
+    what became of it. Closing it leaves the transport open, since trio-websocket closes it before we have told the
+    client why.
     """
 
     def __init__(self, transport: trio.abc.Stream, raw: socket.socket | None, limits: Limits) -> None:
@@ -54,8 +62,13 @@ class GuardedStream(trio.abc.Stream):
         self._meter = FrameMeter(MAX_MESSAGE)
         self._frames = Bucket(limits.frames, limits.frames_per_second, now)
         self._lock = trio.StrictFIFOLock()
+        self._writers = 0
         self._rest = b""
         self.silent = False
+        self.free = raw is not None
+        self.send: Callable[[bytes], int] = _refuse
+        if raw is not None:
+            self.send = raw.send
 
     # in
 
@@ -91,24 +104,29 @@ class GuardedStream(trio.abc.Stream):
 
     # out
 
-    @property
-    def can_send_now(self) -> bool:
-        """Nothing is being written and nothing waits, so `send_nowait` may be called."""
-        return self._raw is not None and not (self._rest or self.dead or self.silent or self._lock.locked())
-
     def send_nowait(self, data: bytes) -> None:
         """Write what the socket takes at once. The rest is kept, and `on_rest` asks somebody to `flush` it."""
-        assert self._raw is not None
         try:
-            sent = self._raw.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
+            sent = self.send(data)
+        except OSError as error:
+            self.not_sent(data, error)
+        else:
+            if sent < len(data):
+                self.keep(data[sent:])
+
+    def keep(self, rest: bytes) -> None:
+        """This much of what was sent has not been taken."""
+        self._rest = rest
+        self.free = False
+        self.on_rest()
+
+    def not_sent(self, data: bytes, error: OSError) -> None:
+        """Nothing was taken; for now, or never again."""
+        if isinstance(error, BlockingIOError | InterruptedError):
+            self.keep(data)
+        else:
             self.dead = True
-            self.on_rest()
-            return
-        if sent < len(data):
-            self._rest = data[sent:]
+            self.free = False
             self.on_rest()
 
     async def flush(self) -> None:
@@ -118,27 +136,39 @@ class GuardedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """For trio-websocket. Raises `BrokenResourceError`; also after `write_timeout` without a byte being taken."""
-        async with self._lock:
+        async with self._turn():
             self.silent = self.silent or bytes(data[:1]) == b"\x88"
             await self._write(bytes(data))
 
     async def send_frames(self, data: bytes) -> None:
         """Our frames, joined; nothing is sent after a close frame. Raises as `send_all`."""
-        async with self._lock:
+        async with self._turn():
             if not self.silent:
                 await self._write(data)
 
     async def send_made(self, make: Callable[[], bytes]) -> None:
         """Write what `make` gives once it is its turn, so that an answer takes memory only when it can go."""
-        async with self._lock:
+        async with self._turn():
             if not self.silent:
                 await self._write(make())
 
     async def send_last(self, data: bytes) -> None:
         """Write this, a close frame, and nothing after it."""
-        async with self._lock:
+        async with self._turn():
             self.silent = True
             await self._write(data)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Nobody else writes meanwhile; from before the lock is asked for, since having it takes a step of the loop."""
+        self.free = False
+        self._writers += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._writers -= 1
+            self.free = not (self._writers or self._rest or self.dead or self.silent or self._raw is None)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._transport.wait_send_all_might_not_block()
@@ -146,16 +176,17 @@ class GuardedStream(trio.abc.Stream):
     async def _write(self, data: bytes) -> None:
         if self.dead:
             raise trio.BrokenResourceError("an earlier write was cut off")
-        if self._rest:
-            data, self._rest = self._rest + data, b""
-        self.dead = True  # until it is written whole
+        self.dead = True  # until it is written whole, or what is left is known
         if self._raw is None:
             await self._write_tls(data)
         else:
-            await self._write_plain(self._raw, memoryview(data))
+            begun = bool(self._rest)
+            data, self._rest = self._rest + data, b""
+            await self._write_plain(self._raw, memoryview(data), begun)
         self.dead = False
 
-    async def _write_plain(self, raw: socket.socket, data: memoryview) -> None:
+    async def _write_plain(self, raw: socket.socket, data: memoryview, begun: bool) -> None:
+        """begun: `data` begins in the middle of a frame."""
         whole = len(data)
         while data:
             try:
@@ -169,7 +200,9 @@ class GuardedStream(trio.abc.Stream):
                 with trio.move_on_after(self._limits.write_timeout) as scope:
                     await trio.lowlevel.wait_writable(raw)
             except trio.Cancelled:
-                self.dead = len(data) < whole
+                if begun or len(data) < whole:  # whoever writes next goes on from here
+                    self._rest = bytes(data)
+                self.dead = False
                 raise
             if scope.cancelled_caught:
                 self._stall()

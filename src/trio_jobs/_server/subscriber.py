@@ -10,29 +10,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 from trio_jobs._context import Progress as JobProgress
 from trio_jobs._errors import NoSuchJob
 from trio_jobs._events import Event
-from trio_jobs._loops.feed import Cursor, Feed, Filter, Lagged
+from trio_jobs._loops.feed import Feed
 from trio_jobs._queue.queue import Queue
+from trio_jobs._reading import Cursor, Filter, Lagged
+from trio_jobs._server.choir import Choir, Choirs, frames
+from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.bodies import prefix
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
-from trio_jobs._wire.frames import text_frame, text_header
+from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.messages import encode_notification
 from trio_jobs._wire.values import job_view
 
-__all__ = ["JOINED", "Subscriber"]
-
-SHARED: Final = 64  #: different pieces kept for others until the next event, of at most JOINED each
-
-JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
+__all__ = ["Subscriber"]
 
 
 class Subscriber:
-    """id: the client's. on_news: called, synchronously, when there is something to send."""
+    """id: the client's. prefix: of each of its frames. on_news: called, synchronously, when there is something to send;
+    with True if it may be sent in this step, if it can. cursor: its own, or its choir's."""
 
     def __init__(
         self,
@@ -41,20 +40,54 @@ class Subscriber:
         feed: Feed,
         wanted: Filter,
         after: int,
-        on_news: Callable[[Subscriber], None],
+        on_news: Callable[[Subscriber, bool], None],
     ) -> None:
         self.id = subscription
-        self.cursor = Cursor(feed, after, wanted, partial(on_news, self))
+        self.prefix = prefix(subscription)
+        self.cursor = Cursor(feed, after, wanted, partial(on_news, self, True))
+        self._on_news = on_news
         self._feed = feed
-        self._is_open = wanted.is_open
         self._queue = queue
-        self._prefix = prefix(subscription)
+        self._choir: Choir | None = None
         self._page: deque[str] | None = None
         self._catching_up = after < feed.seq
 
     @property
     def caught_up(self) -> bool:
         return self.cursor.idle and self._page is None
+
+    # alone or in a choir
+
+    def begin(self) -> None:
+        """Be told of news from now on."""
+        self.cursor.attach()
+
+    def end(self) -> None:
+        """Be told no more. Harmless when repeated."""
+        if self._choir is not None:
+            choir, self._choir = self._choir, None
+            self.cursor = self._own(self.cursor.position)
+            choir.leave(self)
+        self.cursor.detach()
+
+    def join(self, choirs: Choirs, stream: GuardedStream) -> None:
+        """Go on in a choir, if there is one for it where it is. `stream` is its connection's."""
+        if self._choir is None and self.caught_up and stream.free and self.cursor.filter.jobs is None:
+            choir = self._choir = choirs.join(self, stream, self.prefix, self.cursor)
+            if choir is not None:
+                self.cursor.detach()
+                self.cursor = choir.cursor
+
+    def go_alone(self, after: int) -> None:
+        self._choir = None
+        self.cursor = self._own(after)
+        self.cursor.attach()
+        self._on_news(self, False)
+
+    def _own(self, after: int) -> Cursor:
+        return Cursor(self._feed, after, self.cursor.filter, partial(self._on_news, self, True))
+
+    # what it sends
 
     def begin_snapshot(self) -> None:
         """The jobs as they are first, then the stream from here on."""
@@ -63,28 +96,6 @@ class Subscriber:
         self.cursor.idle = False
         self._page = deque(self._queue.job_ids() if wanted.jobs is None else sorted(wanted.jobs))
         self._catching_up = True
-
-    def joined_nowait(self) -> bytes | None:
-        """All that is new, in one piece. None: use `collect_nowait`.
-
-        For the many who follow everything: whoever of them comes first makes it, the others take it over.
-        """
-        cursor, feed = self.cursor, self._feed
-        if not self._is_open or self._page is not None or self._catching_up:
-            return None
-        key = (cursor.seq, self._prefix)
-        data = feed.joined.get(key)
-        if data is None:
-            parts = self.collect_nowait()
-            if not parts:
-                return None
-            data = b"".join(parts)
-            if cursor.idle and len(feed.joined) < SHARED:
-                feed.joined[key] = data
-            return data
-        cursor.seq = feed.seq
-        cursor.idle = True
-        return data
 
     def collect_nowait(self) -> list[bytes] | None:
         """Parts of frames for one write, from what is at hand; none: all is sent. None: use `collect`."""
@@ -110,26 +121,8 @@ class Subscriber:
         return parts
 
     def _parts(self, events: Sequence[Event]) -> list[bytes]:
-        cursor, first = self.cursor, self._prefix
-        everything, body_of = cursor.filter.is_open, cursor.feed.body
-        parts: list[bytes] = []
-        size, lead = 0, len(first)
-        for event in events:
-            if not everything:
-                try:
-                    if not cursor.wants(event):
-                        continue
-                except Lagged as lagged:
-                    parts.append(self._lagged(lagged))
-                    return parts
-            body = body_of(event)
-            length = lead + len(body)
-            size += length
-            if size > JOINED and parts:
-                cursor.give_back(event)
-                return parts
-            parts += (text_header(length), first, body)
-        if self._catching_up and cursor.idle:
+        parts = frames(self.prefix, events, self.cursor, self._feed.body)
+        if self._catching_up and self.cursor.idle:
             self._catching_up = False
             parts.append(self.position())
         return parts

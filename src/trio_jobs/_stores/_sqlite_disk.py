@@ -42,7 +42,15 @@ class File(Protocol):
 
 
 class Disk:
-    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`."""
+    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`.
+
+    log_size: bytes that a write-ahead log is given at once, in zeros. A sync of a file that has grown has to sync the
+    file system's own books too, which doubles it here; one of bytes that were there before has not. Zeros are no frames
+    to SQLite. By default what it fills before it begins again at the front (1,000 pages).
+    """
+
+    def __init__(self, log_size: int = 1010 * (4096 + 24)) -> None:
+        self._log_size = log_size
 
     def connect(self, path: str) -> Connection:
         # a statement is kept for each size of group
@@ -75,12 +83,34 @@ class Disk:
         finally:
             file.close()
 
+    def reserve(self, path: str) -> None:
+        """Give the log of that name its size, if there is such a log and it is smaller. No room: nothing is done."""
+        size = self.size(path)
+        if size is None or size >= self._log_size:
+            return
+        with contextlib.suppress(OSError):
+            file = self.open_file(path)
+            if file is not None:
+                try:
+                    file.write(size, bytes(self._log_size - size))
+                    file.sync()
+                finally:
+                    file.close()
+
     def size(self, path: str) -> int | None:
         """None: there is no such file. Does not open it: closing it again would drop SQLite's lock on it."""
         try:
             return Path(path).stat().st_size
         except FileNotFoundError:
             return None
+
+    def head(self, path: str, size: int) -> bytes:
+        """The first bytes of a file that SQLite has not opened; none if there is no such file."""
+        try:
+            with Path(path).open("rb") as file:
+                return file.read(size)
+        except FileNotFoundError:
+            return b""
 
     def identity(self, path: str) -> tuple[int, int] | None:
         """Which file that path names now; None for none."""

@@ -13,25 +13,32 @@ import contextlib
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._events import Event
+from trio_jobs._stores._sqlite_adopt import adopt
 from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores._sqlite_keys import KeyRow, delete_keys, insert_keys, key_page, read_keys
 from trio_jobs._stores._sqlite_mark import Mark, MarkFile
-from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, salvage, to_row
-from trio_jobs._stores._sqlite_schema import check_schema, connect, create, get_meta, is_full, set_meta
+from trio_jobs._stores._sqlite_rebuild import rebuild
+from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, to_row
+from trio_jobs._stores._sqlite_schema import check_schema, connect, create, get_meta, is_full, set_meta, transaction
 
 __all__ = ["Journal"]
 
 log: Final = logging.getLogger("trio_jobs.journal")
 
+_MOST_VALUES: Final = 500  #: in one statement
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
 
 class Journal:
-    """One journal file. Not open until `open`; then `last_seq` and `oldest` are what is committed.
+    """One journal file. Not open until `open`; then `last_seq` and `oldest` are what is committed, and `keys` are those
+    of forgotten jobs that were there.
 
     beside: runs the sync of the mark while the next group is synced.
     """
@@ -43,6 +50,7 @@ class Journal:
         self.epoch = ""
         self.last_seq = 0
         self.oldest = 1
+        self.keys: list[ForgottenKey] = []
         self._disk = disk
         self._accept_loss = accept_loss
         self._beside = beside
@@ -50,7 +58,10 @@ class Journal:
         self._connection: Connection | None = None
         self._mark: MarkFile | None = None
         self._pruned = 0
+        self._key_count = 0
         self._last_pause = 0
+        self._spared: list[int] = []
+        """Events of the queue itself before `oldest`: what was the last pause when its surroundings were pruned."""
         self._identities: dict[str, tuple[int, int] | None] = {}
         self._pending: list[Row] = []
 
@@ -72,7 +83,9 @@ class Journal:
             self.close()
             raise
         try:
-            self._rebuild()
+            known = self._mark.found.seq if self._mark is not None and self._mark.found is not None else 0
+            self.close()
+            rebuild(self._disk, self.path, known)
             return self._open()
         except BaseException:
             self.close()
@@ -86,6 +99,11 @@ class Journal:
                 raise JournalDamaged(self.path, f"the file is gone or empty; it held events up to {mark.seq}")
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
+            elif self._mark is not None:
+                adopted = adopt(self._disk, self.path, self._mark)
+                if adopted is not None:
+                    mark = adopted
+                    log.warning("journal %s: a backup up to event %d, under a new epoch now", self.path, mark.seq)
             self._secure_log()
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
@@ -102,6 +120,7 @@ class Journal:
         except OSError as error:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
         self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         return bodies
 
     def _open_mark(self) -> Mark | None:
@@ -113,12 +132,13 @@ class Journal:
         connection = self._open_connection
         meta = get_meta(connection, self.path)
         self.epoch = meta["epoch"]
-        self.oldest = int(meta["oldest"])
-        self._pruned = int(meta["pruned"])
-        rows = Rows(self.path)
-        cursor = connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")
-        bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
-        self._last_pause = rows.last_pause
+        self.oldest, self._pruned, self._key_count = int(meta["oldest"]), int(meta["pruned"]), int(meta["keys"])
+        rows = Rows(self.path, self.oldest)
+        # closed whatever is found: a statement that is still open keeps a closed connection, and its lock, alive
+        with closing(connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")) as cursor:
+            bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
+        self._last_pause, self._spared = rows.last_pause, rows.of_queue_before
+        self.keys = list(read_keys(connection, self.path, self._key_count))
         self.last_seq = max(rows.last[0] if rows.last is not None else 0, self.oldest - 1)
         expected = self.last_seq - self._pruned
         if rows.count != expected:
@@ -211,7 +231,7 @@ class Journal:
             there = connection.execute(
                 "SELECT seq, job, body, checksum FROM events WHERE seq > ? ORDER BY seq", (before,)
             ).fetchall()
-            self.oldest, self._pruned = int(meta["oldest"]), int(meta["pruned"])
+            self.oldest, self._pruned, self._key_count = int(meta["oldest"]), int(meta["pruned"]), int(meta["keys"])
             count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
             if [tuple(row) for row in there] != pending[: len(there)] or not all(map(is_sound, there)):
                 raise JournalDamaged(self.path, f"read back, what stands behind event {before} was never written")
@@ -223,6 +243,7 @@ class Journal:
             raise
         self._connection = connection
         self._identities = {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         if there:
             self._took(there)
 
@@ -241,32 +262,62 @@ class Journal:
                 raise JournalDamaged(self.path, f"event {at} cannot be read any more")
         return [decode(row[2]) for row in rows]
 
-    def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
-        """Delete the events of these jobs (of which the first and the last `seq` are given), in one transaction.
+    def meta(self) -> dict[str, str]:
+        """The meta table. Raises `sqlite3.Error`, `JournalDamaged`."""
+        return get_meta(self._open_connection, self.path)
 
-        Raises `sqlite3.Error`; then nothing is deleted.
+    def raw_page(self, after: int, last: int, limit: int) -> list[Row]:
+        """Rows of events, those between `after` and `last`, which may have gaps. Raises `sqlite3.Error`,
+        `JournalDamaged`."""
+        rows: list[Row] = self._open_connection.execute(
+            "SELECT seq, job, body, checksum FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+            (after, last, limit),
+        ).fetchall()
+        for row in rows:
+            if not is_sound(row):
+                raise JournalDamaged(self.path, f"event {row[0]} cannot be read any more")
+        return rows
+
+    def raw_keys(self, after: bytes, last: int, limit: int) -> list[KeyRow]:
+        """The same for keys of forgotten jobs, in the order of their names; `last` plays no part."""
+        return key_page(self._open_connection, self.path, after, limit)
+
+    def rows_of(self, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
+        """`seq` and job of these jobs' events between these numbers. Raises `sqlite3.Error`."""
+        places = ", ".join("?" * len(jobs))
+        return self._open_connection.execute(  # type: ignore[no-any-return]
+            f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608
+            (first, last, *jobs),
+        ).fetchall()
+
+    def forget(self, seqs: Sequence[int], oldest: int, keys: Sequence[ForgottenKey]) -> None:
+        """Delete these events and keep these keys, in one transaction; from `oldest` on there is still no gap.
+
+        The last pause is spared. Raises `sqlite3.Error`; then nothing is changed, as far as is known.
         """
-        connection = self._open_connection
-        oldest = max(self.oldest, *(last + 1 for _, last in jobs.values()))
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            gone = 0
-            for job, (first, last) in jobs.items():
-                gone += connection.execute(
-                    "DELETE FROM events WHERE seq BETWEEN ? AND ? AND job = ?", (first, last, job)
-                ).rowcount
-            gone += connection.execute(
-                "DELETE FROM events WHERE seq < ? AND job = '' AND seq <> ?", (oldest, self._last_pause)
-            ).rowcount
-            set_meta(connection, "pruned", str(self._pruned + gone))
+        seqs = (*self._spared, *seqs)
+        gone = [seq for seq in seqs if seq != self._last_pause]
+        oldest = max(self.oldest, oldest)
+        with transaction(self._open_connection) as connection:
+            for at in range(0, len(gone), _MOST_VALUES):
+                some = gone[at : at + _MOST_VALUES]
+                places = ", ".join("?" * len(some))
+                connection.execute(f"DELETE FROM events WHERE seq IN ({places})", some)  # noqa: S608
+            added = insert_keys(connection, keys)
+            set_meta(connection, "pruned", str(self._pruned + len(gone)))
             set_meta(connection, "oldest", str(oldest))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        self._pruned += gone
+            set_meta(connection, "keys", str(self._key_count + added))
+        self._spared = [seq for seq in seqs if seq == self._last_pause]
+        self._pruned += len(gone)
+        self._key_count += added
         self.oldest = oldest
+
+    def forget_keys(self, keys: Sequence[ForgottenKey]) -> None:
+        """Raises `sqlite3.Error`; then they are all still there, as far as is known."""
+        with transaction(self._open_connection) as connection:
+            gone = delete_keys(connection, keys)
+            set_meta(connection, "keys", str(self._key_count - gone))
+        self._key_count -= gone
 
     def close(self) -> None:
         """Closing twice is harmless."""
@@ -283,6 +334,10 @@ class Journal:
         be copied over newer pages."""
         if not self._in_memory:
             self._disk.rewrite(self.path + "-wal")
+
+    def _reserve_log(self) -> None:
+        if not self._in_memory:
+            self._disk.reserve(self.path + "-wal")
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
@@ -302,41 +357,3 @@ class Journal:
         if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return StoreError(f"journal {self.path} cannot be written to: {error}")
         return StoreError(f"journal {self.path}: {error}")
-
-    # accept_loss
-
-    def _rebuild(self) -> None:
-        """Put what is left into a new file under a new epoch; the old files stay beside it, under another name."""
-        rows: list[Row] = []
-        broken: list[str] = []
-        try:
-            if self._connection is None:
-                self._connection = connect(self._disk, self.path)
-            rows, broken = salvage(self._connection)
-        except (sqlite3.Error, StoreError) as error:
-            log.error("journal %s: nothing can be read of it: %s", self.path, error)
-        known = self._mark.found.seq if self._mark is not None and self._mark.found is not None else 0
-        self.close()
-        aside = f"{self.path}.damaged-{secrets.token_hex(4)}"
-        for suffix in ("-wal", "-mark", ""):
-            self._disk.move(self.path + suffix, aside + suffix)
-        log.error("journal %s: %d events are left; the old file is now %s", self.path, len(rows), aside)
-        if broken:
-            log.error("journal %s: left out, since their events do not add up: jobs %s", self.path, ", ".join(broken))
-        # numbers are never used twice, not even those that were lost
-        last = max([known, *(row[0] for row in rows[-1:])])
-        self._disk.create(self.path)
-        connection = connect(self._disk, self.path)
-        try:
-            create(connection, secrets.token_hex(16))
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            set_meta(connection, "pruned", str(last - len(rows)))
-            set_meta(connection, "oldest", str(last + 1))
-            connection.execute("COMMIT")
-            epoch = get_meta(connection, self.path)["epoch"]
-        finally:
-            connection.close()
-        mark = MarkFile(self._disk, self.path + "-mark")
-        mark.begin(Mark(epoch, last, 0))
-        mark.close()

@@ -13,13 +13,15 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from trio_jobs._errors import JournalInUse, StoreError
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "look"]
 
 _mutex: Final = threading.Lock()
 _held: Final[dict[str, str]] = {}  #: by path, since when: the locks of this process
@@ -32,11 +34,16 @@ if sys.platform == "win32":
     def _take(fd: int) -> None:
         os.lseek(fd, _FAR, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+    _take_to_look = _take
 else:
     import fcntl
 
     def _take(fd: int) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _take_to_look(fd: int) -> None:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which a descriptor that only reads may hold
 
 
 class FileLock:
@@ -78,6 +85,34 @@ class FileLock:
                 os.ftruncate(fd, 0)
                 os.close(fd)
                 del _held[self._path]
+
+
+@contextmanager
+def look(path: str, journal: str) -> Iterator[None]:
+    """Nobody takes the lock `path` during the block. Nothing is written. Raises `JournalInUse` if somebody has it."""
+    path = str(Path(path).resolve())
+    with _mutex:
+        if path in _held:
+            raise JournalInUse(journal, os.getpid(), _held[path])
+        try:
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:  # nobody has opened it here yet
+            fd = None
+        if fd is not None:
+            try:
+                _take_to_look(fd)
+            except OSError:
+                owner = _owner(fd)
+                os.close(fd)
+                raise JournalInUse(journal, *owner) from None
+        _held[path] = "now, for a look"
+    try:
+        yield
+    finally:
+        with _mutex:
+            if fd is not None:
+                os.close(fd)
+            del _held[path]
 
 
 def _owner(fd: int) -> tuple[int | None, str | None]:

@@ -70,10 +70,13 @@ def decode_all(bodies: Iterable[bytes]) -> Iterator[Event]:
 
 
 class Rows:
-    """Reads all rows in order; afterwards it knows what was there."""
+    """Reads all rows in order; afterwards it knows what was there. of_queue_before: `seq` of the events of the queue
+    itself before `oldest`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, oldest: int) -> None:
         self._path = path
+        self._oldest = oldest
+        self.of_queue_before: list[int] = []
         self.count = 0
         self.last: Row | None = None
         self.last_pause = 0
@@ -90,8 +93,11 @@ class Rows:
             before = row[0]
             if before == watch:
                 self.checksums[watch] = row[3]
-            if not row[1] and is_pause(row):
-                self.last_pause = before
+            if not row[1]:
+                if is_pause(row):
+                    self.last_pause = before
+                if before < self._oldest:
+                    self.of_queue_before.append(before)
             self.count += 1
             self.last = row
             yield row[2]

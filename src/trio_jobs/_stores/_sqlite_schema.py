@@ -1,6 +1,7 @@
 """The journal's tables, and how a connection to them is made: settings that durability hangs on are read back.
 
-`events` holds what happened, `meta` what must be known to tell that no event is missing. There is no table of jobs:
+`events` holds what happened, `keys` what is remembered of keys whose jobs are forgotten, `meta` what must be known to
+tell that no row of either is missing. There is no table of jobs:
 they are folded from the events, so nothing can disagree with them. There is no index on `job` either: it would cost a
 second page in each commit, and only pruning asks for a job's rows, which knows between which numbers they lie.
 
@@ -13,20 +14,40 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores._sqlite_disk import Connection, Disk
 
-__all__ = ["SCHEMA_VERSION", "check_schema", "connect", "create", "get_meta", "is_full", "row_checksum", "set_meta"]
+__all__ = [
+    "APPLICATION_ID",
+    "BACKUP_ID",
+    "SCHEMA_VERSION",
+    "check_schema",
+    "connect",
+    "create",
+    "get_meta",
+    "is_backup",
+    "is_full",
+    "row_checksum",
+    "set_meta",
+    "transaction",
+]
 
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
+BACKUP_ID: Final = 0x74726A63  #: "trjc": a copy, which is no journal before it has got a history of its own
 SCHEMA_VERSION: Final = 1
 
 TABLES: Final = {
     "events": (
         "CREATE TABLE events (seq INTEGER PRIMARY KEY, job TEXT NOT NULL, body BLOB NOT NULL, "
         "checksum INTEGER NOT NULL) STRICT"
+    ),
+    "keys": (
+        "CREATE TABLE keys (name BLOB PRIMARY KEY, job TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, "
+        "at REAL NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
     ),
     "meta": (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, "
@@ -38,18 +59,24 @@ TABLES: Final = {
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 
-def connect(disk: Disk, path: str) -> Connection:
+def is_backup(head: bytes) -> bool:
+    """Is that the beginning of a backup? To be asked before SQLite opens it, which pours in any log beside it."""
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+
+
+def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
     """A connection that syncs each commit and lets nobody else in. Raises `sqlite3.Error`, `StoreError`."""
     connection = disk.connect(path)
     try:
         wanted = [
             ("locking_mode", "EXCLUSIVE", "exclusive"),  # before the journal mode: then no shared memory is needed
-            ("journal_mode", "WAL", "memory" if path == ":memory:" else "wal"),
+            ("journal_mode", journal_mode, "memory" if path == ":memory:" else journal_mode.lower()),
             ("synchronous", "FULL", 2),
             ("fullfsync", "1", 1),  # macOS: through the drive's own cache
             ("checkpoint_fullfsync", "1", 1),
             ("cell_size_check", "1", 1),
             ("temp_store", "MEMORY", 2),
+            ("secure_delete", "ON", 1),  # what is forgotten is gone from the file: payloads are people's
         ]
         for name, value, expected in wanted:
             connection.execute(f"PRAGMA {name} = {value}").fetchone()
@@ -64,17 +91,15 @@ def connect(disk: Disk, path: str) -> Connection:
     return connection
 
 
-def create(connection: Connection, epoch: str) -> None:
+def create(connection: Connection, epoch: str, application_id: int = APPLICATION_ID) -> None:
     """Make the tables, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in TABLES.values():
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    set_meta(connection, "epoch", epoch)
-    set_meta(connection, "pruned", "0")
-    set_meta(connection, "oldest", "1")
-    connection.execute("COMMIT")
+    with transaction(connection):
+        for statement in TABLES.values():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {application_id}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for name, value in (("epoch", epoch), ("pruned", "0"), ("oldest", "1"), ("keys", "0")):
+            set_meta(connection, name, value)
 
 
 def check_schema(connection: Connection, path: str) -> bool:
@@ -101,12 +126,19 @@ def check_schema(connection: Connection, path: str) -> bool:
 
 
 def _migrate(connection: Connection, version: int) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for step in range(version, SCHEMA_VERSION):
             for statement in MIGRATIONS[step]:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Connection]:
+    """All of the block or nothing. Raises what it raised, and `sqlite3.Error`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -125,7 +157,7 @@ def get_meta(connection: Connection, path: str) -> dict[str, str]:
         if not isinstance(name, str) or zlib.crc32(f"{name}={value}".encode()) != checksum:
             raise JournalDamaged(path, "its meta table fails its checksum")
         found[name] = value
-    missing = {"epoch", "oldest", "pruned"} - set(found)
+    missing = {"epoch", "keys", "oldest", "pruned"} - set(found)
     if missing:
         raise JournalDamaged(path, f"its meta table lacks {', '.join(sorted(missing))}")
     return found

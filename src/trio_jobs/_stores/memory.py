@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from operator import attrgetter
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
@@ -26,14 +27,15 @@ class MemoryStore:
 
     def __init__(self, *, stream: int = 10_000) -> None:
         self.epoch = secrets.token_hex(16)
-        self._by_job: dict[str, list[Event]] = {}
+        self._by_job: defaultdict[str, list[Event]] = defaultdict(list)
+        self._keys: dict[bytes, ForgottenKey] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
-        self._next = 1
+        self._last_seq = 0
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._next - 1}>"
+        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._last_seq}>"
 
     async def open(
         self,
@@ -47,21 +49,17 @@ class MemoryStore:
         return list(merge(self._last_pause, *self._by_job.values(), key=attrgetter("seq")))
 
     def append(self, events: Sequence[Event]) -> None:
-        if self._on_commit is None:
+        on_commit = self._on_commit
+        if on_commit is None:
             raise StoreError("this store is closed")
-        by_job = self._by_job
         for event in events:
             if isinstance(event, JobEvent):
-                kept = by_job.get(event.job)
-                if kept is None:
-                    by_job[event.job] = [event]
-                else:
-                    kept.append(event)
+                self._by_job[event.job].append(event)
             elif isinstance(event, Paused | Resumed):
                 self._last_pause = [event]
         self._stream.extend(events)
-        self._next = events[-1].seq + 1
-        self._on_commit(events)
+        self._last_seq = events[-1].seq
+        on_commit(events)
 
     async def committed(self, seq: int) -> None:
         return
@@ -75,15 +73,27 @@ class MemoryStore:
 
     @property
     def last_seq(self) -> int:
-        return self._next - 1
+        return self._last_seq
 
     @property
     def oldest(self) -> int:
-        return self._stream[0].seq if self._stream else self._next
+        return self._stream[0].seq if self._stream else self._last_seq + 1
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
+        return list(self._keys.values())
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
         for job_id in jobs:
             self._by_job.pop(job_id, None)
+        for key in keys:
+            self._keys[key.name] = key
+        for key in stale:
+            self._keys.pop(key.name, None)
 
     async def aclose(self) -> None:
         self._on_commit = None

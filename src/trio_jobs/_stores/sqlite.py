@@ -14,12 +14,16 @@ from typing import Any, Final
 import outcome
 import trio
 
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._events import Event, Refused
+from trio_jobs._ports import Backup
+from trio_jobs._stores._sqlite_backup import backup
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
 from trio_jobs._stores._sqlite_mark import Beside
+from trio_jobs._stores._sqlite_pruning import prune
 from trio_jobs._stores._sqlite_rows import decode_all
 from trio_jobs._stores._sqlite_thread import CLOSE, Ask, Instead, JournalThread, broken
 
@@ -39,6 +43,7 @@ class SqliteStore:
     """
 
     durable = True
+    _monotonic = staticmethod(time.monotonic)
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class SqliteStore:
         self._broken: StoreError | None = None
         self._waits: dict[int, _Wait] = {}
         self._asks: set[trio.Event] = set()
+        self._pruning = trio.Lock()
         self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
 
     def __repr__(self) -> str:
@@ -80,11 +86,7 @@ class SqliteStore:
         self._on_commit, self._on_failure, self._on_broken = on_commit, on_failure, on_broken
         self._failure = self._broken = self._since = None
         self._ended = trio.Event()
-        in_memory = self.path == ":memory:"
-        beside = Beside()
-        self._journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
-        lock = None if in_memory else FileLock(self.path + "-lock", self.path)
-        self._thread = JournalThread(self._journal, lock, beside, self, trio.lowlevel.current_trio_token())
+        self._journal, self._thread = self._make_thread()
         answer = trio.Event()
         opened: outcome.Value[list[bytes]] | outcome.Error | None = None
 
@@ -106,12 +108,19 @@ class SqliteStore:
         self._last_seq = self._handed = self._journal.last_seq
         return decode_all(bodies)
 
+    def _make_thread(self) -> tuple[Journal, JournalThread]:
+        """The journal, and the thread that is to own it. The simulator's own runs in Trio, in virtual time."""
+        beside = Beside()
+        journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
+        lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
+        return journal, JournalThread(journal, lock, beside, self, trio.lowlevel.current_trio_token())
+
     def append(self, events: Sequence[Event]) -> None:
         if not self._is_open:
             raise StoreError("this store is closed")
         assert self._thread is not None
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self._monotonic()
         self._handed = events[-1].seq
         self._thread.inbox.put(events)
 
@@ -147,14 +156,29 @@ class SqliteStore:
             return str(self._broken)
         if self._failure is not None:
             return str(self._failure)
-        if self._since is not None and (passed := time.monotonic() - self._since) > self._stall_after:
+        if self._since is not None and (passed := self._monotonic() - self._since) > self._stall_after:
             return f"journal {self.path}: a commit has not returned for {passed:.0f} s"
         return None
 
-    async def prune(self, jobs: Mapping[str, tuple[int, int]]) -> None:
+    def keys(self) -> Iterable[ForgottenKey]:
         assert self._journal is not None
-        journal = self._journal
-        await self._ask(lambda: journal.prune(jobs))
+        keys, self._journal.keys = self._journal.keys, []
+        return keys
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
+        assert self._journal is not None
+        async with self._pruning:
+            await prune(self._ask, self._journal, jobs, keys, stale)
+
+    async def backup(self, to: str) -> Backup:
+        assert self._journal is not None
+        async with self._pruning:
+            return await backup(self._ask, self._journal, self._disk, to)
 
     async def aclose(self) -> None:
         thread = self._thread
@@ -200,7 +224,7 @@ class SqliteStore:
     def took(self, events: Sequence[Event]) -> None:
         self._last_seq = events[-1].seq
         self._failure = None
-        self._since = time.monotonic() if self._handed > self._last_seq else None
+        self._since = self._monotonic() if self._handed > self._last_seq else None
         self._tell(lambda: self._on_commit(events))
         if self._waits:
             for event in events:
@@ -219,7 +243,7 @@ class SqliteStore:
             if wait is not None:
                 wait.error = error
                 wait.over.set()
-        self._since = time.monotonic() if instead else None
+        self._since = self._monotonic() if instead else None
         if not instead:
             self._failure = None
         if self._thread is not None:

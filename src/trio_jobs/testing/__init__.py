@@ -1,6 +1,61 @@
-"""For the tests of services, handlers, SDKs and stores. It stands beside the floors; nothing shipped imports it."""
+"""For the tests of services, handlers, SDKs and stores. It stands beside the floors; nothing shipped imports it.
 
-from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hold
+The state machines need Hypothesis (`pip install trio-jobs[testing]`); they are looked for when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from trio_jobs.testing._time import pass_time
+from trio_jobs.testing.bad_handlers import BAD_HANDLERS, BadHandler, check_bad_handlers
+from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hang, Hold, Slow
+from trio_jobs.testing.handlers import check_handler
+from trio_jobs.testing.hosts import check_host
+from trio_jobs.testing.kit import Performed, assert_submitted, drain, open_queue, perform
+from trio_jobs.testing.report import Finding, Nonconforming, Report
 from trio_jobs.testing.stores import check_store
 
-__all__ = ["FakeSdk", "FakeSession", "Hold", "check_store"]
+if TYPE_CHECKING:
+    from trio_jobs.testing.stateful import Stuck, TrioStateMachine
+
+__all__ = [
+    "BAD_HANDLERS",
+    "BadHandler",
+    "Disk",
+    "FakeSdk",
+    "FakeSession",
+    "Finding",
+    "Hang",
+    "Hold",
+    "Nonconforming",
+    "Performed",
+    "Report",
+    "Slow",
+    "Stuck",
+    "TrioStateMachine",
+    "assert_submitted",
+    "check_bad_handlers",
+    "check_handler",
+    "check_host",
+    "check_store",
+    "drain",
+    "open_queue",
+    "pass_time",
+    "perform",
+]
+
+_NEED_HYPOTHESIS: Final = {
+    "Stuck": "trio_jobs.testing.stateful",
+    "TrioStateMachine": "trio_jobs.testing.stateful",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Raises `ImportError` with what to install, where Hypothesis is needed and not there."""
+    if name not in _NEED_HYPOTHESIS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_NEED_HYPOTHESIS[name]), name)

@@ -12,14 +12,17 @@
     sdk.check()                                                # one at a time, one thread, always closed
 
 What is scripted for a door ("open", "call", "verify", "close") is used up, one item at each passing: an exception is
-raised; a `Hold` is stood still in; a function is called, and what it gives back is awaited where that can be; anything
-else is given back. A door without a script lets pass: a call gives back what it was called with.
+raised (a `SessionLost` tells the queue to open a new session); a `Hold` is stood still in; a `Slow` takes its time; a
+`Hang` never comes back by itself; a function is called, and what it gives back is awaited where that can be; anything
+else is given back. A door without a script lets pass: a call gives back what it was called with. `at` scripts one
+passing by its number, before which others may come.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -28,22 +31,26 @@ from typing import Any, Final, Literal
 import attrs
 import trio
 
-__all__ = ["Door", "FakeSdk", "FakeSession", "Hold", "Step"]
+from trio_jobs.testing._virtual import Work, at_work
+
+__all__ = ["Door", "FakeSdk", "FakeSession", "Hang", "Hold", "Slow", "Step"]
 
 Door = Literal["open", "call", "verify", "close"]
 
-#: Seconds after which a thread that nobody lets go on gives up, so that a wrong test ends
 PATIENCE: Final = 30.0
 
 
 class Hold:
     """A place where a call stands still until the test lets it go on.
 
-    then: what happens then, as if it had been scripted in place of the hold.
+    then: what happens then, as if it had been scripted in place of the hold. patience: seconds of real time after which
+    a thread that nobody lets go on gives up, so that a wrong test ends.
     """
 
-    def __init__(self, then: Any = None) -> None:
+    def __init__(self, then: Any = None, *, patience: float = PATIENCE) -> None:
         self.then = then
+        self._patience = patience
+        self._standing: list[Work] = []
         self._reached = threading.Event()
         self._let_go = threading.Event()
         self._reached_in_loop = trio.Event()
@@ -56,10 +63,13 @@ class Hold:
         """Whoever stands here goes on; whoever comes later does not stop. From Trio's thread."""
         self._let_go.set()
         self._let_go_in_loop.set()
+        standing, self._standing = self._standing, []
+        for work in standing:
+            work.begin()
 
     async def reached(self) -> None:
         """Return when a call on a thread stands here. It needs no time of Trio's clock."""
-        await trio.to_thread.run_sync(self._reached.wait, PATIENCE)
+        await trio.to_thread.run_sync(self._reached.wait, self._patience)
         assert self._reached.is_set(), "no call came to this hold"
 
     async def reached_in_loop(self) -> None:
@@ -68,14 +78,38 @@ class Hold:
 
     def stand(self) -> None:
         """Stand still, on a thread."""
+        work = at_work()
+        if work is not None:  # virtual time may run on while this thread stands
+            work.token.run_sync_soon(self._stands, work)
         self._reached.set()
-        assert self._let_go.wait(PATIENCE), "nobody let this call go on"
+        assert self._let_go.wait(self._patience), "nobody let this call go on"
 
     async def astand(self) -> None:
         """Stand still, in Trio. Cancelled: it has been here all the same."""
         self._reached.set()
         self._reached_in_loop.set()
         await self._let_go_in_loop.wait()
+
+    def _stands(self, work: Work) -> None:
+        if not self._let_go.is_set():  # else it goes on already, and has not ceased to work
+            self._standing.append(work)
+            work.end()
+
+
+class Hang(Hold):
+    """A call that never comes back, unless the test lets it go. One in Trio ends when it is cancelled."""
+
+
+@attrs.frozen
+class Slow:
+    """A call that takes `seconds`; then what `then` says.
+
+    On a thread these are seconds of virtual time where the queue is one of `testing.open_queue`, of real time
+    elsewhere; and it cannot be broken off there, as no call on a thread can.
+    """
+
+    seconds: float
+    then: Any = None
 
 
 @attrs.frozen
@@ -103,6 +137,7 @@ class FakeSdk:
         self._inside = 0
         self._sessions = 0
         self._scripts: dict[Door, deque[Any]] = {"open": deque(), "call": deque(), "verify": deque(), "close": deque()}
+        self._by_number: dict[tuple[Door, int], Any] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -111,6 +146,11 @@ class FakeSdk:
     def script(self, door: Door, *items: Any) -> None:
         """What the next passings of `door` come to, behind what is scripted already."""
         self._scripts[door].extend(items)
+
+    def at(self, door: Door, number: int, item: Any) -> None:
+        """What passing `number` (from 1) through `door` comes to, whatever the script says."""
+        assert number > self.count(door), f"passing {number} of {door!r} has been already"
+        self._by_number[door, number] = item
 
     def count(self, door: Door) -> int:
         """How often that was begun."""
@@ -142,11 +182,17 @@ class FakeSdk:
         self._pass(session, "open", "open")
         session.is_open = True
         self.open_now += 1
+        dropped = False
         try:
             yield session
+        except GeneratorExit:  # nobody left it: the collector found it
+            dropped = True
+            self.misuse.append(f"session {session.number} was let go of without being closed")
+            raise
         finally:
             try:
-                self._pass(session, "close", "close")
+                if not dropped:
+                    self._pass(session, "close", "close")
             finally:
                 session.is_open = False
                 self.open_now -= 1
@@ -158,11 +204,17 @@ class FakeSdk:
         await self._apass(session, "open", "open")
         session.is_open = True
         self.open_now += 1
+        dropped = False
         try:
             yield session
+        except GeneratorExit:  # nobody left it: the collector found it
+            dropped = True
+            self.misuse.append(f"session {session.number} was let go of without being closed")
+            raise
         finally:
             try:
-                await self._apass(session, "close", "close")
+                if not dropped:
+                    await self._apass(session, "close", "close")
             finally:
                 session.is_open = False
                 self.open_now -= 1
@@ -179,6 +231,9 @@ class FakeSdk:
             self._inside += 1
             self.most_inside = max(self.most_inside, self._inside)
             script = self._scripts[door]
+            number = door, self.count(door)
+            if number in self._by_number:
+                return self._by_number.pop(number)
             return script.popleft() if script else what
 
     def _leave(self) -> None:
@@ -191,6 +246,10 @@ class FakeSdk:
             if isinstance(item, Hold):
                 item.stand()
                 item = item.then
+            elif isinstance(item, Slow):
+                work = at_work()
+                time.sleep(item.seconds) if work is None else work.nap(item.seconds)
+                item = item.then
             if isinstance(item, BaseException):
                 raise item
             return item() if callable(item) else item
@@ -202,6 +261,9 @@ class FakeSdk:
         try:
             if isinstance(item, Hold):
                 await item.astand()
+                item = item.then
+            elif isinstance(item, Slow):
+                await trio.sleep(item.seconds)
                 item = item.then
             if isinstance(item, BaseException):
                 raise item

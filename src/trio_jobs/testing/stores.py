@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import trio
 import trio.testing
 
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._errors import StoreError
+from trio_jobs._jobs import State
 from trio_jobs._ports import Store
+from trio_jobs.testing.report import Report, collect
 
 __all__ = ["check_store", "submitted"]
 
 PATIENCE = 60.0  #: seconds for one check; a slow disk is no failure
 
 
-async def check_store(make_store: Callable[[], Store], *, keeps: bool = True) -> None:
+async def check_store(make_store: Callable[[], Store], *, keeps: bool = True, raises: bool = True) -> Report:
     """Run every check on stores of its own. `make_store` gives an empty one, not open, each time it is called.
 
-    keeps: closed and opened again, a store gives back what it held. Raises `AssertionError` that names the rule.
+    keeps: closed and opened again, a store gives back what it held. Raises `Nonconforming` with what was found, unless
+    `raises` is False; then the report tells. In real time, since a store may have a thread.
     """
-    for check in (
-        _gives_back_in_order,
-        _tells_each_event_once,
-        _refuses_a_second_opener,
-        _refuses_after_close,
-        _pages_without_a_gap,
-        _prunes_and_says_so,
-        _survives_a_cancelled_wait,
-        _counts_on,
-    ):
-        with trio.fail_after(PATIENCE):
-            await check(make_store(), keeps)
+
+    def check(rule: Callable[[Store, bool], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            with trio.fail_after(PATIENCE):
+                await rule(make_store(), keeps)
+
+        return run
+
+    checks = [(rule.__name__.strip("_").replace("_", " "), check(rule)) for rule in _RULES]
+    left_out = () if keeps else ("that it gives back what it held when it is opened again: said to keep nothing",)
+    report = await collect(f"the store {make_store()!r}", checks, left_out)
+    return report.check() if raises else report
 
 
 def submitted(seq: int, job: str | None = None, payload: bytes = b'{"n": 1}') -> ev.Submitted:
@@ -152,6 +156,66 @@ async def _prunes_and_says_so(store: Store, keeps: bool) -> None:
         await store.aclose()
 
 
+async def _keeps_the_keys_of_what_it_prunes(store: Store, keeps: bool) -> None:
+    await store.open(lambda events: None)
+    _rule(not list(store.keys()), "a new store knows no keys")
+    store.append([submitted(seq) for seq in range(1, 5)])
+    await store.committed(4)
+    one, two, three = (
+        ForgottenKey(key_name("kind", text), f"job-{n}", "digest", state, 1_700_000_000.5 + n)
+        for n, (text, state) in enumerate(
+            [("A-1", State.COMPLETED), ("ключ \ud800", State.FAILED), ("", State.CANCELLED)], 1
+        )
+    )
+    await store.prune({"job-1": (1, 1), "job-2": (2, 2)}, [one, two])
+    await store.prune({"job-3": (3, 3)}, [three], [one])
+    await store.prune({}, [], [one])
+    await store.aclose()
+    if keeps:
+        restored = list(await store.open(lambda events: None))
+        _rule([event.seq for event in restored] == [4], "the jobs are pruned")
+        _rule(list(store.keys()) == [two, three], "their keys are kept, in order, but for those that are stale")
+        await store.prune({}, [], [two, three])
+        await store.aclose()
+        await store.open(lambda events: None)
+        _rule(not list(store.keys()), "and let go of when they are")
+        await store.aclose()
+
+
+async def _prunes_whole_jobs_however_they_lie(store: Store, keeps: bool) -> None:
+    if not keeps:
+        return
+    await store.open(lambda events: None)
+    # 120 jobs that all began before the first one ended, and events of the queue itself in between
+    events: list[ev.Event] = [submitted(n + 1, f"j{n}") for n in range(120)]
+    spans: dict[str, tuple[int, int]] = {}
+    for n in reversed(range(120)):
+        seq = events[-1].seq + 1
+        events += [_opened(seq), ev.Paused(seq=seq + 1, at=1.0), _completed(seq + 2, f"j{n}")]
+        spans[f"j{n}"] = (n + 1, seq + 2)
+    store.append(events)
+    await store.committed(events[-1].seq)
+    await store.prune({f"j{n}": spans[f"j{n}"] for n in range(0, 120, 2)})
+    left = await _reopened(store)
+    of_jobs = [event.job for event in left if isinstance(event, ev.JobEvent)]
+    _rule(sorted(of_jobs) == sorted([f"j{n}" for n in range(1, 120, 2)] * 2), "who is not pruned is whole")
+    await store.prune({f"j{n}": spans[f"j{n}"] for n in range(1, 120, 2)})
+    left = await _reopened(store)
+    _rule([event.seq for event in left] == [events[-2].seq], "in the end the last pause is left")
+    last = store.last_seq
+    store.append([ev.Resumed(seq=last + 1, at=2.0), submitted(last + 2, "last")])
+    await store.committed(last + 2)
+    await store.prune({"last": (last + 2, last + 2)})
+    left = await _reopened(store)
+    _rule([event.seq for event in left] == [last + 1], "or the resume that came after it")
+    await store.aclose()
+
+
+async def _reopened(store: Store) -> list[ev.Event]:
+    await store.aclose()
+    return list(await store.open(lambda events: None))
+
+
 async def _survives_a_cancelled_wait(store: Store, keeps: bool) -> None:
     told: list[ev.Event] = []
     await store.open(told.extend)
@@ -173,6 +237,20 @@ async def _counts_on(store: Store, keeps: bool) -> None:
         _rule(len(restored) == 2 * life, "each life adds its own")
         store.append([submitted(store.last_seq + 1), submitted(store.last_seq + 2)])
         await store.aclose()  # which commits what was handed over
+
+
+_RULES = (
+    _gives_back_in_order,
+    _tells_each_event_once,
+    _refuses_a_second_opener,
+    _refuses_after_close,
+    _pages_without_a_gap,
+    _prunes_and_says_so,
+    _keeps_the_keys_of_what_it_prunes,
+    _prunes_whole_jobs_however_they_lie,
+    _survives_a_cancelled_wait,
+    _counts_on,
+)
 
 
 def _bodies(events: Sequence[ev.Event]) -> list[bytes]:

@@ -1,0 +1,166 @@
+"""Subscribers in step: those who asked for the same under the same id, and have missed nothing.
+
+Each event goes to all of them as the very same bytes, so they share one cursor, the bytes are joined once, and what is
+left for each is to hand them to its socket. That is as near to bare sockets as it gets: of 100 deliveries, nothing but
+the 100 sends costs anything.
+
+Who cannot take the bytes at once leaves before it would have had them, and goes on alone from there, by its own cursor
+and its connection's pump; so the slow delay nobody and miss nothing. Once it has caught up it may join again. Streams
+through TLS, of certain jobs, or that are catching up never are in a choir.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from trio_jobs._events import Event
+from trio_jobs._loops.feed import Feed
+from trio_jobs._reading import Cursor, Filter, Lagged
+from trio_jobs._server.stream import GuardedStream
+from trio_jobs._wire.frames import text_header
+
+__all__ = ["JOINED", "Choir", "Choirs", "Singer", "frames"]
+
+JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
+MOST: Final = 100  #: singers of a choir: they are written to in one step of the loop, some 5 us each
+ROUNDS: Final = 4  #: writes to each in one step: 800 events, more than a queue makes between two
+
+
+def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Callable[[Event], bytes]) -> list[bytes]:
+    """What the cursor wants of `events` as parts of frames, `JOINED` bytes at most; the others are given back to it.
+
+    events: just taken from `cursor`. Raises `Lagged` when it is the first of them of which nothing can be said.
+    """
+    everything, wants = cursor.filter.is_open, cursor.wants
+    parts: list[bytes] = []
+    size, lead = 0, len(prefix)
+    for event in events:
+        try:
+            if not (everything or wants(event)):
+                continue
+        except Lagged:
+            if not parts:
+                raise
+            cursor.give_back(event)
+            break
+        body = body_of(event)
+        length = lead + len(body)
+        size += length
+        if size > JOINED and parts:
+            cursor.give_back(event)
+            break
+        parts += (text_header(length), prefix, body)
+    return parts
+
+
+class Singer(Protocol):
+    """A subscription that can be in a choir."""
+
+    def go_alone(self, after: int) -> None:
+        """It is out: the next event for it is the one after `after`. Synchronous."""
+        ...
+
+
+class Choir:
+    """cursor: where all of them are. on_empty: called when the last one has left; the choir is then over."""
+
+    def __init__(
+        self, feed: Feed, prefix: bytes, wanted: Filter, after: int, on_empty: Callable[[Choir], None]
+    ) -> None:
+        self.cursor = Cursor(feed, after, wanted, self._sing)
+        self.cursor.idle = True
+        self._singers: dict[Singer, GuardedStream] = {}
+        self._prefix = prefix
+        self._body_of = feed.body
+        self._on_empty = on_empty
+
+    def __len__(self) -> int:
+        return len(self._singers)
+
+    def join(self, singer: Singer, stream: GuardedStream) -> None:
+        """`singer` has had, or did not want, all events up to where the cursor is."""
+        self._singers[singer] = stream
+        self.cursor.weight = len(self._singers)
+        self.cursor.attach()
+
+    def leave(self, singer: Singer) -> None:
+        del self._singers[singer]
+        self.cursor.weight = len(self._singers)
+        if not self._singers:
+            self.cursor.detach()
+            self._on_empty(self)
+
+    def _sing(self) -> None:
+        cursor = self.cursor
+        for _ in range(ROUNDS):
+            after = cursor.seq
+            try:
+                events = cursor.take_nowait()
+                parts = None if events is None else frames(self._prefix, events, cursor, self._body_of)
+            except Lagged:  # each is told so by itself
+                parts = None
+            if parts is None:
+                self._dismiss([*self._singers], after)
+                return
+            if parts:
+                self._send(b"".join(parts), after)
+            if cursor.idle:
+                return
+        self._dismiss([*self._singers], cursor.seq)
+
+    def _send(self, data: bytes, after: int) -> None:
+        size = len(data)
+        late: list[Singer] = []
+        for singer, stream in self._singers.items():
+            if stream.free:
+                try:
+                    sent = stream.send(data)
+                except OSError as error:
+                    stream.not_sent(data, error)
+                else:
+                    if sent != size:
+                        stream.keep(data[sent:])
+            else:
+                late.append(singer)
+        if late:
+            self._dismiss(late, after)
+
+    def _dismiss(self, singers: list[Singer], after: int) -> None:
+        for singer in singers:
+            self.leave(singer)
+            singer.go_alone(after)
+
+
+class Choirs:
+    """All choirs of a server, by what they sing."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._choirs: dict[tuple[bytes, Filter], list[Choir]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(choir) for choirs in self._choirs.values() for choir in choirs)
+
+    def join(self, singer: Singer, stream: GuardedStream, prefix: bytes, cursor: Cursor) -> Choir | None:
+        """A choir that is where `cursor`, the singer's own, is; it is in it from now on. None: go on alone for now.
+
+        cursor: still attached, and with nothing left to take.
+        """
+        key = (prefix, cursor.filter)
+        choirs = self._choirs.setdefault(key, [])
+        choir = next((choir for choir in choirs if len(choir) < MOST), None)
+        if choir is None:
+            choir = Choir(self._feed, prefix, cursor.filter, cursor.seq, partial(self._forget, key))
+            choirs.append(choir)
+        elif not choir.cursor.idle or choir.cursor.seq != cursor.seq:
+            return None
+        choir.join(singer, stream)
+        return choir
+
+    def _forget(self, key: tuple[bytes, Filter], choir: Choir) -> None:
+        choirs = self._choirs[key]
+        choirs.remove(choir)
+        if not choirs:
+            del self._choirs[key]

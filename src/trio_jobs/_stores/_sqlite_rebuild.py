@@ -1,0 +1,63 @@
+"""Going on with what is left of a damaged journal, where its owner has said that the loss is accepted."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sqlite3
+from typing import Final
+
+from trio_jobs._errors import StoreError
+from trio_jobs._stores._sqlite_disk import Disk
+from trio_jobs._stores._sqlite_keys import KeyRow, salvage_keys
+from trio_jobs._stores._sqlite_mark import Mark, MarkFile
+from trio_jobs._stores._sqlite_rows import Row, salvage
+from trio_jobs._stores._sqlite_schema import connect, create, get_meta, set_meta
+
+__all__ = ["rebuild"]
+
+log: Final = logging.getLogger("trio_jobs.journal")
+
+
+def rebuild(disk: Disk, path: str, known: int) -> None:
+    """Put what is left into a new file under a new epoch; the old files stay beside it, under another name.
+
+    known: the last event that the mark knows of, 0 for none. Nobody else has the files open.
+    """
+    rows: list[Row] = []
+    keys: list[KeyRow] = []
+    broken: list[str] = []
+    try:
+        connection = connect(disk, path)
+        try:
+            rows, broken = salvage(connection)
+            keys = salvage_keys(connection)
+        finally:
+            connection.close()
+    except (sqlite3.Error, StoreError) as error:
+        log.error("journal %s: nothing can be read of it: %s", path, error)
+    aside = f"{path}.damaged-{secrets.token_hex(4)}"
+    for suffix in ("-wal", "-mark", ""):
+        disk.move(path + suffix, aside + suffix)
+    log.error("journal %s: %d events are left; the old file is now %s", path, len(rows), aside)
+    if broken:
+        log.error("journal %s: left out, since their events do not add up: jobs %s", path, ", ".join(broken))
+    # numbers are never used twice, not even those that were lost
+    last = max([known, *(row[0] for row in rows[-1:])])
+    disk.create(path)
+    connection = connect(disk, path)
+    try:
+        create(connection, secrets.token_hex(16))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", keys)
+        set_meta(connection, "pruned", str(last - len(rows)))
+        set_meta(connection, "oldest", str(last + 1))
+        set_meta(connection, "keys", str(len(keys)))
+        connection.execute("COMMIT")
+        epoch = get_meta(connection, path)["epoch"]
+    finally:
+        connection.close()
+    mark = MarkFile(disk, path + "-mark")
+    mark.begin(Mark(epoch, last, rows[-1][3] if rows and rows[-1][0] == last else 0))
+    mark.close()

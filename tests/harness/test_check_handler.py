@@ -1,0 +1,266 @@
+"""What check_handler finds, and that it finds nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_jobs
+from trio_jobs import Done, Fail, JobContext, NotDone, Retry, Service, Unknown
+from trio_jobs.testing import check_handler
+from trio_jobs.testing.report import Nonconforming
+
+
+@attrs.frozen
+class Invoice:
+    folio: str
+    cents: int
+
+
+class Ledger:
+    """The world: what is entered stays, whatever becomes of the process."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, int]] = []
+        self.period_is_open = True
+
+    def book(self, folio: str, cents: int) -> str:
+        self.entries.append((folio, cents))
+        return f"voucher {folio}"
+
+    def check(self) -> None:
+        if not self.period_is_open:
+            raise OSError("period closed")
+
+    def find(self, folio: str) -> str | None:
+        return next((f"voucher {f}" for f, _ in self.entries if f == folio), None)
+
+    async def abook(self, folio: str, cents: int) -> str:
+        await trio.sleep(1)
+        self.book(folio, cents)
+        await trio.sleep(1)
+        return f"voucher {folio}"
+
+    async def afind(self, folio: str) -> str | None:
+        await trio.sleep(0.1)
+        return self.find(folio)
+
+    @contextmanager
+    def session(self) -> Iterator[Ledger]:
+        yield self
+
+    @asynccontextmanager
+    async def asession(self) -> Any:
+        yield self
+
+
+INVOICE = Invoice("A-1", 100)
+
+
+def verify(ledger: Ledger, job: JobContext) -> Any:
+    voucher = ledger.find("A-1")
+    return Done(voucher) if voucher else NotDone()
+
+
+async def run(ledger: Ledger, service: Service, *payloads: Any, **options: Any) -> trio_jobs.testing.report.Report:
+    return await check_handler(
+        service,
+        "post",
+        payloads or [INVOICE],
+        effects=lambda: ledger.entries,
+        reset=ledger.entries.clear,
+        raises=False,
+        **options,
+    )
+
+
+async def test_a_handler_with_a_true_verify_is_clean_on_a_thread(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=verify)
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        assert isinstance(ledger, Ledger), "what is watched still is what it was"
+        ledger.check()
+        return ledger.book(invoice.folio, invoice.cents)
+
+    report = await run(ledger, service)
+    assert report.ok, str(report)
+    assert len(report.checked) == 8
+    assert report.left_out == ()
+
+
+async def test_a_handler_with_a_true_verify_is_clean_in_the_loop(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(async_sdk=ledger.asession)
+
+    async def averify(ledger: Ledger, job: Any) -> Any:
+        voucher = await ledger.afind("A-1")
+        return Done(voucher) if voucher else NotDone()
+
+    @service.handler(kind="post", verify=averify)
+    async def post(ledger: Ledger, invoice: Invoice) -> str:
+        ledger.check()
+        return await ledger.abook(invoice.folio, invoice.cents)
+
+    report = await run(ledger, service)
+    assert report.ok, str(report)
+    assert len(report.checked) == 8
+
+
+async def test_an_async_handler_before_a_thread_is_clean(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=verify)
+    async def post(sdk: trio_jobs.SdkHandle, invoice: Invoice) -> str:
+        await trio.sleep(3)
+        await sdk.call(Ledger.check)
+        await trio.sleep(3)
+        return await sdk.call(lambda ledger: ledger.book(invoice.folio, invoice.cents))  # type: ignore[no-any-return]
+
+    report = await run(ledger, service)
+    assert report.ok, str(report)
+
+
+async def test_booking_before_checking_is_found_when_the_check_fails(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post")
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        voucher = ledger.book(invoice.folio, invoice.cents)
+        ledger.check()
+        return voucher
+
+    report = await run(ledger, service)
+    first = report.findings[0]
+    assert first.rule.startswith("when a call raises")
+    assert "had called book (call 1) ConnectionResetError was raised; the job ended completed" in first.sentence
+    assert "[('A-1', 100), ('A-1', 100)], where a clean run leaves [('A-1', 100)]" in first.sentence
+    assert "it has no verify" in first.sentence
+    assert first.how == "raise after call 1, book"
+
+
+async def test_a_handler_that_vouches_falsely_is_found_without_any_fault(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=verify)
+    def post(ledger: Ledger, invoice: Invoice) -> None:
+        ledger.book(invoice.folio, invoice.cents)
+        if invoice.cents <= 0:
+            raise Fail("no amount")
+
+    report = await run(ledger, service, INVOICE, Invoice("A-1", 0))
+    assert len(report.findings) == 1
+    assert "Invoice(folio='A-1', cents=0)) ends failed (fail: Fail: no amount)" in report.findings[0].sentence
+
+
+@pytest.mark.parametrize("answer", [Done("voucher"), NotDone()], ids=["always done", "never done"])
+async def test_a_verify_that_does_not_look_is_found(answer: Any, autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=lambda sdk, job: answer)
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        return ledger.book(invoice.folio, invoice.cents)
+
+    report = await run(ledger, service)
+    assert any(finding.rule.startswith("verify says Done only") for finding in report.findings), str(report)
+
+
+async def test_a_verify_that_cannot_tell_leaves_the_job_in_doubt_which_is_honest(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=lambda sdk, job: Unknown())
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        return ledger.book(invoice.folio, invoice.cents)
+
+    assert (await run(ledger, service)).ok
+
+
+async def test_idempotent_in_name_only_is_found(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", idempotent=True, retry=Retry(0))
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        return ledger.book(invoice.folio, invoice.cents)
+
+    report = await run(ledger, service)
+    dying = next(finding for finding in report.findings if "the process died" in finding.sentence)
+    assert "it says that it is idempotent" in dying.sentence
+
+
+async def test_a_handler_without_an_sdk_that_acts_all_the_same_is_found_when_it_is_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    ledger = Ledger()
+    service = Service()
+
+    @service.handler(kind="post")
+    async def post(invoice: Invoice) -> str:
+        return await ledger.abook(invoice.folio, invoice.cents)
+
+    report = await run(ledger, service)
+    cancelled = next(f for f in report.findings if f.rule.startswith("a person may cancel"))
+    assert "at its checkpoint 2 a person cancelled it; the job ended cancelled" in cancelled.sentence
+    assert cancelled.how == "cancel at checkpoint 2"
+
+
+async def test_a_result_that_cannot_be_kept_and_a_payload_that_changes_are_found(autojump_clock: MockClock) -> None:
+    service = Service()
+
+    @attrs.frozen
+    class Loose:
+        names: Any
+
+    @service.handler(kind="post", payload_type=Loose)
+    async def post(payload: Any) -> Any:
+        return object()
+
+    report = await check_handler(service, "post", [Loose(("a", "b"))], raises=False)
+    assert [finding.rule for finding in report.findings] == [
+        "its payload comes back from JSON as it was",
+        "run without a fault, it completes, and its result can be kept",
+    ]
+    assert report.left_out == ("what was really done: there is no `effects` to look at",)
+    with pytest.raises(Nonconforming, match="comes back from JSON as"):
+        await check_handler(service, "post", [Loose(("a", "b"))])
+
+
+async def test_mistakes_of_the_caller_are_told(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post")
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        return ledger.book(invoice.folio, invoice.cents)
+
+    with pytest.raises(trio_jobs.UsageError, match="at least one payload"):
+        await check_handler(service, post, [])
+    with pytest.raises(trio_jobs.UsageError, match=r"does reset work\?"):
+        await check_handler(service, post, [INVOICE], effects=lambda: ledger.entries)
+    with pytest.raises(trio_jobs.UsageError, match="no handler 'other'"):
+        await check_handler(service, "other", [INVOICE])
+
+
+async def test_the_same_fault_is_told_the_same_way_every_time(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", retry=Retry(3))
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        voucher = ledger.book(invoice.folio, invoice.cents)
+        ledger.check()
+        return voucher
+
+    assert await run(ledger, service) == await run(ledger, service)

@@ -1,0 +1,231 @@
+"""Subscribers in step (P8): many are told as one, and each still gets every event in order, once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from wsproto.frame_protocol import FrameDecoder, Opcode
+
+from trio_jobs import _events as ev
+from trio_jobs._server.limits import Limits
+from trio_jobs._server.stream import GuardedStream
+from trio_jobs._wire.frames import close_frame, text_frame
+
+PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)
+
+
+def publish(b: Bench, count: int) -> None:
+    """Events of nobody's job, told to the feed's readers at once."""
+    feed = b.queue._feed
+    feed.publish([ev.Due(seq=feed.seq + i, at=1.5, job="nobody's") for i in range(1, count + 1)])
+
+
+async def narrow_client(b: Bench) -> Raw:
+    """Neither side's kernel keeps more than a few kilobytes."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    s.connect(("127.0.0.1", b.port))
+    s.setblocking(False)
+    client = Raw(trio.SocketStream(trio.socket.from_stdlib_socket(s)))
+    await client.send(handshake(OWNER))
+    await client.read_head()
+    return client
+
+
+async def settled(b: Bench) -> None:
+    await b.queue._feed.run_once()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_subscribers_that_want_the_same_share_one_reader_and_each_is_told() -> None:
+    async with bench() as b:
+        clients = [await b.raw() for _ in range(5)]
+        for client in clients:
+            await client.ask("jobs.subscribe", subscription="s")
+        await settled(b)
+        assert (b.queue._feed.readers, len(b.server._choirs)) == (2, 5)  # the other reader counts for /metrics
+        for _ in range(3):
+            publish(b, 2)
+            await settled(b)
+        for client in clients:
+            assert [(await client.next_told())["params"]["seq"] for _ in range(6)] == list(range(2, 8))
+            assert client.told == []
+        assert len(b.server._choirs) == 5
+        for client in clients:
+            await client.say_goodbye()
+    assert len(b.server._choirs) == 0
+    assert b.server._choirs._choirs == {}
+
+
+async def test_who_wants_something_else_or_certain_jobs_is_in_no_choir_of_others() -> None:
+    async with bench(metrics=False) as b:
+        client = await b.raw()
+        await client.ask("jobs.subscribe", subscription="a")
+        await client.ask("jobs.subscribe", subscription="b")
+        await client.ask("jobs.subscribe", subscription="c", kinds=["double"])
+        await client.ask("jobs.subscribe", subscription="d", jobs=["x"])
+        await settled(b)
+        assert (len(b.server._choirs._choirs), b.queue._feed.readers) == (3, 4)
+        await client.ask("jobs.unsubscribe", subscription="a")
+        assert len(b.server._choirs._choirs) == 2
+        receipt = await b.queue.submit("double", 1)
+        await b.queue.result(receipt.job_id)
+        told = [await client.next_told() for _ in range(6)]
+        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "b"] == [2, 3, 4]
+        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "c"] == [2, 3, 4]
+        await client.say_goodbye()
+
+
+async def test_one_that_reads_nothing_leaves_the_choir_and_comes_back_when_it_has_caught_up() -> None:
+    async with bench(limits=PATIENT, metrics=False) as b:
+        b.server._listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        frozen, healthy = await narrow_client(b), await b.raw()
+        for client in (frozen, healthy):
+            await client.ask("jobs.subscribe", subscription="s")
+        await settled(b)
+        assert len(b.server._choirs) == 2
+        for _ in range(300):
+            publish(b, 1)
+            await b.queue._feed.run_once()
+            assert (await healthy.next_told())["params"]["seq"] == b.queue._feed.seq
+        assert len(b.server._choirs) == 1
+        seqs = [(await frozen.next_told())["params"]["seq"] for _ in range(300)]
+        assert seqs == list(range(2, 302))
+        await settled(b)
+        publish(b, 1)
+        await settled(b)
+        assert len(b.server._choirs) == 2
+        for client in (frozen, healthy):
+            assert (await client.next_told())["params"]["seq"] == 302
+            await client.say_goodbye()
+
+
+async def test_a_burst_larger_than_a_step_may_write_is_told_whole() -> None:
+    async with bench(limits=PATIENT) as b:
+        clients = [await b.raw() for _ in range(3)]
+        for client in clients:
+            await client.ask("jobs.subscribe", subscription="s")
+        await settled(b)
+        publish(b, 2000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(settled, b)
+            for client in clients:
+                assert [(await client.next_told())["params"]["seq"] for _ in range(2000)] == list(range(2, 2002))
+                await client.say_goodbye()
+
+
+async def test_a_choir_that_has_fallen_off_the_ring_ends_and_each_goes_on_from_the_store() -> None:
+    async with bench(make_service(buffer=5000), limits=PATIENT, metrics=False) as b:
+        clients = [await b.raw() for _ in range(3)]
+        for client in clients:
+            await client.ask("jobs.subscribe", subscription="s")
+        await settled(b)
+        for i in range(2000):  # without giving the feed a turn
+            b.queue.submit_nowait("double", i)
+        while b.queue.statistics().jobs["completed"] < 2000:  # type: ignore[index]
+            await trio.lowlevel.checkpoint()
+        last = b.queue.statistics().seq
+        for client in clients:
+            assert [(await client.next_told())["params"]["seq"] for _ in range(last - 1)] == list(range(2, last + 1))
+            await client.say_goodbye()
+
+
+steps = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 250)),
+    st.tuples(st.just("read"), st.integers(0, 3)),
+    st.tuples(st.just("ask"), st.integers(0, 3)),
+    st.tuples(st.just("settle"), st.just(0)),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(steps, max_size=40))
+def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once(
+    plan: Sequence[tuple[str, int]],
+) -> None:
+    """Four clients behind narrow sockets, who read, ask and stop reading as they please."""
+
+    async def main() -> None:
+        async with bench(limits=PATIENT) as b:
+            b.server._listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            clients = [await narrow_client(b) for _ in range(4)]
+            got: list[list[int]] = [[] for _ in clients]
+            for client in clients:
+                await client.ask("jobs.subscribe", subscription="s")
+
+            async def read(i: int) -> None:
+                seq = got[i][-1] if got[i] else 1
+                while seq < b.queue._feed.seq:
+                    told = await clients[i].next_told()
+                    seq = told["params"]["seq"]
+                    if told["method"] == "jobs.event":
+                        got[i].append(seq)
+
+            for what, number in plan:
+                match what:
+                    case "publish":
+                        publish(b, number)
+                        await b.queue._feed.run_once()
+                    case "read":
+                        await b.queue._feed.run_once()
+                        await read(number)
+                    case "ask":
+                        assert (await clients[number].ask("server.hello"))["name"] == "ann"
+                    case _:
+                        await settled(b)
+            publish(b, 1)
+            await settled(b)
+            for i, client in enumerate(clients):
+                await read(i)
+                assert got[i] == list(range(2, b.queue._feed.seq + 1))
+                await client.say_goodbye()
+
+    trio.run(main)
+
+
+async def test_a_write_that_is_cancelled_half_way_is_gone_on_with_by_the_next() -> None:
+    """So a client that is slow when the server stops still gets whole frames, and the close frame behind them."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for s in (ours, theirs):
+            s.setblocking(False)
+        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, Limits())
+        asked = 0
+
+        def on_rest() -> None:
+            nonlocal asked
+            asked += 1
+
+        stream.on_rest = on_rest
+        big = text_frame(b"x" * 3_000_000)
+        stream.send_nowait(big)
+        assert (asked, stream.free) == (1, False)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.flush)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert (stream.dead, stream.free) == (False, False)
+        got = bytearray()
+
+        async def read() -> None:
+            while not got.endswith(close_frame(1001)):
+                await trio.lowlevel.wait_readable(theirs)
+                got.extend(theirs.recv(1 << 20))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await stream.send_last(close_frame(1001))
+        decoder = FrameDecoder(client=True)
+        decoder.receive_bytes(bytes(got))
+        opcodes, length = [], 0
+        while (frame := decoder.process_buffer()) is not None:
+            length += len(frame.payload) if frame.opcode is not Opcode.CLOSE else 0
+            opcodes.append(frame.opcode)
+        assert (length, opcodes[-1]) == (3_000_000, Opcode.CLOSE)
+        assert not stream.free
