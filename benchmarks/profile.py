@@ -18,7 +18,7 @@ FLOORS = {
     "_server": "8 server, client", "_client": "8 server, client", "_queue": "7 queue: submit, follow-ups",
     "_loops": "6 loops: consumer, feed, stager", "_context": "6 what a handler is told", "_attempts": "6 what an attempt comes to",
     "_hosts": "6 hosts", "_stores": "6 stores", "_line": "6 line", "_clock": "6 clock", "_watchdog": "6 watchdog",
-    "_history": "5 history: record, publish", "_wire": "5 wire", "_handlers": "5 handlers: check, encode, decode",
+    "_history": "5 history: record, publish", "_wire": "5 wire", "_reading": "6 reading: cursors", "_handlers": "5 handlers: check, encode, decode",
     "_ports": "5 ports", "_engine": "4 engine: decide, fold", "_transitions": "3 transitions", "_retry": "3 retry policy",
     "_events": "2 events", "_jobs": "1 job values, ids", "_errors": "0 errors",
     "Trio": "Trio", "the benchmark": "the benchmark itself", "elsewhere": "elsewhere",
