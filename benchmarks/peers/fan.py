@@ -200,6 +200,7 @@ async def send(
             for one in sends:
                 await one(message if number < updates else last)
             done = number
+            scope.deadline = trio.current_time() + give_up
     if scope.cancelled_caught:
         raise SystemExit(f"stands still after {done} updates: it waits for the frozen ones")
 
