@@ -174,8 +174,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a journal that lost events keeps its name, so followers go on as if nothing were",
         DAMAGE,
         "_stores/_sqlite_rebuild.py",
-        "create(connection, secrets.token_hex(16))",
-        'create(connection, "0" * 32)',
+        "        connection = connect(disk, path)\n        try:\n            rows, broken",
+        "        connection = connect(disk, path)\n        secrets.token_hex = lambda size: get_meta(connection, path)['epoch']\n"
+        "        try:\n            rows, broken",
     ),
     _M(
         "lost numbers used again",
@@ -279,8 +280,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "verify says done, and the attempt is repeated",
         SIMULATOR,
         "_engine/endings.py",
-        "    if isinstance(answer.verdict, Done):\n        out.complete",
-        "    if isinstance(answer.verdict, Done) and record.cancel_requested:\n        out.complete",
+        'if isinstance(answer.verdict, Done):\n        out.complete(answer.result, answer.problem, "verified")\n    elif isinst'
+        "ance(answer.verdict, NotDone):",
+        "if isinstance(answer.verdict, Done | NotDone):",
     ),
     # the loops
     _M(
@@ -344,8 +346,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that waits for a place waits until something else happens",
         SIMULATOR,
         "_loops/stager.py",
-        "record.submitted_seq, record.last_seq, record))\n        self._wake.set()",
-        "record.submitted_seq, record.last_seq, record))",
+        "        self._line.some_come_back(True)\n        self._wake.set()\n",
+        "        self._line.some_come_back(True)\n",
     ),
     _M(
         "lost timer",
@@ -423,7 +425,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "submit not shielded",
         "a cancel while the disk works says not accepted, and the job is there",
-        CANCELLATIONS,
+        SIMULATOR,
         "_queue/core.py",
         "trio.move_on_after(timeout, shield=True)",
         "trio.move_on_after(timeout)",
@@ -495,7 +497,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "cancel does not reach the attempt",
         "a cancel is recorded, and the attempt goes on",
-        STEERING,
+        SIMULATOR,
         "_queue/steering.py",
         "                current.cancel(Limit.CANCEL)\n",
         "                pass\n",

@@ -59,7 +59,12 @@ def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES) -> Findin
         command = ["-m", "trio_jobs.testing.simulate", "--schedules", str(schedules)]
     else:
         command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", str(ROOT / check)]
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TRIO_JOBS_HYPOTHESIS": "find",
+    }
     try:
         done = subprocess.run(
             [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS

@@ -7,7 +7,8 @@ commit that fails and is not in, that fails and is in, that has no room; a reope
 are lost, kept or torn by a crash until they are synced.
 
 `truth` is every event that was ever on the disk, `starts` the attempts (job, number) of which it says that they
-entered the SDK. The oracle reads it: what anybody was told must be in it for good.
+entered the SDK, `asked` of the jobs in doubt whether verify was asked. The oracle reads it: what anybody was told must be
+in it for good.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class SimDisk(Disk):
         self.fault = ""
         self.reopen_failures = 0
         self.starts: set[tuple[str, int]] = set()
+        self.asked: dict[str, bool] = {}
         self._chance = chance
         self._on_clash = on_clash
         self._database: sqlite3.Connection | None = None
@@ -87,6 +89,8 @@ class SimDisk(Disk):
             if self.truth.setdefault(seq, body) != body:
                 self._on_clash(seq)
             row = read(body)
+            if row.type == "in_doubt":
+                self.asked[row.job] = row.asked
             if row.type in ("entered", "step_started") or (row.type == "started" and row.entered):
                 self.starts.add((row.job, row.attempt))
 

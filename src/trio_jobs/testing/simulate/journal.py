@@ -62,6 +62,16 @@ class SimStore(SqliteStore):
         self.loop = _LoopThread(journal, beside, self, self._sim_disk, self._machine, self._habits, self._disk_chance)
         return journal, self.loop
 
+    @property
+    def habits(self) -> DiskHabits:
+        return self._habits
+
+    @habits.setter
+    def habits(self, habits: DiskHabits) -> None:
+        self._habits = habits
+        if self.loop is not None:
+            self.loop.habits = habits
+
     def crash(self) -> None:
         """The power fails. A group that was being written is in, or it is not."""
         if self.loop is not None:
@@ -139,7 +149,7 @@ class _LoopThread(JournalThread):
         self._hurry = cast("Any", self._waits)
         self._disk = disk
         self._machine = machine
-        self._habits = habits
+        self.habits = habits
         self._chance = chance
         self._to_tell: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._in_flight: list[Event] = []
@@ -151,8 +161,9 @@ class _LoopThread(JournalThread):
         group, self._in_flight = self._in_flight, []
         if group and self._chance.random() < 0.5:
             rows = [to_row(event) for event in group]
-            insert(self._disk.database, rows)
             self._disk.keep([(row[0], row[2]) for row in rows])
+            if rows[0][0] > self._journal.last_seq:  # else it was in already, and `keep` has told of it
+                insert(self._disk.database, rows)
             self._disk.fault = ""
 
     def _tell(self, fn: Callable[..., None], *args: Any) -> None:
@@ -206,7 +217,7 @@ class _LoopThread(JournalThread):
                 await self._told()
 
     async def _commit_in_loop(self, group: list[Event]) -> list[Event]:
-        habits, chance = self._habits, self._chance
+        habits, chance = self.habits, self._chance
         self._in_flight = list(group)
         await self._machine.sleep(habits.sync_time(chance))
         self._in_flight = []

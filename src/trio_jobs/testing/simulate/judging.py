@@ -218,6 +218,10 @@ def _limits(world: World, job: str, call: Call, rows: Sequence[Row], rules: Kind
     if not thread and act.kind != "hang" and took > limit + _SOON:
         world.wrong("P10", f"attempt {call.attempt} of {world.name(job)} takes {took:.3f} s and may take {limit}")
     ended_at = call.ended + EPOCH
+    for row in rows:
+        asked = row.type == "cancel_requested" and call.began + EPOCH < row.at < ended_at - _SOON
+        if asked and not thread and act.kind != "hang":
+            world.wrong("cancel", f"attempt {call.attempt} of {world.name(job)} goes on after a cancel")
     if call.how == "cancelled" and took < limit - _CLOSE:
         deadline = rows[0].deadline_at
         wanted = (deadline is not None and deadline <= ended_at + _CLOSE) or any(

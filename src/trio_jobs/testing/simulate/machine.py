@@ -15,11 +15,15 @@ import trio
 from trio_jobs._queue.queue import Queue
 from trio_jobs.testing.simulate.world import World
 
-__all__ = ["Lost", "Machine", "Steps"]
+__all__ = ["GaveUp", "Lost", "Machine", "Steps"]
 
 
 class Lost(Exception):
     """The machine died, or is not up: nobody knows what became of what was asked."""
+
+
+class GaveUp(Lost):
+    """Whoever asked has lost patience, and has broken it off."""
 
 
 class Steps(trio.abc.Instrument):

@@ -77,11 +77,14 @@ def _judge_order(world: World, rows: Sequence[Row]) -> None:
 
 def _judge_acceptance(world: World, jobs: Mapping[str, Sequence[Row]]) -> None:
     """What was accepted is kept, as it was asked for."""
+    for job, rows in jobs.items():
+        if rows[0].payload in world.told.broken_off:
+            world.wrong("P4", f"the submit of {world.name(job)} was cancelled as if it were not accepted, and it is")
     for job, (kind, number, key) in world.told.accepted.items():
-        rows = jobs.get(job)
-        if rows is None:
+        its_rows = jobs.get(job)
+        if its_rows is None:
             world.wrong("P4", f"{world.name(job)} was accepted, and is on no disk")
-        elif (rows[0].kind, rows[0].payload, rows[0].key) != (kind, number, key):
+        elif (its_rows[0].kind, its_rows[0].payload, its_rows[0].key) != (kind, number, key):
             world.wrong("P4", f"{world.name(job)} is not what was asked for")
 
 

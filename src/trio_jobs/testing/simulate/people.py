@@ -30,7 +30,7 @@ from trio_jobs._jobs import Receipt, State
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.submitting import NewJob
 from trio_jobs._reading import Lagged
-from trio_jobs.testing.simulate.machine import Lost, Machine
+from trio_jobs.testing.simulate.machine import GaveUp, Lost, Machine
 from trio_jobs.testing.simulate.plan import KINDS
 from trio_jobs.testing.simulate.world import World
 
@@ -97,13 +97,13 @@ class Client:
                 return await ask(queue)
             with trio.move_on_after(patience):
                 return await ask(queue)
-        raise Lost
+            raise GaveUp
 
     # submit
 
     def _new_job(self) -> dict[str, Any]:
         chance = self._chance
-        kind = chance.choice(_KINDS)
+        kind = chance.choice(self._world.plan.kinds)
         key = f"key-{chance.randrange(3)}" if chance.random() < 0.5 else None
         self._made += 1
         # a key means one thing to do; now and then somebody gets that wrong
@@ -127,6 +127,10 @@ class Client:
                 receipt = await self._ask(lambda queue: queue.submit(wait=wait, by=self.name, **job), patience)
             except (Lost, OutcomeUnknown) as error:
                 self._note(f"does not know about {what}: {type(error).__name__}")
+                if isinstance(error, OutcomeUnknown):
+                    self._check_unknown(what)
+                if isinstance(error, GaveUp) and job["key"] is None:
+                    world.told.broken_off.add(job["payload"])
                 if job["key"] is None:
                     return  # to ask again could do it twice
                 patience = None
@@ -142,6 +146,14 @@ class Client:
                     await self._result(receipt.job_id)
                 return
         world.note(self.name, f"gives {what} up")
+
+    def _check_unknown(self, what: str) -> None:
+        """P4: the outcome is unknown only while the store has not settled what was handed over."""
+        machine = self._street.machine
+        if machine is not None and (queue := machine.queue) is not None:
+            settled = queue._history.committed_seq == queue._head.seq
+            if settled and queue.health().store is None:
+                self._world.wrong("P4", f"{self.name} is not told what became of {what}, and the store knows")
 
     async def _submit_many(self) -> None:
         chance = self._chance
@@ -278,6 +290,7 @@ async def resolve_truthfully(queue: Queue, world: World, job: str) -> None:
     if any(call.job == job for call in world.inside):
         return
     done = bool(world.booked.get(job))
+    world.unasked.discard(job)
     world.told.resolved.setdefault(job, []).append("done" if done else "not_done")
     await queue.resolve(job, "done" if done else "not_done", result="seen by a person" if done else None, by="person")
     world.note("person", f"resolves {world.name(job)}: {'done' if done else 'not done'}")

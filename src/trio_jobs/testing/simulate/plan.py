@@ -52,7 +52,8 @@ class Fate:
 
 @attrs.frozen
 class KindRules:
-    """A handler as it is registered. calls: it is async and makes calls of its own, with a step around one."""
+    """A handler as it is registered. calls: it is async and makes calls of its own.
+    steps: with a step around it."""
 
     idempotent: bool = False
     verifies: bool = False
@@ -60,6 +61,7 @@ class KindRules:
     timeout: float | None = ATTEMPT_TIMEOUT
     settle_after: float = 0.0
     calls: bool = False
+    steps: bool = False
     max_retries: int = 2
 
 
@@ -70,7 +72,10 @@ KINDS: Final[dict[str, KindRules]] = {
     "safe": KindRules(idempotent=True),
     "pushy": KindRules(on_doubt="retry"),
     "dropped": KindRules(on_doubt="fail"),
-    "calls": KindRules(verifies=True, calls=True),
+    "talks": KindRules(verifies=True, calls=True),
+    "steps": KindRules(verifies=True, calls=True, steps=True),
+    "asked_dropped": KindRules(verifies=True, on_doubt="fail"),
+    "asked_pushy": KindRules(verifies=True, on_doubt="retry"),
     "endless": KindRules(timeout=None, verifies=True),
 }
 
@@ -110,7 +115,7 @@ CALM: Final = DiskHabits(slow=0.0, stalls=0.0, fails=0.0)
 class Plan:
     """One schedule.
 
-    memory: jobs live in a `MemoryStore`, and there are no crashes. thread: the SDK is one for a thread of its own (run
+    kinds: what clients submit. memory: jobs live in a `MemoryStore`, and there are no crashes. thread: the SDK is one for a thread of its own (run
     in the loop, in virtual time), else an asynchronous one. lives: how often the service is started. crashes: for each
     life but the last the scheduler step at which the machine dies, None for an orderly stop.
     """
@@ -122,6 +127,7 @@ class Plan:
     crashes: tuple[int | None, ...]
     life_seconds: tuple[float, ...]
     settings: dict[str, Any]
+    kinds: tuple[str, ...]
     ring: int
     clients: int
     followers: int
@@ -186,6 +192,7 @@ def draw(seed: int) -> Plan:
         crashes=tuple(crashes),
         life_seconds=tuple(chance.choice((0.5, 3.0, 10.0, 70.0)) for _ in range(lives)),
         settings=settings,
+        kinds=tuple(chance.sample(list(KINDS), chance.choice((1, 3, 6)))),
         ring=chance.choice((4, 16, 4096)),
         clients=chance.choice((1, 2, 3)),
         followers=chance.choice((1, 1, 2)),

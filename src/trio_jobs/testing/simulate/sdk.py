@@ -80,7 +80,7 @@ def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callab
     if not thread:
 
         async def in_loop(session: Any, payload: int, job: AsyncJobContext) -> str:
-            if rules.calls:
+            if rules.steps:
                 return cast("str", await job.step("book", session.acall, job, payload))
             return cast("str", await session.acall(job, payload))
 
@@ -91,6 +91,8 @@ def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callab
     if rules.calls:
 
         async def calls(sdk: Any, payload: int, job: AsyncJobContext) -> str:
+            if not rules.steps:
+                return cast("str", await sdk.call(lambda session: session.call(job, payload)))
             return cast("str", await job.step("book", sdk.call, lambda session: session.call(job, payload)))
 
         async def verify_by_call(sdk: Any, job: AsyncJobContext) -> Verdict:

@@ -37,12 +37,14 @@ class Call:
 
 @attrs.define(eq=False)
 class Told:
-    """What people were told. accepted: by job, (kind, number, key). created: jobs that somebody was told are
+    """What people were told. accepted: by job, (kind, number, key). broken_off: payloads whose submit was
+    cancelled, and came out of it as that. created: jobs that somebody was told are
     new. keys: the job of (kind, key). results: by job, what `result` came to. cancels: by
     job, the answers. resolved: by job, what a person said. seen: a job as
     it was shown, (job, seq, state, attempts). events: by seq, as a follower got it."""
 
     accepted: dict[str, tuple[str, int, str | None]] = attrs.Factory(dict)
+    broken_off: set[int] = attrs.Factory(set)
     created: set[str] = attrs.Factory(set)
     keys: dict[tuple[str, str], str] = attrs.Factory(dict)
     results: dict[str, str] = attrs.Factory(dict)
@@ -63,6 +65,7 @@ class World:
         self.booked: dict[str, list[float]] = {}
         self.made: dict[str, int] = {}
         self.inside: list[Call] = []
+        self.unasked: set[str] = set()
         self.told = Told()
         self.numbers: dict[str, int] = {}
         self.kept: Callable[[str, int], bool] = lambda job, attempt: True
@@ -88,6 +91,7 @@ class World:
         """The machine has died: what was inside is broken off wherever it was."""
         for call in self.inside:
             call.ended, call.how = self.clock(), "died"
+            self._remember(call)
         self.inside.clear()
         for session in self.open_sessions:
             self.sessions.append((life, session, "died"))
@@ -138,6 +142,8 @@ class World:
         act = self.plan.fate(number).act(made)
         call = Call(life, session, "call", job, kind, attempt, self.clock(), act)
         self._check_entry(call, f"call of {self.name(job)}")
+        if job in self.unasked:
+            self.wrong("P6", f"{self.name(job)} is called again, and verify was not asked what the call before it did")
         self.note("sdk", f"call {made + 1} of {self.name(job)} ({kind}, attempt {attempt}): {act.kind}")
         if not KINDS[kind].idempotent and not self.kept(job, attempt):
             self.wrong("P6", f"attempt {attempt} of {self.name(job)} is in the SDK before its start is on the disk")
@@ -155,17 +161,30 @@ class World:
         books = self.booked.setdefault(call.job, [])
         books.append(self.clock())
         self.note("sdk", f"books {self.name(call.job)}")
-        if len(books) > 1 and KINDS[call.kind].verifies:
+        if len(books) > 1 and KINDS[call.kind].verifies and KINDS[call.kind].on_doubt != "retry":
             self.wrong("P6", f"{self.name(call.job)} is booked {len(books)} times, although verify tells the truth")
 
     def leave(self, call: Call, how: str) -> None:
         if call in self.inside:
             self.inside.remove(call)
             call.ended, call.how = self.clock(), how
+            self._remember(call)
             if call.what in ("call", "verify"):
                 self._last_end, self._last_life = call.ended, call.life
             if call.job:
                 self.note("sdk", f"{call.what} of {self.name(call.job)}: {how}")
+
+    def _remember(self, call: Call) -> None:
+        """Has verify to be asked before the next call? Not where the handler vouches that nothing is half done."""
+        rules = KINDS.get(call.kind)
+        if call.what == "verify":
+            self.unasked.discard(call.job)
+        elif call.what == "call" and rules is not None and rules.verifies and not rules.idempotent:
+            assert call.act is not None
+            if call.how == "raised" and call.act.kind in ("fail", "cancel", "snooze", "retry_after"):
+                self.unasked.discard(call.job)
+            else:
+                self.unasked.add(call.job)
 
     def _enter(self, call: Call) -> None:
         self.calls.append(call)
