@@ -16,10 +16,10 @@ BROADCAST, BROADCAST_UVLOOP = "websockets.broadcast", "websockets.broadcast, uvl
 
 SIZES = (1, 10, 100, 1000)
 ROUNDS = 3
-DELIVERIES = 100_000  #: in one run, all subscribers together
+DELIVERIES = 60_000  #: in one run, all subscribers together
 FROZEN = 0.2
 
-WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: these wait for each subscriber, and give up after some seconds
+WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: these wait for each subscriber, and give up when an update takes seconds
 
 CONTESTANTS = (
     Contestant(SOCKETS, "limit", ("fan", "sockets"), 0, "no event loop, no websocket; drops who takes nothing for 50 ms"),

@@ -1,7 +1,8 @@
 """What all questions share: contestants, interleaved rounds, medians with spread, ratios, tables, targets.
 
 A round runs each contestant once, each in a fresh process; rounds follow one another, so that a noisy minute touches
-all of them. What is told of each is the median of its rounds, with the lowest and the highest.
+all of them. What is told of each is the median of its rounds, with the lowest and the highest; and of two, the median
+of the ratios that they had in each round.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Row:
 @attrs.frozen
 class Table:
     """unit: of the values. better: which end of them is. against: names of rows that ratios are told to, as far as
-    they ran."""
+    they ran. whole: the rows are the parts of one thing."""
 
     title: str
     unit: str
@@ -88,6 +89,7 @@ class Table:
     better: Literal["higher", "lower"] = "higher"
     against: Sequence[str] = ()
     notes: Sequence[str] = ()
+    whole: bool = False
 
     def row(self, name: str) -> Row | None:
         """The row of that name, if it ran."""
@@ -269,9 +271,23 @@ def at_most(what: str, value: float | None, wanted: float, unit: str = "") -> Ta
     return Target(what, f"at most {wanted:g}{unit}", measured, None if value is None else value <= wanted)
 
 
+def of(row: Row, other: Row) -> float:
+    """How much of the other's value: the median of the rounds' ratios, since the two stood side by side in each round
+    and a noisy minute touched both; where the numbers of rounds differ, the ratio of the medians."""
+    if len(row.values) != len(other.values):
+        return row.median / other.median
+    return statistics.median(one / two for one, two in zip(row.values, other.values, strict=True))
+
+
 def ratio(table: Table, name: str, to: str) -> float | None:
+    """None if one of them did not run."""
     one, other = table.row(name), table.row(to)
-    return None if one is None or other is None else one.median / other.median
+    return None if one is None or other is None else of(one, other)
+
+
+def times(ratio: float) -> str:
+    """A ratio in figures."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def stopwatch() -> Callable[[], float]:

@@ -63,7 +63,7 @@ HEAD = """# Measured
 
 This page is made by `./run bench`; do not edit it. Trust ratios within a table: all rows of a table were measured in
 one run, in interleaved rounds, each contestant in a process of its own. A figure is the median of its rounds, with the
-lowest and the highest beside it. Raw values are in the JSON files here. What each contestant does stands at the head of
+lowest and the highest beside it; a ratio is the median of the ratios in each round. Raw values are in the JSON files here. What each contestant does stands at the head of
 its file in [benchmarks/peers](../peers).
 
 In pictures and tables: ◆ trio-jobs, □ a limit (what is possible at all), ● others.

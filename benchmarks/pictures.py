@@ -10,9 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
-from benchmarks.frame import Answer, Curve, Kind, Row, Table, figure
+import attrs
 
-WIDTH, LEFT, RIGHT, LINE = 960, 300, 200, 22
+from benchmarks.frame import Answer, Curve, Kind, Row, Table, figure, of, times
+
+WIDTH, LEFT, RIGHT, LINE = 1000, 290, 260, 22
 INK, PALE, GRID = "#1b1f24", "#5c6670", "#d8dde3"
 COLOURS: dict[Kind, str] = {"ours": "#0b5cad", "limit": "#5c6670", "peer": "#b3541e"}
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4", "10 4")
@@ -35,6 +37,7 @@ def draw(answer: Answer) -> str:
         f'viewBox="0 0 {WIDTH} {height:.0f}" font-family="Helvetica, Arial, sans-serif" font-size="13">'
     )
     title = words(16, 28, answer.title, size=18, bold=True)
+    parts[:0] = legend(WIDTH - 16, 28)
     return (
         "\n".join([head, f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>', title, *parts, "</svg>"])
         + "\n"
@@ -42,17 +45,19 @@ def draw(answer: Answer) -> str:
 
 
 def panel(table: Table, top: float) -> tuple[list[str], float]:
-    rows = [row for row in table.rows if row.values]
+    rows = [attrs.evolve(row, extra={}) if table.whole else row for row in table.rows if row.values]
     if not rows:
         return [words(16, top + 16, f"{table.title}: nothing ran", fill=PALE)], 30
     values = [value for row in rows for value in (*row.values, *row.extra.values()) if value > 0] or [1.0]
-    axis = Axis(min(values), max(values), LEFT, WIDTH - RIGHT)
+    axis = Axis(min(values), max(values), LEFT, WIDTH - RIGHT, log=False if table.whole else None)
     better = "more is better" if table.better == "higher" else "less is better"
     scale = ", logarithmic" if axis.log else ""
     out = [
         words(16, top + 16, table.title, bold=True),
-        words(LEFT, top + 16, f"{table.unit}, {better}{scale}", fill=PALE, size=12),
+        words(max(LEFT, 24 + 8 * len(table.title)), top + 16, f"{table.unit}, {better}{scale}", fill=PALE, size=12),
     ]
+    if table.against and table.row(table.against[0]) is not None:
+        out.append(words(WIDTH - 16, top + 16, f"of {table.against[0]}", anchor="end", fill=PALE, size=12))
     start = top + 28
     bottom = start + LINE * len(rows)
     for mark in axis.marks():
@@ -112,12 +117,10 @@ def one_row(row: Row, axis: Axis, y: float, reference: Row | None) -> list[str]:
             if i == 0
             else f'<circle cx="{at:.1f}" cy="{y:.1f}" r="3" fill="#ffffff" stroke="{colour}"/>'
         )
-    told = figure(row.median)
-    if reference is not None and row is not reference:
-        told += f"   {row.median / reference.median:.2f}"
-    elif reference is not None:
-        told += "   = 1"
-    out.append(words(WIDTH - RIGHT + 16, y + 4, told, bold=row.kind == "ours"))
+    bold = row.kind == "ours"
+    out.append(words(WIDTH - RIGHT + 90, y + 4, figure(row.median), anchor="end", bold=bold))
+    if reference is not None and min(reference.values) > 0:
+        out.append(words(WIDTH - 16, y + 4, times(of(row, reference)), anchor="end", bold=bold))
     return out
 
 
@@ -136,6 +139,15 @@ def shape(kind: Kind, x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
 
 
+def legend(right: float, y: float) -> list[str]:
+    """Who is who, ending at `right`."""
+    out = [words(right, y, "line: lowest to highest round", anchor="end", fill=PALE, size=11)]
+    kinds: tuple[tuple[Kind, str, float], ...] = (("peer", "others", 220), ("limit", "what is possible", 340), ("ours", "trio-jobs", 420))  # fmt: skip
+    for kind, name, back in kinds:
+        out += [shape(kind, right - back, y - 4), words(right - back + 11, y, name, fill=PALE, size=11)]
+    return out
+
+
 def lines(curves: Sequence[Curve], top: float) -> tuple[list[str], float]:
     """Each unit a panel, log over log, where the slope is the power of growth; names stand at the ends of the lines."""
     out: list[str] = []
@@ -148,7 +160,7 @@ def lines(curves: Sequence[Curve], top: float) -> tuple[list[str], float]:
 
 
 def line_panel(curves: Sequence[Curve], unit: str, top: float) -> tuple[list[str], float]:
-    start, bottom, right = top + 28, top + 218, WIDTH - 330
+    start, bottom, right = top + 28, top + 218, WIDTH - 370
     across = Axis(
         min(x for c in curves for x, _ in c.points), max(x for c in curves for x, _ in c.points), 90, right, log=True
     )  # fmt: skip

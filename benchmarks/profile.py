@@ -18,7 +18,7 @@ FLOORS = {
     "_server": "8 server, client", "_client": "8 server, client", "_queue": "7 queue: submit, follow-ups",
     "_loops": "6 loops: consumer, feed, stager", "_context": "6 what a handler is told", "_attempts": "6 what an attempt comes to",
     "_hosts": "6 hosts", "_stores": "6 stores", "_line": "6 line", "_clock": "6 clock", "_watchdog": "6 watchdog",
-    "_history": "5 history: record, publish", "_wire": "5 wire", "_handlers": "5 handlers: check, encode, decode",
+    "_history": "5 history: record, publish", "_wire": "5 wire", "_reading": "6 reading: cursors", "_handlers": "5 handlers: check, encode, decode",
     "_ports": "5 ports", "_engine": "4 engine: decide, fold", "_transitions": "3 transitions", "_retry": "3 retry policy",
     "_events": "2 events", "_jobs": "1 job values, ids", "_errors": "0 errors",
     "Trio": "Trio", "the benchmark": "the benchmark itself", "elsewhere": "elsewhere",
@@ -54,7 +54,7 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
     busy = [answer["busy"] * 1e6 for answer in rounds]
     rows = [
         Row(
-            name, "limit" if name in ("Trio", "the benchmark itself", "elsewhere") else "ours",
+            name, "peer" if name in ("Trio", "the benchmark itself", "elsewhere") else "ours",
             [part * time for part, time in zip(shares[name], busy, strict=True)],
             extra={"% of it": statistics.median(shares[name]) * 100},
         )
@@ -62,7 +62,7 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
     ]  # fmt: skip
     seen = sum(sum(answer["samples"].values()) for answer in rounds)
     together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
-    return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",))
+    return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
 
 
 def share(answer: dict[str, Any], floor: str) -> float:

@@ -23,12 +23,12 @@ CURVES = {  # what `many` tells: how it is called, its unit, and how many of tha
     ("known", "get"): ("looking one up", "µs", 1.0),
     ("known", "list"): ("listing a hundred", "µs", 1.0),
     ("known", "statistics"): ("the numbers of the queue", "µs", 1.0),
-    ("waiting", "submit"): ("one submit into the journal, of 100 at once", "µs", 1.0),
+    ("waiting", "submit"): ("one submit into the journal, in hundreds", "µs", 1.0),
     ("known", "memory"): ("memory of finished jobs", "MiB", 2.0**20),
     ("waiting", "memory"): ("memory of jobs from the journal", "MiB", 2.0**20),
     ("waiting", "open"): ("opening a journal of waiting jobs", "ms", 0.001),
 }
-FLAT_ONES = ("one submit, told to the feed", "bringing one job to its end", "looking one up", "one submit into the journal, of 100 at once")  # fmt: skip
+FLAT_ONES = ("one submit, told to the feed", "bringing one job to its end", "looking one up", "one submit into the journal, in hundreds")  # fmt: skip
 
 
 def measure(run: Run) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.frame import Answer, Row, Table, Target, figure
+from benchmarks.frame import Answer, Row, Table, Target, figure, of, times
 
 HEAVY = {"ours": "*", "limit": "-", "peer": " "}
 
@@ -46,7 +46,7 @@ def line(one: Table, row: Row, more: list[str], there: list[str]) -> list[str]:
 
 
 def ratio(row: Row, other: Row | None) -> str:
-    return "" if other is None or not other.median else f"{row.median / other.median:.2f}"
+    return "" if other is None or not min(other.values) else times(of(row, other))
 
 
 def target(one: Target) -> str:

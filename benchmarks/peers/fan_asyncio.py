@@ -93,12 +93,13 @@ async def uvicorn_loop(subscribers: int, frozen: int, updates: int, messages: li
             await asyncio.sleep(0.01)
         began, done = time.perf_counter(), 0
         try:
-            async with asyncio.timeout(give_up):
+            async with asyncio.timeout(give_up) as limit:
                 for number in range(updates + 1):
                     text = {"type": "websocket.send", "text": messages[number == updates]}
                     for send in there:
                         await send(text)
                     done = number
+                    limit.reschedule(asyncio.get_running_loop().time() + give_up)
                 await line(process)
         except TimeoutError:
             process.kill()

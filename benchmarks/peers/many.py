@@ -42,6 +42,8 @@ def resident() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     except OSError:
+        if sys.platform == "win32":
+            sys.exit("this system does not tell how much memory a process has")
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -99,6 +99,9 @@ class PowerDisk(Disk):
         except apsw.Error as error:
             raise _translated(error) from error
 
+    def discard(self, connection: Any, path: str) -> None:
+        connection.discard()
+
     def create(self, path: str) -> None:
         self.files.setdefault(path, Contents())
 
@@ -339,6 +342,10 @@ class _Adapter:
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
         for row in parameters:
             self.execute(sql, row)
+
+    def discard(self) -> None:
+        self._real.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.close()
 
     def close(self) -> None:
         try:

@@ -24,8 +24,9 @@ import trio
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Backup
 from trio_jobs._stores._sqlite_disk import Disk
+from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
-from trio_jobs._stores._sqlite_schema import BACKUP_ID, create, is_full, set_meta
+from trio_jobs._stores._sqlite_schema import BACKUP_ID, create, set_meta
 
 __all__ = ["backup"]
 

@@ -11,9 +11,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["Connection", "Disk", "File"]
+__all__ = ["HELD", "Connection", "Disk", "File"]
+
+HELD: Final = ".held"  #: behind a journal's name, while it is let go of
 
 
 class Connection(Protocol):
@@ -55,6 +57,30 @@ class Disk:
     def connect(self, path: str) -> Connection:
         # a statement is kept for each size of group
         return sqlite3.connect(path, isolation_level=None, cached_statements=256)
+
+    def discard(self, connection: Connection, path: str) -> None:
+        """Close a connection and leave the file and its log as they are.
+
+        Closing pours the log into the file and deletes it, up to where the log is damaged; what is behind that would
+        be gone. Before Python 3.12 there is no way to say that it shall not, but that SQLite lets a file be that is no
+        longer where it was opened. Where it cannot be moved (Windows), the log is written anew and poured in.
+        """
+        setconfig = getattr(connection, "setconfig", None)
+        if setconfig is not None:
+            setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined,unused-ignore]
+            connection.close()
+            return
+        try:
+            Path(path).rename(path + HELD)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.rewrite(path + "-wal")
+            connection.close()
+            return
+        try:
+            connection.close()
+        finally:
+            Path(path + HELD).rename(path)
 
     def create(self, path: str) -> None:
         """Make an empty file that only its owner may read, if there is none."""

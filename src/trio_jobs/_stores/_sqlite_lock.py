@@ -8,6 +8,7 @@ and the file is opened only by who is not in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -71,9 +72,10 @@ class FileLock:
                 os.close(fd)
                 raise JournalInUse(self._journal, *owner) from None
             # whoever was named there is dead, or has let go
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps({"pid": os.getpid(), "since": since}).encode())
+            with contextlib.suppress(OSError):  # what is in it only informs: a full disk is no reason to say no more
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, json.dumps({"pid": os.getpid(), "since": since}).encode())
             self._fd = fd
             _held[self._path] = since
 
@@ -82,7 +84,8 @@ class FileLock:
         with _mutex:
             fd, self._fd = self._fd, None
             if fd is not None:
-                os.ftruncate(fd, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, 0)
                 os.close(fd)
                 del _held[self._path]
 

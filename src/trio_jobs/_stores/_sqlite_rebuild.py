@@ -33,7 +33,7 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
             rows, broken = salvage(connection)
             keys = salvage_keys(connection)
         finally:
-            connection.close()
+            disk.discard(connection, path)
     except (sqlite3.Error, StoreError) as error:
         log.error("journal %s: nothing can be read of it: %s", path, error)
     aside = f"{path}.damaged-{secrets.token_hex(4)}"

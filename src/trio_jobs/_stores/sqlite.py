@@ -61,6 +61,7 @@ class SqliteStore:
         self._thread: JournalThread | None = None
         self._journal: Journal | None = None
         self._is_open = False
+        self._is_abandoned = False
         self._ended = trio.Event()
         self._last_seq = 0
         self._handed = 0
@@ -97,7 +98,12 @@ class SqliteStore:
 
         self._on_open = tell
         self._thread.start()
-        await answer.wait()
+        try:
+            await answer.wait()
+        except trio.Cancelled:
+            self._is_abandoned = True
+            self._thread.give_up()
+            raise
         assert opened is not None
         if isinstance(opened, outcome.Error):
             await self._ended.wait()
@@ -260,6 +266,8 @@ class SqliteStore:
                 self._on_broken(self._broken)
 
     def closed(self) -> None:
+        if self._is_abandoned:
+            self._thread, self._is_abandoned = None, False
         for answer in self._asks:
             answer.set()
         self._ended.set()

@@ -83,11 +83,11 @@ class Guest:
         self._come_to_rest()
         self._io_at_rest = _waiting_for_io()
 
-    def step(self, fn: Callable[[], Any], *, settle: bool, last: bool = False) -> Any:
+    def step(self, fn: Callable[[], Any], *, settle: Callable[[], Awaitable[None]] | None, last: bool = False) -> Any:
         """Run `fn`, and await what it gives if that can be awaited, as a task of the run; give back its result.
 
-        settle: then let all tasks go on until none can. last: time runs by itself, and what has crashed before does not
-        matter. Raises what `fn` raises, what has crashed beside it (bare where it is one error), `Stuck`.
+        settle: awaited then, to let all tasks go on until none can. last: time runs by itself, and what has crashed
+        before does not matter. Raises what `fn` raises; what has crashed beside it, bare if it is one error; `Stuck`.
         """
         if not last:
             self._raise_crash()
@@ -174,8 +174,8 @@ class Guest:
             result: outcome.Value[Any] | outcome.Error | None = None
             with self._scope:
                 result = await outcome.acapture(_called, fn)
-                if settle and isinstance(result, outcome.Value):
-                    await trio.testing.wait_all_tasks_blocked()
+                if settle is not None and isinstance(result, outcome.Value):
+                    await settle()
             if isinstance(result, outcome.Error) and only_cancelled(result.error):
                 # something beside it crashed, which comes out of the nursery; or its own Cancelled
                 await trio.lowlevel.checkpoint_if_cancelled()

@@ -25,7 +25,7 @@ from trio_jobs._events import Event
 from trio_jobs._hosts.thread import SdkHandle
 from trio_jobs._ports import Host, Store
 
-__all__ = ["PatientHost", "PatientStore", "Work", "at_work"]
+__all__ = ["HostLog", "PatientHost", "PatientStore", "Work", "at_work"]
 
 _INF: Final = float("inf")
 
@@ -92,14 +92,56 @@ class Work:
         trio.from_thread.run(sleep, trio_token=self.token)
 
 
+class HostLog:
+    """What went through a host, for P1 to P3.
+
+    opened, closed: sessions. inside, most_inside: calls at once. threads: on which they were made, in this session.
+    wrong: what must never be, in words.
+    """
+
+    def __init__(self) -> None:
+        self.opened = self.closed = self.inside = self.most_inside = 0
+        self.threads: set[int] = set()
+        self.wrong: list[str] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        with self._lock:
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+            self.threads.add(threading.get_ident())
+            if self.inside > 1:
+                self.wrong.append(f"P1: {self.inside} calls were inside at once")
+            if len(self.threads) > 1:
+                self.wrong.append("P2: a session was called on two threads")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.inside -= 1
+
+    def did_open(self) -> None:
+        self.opened += 1
+        self.threads.clear()
+        if self.opened - self.closed > 1:
+            self.wrong.append("P1: a session was opened beside another")
+
+    def did_close(self) -> None:
+        self.closed += 1
+        if self.inside:
+            self.wrong.append("P1: a session was closed under a call")
+
+
 class PatientHost:
     """Conforms to `Host`: `inner`, with time standing still while its thread works.
 
-    threaded: it has a thread; otherwise calls are made by Trio's tasks, and time is theirs.
+    threaded: it has a thread; otherwise calls are made by Trio's tasks, and time is theirs. log: what went through it.
     """
 
-    def __init__(self, inner: Host, work: Work, *, threaded: bool) -> None:
+    def __init__(self, inner: Host, work: Work, *, threaded: bool, log: HostLog | None = None) -> None:
         self._inner = inner
+        self._log = HostLog() if log is None else log
         self._work = work
         self._threaded = threaded
 
@@ -127,6 +169,7 @@ class PatientHost:
 
     async def open(self) -> None:
         await self._patiently(self._inner.open)
+        self._log.did_open()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
         if not self._threaded:
@@ -136,7 +179,8 @@ class PatientHost:
         def marked(*given: Any) -> Any:
             _here.work = work
             try:
-                return fn(*given)
+                with self._log.call():
+                    return fn(*given)
             finally:
                 _here.work = None
 
@@ -152,7 +196,11 @@ class PatientHost:
         self._inner.abandon()
 
     async def close(self) -> bool:
-        return await self._patiently(self._inner.close)  # type: ignore[no-any-return]
+        was_open = self._inner.is_open
+        closed: bool = await self._patiently(self._inner.close)
+        if was_open and closed:
+            self._log.did_close()
+        return closed
 
     async def stop(self) -> None:
         await self._inner.stop()

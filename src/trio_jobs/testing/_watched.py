@@ -25,10 +25,11 @@ import trio
 from trio_jobs._handlers import Handler
 from trio_jobs._hosts.thread import SdkHandle
 from trio_jobs.testing._virtual import at_work
+from trio_jobs.testing.fakes import Hold
 
-__all__ = ["Died", "Plan", "Point", "Watch", "watched"]
+__all__ = ["LAST", "Died", "Plan", "Point", "Watch", "watched"]
 
-Fault = Literal["raise", "die", "slow", "cancel", "stop"]
+Fault = Literal["raise", "die", "slow", "hang", "cancel", "stop"]
 Side = Literal["before", "after"]
 
 #: What is looked at and not called: values
@@ -36,6 +37,10 @@ _VALUES: Final = (
     str, bytes, int, float, complex, bool, type(None), tuple, list, dict, set, frozenset, enum.Enum, decimal.Decimal,
     dt.datetime, dt.date, dt.time, dt.timedelta, uuid.UUID, type, types.ModuleType,
 )  # fmt: skip
+
+
+#: The name of the point behind all calls: the handler has returned, and nothing of it is recorded
+LAST: Final = "the last"
 
 
 class Died(BaseException):
@@ -63,6 +68,7 @@ class Plan:
     checkpoint: int | None = None
     error: BaseException | None = None
     seconds: float = 0.0
+    hold: Hold | None = None
 
     def __str__(self) -> str:
         where = f"at checkpoint {self.checkpoint}" if self.at is None else str(self.at)
@@ -73,8 +79,9 @@ class Plan:
 class Watch:
     """One life of a process: what it has seen, and what is planned for it.
 
-    points: of the first attempt. checkpoints: of it. attempts: how often the handler began. verdicts: what verify
-    answered. on_death, on_cancel, on_stop: called when that is planned; the last two in Trio's thread.
+    returned: the attempts that did, as (job id, number of the attempt). points, checkpoints: of the first attempt.
+    attempts: how often the handler began. verdicts: what verify answered, and what was there. on_death, on_cancel,
+    on_stop: called when that is planned; the last two in Trio's thread.
     """
 
     plan: Plan | None = None
@@ -82,6 +89,7 @@ class Watch:
     on_cancel: Callable[[], None] = lambda: None
     on_stop: Callable[[], None] = lambda: None
     look: Callable[[], Any] = lambda: None
+    returned: list[tuple[str, int]] = attrs.field(factory=list)
     points: list[Point] = attrs.field(factory=list)
     checkpoints: int = 0
     attempts: int = 0
@@ -126,6 +134,10 @@ class Watch:
         if plan.fault == "slow":
             if work is not None:  # a plain call in Trio's thread holds up time itself
                 work.nap(plan.seconds)
+        elif plan.fault == "hang":
+            if work is not None and plan.hold is not None:
+                plan.hold.stand()
+                self._refuse_if_dead()
         elif plan.fault in ("cancel", "stop"):
             ask = self.on_cancel if plan.fault == "cancel" else self.on_stop
             if work is None:
@@ -142,6 +154,10 @@ class Watch:
             if self.due(point) is not None:
                 with trio.CancelScope(shield=True):
                     await trio.sleep(plan.seconds)
+        elif plan is not None and plan.fault == "hang":
+            if self.due(point) is not None and plan.hold is not None:
+                await plan.hold.astand()
+                self._refuse_if_dead()
         else:
             self.pass_in_call(point)
 
@@ -235,21 +251,25 @@ class _Handle:
 
 def watched(handler: Handler, watch: Watch) -> Handler:
     """The same handler, under `watch`."""
-    fn, takes_sdk = handler.fn, handler.takes_sdk
+    fn, takes_sdk, takes_job = handler.fn, handler.takes_sdk, handler.takes_job
 
     def wrap(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        sdk, *rest = args if takes_job else args[:-1]
         if not takes_sdk:
-            return args
-        sdk = args[0]
-        seen = _Handle(sdk, watch) if isinstance(sdk, SdkHandle) else _Sdk(sdk, watch)
-        return (seen, *args[1:])
+            return (sdk, *rest)
+        return (_Handle(sdk, watch) if isinstance(sdk, SdkHandle) else _Sdk(sdk, watch), *rest)
+
+    def last() -> Point:
+        # without an SDK there are no calls to be seen: the handler itself is the one
+        return watch.point(watch._number + takes_sdk, "after", LAST)
 
     def perform(*args: Any) -> Any:
         watch.begin()
-        if not takes_sdk:  # then there are no calls to be seen, only its beginning and its end
+        if not takes_sdk:
             watch.pass_in_call(watch.call(handler.kind))
         result = fn(*wrap(args))
-        watch.pass_in_call(watch.point(watch._number if not takes_sdk else watch._number + 1, "after", "the last"))
+        watch.pass_in_call(last())
+        watch.returned.append((args[-1].id, args[-1].attempt))
         return result
 
     async def aperform(*args: Any) -> Any:
@@ -257,12 +277,16 @@ def watched(handler: Handler, watch: Watch) -> Handler:
         if not takes_sdk:
             await watch.pass_in_loop(watch.call(handler.kind))
         result = await _counted(fn(*wrap(args)), watch)
-        await watch.pass_in_loop(
-            watch.point(watch._number if not takes_sdk else watch._number + 1, "after", "the last")
-        )
+        await watch.pass_in_loop(last())
+        watch.returned.append((args[-1].id, args[-1].attempt))
         return result
 
-    return attrs.evolve(handler, fn=aperform if handler.is_async else perform, verify=_watched_verify(handler, watch))
+    return attrs.evolve(
+        handler,
+        fn=aperform if handler.is_async else perform,
+        takes_job=True,
+        verify=_watched_verify(handler, watch),
+    )
 
 
 def _watched_verify(handler: Handler, watch: Watch) -> Callable[..., Any] | None:

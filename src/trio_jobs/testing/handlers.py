@@ -27,7 +27,7 @@ from trio_jobs._jobs import Done, Job, NotDone, State
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.service import Service
 from trio_jobs.testing._virtual import Work
-from trio_jobs.testing._watched import Plan, Point, Watch, watched
+from trio_jobs.testing._watched import LAST, Plan, Point, Watch, watched
 from trio_jobs.testing.disk import Disk
 from trio_jobs.testing.kit import drain, find_handler, open_queue, virtual_clock
 from trio_jobs.testing.report import Finding, Report
@@ -311,7 +311,7 @@ def _told(plan: Plan) -> str:
 
 
 def _where(point: Point) -> str:
-    if point.name == "the last":
+    if point.name == LAST:
         return "when it had done all"
     return (
         f"when it {'was about to call' if point.side == 'before' else 'had called'} {point.name} (call {point.number})"

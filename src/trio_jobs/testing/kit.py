@@ -32,7 +32,7 @@ from trio_jobs._queue.service import Service
 from trio_jobs._retry import Retry
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite import SqliteStore
-from trio_jobs.testing._virtual import PatientHost, PatientStore, Work
+from trio_jobs.testing._virtual import HostLog, PatientHost, PatientStore, Work
 
 __all__ = ["Performed", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
 
@@ -62,13 +62,15 @@ async def open_queue(
     seed: int = 0,
     work: Work | None = None,
     handlers: Mapping[str, Handler] | None = None,
+    log: HostLog | None = None,
     **settings: Any,
 ) -> AsyncIterator[Queue]:
     """A queue of `service` in virtual time, on whichever host its SDK needs; chance begins from `seed`.
 
     While a thread works (the SDK's, the journal's), time stands still, so nothing times out because a machine is slow.
     A call that is to be slow says so: `Hold`, `Slow`. clock: what is running anyway, for the test's fixture to be used.
-    journal, store: as in `Service.open`. handlers: instead of the service's own. settings: instead of the service's.
+    journal, store: as in `Service.open`. handlers, settings: instead of the service's own. work, log: to see how its
+    threads are doing.
 
     Raises what `Service.open` raises, in the same way; `UsageError` where time is real.
     """
@@ -81,7 +83,7 @@ async def open_queue(
     threaded = service._async_sdk is None
 
     def make_host(nursery: trio.Nursery) -> Host:
-        host: Host = PatientHost(service._make_host(nursery), mine, threaded=threaded)
+        host: Host = PatientHost(service._make_host(nursery), mine, threaded=threaded, log=log)
         return host
 
     real: Clock = TrioClock()

@@ -137,6 +137,10 @@ class TrioStateMachine(Base):  # type: ignore[misc]
     async def _teardown(self) -> None:
         """Called at the end of each example; subclasses write `async def teardown` and `await super().teardown()`."""
 
+    async def settle(self) -> None:
+        """Awaited after each rule: let all tasks go on until none can."""
+        await trio.testing.wait_all_tasks_blocked()
+
     def _running(self) -> Guest:
         if self._guest is None:
             _make_scheduling_repeatable()
@@ -148,7 +152,8 @@ class TrioStateMachine(Base):  # type: ignore[misc]
         if guest.in_step:  # from within another step: an ordinary call
             return fn(self, *args, **kwargs)
         try:
-            return guest.step(functools.partial(fn, self, *args, **kwargs), settle=settle)
+            call = functools.partial(fn, self, *args, **kwargs)
+            return guest.step(call, settle=self.settle if settle else None)
         except BaseException as error:
             self._failure = error
             raise
@@ -162,7 +167,7 @@ class TrioStateMachine(Base):  # type: ignore[misc]
         guest = self._running()
         try:
             try:
-                guest.step(functools.partial(fn, self), settle=False, last=True)
+                guest.step(functools.partial(fn, self), settle=None, last=True)
             finally:
                 guest.end()
         except BaseException as error:

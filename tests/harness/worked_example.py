@@ -1,0 +1,66 @@
+"""The worked example of docs/testing.md: a handler with a real mistake. It books before it checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attrs import frozen
+
+import trio_jobs
+from trio_jobs import JobContext
+
+
+@frozen
+class Invoice:
+    folio: str
+    cents: int
+
+
+class Ledger:
+    """The accounting SDK: what is booked stays booked, whatever becomes of us."""
+
+    def __init__(self) -> None:
+        self.vouchers: list[tuple[str, str]] = []
+
+    def book(self, folio: str, cents: int, reference: str) -> str:
+        self.vouchers.append((folio, reference))
+        return f"voucher of {folio}"
+
+    def check_period(self) -> None:
+        """Asks the SDK's server whether the month is still open."""
+
+    def find(self, reference: str) -> str | None:
+        return next((f"voucher of {folio}" for folio, found in self.vouchers if found == reference), None)
+
+    @contextmanager
+    def session(self) -> Iterator[Ledger]:
+        yield self
+
+
+def make_service(ledger: Ledger) -> trio_jobs.Service:
+    service = trio_jobs.Service(sdk=ledger.session)
+
+    @service.handler
+    def post_invoice(ledger: Ledger, invoice: Invoice, job: JobContext) -> str:
+        voucher = ledger.book(invoice.folio, invoice.cents, job.id)
+        ledger.check_period()
+        return voucher
+
+    return service
+
+
+def make_mended_service(ledger: Ledger) -> trio_jobs.Service:
+    """It checks first, and the ledger can be asked what an attempt left behind."""
+    service = trio_jobs.Service(sdk=ledger.session)
+
+    def already_booked(ledger: Ledger, job: JobContext) -> trio_jobs.Done | trio_jobs.NotDone:
+        voucher = ledger.find(job.id)
+        return trio_jobs.Done(voucher) if voucher else trio_jobs.NotDone()
+
+    @service.handler(verify=already_booked)
+    def post_invoice(ledger: Ledger, invoice: Invoice, job: JobContext) -> str:
+        ledger.check_period()
+        return ledger.book(invoice.folio, invoice.cents, job.id)
+
+    return service
