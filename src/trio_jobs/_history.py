@@ -189,5 +189,4 @@ def _copy(record: JobRecord) -> JobRecord:
     """A record that `fold` may write to without touching the other."""
     twin = copy.copy(record)
     twin.attempts = [copy.copy(attempt) for attempt in record.attempts]
-    twin.steps = dict(record.steps)
     return twin

@@ -9,8 +9,10 @@ look at them (`gc=False`): a tenth of the throughput.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import attrs
@@ -164,6 +166,9 @@ class AttemptRecord(msgspec.Struct, gc=False):
     overdue: bool = False
 
 
+_NO_STEPS: Final[Mapping[str, msgspec.Raw | None]] = MappingProxyType({})
+
+
 class JobRecord(msgspec.Struct, gc=False):
     """See `Job`. Times are seconds since the epoch, UTC. Written by `_engine.fold` alone."""
 
@@ -189,7 +194,7 @@ class JobRecord(msgspec.Struct, gc=False):
     acted: bool = False
     doubt: Doubt | None = None
     # results of the steps that are done; None: begun, and nobody knows what it did
-    steps: dict[str, msgspec.Raw | None] = msgspec.field(default_factory=dict)
+    steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     result: msgspec.Raw | None = None
     result_problem: str | None = None

@@ -100,7 +100,7 @@ async def test_events_before_the_oldest_are_refused_and_not_skipped() -> None:
     assert list(await store.events(4, 100)) == events[4:]
     with pytest.raises(StoreError, match="events before 5 are gone, 4 was asked for"):
         await store.events(3, 100)
-    assert repr(store) == "<MemoryStore 7 jobs, events 5 to 7>"
+    assert repr(store) == "<MemoryStore events 5 to 7>"
 
 
 async def test_the_events_of_a_job_outlive_the_stream() -> None:

@@ -154,4 +154,4 @@ async def test_the_store_refuses_what_it_has_let_go_of() -> None:
     assert [event.seq for event in await store.events(3, 10)] == [4, 5]
     assert [event.seq for event in await store.events(3, 1)] == [4]
     assert list(await store.events(5, 10)) == []
-    assert repr(store) == "<MemoryStore 0 jobs, events 4 to 5>"
+    assert repr(store) == "<MemoryStore events 4 to 5>"

@@ -54,7 +54,8 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
 
 
 def _started(record: JobRecord, event: ev.Started) -> None:
-    record.attempts.append(AttemptRecord(event.attempt, record.run, event.at, event.entered))
+    # a new list for each: one that grew by appending keeps room for three more, in every job there is
+    record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]
     record.due_at = None
     record.reason = ""
     record.error = None
@@ -65,12 +66,12 @@ def _entered(record: JobRecord, event: ev.Entered) -> None:
 
 
 def _step_started(record: JobRecord, event: ev.StepStarted) -> None:
-    record.steps[event.step] = None
+    record.steps = {**record.steps, event.step: None}
     record.attempts[-1].entered = True  # a step is what acts, whether through the SDK or not
 
 
 def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
-    record.steps[event.step] = event.result
+    record.steps = {**record.steps, event.step: event.result}
 
 
 def _cancel_requested(record: JobRecord, event: ev.CancelRequested) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import merge
 from operator import attrgetter
+from typing import Final
+
+import trio
 
 from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
@@ -14,9 +16,11 @@ from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
 __all__ = ["MemoryStore"]
 
+CHUNK: Final = 1000  #: events that are looked through in one step when jobs are forgotten: some 60 us
+
 
 class MemoryStore:
-    """Keeps the events of every job that is kept, and the last `stream` events as they came.
+    """Keeps the events of every job that is kept, in chunks, and the last `stream` events as they came.
 
     It may be opened again after `aclose`, by another queue, and then gives back what it holds: to a queue that is what
     a restart is, so recovery can be tried without a file.
@@ -27,7 +31,8 @@ class MemoryStore:
 
     def __init__(self, *, stream: int = 10_000) -> None:
         self.epoch = secrets.token_hex(16)
-        self._by_job: defaultdict[str, list[Event]] = defaultdict(list)
+        self._chunk: list[Event] = []
+        self._chunks: list[list[Event]] = [self._chunk]
         self._keys: dict[bytes, ForgottenKey] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
@@ -35,7 +40,7 @@ class MemoryStore:
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._by_job)} jobs, events {self.oldest} to {self._last_seq}>"
+        return f"<MemoryStore events {self.oldest} to {self._last_seq}>"
 
     async def open(
         self,
@@ -46,20 +51,29 @@ class MemoryStore:
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
-        return list(merge(self._last_pause, *self._by_job.values(), key=attrgetter("seq")))
+        self._begin_chunk()
+        events = [event for chunk in self._chunks for event in chunk]
+        return sorted(events + self._last_pause, key=attrgetter("seq"))
 
     def append(self, events: Sequence[Event]) -> None:
         on_commit = self._on_commit
         if on_commit is None:
             raise StoreError("this store is closed")
-        for event in events:
-            if isinstance(event, JobEvent):
-                self._by_job[event.job].append(event)
-            elif isinstance(event, Paused | Resumed):
-                self._last_pause = [event]
+        self._chunk.extend(events)
         self._stream.extend(events)
         self._last_seq = events[-1].seq
+        if len(self._chunk) >= CHUNK:
+            self._begin_chunk()
         on_commit(events)
+
+    def _begin_chunk(self) -> None:
+        """Of the queue's own events only the last pause, or its end, is of use to the next queue."""
+        for event in self._chunk:
+            if isinstance(event, Paused | Resumed):
+                self._last_pause = [event]
+        self._chunk[:] = [event for event in self._chunk if isinstance(event, JobEvent)]
+        self._chunk = []
+        self._chunks = [*filter(None, self._chunks), self._chunk]
 
     async def committed(self, seq: int) -> None:
         return
@@ -88,12 +102,17 @@ class MemoryStore:
         keys: Sequence[ForgottenKey] = (),
         stale: Sequence[ForgottenKey] = (),
     ) -> None:
-        for job_id in jobs:
-            self._by_job.pop(job_id, None)
         for key in keys:
             self._keys[key.name] = key
         for key in stale:
             self._keys.pop(key.name, None)
+        if not jobs:
+            return
+        first, last = min(span[0] for span in jobs.values()), max(span[1] for span in jobs.values())
+        for chunk in self._chunks:
+            if chunk and chunk[0].seq <= last and chunk[-1].seq >= first:
+                chunk[:] = [event for event in chunk if not (isinstance(event, JobEvent) and event.job in jobs)]
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
         self._on_commit = None
