@@ -19,7 +19,7 @@ ROUNDS = 3
 DELIVERIES = 60_000  #: in one run, all subscribers together
 FROZEN = 0.2
 
-WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: these wait for each subscriber, and give up when an update takes seconds
+WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: wait for each subscriber; give up after seconds
 
 CONTESTANTS = (
     Contestant(SOCKETS, "limit", ("fan", "sockets"), 0, "no event loop, no websocket; drops who takes nothing for 50 ms"),

@@ -5,6 +5,8 @@ In memory, on disk, and through servers, beside the least that Trio, SQLite and 
 
 from __future__ import annotations
 
+import attrs
+
 from benchmarks.frame import Answer, Contestant, Run, Table, at_least, at_most, ratio
 
 BARE = "bare Trio loop"

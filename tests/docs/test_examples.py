@@ -24,10 +24,13 @@ def test_the_programs_of_a_page_run_one_after_another_as_one(page: Path, tmp_pat
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert run.returncode == 0, run.stderr
+    told = "".join(re.findall(r"^```text\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL))
+    if told and page.parent.name == "docs":
+        assert run.stdout == told, "the output in the page is what its programs print"
 
 
 def test_the_readme_s_first_program_books_its_invoice_once_however_often_it_is_run(tmp_path: Path) -> None:

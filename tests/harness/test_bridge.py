@@ -653,7 +653,7 @@ def test_the_kit_can_be_imported_without_hypothesis() -> None:
         import sys
         sys.modules["hypothesis"] = None
         import trio_jobs.testing
-        for name in ("Stuck", "TrioStateMachine"):
+        for name in ("QueueMachine", "TrioStateMachine"):
             try:
                 getattr(trio_jobs.testing, name)
             except ImportError as error:

@@ -1,15 +1,38 @@
-"""The machine on our own queue, wherever jobs are kept."""
+"""The machine on our own queue, wherever jobs are kept; and that it finds what is wrong.
+
+Bounded here, with the same examples each time; `./run campaign` takes many more, and others each time.
+"""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import random
+from collections.abc import Iterator
+from typing import Any
 
-from trio_jobs.testing.machine import QueueMachine
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from worked_example import Invoice, Ledger, make_mended_service, make_service
+
+import trio_jobs
+from trio_jobs import State
+from trio_jobs._engine import endings
+from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._queue.queue import Queue
+from trio_jobs.testing import QueueMachine
+from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
 
 BOUNDED = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+    max_examples=25,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
     suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
+#: for machines that are to fail: how they shrink is of no interest
+FIND = settings(BOUNDED, max_examples=300, phases=[Phase.generate])
 
 
 class OnDisk(QueueMachine):
@@ -24,9 +47,117 @@ class OnSqlite(QueueMachine):
     keeps = "sqlite"
 
 
-TestOnDisk = OnDisk.TestCase
-TestOnDisk.settings = BOUNDED
-TestInMemory = InMemory.TestCase
-TestInMemory.settings = BOUNDED
-TestOnSqlite = OnSqlite.TestCase
-TestOnSqlite.settings = settings(BOUNDED, max_examples=15)
+class OnThread(QueueMachine):
+    """Plain handlers on a thread, and one that is asynchronous beside it."""
+
+    payloads = {"post_invoice": st.builds(Invoice, st.sampled_from(["A-1", "A-2"]), st.integers(1, 2))}
+
+    def make_service(self) -> trio_jobs.Service:
+        self.ledger = Ledger()
+        return make_mended_service(self.ledger)
+
+    @invariant()
+    def nothing_is_booked_twice(self) -> None:
+        references = [reference for _, reference in self.ledger.vouchers]
+        assert len(references) == len(set(references)), "booked twice"
+
+
+MACHINES: tuple[type[QueueMachine], ...] = (OnDisk, InMemory, OnSqlite, OnThread)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
+def test_p1_to_p9_hold_whatever_callers_and_the_sdk_do(machine: type[QueueMachine]) -> None:
+    few = settings(BOUNDED, max_examples=10) if machine is OnSqlite else BOUNDED
+    run_state_machine_as_test(machine, settings=few)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
+def test_the_promises_hold_in_many_more_days(machine: type[QueueMachine]) -> None:
+    many = settings(
+        BOUNDED, max_examples=500 if machine is OnSqlite else 3000, stateful_step_count=40, derandomize=False
+    )
+    here = seed(random.SystemRandom().getrandbits(64))(type(machine.__name__, (machine,), {}))
+    run_state_machine_as_test(here, settings=many)
+
+
+class Mistaken(OnThread):
+    """The worked example before it was mended."""
+
+    def make_service(self) -> trio_jobs.Service:
+        self.ledger = Ledger()
+        return make_service(self.ledger)
+
+
+def test_a_handler_that_books_before_it_checks_is_found() -> None:
+    with pytest.raises(AssertionError, match="booked twice"):
+        run_state_machine_as_test(Mistaken, settings=FIND)
+
+
+def found(machine: type[QueueMachine]) -> str:
+    """What the machine finds, or dies of."""
+    with pytest.raises(BaseException) as caught:
+        run_state_machine_as_test(machine, settings=FIND)
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+@pytest.fixture
+def mistakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    yield monkeypatch
+
+
+def test_p4_a_queue_that_takes_a_known_key_for_a_new_one_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    mistakes.setattr(Queue, "_receipt_of_known", lambda self, new: None)
+    assert found(InMemory).startswith("AssertionError: P4")
+
+
+def test_p6_a_queue_that_takes_a_timeout_for_a_success_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    end = endings.end
+
+    def hopeful(record: Any, ending: Any, *args: Any) -> Any:
+        if ending.outcome == "timed_out":
+            ending = msgspec.structs.replace(ending, outcome=trio_jobs.Outcome.COMPLETED)
+        return end(record, ending, *args)
+
+    mistakes.setattr("trio_jobs._loops.consumer.decide.end", hopeful)
+    assert "P6" in found(InMemory)
+
+
+def test_p3_a_queue_that_leaves_its_sdk_open_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    async def forget(self: ThreadHost) -> bool:
+        return False
+
+    mistakes.setattr(ThreadHost, "close", forget)
+    assert "P3" in found(OnThread)
+
+
+def test_p9_a_queue_that_loses_places_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    mistakes.setattr("trio_jobs._line.Line.give_place_back", lambda self: None)
+    assert "P9" in found(InMemory)
+
+
+def test_a_consumer_that_dies_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    async def die(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    mistakes.setattr("trio_jobs._loops.consumer.Consumer._look_after_doubt", die)
+    assert found(InMemory).startswith("QueueBroken")
+
+
+def test_a_person_s_machine_counts_what_it_does() -> None:
+    """Each rule is met, and jobs come to every end: a machine that never gets anywhere finds nothing."""
+    seen: set[str] = set()
+
+    class Counting(OnDisk):
+        async def teardown(self) -> None:
+            await self._read_events()
+            seen.update(str(job.state) for job in self.model.jobs.values())
+            seen.update(["restarted"] if self._processes > 2 else [])
+            await super().teardown()
+
+        async def _leave(self) -> None:
+            await super()._leave()
+            assert self.reports[-1].jobs[State.PROCESSING] == 0
+
+    run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=60, phases=[Phase.generate]))
+    assert seen >= {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}, seen

@@ -46,9 +46,7 @@ def plant(mutation: Mutation, folder: Path) -> None:
     """Raises `AssertionError` where the code has moved on and the snippet does not stand in it exactly once."""
     file = folder / PACKAGE.name / mutation.file
     source = file.read_text(encoding="utf-8")
-    count = source.count(mutation.old)
-    assert count == 1, f"{mutation.name}: its snippet stands {count} times in {mutation.file}; repair the catalogue"
-    mutated = source.replace(mutation.old, mutation.new)
+    mutated = mutation.apply(source)
     compile(mutated, str(file), "exec")
     file.write_text(mutated, encoding="utf-8")
 

@@ -26,9 +26,7 @@ def test_there_are_at_least_40_kinds_of_bugs() -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_still_fits_the_code(mutation: Mutation) -> None:
     source = (PACKAGE / mutation.file).read_text(encoding="utf-8")
-    count = source.count(mutation.old)
-    assert count == 1, f"its snippet stands {count} times in {mutation.file}; repair the catalogue"
-    compile(source.replace(mutation.old, mutation.new), mutation.file, "exec")
+    compile(mutation.apply(source), mutation.file, "exec")
 
 
 def test_the_table_of_proofs_names_every_mutation() -> None:

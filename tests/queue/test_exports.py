@@ -26,9 +26,9 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_public_names_of_the_test_kit_are_these() -> None:
-    expected = """BAD_HANDLERS BadHandler Disk FakeSdk FakeSession Finding Hang Hold Nonconforming Performed Report Slow
-    Stuck TrioStateMachine assert_submitted check_bad_handlers check_handler check_host check_store drain open_queue
-    pass_time perform"""
+    expected = """BAD_HANDLERS BadHandler Disk FakeSdk FakeSession Finding Hang Hold Nonconforming Performed
+    QueueMachine Report Slow Stuck TrioStateMachine assert_submitted check_bad_handlers check_handler check_host
+    check_store drain open_queue pass_time perform"""
     assert sorted(trio_jobs.testing.__all__) == expected.split()
 
 

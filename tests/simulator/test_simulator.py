@@ -26,6 +26,8 @@ from trio_jobs.testing.simulate.world import World
 #: Seeds that have found something, and what. What a seed plays changes with the code: the fault has a test of its own
 FOUND = {
     0: "a power cut tore both slots of the high-water mark, and a good journal was refused",
+    1736: "an attempt that waited for a disk in trouble began although the queue had been paused meanwhile",
+    2151: "the same",
     3977: "who waited for a session to open was never told that its opening had been given up",
 }
 

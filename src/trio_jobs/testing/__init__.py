@@ -18,6 +18,7 @@ from trio_jobs.testing.report import Finding, Nonconforming, Report
 from trio_jobs.testing.stores import check_store
 
 if TYPE_CHECKING:
+    from trio_jobs.testing.machine import QueueMachine
     from trio_jobs.testing.stateful import Stuck, TrioStateMachine
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Hold",
     "Nonconforming",
     "Performed",
+    "QueueMachine",
     "Report",
     "Slow",
     "Stuck",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _NEED_HYPOTHESIS: Final = {
+    "QueueMachine": "trio_jobs.testing.machine",
     "Stuck": "trio_jobs.testing.stateful",
     "TrioStateMachine": "trio_jobs.testing.stateful",
 }

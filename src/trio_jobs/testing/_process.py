@@ -58,6 +58,10 @@ class Shelf:
         self._sqlite = SqliteStore(self._path)
         return self._sqlite
 
+    def die(self) -> None:
+        """At once, from any thread, for a simulated disk."""
+        self._disk.crash()
+
     async def crash(self) -> None:
         """What is committed now is what the next process finds; what the dying one still writes goes nowhere."""
         assert self.keeps != "memory", "what is kept in memory dies with the process"
@@ -122,7 +126,7 @@ class Process:
                     task_status.started()
                     await self._leave.wait()
         except Exception:
-            if not self._crashed:  # what the dead still say does not count
+            if not (self._crashed or self.watch.dead):  # what the dead still say does not count
                 raise
         finally:
             self.ended.set()
@@ -175,7 +179,7 @@ class Process:
         ends_at = trio.current_time() + within
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain)
-            while await self._goes_on(drained) and trio.current_time() < ends_at:
+            while await self._goes_on(drained) and trio.current_time() < ends_at and not self.watch.dead:
                 pass
             nursery.cancel_scope.cancel()
 

@@ -24,6 +24,7 @@ from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
 from trio_jobs._hosts.thread import SdkHandle
 from trio_jobs._ports import Host, Store
+from trio_jobs.testing.disk import DiskStore
 
 __all__ = ["HostLog", "PatientHost", "PatientStore", "Work", "at_work"]
 
@@ -224,6 +225,8 @@ class PatientStore:
         self._is_busy = False
         self._handed = 0
         self.durable = inner.durable
+        if isinstance(inner, DiskStore):
+            inner.on_death = lambda: self._set_busy(False)
 
     def __repr__(self) -> str:
         return f"<PatientStore of {self._inner!r}>"
@@ -264,7 +267,7 @@ class PatientStore:
             return await self._inner.open(committed, on_failure, broken)
 
     def append(self, events: Sequence[Event]) -> None:
-        if self.durable:
+        if self.durable and self._inner.trouble is None:  # else it may be long, or never
             self._set_busy(True)
         self._handed = events[-1].seq
         self._inner.append(events)

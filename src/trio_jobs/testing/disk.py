@@ -55,6 +55,8 @@ class DiskStore:
         self._waits: dict[int, trio.Event] = {}
         self._token: trio.lowlevel.TrioToken | None = None
         self._dead = False
+        self.on_death: Callable[[], None] = lambda: None
+        """Called in Trio's thread when the process has died: nothing will be committed any more."""
 
     def __repr__(self) -> str:
         return f"<DiskStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
@@ -154,6 +156,7 @@ class DiskStore:
                 wait.set()
 
     def _wake_all(self) -> None:
+        self.on_death()
         waits, self._waits = self._waits, {}
         for wait in waits.values():
             wait.set()

@@ -21,15 +21,22 @@ and stands still between the rules.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
 
 import attrs
 import msgspec
-from hypothesis import note
-from hypothesis import strategies as st
 
-from trio_jobs._errors import KeyConflict, LineFull, SessionLost, WrongState
+from trio_jobs._errors import (
+    KeyConflict,
+    LineFull,
+    OutcomeUnknown,
+    QueueClosed,
+    SessionLost,
+    StoreError,
+    WrongState,
+)
 from trio_jobs._jobs import FINAL, Done, NotDone, State
 from trio_jobs._queue.report import Report
 from trio_jobs._queue.service import Service
@@ -38,12 +45,16 @@ from trio_jobs.testing._model import Model
 from trio_jobs.testing._process import Keeps, Process, Shelf
 from trio_jobs.testing._watched import Plan, Point
 from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hold
-from trio_jobs.testing.stateful import Bundle, TrioStateMachine, initialize, invariant, precondition, rule
+from trio_jobs.testing.stateful import Bundle, TrioStateMachine, initialize, invariant, note, precondition, rule, st
 
 __all__ = ["QueueMachine"]
 
 _SECONDS: Final = (0.01, 1.0, 5.0, 60.0, 3600.0)
 _KEYS: Final = st.none() | st.sampled_from(["a", "b", "c"])
+_WHEN: Final = st.sampled_from(["", "", "delay", "deadline_after"])
+_THEN: Final = st.sampled_from([0.0, 1.0, 100.0])
+_FAULTS: Final = st.sampled_from(["raise", "slow", "hang", "lose the session", "cancel", "die"])
+_GOES_WRONG: Final = st.none() | st.tuples(_FAULTS, st.integers(1, 3), st.sampled_from(["before", "after"]))
 
 
 class PlannedError(Exception):
@@ -118,7 +129,11 @@ class QueueMachine(TrioStateMachine):
     async def settle(self) -> None:
         if self._process is None:
             await super().settle()
-        else:
+            return
+        await self._process.settle()
+        if self._process.watch.dead:  # it has died in the midst of a call
+            await self._process.crash(self._forget_what_hangs)
+            await self.open()
             await self._process.settle()
 
     async def pass_time(self, seconds: float) -> None:
@@ -145,14 +160,15 @@ class QueueMachine(TrioStateMachine):
         await self.pass_time(seconds)
 
     @precondition(lambda self: self._plan is None or self.process.watch.happened)
-    @rule(
-        fault=st.sampled_from(["raise", "slow", "hang", "lose the session", "cancel"]),
-        number=st.integers(1, 3),
-        side=st.sampled_from(["before", "after"]),
-    )
+    @rule(fault=_FAULTS, number=st.integers(1, 3), side=st.sampled_from(["before", "after"]))
     async def a_call_will(self, fault: str, number: int, side: Literal["before", "after"]) -> None:
-        """The next time that call `number` of an attempt is made, this goes wrong before it or after it was made."""
-        at = Point(number, side, "")
+        """The next time that call `number` of an attempt is made, this goes wrong before it or after it was made.
+
+        Where the process cannot die in the midst of a call ("memory", "sqlite"), the call raises instead.
+        """
+        self._will(fault, Point(number, side, ""))
+
+    def _will(self, fault: str, at: Point) -> None:
         if fault == "raise":
             self._plan = Plan("raise", at, error=PlannedError("planned"))
         elif fault == "lose the session":
@@ -161,6 +177,8 @@ class QueueMachine(TrioStateMachine):
             self._plan = Plan("slow", at, seconds=90.0)
         elif fault == "cancel":
             self._plan = Plan("cancel", at)
+        elif fault == "die":
+            self._plan = Plan("die" if self.keeps == "disk" else "raise", at, error=PlannedError("planned"))
         else:
             self._let_go()
             self._hang = Hold()
@@ -181,18 +199,38 @@ class QueueMachine(TrioStateMachine):
             await self.process.crash(self._forget_what_hangs)
         else:
             if how == "drain" and self.queue.paused is None and self._hang is None:
-                await self.process.drain(86_400.0)
-            await self._leave()
+                with self._unless_dead():
+                    await self.process.drain(86_400.0)
+            if self.process.watch.dead:  # it died on the way
+                await self.process.crash(self._forget_what_hangs)
+            else:
+                await self._leave()
         await self.open()
 
     # what callers do
 
-    @rule(target=jobs, new=_submits(), key=_KEYS, when=st.sampled_from(["", "", "delay", "deadline_after"]))
-    async def submit(self, new: tuple[str, Any], key: str | None, when: str) -> str | None:
-        """Now, in half a minute, or to expire then."""
-        return await self._submit(*new, key=key, **({when: 30.0} if when else {}))
+    @rule(target=jobs, new=_submits(), key=_KEYS, when=_WHEN, goes_wrong=_GOES_WRONG, then=_THEN)
+    async def submit(
+        self,
+        new: tuple[str, Any],
+        key: str | None,
+        when: str,
+        goes_wrong: tuple[str, int, Literal["before", "after"]] | None,
+        then: float,
+    ) -> str | None:
+        """Now, in half a minute, or to expire then. goes_wrong: as `a_call_will`. then: so many seconds pass."""
+        if goes_wrong is not None:
+            fault, number, side = goes_wrong
+            self._will(fault, Point(number, side, ""))
+        with self._unless_dead():
+            kind, payload = new
+            job = await self._submit(kind, payload, key=key, **({when: 30.0} if when else {}))
+            if then:
+                await self.pass_time(then)
+            return job
+        return None
 
-    async def _submit(self, kind: str, payload: Any, *, key: str | None, **when: float) -> str | None:
+    async def _submit(self, kind: str, payload: Any, *, key: str | None, **when: Any) -> str | None:
         known = None if key is None else self.model.by_key(kind, key)
         body = bytes(msgspec.json.encode(payload))
         try:
@@ -221,11 +259,14 @@ class QueueMachine(TrioStateMachine):
         state = self.queue.get(job).state
         expected = {State.PROCESSING: "requested", State.COMPLETED: "too_late", State.FAILED: "too_late"}
         try:
-            answer = await self.queue.cancel(job)
+            with self._unless_dead():
+                answer = await self.queue.cancel(job)
         except WrongState:
             assert state is State.IN_DOUBT, f"a {state} job can be cancelled"
         else:
-            assert answer == expected.get(state, "cancelled"), f"cancel of a {state} job answers {answer}"
+            assert self.process.watch.dead or answer == expected.get(state, "cancelled"), (
+                f"cancel of a {state} job answers {answer}"
+            )
 
     @rule(job=jobs)
     async def retry(self, job: str | None) -> None:
@@ -233,7 +274,8 @@ class QueueMachine(TrioStateMachine):
             return
         state = self.queue.get(job).state
         try:
-            await self.queue.retry(job)
+            with self._unless_dead():
+                await self.queue.retry(job)
         except WrongState:
             inside = self.queue.statistics().inside or bool(self.model.under_way)
             assert state not in (State.FAILED, State.CANCELLED) or inside, f"a {state} job can be retried"
@@ -246,7 +288,8 @@ class QueueMachine(TrioStateMachine):
             return
         before = self.queue.get(job)
         try:
-            await self.queue.resolve(job, how)
+            with self._unless_dead():
+                await self.queue.resolve(job, how)
         except WrongState:
             assert before.state is not State.IN_DOUBT or before.inside, "a job in doubt can be resolved"
         else:
@@ -255,7 +298,8 @@ class QueueMachine(TrioStateMachine):
     @precondition(lambda self: self.model.jobs)
     @rule(paused=st.booleans())
     async def set_paused(self, paused: bool) -> None:
-        await (self.queue.pause("by a rule") if paused else self.queue.resume())
+        with self._unless_dead():
+            await (self.queue.pause("by a rule") if paused else self.queue.resume())
 
     # what must hold
 
@@ -274,7 +318,9 @@ class QueueMachine(TrioStateMachine):
             elif job.told:
                 assert queue.get(job.id).state == job.state, f"job {job.id} is {job.state} by its events"
         statistics = queue.statistics()
-        assert 0 <= statistics.free <= statistics.capacity, "P9: places are neither lost nor made"
+        places = statistics.free if statistics.jobs[State.PENDING] else statistics.capacity
+        assert statistics.free == places, "P9: where nobody is in the line, every place is free"
+        assert 0 <= statistics.free <= statistics.capacity, "P9: there are as many places as the line has"
         assert statistics.jobs[State.PROCESSING] <= 1, "P1: one attempt at a time"
 
     async def _read_events(self) -> None:
@@ -306,7 +352,17 @@ class QueueMachine(TrioStateMachine):
         self._forget_what_hangs()
 
     def _died(self) -> None:
+        self._shelf.die()
         note("the process died inside a call")
+
+    @contextmanager
+    def _unless_dead(self) -> Iterator[None]:
+        """What is asked of a process that dies meanwhile may come to nothing."""
+        try:
+            yield
+        except (OutcomeUnknown, StoreError, QueueClosed):
+            if not self.process.watch.dead:
+                raise
 
     def _cancel_under_way(self) -> None:
         """A person cancels whatever is under way, at this very moment."""

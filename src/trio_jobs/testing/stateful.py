@@ -37,6 +37,8 @@ from trio_jobs.testing._time import pass_time
 
 try:
     import hypothesis.stateful
+    from hypothesis import note
+    from hypothesis import strategies as st
     from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, run_state_machine_as_test
 except ImportError as error:  # pragma: no cover - said in a test that runs without Hypothesis
     raise ImportError("state machines need Hypothesis: pip install trio-jobs[testing]") from error
@@ -49,9 +51,11 @@ __all__ = [
     "initialize",
     "invariant",
     "multiple",
+    "note",
     "precondition",
     "rule",
     "run_state_machine_as_test",
+    "st",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])

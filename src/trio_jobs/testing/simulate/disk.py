@@ -7,8 +7,8 @@ commit that fails and is not in, that fails and is in, that has no room; a reope
 are lost, kept or torn by a crash until they are synced.
 
 `truth` is every event that was ever on the disk, `starts` the attempts (job, number) of which it says that they
-entered the SDK, `asked` of the jobs in doubt whether verify was asked. The oracle reads it: what anybody was told must be
-in it for good.
+entered the SDK, `asked` of the jobs in doubt whether verify was asked. The oracle reads it: what anybody was told must
+be in it for good.
 """
 
 from __future__ import annotations

@@ -290,7 +290,7 @@ async def resolve_truthfully(queue: Queue, world: World, job: str) -> None:
     if any(call.job == job for call in world.inside):
         return
     done = bool(world.booked.get(job))
-    world.unasked.discard(job)
+    world.unasked.pop(job, None)
     world.told.resolved.setdefault(job, []).append("done" if done else "not_done")
     await queue.resolve(job, "done" if done else "not_done", result="seen by a person" if done else None, by="person")
     world.note("person", f"resolves {world.name(job)}: {'done' if done else 'not done'}")

@@ -115,9 +115,10 @@ CALM: Final = DiskHabits(slow=0.0, stalls=0.0, fails=0.0)
 class Plan:
     """One schedule.
 
-    kinds: what clients submit. memory: jobs live in a `MemoryStore`, and there are no crashes. thread: the SDK is one for a thread of its own (run
+    memory: jobs live in a `MemoryStore`, and there are no crashes. thread: the SDK is one for a thread of its own (run
     in the loop, in virtual time), else an asynchronous one. lives: how often the service is started. crashes: for each
-    life but the last the scheduler step at which the machine dies, None for an orderly stop.
+    life but the last the scheduler step at which the machine dies, None for an orderly stop. kinds: what clients
+    submit. ring: events that the feed keeps at hand. operations: what each client does before it leaves.
     """
 
     seed: int

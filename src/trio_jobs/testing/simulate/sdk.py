@@ -215,7 +215,7 @@ class _Session:
         machine, world = self._machine, self._world
         if not machine.alive:
             return Unknown()
-        call = world.enter_verify(machine.number, self._number, job.id, job.kind)
+        call = world.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
         how = "cancelled"
         try:
@@ -245,7 +245,7 @@ class _Session:
         machine, world = self._machine, self._world
         if not machine.alive:
             return Unknown()
-        call = world.enter_verify(machine.number, self._number, job.id, job.kind)
+        call = world.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
         # an answer that comes too late counts for nothing
         how = said(answer) if seconds < VERIFY_TIMEOUT else "cancelled"

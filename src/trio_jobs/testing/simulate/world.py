@@ -65,7 +65,8 @@ class World:
         self.booked: dict[str, list[float]] = {}
         self.made: dict[str, int] = {}
         self.inside: list[Call] = []
-        self.unasked: set[str] = set()
+        # jobs of which verify has to tell what the last call did; in which attempt it was asked and could not, or 0
+        self.unasked: dict[str, int] = {}
         self.told = Told()
         self.numbers: dict[str, int] = {}
         self.kept: Callable[[str, int], bool] = lambda job, attempt: True
@@ -142,7 +143,8 @@ class World:
         act = self.plan.fate(number).act(made)
         call = Call(life, session, "call", job, kind, attempt, self.clock(), act)
         self._check_entry(call, f"call of {self.name(job)}")
-        if job in self.unasked:
+        asked_in = self.unasked.get(job, attempt)
+        if asked_in != attempt:
             self.wrong("P6", f"{self.name(job)} is called again, and verify was not asked what the call before it did")
         self.note("sdk", f"call {made + 1} of {self.name(job)} ({kind}, attempt {attempt}): {act.kind}")
         if not KINDS[kind].idempotent and not self.kept(job, attempt):
@@ -150,8 +152,8 @@ class World:
         self._enter(call)
         return call
 
-    def enter_verify(self, life: int, session: int, job: str, kind: str) -> Call:
-        call = Call(life, session, "verify", job, kind, 0, self.clock())
+    def enter_verify(self, life: int, session: int, job: str, kind: str, attempt: int) -> Call:
+        call = Call(life, session, "verify", job, kind, attempt, self.clock())
         self._check_entry(call, f"verify of {self.name(job)}")
         self._enter(call)
         return call
@@ -178,13 +180,16 @@ class World:
         """Has verify to be asked before the next call? Not where the handler vouches that nothing is half done."""
         rules = KINDS.get(call.kind)
         if call.what == "verify":
-            self.unasked.discard(call.job)
+            if call.how in ("Done", "NotDone"):
+                self.unasked.pop(call.job, None)
+            elif call.job in self.unasked:
+                self.unasked[call.job] = call.attempt  # it could not tell: that is an answer for one attempt
         elif call.what == "call" and rules is not None and rules.verifies and not rules.idempotent:
             assert call.act is not None
             if call.how == "raised" and call.act.kind in ("fail", "cancel", "snooze", "retry_after"):
-                self.unasked.discard(call.job)
+                self.unasked.pop(call.job, None)
             else:
-                self.unasked.add(call.job)
+                self.unasked[call.job] = 0
 
     def _enter(self, call: Call) -> None:
         self.calls.append(call)
