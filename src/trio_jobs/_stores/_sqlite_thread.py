@@ -1,8 +1,8 @@
 """The thread that owns the journal: it takes whatever is queued, commits that as one group, and says so.
 
-Nobody waits for a group to fill: a lone event is committed at once, and what comes in while a sync is under way is the
-next group. Between two groups one other wish is served (a page, a batch to prune), so that readers never hold a commit
-up for longer than one of theirs takes.
+Nobody waits here for a group to fill: what comes is committed at once, and what comes in while a sync is under way is
+the next group. Between two groups one other wish is served (a page, a batch to prune), so that readers never hold a
+commit up for longer than one of theirs takes.
 
 When a commit fails the thread finds out what is there, tells, and then waits for `Instead`: the history has to say
 what is to be written in place of what failed, since those who submitted are told that it was not taken.

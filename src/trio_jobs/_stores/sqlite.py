@@ -31,6 +31,12 @@ __all__ = ["SqliteStore"]
 
 #: Seconds without an answer to a commit after which the journal counts as stalled: slow disks take some tenths
 STALL: Final = 5.0
+#: Turns of Trio's loop, some 20 us each, in which what one commit has set going is gathered for the next. The sync that
+#: follows takes ten times that. A commit wakes who waits for his submit, who submits again at once, and the consumer,
+#: which ends an attempt and begins the next one two turns later. Given to the thread one by one, the first of them
+#: would be synced alone while the others wait for the sync after it: two for each job, where one is enough. (Measured
+#: with 1 to 4 turns: groups for each job 2.0, 1.0, 1.0, 1.0 for one producer, 1.5, 1.1, 1.0, 1.0 for a hundred.)
+GATHER: Final = 3
 
 
 class SqliteStore:
@@ -69,6 +75,8 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._broken: StoreError | None = None
         self._waits: dict[int, _Wait] = {}
+        self._gathered: list[Event] = []
+        self._turns = 0
         self._asks: set[trio.Event] = set()
         self._pruning = trio.Lock()
         self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
@@ -87,6 +95,7 @@ class SqliteStore:
         self._on_commit, self._on_failure, self._on_broken = on_commit, on_failure, on_broken
         self._failure = self._broken = self._since = None
         self._ended = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
         self._journal, self._thread = self._make_thread()
         answer = trio.Event()
         opened: outcome.Value[list[bytes]] | outcome.Error | None = None
@@ -106,8 +115,8 @@ class SqliteStore:
             raise
         assert opened is not None
         if isinstance(opened, outcome.Error):
+            self._is_abandoned = True
             await self._ended.wait()
-            self._thread = None
         bodies = opened.unwrap()
         self._is_open = True
         self.epoch = self._journal.epoch
@@ -119,7 +128,7 @@ class SqliteStore:
         beside = Beside()
         journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
         lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
-        return journal, JournalThread(journal, lock, beside, self, trio.lowlevel.current_trio_token())
+        return journal, JournalThread(journal, lock, beside, self, self._token)
 
     def append(self, events: Sequence[Event]) -> None:
         if not self._is_open:
@@ -128,7 +137,23 @@ class SqliteStore:
         if self._since is None:
             self._since = self._monotonic()
         self._handed = events[-1].seq
-        self._thread.inbox.put(events)
+        self._gathered.extend(events)
+        if not self._turns:
+            self._turns = GATHER
+            self._token.run_sync_soon(self._gather)
+
+    def _gather(self) -> None:
+        self._turns -= 1
+        if self._turns:
+            self._token.run_sync_soon(self._gather)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._gathered:
+            assert self._thread is not None
+            gathered, self._gathered = self._gathered, []
+            self._thread.inbox.put(gathered)
 
     async def committed(self, seq: int) -> None:
         if seq <= self._last_seq:
@@ -191,6 +216,7 @@ class SqliteStore:
         self._is_open = False
         if thread is None:
             return
+        self._hand_over()
         thread.inbox.put(CLOSE)
         try:
             await self._ended.wait()
@@ -240,6 +266,7 @@ class SqliteStore:
 
     def failed(self, error: StoreError) -> None:
         self._failure = error
+        self._gathered.clear()  # it is in what is given instead
         instead: Sequence[Event] = ()
         if self._on_failure is not None:
             on_failure = self._on_failure
@@ -258,6 +285,7 @@ class SqliteStore:
     def broke(self, error: BaseException) -> None:
         if self._broken is None:
             self._broken = broken(error)
+            self._gathered.clear()
             waits, self._waits = self._waits, {}
             for wait in waits.values():
                 wait.error = OutcomeUnknown(f"{self._broken}: what was handed over may or may not be kept")

@@ -1,0 +1,92 @@
+"""Which events share a sync."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+from bad_disks import FaultyDisk, error
+
+from trio_jobs import SqliteStore
+from trio_jobs import _events as ev
+from trio_jobs.testing.stores import submitted
+
+
+class CountingDisk(FaultyDisk):
+    """groups: how many transactions of events there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = 0
+        self.fault = self._count
+
+    def _count(self, sql: str, done: bool) -> None:
+        self.groups += sql.startswith("INSERT INTO events") and not done
+
+
+async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -> None:
+    """A turn of the loop apart, as the end of an attempt and the start of the next, or two producers, are."""
+    disk = CountingDisk()
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    told: list[int] = []
+    await store.open(lambda events: told.extend(event.seq for event in events))
+    for seq in range(1, 60, 2):
+        store.append([submitted(seq)])
+        await trio.lowlevel.checkpoint()
+        store.append([submitted(seq + 1)])
+        await store.committed(seq + 1)
+    assert disk.groups == 30
+    assert told == list(range(1, 61))
+    await store.aclose()
+
+
+async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "jobs.db")
+    for life in range(1, 4):
+        await store.open(lambda events: None)
+        store.append([submitted(life)])
+        await store.aclose()
+    assert len(list(await store.open(lambda events: None))) == 3
+    await store.aclose()
+
+
+async def test_what_is_gathered_while_a_commit_fails_is_tried_again_once(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    left = 1
+
+    def fail_once(sql: str, done: bool) -> None:
+        nonlocal left
+        if sql.startswith("INSERT INTO events") and done and left:
+            left -= 1
+            raise error(sqlite3.SQLITE_IOERR_FSYNC)
+
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    handed: list[ev.Event] = []
+    told: list[int] = []
+
+    def on_commit(events: Sequence[ev.Event]) -> None:
+        told.extend(event.seq for event in events)
+        del handed[: len(events)]
+
+    def hand_over(event: ev.Event) -> None:
+        handed.append(event)
+        store.append([event])
+
+    def on_failure() -> Sequence[ev.Event]:
+        return list(handed)
+
+    await store.open(on_commit, on_failure)
+    disk.fault = lambda sql, done: None if done else fail_once(sql, True)  # before it is done: it is not in
+    hand_over(submitted(1))
+    # one by one, in whatever turn the failure comes to be told
+    for seq in range(2, 200):
+        await trio.lowlevel.checkpoint()
+        hand_over(submitted(seq))
+    await store.committed(199)
+    assert left == 0
+    assert told == list(range(1, 200))
+    await store.aclose()
+    assert len(list(await store.open(lambda events: None))) == 199
+    await store.aclose()
