@@ -113,6 +113,7 @@ class QueueMachine(TrioStateMachine):
             log.setLevel(logging.CRITICAL + 1)
         self._process: Process | None = None
         self._processes = 0
+        self._unanswered: set[tuple[str, str | None]] = set()
         self._returned: list[tuple[str, int]] = []
         self._plan: Plan | None = None
         self._hang: Hold | None = None
@@ -241,10 +242,16 @@ class QueueMachine(TrioStateMachine):
                 assert self.queue.statistics().free == 0, "P9: the line is full only when no place is free"
             return None
         except KeyConflict:
-            assert known is not None, "a key conflicts only with the same key"
-            assert known.payload != body, "a key conflicts only with another payload"
+            assert known is not None or (kind, key) in self._unanswered, "a key conflicts only with the same key"
+            assert known is None or known.payload != body, "a key conflicts only with another payload"
             return None
-        assert receipt.created is (known is None), "P4: a job is created where its key is new, and only there"
+        except OutcomeUnknown:  # the process died under it: it may be there, and the same key tells
+            self._unanswered.add((kind, key))
+            raise
+        if known is None and (kind, key) in self._unanswered:
+            self._unanswered.discard((kind, key))
+        else:
+            assert receipt.created is (known is None), "P4: a job is created where its key is new, and only there"
         if known is not None:
             assert receipt.job_id == known.id, "P4: the same key is the same job"
             assert known.payload == body, "a key with another payload is an error"
