@@ -1,211 +1,81 @@
-"""Deliveries a second to 100 subscribers, beside raw sockets and websockets.broadcast, in one run.
+"""One update to many websocket subscribers: deliveries a second, with and without some that are frozen.
 
-    python benchmarks/fan_out.py [subscribers] [updates]
-
-One update at a time goes to all; then bursts of ten, where joined writes tell. A process of its own reads everything
-and throws it away; what is timed is the sender, until all is handed to the kernel.
-
-Like with like: every socket has TCP_NODELAY, as asyncio and Trio set it. Without, the kernel only puts small messages
-in a row, unsent, until the other side has acknowledged the last; that is two to three times as fast, and up to 40 ms
-(Windows: 200) late. "raw" is a plain loop of `socket.send` over non-blocking sockets, "raw in Trio" the same with one
-turn of the loop after each update, as the others have. Most of a delivery is the kernel's, and depends on whether the
-reader sleeps; so the rounds take turns, and the ratio is the median of the rounds' own.
+A process of its own holds all subscribers and reads what it gets; the clock stops when all that read have the last
+update. Of twenty in a hundred frozen ones nobody ever reads, and their receive buffers are small.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import selectors
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from statistics import median
+import attrs
 
-import trio
-import websockets
+from benchmarks.frame import Answer, Contestant, Row, Run, Table, Target, at_least, ratio
 
-import trio_jobs
-from trio_jobs import _events as ev
-from trio_jobs._wire.bodies import prefix
-from trio_jobs._wire.frames import text_frame
+SOCKETS, TRIO = "raw sockets", "raw Trio sockets"
+ONE, TEN = "trio-jobs, one at a time", "trio-jobs, ten at a time"
+BROADCAST, BROADCAST_UVLOOP = "websockets.broadcast", "websockets.broadcast, uvloop"
 
-TOKEN = trio_jobs.Token("bench-" + "0" * 20)
-ROUNDS = 5
+SIZES = (1, 10, 100, 1000)
+ROUNDS = 3
+DELIVERIES = 60_000  #: in one run, all subscribers together
+FROZEN = 0.2
 
-READER = """
-import selectors, socket, sys
-port, count, head, ask = int(sys.argv[1]), int(sys.argv[2]), bytes.fromhex(sys.argv[3]), bytes.fromhex(sys.argv[4])
-poll = selectors.DefaultSelector()
-for _ in range(count):
-    s = socket.create_connection(("127.0.0.1", port))
-    s.sendall(head)
-    data = b""
-    while head and b"\\r\\n\\r\\n" not in data:
-        data += s.recv(4096)
-    s.sendall(ask)
-    s.setblocking(False)
-    poll.register(s, selectors.EVENT_READ)
-print("ready", flush=True)
-while True:
-    for key, _ in poll.select():
-        if not key.fileobj.recv(1 << 20):
-            sys.exit()
-"""
+WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: wait for each subscriber; give up after seconds
+
+CONTESTANTS = (
+    Contestant(SOCKETS, "limit", ("fan", "sockets"), 0, "no event loop, no websocket; drops who takes nothing for 50 ms"),
+    Contestant(TRIO, "limit", ("fan", "trio_sockets"), 0, "send_all in a loop, no websocket"),
+    Contestant(ONE, "ours", ("fan", "ours"), 0, "as it comes; each update is told before the next", {"burst": 1}),
+    Contestant(TEN, "ours", ("fan", "ours"), 0, "as it comes; ten updates at once, as under load", {"burst": 10}),
+    Contestant("trio-websocket", "peer", ("fan", "websocket_loop"), 0, "send_message in a loop", {}, "own", "trio-websocket"),
+    Contestant(BROADCAST, "peer", ("fan_asyncio", "broadcast"), 0, "as its docs: never waits; without compression",
+               {"loop": "asyncio"}, "peers", "websockets"),
+    Contestant(BROADCAST_UVLOOP, "peer", ("fan_asyncio", "broadcast"), 0, "best: the same on uvloop",
+               {"loop": "uvloop"}, "peers", "websockets"),
+    Contestant("uvicorn", "peer", ("fan_asyncio", "uvicorn"), 0, "best: send in a loop; websockets-sansio, uvloop, no compression",
+               {"loop": "uvloop"}, "peers", "uvicorn"),
+)  # fmt: skip
 
 
-def reader(port: int, count: int, head: bytes = b"", ask: bytes = b"") -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", READER, str(port), str(count), head.hex(), ask.hex()]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE)
+def measure(run: Run) -> Answer:
+    run = attrs.evolve(run, rounds=min(run.rounds, ROUNDS))
+    messages = run.ask(Contestant("", "limit", ("fan", "message"), 0), {})
+    tables = []
+    targets: list[Target] = []
+    for subscribers in (1, 5) if run.quick else SIZES:
+        awake = run.race([ask(one, run, subscribers, 0, messages) for one in CONTESTANTS])
+        asleep: list[Row] = []
+        if subscribers > 1:
+            frozen = int(subscribers * FROZEN)
+            asleep = run.race([ask(one, run, subscribers, frozen, messages) for one in CONTESTANTS])
+        some = "subscriber" if subscribers == 1 else "subscribers"
+        against = (BROADCAST, SOCKETS)
+        plain = Table(f"{subscribers:,} {some}", "deliveries/s", awake, against=against)
+        tables.append(plain)
+        if asleep:
+            tables.append(Table(f"{subscribers:,} {some}, 20 % frozen", "deliveries/s", asleep, against=against))
+        if subscribers == 100:
+            targets += [
+                at_least("to 100, one at a time, of websockets.broadcast", ratio(plain, ONE, BROADCAST), 1.3),
+                at_least("to 100, one at a time, of raw sockets", ratio(plain, ONE, SOCKETS), 0.8),
+                at_least("to 100, ten at a time, of websockets.broadcast", ratio(plain, TEN, BROADCAST), 4),
+            ]
+    notes = (
+        f"Each delivery is one frame of about {len(messages[0])} bytes to a subscriber that reads. Deliveries are counted to "
+        "those that read alone, so a row is comparable with itself without the frozen ones.",
+    )
+    tables[-1] = attrs.evolve(tables[-1], notes=notes)
+    return Answer("fan_out", "How many can follow?", tables, targets)
 
 
-def wait_for(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdout is not None
-    process.stdout.readline()
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.communicate()
-
-
-def handshake(port: int) -> bytes:
-    key = base64.b64encode(b"0123456789abcdef").decode()
-    return (
-        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: trio-jobs.v1\r\n"
-        f"Authorization: Bearer {TOKEN.secret}\r\n\r\n"
-    ).encode()
-
-
-def event(seq: int) -> ev.Due:
-    return ev.Due(seq=seq, at=1.5, job="01890000-0000-7000-8000-000000000000")
-
-
-MESSAGE = b"x" * len(prefix("s") + trio_jobs._wire.bodies.encode_body(event(1000), None))
-
-
-def pairs(subscribers: int) -> tuple[subprocess.Popen[bytes], list[socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
-        process = reader(server.getsockname()[1], subscribers)
-        clients = [server.accept()[0] for _ in range(subscribers)]
-    for client in clients:
-        client.setblocking(False)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    wait_for(process)
-    return process, clients
-
-
-def send_to(clients: list[socket.socket], message: bytes) -> None:
-    for client in clients:
-        try:
-            client.send(message)
-        except BlockingIOError:
-            with selectors.DefaultSelector() as wait:
-                wait.register(client, selectors.EVENT_WRITE)
-                wait.select()
-            client.send(message)
-
-
-def raw(subscribers: int, updates: int) -> float:
-    process, clients = pairs(subscribers)
-    message = text_frame(MESSAGE)
-    began = time.perf_counter()
-    for _ in range(updates):
-        send_to(clients, message)
-    took = time.perf_counter() - began
-    end(process)
-    for client in clients:
-        client.close()
-    return subscribers * updates / took
-
-
-async def raw_in_trio(subscribers: int, updates: int) -> float:
-    process, clients = pairs(subscribers)
-    message = text_frame(MESSAGE)
-    began = time.perf_counter()
-    for _ in range(updates):
-        send_to(clients, message)
-        await trio.lowlevel.checkpoint()
-    took = time.perf_counter() - began
-    end(process)
-    for client in clients:
-        client.close()
-    return subscribers * updates / took
-
-
-async def broadcast(subscribers: int, updates: int) -> float:
-    connected: set[websockets.ServerConnection] = set()
-    all_here = asyncio.Event()
-
-    async def serve(connection: websockets.ServerConnection) -> None:
-        connected.add(connection)
-        if len(connected) == subscribers:
-            all_here.set()
-        await connection.wait_closed()
-
-    protocols = [websockets.Subprotocol("trio-jobs.v1")]
-    async with websockets.serve(serve, "127.0.0.1", 0, compression=None, subprotocols=protocols) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        process = reader(port, subscribers, handshake(port))
-        await all_here.wait()
-        await asyncio.to_thread(wait_for, process)
-        message = MESSAGE.decode()
-        began = time.perf_counter()
-        for _ in range(updates):
-            websockets.broadcast(connected, message)
-            await asyncio.sleep(0)
-        took = time.perf_counter() - began
-        await asyncio.to_thread(end, process)
-    return subscribers * updates / took
-
-
-async def ours(subscribers: int, updates: int, burst: int) -> float:
-    text = b'{"jsonrpc":"2.0","id":1,"method":"jobs.subscribe","params":{"subscription":"s"}}'
-    ask = bytes((0x81, 0x80 | len(text))) + bytes(4) + text
-    async with (
-        trio_jobs.Service().open() as queue,
-        trio_jobs.serve(queue, port=0, tokens=[TOKEN], metrics=False) as server,
-    ):
-        process = reader(server.port, subscribers, handshake(server.port), ask)
-        await trio.to_thread.run_sync(wait_for, process)
-        feed = queue._feed
-        while server.subscriptions < subscribers:
-            await trio.sleep(0.01)
-        await trio.sleep(0.1)
-        seq = feed.seq
-        began = time.perf_counter()
-        for _ in range(updates // burst):
-            feed.publish([event(seq + i) for i in range(1, burst + 1)])
-            seq += burst
-            await feed.run_once()
-            await trio.lowlevel.checkpoint()
-        took = time.perf_counter() - began
-        assert server.connections == subscribers
-        await trio.to_thread.run_sync(end, process)
-    return subscribers * updates / took
-
-
-def main() -> None:
-    subscribers, updates = (int(argument) for argument in [*sys.argv[1:], "100", "2000"][:2])
-    runs: dict[str, Callable[[], float]] = {
-        "raw sockets": lambda: raw(subscribers, updates),
-        "raw sockets in Trio": lambda: trio.run(raw_in_trio, subscribers, updates),
-        "websockets.broadcast": lambda: asyncio.run(broadcast(subscribers, updates)),
-        "trio-jobs": lambda: trio.run(ours, subscribers, updates, 1),
-        "trio-jobs, ten at a time": lambda: trio.run(ours, subscribers, updates * 5, 10),
-    }
-    rates = [{name: run() for name, run in runs.items()} for _ in range(ROUNDS)]
-    print(f"{len(MESSAGE)} bytes to {subscribers} subscribers; medians of {ROUNDS} rounds")
-    for name in runs:
-        rate = median(r[name] for r in rates)
-        ratios = (
-            f"{median(r[name] / r[to] for r in rates):5.2f} of {to}" for to in ("raw sockets", "websockets.broadcast")
-        )
-        print(f"{name:<26}{rate / 1000:7.0f} k/s  ", *ratios)
+def ask(one: Contestant, run: Run, subscribers: int, frozen: int, messages: list[str]) -> Contestant:
+    many = 10 if one.name == TEN else 1  # joined writes: a run would be over before it began
+    updates = max(DELIVERIES // subscribers // 100 * 10 if run.quick else DELIVERIES * many // subscribers, 20)
+    more: dict[str, object] = {"messages": messages} if one.asked[0] == "fan_asyncio" else {}
+    if one.asked[1] in WAITS:
+        more["give_up"] = 0.5 if run.quick else 5.0
+    arguments = {**one.arguments, **more, "subscribers": subscribers, "frozen": frozen, "jobs": min(updates, 40_000)}
+    return attrs.evolve(one, arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit("run it as: ./run bench fan_out")

@@ -1,108 +1,144 @@
-"""Jobs a second in memory, beside a bare Trio loop in the same run, as a ratio.
+"""Submit to completed: how many jobs a second, one worker, a handler that does nothing, each job's state kept.
 
-The bare loop is the least that could be called a queue: a memory channel of the same capacity, one consumer, a cancel
-scope around each call of the handler, one mutable record a job. It checks no payload, keeps no history, has no keys and
-promises nothing. Rounds are interleaved, since machines are noisy; the median is told, with the lowest and highest.
+In memory, on disk, and through servers, beside the least that Trio, SQLite and the disk allow.
 """
 
 from __future__ import annotations
 
-import argparse
-import gc
-import platform
-import statistics
-import time
-from collections.abc import Awaitable, Callable
-
 import attrs
-import trio
 
-import trio_jobs
+from benchmarks.frame import Answer, Contestant, Run, Table, at_least, at_most, ratio
+
+BARE = "bare Trio loop"
+TOLD = "bare Trio loop, told"
+MEMORY = "trio-jobs"
+FOLLOWED = "trio-jobs, one subscriber"
+HUEY = "huey, memory"
+
+FSYNC = "bare fsync, one a job"
+SQLITE = "bare SQLite, two commits a job"
+JOURNAL = "trio-jobs, one producer"
+HUEY_DISK = "huey, SqliteHuey(fsync=True)"
+HUNDRED = "trio-jobs, 100 producers, idempotent"
+
+IN_MEMORY = (
+    Contestant(BARE, "limit", ("bare", "memory"), 50_000, "channel of 100, cancel scope and one record a job"),
+    Contestant(TOLD, "limit", ("bare", "told"), 30_000, "the same, a done event a job, each change to a subscriber"),
+    Contestant(MEMORY, "ours", ("ours", "memory"), 20_000, "as it comes"),
+    Contestant(FOLLOWED, "ours", ("ours", "memory"), 20_000, "as it comes; every event read by a task", {"subscribers": 1}),
+    Contestant(HUEY, "peer", ("huey_", "memory"), 30_000, "best: enqueue all, then drain in the same thread; keeps no state",
+               {"consumer": False}, "peers", "huey", keeps_state=False),
+    Contestant("huey, memory, results kept", "peer", ("huey_", "memory"), 30_000, "best, store_none=True: each result is kept",
+               {"consumer": False, "keep": True}, "peers", "huey", keeps_state=False),
+    Contestant("huey, memory, its consumer", "peer", ("huey_", "memory"), 30_000, "as its docs: Consumer, one worker thread",
+               {"consumer": True}, "peers", "huey", keeps_state=False),
+    Contestant("taskiq, in memory", "peer", ("taskiq_", "memory"), 20_000, "as its docs: a task of asyncio for each, all results kept",
+               {"in_place": False}, "peers", "taskiq", keeps_state=False),
+    Contestant("taskiq, in memory, in place", "peer", ("taskiq_", "memory"), 20_000, "best: await_inplace=True, all results kept",
+               {"in_place": True}, "peers", "taskiq", keeps_state=False),
+    Contestant("dramatiq, StubBroker", "peer", ("dramatiq_", "memory"), 10_000, "as its docs: one worker thread, with results",
+               {"keep": True}, "peers", "dramatiq", keeps_state=False),
+    Contestant("dramatiq, StubBroker, plain", "peer", ("dramatiq_", "memory"), 10_000, "best: no middleware but results",
+               {"keep": True, "plain": True}, "peers", "dramatiq", keeps_state=False),
+    Contestant("pgqueuer, in memory", "peer", ("pgqueuer_", "memory"), 5000, "as its docs: concurrency_limit=1, one fetched at a time",
+               {"single": True}, "peers", "pgqueuer"),
+    Contestant("pgqueuer, in memory, side by side", "peer", ("pgqueuer_", "memory"), 20_000, "best, but not one at a time: batch_size=100",
+               {"single": False}, "peers", "pgqueuer", keeps_state=False),
+)  # fmt: skip
+
+ON_DISK = (
+    Contestant(FSYNC, "limit", ("bare", "fsync"), 2000, "150 bytes, then fsync", {"folder": ""}),
+    Contestant(SQLITE, "limit", ("bare", "sqlite"), 2000, "WAL, synchronous=FULL", {"folder": ""}),
+    Contestant(JOURNAL, "ours", ("ours", "durable"), 2000, "as it comes: start and end on disk", {"folder": ""}),
+    Contestant("trio-jobs, closed loop", "ours", ("ours", "closed_loop"), 500, "submit, result, submit: median turn", {"folder": ""}),
+    Contestant("trio-jobs, 100 producers", "ours", ("ours", "durable"), 5000, "as it comes", {"folder": "", "producers": 100}),
+    Contestant(HUNDRED, "ours", ("ours", "durable"), 20_000, "idempotent=True: its start is not waited for",
+               {"folder": "", "producers": 100, "kind": "nothing_twice"}),
+    Contestant(HUEY_DISK, "peer", ("huey_", "sqlite"), 2000, "best: enqueue all, then drain; keeps no state",
+               {"folder": "", "consumer": False}, "peers", "huey", keeps_state=False),
+    Contestant("huey, SqliteHuey, results kept", "peer", ("huey_", "sqlite"), 2000, "best, store_none=True",
+               {"folder": "", "consumer": False, "keep": True}, "peers", "huey", keeps_state=False),
+    Contestant("huey, SqliteHuey, its consumer", "peer", ("huey_", "sqlite"), 2000, "as its docs: Consumer, one worker thread",
+               {"folder": "", "consumer": True}, "peers", "huey", keeps_state=False),
+    Contestant("litequeue", "peer", ("sqlite_queues", "litequeue"), 2000, "put, pop, done; synchronous=FULL, not its NORMAL",
+               {"folder": ""}, "peers", "litequeue"),
+    Contestant("persist-queue", "peer", ("sqlite_queues", "persistqueue"), 2000, "SQLiteAckQueue: put, get, ack",
+               {"folder": ""}, "peers", "persist-queue"),
+)  # fmt: skip
+
+BEHIND_SERVERS = (
+    Contestant("huey on Redis", "peer", ("huey_", "redis"), 2000, "as its docs: blocking pops, results; worker apart",
+               {}, "peers", "huey", "redis", keeps_state=False),
+    Contestant("taskiq on Redis", "peer", ("taskiq_", "redis"), 2000, "as its docs: stream broker, results; worker apart",
+               {"stream": True}, "peers", "taskiq-redis", "redis", keeps_state=False),
+    Contestant("taskiq on Redis, list", "peer", ("taskiq_", "redis"), 2000, "best: list broker, which acknowledges nothing",
+               {"stream": False}, "peers", "taskiq-redis", "redis", keeps_state=False),
+    Contestant("streaQ on Redis", "peer", ("streaq_", "redis"), 700, "on Trio; worker apart",
+               {"backend": "trio"}, "peers", "streaq", "redis"),
+    Contestant("streaQ on Redis, uvloop", "peer", ("streaq_", "redis"), 700, "best: asyncio with uvloop, 100 submitted at once",
+               {"backend": "asyncio", "batch": 100}, "peers", "streaq", "redis"),
+    Contestant("procrastinate on PostgreSQL", "peer", ("procrastinate_", "postgres"), 400, "as its docs",
+               {"batch": 1}, "peers", "procrastinate", "postgres"),
+    Contestant("procrastinate, 100 at once", "peer", ("procrastinate_", "postgres"), 400, "best: 100 deferred with one call",
+               {"batch": 100}, "peers", "procrastinate", "postgres"),
+    Contestant("oban on PostgreSQL", "peer", ("oban_", "postgres"), 250, "as its docs; fetches at most every 5 ms",
+               {"debounce": 0.005, "batch": 1}, "oban", "oban", "postgres"),
+    Contestant("oban, no debounce", "peer", ("oban_", "postgres"), 400, "best: debounce_interval=0, 100 enqueued at once",
+               {"debounce": 0, "batch": 100}, "oban", "oban", "postgres"),
+)  # fmt: skip
 
 
-@attrs.define
-class Record:
-    number: int
-    state: str = "pending"
-
-
-async def bare(jobs: int) -> float:
-    send, receive = trio.open_memory_channel[Record](100)
-    records: dict[int, Record] = {}
-    done = trio.Event()
-
-    async def handler(number: int) -> None:
-        pass
-
-    async def consume() -> None:
-        async for record in receive:
-            record.state = "processing"
-            with trio.CancelScope():
-                await handler(record.number)
-            record.state = "completed"
-        done.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(consume)
-        began = time.perf_counter()
-        async with send:
-            for number in range(jobs):
-                record = records[number] = Record(number)
-                await send.send(record)
-        await done.wait()
-        return jobs / (time.perf_counter() - began)
-
-
-service = trio_jobs.Service()
-
-
-@service.handler
-async def nothing(payload: int) -> None:
-    pass
-
-
-async def queue(jobs: int, *, subscribed: bool = False) -> float:
-    async def follow(events: trio_jobs.Subscription) -> None:
-        async for _ in events:
-            pass
-
-    async with trio.open_nursery() as nursery, service.open() as running:
-        if subscribed:
-            nursery.start_soon(follow, running.events())
-        began = time.perf_counter()
-        for number in range(jobs):
-            await running.submit(nothing, number)
-        await running.drain()
-        return jobs / (time.perf_counter() - began)
-
-
-async def subscribed_queue(jobs: int) -> float:
-    return await queue(jobs, subscribed=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    contestants: dict[str, Callable[[int], Awaitable[float]]] = {
-        "bare Trio loop": bare,
-        "trio-jobs": queue,
-        "trio-jobs, one reader": subscribed_queue,
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.rounds):
-        for name, contestant in contestants.items():
-            gc.collect()
-            speeds[name].append(trio.run(contestant, options.jobs))
-    print(f"Python {platform.python_version()}, trio {trio.__version__}, {options.jobs} jobs, {options.rounds} rounds")
-    limit = statistics.median(speeds["bare Trio loop"])
-    for name, rates in speeds.items():
-        middle = statistics.median(rates)
-        print(
-            f"{name:24}{middle:10,.0f} jobs/s  ({min(rates):,.0f} to {max(rates):,.0f})  {middle / limit:5.2f} of bare"
-        )
+def measure(run: Run) -> Answer:
+    memory = Table(
+        "In memory", "jobs/s", run.race(IN_MEMORY), against=(BARE, HUEY),
+        notes=(
+            "The bare loop is the one that the target names: a memory channel, a cancel scope around each call, one record "
+            "that keeps the state of the job. It checks no payload and has no ids, keys, history, retries or promises; "
+            "nobody can wait for a job of it, or follow it. “Told” adds both, and is what a queue in Trio cannot "
+            "do without.",
+            "In memory, trio-jobs moves each job through three events (submitted, started, completed), "
+            "checks its payload against the handler's type, keeps its attempts, and could tell each event to anybody.",
+        ),
+    )  # fmt: skip
+    disk = Table(
+        "On disk, synced", "jobs/s", run.race(ON_DISK), against=(SQLITE, HUEY_DISK),
+        notes=(
+            "All wait for the disk before they acknowledge. trio-jobs syncs a job's acceptance, the start of its attempt "
+            "and its end; a loop that only enqueues and drains has two commits, or three with a result.",
+        ),
+    )  # fmt: skip
+    servers = Table(
+        "Behind a server on loopback", "jobs/s",
+        (*(row for row in memory.rows if row.name == MEMORY), *(row for row in disk.rows if row.name == JOURNAL),
+         *attrs.evolve(run, rounds=min(run.rounds, 3)).race(BEHIND_SERVERS)),
+        against=(JOURNAL,),
+        notes=(
+            "Redis as it comes: what it acknowledged in the last seconds a power cut takes back, so compare with trio-jobs "
+            "in memory and on disk. PostgreSQL as it comes: synced. The two first rows are those of the tables above.",
+        ),
+    )  # fmt: skip
+    # of huey, taskiq and dramatiq one can ask for results, not whether a job waits or runs
+    stateful = [r for t in (memory, servers) for r in t.rows if r.kind == "peer" and r.keeps_state and r.values]
+    ours = memory.row(MEMORY)
+    fastest = max(stateful, key=lambda row: row.median, default=None)
+    closed = disk.row("trio-jobs, closed loop")
+    return Answer(
+        "throughput", "How many jobs a second?", (memory, disk, servers),
+        (
+            at_least("in memory, of the bare loop (stretch: 0.9)", ratio(memory, MEMORY, BARE), 0.6),
+            at_least("in memory, of huey's memory storage (stretch: 0.9)", ratio(memory, MEMORY, HUEY), 0.6),
+            at_least("with one subscriber, of that without", ratio(memory, FOLLOWED, MEMORY), 0.8),
+            at_least(
+                f"in memory, of the fastest that keeps a job's state, one at a time ({fastest.name if fastest else 'none ran'})",
+                None if ours is None or fastest is None else ours.median / fastest.median, 5,
+            ),
+            at_least("on disk, one producer, of huey's SqliteHuey", ratio(disk, JOURNAL, HUEY_DISK), 1.2),
+            at_least("on disk, one producer, of bare SQLite", ratio(disk, JOURNAL, SQLITE), 0.6),
+            at_least("on disk, 100 producers, of huey's SqliteHuey", ratio(disk, HUNDRED, HUEY_DISK), 4),
+            at_most("on disk, closed loop, p50", None if closed is None else 1000 / closed.median, 1.5, " ms"),
+        ),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit("run it as: ./run bench throughput")

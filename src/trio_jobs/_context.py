@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from trio_jobs._attempts import Running
-from trio_jobs._errors import SdkCallRefused, UsageError
+from trio_jobs._errors import SdkCallRefused, UsageError, is_text
 from trio_jobs._handlers import encode_result
 from trio_jobs._jobs import escape, open_step, to_datetime
 
@@ -100,7 +100,7 @@ class _Context:
 
     def _finished(self, name: str) -> msgspec.Raw | None:
         """The result of a step that is done; None: it may be done now. Raises for what cannot be a step."""
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:
+        if not is_text(name, MAX_STEP_NAME):
             raise UsageError(f"a step's name is a text of 1 to {MAX_STEP_NAME} characters, not {name!r:.100}")
         steps = self._running.record.steps
         if name not in steps and len(steps) >= MAX_STEPS:

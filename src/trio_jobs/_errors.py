@@ -272,6 +272,9 @@ class RetryAfter(Exception):
         super().__init__(why or f"retry asked for after {seconds} s")
 
 
+MAX_BY: Final = 200  #: characters of a person's name
+
+
 def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
     """Give `value` back when it is a number of seconds that can be waited for; otherwise raise `UsageError`."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
@@ -282,6 +285,24 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
         return float(value)
     except OverflowError:  # an int beyond all floats
         return float("inf")
+
+
+def is_text(value: object, most: int) -> bool:
+    """Is that a text of 1 to `most` characters that can be written anywhere? One with half a character in it (as file
+    names may have) is none: no UTF-8 says it, so it could be kept in memory and nowhere else."""
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        return False
+    try:
+        value.isascii() or value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_by(by: str | None) -> None:
+    """Raise `UsageError` unless it names somebody, or is None."""
+    if by is not None and not is_text(by, MAX_BY):
+        raise UsageError(f"by is a name of 1 to {MAX_BY} characters, not {by!r:.100}")
 
 
 def check_wait(name: str, value: float) -> float:

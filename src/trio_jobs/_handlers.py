@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError, check_seconds
+from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError, check_seconds, is_text
 from trio_jobs._jobs import OnDoubt
 from trio_jobs._retry import Retry, Rules
 
@@ -108,7 +108,7 @@ def make_handler(
     if not callable(fn):
         raise InvalidHandler(f"a handler must be a function, not {fn!r}")
     name = kind if kind is not None else getattr(fn, "__name__", "")
-    if not name or name == "<lambda>" or not isinstance(name, str) or len(name) > 200:
+    if not is_text(name, 200) or name == "<lambda>":
         raise InvalidHandler(f"{fn!r} needs a name of at most 200 characters: say kind=...")
     is_async = _is_async(fn)
     if inspect.isasyncgenfunction(_called(fn)) or inspect.isgeneratorfunction(_called(fn)):

@@ -5,8 +5,9 @@ A trio channel alone makes `submit` choose between two wrongs: accept first and 
 can be cancelled; then `put` cannot fail. Capacity of the channel and number of places are the same number.
 
 Two kinds wait for a place: new submits, first come first served, and the one stager, for jobs that are due again. Of
-the places that come free while both wait, every second one goes to the stager, and it goes first. A free place is
-handed over to a waiter directly, so that nobody who comes later overtakes.
+the places that come free while both wait, every second one goes to the stager, and it goes first; in strict order all
+of them do, so that no new job gets before one that was submitted earlier. A free place is handed over to a waiter
+directly, so that nobody who comes later overtakes.
 """
 
 from __future__ import annotations
@@ -35,25 +36,32 @@ class LineStatistics:
 
 @attrs.define(eq=False, init=False, repr=False)
 class Line:
-    """`capacity` places, 1 or more, and the jobs that stand on them, in order."""
+    """`capacity` places, 1 or more, and the jobs that stand on them, in order.
+
+    strict: as long as jobs wait to come back, no new one gets a place.
+    """
 
     capacity: int
+    strict: bool
     _free: int
     _send: trio.MemorySendChannel[JobRecord]
     _receive: trio.MemoryReceiveChannel[JobRecord]
     _submitters: trio.lowlevel.ParkingLot
     _stager: trio.lowlevel.ParkingLot
     _stager_next: bool
+    _some_come_back: bool
     used: int
     """Jobs in the line."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, strict: bool = False) -> None:
         self.capacity = capacity
+        self.strict = strict
         self._free = capacity
         self._send, self._receive = trio.open_memory_channel[JobRecord](capacity)
         self._submitters = trio.lowlevel.ParkingLot()
         self._stager = trio.lowlevel.ParkingLot()
         self._stager_next = True
+        self._some_come_back = False
         self.used = 0
 
     def __repr__(self) -> str:
@@ -64,10 +72,26 @@ class Line:
 
     def take_place_nowait(self) -> bool:
         """Hold a place if one is free. Nobody can be waiting then: a place that comes free goes to a waiter."""
+        if self._free <= 0 or self._some_come_back:
+            return False
+        self._free -= 1
+        return True
+
+    def take_place_nowait_as_stager(self) -> bool:
+        """The same for jobs that come back."""
         if self._free <= 0:
             return False
         self._free -= 1
         return True
+
+    def some_come_back(self, some: bool) -> None:
+        """Whether jobs wait to come back: in strict order places are kept for them, even while the stager is busy."""
+        if not self.strict:
+            return
+        self._some_come_back = some
+        while not some and self._free > 0 and self._submitters:
+            self._free -= 1
+            self._submitters.unpark()
 
     async def wait_for_place(self) -> None:
         """Hold a place as soon as it is this caller's turn. Cancelled: none is held."""
@@ -76,17 +100,17 @@ class Line:
 
     async def wait_for_place_as_stager(self) -> None:
         """The same for jobs that come back. Cancelled: none is held."""
-        if not self.take_place_nowait():
+        if not self.take_place_nowait_as_stager():
             await self._stager.park()
 
     def give_place_back(self) -> None:
         """A held place is needed no longer: it goes to whoever's turn it is."""
         if self._free < 0:  # it stands for one that is not there, see `wake_submitters`
             self._free += 1
-        elif self._stager and (self._stager_next or not self._submitters):
+        elif self._stager and (self._stager_next or self._some_come_back or not self._submitters):
             self._stager_next = False
             self._stager.unpark()
-        elif self._submitters:
+        elif self._submitters and not self._some_come_back:
             self._stager_next = True
             self._submitters.unpark()
         else:

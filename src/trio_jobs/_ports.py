@@ -72,7 +72,8 @@ class Store(Protocol):
 
         `on_broken` is called there, once, when nothing can be committed any more.
 
-        Raises StoreError; JournalInUse if somebody else has it open; JournalDamaged.
+        Raises StoreError; JournalInUse if somebody else has it open; JournalDamaged. Cancelled: it is not open, and
+        lets go of everything as soon as it can.
         """
         ...
 

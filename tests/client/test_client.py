@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from client_rig import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,56 +49,6 @@ async def served(service: Service | None = None, **changes: Any) -> AsyncIterato
     store = arguments.pop("store", None)
     async with (service or make_service()).open(store=store) as queue, trio_jobs.serve(queue, **arguments) as server:
         yield queue, server.url
-
-
-class Proxy:
-    """Passes bytes between a client and a server that may change, and can cut all connections."""
-
-    def __init__(self) -> None:
-        self.target = 0
-        self.budget: float = float("inf")  # bytes from the server until the next cut
-        self.cuts = 0
-        self._streams: set[trio.SocketStream] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setblocking(False)
-        self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/ws"
-
-    async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener))
-            await trio.serve_listeners(self._pass, [listener], handler_nursery=nursery)
-
-    async def _pass(self, client: trio.SocketStream) -> None:
-        try:
-            server = await trio.open_tcp_stream("127.0.0.1", self.target)
-        except OSError:
-            return
-        async with server, trio.open_nursery() as nursery:
-            self._streams |= {client, server}
-            nursery.start_soon(self._copy, client, server, False, nursery)
-            nursery.start_soon(self._copy, server, client, True, nursery)
-        self._streams -= {client, server}
-
-    async def _copy(self, a: trio.SocketStream, b: trio.SocketStream, counted: bool, nursery: trio.Nursery) -> None:
-        try:
-            while data := await a.receive_some(4096):
-                if counted and self.budget <= len(data):
-                    await b.send_all(data[: int(self.budget)])
-                    self.cut()
-                    break
-                if counted:
-                    self.budget -= len(data)
-                await b.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        nursery.cancel_scope.cancel()
-
-    def cut(self) -> None:
-        self.cuts += 1
-        self.budget = float("inf")
-        for stream in self._streams:
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            stream.socket.close()
 
 
 async def test_a_job_is_submitted_and_its_result_comes_back() -> None:
@@ -401,4 +352,32 @@ async def test_what_may_be_asked_twice_is_asked_again_after_a_cut_and_the_rest_s
             with pytest.raises(trio_jobs.ConnectionFailed, match="may or may not"):
                 await client.submit("double", 1)
             await queue.resume()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_at_once(reset: bool) -> None:
+    """As a server does that is stopping; without a word, so that only the end of the stream tells."""
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    tries = 0
+    tried = trio.Event()
+
+    async def close(stream: trio.SocketStream) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4:
+            tried.set()
+        await stream.receive_some()
+        if reset:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    async def connect() -> None:
+        async with trio_jobs.connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws", token=OWNER.secret):
+            raise AssertionError("nobody is there")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, close, [listener])
+        nursery.start_soon(connect)
+        with trio.fail_after(link.DIAL_TIMEOUT / 2):
+            await tried.wait()
         nursery.cancel_scope.cancel()

@@ -149,10 +149,13 @@ class ThreadBook:
 
 
 @asynccontextmanager
-async def open_queue(service: Service, **kwargs: Any) -> AsyncIterator[Queue]:
-    """In virtual time, which ends after ten days: a test that waits for ever fails."""
+async def open_queue(service: Service, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
+    """In virtual time, which ends after ten days: a test that waits for ever fails.
+
+    seed: another one for a second queue on the same store at the same moment, else it draws the same ids.
+    """
     with trio.fail_after(864_000):
-        async with service.open(clock=TrioClock(), seed=1, **kwargs) as queue:
+        async with service.open(clock=TrioClock(), seed=seed, **kwargs) as queue:
             yield queue
 
 

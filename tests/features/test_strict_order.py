@@ -346,6 +346,35 @@ async def test_after_a_restart_several_that_were_put_off_are_taken_up_in_order(a
     assert book.calls == ["a", "b", "c", "d"]
 
 
+async def test_after_a_restart_more_jobs_than_the_line_holds_come_before_every_new_one(
+    autojump_clock: MockClock,
+) -> None:
+    book, store = Book(), MemoryStore()
+    old, new = list("abcdefgh"), list("uvwxyz")
+
+    def service(buffer: int) -> Service:
+        made = book.service(strict_order=True, drain_timeout=0, buffer=buffer)
+
+        @made.handler
+        async def work(book: Book, what: str) -> str:
+            return await book.call(what)
+
+        return made
+
+    async with open_queue(service(10), store=store) as queue:
+        await queue.pause()
+        await submit_all(queue, *old)
+    book.record.clear()
+    async with open_queue(service(2), store=store, seed=2) as queue, trio.open_nursery() as nursery:
+        for name in new:
+            nursery.start_soon(queue.submit, "work", name)
+            await wait_all_tasks_blocked()
+        await queue.resume()
+        await trio.sleep(1000)
+    assert book.calls[: len(old)] == old
+    assert sorted(book.calls[len(old) :]) == new  # these were submitted side by side
+
+
 # health
 
 

@@ -84,10 +84,14 @@ async def test_a_reader_that_sleeps_is_woken_by_its_first_event() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_burst_wakes_a_reader_once_every_interval(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(("weight", "spare"), [(1, module.SPARE), (100, 0)])
+async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_times_more(
+    weight: int, spare: int, autojump_clock: trio.testing.MockClock
+) -> None:
     feed, store = make()
     told: list[float] = []
     cursor = Cursor(feed, 0, Filter(), lambda: told.append(trio.current_time()))
+    cursor.weight = weight
     cursor.attach()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run)
@@ -98,8 +102,9 @@ async def test_a_burst_wakes_a_reader_once_every_interval(autojump_clock: trio.t
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert told[0] == pytest.approx(begun, abs=0.001)  # at once when it was quiet
-    assert len(told) <= 0.1 / module.INTERVAL + 2
-    assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told))
+    assert len(told) <= 0.1 / module.INTERVAL + 2 + spare
+    assert told[:spare] == pytest.approx([begun + i * 0.001 for i in range(spare)], abs=0.001)
+    assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told[spare + 1 :]))
 
 
 async def test_an_event_of_one_job_wakes_only_its_readers() -> None:

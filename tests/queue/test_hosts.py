@@ -273,6 +273,28 @@ async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nur
     sdk.check()
 
 
+async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    hold = Hold()
+    sdk.script("open", hold)
+    host = InLoopHost(sdk.async_session, nursery)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as opening:
+
+            @opening.start_soon
+            async def open_it() -> None:
+                with pytest.raises(HostStuck):
+                    await host.open()
+
+            await hold.reached_in_loop()
+            assert host.inside
+            host.abandon()
+    assert not host.is_open
+    assert not host.inside
+    await host.open()
+    assert await host.close()
+
+
 async def test_in_the_loop_what_open_raises_comes_out_of_open(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     sdk.script("open", Wrong())

@@ -114,6 +114,32 @@ async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: Mock
         await queue.result(receipt.job_id)
 
 
+async def test_what_pauses_the_queue_while_the_store_is_in_trouble_holds_when_that_is_over(
+    autojump_clock: MockClock,
+) -> None:
+    """Found by the simulator: the next attempt had passed the gate, then waited for the disk, then began in a pause."""
+    rig, store = make_rig("in_loop"), SlowStore(Completed)
+    hold = Hold()
+    rig.sdk.script("call", hold)
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        await queue.submit("work", "a")
+        last = await queue.submit("work", "b")
+        await hold.reached_in_loop()
+        store.trouble = "the disk is full"
+        hold.let_go()
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"], "nothing begins while the store takes nothing"
+        nursery.start_soon(queue.pause)
+        await wait_all_tasks_blocked()
+        store.trouble = None
+        store.keep()
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"], "nor in a pause"
+        await queue.resume()
+        await queue.result(last.job_id)
+    assert rig.sdk.calls() == ["a", "b"]
+
+
 @pytest.mark.parametrize("why", [Limit.CANCEL, Limit.STOP])
 async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(why: Limit, autojump_clock: MockClock) -> None:
     rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), SlowStore(Started)

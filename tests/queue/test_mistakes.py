@@ -275,6 +275,10 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
     "an empty key": ({"key": ""}, "a key is a text of 1 to 500 characters, not ''"),
     "no text as key": ({"key": 7}, "a key is a text of 1 to 500 characters, not 7"),
     "a long key": ({"key": "k" * 501}, f"a key is a text of 1 to 500 characters, not '{'k' * 99}"),
+    "half a character": ({"key": "a\ud800"}, r"a key is a text of 1 to 500 characters, not 'a\ud800'"),
+    "half a character as name": ({"by": "\udc80"}, r"by is a name of 1 to 200 characters, not '\udc80'"),
+    "nobody": ({"by": ""}, "by is a name of 1 to 200 characters, not ''"),
+    "no text as name": ({"by": 7}, "by is a name of 1 to 200 characters, not 7"),
     "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "say due_at or delay, not both"),
     "two deadlines": (
         {"deadline_after": 1, "deadline_at": datetime.now(UTC)},
@@ -431,3 +435,22 @@ async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
     with pytest.raises(trio_jobs.OpenFailed, match="__enter__"):
         async with service.open():
             await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda queue, by: queue.cancel("x", by=by),
+        lambda queue, by: queue.retry("x", by=by),
+        lambda queue, by: queue.resolve("x", "done", by=by),
+        lambda queue, by: queue.pause(by=by),
+        lambda queue, by: queue.resume(by=by),
+        lambda queue, by: queue.cancel_many(by=by),
+        lambda queue, by: queue.retry_many(by=by),
+        lambda queue, by: queue.submit_many([], by=by),
+    ],
+)
+async def test_whoever_does_something_has_a_name_that_can_be_kept(do: Any) -> None:
+    async with make_rig("in_loop").open() as queue:
+        with says(UsageError, r"by is a name of 1 to 200 characters, not '\ud800'"):
+            await do(queue, "\ud800")

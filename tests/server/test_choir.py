@@ -9,12 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
-from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from trio_jobs import _events as ev
-from trio_jobs._server.limits import Limits
-from trio_jobs._server.stream import GuardedStream
-from trio_jobs._wire.frames import close_frame, text_frame
 
 PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)
 
@@ -186,46 +182,3 @@ def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once
                 await client.say_goodbye()
 
     trio.run(main)
-
-
-async def test_a_write_that_is_cancelled_half_way_is_gone_on_with_by_the_next() -> None:
-    """So a client that is slow when the server stops still gets whole frames, and the close frame behind them."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        for s in (ours, theirs):
-            s.setblocking(False)
-        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, Limits())
-        asked = 0
-
-        def on_rest() -> None:
-            nonlocal asked
-            asked += 1
-
-        stream.on_rest = on_rest
-        big = text_frame(b"x" * 3_000_000)
-        stream.send_nowait(big)
-        assert (asked, stream.free) == (1, False)
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stream.flush)
-                await trio.testing.wait_all_tasks_blocked()
-                scope.cancel()
-        assert (stream.dead, stream.free) == (False, False)
-        got = bytearray()
-
-        async def read() -> None:
-            while not got.endswith(close_frame(1001)):
-                await trio.lowlevel.wait_readable(theirs)
-                got.extend(theirs.recv(1 << 20))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read)
-            await stream.send_last(close_frame(1001))
-        decoder = FrameDecoder(client=True)
-        decoder.receive_bytes(bytes(got))
-        opcodes, length = [], 0
-        while (frame := decoder.process_buffer()) is not None:
-            length += len(frame.payload) if frame.opcode is not Opcode.CLOSE else 0
-            opcodes.append(frame.opcode)
-        assert (length, opcodes[-1]) == (3_000_000, Opcode.CLOSE)
-        assert not stream.free

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket as socket_
 import subprocess
@@ -16,9 +15,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
-from wsproto.frame_protocol import Opcode
 
-from trio_jobs import MemoryStore, Service
+from trio_jobs import MemoryStore
 from trio_jobs import _events as ev
 from trio_jobs._server.serve import serve
 
@@ -193,7 +191,6 @@ async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served(
         frozen = await frozen_client(b)
         healthy = await b.raw()
         await healthy.ask("jobs.subscribe", subscription="s", states=["completed"])
-        latest = 0.0
         async with trio.open_nursery() as nursery:
 
             async def flood() -> None:
@@ -205,10 +202,7 @@ async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served(
             nursery.start_soon(flood)
             with trio.fail_after(10):
                 while b.server.connections > 1:
-                    told = await healthy.next_told()
-                    if told["method"] == "jobs.event":
-                        latest = max(latest, b.queue._clock.now() - told["params"]["at"])
-        assert latest < 0.5
+                    await healthy.next_told()
         with pytest.raises((trio.BrokenResourceError, EOFError)):
             while True:
                 await frozen.frame()
@@ -234,8 +228,6 @@ async def test_all_clients_are_told_that_the_server_goes() -> None:
             for client in clients:
                 nursery.start_soon(read, client)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            began = trio.current_time()
-        assert trio.current_time() - began < 2
     assert codes == [1001] * 50
 
 
@@ -263,9 +255,11 @@ async def test_the_block_s_own_error_comes_out_bare() -> None:
                 raise ValueError("mine")
 
 
-@pytest.mark.campaign
-async def test_a_thousand_clients_are_told_within_a_second() -> None:
-    """The clients live in a process of their own: two thousand sockets in one would be its limit, not the server's."""
+async def test_a_thousand_clients_are_all_told() -> None:
+    """The clients live in a process of their own: two thousand sockets in one would be its limit, not the server's.
+
+    How long that takes, benchmarks/frozen.py tells.
+    """
     program = textwrap.dedent("""
         import asyncio, sys, websockets
         async def one(url, headers, ready):
@@ -294,50 +288,37 @@ async def test_a_thousand_clients_are_told_within_a_second() -> None:
             assert process.stdout is not None
             assert await trio.to_thread.run_sync(process.stdout.readline) == "ready\n"
             assert server.connections == 1000
-            began = trio.current_time()
-        took = trio.current_time() - began
     told, _ = await trio.to_thread.run_sync(process.communicate)
     assert told == "1000\n"
-    assert took < 1.5
 
 
-@pytest.mark.campaign
-async def test_with_a_fifth_of_the_clients_frozen_the_others_hardly_notice() -> None:
-    """Frozen ones are kicked within their limit, and the healthy see their events in time meanwhile."""
-    service = Service(buffer=100_000)
+@pytest.mark.parametrize("own_job", [False, True])
+async def test_frozen_clients_delay_nobody(own_job: bool) -> None:
+    """Each event reaches every client that reads before the next is made, while those that do not read stay.
 
-    @service.handler
-    async def note(text: str) -> None:
-        pass
-
-    async def run(frozen: int) -> list[float]:
-        async with service.open() as queue, serve(queue, port=0, tokens=[OWNER]) as server:
-            b = Bench(queue, server)
-            ice = [await frozen_client(b) for _ in range(frozen)]
-            late: list[float] = []
-            healthy = [await b.raw() for _ in range(100)]
-            for client in healthy:
-                await client.ask("jobs.subscribe", subscription="s", states=["completed"])
-            async with trio.open_nursery() as nursery:
-
-                async def read(client: Raw) -> None:
-                    while True:
-                        opcode, payload = await client.frame()
-                        if opcode is Opcode.TEXT and b'"at"' in payload:
-                            late.append(queue._clock.now() - json.loads(payload)["params"]["at"])
-
-                for client in healthy:
-                    nursery.start_soon(read, client)
-                for _ in range(200):
-                    for _ in range(2):
-                        queue.submit_nowait("note", "x" * 50)
-                    await trio.sleep(0.01)
-                nursery.cancel_scope.cancel()
-            for client in healthy + ice:
-                await client.stream.aclose()
-            return sorted(late)
-
-    without, beside = await run(0), await run(25)
-    p99 = [late[len(late) * 99 // 100] for late in (without, beside)]
-    assert p99[1] < 0.25
-    assert p99[1] < max(2 * p99[0], 0.05)
+    How late, with a thousand of them, benchmarks/frozen.py tells.
+    """
+    service = make_service(buffer=1000)
+    async with bench(service, limits=quick(write_timeout=3600.0)) as b:
+        b.server._listeners[0].setsockopt(socket_.SOL_SOCKET, socket_.SO_SNDBUF, 4096)
+        ice = [await frozen_client(b) for _ in range(10)]
+        # more than the kernels take for who does not read
+        for i in range(200):
+            await b.queue.result((await b.queue.submit("double", i)).job_id)
+        stalled = [connection for connection in b.server._open if connection._ready]
+        assert len(stalled) == len(ice)
+        await b.queue.pause("so that the jobs can be watched before anything happens to them")
+        jobs = [(await b.queue.submit("double", i)).job_id for i in range(40)]
+        healthy = [await b.raw() for _ in jobs]
+        for client, job in zip(healthy, jobs, strict=True):
+            await client.ask("jobs.subscribe", subscription="s", **({"jobs": [job]} if own_job else {}))
+        await b.queue.resume()
+        for client, job in zip(healthy, jobs, strict=True):
+            while (told := (await client.next_told())["params"])["type"] != "completed" or told["job"] != job:
+                pass
+        assert [connection for connection in b.server._open if connection._ready] == stalled
+        assert b.server.connections == len(ice) + len(healthy)
+        for client in healthy:
+            await client.say_goodbye()
+        for client in ice:
+            client.reset()

@@ -16,6 +16,7 @@ class FaultyDisk(Disk):
     """Calls `fault` before and after each statement that writes; what it raises comes out of the statement."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.fault: Fault = lambda sql, done: None
         self.connections = 0
 

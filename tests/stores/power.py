@@ -63,6 +63,7 @@ class PowerDisk(Disk):
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        super().__init__(log_size=20_000)  # small: a cut decides about each sector of it
         self.files = {name: Contents(data) for name, data in (files or {}).items()}
         self.steps: list[Step] = []
         self.quota: int | None = None
@@ -97,6 +98,9 @@ class PowerDisk(Disk):
             return _Adapter(apsw.Connection(path, vfs=self._vfs.name))
         except apsw.Error as error:
             raise _translated(error) from error
+
+    def discard(self, connection: Any, path: str) -> None:
+        connection.discard()
 
     def create(self, path: str) -> None:
         self.files.setdefault(path, Contents())
@@ -339,6 +343,10 @@ class _Adapter:
         for row in parameters:
             self.execute(sql, row)
 
+    def discard(self) -> None:
+        self._real.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.close()
+
     def close(self) -> None:
         try:
             self._real.close(True)
@@ -353,6 +361,9 @@ class _Rows:
 
     def __iter__(self) -> Any:
         return iter(self._rows)
+
+    def close(self) -> None:
+        pass
 
     def fetchone(self) -> Any:
         return self._rows[0] if self._rows else None

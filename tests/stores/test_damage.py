@@ -19,6 +19,7 @@ from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs import _events as ev
 from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._jobs import State
+from trio_jobs._stores import _sqlite_schema
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
@@ -33,7 +34,8 @@ def at_once(sync: Callable[[], None]) -> None:
 
 
 def journal(path: Path, *, accept_loss: bool = False) -> Journal:
-    return Journal(str(path), Disk(), accept_loss=accept_loss, beside=at_once)
+    # without room in advance each byte of its log counts
+    return Journal(str(path), Disk(log_size=0), accept_loss=accept_loss, beside=at_once)
 
 
 def write_some(path: Path, groups: int, *, size: int = 3, close: bool = True) -> Journal:
@@ -163,6 +165,47 @@ def test_a_row_that_is_missing_is_noticed(tmp_path: Path) -> None:
         journal(tmp_path / "jobs.db").open()
 
 
+def test_a_refusal_that_is_still_being_handled_holds_no_lock(tmp_path: Path) -> None:
+    write_some(tmp_path / "jobs.db", 2)
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE events SET body = x'00' WHERE seq = 2")
+    connection.close()
+    try:
+        journal(tmp_path / "jobs.db").open()
+    except JournalDamaged:  # with all its frames, and what they read
+        left = journal(tmp_path / "jobs.db", accept_loss=True)
+        assert len(left.open()) == 5, "also where the last event is among what is left"
+        left.close()
+
+
+def test_a_damaged_journal_that_is_refused_stays_as_it_was_found(tmp_path: Path) -> None:
+    """Its log above all: poured into the file, it would be gone from where the damage is."""
+    made = write_some(tmp_path / "jobs.db", 20, close=False)
+    good = copy(tmp_path / "jobs.db", tmp_path / "good.db")
+    made.close()
+    log = bytearray((tmp_path / "good.db-wal").read_bytes())
+    log[len(log) // 2] ^= 1
+    (tmp_path / "good.db-wal").write_bytes(log)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("good*")}
+    for _ in range(2):
+        with pytest.raises(JournalDamaged, match="it held events up to 60"):
+            journal(good).open()
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("good*")} == before
+    left = journal(good, accept_loss=True)
+    assert 0 < len(left.open()) < 60
+    left.close()
+    aside = {path.name.removeprefix("good.db")[17:]: path.read_bytes() for path in tmp_path.glob("good.db.damaged-*")}
+    assert aside == {name.removeprefix("good.db"): data for name, data in before.items()}, "nor when loss is accepted"
+
+
+def test_a_kill_while_a_journal_is_let_go_of_does_no_harm(tmp_path: Path) -> None:
+    write_some(tmp_path / "jobs.db", 2)
+    (tmp_path / "jobs.db").rename(tmp_path / "jobs.db.held")
+    again = journal(tmp_path / "jobs.db")
+    assert len(again.open()) == 6
+    again.close()
+
+
 def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Path) -> None:
     made = journal(tmp_path / "jobs.db")
     made.open()
@@ -186,7 +229,8 @@ def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Pat
     again = journal(tmp_path / "jobs.db")
     assert len(again.open()) == 4
     again.close()
-    assert len(list(tmp_path.glob("jobs.db.damaged-*"))) == 2, "the damaged file and its mark are kept"
+    kept = [path.name for path in tmp_path.glob("jobs.db.damaged-*") if path.stat().st_size]
+    assert len(kept) == 2, "the damaged file and its mark are kept"
 
 
 def test_accepted_loss_of_everything_begins_anew_behind_the_last_number(tmp_path: Path) -> None:
@@ -208,8 +252,11 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
+    before = other.read_bytes()
     with pytest.raises(StoreError, match="no journal of trio-jobs"):
         journal(other, accept_loss=True).open()
+    assert other.read_bytes() == before, "not even its mode is changed"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["jobs.db", "other.db"]
 
 
 def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
@@ -219,6 +266,32 @@ def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreError, match=rf"written by a newer trio-jobs .schema {SCHEMA_VERSION + 1}"):
         journal(tmp_path / "jobs.db").open()
+
+
+def test_an_older_schema_is_brought_up_to_date_in_one_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no older one yet; this makes a newer one, to show that there is a way, and that it is all or nothing."""
+    write_some(tmp_path / "jobs.db", 2)
+    monkeypatch.setattr(_sqlite_schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setitem(
+        _sqlite_schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT", "CREATE TABLE more (y TEXT)")
+    )
+    monkeypatch.setitem(_sqlite_schema.TABLES, "more", "CREATE TABLE more (x TEXT) STRICT")
+    with pytest.raises(StoreError, match="more already exists"):
+        journal(tmp_path / "jobs.db").open()
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'more'").fetchone() == (0,)
+    connection.close()
+    monkeypatch.setitem(_sqlite_schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT",))
+    for _ in range(2):
+        made = journal(tmp_path / "jobs.db")
+        assert len(made.open()) == 6
+        made.close()
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
+    connection.close()
 
 
 def test_a_folder_that_is_not_there_or_not_ours_is_said_in_one_line(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +14,13 @@ pytest.importorskip("apsw")
 
 from power import PowerDisk, Step, cut
 
-from trio_jobs import JournalDamaged, StoreError
+from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs import _events as ev
 from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._jobs import State
+from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_rows import decode
-from trio_jobs._stores._sqlite_schema import is_full
 from trio_jobs.testing.stores import submitted
 
 PATH = "/jobs.db"
@@ -30,8 +31,8 @@ def at_once(sync: Callable[[], None]) -> None:
         sync()
 
 
-def journal(disk: PowerDisk) -> Journal:
-    return Journal(PATH, disk, accept_loss=False, beside=at_once)
+def journal(disk: PowerDisk, path: str = PATH) -> Journal:
+    return Journal(path, disk, accept_loss=False, beside=at_once)
 
 
 def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
@@ -64,9 +65,9 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
     return written
 
 
-def survives(steps: list[Step], chance: random.Random) -> None:
+def survives(steps: list[Step], chance: random.Random, path: str = PATH) -> None:
     files, acked = cut(steps, chance)
-    tried = journal(PowerDisk(files))
+    tried = journal(PowerDisk(files), path)
     bodies = tried.open()  # refused: a good journal would not start after a power cut
     seqs = [decode(body).seq for body in bodies]
     assert tried.last_seq >= acked, f"event {acked} was acknowledged and is gone"
@@ -95,6 +96,50 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
     cuts(1000, seed)
+
+
+async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> None:
+    """The store as a queue uses it: its thread forms the groups, its second thread syncs the mark beside them."""
+    chance = random.Random(seed)
+    for _ in range(2):
+        store = SqliteStore(path, disk=disk)
+        await store.open(lambda events: disk.acked(events[-1].seq))
+        gone = store.oldest
+        for _ in range(40):
+            seq = store._handed
+            for _ in range(chance.choice((1, 1, 3))):  # what is handed over meanwhile is a group
+                events = [submitted(seq + 1 + n) for n in range(chance.choice((1, 2, 8)))]
+                seq = events[-1].seq
+                store.append(events)
+            if chance.random() < 0.8:
+                await store.committed(seq)
+            if chance.random() < 0.2 and store.last_seq > gone + 5:
+                jobs = {f"job-{at}": (at, at) for at in range(gone, gone + 5)}
+                keys = [ForgottenKey(key_name("k", job), job, "d", State.FAILED, 1.0) for job in jobs]
+                await store.prune(jobs, keys)
+                gone += 5
+        await store.aclose()
+
+
+async def test_a_power_cut_under_the_stores_threads_loses_nothing_that_was_told(tmp_path: Path) -> None:
+    await thread_cuts(tmp_path, points=300, seed=1)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", range(10))
+async def test_thousands_of_power_cuts_under_the_stores_threads_lose_nothing(tmp_path: Path, seed: int) -> None:
+    await thread_cuts(tmp_path, points=2000, seed=seed)
+
+
+async def thread_cuts(tmp_path: Path, points: int, seed: int) -> None:
+    disk = PowerDisk()
+    path = (tmp_path / "jobs.db").resolve()
+    await work_through_the_thread(disk, path, seed)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["jobs.db-lock"], "all else lies on the made-up disk"
+    chance = random.Random(seed)
+    steps = list(disk.steps)
+    for _ in range(points):
+        survives(steps[: chance.randrange(1, len(steps) + 1)], chance, str(path))
 
 
 def test_without_syncs_the_same_check_finds_losses() -> None:

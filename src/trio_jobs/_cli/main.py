@@ -14,6 +14,7 @@ import trio
 from trio_jobs import __version__
 from trio_jobs import _errors as e
 from trio_jobs._cli.asking import ASKING
+from trio_jobs._cli.journal import CHECK_CODES, backup_of_file, backup_of_service, check_file
 from trio_jobs._cli.serving import run_server
 from trio_jobs._cli.tokenfile import VARIABLE, find_token
 from trio_jobs._cli.watching import watch
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.command == "serve":
             return run_server(parsed)
+        if parsed.command == "journal" and parsed.what == "check":
+            return check_file(parsed)
+        if parsed.command == "journal" and parsed.journal is not None:
+            return backup_of_file(parsed)
         return trio.run(_ask, parsed)
     except KeyboardInterrupt:
         return 130
@@ -80,6 +85,8 @@ async def _ask(arguments: argparse.Namespace) -> int:
     async with connect(arguments.url, token=token, connect_timeout=timeout, patience=timeout) as client:
         if arguments.command == "watch":
             return await watch(client, arguments)
+        if arguments.command == "journal":
+            return await backup_of_service(client, arguments)
         return await ASKING[arguments.command](client, arguments)
 
 
@@ -137,13 +144,38 @@ def _parser() -> argparse.ArgumentParser:
     command("pause", "let no attempt begin").add_argument("--reason", default="")
     command("resume", "let attempts begin again")
     command("stats", "how full, how busy, how well")
+    _add_journal(commands.add_parser("journal", help="look into a journal, or copy it"), common)
     return parser
+
+
+def _add_journal(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    whats = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
+    look = whats.add_parser(
+        "check",
+        help="what is in a journal (or a backup), and whether it is sound",
+        description="Say what is in a journal, or a backup, and whether it is sound. Nothing is changed: a copy is "
+        "opened, which takes as much room in the folder for temporary files.",
+        epilog=CHECK_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    look.add_argument("file", type=Path)
+    look.add_argument("--json", action="store_true", help="answer in JSON")
+    copy = whats.add_parser(
+        "backup",
+        parents=[common],
+        help="copy a journal that is in use",
+        description="Have the running service copy its journal, beside it and under its name with .backup-FILE behind "
+        "it; FILE is a plain name then. Opened as a journal, the copy goes on from there under a new epoch.",
+    )
+    copy.add_argument("file", help="a name; with --journal, where to")
+    copy.add_argument("--journal", type=Path, help="copy this one, which no service has open")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Ctrl-C or SIGTERM once drains, twice cancels the running attempt, three times leaves at once."
     parser.add_argument("service", help="module:service")
     parser.add_argument("--journal", type=Path, help="a file that keeps the jobs; without it they live in memory")
+    parser.add_argument("--accept-loss", action="store_true", help="go on with what is left of a damaged journal")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s; another one only with TLS, or --insecure")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="%(default)s; 0 for any")
     parser.add_argument("--token-file", type=Path, help="where to write the token (the user's runtime folder)")

@@ -55,6 +55,8 @@ def run_server(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(service: Service, arguments: argparse.Namespace) -> int:
+    if arguments.accept_loss and arguments.journal is None:
+        raise UsageError("--accept-loss is about a journal: say --journal too")
     told = trio.Event()
     scope = trio.CancelScope()
     queue: Queue | None = None
@@ -67,7 +69,9 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
             log.warning("cancelling the running attempt; once more leaves at once, without closing the SDK")
             scope.cancel()
 
-    opened: dict[str, Any] = {} if arguments.journal is None else {"journal": arguments.journal}
+    opened: dict[str, Any] = (
+        {} if arguments.journal is None else {"journal": arguments.journal, "accept_loss": arguments.accept_loss}
+    )
     with signals.heard(on_signal), scope:
         async with service.open(**opened) as queue:
             await _serve_queue(queue, arguments, told)

@@ -161,6 +161,10 @@ class Client:
         """See `Queue.drain`: no new jobs are taken from then on."""
         await self._do("queue.drain", w.Nothing(), w.Done)
 
+    async def backup(self, name: str) -> w.BackupResult:
+        """See `Queue.backup_beside`: copy the journal to a new file beside it, on the server's machine."""
+        return await self._do("queue.backup", w.Backup(name), w.BackupResult)
+
     async def statistics(self) -> w.StatisticsResult:
         """How full, how busy, how well."""
         return await self._do("queue.statistics", w.Nothing(), w.StatisticsResult)

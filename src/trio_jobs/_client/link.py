@@ -30,6 +30,34 @@ _LOSSES: Final = (OSError, HandshakeError, Lost, trio.TooSlowError, trio.ClosedR
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 
 
+class _Ending(trio.abc.Stream):
+    """Tells when nothing more will come. trio-websocket's handshake waits for ever when that happens during it, as it
+    does while a server stops, or at one that has no place left."""
+
+    def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_end = on_end
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._on_end()
+            raise
+        if not data:
+            self._on_end()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class Link:
     """on_told: called with each notification. on_session: called, with the session, when there is a new one.
     on_refused: called when there will never be one again. hello: what the server said of itself. last_error: why there
@@ -99,16 +127,18 @@ class Link:
             stream = await self._dial()
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(DIAL_TIMEOUT):
+                with trio.fail_after(DIAL_TIMEOUT), trio.CancelScope() as handshake:
                     websocket = await wrap_client_stream(
                         nursery,
-                        stream,
+                        _Ending(stream, handshake.cancel),  # type: ignore[arg-type] # any Stream will do
                         self._where.netloc.rpartition("@")[2],
                         self._where.path or "/ws",
                         subprotocols=[PROTOCOL],
                         extra_headers=self._headers,
                         max_message_size=MAX_MESSAGE,
                     )
+                if handshake.cancelled_caught:
+                    raise Lost("the connection was closed before the server had answered")
                 session = Session(websocket, lambda told: self.on_told(told))
                 nursery.start_soon(self._welcome, session)
                 nursery.start_soon(session.keep_alive)

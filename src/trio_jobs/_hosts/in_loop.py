@@ -14,6 +14,8 @@ from typing import Any
 import outcome
 import trio
 
+from trio_jobs._errors import HostStuck
+
 __all__ = ["InLoopHost"]
 
 AsyncFactory = Callable[[], AbstractAsyncContextManager[Any]]
@@ -58,8 +60,9 @@ class InLoopHost:
 
         def tell(result: outcome.Maybe[None]) -> None:
             nonlocal opened
-            opened = result
-            answer.set()
+            if opened is None:
+                opened = result
+                answer.set()
 
         self._scope = trio.CancelScope(shield=True)
         self._nursery.start_soon(self._session, self._scope, tell)
@@ -113,3 +116,5 @@ class InLoopHost:
             self._is_open = False
             self._sdk = None
             self._ended.set()
+            if not told:  # it was abandoned while it opened; after an error this says nothing any more
+                tell(outcome.Error(HostStuck("its opening was given up")))

@@ -164,9 +164,6 @@ class Consumer:
     async def _attempt(self, record: JobRecord) -> None:
         history = self._history
         handler = self._handlers[record.kind]
-        if history.durable and history.store.trouble is not None:
-            # else handlers that do not wait for their start would go on writing into a store that takes nothing
-            await history.committed(history.head.seq)
         events = decide.start(record, handler.enters_at_start, self._clock.now(), history.next_seq)
         if not events:
             return

@@ -2,7 +2,9 @@
 
 A reader is a cursor into a ring, not a buffer: publishing costs the same for one reader as for a thousand, and a slow
 one holds nobody up. Publishing only appends and sets a flag; one task tells those whom the news concerns, at once when
-all is quiet and at most every `INTERVAL` under load, so that a burst wakes a reader once and not once for each event.
+all is quiet and every `INTERVAL` under load, so that a burst wakes a reader once and not once for each event. A few
+readers may be told `SPARE` times more before that counts as load: a job that is submitted, starts and ends within a
+millisecond is told to whoever follows it as it happens.
 
 A reader of certain jobs stands in an index and sleeps through everything else: told of an event of its job, it goes on
 from there, and what lay between its cursor and that event is known not to be its. So a thousand readers with a job
@@ -27,6 +29,8 @@ __all__ = ["Feed"]
 
 RING: Final = 4096  #: events at hand: about a second at the rate of a busy queue in memory, hours at that of an SDK
 INTERVAL: Final = 0.005  #: seconds between two wake-ups under load
+SPARE: Final = 4  #: wake-ups that need not keep it, won back one each interval
+FEW: Final = 16  #: weight of readers that costs one wake-up; more of them use up what is spare
 AT_ONCE: Final = 100  #: weight of readers told before others have a turn: each may write to its socket, some 5 us
 
 
@@ -78,23 +82,28 @@ class Feed:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
+        paid_until = 0.0  # on Trio's clock; a wake-up costs an interval (the generic cell rate algorithm, ITU-T I.371)
         while True:
             await self._news.wait()
-            await self.run_once()
-            await trio.sleep(INTERVAL)
+            told = await self.run_once()
+            now = trio.current_time()
+            paid_until = max(paid_until, now) + INTERVAL * min(1 + told // FEW, 1 + SPARE)
+            await trio.sleep(max(paid_until - now - SPARE * INTERVAL, 0.0))
 
-    async def run_once(self) -> None:
-        """Tell all whom the events since the last time concern. Cancelled: some were not told."""
+    async def run_once(self) -> int:
+        """Tell all whom the events since the last time concern; give their weight. Cancelled: some were not told."""
         if self._news.is_set():
             self._news = trio.Event()
-        told = 0
+        told = since_a_turn = 0
         for cursor in self.concerned():
-            if told >= AT_ONCE:
-                told = 0
+            if since_a_turn >= AT_ONCE:
+                since_a_turn = 0
                 await trio.lowlevel.checkpoint()
             if cursor.attached:
+                since_a_turn += cursor.weight
                 told += cursor.weight
                 cursor.on_news()
+        return told
 
     def concerned(self) -> list[Cursor]:
         """The readers that the events since the last call concern, with their cursors moved up to what concerns them.

@@ -71,11 +71,12 @@ class Stager:
         else:
             due_at = record.due_at if record.due_at is not None else record.submitted_at
         heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
+        self._line.some_come_back(True)
         self._wake.set()
 
     def fill(self) -> None:
         """Give the places that are free to those that wait: before the first new submit can take one."""
-        while self._drop_stale() and self._line.take_place_nowait():
+        while self._drop_stale() and self._line.take_place_nowait_as_stager():
             self._line.put(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
@@ -162,4 +163,6 @@ class Stager:
         waiting = self._waiting
         while waiting and waiting[0][3].last_seq != waiting[0][2]:
             heappop(waiting)
+        if not waiting:
+            self._line.some_come_back(False)
         return bool(waiting)

@@ -77,7 +77,7 @@ class Core:
         self._mean_run: float | None = None
         self._mean_turn: float | None = None
         """Seconds from one start to the next, as far as it is known."""
-        self._line = Line(settings.buffer)
+        self._line = Line(settings.buffer, strict=settings.strict_order)
         self._feed = Feed(history.store, self._kind_of)
         self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._on_expired)
         self._warden = Warden(

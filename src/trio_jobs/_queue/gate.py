@@ -24,8 +24,8 @@ log: Final = logging.getLogger("trio_jobs.queue")
 
 
 class Gate:
-    """Lets an attempt pass when the queue is not paused, the SDK is open, and its last call ended `min_interval`
-    ago."""
+    """Lets an attempt pass when the queue is not paused, the store is not in trouble, the SDK is open, and its last
+    call ended `min_interval` ago."""
 
     def __init__(self, *, history: History, host: Host, clock: Clock, settings: Settings) -> None:
         self._history = history
@@ -53,6 +53,7 @@ class Gate:
             and not self._stale
             and not self._stopped
             and not (self._paces and (self._must_rest() or self._was_idle()))
+            and not self._is_store_in_trouble()
         )
 
     async def wait(self) -> None:
@@ -63,11 +64,18 @@ class Gate:
                 await trio.sleep_forever()
             elif self._history.head.paused is not None:
                 await self._changed.wait()
+            elif self._is_store_in_trouble():
+                # else handlers that do not wait for their start would go on writing into a store that takes nothing
+                await self._history.committed(self._history.head.seq)
+                await trio.lowlevel.checkpoint()
             elif not self._host.is_open or self._stale or self._was_idle():
                 await self._renew()
             else:
                 assert self._last_end is not None
                 await trio.sleep_until(self._last_end + self._settings.min_interval)
+
+    def _is_store_in_trouble(self) -> bool:
+        return self._history.durable and self._history.store.trouble is not None
 
     async def make_usable(self) -> bool:
         """Within an attempt: the SDK open, even while the queue is paused. False: it stops, and will not be.

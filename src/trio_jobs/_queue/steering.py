@@ -10,7 +10,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
-from trio_jobs._errors import UnknownKind, UsageError, WrongState, check_seconds
+from trio_jobs._errors import UnknownKind, UsageError, WrongState, check_by, check_seconds
 from trio_jobs._handlers import check_number, encode_result
 from trio_jobs._jobs import CancelAnswer, JobRecord, Limit, State, escape
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
@@ -33,6 +33,7 @@ class Steering(Core):
         Raises `NoSuchJob`, and `WrongState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
         done all the same.
         """
+        check_by(by)
         answer = self._cancel(self._committed(job_id), by)
         await self._kept()
         return answer
@@ -56,6 +57,7 @@ class Steering(Core):
         Raises `NoSuchJob`, `WrongState`, `QueueClosed`, `UnknownKind` where its handler is not there any more.
         Cancelled: it is done all the same.
         """
+        check_by(by)
         self._refuse_if_closing()
         self._retry(self._committed(job_id), by)
         await self._kept()
@@ -79,6 +81,7 @@ class Steering(Core):
 
         Raises `NoSuchJob`, `WrongState`, `UsageError`. Cancelled: it is done all the same.
         """
+        check_by(by)
         if resolution not in ("done", "not_done", "failed"):
             raise UsageError(f"a doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
         body, problem = encode_result(result)
@@ -98,6 +101,7 @@ class Steering(Core):
 
         Pausing again changes nothing. Cancelled: it is done all the same.
         """
+        check_by(by)
         if self._head.paused is None:
             reason = escape(reason)[:MAX_REASON]
             self._history.record((ev.Paused(seq=self._history.next_seq, at=self._clock.now(), reason=reason, by=by),))
@@ -105,6 +109,7 @@ class Steering(Core):
 
     async def resume(self, *, by: str | None = None) -> None:
         """Let attempts begin again. Cancelled: it is done all the same."""
+        check_by(by)
         if self._head.paused is not None:
             self._history.record((ev.Resumed(seq=self._history.next_seq, at=self._clock.now(), by=by),))
             self._gate.changed()
@@ -130,6 +135,7 @@ class Steering(Core):
         state: by default every state that can be cancelled. error_type: the name of the last error's class. older_than:
         seconds since its submit. limit: 1 to 1,000, the oldest first; call again for more.
         """
+        check_by(by)
         chosen = self._choose(_CANCELLABLE, state, kind, error_type, older_than, limit)
         for record in chosen:
             self._cancel(record, by)
@@ -148,6 +154,7 @@ class Steering(Core):
     ) -> tuple[str, ...]:
         """Begin a new run of what fits all of these; give their ids. Arguments as in `cancel_many`, state: by default
         failed and cancelled. Raises `QueueClosed`."""
+        check_by(by)
         self._refuse_if_closing()
         chosen = self._choose(_RETRIABLE, state, kind, error_type, older_than, limit)
         for record in chosen:

@@ -13,7 +13,16 @@ import trio
 from trio_jobs import _events as ev
 from trio_jobs._engine import decide
 from trio_jobs._engine.keys import ForgottenKey
-from trio_jobs._errors import KeyConflict, LineFull, UnknownKind, UsageError, check_seconds, check_wait
+from trio_jobs._errors import (
+    KeyConflict,
+    LineFull,
+    UnknownKind,
+    UsageError,
+    check_by,
+    check_seconds,
+    check_wait,
+    is_text,
+)
 from trio_jobs._handlers import Handler, digest
 from trio_jobs._jobs import JobRecord, Receipt, State, uuid7
 from trio_jobs._queue.core import Core
@@ -92,6 +101,8 @@ class Submitting(Core):
 
         Cancelled: not accepted. It can only come before the job is handed to the store; from there on it is shielded.
         """
+        if by is not None:
+            check_by(by)
         new = self._prepare(handler, payload, key, due_at, delay, deadline_at, deadline_after)
         await trio.lowlevel.checkpoint_if_cancelled()
         if key is not None:
@@ -126,6 +137,7 @@ class Submitting(Core):
         """
         if self._history.store.durable:
             raise UsageError("with a journal, accepting takes a wait: use await submit(..., wait=0)")
+        check_by(by)
         new = self._prepare(handler, payload, key)
         known = self._receipt_of_known(new)
         if known is not None:
@@ -143,6 +155,7 @@ class Submitting(Core):
 
         Raises what `submit` raises, having accepted none. Cancelled: none is accepted.
         """
+        check_by(by)
         made = [
             self._prepare(job.handler, job.payload, job.key, job.due_at, job.delay, job.deadline_at, job.deadline_after)
             for job in jobs
@@ -197,7 +210,7 @@ class Submitting(Core):
         body = handler.encode(payload)
         mark = None
         if key is not None:
-            if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY:
+            if not is_text(key, MAX_KEY):
                 raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {key!r:.100}")
             mark = digest(body)
         if due_at is None and delay is None and deadline_at is None and deadline_after is None:

@@ -151,6 +151,10 @@ class Answers:
         await self._queue.drain()
         return w.Done(self._feed.seq)
 
+    async def backup(self, asker: Asker, params: w.Backup) -> w.BackupResult:
+        made = await self._queue.backup_beside(params.name)
+        return w.BackupResult(made.path, made.seq, made.events, made.size)
+
     async def statistics(self, asker: Asker, params: w.Nothing) -> w.StatisticsResult:
         now, health = self._queue.statistics(), self._queue.health()
         return w.StatisticsResult(
@@ -187,6 +191,7 @@ _DO: Final[dict[str, Callable[[Answers, Asker, Any], Awaitable[Any]]]] = {
     "queue.pause": Answers.pause,
     "queue.resume": Answers.resume,
     "queue.drain": Answers.drain,
+    "queue.backup": Answers.backup,
     "queue.statistics": Answers.statistics,
 }
 assert _DO.keys() == w.METHODS.keys()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+import attrs
 import trio
 
 from trio_jobs._context import Progress
@@ -41,6 +42,15 @@ LAST_WORDS: Final = 0.25  #: seconds at the end for answers under way; those tha
 PATIENCE: Final = 2.0  #: seconds for a handshake when there are many
 GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the end; each is bounded by less
 LOCAL: Final = frozenset({"localhost"})
+
+
+@attrs.frozen
+class Guest:
+    """handshake: to replay to trio-websocket. origin: of the page, if it is one. token: None if it has no right one."""
+
+    handshake: bytes
+    origin: str | None
+    token: Token | None
 
 
 class Server:
@@ -140,7 +150,9 @@ class Server:
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:
                 self._pending[scope] = trio.current_time()
-                await self._greet(transport, raw, scope)
+                guest = await self._greet(transport)
+                if guest is not None:
+                    await self._connect(transport, raw, guest, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection broke: %s", error)
         except Exception:
@@ -152,7 +164,11 @@ class Server:
             if self._closing and not self._accepted:
                 self._all_gone.set()
 
-    async def _greet(self, transport: trio.abc.Stream, raw: socket.socket | None, scope: trio.CancelScope) -> None:
+    async def _greet(self, transport: trio.abc.Stream) -> Guest | None:
+        """Who wants a WebSocket, and may try; anyone else is answered here.
+
+        What was read is let go of with this: a thousand heads kept would be two megabytes.
+        """
         head: Head | None = None
         try:
             data, more = await self._read_head(transport)
@@ -165,12 +181,12 @@ class Server:
                 handshake = replay(head)
                 if more:
                     raise BadHead(400, "frames before the handshake is answered")
-                await self._connect(transport, raw, handshake, head, token, scope)
-                return
+                return Guest(handshake, head.get("origin"), token)
         except BadHead as bad:
             answer = refusal(head, bad)
         await transport.send_all(answer)
         await _close_gently(transport)
+        return None
 
     async def _read_head(self, transport: trio.abc.Stream) -> tuple[bytes, bytes]:
         """The head, and what came with it. Raises `BadHead`; BrokenResourceError where the client is gone before."""
@@ -185,18 +201,12 @@ class Server:
         return data[: end + 4], data[end + 4 :]
 
     async def _connect(
-        self,
-        transport: trio.abc.Stream,
-        raw: socket.socket | None,
-        handshake: bytes,
-        head: Head,
-        token: Token | None,
-        scope: trio.CancelScope,
+        self, transport: trio.abc.Stream, raw: socket.socket | None, guest: Guest, scope: trio.CancelScope
     ) -> None:
         stream = GuardedStream(transport, raw, self.limits)
-        stream.replay = handshake
+        stream.replay = guest.handshake
         refusal: tuple[int, str] | None = None
-        origin = head.get("origin")
+        origin, token = guest.origin, guest.token
         # a browser shows its page only close codes, so these are told after a handshake like any other
         if origin is not None and origin not in self._origins:
             refusal = (CloseCode.FOREIGN_ORIGIN, "pages of this origin are not served")

@@ -8,18 +8,30 @@ know. Then it is refused, with what to do.
 
 from __future__ import annotations
 
-import logging
 import secrets
-from typing import Final
 
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_mark import Mark, MarkFile
-from trio_jobs._stores._sqlite_schema import APPLICATION_ID, connect, get_meta, is_backup, set_meta, transaction
+from trio_jobs._stores._sqlite_schema import (
+    APPLICATION_ID,
+    PAGE_SIZE,
+    connect,
+    get_meta,
+    is_backup,
+    is_foreign,
+    set_meta,
+    transaction,
+)
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "leave_alone_what_is_not_ours"]
 
-log: Final = logging.getLogger("trio_jobs.journal")
+
+def leave_alone_what_is_not_ours(disk: Disk, path: str, mark: MarkFile) -> None:
+    """Raise `StoreError` for somebody else's file, before connecting to it, which would change it."""
+    # one page may be the first of a new journal, whose name is still in its log
+    if mark.found is None and (disk.size(path) or 0) > PAGE_SIZE and is_foreign(disk.head(path, 100)):
+        raise StoreError(f"{path} is no journal of trio-jobs")
 
 
 def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
@@ -54,7 +66,4 @@ def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
             set_meta(connection, "epoch", made.epoch)
     finally:
         connection.close()
-    log.warning(
-        "journal %s: a backup up to event %d, opened under a new epoch; what came later is not in it", path, seq
-    )
     return made

@@ -24,8 +24,9 @@ import trio
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Backup
 from trio_jobs._stores._sqlite_disk import Disk
+from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
-from trio_jobs._stores._sqlite_schema import BACKUP_ID, create, is_full, set_meta
+from trio_jobs._stores._sqlite_schema import BACKUP_ID, create, set_meta
 
 __all__ = ["backup"]
 
@@ -41,7 +42,6 @@ async def backup(ask: Ask, journal: Journal, disk: Disk, to: str) -> Backup:
 
     Raises `StoreError`, `JournalDamaged`. Cancelled, or with an error: there is no such file.
     """
-    to = str(Path(to).absolute())
     part = _Part(to, disk)
     limiter = trio.CapacityLimiter(1)
     meta: dict[str, str] = await ask(journal.meta)
@@ -63,20 +63,20 @@ async def backup(ask: Ask, journal: Journal, disk: Disk, to: str) -> Backup:
         raise StoreError(f"backup {to}: {'the disk is full' if full else error}") from error
     finally:
         part.discard()
-    return Backup(to, last, count, size)
+    return Backup(part.to, last, count, size)
 
 
 class _Part:
     """The file that is being made; 0600 from its first moment."""
 
     def __init__(self, to: str, disk: Disk) -> None:
-        self._to = to
-        self._path = f"{to}.part-{secrets.token_hex(4)}"
+        self.to = str(Path(to).absolute())
+        self._path = f"{self.to}.part-{secrets.token_hex(4)}"
         self._disk = disk
         self._connection: sqlite3.Connection | None = None
 
     def begin(self, meta: dict[str, str]) -> None:
-        if Path(self._to).exists():
+        if Path(self.to).exists():
             raise FileExistsError
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         self._connection = connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -105,15 +105,15 @@ class _Part:
         finally:
             os.close(fd)
         try:
-            os.link(self._path, self._to)  # in one step, and never over another file
+            os.link(self._path, self.to)  # in one step, and never over another file
         except FileExistsError:
             raise
         except OSError:  # a file system without links
-            if Path(self._to).exists():
+            if Path(self.to).exists():
                 raise FileExistsError from None
-            Path(self._path).rename(self._to)
+            Path(self._path).rename(self.to)
         with contextlib.suppress(OSError):  # a power cut may take the name away, never leave half a file under it
-            self._disk.sync_folder(self._to)
+            self._disk.sync_folder(self.to)
         return size
 
     def discard(self) -> None:

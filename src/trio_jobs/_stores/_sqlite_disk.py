@@ -11,9 +11,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["Connection", "Disk", "File"]
+__all__ = ["HELD", "Connection", "Disk", "File"]
+
+HELD: Final = ".held"  #: behind a journal's name, while it is let go of
 
 
 class Connection(Protocol):
@@ -42,11 +44,43 @@ class File(Protocol):
 
 
 class Disk:
-    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`."""
+    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`.
+
+    log_size: bytes that a write-ahead log is given at once, in zeros. A sync of a file that has grown has to sync the
+    file system's own books too, which doubles it here; one of bytes that were there before has not. Zeros are no frames
+    to SQLite. By default what it fills before it begins again at the front (1,000 pages).
+    """
+
+    def __init__(self, log_size: int = 1010 * (4096 + 24)) -> None:
+        self._log_size = log_size
 
     def connect(self, path: str) -> Connection:
         # a statement is kept for each size of group
         return sqlite3.connect(path, isolation_level=None, cached_statements=256)
+
+    def discard(self, connection: Connection, path: str) -> None:
+        """Close a connection and leave the file and its log as they are.
+
+        Closing pours the log into the file and deletes it, up to where the log is damaged; what is behind that would
+        be gone. Before Python 3.12 there is no way to say that it shall not, but that SQLite lets a file be that is no
+        longer where it was opened. Where it cannot be moved (Windows), the log is written anew and poured in.
+        """
+        setconfig = getattr(connection, "setconfig", None)
+        if setconfig is not None:
+            setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined,unused-ignore]
+            connection.close()
+            return
+        try:
+            Path(path).rename(path + HELD)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.rewrite(path + "-wal")
+            connection.close()
+            return
+        try:
+            connection.close()
+        finally:
+            Path(path + HELD).rename(path)
 
     def create(self, path: str) -> None:
         """Make an empty file that only its owner may read, if there is none."""
@@ -74,6 +108,20 @@ class Disk:
             file.sync()
         finally:
             file.close()
+
+    def reserve(self, path: str) -> None:
+        """Give the log of that name its size, if there is such a log and it is smaller. No room: nothing is done."""
+        size = self.size(path)
+        if size is None or size >= self._log_size:
+            return
+        with contextlib.suppress(OSError):
+            file = self.open_file(path)
+            if file is not None:
+                try:
+                    file.write(size, bytes(self._log_size - size))
+                    file.sync()
+                finally:
+                    file.close()
 
     def size(self, path: str) -> int | None:
         """None: there is no such file. Does not open it: closing it again would drop SQLite's lock on it."""

@@ -14,25 +14,33 @@ import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Final
 
 from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._events import Event
-from trio_jobs._stores._sqlite_adopt import adopt
-from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores._sqlite_adopt import adopt, leave_alone_what_is_not_ours
+from trio_jobs._stores._sqlite_disk import HELD, Connection, Disk
+from trio_jobs._stores._sqlite_errors import explain, is_full
 from trio_jobs._stores._sqlite_keys import KeyRow, delete_keys, insert_keys, key_page, read_keys
 from trio_jobs._stores._sqlite_mark import Mark, MarkFile
 from trio_jobs._stores._sqlite_rebuild import rebuild
-from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, to_row
-from trio_jobs._stores._sqlite_schema import check_schema, connect, create, get_meta, is_full, set_meta, transaction
+from trio_jobs._stores._sqlite_rows import Row, Rows, decode, insert, is_pause, is_sound, row_page, to_row
+from trio_jobs._stores._sqlite_schema import (
+    check_schema,
+    connect,
+    create,
+    get_meta,
+    set_meta,
+    transaction,
+)
 
 __all__ = ["Journal"]
 
 log: Final = logging.getLogger("trio_jobs.journal")
 
 _MOST_VALUES: Final = 500  #: in one statement
-_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
 
 class Journal:
@@ -63,6 +71,8 @@ class Journal:
         """Events of the queue itself before `oldest`: what was the last pause when its surroundings were pruned."""
         self._identities: dict[str, tuple[int, int] | None] = {}
         self._pending: list[Row] = []
+        self._is_suspect = False
+        """A commit has failed, and it is not known what of the log is on the disk: it must not be poured in."""
 
     @property
     def _open_connection(self) -> Connection:
@@ -74,11 +84,13 @@ class Journal:
         try:
             return self._open()
         except JournalDamaged as damage:
+            self._let_go(keep_log=True)  # it stays as it was found
             if self._in_memory or not self._accept_loss:
                 self.close()
                 raise
             log.error("journal %s: %s; going on with what is left, as asked", self.path, damage.found)
         except BaseException:
+            self._let_go(keep_log=True)
             self.close()
             raise
         try:
@@ -93,13 +105,19 @@ class Journal:
     def _open(self) -> list[bytes]:
         try:
             mark = None if self._in_memory else self._open_mark()
+            if not self._in_memory and self._disk.size(self.path) is None:
+                self._disk.move(self.path + HELD, self.path)  # a kill in the middle of letting go of it
             is_new = self._in_memory or not self._disk.size(self.path)
             if is_new and mark is not None and mark.seq > 0:
                 raise JournalDamaged(self.path, f"the file is gone or empty; it held events up to {mark.seq}")
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
             elif self._mark is not None:
-                mark = adopt(self._disk, self.path, self._mark) or mark
+                leave_alone_what_is_not_ours(self._disk, self.path, self._mark)
+                adopted = adopt(self._disk, self.path, self._mark)
+                if adopted is not None:
+                    mark = adopted
+                    log.warning("journal %s: a backup up to event %d, under a new epoch now", self.path, mark.seq)
             self._secure_log()
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
@@ -110,12 +128,13 @@ class Journal:
                     self._disk.sync_folder(self.path)
             bodies = self._read(mark)
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise explain(error, self.path, is_known=self._mark is not None and self._mark.found is not None) from error
         except UnicodeDecodeError as error:
             raise JournalDamaged(self.path, str(error)) from error
         except OSError as error:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
         self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         return bodies
 
     def _open_mark(self) -> Mark | None:
@@ -129,8 +148,9 @@ class Journal:
         self.epoch = meta["epoch"]
         self.oldest, self._pruned, self._key_count = int(meta["oldest"]), int(meta["pruned"]), int(meta["keys"])
         rows = Rows(self.path, self.oldest)
-        cursor = connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")
-        bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
+        # closed whatever is found: a statement that is still open keeps a closed connection, and its lock, alive
+        with closing(connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")) as cursor:
+            bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
         self._last_pause, self._spared = rows.last_pause, rows.of_queue_before
         self.keys = list(read_keys(connection, self.path, self._key_count))
         self.last_seq = max(rows.last[0] if rows.last is not None else 0, self.oldest - 1)
@@ -198,13 +218,16 @@ class Journal:
 
         Raises `sqlite3.Error` or `OSError` (try again later), `JournalDamaged` (never again).
         """
+        self._is_suspect = True
         try:
             if is_full(error) and self._connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
+                    self._is_suspect = False
                     return
             self._reopen()
+            self._is_suspect = False
         finally:
             if self._connection is not None:
                 self._pending = []
@@ -237,6 +260,7 @@ class Journal:
             raise
         self._connection = connection
         self._identities = {self.path: self._disk.identity(self.path)}
+        self._reserve_log()
         if there:
             self._took(there)
 
@@ -249,7 +273,7 @@ class Journal:
                 "SELECT seq, job, body, checksum FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
             ).fetchall()
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise explain(error, self.path, is_known=self._mark is not None and self._mark.found is not None) from error
         for at, row in enumerate(rows, after + 1):
             if not is_sound(row) or row[0] != at:
                 raise JournalDamaged(self.path, f"event {at} cannot be read any more")
@@ -260,19 +284,11 @@ class Journal:
         return get_meta(self._open_connection, self.path)
 
     def raw_page(self, after: int, last: int, limit: int) -> list[Row]:
-        """Rows of events, those between `after` and `last`, which may have gaps. Raises `sqlite3.Error`,
-        `JournalDamaged`."""
-        rows: list[Row] = self._open_connection.execute(
-            "SELECT seq, job, body, checksum FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-            (after, last, limit),
-        ).fetchall()
-        for row in rows:
-            if not is_sound(row):
-                raise JournalDamaged(self.path, f"event {row[0]} cannot be read any more")
-        return rows
+        """See `row_page`. Raises `sqlite3.Error`, `JournalDamaged`."""
+        return row_page(self._open_connection, self.path, after, last, limit)
 
     def raw_keys(self, after: bytes, last: int, limit: int) -> list[KeyRow]:
-        """The same for keys of forgotten jobs, in the order of their names; `last` plays no part."""
+        """See `key_page`; `last` plays no part. Raises `sqlite3.Error`, `JournalDamaged`."""
         return key_page(self._open_connection, self.path, after, limit)
 
     def rows_of(self, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
@@ -314,7 +330,7 @@ class Journal:
 
     def close(self) -> None:
         """Closing twice is harmless."""
-        self._let_go()
+        self._let_go(keep_log=self._is_suspect)
         mark, self._mark = self._mark, None
         if mark is not None:
             with contextlib.suppress(OSError, AssertionError):
@@ -325,24 +341,19 @@ class Journal:
         """Make sure that what can be read of the write-ahead log is on the disk: a process that was killed, or a sync
         that failed, may have left it in the system's memory alone. Else a power cut could bring back an older log, to
         be copied over newer pages."""
-        if not self._in_memory:
+        if not self._in_memory and self._disk.size(self.path + "-wal") is not None:
             self._disk.rewrite(self.path + "-wal")
+            self._disk.sync_folder(self.path)  # its name may be as new as its last bytes
 
-    def _let_go(self) -> None:
+    def _reserve_log(self) -> None:
+        if not self._in_memory:
+            self._disk.reserve(self.path + "-wal")
+
+    def _let_go(self, *, keep_log: bool = False) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _explain(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = None if code is None else code & 0xFF
-        if primary is None or primary in _DAMAGE:
-            if primary == sqlite3.SQLITE_NOTADB and (self._mark is None or self._mark.found is None):
-                return StoreError(f"{self.path} is no journal of trio-jobs: {error}")
-            return JournalDamaged(self.path, str(error))
-        if primary == sqlite3.SQLITE_BUSY:
-            return StoreError(f"journal {self.path} is open in another program")
-        if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            return StoreError(f"journal {self.path} cannot be written to: {error}")
-        return StoreError(f"journal {self.path}: {error}")
+                if keep_log and not self._in_memory:
+                    self._disk.discard(connection, self.path)
+                else:
+                    connection.close()

@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from trio_jobs._engine.keys import ForgottenKey
@@ -40,11 +41,12 @@ def delete_keys(connection: Connection, keys: Sequence[ForgottenKey]) -> int:
 def read_keys(connection: Connection, path: str, expected: int) -> Iterator[ForgottenKey]:
     """Raises `JournalDamaged` if one of them is not what was written, or is missing."""
     count = 0
-    for row in connection.execute("SELECT * FROM keys ORDER BY at"):
-        _check(row, path)
-        count += 1
-        name, job, digest, state, at, _ = row
-        yield ForgottenKey(name, job, digest, _FINAL[state], at)
+    with closing(connection.execute("SELECT * FROM keys ORDER BY at")) as cursor:
+        for row in cursor:
+            _check(row, path)
+            count += 1
+            name, job, digest, state, at, _ = row
+            yield ForgottenKey(name, job, digest, _FINAL[state], at)
     if count != expected:
         raise JournalDamaged(path, f"it holds {count} keys of forgotten jobs and should hold {expected}")
 

@@ -8,18 +8,21 @@ and the file is opened only by who is not in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from trio_jobs._errors import JournalInUse, StoreError
 
-__all__ = ["FileLock"]
+__all__ = ["FileLock", "look"]
 
 _mutex: Final = threading.Lock()
 _held: Final[dict[str, str]] = {}  #: by path, since when: the locks of this process
@@ -32,11 +35,16 @@ if sys.platform == "win32":
     def _take(fd: int) -> None:
         os.lseek(fd, _FAR, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+    _take_to_look = _take
 else:
     import fcntl
 
     def _take(fd: int) -> None:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _take_to_look(fd: int) -> None:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which a descriptor that only reads may hold
 
 
 class FileLock:
@@ -64,9 +72,10 @@ class FileLock:
                 os.close(fd)
                 raise JournalInUse(self._journal, *owner) from None
             # whoever was named there is dead, or has let go
-            os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.write(fd, json.dumps({"pid": os.getpid(), "since": since}).encode())
+            with contextlib.suppress(OSError):  # what is in it only informs: a full disk is no reason to say no more
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, json.dumps({"pid": os.getpid(), "since": since}).encode())
             self._fd = fd
             _held[self._path] = since
 
@@ -75,9 +84,38 @@ class FileLock:
         with _mutex:
             fd, self._fd = self._fd, None
             if fd is not None:
-                os.ftruncate(fd, 0)
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, 0)
                 os.close(fd)
                 del _held[self._path]
+
+
+@contextmanager
+def look(path: str, journal: str) -> Iterator[None]:
+    """Nobody takes the lock `path` during the block. Nothing is written. Raises `JournalInUse` if somebody has it."""
+    path = str(Path(path).resolve())
+    with _mutex:
+        if path in _held:
+            raise JournalInUse(journal, os.getpid(), _held[path])
+        try:
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:  # nobody has opened it here yet
+            fd = None
+        if fd is not None:
+            try:
+                _take_to_look(fd)
+            except OSError:
+                owner = _owner(fd)
+                os.close(fd)
+                raise JournalInUse(journal, *owner) from None
+        _held[path] = "now, for a look"
+    try:
+        yield
+    finally:
+        with _mutex:
+            if fd is not None:
+                os.close(fd)
+            del _held[path]
 
 
 def _owner(fd: int) -> tuple[int | None, str | None]:

@@ -5,8 +5,8 @@ and calls the file sound. The mark says that they were there.
 
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
 group's sync has returned, and synced beside the next group's. After a kill it is exact; after a power cut it may be the
-last group behind, or a few groups where its own sync took longer than theirs. Two slots are written in turn, so that a
-torn write spoils one and the other, one step older, still counts.
+last group behind, or a few groups where its own sync took longer than theirs. There are two slots, and the one that was
+synced last is never written to: a torn write spoils the other, and the older mark still counts.
 """
 
 from __future__ import annotations
@@ -47,14 +47,21 @@ class MarkFile:
         self._path = path
         self._file: File | None = disk.open_file(path)
         self._turn = 0
+        self._slot = 1
+        self._safe_slot = 0  # the one not to be written to: its mark is synced
+        # between a write and the end of a sync, which run in two threads
+        self._lock = threading.Lock()
         self.exists = self._file is not None
         self.found: Mark | None = None
         if self._file is not None:
+            content = self._file.read()
             marks = [
-                mark for at in _SLOTS if (mark := _read(self._file.read()[at : at + _RECORD.size + 4])) is not None
+                (*mark, slot)
+                for slot, at in enumerate(_SLOTS)
+                if (mark := _read(content[at : at + _RECORD.size + 4])) is not None
             ]
             if marks:
-                self._turn, self.found = max(marks, key=lambda mark: mark[0])
+                self._turn, self.found, self._safe_slot = max(marks, key=lambda mark: mark[0])
 
     def begin(self, mark: Mark) -> None:
         """Make the file if there is none; write `mark` into both slots, and sync: from here on it counts."""
@@ -69,13 +76,19 @@ class MarkFile:
     def write(self, mark: Mark) -> None:
         """Raises `OSError`; the mark is then one step behind, or two."""
         assert self._file is not None
-        self._turn += 1
+        with self._lock:
+            self._turn += 1
+            self._slot = 1 - self._safe_slot
         body = _RECORD.pack(_MAGIC, self._turn, mark.epoch.encode(), mark.seq, mark.checksum)
-        self._file.write(_SLOTS[self._turn % 2], body + zlib.crc32(body).to_bytes(4, "little"))
+        self._file.write(_SLOTS[self._slot], body + zlib.crc32(body).to_bytes(4, "little"))
 
     def sync(self) -> None:
         assert self._file is not None
+        turn, slot = self._turn, self._slot
         self._file.sync()
+        with self._lock:
+            if turn == self._turn:  # else it was written to again meanwhile, and that is not synced
+                self._safe_slot = slot
 
     def close(self) -> None:
         file, self._file = self._file, None

@@ -33,7 +33,7 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
             rows, broken = salvage(connection)
             keys = salvage_keys(connection)
         finally:
-            connection.close()
+            disk.discard(connection, path)
     except (sqlite3.Error, StoreError) as error:
         log.error("journal %s: nothing can be read of it: %s", path, error)
     aside = f"{path}.damaged-{secrets.token_hex(4)}"
@@ -59,5 +59,5 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
     finally:
         connection.close()
     mark = MarkFile(disk, path + "-mark")
-    mark.begin(Mark(epoch, last, 0))
+    mark.begin(Mark(epoch, last, rows[-1][3] if rows and rows[-1][0] == last else 0))
     mark.close()

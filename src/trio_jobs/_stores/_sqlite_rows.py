@@ -15,7 +15,7 @@ from trio_jobs._jobs import JobRecord
 from trio_jobs._stores._sqlite_disk import Connection
 from trio_jobs._stores._sqlite_schema import row_checksum
 
-__all__ = ["Row", "Rows", "decode", "decode_all", "insert", "salvage", "to_row"]
+__all__ = ["Row", "Rows", "decode", "decode_all", "insert", "is_pause", "is_sound", "row_page", "salvage", "to_row"]
 
 Row = tuple[int, str, bytes, int]  #: seq, job ("" for an event of the queue itself), body, checksum
 
@@ -108,6 +108,18 @@ def is_sound(row: Any) -> bool:
     if not (isinstance(seq, int) and isinstance(job, str) and isinstance(body, bytes)):
         return False
     return 0 < seq < 2**63 and row_checksum(seq, job, body) == checksum
+
+
+def row_page(connection: Connection, path: str, after: int, last: int, limit: int) -> list[Row]:
+    """Rows behind `after`, up to `last`, in order; numbers may be missing. Raises `sqlite3.Error`, `JournalDamaged`."""
+    rows: list[Row] = connection.execute(
+        "SELECT seq, job, body, checksum FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (after, last, limit),
+    ).fetchall()
+    for row in rows:
+        if not is_sound(row):
+            raise JournalDamaged(path, f"event {row[0]} cannot be read any more")
+    return rows
 
 
 def salvage(connection: Connection) -> tuple[list[Row], list[str]]:

@@ -12,7 +12,6 @@ who could write a new one. That a whole row is missing it cannot see: for that, 
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +23,14 @@ from trio_jobs._stores._sqlite_disk import Connection, Disk
 __all__ = [
     "APPLICATION_ID",
     "BACKUP_ID",
+    "PAGE_SIZE",
     "SCHEMA_VERSION",
     "check_schema",
     "connect",
     "create",
     "get_meta",
     "is_backup",
-    "is_full",
+    "is_foreign",
     "row_checksum",
     "set_meta",
     "transaction",
@@ -39,6 +39,8 @@ __all__ = [
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
 BACKUP_ID: Final = 0x74726A63  #: "trjc": a copy, which is no journal before it has got a history of its own
 SCHEMA_VERSION: Final = 1
+PAGE_SIZE: Final = 4096
+_MAGIC: Final = b"SQLite format 3\0"
 
 TABLES: Final = {
     "events": (
@@ -61,7 +63,13 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 def is_backup(head: bytes) -> bool:
     """Is that the beginning of a backup? To be asked before SQLite opens it, which pours in any log beside it."""
-    return head.startswith(b"SQLite format 3\0") and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+    return head.startswith(_MAGIC) and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+
+
+def is_foreign(head: bytes) -> bool:
+    """Is that the beginning of a file that is neither a journal nor a backup?"""
+    ours = (APPLICATION_ID.to_bytes(4, "big"), BACKUP_ID.to_bytes(4, "big"))
+    return not head.startswith(_MAGIC) or head[68:72] not in ours
 
 
 def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
@@ -169,8 +177,3 @@ def set_meta(connection: Connection, name: str, value: str) -> None:
         "checksum = excluded.checksum",
         (name, value, zlib.crc32(f"{name}={value}".encode())),
     )
-
-
-def is_full(error: sqlite3.Error) -> bool:
-    """There is no room: nothing was written, and the connection is good."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

@@ -24,10 +24,10 @@ import trio
 
 from trio_jobs._errors import StoreError
 from trio_jobs._events import Event
+from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
 from trio_jobs._stores._sqlite_mark import Beside
-from trio_jobs._stores._sqlite_schema import is_full
 
 __all__ = ["CLOSE", "Ask", "Face", "Instead", "JournalThread"]
 

@@ -43,6 +43,7 @@ class SqliteStore:
     """
 
     durable = True
+    _monotonic = staticmethod(time.monotonic)
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class SqliteStore:
         self._thread: JournalThread | None = None
         self._journal: Journal | None = None
         self._is_open = False
+        self._is_abandoned = False
         self._ended = trio.Event()
         self._last_seq = 0
         self._handed = 0
@@ -85,11 +87,7 @@ class SqliteStore:
         self._on_commit, self._on_failure, self._on_broken = on_commit, on_failure, on_broken
         self._failure = self._broken = self._since = None
         self._ended = trio.Event()
-        in_memory = self.path == ":memory:"
-        beside = Beside()
-        self._journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
-        lock = None if in_memory else FileLock(self.path + "-lock", self.path)
-        self._thread = JournalThread(self._journal, lock, beside, self, trio.lowlevel.current_trio_token())
+        self._journal, self._thread = self._make_thread()
         answer = trio.Event()
         opened: outcome.Value[list[bytes]] | outcome.Error | None = None
 
@@ -100,7 +98,12 @@ class SqliteStore:
 
         self._on_open = tell
         self._thread.start()
-        await answer.wait()
+        try:
+            await answer.wait()
+        except trio.Cancelled:
+            self._is_abandoned = True
+            self._thread.give_up()
+            raise
         assert opened is not None
         if isinstance(opened, outcome.Error):
             await self._ended.wait()
@@ -111,12 +114,19 @@ class SqliteStore:
         self._last_seq = self._handed = self._journal.last_seq
         return decode_all(bodies)
 
+    def _make_thread(self) -> tuple[Journal, JournalThread]:
+        """The journal, and the thread that is to own it. The simulator's own runs in Trio, in virtual time."""
+        beside = Beside()
+        journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
+        lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
+        return journal, JournalThread(journal, lock, beside, self, trio.lowlevel.current_trio_token())
+
     def append(self, events: Sequence[Event]) -> None:
         if not self._is_open:
             raise StoreError("this store is closed")
         assert self._thread is not None
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self._monotonic()
         self._handed = events[-1].seq
         self._thread.inbox.put(events)
 
@@ -152,7 +162,7 @@ class SqliteStore:
             return str(self._broken)
         if self._failure is not None:
             return str(self._failure)
-        if self._since is not None and (passed := time.monotonic() - self._since) > self._stall_after:
+        if self._since is not None and (passed := self._monotonic() - self._since) > self._stall_after:
             return f"journal {self.path}: a commit has not returned for {passed:.0f} s"
         return None
 
@@ -220,7 +230,7 @@ class SqliteStore:
     def took(self, events: Sequence[Event]) -> None:
         self._last_seq = events[-1].seq
         self._failure = None
-        self._since = time.monotonic() if self._handed > self._last_seq else None
+        self._since = self._monotonic() if self._handed > self._last_seq else None
         self._tell(lambda: self._on_commit(events))
         if self._waits:
             for event in events:
@@ -239,7 +249,7 @@ class SqliteStore:
             if wait is not None:
                 wait.error = error
                 wait.over.set()
-        self._since = time.monotonic() if instead else None
+        self._since = self._monotonic() if instead else None
         if not instead:
             self._failure = None
         if self._thread is not None:
@@ -256,6 +266,8 @@ class SqliteStore:
                 self._on_broken(self._broken)
 
     def closed(self) -> None:
+        if self._is_abandoned:
+            self._thread, self._is_abandoned = None, False
         for answer in self._asks:
             answer.set()
         self._ended.set()

@@ -178,6 +178,21 @@ class Done(Struct, frozen=True):
     seq: int
 
 
+class Backup(Params, frozen=True):
+    """name: it is written beside the journal, under the journal's name with `.backup-` and this behind it."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+class BackupResult(Struct, frozen=True):
+    """path: on the server's machine. seq: the last event in it. events: how many are. size: bytes."""
+
+    path: str
+    seq: int
+    events: int
+    size: int
+
+
 class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     """jobs: how many, by state. waiting_callers: submits that wait for a place. waiting_jobs: jobs that do. inside: a
     call is in the SDK. mean_run: seconds. problems: empty when all is well."""
@@ -274,6 +289,7 @@ METHODS: Final = {
         Method("queue.pause", Pause, Done, "control", True, "Start nothing more."),
         Method("queue.resume", Nothing, Done, "control", True, "Go on."),
         Method("queue.drain", Nothing, Done, "control", True, "Take no new jobs, and answer when all work is done."),
+        Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
         Method("queue.statistics", Nothing, StatisticsResult, "watch", True, "How full, how busy, how well."),
     )
 }

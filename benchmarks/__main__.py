@@ -1,0 +1,53 @@
+"""The command line: `python -m benchmarks [QUESTION ...] [--quick]`, which is `./run bench`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import frame, machine, page, text
+
+QUESTIONS = ("throughput", "latency", "fan_out", "sdk", "scale", "profile")
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./run bench", description="Benchmarks; all questions if none is named.")
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
+    parser.add_argument("--quick", action="store_true", help="once, with small numbers; says nothing about speed")
+    parser.add_argument("--missing", action="store_true", help="only those not yet answered for this commit")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs (5)")
+    parser.add_argument("--huge", action="store_true", help="scale: a million jobs too (4 more minutes, 3 GB)")
+    parser.add_argument(
+        "--no-install", action="store_true", help="do without other people's queues if they are not here"
+    )
+    parser.add_argument(
+        "--to", type=Path, help="folder for the results (benchmarks/results; for --quick a temporary one)"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.questions) - set(QUESTIONS)
+    if unknown or options.rounds < 1:
+        parser.error(f"there is no question {', '.join(unknown)}" if unknown else "--rounds must be 1 or more")
+    to = options.to or (Path(tempfile.mkdtemp(prefix="trio-jobs-bench-")) if options.quick else RESULTS)
+    to.mkdir(parents=True, exist_ok=True)
+    run = frame.Run(options.quick, not options.no_install, options.rounds, huge=options.huge)
+    total = frame.stopwatch()
+    for name in options.questions or QUESTIONS:
+        if options.missing and page.answered(to, name, machine.commit()):
+            print(f"{name}: answered for this commit already")
+            continue
+        watch = frame.stopwatch()
+        answer = importlib.import_module(f"benchmarks.{name}").measure(run)
+        print(text.tell(answer), flush=True)
+        page.save(to, answer, run, watch())
+        print(f"{name}: {watch():.0f} s, written to {to}\n", flush=True)
+    page.write(to)
+    print(f"{total():.0f} s in all; {to / 'README.md'}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""What all questions share: contestants, interleaved rounds, medians with spread, ratios, tables, targets.
+
+A round runs each contestant once, each in a fresh process; rounds follow one another, so that a noisy minute touches
+all of them. What is told of each is the median of its rounds, with the lowest and the highest; and of two, the median
+of the ratios that they had in each round.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import attrs
+
+from benchmarks import environment, servers
+from benchmarks.environment import ROOT, NotHere
+
+Kind = Literal["ours", "limit", "peer"]
+
+TIMEOUT: Final = 90.0  #: seconds one process may take; the slowest needs ten on a machine that does other things too
+
+ENVIRONMENTS: Final[dict[str, Callable[..., Path]]] = {
+    "own": environment.own,
+    "peers": environment.peers,
+    "oban": environment.peers_oban,
+}
+
+
+@attrs.frozen(eq=False)
+class Contestant:
+    """What is measured, and how it is set up.
+
+    asked: (module in peers/, its action). arguments: of the action, beside `jobs`. size: how many jobs (calls, updates)
+    a round takes, so that it lasts about a second. setting: how it is set up, told in the table. package: what is
+    installed. server: that it needs. keeps_state: one can ask it of any job whether it waits, runs, or has ended.
+    """
+
+    name: str
+    kind: Kind
+    asked: tuple[str, str]
+    size: int
+    setting: str = ""
+    arguments: Mapping[str, Any] = attrs.field(factory=dict)
+    environment: str = "own"
+    package: str = ""
+    server: str = ""
+    keeps_state: bool = True
+
+
+@attrs.frozen
+class Row:
+    """One line of a table.
+
+    values: one for each round, empty if it did not run; `skipped` then says why. extra: further columns, such as other
+    quantiles, medians over the rounds.
+    """
+
+    name: str
+    kind: Kind
+    values: Sequence[float]
+    setting: str = ""
+    version: str = ""
+    skipped: str = ""
+    keeps_state: bool = True
+    extra: Mapping[str, float] = attrs.field(factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@attrs.frozen
+class Table:
+    """unit: of the values. better: which end of them is. against: names of rows that ratios are told to, as far as
+    they ran. whole: the rows are the parts of one thing."""
+
+    title: str
+    unit: str
+    rows: Sequence[Row]
+    better: Literal["higher", "lower"] = "higher"
+    against: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    whole: bool = False
+
+    def row(self, name: str) -> Row | None:
+        """The row of that name, if it ran."""
+        return next((row for row in self.rows if row.name == name and row.values), None)
+
+
+@attrs.frozen
+class Target:
+    """What the project set itself. measured: None where it could not be. reached: as measured in this run."""
+
+    what: str
+    wanted: str
+    measured: str | None
+    reached: bool | None
+
+
+@attrs.frozen
+class Curve:
+    """How something grows: points of (size, value); exponent: of the straight line through them, log over log."""
+
+    name: str
+    unit: str
+    points: Sequence[tuple[float, float]]
+    exponent: float | None = None
+
+
+@attrs.frozen
+class Answer:
+    """What a question came to."""
+
+    question: str
+    title: str
+    tables: Sequence[Table] = ()
+    targets: Sequence[Target] = ()
+    curves: Sequence[Curve] = ()
+
+
+@attrs.frozen
+class Run:
+    """How to measure. quick: once, with small numbers. install: peers may be installed for it. huge: a million jobs too.
+    folder: for files that must be on a disk."""
+
+    quick: bool = False
+    install: bool = True
+    rounds: int = 5
+    huge: bool = False
+    folder: str = attrs.field(factory=lambda: disk_folder())
+
+    def size(self, size: int) -> int:
+        return max(size // 50, 20) if self.quick else size
+
+    def times(self) -> int:
+        return 1 if self.quick else self.rounds
+
+    def measure(
+        self, contestants: Sequence[Contestant], rounds: int | None = None
+    ) -> list[tuple[Contestant, list[Any], str]]:
+        """Each contestant's answers, one a round, in interleaved rounds; or none, and why it did not run."""
+        why: dict[str, str] = {}
+        answers: dict[str, list[Any]] = {contestant.name: [] for contestant in contestants}
+        with ExitStack() as stack:
+            told = self._start_servers(stack, contestants, why)
+            for number in range(self.times() if rounds is None else rounds):
+                for contestant in contestants:
+                    if contestant.name in why:
+                        continue
+                    progress(f"round {number + 1}: {contestant.name}")
+                    try:
+                        answers[contestant.name].append(self.ask(contestant, told.get(contestant.server, {})))
+                    except NotHere as problem:
+                        why[contestant.name] = str(problem)
+                        answers[contestant.name].clear()
+        progress("")
+        return [(one, answers[one.name], why.get(one.name, "")) for one in contestants]
+
+    def _start_servers(
+        self, stack: ExitStack, contestants: Sequence[Contestant], why: dict[str, str]
+    ) -> dict[str, dict[str, object]]:
+        told: dict[str, dict[str, object]] = {}
+        for server in {contestant.server for contestant in contestants if contestant.server}:
+            concerned = [contestant for contestant in contestants if contestant.server == server]
+            try:
+                for contestant in concerned:  # without its Python there is no need of a server
+                    self.python(contestant)
+                told[server] = stack.enter_context(servers.serve(server))
+            except NotHere as problem:
+                why.update((contestant.name, str(problem)) for contestant in concerned)
+        return told
+
+    def python(self, contestant: Contestant) -> Path:
+        """The Python it runs in. Raises `NotHere`."""
+        where = ENVIRONMENTS[contestant.environment]
+        return where(contestant.package) if contestant.environment == "own" else where(
+            contestant.package, install=self.install
+        )  # fmt: skip
+
+    def ask(self, contestant: Contestant, more: Mapping[str, object]) -> Any:
+        """What its process answers. Raises `NotHere`."""
+        module, action = contestant.asked
+        arguments = {**contestant.arguments, **more}
+        if contestant.size:
+            arguments["jobs"] = self.size(contestant.size)
+        if "folder" in arguments and arguments["folder"] == "":
+            arguments["folder"] = self.folder
+        command = [str(self.python(contestant)), "-m", f"benchmarks.peers.{module}", action, json.dumps(arguments)]
+        paths = [str(ROOT), *([str(ROOT / "src")] if contestant.environment == "own" else [])]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise NotHere(f"it did not come to an end within {TIMEOUT:g} s") from None
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
+            raise NotHere(last[:200])
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def race(self, contestants: Sequence[Contestant]) -> list[Row]:
+        """Each contestant's answers as a row: they are numbers."""
+        rows = []
+        for contestant, values, problem in self.measure(contestants):
+            version = ""
+            if values and contestant.package:
+                version = environment.versions(self.python(contestant), [contestant.package]).get(
+                    contestant.package, ""
+                )
+            rows.append(
+                Row(
+                    contestant.name, contestant.kind, values, contestant.setting,
+                    version, problem, contestant.keeps_state,
+                )
+            )  # fmt: skip
+        return rows
+
+
+def disk_folder() -> str:
+    """A folder on a disk: /tmp is memory on some machines, where syncing costs nothing and says nothing."""
+    there = ROOT / "benchmarks" / ".scratch"
+    there.mkdir(exist_ok=True)
+    return str(there)
+
+
+def progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text[:100]}", end="", file=sys.stderr, flush=True)
+
+
+# figures
+
+
+def exponent(points: Iterable[tuple[float, float]]) -> float | None:
+    """The slope of the straight line through these points, log over log: 0 is flat, 1 linear. None: too few points."""
+    logs = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
+    if len({x for x, _ in logs}) < 2:
+        return None
+    return statistics.linear_regression(*zip(*logs, strict=True)).slope
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def figure(value: float) -> str:
+    """Three significant digits, with thousands apart."""
+    if value == 0:
+        return "0"
+    digits = max(2 - math.floor(math.log10(abs(value))), 0)
+    return f"{round(value, digits):,.{digits}f}"
+
+
+def at_least(what: str, ratio: float | None, wanted: float) -> Target:
+    measured = None if ratio is None else f"{ratio:.2f}"
+    return Target(what, f"at least {wanted:g}", measured, None if ratio is None else ratio >= wanted)
+
+
+def at_most(what: str, value: float | None, wanted: float, unit: str = "") -> Target:
+    measured = None if value is None else f"{figure(value)}{unit}"
+    return Target(what, f"at most {wanted:g}{unit}", measured, None if value is None else value <= wanted)
+
+
+def of(row: Row, other: Row) -> float:
+    """How much of the other's value: the median of the rounds' ratios, since the two stood side by side in each round
+    and a noisy minute touched both; where the numbers of rounds differ, the ratio of the medians."""
+    if len(row.values) != len(other.values):
+        return row.median / other.median
+    return statistics.median(one / two for one, two in zip(row.values, other.values, strict=True))
+
+
+def ratio(table: Table, name: str, to: str) -> float | None:
+    """None if one of them did not run."""
+    one, other = table.row(name), table.row(to)
+    return None if one is None or other is None else of(one, other)
+
+
+def times(ratio: float) -> str:
+    """A ratio in figures."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
+
+
+def stopwatch() -> Callable[[], float]:
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began

@@ -1,0 +1,152 @@
+"""How long until the handler starts, and until somebody who follows is told: idle, and at half load.
+
+Idle: one job every 6 ms. Half load: jobs arrive at random (Poisson), at half the rate that the contestant just
+managed in this very run, whether or not it keeps up; time is counted from when a job was due to be submitted, so that
+a queue that stalls its own load generator gains nothing by it (no coordinated omission).
+
+In one thread with the queue (Trio, asyncio) the generator turns on the spot between two arrivals, a checkpoint a turn,
+since the timers of an event loop are too coarse; where the worker is a thread, it sleeps.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import attrs
+
+from benchmarks.frame import Answer, Contestant, Row, Run, Table, at_most, quantile
+
+IDLE_ROUNDS = 4
+
+BARE = Contestant("bare Trio loop", "limit", ("bare", "latency"), 400, "channel of 100, cancel scope")
+OURS = Contestant("trio-jobs", "ours", ("ours", "latency"), 400, "as it comes")
+WIRE = Contestant(
+    "trio-jobs, websocket",
+    "ours",
+    ("ours", "latency"),
+    400,
+    "followed by trio_jobs.connect in another process",
+    {"wire": True},
+)
+JOURNAL = Contestant(
+    "trio-jobs, journal", "ours", ("ours", "latency"), 200, "each step synced before it is told", {"folder": ""}
+)
+TASKIQ = Contestant("taskiq, in memory", "peer", ("taskiq_", "latency"), 400, "as its docs", {}, "peers", "taskiq")
+DRAMATIQ = Contestant(
+    "dramatiq, StubBroker",
+    "peer",
+    ("dramatiq_", "latency"),
+    400,
+    "as its docs, one worker thread",
+    {},
+    "peers",
+    "dramatiq",
+)
+HUEY = Contestant(
+    "huey, memory, polls every 1 ms",
+    "peer",
+    ("huey_", "latency"),
+    400,
+    "best: Consumer, initial_delay=0.001, max_delay=0.001",
+    {"poll": 0.001},
+    "peers",
+    "huey",
+)
+HUEY_DEFAULT = Contestant(
+    "huey, memory",
+    "peer",
+    ("huey_", "latency"),
+    20,
+    "as its docs: Consumer, polls every 0.1 s",
+    {"poll": 0.1},
+    "peers",
+    "huey",
+)
+
+ALL = (BARE, OURS, WIRE, JOURNAL, TASKIQ, DRAMATIQ, HUEY, HUEY_DEFAULT)
+
+# how each one's rate is found out, whose half is the load; and how many jobs then
+LOADS = {
+    BARE: (Contestant(BARE.name, "limit", ("bare", "memory"), 30_000), 30_000),
+    OURS: (Contestant(OURS.name, "ours", ("ours", "memory"), 10_000, "", {"subscribers": 1}), 20_000),
+    WIRE: (Contestant(WIRE.name, "ours", ("ours", "memory"), 10_000, "", {"subscribers": 1}), 10_000),
+    JOURNAL: (Contestant(JOURNAL.name, "ours", ("ours", "durable"), 1000, "", {"folder": ""}), 1500),
+    TASKIQ: (Contestant(TASKIQ.name, "peer", ("taskiq_", "memory"), 10_000, "", {"in_place": False}, "peers", "taskiq"), 20_000),
+    DRAMATIQ: (Contestant(DRAMATIQ.name, "peer", ("dramatiq_", "memory"), 5000, "", {"keep": False}, "peers", "dramatiq"), 10_000),
+    HUEY: (Contestant(HUEY.name, "peer", ("huey_", "memory"), 20_000, "", {"consumer": True}, "peers", "huey"), 20_000),
+}  # fmt: skip
+
+
+def measure(run: Run) -> Answer:
+    idle = run.measure(
+        [attrs.evolve(one, arguments={**one.arguments, "per_second": None}) for one in ALL],
+        min(IDLE_ROUNDS, run.times()),
+    )
+    loaded: list[tuple[Contestant, list[dict[str, list[float]]], str]] = []
+    loads: dict[str, float] = {}
+    for one, (rated, jobs) in LOADS.items():
+        [(_, rates, why)] = run.measure([rated], 1)
+        if not rates:
+            loaded.append((one, [], why))
+            continue
+        share = 0.25 if one is WIRE else 0.5
+        loads[one.name] = rates[0] * share
+        setting = f"{loads[one.name]:,.0f} jobs/s" + (", a quarter: the reader shares two cores" if one is WIRE else "")
+        at_load = attrs.evolve(
+            one, size=jobs, setting=setting, arguments={**one.arguments, "per_second": loads[one.name]}
+        )
+        loaded += run.measure([at_load], min(3, run.times()))
+    tables = [
+        table(f"{what}, {when}", which, answers, notes)
+        for when, answers, notes in (
+            ("idle", idle, ()),
+            ("at half load", loaded, (NOTE,)),
+        )
+        for what, which in (("Until the handler starts", "starts"), ("Until a subscriber is told the end", "told"))
+    ]
+    started, told = tables[0].row(OURS.name), tables[1].row(OURS.name)
+    return Answer(
+        "latency", "How long until it starts, and until somebody is told?", tables,
+        (
+            at_most("idle, until the handler starts, p50", None if started is None else started.median / 1000, 0.2, " ms"),
+            at_most("idle, until a subscriber in the process is told the end, p50", None if told is None else told.median / 1000, 1, " ms"),
+        ),
+    )  # fmt: skip
+
+
+NOTE = "The load of each is half of what it just managed by itself: it is under “set up”."
+
+
+def table(
+    title: str,
+    which: str,
+    answers: Sequence[tuple[Contestant, list[dict[str, list[float]]], str]],
+    notes: tuple[str, ...],
+) -> Table:
+    rows = []
+    for one, rounds, why in answers:
+        key = "told over a websocket" if which == "told" and one.name == WIRE.name else which
+        if which == "starts" and one.name == WIRE.name:
+            continue  # the same as without
+        if which == "told" and one.kind != "ours":
+            continue  # nobody else tells
+        latencies = [[seconds * 1e6 for seconds in answer[key]] for answer in rounds if key in answer]
+        everything = [value for values in latencies for value in values]
+        extra = {"p99": quantile(everything, 0.99), "p99.9": quantile(everything, 0.999)} if everything else {}
+        rows.append(
+            Row(
+                one.name,
+                one.kind,
+                [statistics.median(values) for values in latencies],
+                one.setting,
+                "",
+                why,
+                extra=extra,
+            )
+        )
+    return Table(title, "µs (p50)", rows, "lower", (BARE.name,) if which == "starts" else (), notes)
+
+
+if __name__ == "__main__":
+    raise SystemExit("run it as: ./run bench latency")

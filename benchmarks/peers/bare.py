@@ -1,0 +1,166 @@
+"""The limits: the least that could be called a queue, in Trio; and what a disk allows.
+
+`memory`: a memory channel, a cancel scope around each call, one record a job that keeps its state. It checks no
+payload, has no keys, no history, no retries, and promises nothing. `told`: the same, and each job has an event that its
+submitter could wait for, and every change of its state is sent to one subscriber inside the process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
+
+CAPACITY = 100  # the same as our line's
+ROW = b"x" * 150
+
+
+class Record:
+    """A job and its state."""
+
+    __slots__ = ("done", "number", "state")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.state = "pending"
+        self.done: trio.Event | None = None
+
+
+async def handler(number: int) -> None:
+    pass
+
+
+async def memory(jobs: int) -> float:
+    records: dict[int, Record] = {}
+
+    async def consume(receive: trio.MemoryReceiveChannel[Record]) -> None:
+        async for record in receive:
+            record.state = "processing"
+            with trio.CancelScope():
+                await handler(record.number)
+            record.state = "completed"
+
+    async def go(count: int, start: int) -> None:
+        send, receive = trio.open_memory_channel[Record](CAPACITY)
+        async with trio.open_nursery() as nursery, send:
+            nursery.start_soon(consume, receive)
+            for number in range(start, start + count):
+                record = records[number] = Record(number)
+                await send.send(record)
+
+    await go(warm(jobs), jobs)
+    began = time.perf_counter()
+    await go(jobs, 0)
+    return rate(jobs, began)
+
+
+async def told(jobs: int) -> float:
+    records: dict[int, Record] = {}
+
+    async def consume(
+        receive: trio.MemoryReceiveChannel[Record], tell: trio.MemorySendChannel[tuple[int, str]]
+    ) -> None:
+        async with tell:
+            async for record in receive:
+                record.state = "processing"
+                tell.send_nowait((record.number, "processing"))
+                with trio.CancelScope():
+                    await handler(record.number)
+                record.state = "completed"
+                assert record.done is not None
+                record.done.set()
+                tell.send_nowait((record.number, "completed"))
+
+    async def subscribe(hear: trio.MemoryReceiveChannel[tuple[int, str]]) -> None:
+        async for _ in hear:
+            pass
+
+    async def go(count: int, start: int) -> None:
+        send, receive = trio.open_memory_channel[Record](CAPACITY)
+        tell, hear = trio.open_memory_channel[tuple[int, str]](1 << 30)
+        async with trio.open_nursery() as nursery, send, tell:
+            nursery.start_soon(consume, receive, tell.clone())
+            nursery.start_soon(subscribe, hear)
+            for number in range(start, start + count):
+                record = records[number] = Record(number)
+                record.done = trio.Event()
+                tell.send_nowait((number, "pending"))
+                await send.send(record)
+
+    await go(warm(jobs), jobs)
+    began = time.perf_counter()
+    await go(jobs, 0)
+    return rate(jobs, began)
+
+
+async def latency(count: int, per_second: float | None) -> dict[str, list[float]]:
+    """Seconds from the moment a job was due to be submitted until its handler starts."""
+    due = [0.0] * count
+    started = [0.0] * count
+    send, receive = trio.open_memory_channel[int](CAPACITY)
+
+    async def consume() -> None:
+        async for number in receive:
+            with trio.CancelScope():
+                started[number] = time.perf_counter()
+                await handler(number)
+
+    async with trio.open_nursery() as nursery, send:
+        nursery.start_soon(consume)
+        if per_second is None:
+            for number in range(count):
+                await trio.sleep(PAUSE)
+                due[number] = time.perf_counter()
+                await send.send(number)
+        else:
+            began = time.perf_counter()
+            for number, at in enumerate(arrivals(count, per_second)):
+                due[number] = began + at
+                while time.perf_counter() < due[number]:
+                    await trio.lowlevel.checkpoint()
+                await send.send(number)
+    return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
+
+
+def fsync(jobs: int, folder: str) -> float:
+    """One write of 150 bytes and one fsync a job, one after another: no disk does it faster."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        began = time.perf_counter()
+        for _ in range(jobs):
+            file.write(ROW)
+            file.flush()
+            os.fsync(file.fileno())
+        return rate(jobs, began)
+
+
+def sqlite(jobs: int, folder: str) -> float:
+    """Two commits a job (accepted, done) on a plain table, WAL, synchronous=FULL."""
+    with tempfile.TemporaryDirectory(dir=folder) as there:
+        db = sqlite3.connect(Path(there) / "bare.db", isolation_level=None)
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY, state TEXT, payload BLOB)")
+        began = time.perf_counter()
+        for number in range(jobs):
+            db.execute("INSERT INTO jobs VALUES (?, 'pending', ?)", (number, ROW))
+            db.execute("UPDATE jobs SET state = 'completed' WHERE id = ?", (number,))
+        rated = rate(jobs, began)
+        db.close()
+        return rated
+
+
+if __name__ == "__main__":
+    answer(
+        memory=lambda jobs: trio.run(memory, jobs),
+        told=lambda jobs: trio.run(told, jobs),
+        latency=lambda jobs, per_second: trio.run(latency, jobs, per_second),
+        fsync=fsync,
+        sqlite=sqlite,
+    )

@@ -1,0 +1,74 @@
+"""Where the time of one job goes, floor by floor, so that the next person knows where to look.
+
+Only Trio's thread is looked at: with a journal, most of the time is spent waiting for the disk, in another one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import attrs
+
+from benchmarks.frame import Answer, Contestant, Row, Run, Table
+
+ROUNDS = 3
+
+FLOORS = {
+    "_server": "8 server, client", "_client": "8 server, client", "_queue": "7 queue: submit, follow-ups",
+    "_loops": "6 loops: consumer, feed, stager", "_context": "6 what a handler is told", "_attempts": "6 what an attempt comes to",
+    "_hosts": "6 hosts", "_stores": "6 stores", "_line": "6 line", "_clock": "6 clock", "_watchdog": "6 watchdog",
+    "_history": "5 history: record, publish", "_wire": "5 wire", "_reading": "6 reading: cursors", "_handlers": "5 handlers: check, encode, decode",
+    "_ports": "5 ports", "_engine": "4 engine: decide, fold", "_transitions": "3 transitions", "_retry": "3 retry policy",
+    "_events": "2 events", "_jobs": "1 job values, ids", "_errors": "0 errors",
+    "Trio": "Trio", "the benchmark": "the benchmark itself", "elsewhere": "elsewhere",
+}  # fmt: skip
+
+PLAIN = Contestant("plain", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": False})
+SAMPLED = Contestant("sampled", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": True})
+DISK = Contestant("journal", "ours", ("profiled", "profile"), 3000, "", {"folder": "", "sampled": True})
+
+
+def measure(run: Run) -> Answer:
+    run = attrs.evolve(run, rounds=min(run.rounds, ROUNDS))
+    told = {one.name: (rounds, why) for one, rounds, why in run.measure((PLAIN, SAMPLED, DISK))}
+    plain = [answer["seconds"] for answer in told["plain"][0]]
+    sampled = [answer["seconds"] for answer in told["sampled"][0]]
+    overhead = (
+        "unknown" if not plain or not sampled else f"{statistics.median(sampled) / statistics.median(plain) - 1:+.1%}"
+    )
+    return Answer(
+        "profile", "Where does the time of one job go?",
+        (
+            floors("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
+            floors("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk."),
+        ),
+    )  # fmt: skip
+
+
+def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Table:
+    if not rounds:
+        return Table(title, "µs a job", [Row("all", "ours", [], skipped=why)], "lower")
+    names = {FLOORS[name] for answer in rounds for name in answer["samples"]}
+    shares = {name: [share(answer, name) for answer in rounds] for name in names}
+    busy = [answer["busy"] * 1e6 for answer in rounds]
+    rows = [
+        Row(
+            name, "peer" if name in ("Trio", "the benchmark itself", "elsewhere") else "ours",
+            [part * time for part, time in zip(shares[name], busy, strict=True)],
+            extra={"% of it": statistics.median(shares[name]) * 100},
+        )
+        for name in sorted(names, key=lambda name: -statistics.median(shares[name]))
+    ]  # fmt: skip
+    seen = sum(sum(answer["samples"].values()) for answer in rounds)
+    together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
+    return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
+
+
+def share(answer: dict[str, Any], floor: str) -> float:
+    samples: dict[str, int] = answer["samples"]
+    return sum(n for name, n in samples.items() if FLOORS[name] == floor) / max(sum(samples.values()), 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit("run it as: ./run bench profile")

@@ -1,0 +1,90 @@
+"""`trio-jobs journal check` and `journal backup`: what is done with the file, rather than with a running queue."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_jobs._cli.asking import say
+from trio_jobs._client.client import Client
+from trio_jobs._errors import StoreError, UsageError
+from trio_jobs._jobs import escape
+from trio_jobs._ports import Backup
+from trio_jobs._stores._sqlite_check import Found, check
+from trio_jobs._stores.sqlite import SqliteStore
+
+__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
+
+DAMAGED: Final = 1
+IN_USE: Final = 4
+CHECK_CODES: Final = """exit codes of journal check:
+  0   sound: a service would start with all that is there
+  1   damaged: a service would refuse to start
+  2   there is no such file, it is no journal, or it cannot be read
+  4   in use: it was not looked into (make a backup, and check that)"""
+
+
+def check_file(arguments: argparse.Namespace) -> int:
+    """Say what is there. Nothing is changed."""
+    try:
+        found = check(arguments.file)
+    except StoreError as error:
+        raise UsageError(str(error)) from None
+    say(attrs.asdict(found), arguments.json, _text(found))
+    if found.holder is not None:
+        return IN_USE
+    return 0 if found.damage is None else DAMAGED
+
+
+def _text(found: Found) -> str:
+    what = "backup of a journal" if found.is_backup else "journal"
+    lines = [f"{found.path}: a {what}, {found.size / 1e6:.1f} MB, schema {_or_unknown(found.schema)}"]
+    if found.mark_seq is not None:
+        lines.append(f"its mark knows of events up to {found.mark_seq} (epoch {found.mark_epoch})")
+    if found.holder is not None:
+        since = "" if found.holder["since"] is None else f" since {found.holder['since']}"
+        lines.append(f"in use by process {_or_unknown(found.holder['pid'])}{since}: not looked into")
+        return "\n".join(map(escape, lines))
+    lines.append(f"epoch {_or_unknown(found.epoch)}, last event {_or_unknown(found.last_seq)}")
+    if found.events is not None:
+        lines.append(f"{found.events} events and {found.keys} keys of forgotten jobs can be read")
+    if found.jobs is not None:
+        lines.append(", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "no jobs")
+    lines.append("sound" if found.damage is None else f"DAMAGED: {found.damage}")
+    return "\n".join(map(escape, lines))
+
+
+def _or_unknown(value: Any) -> str:
+    return "unknown" if value is None else str(value)
+
+
+async def backup_of_service(client: Client, arguments: argparse.Namespace) -> int:
+    """Have the running service copy its journal."""
+    made = await client.backup(arguments.file)
+    _say_backup(Backup(made.path, made.seq, made.events, made.size), arguments.json)
+    return 0
+
+
+def backup_of_file(arguments: argparse.Namespace) -> int:
+    """Copy a journal that no service has open."""
+    if not arguments.journal.exists():
+        raise UsageError(f"there is no {arguments.journal}")
+    _say_backup(trio.run(_copy, arguments.journal, arguments.file), arguments.json)
+    return 0
+
+
+async def _copy(journal: Path, to: str) -> Backup:
+    store = SqliteStore(journal)
+    await store.open(lambda events: None)
+    try:
+        return await store.backup(to)
+    finally:
+        await store.aclose()
+
+
+def _say_backup(made: Backup, as_json: bool) -> None:
+    say(attrs.asdict(made), as_json, escape(f"{made.path}: {made.events} events, up to {made.seq}, {made.size} bytes"))

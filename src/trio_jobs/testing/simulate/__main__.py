@@ -1,0 +1,103 @@
+"""`python -m trio_jobs.testing.simulate`: see the package's own text. Exit code 1: something was found."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from trio_jobs.testing.simulate.run import Schedule, simulate, simulate_all
+
+__all__ = ["main"]
+
+BATCH = 50  #: schedules that a process is given at once
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what the arguments ask for; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m trio_jobs.testing.simulate", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one schedule, with its timeline")
+    parser.add_argument("--schedules", type=int, default=1000, metavar="N", help="how many, each with the next seed")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed")
+    parser.add_argument("--crash-at", type=int, metavar="STEP", help="with --seed: the first machine dies at that step")
+    parser.add_argument("--sweep", type=int, metavar="SEED", help="one seed, once for each step of its first life")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--seconds", type=float, metavar="S", help="begin no more schedules after that time")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    options = parser.parse_args(argv)
+    if options.seed is not None:
+        schedule = simulate(options.seed, crash_at=options.crash_at)
+        print(schedule.timeline)
+        print(f"seed {schedule.seed}: {schedule.steps} steps, history {schedule.digest}")
+        return tell_failure(schedule, options.crash_at)
+    if options.sweep is not None:
+        return _many((_swept(options.sweep)), options.keep_going, options.seconds)
+    seeds = range(options.first, options.first + options.schedules)
+    if options.jobs > 1:
+        return _many(_in_processes(seeds, options.jobs), options.keep_going, options.seconds)
+    return _many(map(simulate, seeds), options.keep_going, options.seconds)
+
+
+def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:
+    """What was found in one schedule; the exit code."""
+    for violation in schedule.violations:
+        print(violation)
+    if schedule.violations:
+        at = "" if crash_at is None else f" --crash-at {crash_at}"
+        print(f"again: python -m trio_jobs.testing.simulate --seed {schedule.seed}{at}")
+    return 1 if schedule.violations else 0
+
+
+def _many(schedules: Iterable[Schedule | tuple[int, Schedule]], keep_going: bool, seconds: float | None) -> int:
+    began = time.perf_counter()
+    done = steps = crashes = failures = 0
+    for item in schedules:
+        crash_at, schedule = item if isinstance(item, tuple) else (None, item)
+        done += 1
+        steps += schedule.steps
+        crashes += schedule.crashes
+        if schedule.violations:
+            failures += 1
+            if failures == 1:
+                print(schedule.timeline)
+            tell_failure(schedule, crash_at)
+            if not keep_going:
+                break
+        if seconds is not None and time.perf_counter() - began >= seconds:
+            break
+    took = max(time.perf_counter() - began, 1e-9)
+    print(
+        f"{done} schedules, {crashes} crash points, {steps} steps in {took:.1f} s: {done / took:.0f} schedules, "
+        f"{crashes / took:.0f} crash points and {steps / took:.0f} steps a second; {failures} failed"
+    )
+    return 1 if failures else 0
+
+
+def _swept(seed: int) -> Iterator[tuple[int, Schedule]]:
+    """The first machine dies at step 1, at step 2, ... until it lives for longer than it would have."""
+    step = 1
+    while True:
+        schedule = simulate(seed, crash_at=step)
+        if not any(moment.what == "dies (life 1)" for moment in schedule.timeline.moments):
+            return
+        yield step, schedule
+        step += 1
+
+
+def _in_processes(seeds: range, jobs: int) -> Iterator[Schedule]:
+    """In order of their seeds, whoever is first."""
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        try:
+            for schedules in pool.map(simulate_all, batches):
+                yield from schedules
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

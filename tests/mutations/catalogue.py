@@ -1,0 +1,574 @@
+"""Bugs of the kinds that really happen, each a small patch of the real code, and the check that is meant to find it.
+
+`old` stands exactly once in its file; a test says so when the code has moved on. Keep the snippets short. A check is
+"simulator", or tests as pytest is given them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+__all__ = ["CHECKS", "MUTATIONS", "SIMULATOR", "Mutation"]
+
+SIMULATOR: Final = "simulator"
+MACHINE: Final = "tests/engine/test_machine.py"
+STORES: Final = "tests/stores/test_conformance.py"
+HOSTS: Final = "tests/queue/test_hosts.py"
+FEED: Final = "tests/queue/test_feed.py"
+CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
+PROMISES: Final = "tests/queue/test_promises.py"
+POWER: Final = "tests/stores/test_power.py"
+DAMAGE: Final = "tests/stores/test_damage.py"
+STEERING: Final = "tests/queue/test_steering.py"
+STREAMS: Final = "tests/server/test_streams.py"
+METHODS: Final = "tests/server/test_methods.py"
+
+#: All that the campaign tries on every mutation
+CHECKS: Final = (
+    SIMULATOR,
+    MACHINE,
+    STORES,
+    HOSTS,
+    FEED,
+    CANCELLATIONS,
+    PROMISES,
+    POWER,
+    DAMAGE,
+    STEERING,
+    STREAMS,
+    METHODS,
+)
+
+
+@attrs.frozen
+class Mutation:
+    """name: short, for the table. what: what goes wrong, in the words of somebody who meets it. check: what is meant to
+    find it. file: within the package. more: further snippets of that file."""
+
+    name: str
+    what: str
+    check: str
+    file: str
+    old: str
+    new: str
+    more: tuple[tuple[str, str], ...] = ()
+
+    def apply(self, source: str) -> str:
+        """Raises `AssertionError` where the code has moved on and a snippet does not stand in it exactly once."""
+        for old, new in ((self.old, self.new), *self.more):
+            count = source.count(old)
+            assert count == 1, f"{self.name}: {old!r} stands {count} times in {self.file}; repair the catalogue"
+            source = source.replace(old, new)
+        return source
+
+
+_M = Mutation
+
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    # the store
+    _M(
+        "ack before the sync",
+        "a submit is answered once it is handed over, not once it is on the disk",
+        SIMULATOR,
+        "_stores/sqlite.py",
+        "        if seq <= self._last_seq:\n",
+        "        if seq <= self._handed:\n",
+    ),
+    _M(
+        "failed commit believed",
+        "a commit that failed is taken as not committed, although it may be in",
+        SIMULATOR,
+        "_stores/_sqlite_thread.py",
+        "there = self._journal.last_seq - before",
+        "there = 0",
+    ),
+    _M(
+        "failed commit ignored",
+        "a commit that raised is told as done",
+        SIMULATOR,
+        "_stores/_sqlite_thread.py",
+        "            return self._recover(group, error)\n",
+        "            log.error(error)\n",
+    ),
+    _M(
+        "refused place leaked",
+        "a submit that the store refused keeps its place in the line",
+        SIMULATOR,
+        "_history.py",
+        "                refused.append(event)\n",
+        "",
+    ),
+    _M(
+        "refused submit kept",
+        "a submit that the store refused stays among the jobs",
+        SIMULATOR,
+        "_history.py",
+        "                kept.append(ev.Refused(seq=event.seq, at=event.at))",
+        "                kept.append(event)",
+    ),
+    _M(
+        "refusal not told",
+        "who submitted what the store refused waits for ever",
+        SIMULATOR,
+        "_stores/sqlite.py",
+        "                wait.error = error\n                wait.over.set()\n        self._since",
+        "                wait.error = error\n        self._since",
+    ),
+    _M(
+        "uncommitted shown",
+        "a job is shown as it is in memory, before that is on the disk",
+        SIMULATOR,
+        "_history.py",
+        "return self._shadows.get(record.id, record) if self._shadows else record",
+        "return record",
+    ),
+    _M(
+        "numbers used again",
+        "after a start events are numbered on from the last one of a job",
+        SIMULATOR,
+        "_history.py",
+        "        self.head.seq = self.committed_seq = self.store.last_seq\n",
+        "        self.committed_seq = self.head.seq\n",
+    ),
+    _M(
+        "pause forgotten at restart",
+        "a paused queue works again after a restart",
+        SIMULATOR,
+        "_history.py",
+        "        self.head.forgotten.add(self.store.keys())",
+        "        self.head.paused = None",
+    ),
+    _M(
+        "mark torn with its twin",
+        "both slots of the high-water mark are written before either is synced",
+        SIMULATOR,
+        "_stores/_sqlite_mark.py",
+        "self._slot = 1 - self._safe_slot",
+        "self._slot = self._turn % 2",
+    ),
+    _M(
+        "mark ahead of the journal",
+        "the mark says more than is on the disk",
+        SIMULATOR,
+        "_stores/_sqlite_journal.py",
+        "self._mark.write(Mark(self.epoch, self.last_seq, rows[-1][3]))",
+        "self._mark.begin(Mark(self.epoch, self.last_seq + 1, rows[-1][3]))",
+    ),
+    _M(
+        "not synced",
+        "SQLite syncs at checkpoints alone",
+        POWER,
+        "_stores/_sqlite_schema.py",
+        '("synchronous", "FULL", 2)',
+        '("synchronous", "NORMAL", 1)',
+    ),
+    _M(
+        "log not secured",
+        "after a crash the write-ahead log is trusted as it is read",
+        POWER,
+        "_stores/_sqlite_journal.py",
+        '            self._disk.rewrite(self.path + "-wal")\n',
+        "            return\n",
+    ),
+    _M(
+        "page begins one early",
+        "a page from the journal repeats the event before it",
+        STORES,
+        "_stores/_sqlite_journal.py",
+        "FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+        "FROM events WHERE seq >= ? ORDER BY seq LIMIT ?",
+    ),
+    _M(
+        "epoch kept after a loss",
+        "a journal that lost events keeps its name, so followers go on as if nothing were",
+        DAMAGE,
+        "_stores/_sqlite_rebuild.py",
+        "    broken: list[str] = []\n",
+        "    broken: list[str] = []\n    epoch = secrets.token_hex(16)\n",
+        (
+            (
+                "            rows, broken = salvage",
+                "            epoch = get_meta(connection, path)['epoch']\n            rows, broken = salvage",
+            ),
+            ("create(connection, secrets.token_hex(16))", "create(connection, epoch)"),
+        ),
+    ),
+    _M(
+        "lost numbers used again",
+        "after a loss new events get the numbers of those that were lost",
+        DAMAGE,
+        "_stores/_sqlite_rebuild.py",
+        "last = max([known, *(row[0] for row in rows[-1:])])",
+        "last = max([0, *(row[0] for row in rows[-1:])])",
+    ),
+    _M(
+        "key forgotten at prune",
+        "pruning a job lets its key be used for a second time",
+        "tests/queue/test_retention.py",
+        "_engine/head.py",
+        "        self.forgotten.add(keys)\n",
+        "",
+    ),
+    # the engine
+    _M(
+        "retry off by one",
+        "one more retry than the policy has",
+        SIMULATOR,
+        "_engine/endings.py",
+        "record.retries_used >= rules.retry.max_retries",
+        "record.retries_used > rules.retry.max_retries",
+    ),
+    _M(
+        "wrong wait",
+        "the wait before a retry is that of the one before",
+        SIMULATOR,
+        "_engine/endings.py",
+        "wait_before(record.retries_used + 1, chance)",
+        "wait_before(max(record.retries_used, 1), chance)",
+    ),
+    _M(
+        "poison off by one",
+        "a job that kills the process is tried once more",
+        MACHINE,
+        "_engine/endings.py",
+        "record.crashes + 1 >= rules.max_crashes",
+        "record.crashes >= rules.max_crashes",
+    ),
+    _M(
+        "attempt number reused",
+        "attempts are numbered anew in each run",
+        SIMULATOR,
+        "_engine/decide.py",
+        "attempt=len(record.attempts) + 1",
+        "attempt=record.retries_used + 1",
+    ),
+    _M(
+        "cancel forgotten after a crash",
+        "a job that was to be cancelled is tried again after the process died",
+        MACHINE,
+        "_engine/endings.py",
+        "            out.write(ev.Interrupted, reason=reason, acted=record.acted)\n        if record.cancel_requested:",
+        "            out.write(ev.Interrupted, reason=reason, acted=record.acted)\n        if False:",
+    ),
+    _M(
+        "cancel forgotten at a retry",
+        "an attempt that fails after a cancel was asked for is tried again",
+        SIMULATOR,
+        "_engine/endings.py",
+        "elif record.cancel_requested or not retryable or",
+        "elif not retryable or",
+    ),
+    _M(
+        "nothing is in doubt",
+        "what was broken off inside the SDK is simply tried again",
+        SIMULATOR,
+        "_engine/endings.py",
+        "    return ending.entered and not rules.idempotent\n",
+        "    return False\n",
+    ),
+    _M(
+        "late return dropped",
+        "what a call comes to that returns after it was called stuck is thrown away",
+        SIMULATOR,
+        "_engine/endings.py",
+        "record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside\n    )",
+        "record.state is State.IN_DOUBT and record.doubt is None\n    )",
+    ),
+    _M(
+        "deadline mistaken",
+        "a job may begin although its deadline has just passed",
+        SIMULATOR,
+        "_engine/endings.py",
+        "record.deadline_at is not None and record.deadline_at <= now",
+        "record.deadline_at is not None and record.deadline_at <= now - 0.5",
+    ),
+    _M(
+        "doubt fails open",
+        'on_doubt="hold" is treated as "retry"',
+        SIMULATOR,
+        "_engine/endings.py",
+        'elif rules.on_doubt == "retry" and',
+        'elif rules.on_doubt != "fail" and',
+    ),
+    _M(
+        "done is done again",
+        "verify says done, and the attempt is repeated",
+        SIMULATOR,
+        "_engine/endings.py",
+        "    if isinstance(answer.verdict, Done):\n        out.complete",
+        "    if False:\n        out.complete",
+        (("elif isinstance(answer.verdict, NotDone):", "elif isinstance(answer.verdict, Done | NotDone):"),),
+    ),
+    # the loops
+    _M(
+        "start not awaited",
+        "the SDK is called before the start of the attempt is on the disk",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "            if history.durable and not handler.rules.idempotent:\n                with running",
+        "            if history.durable and handler.rules.idempotent:\n                with running",
+    ),
+    _M(
+        "entry not awaited",
+        "an async handler's first call begins before it is on the disk",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "            if history.durable and not running.handler.rules.idempotent:\n",
+        "            if False:\n",
+    ),
+    _M(
+        "place leaked",
+        "a job that is taken keeps its place for ever",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "        self._line.leave()\n",
+        "",
+    ),
+    _M(
+        "verify skipped",
+        "a job whose earlier attempt was in the SDK is tried again without asking",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "(record.acted or handler.verify_first)",
+        "handler.verify_first",
+    ),
+    _M(
+        "doubt not looked after",
+        "nobody asks verify about a job that came into doubt",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "        if self._strict_order or not _can_be_asked(record, handler):",
+        "        if record:",
+    ),
+    _M(
+        "no time limit",
+        "attempt_timeout is noticed and ends nothing",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "running.limit_at = running.scope.deadline = now",
+        "running.limit_at = now",
+    ),
+    _M(
+        "head of the line passed",
+        "in strict order the next job passes one that waits for its retry",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "            while record.state not in FINAL:\n",
+        "            while record.state is State.PENDING:\n",
+    ),
+    _M(
+        "lost wake-up of the stager",
+        "a job that waits for a place waits until something else happens",
+        SIMULATOR,
+        "_loops/stager.py",
+        "        self._line.some_come_back(True)\n        self._wake.set()\n",
+        "        self._line.some_come_back(True)\n",
+    ),
+    _M(
+        "lost timer",
+        "a job that is due first does not come back before those after it",
+        SIMULATOR,
+        "_loops/stager.py",
+        "        self._set_alarm(when)\n",
+        "",
+    ),
+    _M(
+        "expired stays in line",
+        "deadlines of waiting jobs are looked at a minute late",
+        SIMULATOR,
+        "_loops/stager.py",
+        "        self._set_alarm(self._clock.monotonic() + self._until(record.deadline_at))\n",
+        "",
+    ),
+    _M(
+        "overdue not told",
+        "an attempt that goes on after its limit is not told of",
+        SIMULATOR,
+        "_loops/warden.py",
+        "        if self.overdue is not running:",
+        "        if self.overdue is running:",
+    ),
+    _M(
+        "stuck not told",
+        "a call that is stuck is not told of",
+        SIMULATOR,
+        "_loops/warden.py",
+        "        if self.stuck is not running:",
+        "        if self.stuck is running:",
+    ),
+    _M(
+        "cursor skips at the ring's edge",
+        "a reader that takes from the ring misses its first event",
+        SIMULATOR,
+        "_loops/feed.py",
+        "        start = len(ring) - missing\n",
+        "        start = len(ring) - missing + 1\n",
+    ),
+    _M(
+        "news not told",
+        "readers are not woken",
+        SIMULATOR,
+        "_loops/feed.py",
+        "            self._news.set()\n",
+        "            pass\n",
+    ),
+    _M(
+        "cursor skips its event",
+        "a reader of one job is moved past the event it is woken for",
+        SIMULATOR,
+        "_loops/feed.py",
+        "cursor.tell(event.seq - 1)",
+        "cursor.tell(event.seq)",
+    ),
+    _M(
+        "lagged not told",
+        "a reader whose events are gone goes on behind the gap as if there were none",
+        FEED,
+        "_loops/feed.py",
+        "                raise Lagged(seq, self.store.oldest)\n",
+        "                seq = self.store.oldest - 1\n",
+    ),
+    # the queue
+    _M(
+        "key looked up once",
+        "two who wait for a place with the same key make two jobs",
+        SIMULATOR,
+        "_queue/submitting.py",
+        "known = self._receipt_of_known(new)  # somebody",
+        "known = None  # somebody",
+    ),
+    _M(
+        "submit not shielded",
+        "a cancel while the disk works says not accepted, and the job is there",
+        SIMULATOR,
+        "_queue/core.py",
+        "trio.move_on_after(timeout, shield=True)",
+        "trio.move_on_after(timeout)",
+    ),
+    _M(
+        "result not told",
+        "who waits for a result is not woken",
+        SIMULATOR,
+        "_queue/core.py",
+        "            if waiter is not None:\n                waiter.set()\n        if self._held",
+        "        if self._held",
+    ),
+    _M(
+        "pause ignored",
+        "attempts begin while the queue is paused",
+        SIMULATOR,
+        "_queue/gate.py",
+        "            and self._head.paused is None\n",
+        "",
+    ),
+    _M(
+        "no rest",
+        "calls follow each other without min_interval",
+        SIMULATOR,
+        "_queue/gate.py",
+        "return rest > 0 and self._last_end is not None and",
+        "return rest < 0 and self._last_end is not None and",
+    ),
+    _M(
+        "sdk left open",
+        "the SDK is not closed when the queue stops",
+        SIMULATOR,
+        "_queue/lifecycle.py",
+        "closed, problem = await self._gate.close_sdk()",
+        "closed, problem = True, None",
+    ),
+    _M(
+        "job dropped at stop",
+        "the report of the stop does not name jobs that wait for their retry",
+        SIMULATOR,
+        "_queue/lifecycle.py",
+        "for r in head.jobs.values() if r.state not in FINAL)",
+        "for r in head.jobs.values() if r.state is State.PENDING)",
+    ),
+    _M(
+        "job dropped at restart",
+        "pending jobs of the journal are not taken up",
+        SIMULATOR,
+        "_queue/lifecycle.py",
+        "        elif was_pending:\n",
+        "        elif False:\n",
+    ),
+    _M(
+        "scheduled dropped at restart",
+        "scheduled jobs of the journal are not taken up",
+        SIMULATOR,
+        "_queue/lifecycle.py",
+        "elif record.state in (State.SCHEDULED, State.RETRYING):",
+        "elif record.state is State.RETRYING:",
+    ),
+    _M(
+        "crash not noticed",
+        "what was under way when the process died is left as it was",
+        SIMULATOR,
+        "_queue/lifecycle.py",
+        "if record.state is State.PROCESSING or (record.doubt",
+        "if (record.doubt",
+    ),
+    _M(
+        "cancel does not reach the attempt",
+        "a cancel is recorded, and the attempt goes on",
+        SIMULATOR,
+        "_queue/steering.py",
+        "                current.cancel(Limit.CANCEL)\n",
+        "                pass\n",
+    ),
+    # the hosts and the server
+    _M(
+        "closed on the wrong thread",
+        "the session is closed on Trio's thread",
+        HOSTS,
+        "_hosts/thread.py",
+        "closed = await self._round_trip(self._leave, can_leave=True)",
+        "closed = outcome.capture(self._leave)",
+    ),
+    _M(
+        "second call beside a hung one",
+        "a call that is over its limit is left behind on its thread, and the next begins on a new one",
+        SIMULATOR,
+        "_hosts/thread.py",
+        "                return trio.lowlevel.Abort.FAILED\n",
+        "                self._thread = None\n"
+        "                self._inside = self._is_open = False\n"
+        "                return trio.lowlevel.Abort.SUCCEEDED\n",
+    ),
+    _M(
+        "abandoned session left open",
+        "a session whose call came back too late is never closed",
+        HOSTS,
+        "_hosts/thread.py",
+        "        outcome.capture(self._leave)\n\n",
+        "        return\n\n",
+    ),
+    _M(
+        "opening given up in silence",
+        "who waits for a session to open is not told that it was given up",
+        HOSTS,
+        "_hosts/in_loop.py",
+        "            if not told:  # it was",
+        "            if False:  # it was",
+    ),
+    _M(
+        "begins in a pause",
+        "what waits for a disk in trouble begins although the queue was paused meanwhile",
+        SIMULATOR,
+        "_loops/consumer.py",
+        "        events = decide.start(record, handler.enters_at_start",
+        "        await history.committed(history.head.seq)\n"
+        "        events = decide.start(record, handler.enters_at_start",
+    ),
+    _M(
+        "foreign epoch accepted",
+        "a client goes on with numbers of another history",
+        METHODS,
+        "_server/answers.py",
+        "known = params.epoch in (None, self._queue.epoch)",
+        "known = True",
+    ),
+)
