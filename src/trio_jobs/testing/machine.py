@@ -25,7 +25,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
 
-import attrs
 import msgspec
 
 from trio_jobs._errors import (
@@ -37,14 +36,14 @@ from trio_jobs._errors import (
     StoreError,
     WrongState,
 )
-from trio_jobs._jobs import FINAL, Done, NotDone, State
+from trio_jobs._jobs import FINAL, State
 from trio_jobs._queue.report import Report
 from trio_jobs._queue.service import Service
-from trio_jobs._retry import Retry
 from trio_jobs.testing._model import Model
+from trio_jobs.testing._own_service import OwnWork, own_service
 from trio_jobs.testing._process import Keeps, Process, Shelf
 from trio_jobs.testing._watched import Plan, Point
-from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hold
+from trio_jobs.testing.fakes import FakeSdk, Hold
 from trio_jobs.testing.stateful import Bundle, TrioStateMachine, initialize, invariant, note, precondition, rule, st
 
 __all__ = ["QueueMachine"]
@@ -91,14 +90,14 @@ class QueueMachine(TrioStateMachine):
         """The service under test, with its SDK in its first state. By default one with three handlers of ours: one that
         verify can be asked about, one that nobody can be asked about, and one that may be done twice."""
         self.sdk = FakeSdk()
-        return _own_service(self.sdk)
+        return own_service(self.sdk)
 
     def payload_strategy(self, kind: str) -> st.SearchStrategy[Any]:
         """Payloads for that kind of job."""
         if kind in self.payloads:
             return self.payloads[kind]
-        if self.service._handlers[kind].payload_type is _Work:
-            return st.builds(_Work, st.integers(0, 9))
+        if self.service._handlers[kind].payload_type is OwnWork:
+            return st.builds(OwnWork, st.integers(0, 9))
         return st.from_type(self.service._handlers[kind].payload_type)
 
     def __init__(self) -> None:
@@ -113,6 +112,7 @@ class QueueMachine(TrioStateMachine):
             log.setLevel(logging.CRITICAL + 1)
         self._process: Process | None = None
         self._processes = 0
+        self._unanswered: set[tuple[str, str | None]] = set()
         self._returned: list[tuple[str, int]] = []
         self._plan: Plan | None = None
         self._hang: Hold | None = None
@@ -241,10 +241,16 @@ class QueueMachine(TrioStateMachine):
                 assert self.queue.statistics().free == 0, "P9: the line is full only when no place is free"
             return None
         except KeyConflict:
-            assert known is not None, "a key conflicts only with the same key"
-            assert known.payload != body, "a key conflicts only with another payload"
+            assert known is not None or (kind, key) in self._unanswered, "a key conflicts only with the same key"
+            assert known is None or known.payload != body, "a key conflicts only with another payload"
             return None
-        assert receipt.created is (known is None), "P4: a job is created where its key is new, and only there"
+        except OutcomeUnknown:  # the process died under it: it may be there, and the same key tells
+            self._unanswered.add((kind, key))
+            raise
+        if known is None and (kind, key) in self._unanswered:
+            self._unanswered.discard((kind, key))
+        else:
+            assert receipt.created is (known is None), "P4: a job is created where its key is new, and only there"
         if known is not None:
             assert receipt.job_id == known.id, "P4: the same key is the same job"
             assert known.payload == body, "a key with another payload is an error"
@@ -396,36 +402,3 @@ class QueueMachine(TrioStateMachine):
             self._shelf.clear()
             logging.getLogger("trio_jobs").setLevel(self._log_level)
         await super().teardown()
-
-
-@attrs.frozen
-class _Work:
-    n: int
-
-
-def _own_service(sdk: FakeSdk) -> Service:
-    """Three kinds of handlers before one fake SDK, which keeps what was done."""
-    service = Service(async_sdk=sdk.async_session, buffer=3, max_waiting=4, watchdog=None)
-    done: set[str] = set()
-
-    async def look(session: FakeSession, job: Any) -> Done | NotDone:
-        return Done() if job.id in done else NotDone()
-
-    @service.handler(verify=look, attempt_timeout=60, retry=Retry(2))
-    async def asked(session: FakeSession, payload: _Work, job: Any) -> int:
-        await session.acall("prepare")
-        done.add(job.id)
-        await session.acall(f"do {job.id}")
-        return payload.n
-
-    @service.handler(attempt_timeout=60, retry=Retry(1))
-    async def unasked(session: FakeSession, payload: _Work) -> int:
-        await session.acall("do")
-        return payload.n
-
-    @service.handler(idempotent=True, attempt_timeout=60)
-    async def twice(session: FakeSession, payload: _Work) -> int:
-        await session.acall("do")
-        return payload.n
-
-    return service
