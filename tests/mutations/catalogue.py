@@ -440,6 +440,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "known = None  # somebody",
     ),
     _M(
+        "place kept after a conflict",
+        "a submit that meets a key conflict after its wait keeps the place",
+        "tests/queue/test_submit.py",
+        "_queue/submitting.py",
+        "            except KeyConflict:\n                self._line.give_place_back()\n",
+        "            except KeyConflict:\n",
+    ),
+    _M(
         "submit not shielded",
         "a cancel while the disk works says not accepted, and the job is there",
         SIMULATOR,

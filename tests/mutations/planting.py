@@ -17,7 +17,7 @@ from catalogue import SIMULATOR, Mutation
 
 import trio_jobs
 
-__all__ = ["ROOT", "Finding", "copied", "plant", "run_check"]
+__all__ = ["PACKAGE", "ROOT", "SCHEDULES", "Finding", "copied", "plant", "run_check"]
 
 PACKAGE = Path(trio_jobs.__file__).parent
 ROOT = PACKAGE.parent.parent

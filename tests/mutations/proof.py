@@ -9,7 +9,7 @@ from typing import Final
 from catalogue import CHECKS, MUTATIONS, SIMULATOR
 from planting import Finding
 
-__all__ = ["render", "table_names"]
+__all__ = ["render", "table_names", "totals"]
 
 _HEAD: Final = """\
 # Proof: bugs planted on purpose, and what finds them
@@ -19,8 +19,8 @@ that is meant to find it must fail. CI does that for every row (`tests/mutations
 the code fails at once. After: what the check looked at until it failed, schedules of the simulator or tests before the
 one that failed; the numbers are those of the run that wrote this table and change with the code.
 
-`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, `TRIO_JOBS_MUTATIONS=all` with every check
-tried on every bug (the last column).
+`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table; the campaign tries every check on every bug
+(the last column), the simulator with 400 schedules where it is not meant to find it.
 
 | bug | what goes wrong | found by | after | it says | also found by |
 |---|---|---|---|---|---|
@@ -42,6 +42,16 @@ def render(found: Sequence[Mapping[str, Finding]]) -> str:
     tried = max(len(by) for by in found)
     tail = f"\n{len(rows)} bugs, all found." + (f" Checks tried on each: {len(CHECKS)}." if tried > 1 else "")
     return _HEAD + "\n".join(rows) + "\n" + tail + "\n"
+
+
+def totals(found: Sequence[Mapping[str, Finding]]) -> str:
+    """How many bugs each check has found, in a line for each."""
+    checks = dict.fromkeys(check for by in found for check in by)
+    lines = [f"{len(found)} planted bugs; found by"]
+    for check in checks:
+        tried = [by[check] for by in found if check in by]
+        lines.append(f"  {_name(check)}: {sum(finding.found for finding in tried)} of {len(tried)}")
+    return "\n".join(lines)
 
 
 def table_names(text: str) -> list[str]:

@@ -13,8 +13,8 @@ from queue_rig import make_rig, service_for, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Limit, MemoryStore, SdkHandle, State, StoreError, UsageError
-from trio_jobs._events import Completed, Entered, Event, HostClosed, Started, Submitted
+from trio_jobs import Limit, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
+from trio_jobs._events import Completed, Entered, Event, HostClosed, Refused, Scheduled, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
@@ -65,6 +65,54 @@ class FailingStore(MemoryStore):
         await super().aclose()
         if self.refuses == "aclose":
             raise StoreError("the last commit failed")
+
+
+class RefusingStore(SlowStore):
+    """`refuse` instead of `keep`: what waits is not in, and its submits are taken back."""
+
+    async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
+        self._on_failure = on_failure
+        self.refused: set[int] = set()
+        return await super().open(on_commit, on_failure, on_broken)
+
+    def refuse(self) -> None:
+        self._waiting = list(self._on_failure())
+        self.refused = {event.seq for event in self._waiting if isinstance(event, Refused)}
+        self.keep()
+
+    async def committed(self, seq: int) -> None:
+        await super().committed(seq)
+        if seq in self.refused:
+            raise StoreError("the disk is full")
+
+
+async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refused(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("in_loop", settings={"buffer": 2}), RefusingStore(Scheduled)
+    together: list[trio_jobs.Receipt] = []
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        await queue.pause()
+        for what in ("x", "y"):
+            await queue.submit("work", what)
+
+        @nursery.start_soon
+        async def submit_k() -> None:
+            with pytest.raises(StoreError):
+                await queue.submit("work", "k", key="K", delay=1000)
+
+        await wait_all_tasks_blocked()
+
+        @nursery.start_soon
+        async def submit_them() -> None:
+            together.extend(await queue.submit_many([NewJob("work", "k", key="K"), NewJob("work", "other")]))
+
+        await wait_all_tasks_blocked()
+        store.refuse()
+        await queue.resume()
+        await wait_all_tasks_blocked()
+        assert [receipt.created for receipt in together] == [True, True]
+        for receipt in together:
+            await queue.result(receipt.job_id)
+        assert queue.statistics().free == 2, "each had a place"
 
 
 async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(

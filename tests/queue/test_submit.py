@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -95,6 +96,25 @@ async def test_a_key_that_came_in_while_a_submit_waited_is_answered_and_gives_th
         assert [receipt.created for receipt in receipts].count(True) == 1
     assert queue.statistics().free == 1
     assert rig.sdk.calls() == ["first", "in the line", "a"]
+
+
+async def test_a_key_conflict_that_is_met_after_a_wait_gives_the_place_back(kind: HostKind, clock: MockClock) -> None:
+    """Found by the simulator."""
+    rig = make_rig(kind, settings={"buffer": 1})
+
+    async def conflict() -> None:
+        with pytest.raises(KeyConflict):
+            await queue.submit("work", "b", key="K")
+
+    async with standing_line(rig) as (queue, hold, _first):
+        await queue.submit("work", "in the line")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(queue.submit, "work", "a", key="K"))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(conflict)
+            await wait_all_tasks_blocked()
+            hold.let_go()
+    assert queue.statistics().free == 1
 
 
 # positions

@@ -28,6 +28,7 @@ FOUND = {
     0: "a power cut tore both slots of the high-water mark, and a good journal was refused",
     1736: "an attempt that waited for a disk in trouble began although the queue had been paused meanwhile",
     2151: "the same",
+    208122: "a submit that met a key conflict after its wait kept the place it had waited for",
     3977: "who waited for a session to open was never told that its opening had been given up",
 }
 

@@ -115,7 +115,11 @@ class Submitting(Core):
             self._refuse_if_too_many_wait(1)
         elif not self._line.take_place_nowait():
             await self._wait_for_place(wait)
-            known = self._receipt_of_known(new)  # somebody may have brought it in meanwhile
+            try:
+                known = self._receipt_of_known(new)  # somebody may have brought it in meanwhile
+            except KeyConflict:
+                self._line.give_place_back()
+                raise
             if known is not None or self._closing:
                 self._line.give_place_back()
                 self._refuse_if_closing()
@@ -166,19 +170,17 @@ class Submitting(Core):
         later = sum(new.due is not None for new in firsts)
         if later:
             self._refuse_if_too_many_wait(later)
-        needed = sum(new.due is None and self._receipt_of_known(new) is None for new in firsts)
-        if needed > self._line.capacity:
-            raise UsageError(
-                f"{needed} jobs cannot have a place each in a line of {self._line.capacity}; "
-                "give the service a larger buffer, or submit them in parts"
-            )
+        self._refuse_if_too_many(self._places_for(firsts))
         held = 0
         try:
             async with self._many:  # two that each hold half the places would wait for each other
-                while held < needed:
-                    self._refuse_if_closing()  # those who come to wait after that are woken by nobody
-                    await self._line.wait_for_place()
-                    held += 1
+                # counted again after the wait: a key that was known may have been that of a job the store refused
+                while held < (needed := self._places_for(firsts)):
+                    self._refuse_if_too_many(needed)
+                    while held < needed:
+                        self._refuse_if_closing()  # those who come to wait after that are woken by nobody
+                        await self._line.wait_for_place()
+                        held += 1
             self._refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
             held -= sum(new.due is None for new in fresh)
@@ -194,6 +196,17 @@ class Submitting(Core):
         for receipt in told:
             await self._begun(receipt)
         return told
+
+    def _places_for(self, made: Sequence[_Prepared]) -> int:
+        """How many of these jobs need a place now. Raises `KeyConflict`."""
+        return sum(new.due is None and self._receipt_of_known(new) is None for new in made)
+
+    def _refuse_if_too_many(self, needed: int) -> None:
+        if needed > self._line.capacity:
+            raise UsageError(
+                f"{needed} jobs cannot have a place each in a line of {self._line.capacity}; "
+                "give the service a larger buffer, or submit them in parts"
+            )
 
     def _prepare(
         self,
