@@ -32,7 +32,7 @@ BOUNDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 #: for machines that are to fail: how they shrink is of no interest
-FIND = settings(BOUNDED, max_examples=300, phases=[Phase.generate])
+FIND = settings(BOUNDED, max_examples=2000, phases=[Phase.generate], report_multiple_bugs=False)
 
 
 class OnDisk(QueueMachine):
@@ -159,5 +159,5 @@ def test_a_person_s_machine_counts_what_it_does() -> None:
             await super()._leave()
             assert self.reports[-1].jobs[State.PROCESSING] == 0
 
-    run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=60, phases=[Phase.generate]))
+    run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))
     assert seen >= {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}, seen

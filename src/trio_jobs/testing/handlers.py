@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_jobs._errors import UsageError
+from trio_jobs._errors import TrioJobsError, UsageError
 from trio_jobs._handlers import Handler
 from trio_jobs._jobs import Done, Job, NotDone, State
 from trio_jobs._queue.queue import Queue
@@ -89,7 +89,7 @@ class _Case:
         disk = Disk()
         watch = Watch(plan, look=self.look)
         job = await self._process(disk, watch, submit=True)
-        if job is None:
+        if job is None or watch.dead:
             later = Watch(look=self.look)
             job = await self._process(disk, later, submit=False)
             watch.verdicts += later.verdicts
@@ -120,13 +120,17 @@ class _Case:
                 close_timeout=self.limit * 100,
                 watchdog=None,
             )
-            async with opening as queue:
-                # there is one job; it may be under way before its submit returns
-                watch.on_cancel = lambda: _cancel(queue, queue.job_ids()[0])
-                if submit:
-                    await queue.submit(handler.kind, self._payload, key=self._key)
-                await self._rest(queue)
-                job = queue.get(queue.job_ids()[0])
+            try:
+                async with opening as queue:
+                    # there is one job; it may be under way before its submit returns
+                    watch.on_cancel = lambda: _cancel(queue, queue.job_ids()[0])
+                    if submit:
+                        await queue.submit(handler.kind, self._payload, key=self._key)
+                    await self._rest(queue)
+                    job = queue.get(queue.job_ids()[0])
+            except TrioJobsError:
+                if not watch.dead:  # what the dead still say does not count
+                    raise
         return job
 
     async def _rest(self, queue: Queue) -> None:

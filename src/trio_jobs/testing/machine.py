@@ -324,7 +324,9 @@ class QueueMachine(TrioStateMachine):
             elif job.told:
                 assert queue.get(job.id).state == job.state, f"job {job.id} is {job.state} by its events"
         statistics = queue.statistics()
-        places = statistics.free if statistics.jobs[State.PENDING] else statistics.capacity
+        # a job in doubt may wait in the line too, to be verified
+        in_line = statistics.jobs[State.PENDING] + statistics.jobs[State.IN_DOUBT]
+        places = statistics.free if in_line else statistics.capacity
         assert statistics.free == places, "P9: where nobody is in the line, every place is free"
         assert 0 <= statistics.free <= statistics.capacity, "P9: there are as many places as the line has"
         assert statistics.jobs[State.PROCESSING] <= 1, "P1: one attempt at a time"
