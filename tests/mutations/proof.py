@@ -19,8 +19,8 @@ that is meant to find it must fail. CI does that for every row (`tests/mutations
 the code fails at once. After: what the check looked at until it failed, schedules of the simulator or tests before the
 one that failed; the numbers are those of the run that wrote this table and change with the code.
 
-`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table. The campaign tries every check on every bug
-(the last column), the simulator with 400 schedules where it is not meant to find it.
+`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table. The campaign tries every check
+on every bug (the last column), the simulator with 400 schedules where it is not meant to find it.
 
 | bug | what goes wrong | found by | after | it says | also found by |
 |---|---|---|---|---|---|

@@ -13,7 +13,7 @@ import trio
 
 from trio_jobs import _events as ev
 from trio_jobs._attempts import as_error
-from trio_jobs._errors import HostStuck, OpenFailed
+from trio_jobs._errors import HostStuck, OpenFailed, OutcomeUnknown
 from trio_jobs._history import History
 from trio_jobs._ports import Clock, Host
 from trio_jobs._queue.settings import Settings
@@ -66,7 +66,10 @@ class Gate:
                 await self._changed.wait()
             elif self._is_store_in_trouble():
                 # else handlers that do not wait for their start would go on writing into a store that takes nothing
-                await self._history.committed(self._history.head.seq)
+                try:
+                    await self._history.committed(self._history.head.seq)
+                except OutcomeUnknown:  # it has failed for good, and tells the owner so: the queue is about to stop
+                    await trio.sleep_forever()
                 await trio.lowlevel.checkpoint()
             elif not self._host.is_open or self._stale or self._was_idle():
                 await self._renew()
