@@ -24,8 +24,8 @@ from trio_jobs._jobs import escape
 from trio_jobs._queue.queue import Queue
 from trio_jobs._reading import Filter
 from trio_jobs._server.answers import Answers, as_rpc_error
-from trio_jobs._server.choir import Choirs
 from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
@@ -53,7 +53,7 @@ class Connection:
         queue: Queue,
         answers: Answers,
         limits: Limits,
-        choirs: Choirs,
+        multicasts: Multicasts,
         refusal: tuple[int, str] | None = None,
     ) -> None:
         self.token = token
@@ -62,7 +62,7 @@ class Connection:
         self._queue = queue
         self._answers = answers
         self._limits = limits
-        self._choirs = choirs
+        self._multicasts = multicasts
         self._leaving = refusal
         self._in_flight = 0
         self._strikes = 0
@@ -236,7 +236,7 @@ class Connection:
             if parts:
                 self._stream.send_nowait(b"".join(parts))
             if parts is not None and subscriber.caught_up:
-                subscriber.join(self._choirs, self._stream)
+                subscriber.join(self._multicasts, self._stream)
                 return
         self._ready[subscriber] = None
         self._wake_pump()
@@ -267,7 +267,7 @@ class Connection:
             await self._stream.send_frames(b"".join(parts))
         if subscriber.caught_up:
             self._ready.pop(subscriber, None)
-            subscriber.join(self._choirs, self._stream)
+            subscriber.join(self._multicasts, self._stream)
 
     def on_progress(self, news: Progress) -> None:
         """Pass a job's progress on; where that has to wait, the newest of each job wins."""

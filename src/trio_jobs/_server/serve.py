@@ -22,13 +22,13 @@ from trio_jobs._context import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._queue.queue import Queue
 from trio_jobs._server.answers import Answers
-from trio_jobs._server.choir import Choirs
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.head import BadHead, Head, parse, replay, wants_websocket
 from trio_jobs._server.http import Pages, refusal, response
 from trio_jobs._server.limits import Limits
 from trio_jobs._server.listening import accept_forever, listen
 from trio_jobs._server.metrics import Metrics, is_available
+from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.tokens import NOBODY, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
@@ -77,7 +77,7 @@ class Server:
         self._answers = Answers(queue, self)
         self._metrics = Metrics(queue, self) if metrics and is_available() else None
         self._pages = Pages(queue, self, self._metrics)
-        self._choirs = Choirs(queue._feed)
+        self._multicasts = Multicasts(queue._feed)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
         self._said_who = trio.Event()
@@ -212,7 +212,9 @@ class Server:
             refusal = (CloseCode.FOREIGN_ORIGIN, "pages of this origin are not served")
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "no token, or a wrong one")
-        connection = Connection(stream, token or NOBODY, self._queue, self._answers, self.limits, self._choirs, refusal)
+        connection = Connection(
+            stream, token or NOBODY, self._queue, self._answers, self.limits, self._multicasts, refusal
+        )
 
         def accepted() -> None:
             scope.deadline = float("inf") if refusal is None else scope.deadline

@@ -17,7 +17,7 @@ from trio_jobs._events import Event
 from trio_jobs._loops.feed import Feed
 from trio_jobs._queue.queue import Queue
 from trio_jobs._reading import Cursor, Filter, Lagged
-from trio_jobs._server.choir import Choir, Choirs, frames
+from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.bodies import prefix
@@ -31,7 +31,7 @@ __all__ = ["Subscriber"]
 
 class Subscriber:
     """id: the client's. prefix: of each of its frames. on_news: called, synchronously, when there is something to send;
-    with True if it may be sent in this step, if it can. cursor: its own, or its choir's."""
+    with True if it may be sent in this step, if it can. cursor: its own, or its multicast's."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Subscriber:
         self._on_news = on_news
         self._feed = feed
         self._queue = queue
-        self._choir: Choir | None = None
+        self._multicast: Multicast | None = None
         self._page: deque[str] | None = None
         self._catching_up = after < feed.seq
 
@@ -56,7 +56,7 @@ class Subscriber:
     def caught_up(self) -> bool:
         return self.cursor.idle and self._page is None
 
-    # alone or in a choir
+    # alone or in a multicast
 
     def begin(self) -> None:
         """Be told of news from now on."""
@@ -64,22 +64,22 @@ class Subscriber:
 
     def end(self) -> None:
         """Be told no more. Harmless when repeated."""
-        if self._choir is not None:
-            choir, self._choir = self._choir, None
+        if self._multicast is not None:
+            multicast, self._multicast = self._multicast, None
             self.cursor = self._own(self.cursor.position)
-            choir.leave(self)
+            multicast.leave(self)
         self.cursor.detach()
 
-    def join(self, choirs: Choirs, stream: GuardedStream) -> None:
-        """Go on in a choir, if there is one for it where it is. `stream` is its connection's."""
-        if self._choir is None and self.caught_up and stream.free and self.cursor.filter.jobs is None:
-            choir = self._choir = choirs.join(self, stream, self.prefix, self.cursor)
-            if choir is not None:
+    def join(self, multicasts: Multicasts, stream: GuardedStream) -> None:
+        """Go on in a multicast, if there is one for it where it is. `stream` is its connection's."""
+        if self._multicast is None and self.caught_up and stream.free and self.cursor.filter.jobs is None:
+            multicast = self._multicast = multicasts.join(self, stream, self.prefix, self.cursor)
+            if multicast is not None:
                 self.cursor.detach()
-                self.cursor = choir.cursor
+                self.cursor = multicast.cursor
 
     def go_alone(self, after: int) -> None:
-        self._choir = None
+        self._multicast = None
         self.cursor = self._own(after)
         self.cursor.attach()
         self._on_news(self, False)

@@ -6,7 +6,7 @@ the 100 sends costs anything.
 
 Who cannot take the bytes at once leaves before it would have had them, and goes on alone from there, by its own cursor
 and its connection's pump; so the slow delay nobody and miss nothing. Once it has caught up it may join again. Streams
-through TLS, of certain jobs, or that are catching up never are in a choir.
+through TLS, of certain jobs, or that are catching up never are in a multicast.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from trio_jobs._reading import Cursor, Filter, Lagged
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.frames import text_header
 
-__all__ = ["JOINED", "Choir", "Choirs", "Singer", "frames"]
+__all__ = ["JOINED", "Member", "Multicast", "Multicasts", "frames"]
 
 JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
-MOST: Final = 100  #: singers of a choir: they are written to in one step of the loop, some 5 us each
+MOST: Final = 100  #: members of a multicast: they are written to in one step of the loop, some 5 us each
 ROUNDS: Final = 4  #: writes to each in one step: 800 events, more than a queue makes between two
 
 
@@ -55,44 +55,44 @@ def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Call
     return parts
 
 
-class Singer(Protocol):
-    """A subscription that can be in a choir."""
+class Member(Protocol):
+    """A subscription that can be in a multicast."""
 
     def go_alone(self, after: int) -> None:
         """It is out: the next event for it is the one after `after`. Synchronous."""
         ...
 
 
-class Choir:
-    """cursor: where all of them are. on_empty: called when the last one has left; the choir is then over."""
+class Multicast:
+    """cursor: where all of them are. on_empty: called when the last one has left; the multicast is then over."""
 
     def __init__(
-        self, feed: Feed, prefix: bytes, wanted: Filter, after: int, on_empty: Callable[[Choir], None]
+        self, feed: Feed, prefix: bytes, wanted: Filter, after: int, on_empty: Callable[[Multicast], None]
     ) -> None:
-        self.cursor = Cursor(feed, after, wanted, self._sing)
+        self.cursor = Cursor(feed, after, wanted, self._send_news)
         self.cursor.idle = True
-        self._singers: dict[Singer, GuardedStream] = {}
+        self._members: dict[Member, GuardedStream] = {}
         self._prefix = prefix
         self._body_of = feed.body
         self._on_empty = on_empty
 
     def __len__(self) -> int:
-        return len(self._singers)
+        return len(self._members)
 
-    def join(self, singer: Singer, stream: GuardedStream) -> None:
-        """`singer` has had, or did not want, all events up to where the cursor is."""
-        self._singers[singer] = stream
-        self.cursor.weight = len(self._singers)
+    def join(self, member: Member, stream: GuardedStream) -> None:
+        """`member` has had, or did not want, all events up to where the cursor is."""
+        self._members[member] = stream
+        self.cursor.weight = len(self._members)
         self.cursor.attach()
 
-    def leave(self, singer: Singer) -> None:
-        del self._singers[singer]
-        self.cursor.weight = len(self._singers)
-        if not self._singers:
+    def leave(self, member: Member) -> None:
+        del self._members[member]
+        self.cursor.weight = len(self._members)
+        if not self._members:
             self.cursor.detach()
             self._on_empty(self)
 
-    def _sing(self) -> None:
+    def _send_news(self) -> None:
         cursor = self.cursor
         for _ in range(ROUNDS):
             after = cursor.seq
@@ -102,18 +102,18 @@ class Choir:
             except Lagged:  # each is told so by itself
                 parts = None
             if parts is None:
-                self._dismiss([*self._singers], after)
+                self._dismiss([*self._members], after)
                 return
             if parts:
                 self._send(b"".join(parts), after)
             if cursor.idle:
                 return
-        self._dismiss([*self._singers], cursor.seq)
+        self._dismiss([*self._members], cursor.seq)
 
     def _send(self, data: bytes, after: int) -> None:
         size = len(data)
-        late: list[Singer] = []
-        for singer, stream in self._singers.items():
+        late: list[Member] = []
+        for member, stream in self._members.items():
             if stream.free:
                 try:
                     sent = stream.send(data)
@@ -123,44 +123,44 @@ class Choir:
                     if sent != size:
                         stream.keep(data[sent:])
             else:
-                late.append(singer)
+                late.append(member)
         if late:
             self._dismiss(late, after)
 
-    def _dismiss(self, singers: list[Singer], after: int) -> None:
-        for singer in singers:
-            self.leave(singer)
-            singer.go_alone(after)
+    def _dismiss(self, members: list[Member], after: int) -> None:
+        for member in members:
+            self.leave(member)
+            member.go_alone(after)
 
 
-class Choirs:
-    """All choirs of a server, by what they sing."""
+class Multicasts:
+    """All multicasts of a server, by what they send."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._choirs: dict[tuple[bytes, Filter], list[Choir]] = {}
+        self._multicasts: dict[tuple[bytes, Filter], list[Multicast]] = {}
 
     def __len__(self) -> int:
-        return sum(len(choir) for choirs in self._choirs.values() for choir in choirs)
+        return sum(len(multicast) for multicasts in self._multicasts.values() for multicast in multicasts)
 
-    def join(self, singer: Singer, stream: GuardedStream, prefix: bytes, cursor: Cursor) -> Choir | None:
-        """A choir that is where `cursor`, the singer's own, is; it is in it from now on. None: go on alone for now.
+    def join(self, member: Member, stream: GuardedStream, prefix: bytes, cursor: Cursor) -> Multicast | None:
+        """A multicast that is where `cursor`, the member's own, is; it is in it from now on. None: go on alone for now.
 
         cursor: still attached, and with nothing left to take.
         """
         key = (prefix, cursor.filter)
-        choirs = self._choirs.setdefault(key, [])
-        choir = next((choir for choir in choirs if len(choir) < MOST), None)
-        if choir is None:
-            choir = Choir(self._feed, prefix, cursor.filter, cursor.seq, partial(self._forget, key))
-            choirs.append(choir)
-        elif not choir.cursor.idle or choir.cursor.seq != cursor.seq:
+        multicasts = self._multicasts.setdefault(key, [])
+        multicast = next((multicast for multicast in multicasts if len(multicast) < MOST), None)
+        if multicast is None:
+            multicast = Multicast(self._feed, prefix, cursor.filter, cursor.seq, partial(self._forget, key))
+            multicasts.append(multicast)
+        elif not multicast.cursor.idle or multicast.cursor.seq != cursor.seq:
             return None
-        choir.join(singer, stream)
-        return choir
+        multicast.join(member, stream)
+        return multicast
 
-    def _forget(self, key: tuple[bytes, Filter], choir: Choir) -> None:
-        choirs = self._choirs[key]
-        choirs.remove(choir)
-        if not choirs:
-            del self._choirs[key]
+    def _forget(self, key: tuple[bytes, Filter], multicast: Multicast) -> None:
+        multicasts = self._multicasts[key]
+        multicasts.remove(multicast)
+        if not multicasts:
+            del self._multicasts[key]

@@ -44,21 +44,21 @@ async def test_subscribers_that_want_the_same_share_one_reader_and_each_is_told(
         for client in clients:
             await client.ask("jobs.subscribe", subscription="s")
         await settled(b)
-        assert (b.queue._feed.readers, len(b.server._choirs)) == (2, 5)  # the other reader counts for /metrics
+        assert (b.queue._feed.readers, len(b.server._multicasts)) == (2, 5)  # the other reader counts for /metrics
         for _ in range(3):
             publish(b, 2)
             await settled(b)
         for client in clients:
             assert [(await client.next_told())["params"]["seq"] for _ in range(6)] == list(range(2, 8))
             assert client.told == []
-        assert len(b.server._choirs) == 5
+        assert len(b.server._multicasts) == 5
         for client in clients:
             await client.say_goodbye()
-    assert len(b.server._choirs) == 0
-    assert b.server._choirs._choirs == {}
+    assert len(b.server._multicasts) == 0
+    assert b.server._multicasts._multicasts == {}
 
 
-async def test_who_wants_something_else_or_certain_jobs_is_in_no_choir_of_others() -> None:
+async def test_who_wants_something_else_or_certain_jobs_is_in_no_multicast_of_others() -> None:
     async with bench(metrics=False) as b:
         client = await b.raw()
         await client.ask("jobs.subscribe", subscription="a")
@@ -66,9 +66,9 @@ async def test_who_wants_something_else_or_certain_jobs_is_in_no_choir_of_others
         await client.ask("jobs.subscribe", subscription="c", kinds=["double"])
         await client.ask("jobs.subscribe", subscription="d", jobs=["x"])
         await settled(b)
-        assert (len(b.server._choirs._choirs), b.queue._feed.readers) == (3, 4)
+        assert (len(b.server._multicasts._multicasts), b.queue._feed.readers) == (3, 4)
         await client.ask("jobs.unsubscribe", subscription="a")
-        assert len(b.server._choirs._choirs) == 2
+        assert len(b.server._multicasts._multicasts) == 2
         receipt = await b.queue.submit("double", 1)
         await b.queue.result(receipt.job_id)
         told = [await client.next_told() for _ in range(6)]
@@ -77,25 +77,25 @@ async def test_who_wants_something_else_or_certain_jobs_is_in_no_choir_of_others
         await client.say_goodbye()
 
 
-async def test_one_that_reads_nothing_leaves_the_choir_and_comes_back_when_it_has_caught_up() -> None:
+async def test_one_that_reads_nothing_leaves_the_multicast_and_comes_back_when_it_has_caught_up() -> None:
     async with bench(limits=PATIENT, metrics=False) as b:
         b.server._listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         frozen, healthy = await narrow_client(b), await b.raw()
         for client in (frozen, healthy):
             await client.ask("jobs.subscribe", subscription="s")
         await settled(b)
-        assert len(b.server._choirs) == 2
+        assert len(b.server._multicasts) == 2
         for _ in range(300):
             publish(b, 1)
             await b.queue._feed.run_once()
             assert (await healthy.next_told())["params"]["seq"] == b.queue._feed.seq
-        assert len(b.server._choirs) == 1
+        assert len(b.server._multicasts) == 1
         seqs = [(await frozen.next_told())["params"]["seq"] for _ in range(300)]
         assert seqs == list(range(2, 302))
         await settled(b)
         publish(b, 1)
         await settled(b)
-        assert len(b.server._choirs) == 2
+        assert len(b.server._multicasts) == 2
         for client in (frozen, healthy):
             assert (await client.next_told())["params"]["seq"] == 302
             await client.say_goodbye()
@@ -115,7 +115,7 @@ async def test_a_burst_larger_than_a_step_may_write_is_told_whole() -> None:
                 await client.say_goodbye()
 
 
-async def test_a_choir_that_has_fallen_off_the_ring_ends_and_each_goes_on_from_the_store() -> None:
+async def test_a_multicast_that_has_fallen_off_the_ring_ends_and_each_goes_on_from_the_store() -> None:
     async with bench(make_service(buffer=5000), limits=PATIENT, metrics=False) as b:
         clients = [await b.raw() for _ in range(3)]
         for client in clients:
