@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from typing import Any, Final
 
 import attrs
@@ -19,9 +20,10 @@ from trio_jobs._wire.values import EventView
 
 __all__ = ["Board", "watch"]
 
-ROWS: Final = 30  #: jobs in the table: the open ones first, then those that ended last
+ROWS: Final = 30  #: jobs in the table at most: what is under way, then what ended last, then what waits
 FRAME: Final = 0.1  #: seconds between two pictures
 _COLOURS: Final = {"completed": "green", "failed": "red", "in_doubt": "magenta", "processing": "cyan"}
+_WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 
 
 async def watch(client: Client, arguments: argparse.Namespace) -> int:
@@ -72,7 +74,8 @@ class Board:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
-        self.counts: dict[str, int] = {}
+        self.ended: Counter[str] = Counter()
+        """Jobs that ended while we looked, by state."""
         self.news = ""
 
     def take(self, update: Update) -> None:
@@ -106,6 +109,7 @@ class Board:
         row.attempt = event.attempt or row.attempt
         row.what = event.reason if event.error is None else f"{event.error.type}: {event.error.message}"
         if row.state in FINAL:
+            self.ended[row.state] += 1
             self._trim()
 
     def _trim(self) -> None:
@@ -113,12 +117,25 @@ class Board:
         for job in final[: max(len(final) - ROWS, 0)]:
             del self.rows[job]
 
-    def shown(self) -> list[Row]:
-        """Open jobs in their order, then the last that ended."""
+    def shown(self, most: int) -> list[Row]:
+        """What is under way (or in doubt, or to be tried again), the last that ended, then those that wait, in order.
+
+        Half of the rows that are left are for those that wait, if there are as many.
+        """
         rows = [*self.rows.values()]
-        is_open = [row for row in rows if row.state not in FINAL]
-        ended = [row for row in rows if row.state in FINAL]
-        return is_open[:ROWS] + ended[::-1][: max(ROWS - len(is_open), 0)]
+        waiting = [row for row in rows if row.state in _WAITING]
+        ended = [row for row in rows if row.state in FINAL][::-1]
+        moving = [row for row in rows if row.state not in FINAL and row.state not in _WAITING][:most]
+        left = most - len(moving)
+        ended = ended[: max(left - len(waiting), left // 2)]
+        return moving + ended + waiting[: left - len(ended)]
+
+    def summary(self) -> str:
+        """How many there are in each open state, and how many ended while we looked."""
+        is_open = Counter(row.state for row in self.rows.values() if row.state not in FINAL)
+        parts = [f"{is_open[state]} {state}" for state in State if is_open[state]]
+        parts += [f"{self.ended[state]} {state} so far" for state in State if self.ended[state]]
+        return ", ".join(parts) or "nothing to do"
 
 
 async def _show(updates: Updates) -> None:
@@ -134,31 +151,42 @@ async def _show(updates: Updates) -> None:
             board.take(update)
             changed.set()
 
-    with Live(_table(board), auto_refresh=False, screen=False) as picture:
+    with Live(auto_refresh=False, screen=False) as picture:
+        picture.update(_table(board, picture.console.width, picture.console.height), refresh=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             while True:
                 await changed.wait()
                 changed = trio.Event()
-                picture.update(_table(board), refresh=True)
+                picture.update(_table(board, picture.console.width, picture.console.height), refresh=True)
                 await trio.sleep(FRAME)
 
 
-def _table(board: Board) -> Any:
+def _table(board: Board, width: int, height: int) -> Any:
+    """As much as fits: in a narrow terminal what a job is called gives way to what becomes of it."""
     from rich.table import Table
     from rich.text import Text
 
-    hidden = max(len(board.rows) - ROWS, 0)
-    table = Table(
-        "job", "kind", "key", "state", "attempt", "what", title=escape(board.news) or None, title_justify="left",
-        caption=f"and {hidden} more" if hidden else None, expand=True,
-    )  # fmt: skip
-    for row in board.shown():
-        table.add_row(
-            row.job[-12:],
-            *(Text(escape(text)) for text in (row.kind, row.key)),  # Text, for it is data and no markup
-            Text(row.state, style=_COLOURS.get(row.state, "")),
-            str(row.attempt or ""),
-            Text(escape(row.what)),
-        )
+    news = f"  ({escape(board.news)})" if board.news else ""
+    table = Table(title=Text(board.summary() + news), title_justify="left", expand=True)
+    table.add_column("job", no_wrap=True, width=12)
+    if width >= 72:
+        table.add_column("kind", no_wrap=True, max_width=18)
+    if width >= 60:
+        table.add_column("key", no_wrap=True, max_width=18)
+    table.add_column("state", no_wrap=True, min_width=10)
+    if width >= 90:
+        table.add_column("attempt", no_wrap=True, justify="right")
+    table.add_column("what", no_wrap=True, ratio=1)
+    for row in board.shown(max(min(ROWS, height - 7), 3)):
+        # Text, for it is data and no markup
+        cells = [Text(row.job[-12:])]
+        if width >= 72:
+            cells.append(Text(escape(row.kind)))
+        if width >= 60:
+            cells.append(Text(escape(row.key)))
+        cells.append(Text(row.state, style=_COLOURS.get(row.state, "")))
+        if width >= 90:
+            cells.append(Text(str(row.attempt or "")))
+        table.add_row(*cells, Text(escape(row.what)))
     return table
