@@ -243,6 +243,7 @@ class Client:
         if job is None:
             return
         world = self._world
+        world.told.cancel_asked.setdefault(job, []).append(world.clock())
         try:
             answer = await self._ask(lambda queue: queue.cancel(job, by=self.name))
         except NoSuchJob:

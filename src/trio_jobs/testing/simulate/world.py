@@ -37,17 +37,20 @@ class Call:
 
 @attrs.define(eq=False)
 class Told:
-    """What people were told. accepted: by job, (kind, number, key). broken_off: payloads whose submit was
-    cancelled, and came out of it as that. created: jobs that somebody was told are
-    new. keys: the job of (kind, key). results: by job, what `result` came to. cancels: by
-    job, the answers. resolved: by job, what a person said. seen: a job as
-    it was shown, (job, seq, state, attempts). events: by seq, as a follower got it."""
+    """What people were told, and what they asked for.
+
+    accepted: by job, (kind, number, key). created: jobs that somebody was told are new. keys: the job of (kind, key).
+    broken_off: payloads whose submit was cancelled, and came out of it as that. results: by job, what `result` came to.
+    cancel_asked: by job, when somebody began to ask for its cancel; cancels: the answers. resolved: by job, what a
+    person said. seen: a job as it was shown, (job, seq, state, attempts). events: by seq, as a follower got it.
+    """
 
     accepted: dict[str, tuple[str, int, str | None]] = attrs.Factory(dict)
     broken_off: set[int] = attrs.Factory(set)
     created: set[str] = attrs.Factory(set)
     keys: dict[tuple[str, str], str] = attrs.Factory(dict)
     results: dict[str, str] = attrs.Factory(dict)
+    cancel_asked: dict[str, list[float]] = attrs.Factory(dict)
     cancels: dict[str, list[str]] = attrs.Factory(dict)
     resolved: dict[str, list[str]] = attrs.Factory(dict)
     seen: list[tuple[str, int, str, int]] = attrs.Factory(list)
