@@ -18,6 +18,7 @@ from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quic
 
 from trio_jobs import MemoryStore
 from trio_jobs import _events as ev
+from trio_jobs._server.limits import Limits
 from trio_jobs._server.serve import serve
 
 
@@ -263,7 +264,8 @@ async def test_a_thousand_clients_are_all_told() -> None:
     program = textwrap.dedent("""
         import asyncio, sys, websockets
         async def one(url, headers, ready):
-            async with websockets.connect(url, subprotocols=["trio-jobs.v1"], additional_headers=headers) as s:
+            calm = {"open_timeout": None, "ping_interval": None}
+            async with websockets.connect(url, subprotocols=["trio-jobs.v1"], additional_headers=headers, **calm) as s:
                 ready()
                 try:
                     while True: await s.recv()
@@ -281,7 +283,8 @@ async def test_a_thousand_clients_are_all_told() -> None:
         asyncio.run(main())
     """)
     async with make_service().open() as queue:
-        async with serve(queue, port=0, tokens=[OWNER]) as server:
+        patient = Limits(head_timeout=300.0, ping=300.0)  # a slow machine takes its time with a thousand handshakes
+        async with serve(queue, port=0, tokens=[OWNER], limits=patient) as server:
             process = subprocess.Popen(
                 [sys.executable, "-c", program, server.url, OWNER.secret], stdout=subprocess.PIPE, text=True
             )
