@@ -94,7 +94,9 @@ class Steering(Core):
     def _resolve(
         self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
     ) -> None:
-        self._history.record(decide.resolve(record, resolution, by, self._clock.now(), self._history.next_seq, result))
+        events = decide.resolve(record, resolution, by, self._clock.now(), self._history.next_seq, result)
+        self._line.remove(record)  # where it may stand to be verified; that would hold its place while paused
+        self._history.record(events)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Let no attempt begin; the one under way ends, submits go on until the line is full, deadlines run on.
