@@ -23,6 +23,7 @@ from trio_jobs._stores import _sqlite_schema
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs.testing.stores import submitted
 
 SUFFIXES = ("", "-wal", "-mark")
@@ -231,6 +232,25 @@ def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Pat
     again.close()
     kept = [path.name for path in tmp_path.glob("jobs.db.damaged-*") if path.stat().st_size]
     assert len(kept) == 2, "the damaged file and its mark are kept"
+
+
+async def test_jobs_that_outlived_a_loss_can_be_forgotten_with_what_lies_between_their_events(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    made = journal(path)
+    made.open()
+    made.write([submitted(1, "a"), ev.HostClosed(seq=2, at=1.0, session=1), ev.Started(seq=3, at=1.0, job="a", attempt=1)])
+    made.write([submitted(4, "b")])
+    made.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE events SET body = x'00' WHERE seq = 4")
+    connection.close()
+    store = SqliteStore(path, accept_loss=True)
+    assert [event.seq for event in await store.open(lambda events: None)] == [1, 2, 3]
+    await store.prune({"a": (1, 3)})
+    await store.aclose()
+    again = SqliteStore(path)
+    assert list(await again.open(lambda events: None)) == []
+    await again.aclose()
 
 
 def test_accepted_loss_of_everything_begins_anew_behind_the_last_number(tmp_path: Path) -> None:

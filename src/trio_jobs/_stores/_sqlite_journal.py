@@ -304,20 +304,21 @@ class Journal:
 
         The last pause is spared. Raises `sqlite3.Error`; then nothing is changed, as far as is known.
         """
-        seqs = (*self._spared, *seqs)
-        gone = [seq for seq in seqs if seq != self._last_pause]
+        seqs = {*self._spared, *seqs}  # what was spared may lie among what is to go now
+        gone = sorted(seqs - {self._last_pause})
         oldest = max(self.oldest, oldest)
+        deleted = 0
         with transaction(self._open_connection) as connection:
             for at in range(0, len(gone), _MOST_VALUES):
                 some = gone[at : at + _MOST_VALUES]
                 places = ", ".join("?" * len(some))
-                connection.execute(f"DELETE FROM events WHERE seq IN ({places})", some)  # noqa: S608
+                deleted += connection.execute(f"DELETE FROM events WHERE seq IN ({places})", some).rowcount  # noqa: S608
             added = insert_keys(connection, keys)
-            set_meta(connection, "pruned", str(self._pruned + len(gone)))
+            set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
             set_meta(connection, "keys", str(self._key_count + added))
-        self._spared = [seq for seq in seqs if seq == self._last_pause]
-        self._pruned += len(gone)
+        self._spared = sorted(seqs & {self._last_pause})
+        self._pruned += deleted
         self._key_count += added
         self.oldest = oldest
 

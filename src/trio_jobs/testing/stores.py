@@ -208,6 +208,18 @@ async def _prunes_whole_jobs_however_they_lie(store: Store, keeps: bool) -> None
     await store.prune({"last": (last + 2, last + 2)})
     left = await _reopened(store)
     _rule([event.seq for event in left] == [last + 1], "or the resume that came after it")
+    # a pause that one batch spares, and a job of the next batch that began before it
+    events = [submitted(last + 3, "short"), submitted(last + 4, "long"), ev.Paused(seq=last + 5, at=3.0)]
+    events += [_completed(last + 6, "short"), _completed(last + 7, "long")]
+    store.append(events)
+    await store.committed(last + 7)
+    await store.prune({"short": (last + 3, last + 6)})
+    await store.prune({"long": (last + 4, last + 7)})
+    store.append([ev.Resumed(seq=last + 8, at=4.0), submitted(last + 9, "late")])
+    await store.committed(last + 9)
+    await store.prune({"late": (last + 9, last + 9)})
+    left = await _reopened(store)
+    _rule([event.seq for event in left] == [last + 8], "a pause that was spared once goes when it is over")
     await store.aclose()
 
 
