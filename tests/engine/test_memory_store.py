@@ -8,6 +8,7 @@ import pytest
 from engine_bench import PAYLOAD, Bench, error
 
 from trio_jobs import _events as ev
+from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import StoreError
 from trio_jobs._history import History
 from trio_jobs._jobs import State
@@ -124,6 +125,19 @@ async def test_closed_it_takes_nothing_and_closing_twice_is_harmless() -> None:
         store.append([submitted(1, "a")])
     assert told.events == []
     assert store.last_seq == 0
+
+
+async def test_a_store_that_nobody_can_open_again_keeps_the_stream_and_no_more() -> None:
+    store, told = MemoryStore(stream=2, reopens=False), Told()
+    assert list(await store.open(told)) == []
+    store.append([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
+    assert [event.seq for event in await store.events(1, 10)] == [2, 3]
+    await store.prune({"a": (1, 1)}, [ForgottenKey(b"name", "a", "digest", State.COMPLETED, 1.0)])
+    assert list(store.keys()) == []
+    assert len(told.events) == 3
+    await store.aclose()
+    with pytest.raises(StoreError, match="reopens=True"):
+        await store.open(told)
 
 
 # the history over it

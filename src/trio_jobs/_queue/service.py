@@ -178,7 +178,7 @@ class Service:
         if journal is not None and store is not None:
             raise UsageError("say journal or store, not both")
         if store is None:
-            store = MemoryStore() if journal is None else SqliteStore(journal, accept_loss=accept_loss)
+            store = MemoryStore(reopens=False) if journal is None else SqliteStore(journal, accept_loss=accept_loss)
         return open_queue(
             handlers=dict(self._handlers),
             settings=self.settings,

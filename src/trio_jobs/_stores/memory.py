@@ -23,14 +23,16 @@ class MemoryStore:
     """Keeps the events of every job that is kept, in chunks, and the last `stream` events as they came.
 
     It may be opened again after `aclose`, by another queue, and then gives back what it holds: to a queue that is what
-    a restart is, so recovery can be tried without a file.
+    a restart is, so recovery can be tried without a file. reopens: False for a store that only one queue can ever
+    reach; it keeps the stream alone, which saves a quarter of the memory of a finished job.
     """
 
     durable = False
     trouble: str | None = None
 
-    def __init__(self, *, stream: int = 10_000) -> None:
+    def __init__(self, *, stream: int = 10_000, reopens: bool = True) -> None:
         self.epoch = secrets.token_hex(16)
+        self._reopens = reopens
         self._chunk: list[Event] = []
         self._chunks: list[list[Event]] = [self._chunk]
         self._keys: dict[bytes, ForgottenKey] = {}
@@ -50,6 +52,8 @@ class MemoryStore:
     ) -> Iterable[Event]:
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
+        if not self._reopens and self._last_seq:
+            raise StoreError("this store has kept nothing for another queue; make it with reopens=True")
         self._on_commit = on_commit
         self._begin_chunk()
         events = [event for chunk in self._chunks for event in chunk]
@@ -59,11 +63,12 @@ class MemoryStore:
         on_commit = self._on_commit
         if on_commit is None:
             raise StoreError("this store is closed")
-        self._chunk.extend(events)
         self._stream.extend(events)
         self._last_seq = events[-1].seq
-        if len(self._chunk) >= CHUNK:
-            self._begin_chunk()
+        if self._reopens:
+            self._chunk.extend(events)
+            if len(self._chunk) >= CHUNK:
+                self._begin_chunk()
         on_commit(events)
 
     def _begin_chunk(self) -> None:
@@ -102,6 +107,9 @@ class MemoryStore:
         keys: Sequence[ForgottenKey] = (),
         stale: Sequence[ForgottenKey] = (),
     ) -> None:
+        if not self._reopens:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         for key in keys:
             self._keys[key.name] = key
         for key in stale:
