@@ -23,7 +23,6 @@ from trio_jobs._stores import _sqlite_schema
 from trio_jobs._stores._sqlite_disk import Disk
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
-from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs.testing.stores import submitted
 
 SUFFIXES = ("", "-wal", "-mark")
@@ -238,7 +237,8 @@ async def test_jobs_that_outlived_a_loss_can_be_forgotten_with_what_lies_between
     path = tmp_path / "jobs.db"
     made = journal(path)
     made.open()
-    made.write([submitted(1, "a"), ev.HostClosed(seq=2, at=1.0, session=1), ev.Started(seq=3, at=1.0, job="a", attempt=1)])
+    started = ev.Started(seq=3, at=1.0, job="a", attempt=1)
+    made.write([submitted(1, "a"), ev.HostClosed(seq=2, at=1.0, session=1), started])
     made.write([submitted(4, "b")])
     made.close()
     with sqlite3.connect(path) as connection:

@@ -304,8 +304,8 @@ class Journal:
 
         The last pause is spared. Raises `sqlite3.Error`; then nothing is changed, as far as is known.
         """
-        seqs = {*self._spared, *seqs}  # what was spared may lie among what is to go now
-        gone = sorted(seqs - {self._last_pause})
+        found = {*self._spared, *seqs}  # what was spared may lie among what is to go now
+        gone = sorted(found - {self._last_pause})
         oldest = max(self.oldest, oldest)
         deleted = 0
         with transaction(self._open_connection) as connection:
@@ -317,7 +317,7 @@ class Journal:
             set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
             set_meta(connection, "keys", str(self._key_count + added))
-        self._spared = sorted(seqs & {self._last_pause})
+        self._spared = sorted(found & {self._last_pause})
         self._pruned += deleted
         self._key_count += added
         self.oldest = oldest
