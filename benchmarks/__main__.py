@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import frame, machine, page, text
 
-QUESTIONS = ("throughput", "latency", "fan_out", "sdk", "scale", "profile")
+QUESTIONS = ("throughput", "latency", "fan_out", "frozen", "sdk", "scale", "profile")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--quick", action="store_true", help="once, with small numbers; says nothing about speed")
     parser.add_argument("--missing", action="store_true", help="only those not yet answered for this commit")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each contestant runs (5)")
+    parser.add_argument(
+        "--rounds", type=int, default=frame.ROUNDS, help=f"how often each contestant runs ({frame.ROUNDS})"
+    )
     parser.add_argument("--huge", action="store_true", help="scale: a million jobs too (4 more minutes, 3 GB)")
     parser.add_argument(
         "--no-install", action="store_true", help="do without other people's queues if they are not here"

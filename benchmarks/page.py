@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from benchmarks import machine, pictures, text
-from benchmarks.frame import Answer, Run, Table, Target, figure
+from benchmarks.frame import ROUNDS, Answer, Run, Table, Target, figure
 
 
 @attrs.frozen
@@ -28,10 +28,12 @@ class Saved:
 
 
 def save(folder: Path, answer: Answer, run: Run, seconds: float) -> None:
+    rounds = max((len(row.values) for table in answer.tables for row in table.rows), default=run.times())
     saved = Saved(
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),  # noqa: TID251 - when it was measured, for a person
-        f"./run bench {answer.question}" + (" --quick" if run.quick else "") + (" --huge" if run.huge else ""),
-        machine.commit(), run.quick, run.times(), round(seconds, 1), machine.describe(), answer,
+        f"./run bench {answer.question}" + (" --quick" if run.quick else "") + (" --huge" if run.huge else "")
+        + (f" --rounds {run.rounds}" if run.rounds != ROUNDS and not run.quick else ""),
+        machine.commit(), run.quick, rounds, round(seconds, 1), machine.describe(), answer,
     )  # fmt: skip
     data = msgspec.json.format(msgspec.json.encode(saved), indent=1)
     (folder / f"{answer.question}.json").write_bytes(data + b"\n")
@@ -76,6 +78,14 @@ def targets(found: list[Saved]) -> str:
     lines = ["## What we set ourselves", "", "| | wanted | measured | |", "| --- | --- | --- | --- |"]
     for saved in found:
         lines += [target(one) for one in saved.answer.targets]
+    missed = [one for saved in found for one in saved.answer.targets if one.reached is False and one.why]
+    if missed:
+        lines += ["", "Where it is not reached, why, and what it would take:", ""]
+        reasons: dict[str, list[str]] = {}
+        for one in missed:
+            reasons.setdefault(one.why, []).append(f"{one.what} ({one.measured})")
+        lines += [f"- {'; '.join(whats)}: {why}" for why, whats in reasons.items()]
+    lines += ["", f"All questions together took {sum(saved.seconds for saved in found) / 60:.0f} minutes."]
     return "\n".join(lines) + "\n"
 
 
