@@ -13,7 +13,7 @@ from queue_rig import make_rig, service_for, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Limit, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
+from trio_jobs import Limit, MemoryStore, NewJob, OutcomeUnknown, SdkHandle, State, StoreError, UsageError
 from trio_jobs._events import Completed, Entered, Event, HostClosed, Refused, Scheduled, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
@@ -84,6 +84,25 @@ class RefusingStore(SlowStore):
         await super().committed(seq)
         if seq in self.refused:
             raise StoreError("the disk is full")
+
+
+class DyingStore(SlowStore):
+    """In trouble with what waits, as a disk is. `die`: whoever waits hears that it is over before the owner does."""
+
+    async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
+        self.tell_owner = on_broken
+        self.trouble = None
+        self._is_dead = False
+        return await super().open(on_commit, on_failure, on_broken)
+
+    def die(self) -> None:
+        self._is_dead = True
+        self._kept.set()
+
+    async def committed(self, seq: int) -> None:
+        await super().committed(seq)
+        if self._is_dead:
+            raise OutcomeUnknown("the journal cannot be opened any more")
 
 
 async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refused(autojump_clock: MockClock) -> None:
@@ -264,6 +283,27 @@ async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk
                 await trio.sleep_forever()
     assert queue.report is not None
     assert queue.report.sdk_closed
+    rig.sdk.check()
+    assert rig.sdk.count("close") == 1
+
+
+async def test_p7_what_waits_at_the_gate_for_a_store_that_dies_leaves_the_telling_to_the_store(
+    autojump_clock: MockClock,
+) -> None:
+    rig, store = make_rig("in_loop"), DyingStore(Completed)
+    hold = Hold()
+    rig.sdk.script("call", hold)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        async with rig.open(store=store) as queue:
+            await queue.submit("work", "a")
+            await hold.reached_in_loop()
+            store.trouble = "the disk does not answer"
+            hold.let_go()
+            await wait_all_tasks_blocked()  # the consumer is at the gate
+            store.die()
+            await wait_all_tasks_blocked()
+            store.tell_owner(StoreError("the disk is gone"))
+            await trio.sleep_forever()
     rig.sdk.check()
     assert rig.sdk.count("close") == 1
 
