@@ -179,9 +179,12 @@ class Link:
     def current(self) -> Session | None:
         return self._session
 
-    async def session(self) -> Session:
-        """The session, once there is one. Raises `ConnectionFailed`, `NotAllowed`."""
-        return await self._session_within(self._patience)
+    async def session(self, patience: float | None = None) -> Session:
+        """The session, once there is one. patience: seconds to wait for it, where it is not the link's own.
+
+        Raises `ConnectionFailed`, `NotAllowed`.
+        """
+        return await self._session_within(self._patience if patience is None else patience)
 
     async def first_session(self, timeout: float) -> None:
         """Raises `ConnectionFailed`, `NotAllowed`."""
