@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from trio_jobs._cli.main import main
+
 SERVICE = textwrap.dedent(
     """
     import contextlib, time, trio, trio_jobs
@@ -449,3 +451,25 @@ def test_a_token_file_that_will_not_do_is_refused_in_a_line(
     assert done.returncode == 2
     assert (told in done.stderr, "Traceback" in done.stderr) == (True, False)
     assert (tmp_path / "kept").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("ws://h:99999/ws", "x" * 30),
+        ("ws://h:port/ws", "x" * 30),
+        ("ws://[h/ws", "x" * 30),
+        ("ws://h\u00e9:1/ws", "x" * 30),
+        ("ws://127.0.0.1:1/ws", "t\u00f6k" * 10),
+        ("ws://127.0.0.1:1/ws", "one\ntwo-and-more-of-it"),
+    ],
+    ids=["port too high", "port no number", "bracket", "host not ASCII", "token not ASCII", "token of two lines"],
+)
+def test_an_address_or_a_token_that_is_none_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, token: str
+) -> None:
+    monkeypatch.setenv("TRIO_JOBS_TOKEN", token)
+    assert main(["stats", "--url", url, "--connect-timeout", "0.1"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert token not in told

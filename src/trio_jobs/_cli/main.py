@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 
@@ -19,6 +18,7 @@ from trio_jobs._cli.serving import run_server
 from trio_jobs._cli.tokenfile import VARIABLE, find_token
 from trio_jobs._cli.watching import watch
 from trio_jobs._client.client import connect
+from trio_jobs._client.link import parse_url
 from trio_jobs._jobs import State, escape
 from trio_jobs._server.serve import DEFAULT_PORT
 
@@ -80,7 +80,7 @@ def _tell(error: BaseException) -> int:
 
 
 async def _ask(arguments: argparse.Namespace) -> int:
-    token = find_token(arguments.token_file, urlsplit(arguments.url).port or DEFAULT_PORT)
+    token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)
     timeout = arguments.connect_timeout
     async with connect(arguments.url, token=token, connect_timeout=timeout, patience=timeout) as client:
         if arguments.command == "watch":

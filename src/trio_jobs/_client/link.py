@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import trio
@@ -20,14 +21,28 @@ from trio_jobs._wire.codes import PROTOCOL, CloseCode
 from trio_jobs._wire.messages import Answer, Told
 from trio_jobs._wire.methods import Hello, HelloResult, Params
 
-__all__ = ["Link"]
+__all__ = ["Link", "parse_url"]
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
 DIAL_TIMEOUT: Final = 10.0
 FIRST_WAIT = 0.05  #: seconds before the first new try; doubled for each further one
 LONGEST_WAIT: Final = 5.0
 _LOSSES: Final = (OSError, HandshakeError, Lost, trio.TooSlowError, trio.ClosedResourceError, ProtocolError)
+_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
+
+
+def parse_url(url: str) -> SplitResult:
+    """Raises `UsageError` for one that is none; its port can be asked for after that."""
+    try:
+        where = urlsplit(url)
+        _ = where.port
+        url.encode("ascii")
+    except ValueError:
+        where = SplitResult("", "", "", "", "")
+    if where.scheme not in ("ws", "wss") or not where.hostname or where.query:
+        raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+    return where
 
 
 class _Ending(trio.abc.Stream):
@@ -64,7 +79,7 @@ class Link:
     is no session, None while there is one. reconnects: how often a lost session was replaced. patience: seconds that a
     question waits for a session.
 
-    Raises `UsageError` for a url that is none.
+    Raises `UsageError` for a url that is none, and for a token that no header can carry.
     """
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, patience: float) -> None:
@@ -78,9 +93,9 @@ class Link:
         self._closing = False
         self._patience = patience
         self._url = url
-        self._where = urlsplit(url)
-        if self._where.scheme not in ("ws", "wss") or not self._where.hostname or self._where.query:
-            raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+        self._where = parse_url(url)
+        if token is not None and not _SENDABLE.fullmatch(token):
+            raise UsageError("a token is of ASCII letters, digits and signs, without spaces; this one cannot be sent")
         self._headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode("ascii"))]
         self._tls = tls
         self._session: Session | None = None
