@@ -250,7 +250,7 @@ class Client:
         for updates in streams:
             self._start(updates)
 
-    def _on_refused(self, error: e.NotAllowed) -> None:
+    def _on_refused(self, error: e.TrioJobsError) -> None:
         for updates in self._streams:
             updates.fail(error)
 
