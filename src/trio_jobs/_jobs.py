@@ -20,6 +20,7 @@ import msgspec
 
 __all__ = [
     "FINAL",
+    "UNSAFE",
     "Attempt",
     "AttemptRecord",
     "CancelAnswer",
@@ -355,9 +356,9 @@ def uuid7(at: float, chance: int) -> str:
 
 # C0 and C1 controls, the marks that turn the direction of text, and lone surrogates: what could move a terminal's
 # cursor, lie about the order of what is read, or not be written at all
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]")
+UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
     r"""Foreign text as it may be shown in a terminal or a log: each control character as its \x or \u escape."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

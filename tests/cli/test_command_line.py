@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from trio_jobs._cli.main import main
+
 SERVICE = textwrap.dedent(
     """
     import contextlib, time, trio, trio_jobs
@@ -57,14 +59,14 @@ SERVICE = textwrap.dedent(
 class Shell:
     """A served service, and commands against it."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, port: int = 0, **environment: str) -> None:
         self.folder = folder
         (folder / "shop.py").write_text(SERVICE)
         self.token_file = folder / "token"
         self.environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
-        self.environment["XDG_RUNTIME_DIR"] = str(folder / "run")
+        self.environment |= {"XDG_RUNTIME_DIR": str(folder / "run"), **environment}
         self.server = subprocess.Popen(
-            [*self.command("serve", "shop:service", "--port", "0", "--log-json"), *options],
+            [*self.command("serve", "shop:service", "--port", str(port), "--log-json"), *options],
             cwd=folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -351,3 +353,123 @@ def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert (done.returncode, "--journal" in done.stderr) == (2, True)
+
+
+def test_a_follower_goes_on_when_a_server_with_a_journal_is_killed_and_started_anew(tmp_path: Path) -> None:
+    """It has nothing but what the command line gives it, and misses nothing."""
+    shell = Shell(tmp_path, "--journal", "jobs.db")
+    watching = subprocess.Popen(
+        [*shell.command("watch", "--snapshot"), "--url", shell.url],
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    lines = (json.loads(line) for line in watching.stdout)
+    assert next(lines)["type"] == "snapshot"
+    jobs = [shell.json("submit", "double", str(i))["job"] for i in range(3)]
+    shell.server.kill()
+    shell.server.communicate()
+    port = int(shell.url.split(":")[2].split("/")[0])
+    again = Shell(tmp_path, "--journal", "jobs.db", port=port)
+    jobs.append(again.json("submit", "double", "9")["job"])
+    events: list[dict[str, Any]] = []
+    while not events or (events[-1].get("job"), events[-1]["type"]) != (jobs[-1], "completed"):
+        events.append(next(lines))
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=10)
+    assert again.stop(signal.SIGTERM)[0] == 0
+    assert "gap" not in [event["type"] for event in events]
+    seqs = [event["seq"] for event in events]
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+    assert [event["job"] for event in events if event["type"] == "submitted"] == jobs
+
+
+def test_a_token_beside_a_journal_or_named_stays_for_the_next_server(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--journal", "jobs.db", "--watch-token-file", "look")
+    assert shell.run("stats").returncode == 0
+    kept = [(tmp_path / name).read_text() for name in ("jobs.db-token", "look")]
+    assert shell.stop(signal.SIGTERM)[0] == 0
+    assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
+    assert stat.S_IMODE((tmp_path / "jobs.db-token").stat().st_mode) == 0o600
+    shell = Shell(tmp_path, "--token-file", "look")
+    assert [(tmp_path / name).read_text() for name in ("jobs.db-token", "look")] == kept
+    assert shell.run("pause", "--token-file", "look").returncode == 0
+    assert shell.stop(signal.SIGTERM)[0] == 0
+    assert (tmp_path / "look").read_text() == kept[1]
+
+
+def test_a_token_that_only_watches_changes_nothing(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--watch-token-file", "look")
+    assert shell.run("stats", "--token-file", "look").returncode == 0
+    refused = shell.run("pause", "--token-file", "look")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    shell.stop(signal.SIGTERM)
+
+
+def test_the_environment_may_give_the_server_its_token(tmp_path: Path) -> None:
+    secret = "given-by-the-environment"
+    shell = Shell(tmp_path, "--journal", "jobs.db", TRIO_JOBS_TOKEN=secret)
+    assert shell.run("stats").returncode == 0
+    assert shell.run("stats", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
+    assert secret not in shell.stop(signal.SIGTERM)[2] + json.dumps(shell.logs)
+    assert not (tmp_path / "jobs.db-token").exists()
+
+
+def test_a_server_without_a_journal_takes_up_the_token_of_one_that_was_killed(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    (path,) = (tmp_path / "run" / "trio-jobs").iterdir()
+    before = path.read_text()
+    shell.server.kill()
+    shell.server.communicate()
+    shell = Shell(tmp_path, port=int(path.name.partition("-")[2]))
+    assert path.read_text() == before
+    shell.stop(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "mode", "told"),
+    [
+        (["--token-file", "kept"], "x" * 30, 0o644, "remove it"),
+        (["--watch-token-file", "kept"], "x" * 30, 0o644, "remove it"),
+        (["--token-file", "kept"], "", 0o600, "16 to 512"),
+        (["--token-file", "kept", "--watch-token-file", "kept"], "x" * 30, 0o600, "another file"),
+        (["--no-token", "--watch-token-file", "kept"], "x" * 30, 0o600, "--no-token"),
+    ],
+    ids=["read by others", "so for watching", "empty", "the same", "none asked for"],
+)
+def test_a_token_file_that_will_not_do_is_refused_in_a_line(
+    tmp_path: Path, options: list[str], text: str, mode: int, told: str
+) -> None:
+    (tmp_path / "shop.py").write_text(SERVICE)
+    (tmp_path / "kept").write_text(text)
+    (tmp_path / "kept").chmod(mode)
+    done = subprocess.run(
+        Shell.command("serve", "shop:service", "--port", "0", *options),
+        cwd=tmp_path, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert (told in done.stderr, "Traceback" in done.stderr) == (True, False)
+    assert (tmp_path / "kept").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("ws://h:99999/ws", "x" * 30),
+        ("ws://h:port/ws", "x" * 30),
+        ("ws://[h/ws", "x" * 30),
+        ("ws://h\u00e9:1/ws", "x" * 30),
+        ("ws://127.0.0.1:1/ws", "t\u00f6k" * 10),
+        ("ws://127.0.0.1:1/ws", "one\ntwo-and-more-of-it"),
+    ],
+    ids=["port too high", "port no number", "bracket", "host not ASCII", "token not ASCII", "token of two lines"],
+)
+def test_an_address_or_a_token_that_is_none_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, token: str
+) -> None:
+    monkeypatch.setenv("TRIO_JOBS_TOKEN", token)
+    assert main(["stats", "--url", url, "--connect-timeout", "0.1"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert token not in told

@@ -381,3 +381,68 @@ async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_a
         with trio.fail_after(link.DIAL_TIMEOUT / 2):
             await tried.wait()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def through_a_proxy(patience: float) -> AsyncIterator[tuple[trio_jobs.Client, Proxy]]:
+    async with served() as (_, url), trio.open_nursery() as nursery:
+        proxy = Proxy()
+        proxy.target = int(url.split(":")[2].split("/")[0])
+        nursery.start_soon(proxy.run)
+        async with trio_jobs.connect(proxy.url, token=OWNER.secret, patience=patience) as client:
+            yield client, proxy
+        nursery.cancel_scope.cancel()
+
+
+async def outage(client: trio_jobs.Client, proxy: Proxy) -> int:
+    """No connection lives, none can be made, and the client knows. Gives where the server is."""
+    server, proxy.target = proxy.target, 1
+    proxy.cut()
+    while client._link.current is not None:
+        await client._link._changed.wait()
+    return server
+
+
+async def test_a_question_in_an_outage_raises_once_patience_is_at_its_end() -> None:
+    async with through_a_proxy(0.05) as (client, proxy):
+        server = await outage(client, proxy)
+        with pytest.raises(trio_jobs.ConnectionFailed, match="no server answers"):
+            await client.statistics()
+        proxy.target = server
+        await client._link.session(10)
+        assert (await client.statistics()).ok
+
+
+async def test_a_question_is_held_back_for_as_long_as_patience_lasts() -> None:
+    async with through_a_proxy(60) as (client, proxy), trio.open_nursery() as nursery:
+        server = await outage(client, proxy)
+        nursery.start_soon(client.pause, "asked in the outage")
+        await client._link._changed.wait()  # one more try has failed
+        proxy.target = server
+        await client._link.session(10)
+    assert client.reconnects >= 1
+
+
+async def test_updates_opened_in_an_outage_raise_bare_and_the_client_goes_on() -> None:
+    async with through_a_proxy(0.05) as (client, proxy):
+        server = await outage(client, proxy)
+        with pytest.raises(trio_jobs.ConnectionFailed, match="no server answers"):
+            async with client.updates():
+                pass
+        proxy.target = server
+        await client._link.session(10)
+        async with client.updates(kinds=["double"]) as updates:
+            await client.submit("double", 1)
+            assert (await anext(updates)).type == "submitted"  # type: ignore[union-attr]
+
+
+async def test_a_stream_that_has_begun_outlives_patience() -> None:
+    async with through_a_proxy(0.05) as (client, proxy), client.updates(kinds=["double"]) as updates:
+        server = await outage(client, proxy)
+        client._start(updates)  # as where a session was lost before the stream had begun on it
+        with pytest.raises(trio_jobs.ConnectionFailed):
+            await client.statistics()
+        proxy.target = server
+        await client._link.session(10)
+        receipt = await client.submit("double", 1)
+        assert (await anext(updates)).job == receipt.job_id  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -123,3 +124,55 @@ def test_every_limit_and_code_that_the_page_names_is_so() -> None:
         assert CloseCode(code)
         assert str(code) in PAGE
     assert ErrorCode(-32010) is ErrorCode.CANNOT_RESUME
+
+
+FAKE = """
+const sockets = [];
+const setTimeout = (again) => again();   // coming back takes no time here
+class WebSocket {
+  constructor() { this.sent = []; sockets.push(this); }
+  send(text) { this.sent.push(JSON.parse(text).params); }
+}
+const url = "ws://nowhere/ws", token = "t", show = () => {};
+const now = () => sockets[sockets.length - 1];
+const asked = () => { const { subscription, ...rest } = now().sent[now().sent.length - 1]; return rest; };
+const says = (message) => now().onmessage({ data: JSON.stringify(message) });
+const tells = (method, params) => says({ method, params });
+const page = (last) => tells("jobs.snapshot", { seq: 9, jobs: [], last });
+const cut = (code) => { const before = sockets.length; now().onclose({ code });
+  if (sockets.length > before) now().onopen(); return sockets.length > before; };
+const told = [];
+"""
+
+
+def what_it_asks(story: str) -> list[Any]:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node")
+    script = FAKE + program("A browser", "js") + "now().onopen();\n" + story + "console.log(JSON.stringify(told));"
+    done = subprocess.run([node, "-e", "{" + script + "}"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    answer: list[Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_browser_s_program_goes_on_only_behind_a_snapshot_that_is_whole() -> None:
+    asked = what_it_asks("""
+        says({ id: 1, result: { seq: 7, epoch: "e" } });
+        page(false); cut(1006); told.push(asked());                       // pages are missing
+        says({ id: 1, result: { seq: 8, epoch: "e" } });
+        page(false); page(true); cut(1006); told.push(asked());
+        tells("jobs.event", { seq: 10, job: "a" }); cut(1006); told.push(asked());
+        tells("jobs.lagged", { from: 11, to: 20 }); page(false); cut(1006); told.push(asked());
+        says({ id: 1, result: { seq: 21, epoch: "e" } }); page(true);
+        tells("jobs.lagged", { from: 22, to: 30 }); page(true); cut(1006); told.push(asked());
+        says({ id: 1, error: { code: -32010 } }); told.push(asked());
+    """)
+    snapshot = {"snapshot": True}
+    behind = [{"after": seq, "epoch": "e"} for seq in (8, 10, 30)]
+    assert asked == [snapshot, behind[0], behind[1], snapshot, behind[2], snapshot]
+
+
+def test_the_browser_s_program_comes_back_where_that_may_help() -> None:
+    codes = [1001, 1006, 4429, 4400, 4401, 4403]
+    assert what_it_asks(f"for (const code of {codes}) told.push(cut(code));") == [True] * 3 + [False] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -52,3 +53,45 @@ async def test_jobs_are_followed_through_tls(certificate: tuple[Path, Path]) -> 
             async with await trio.open_tcp_stream("127.0.0.1", server.port) as plain:
                 await plain.send_all(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert b"HTTP" not in await plain.receive_some(1000)
+
+
+async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_for_good(certificate: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    dialled = 0
+
+    async with trio.open_nursery() as nursery:
+        listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+
+        async def shake_hands(stream: trio.SocketStream) -> None:
+            nonlocal dialled
+            dialled += 1
+            async with trio.SSLStream(stream, context, server_side=True) as secure:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await secure.receive_some(1)
+                await trio.aclose_forcefully(stream)
+
+        nursery.start_soon(trio.serve_listeners, shake_hands, [listener])
+        url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
+        with trio.fail_after(5), pytest.raises(trio_jobs.ConnectionFailed, match=r"is not trusted: self.signed"):
+            async with trio_jobs.connect(url, token=TOKEN.secret, connect_timeout=float("inf")):
+                pass
+        nursery.cancel_scope.cancel()
+    assert dialled == 1
+
+
+async def test_what_speaks_no_tls_is_said_to() -> None:
+    async with trio.open_nursery() as nursery:
+        listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+
+        async def talk_plainly(stream: trio.SocketStream) -> None:
+            async with stream:
+                await stream.receive_some()
+                await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        nursery.start_soon(trio.serve_listeners, talk_plainly, [listener])
+        url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
+        with pytest.raises(trio_jobs.ConnectionFailed, match="no TLS connection"):
+            async with trio_jobs.connect(url, token=TOKEN.secret, connect_timeout=0.5):
+                pass
+        nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trio_jobs._cli.jsonlines import json_line
 from trio_jobs._client.client import Client
 from trio_jobs._errors import UsageError
 from trio_jobs._jobs import State, escape
@@ -22,7 +23,7 @@ FAILED: Final = 1
 
 def say(value: Any, as_json: bool, text: str) -> None:
     """One answer: its JSON on a line, or text for a person."""
-    line = msgspec.json.encode(value).decode() if as_json else text
+    line = json_line(value) if as_json else text
     print(line, flush=True)
 
 

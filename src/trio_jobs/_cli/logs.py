@@ -6,20 +6,23 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Final
 
-import msgspec
-
+from trio_jobs._cli.jsonlines import json_line
 from trio_jobs._jobs import escape
 
 __all__ = ["begin"]
+
+FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason")  #: of records about a job, as docs/logging.md promises
 
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        text = "\n".join(escape(line) for line in record.getMessage().split("\n"))
+        text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
+        text = "\n".join(escape(line) for line in text.split("\n"))
         return f"{at} {record.levelname.lower()} {record.name}: {text}"
 
 
@@ -31,9 +34,13 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        for name in FIELDS:
+            if hasattr(record, name):
+                value = getattr(record, name)  # of another library's record it may be anything
+                told[name] = value if value is None or isinstance(value, str | int | float) else str(value)
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(told).decode()
+        return json_line(told)
 
 
 def begin(*, as_json: bool, verbose: bool) -> None:

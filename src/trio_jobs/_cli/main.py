@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 
@@ -19,6 +18,7 @@ from trio_jobs._cli.serving import run_server
 from trio_jobs._cli.tokenfile import VARIABLE, find_token
 from trio_jobs._cli.watching import watch
 from trio_jobs._client.client import connect
+from trio_jobs._client.link import parse_url
 from trio_jobs._jobs import State, escape
 from trio_jobs._server.serve import DEFAULT_PORT
 
@@ -80,7 +80,7 @@ def _tell(error: BaseException) -> int:
 
 
 async def _ask(arguments: argparse.Namespace) -> int:
-    token = find_token(arguments.token_file, urlsplit(arguments.url).port or DEFAULT_PORT)
+    token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)
     timeout = arguments.connect_timeout
     async with connect(arguments.url, token=token, connect_timeout=timeout, patience=timeout) as client:
         if arguments.command == "watch":
@@ -178,7 +178,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-loss", action="store_true", help="go on with what is left of a damaged journal")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s; another one only with TLS, or --insecure")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="%(default)s; 0 for any")
-    parser.add_argument("--token-file", type=Path, help="where to write the token (the user's runtime folder)")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        help=f"where the token is, or is to be written if there is none; else {VARIABLE}, else beside the journal, "
+        "else in the user's runtime folder",
+    )
+    parser.add_argument(
+        "--watch-token-file", type=Path, metavar="PATH", help="the same for a token that can only look, for a page"
+    )
     parser.add_argument("--no-token", action="store_true", help="let anyone on this machine do anything")
     parser.add_argument("--insecure", action="store_true", help="serve other machines without TLS")
     parser.add_argument("--tls-cert", type=Path)

@@ -7,14 +7,13 @@ import importlib
 import logging
 import ssl
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from trio_jobs import __version__
 from trio_jobs._cli import logs, signals
-from trio_jobs._cli.tokenfile import default_path, write_token
+from trio_jobs._cli.tokenfile import VARIABLE, default_path, given_token, kept_token, path_beside, write_token
 from trio_jobs._errors import UsageError
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.service import Service
@@ -82,29 +81,65 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     return 0 if queue.report.sdk_closed else SDK_NOT_CLOSED
 
 
+def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:
+    """Who is served: the owner's token first; none if none is asked for. Where the owner's is, in words, empty if only
+    in the runtime folder; and whether it is written down there. Raises `UsageError`, OSError.
+
+    To be called once the journal is ours, so that no two processes make its token at the same time.
+    """
+    if arguments.no_token:
+        if arguments.watch_token_file is not None:
+            raise UsageError("--watch-token-file makes no sense with --no-token: anyone may do anything")
+        return [], "no token is asked for", False
+    where, recorded = "", False
+    if arguments.token_file is not None:
+        token = kept_token(arguments.token_file)
+        where = f"the token is in {arguments.token_file}"
+    elif (given := given_token()) is not None:
+        token = given
+        where = f"the token is that of {VARIABLE}"
+    elif arguments.journal is not None:
+        path = path_beside(arguments.journal)
+        token, recorded = kept_token(path), True
+        where = f"the token is in {path}"
+    else:
+        # left by a server that was killed; with any port, it is not known yet which file that would be
+        left = default_path(arguments.port)
+        token = kept_token(left) if arguments.port and left.exists() else Token.random()
+        recorded = True
+    tokens = [token]
+    if arguments.watch_token_file is not None:
+        watcher = kept_token(arguments.watch_token_file, "watcher", "watch")
+        if watcher.secret == token.secret:
+            raise UsageError(f"{arguments.watch_token_file} has the token that controls; name another file")
+        tokens.append(watcher)
+    return tokens, where, recorded
+
+
 async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.Event) -> None:
     tls = None
     if arguments.tls_cert is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
-    token = None if arguments.no_token else Token.random()
+    tokens, where, recorded = _tokens(arguments)
     async with serve(
         queue,
         arguments.host,
         arguments.port,
-        tokens=None if token is None else [token],
+        tokens=tokens or None,
         tls=tls,
         insecure=arguments.insecure,
         origins=arguments.origin,
         hosts=arguments.allow_host,
     ) as server:
-        written: Path | None = None
-        if token is not None:
-            written = arguments.token_file or default_path(server.port)
-            write_token(written, token)
+        record = default_path(server.port) if recorded else None
+        if record is not None:  # where the other commands look, whatever port it came to be
+            write_token(record, tokens[0])
         try:
             log.info("trio-jobs %s serves %s at %s", __version__, arguments.service, server.url)
-            log.info("%s", "no token is asked for" if written is None else f"the token is in {written}")
+            log.info("%s", where or f"the token is in {record}")
+            if arguments.watch_token_file is not None:
+                log.info("the one that only looks is in %s", arguments.watch_token_file)
             await told.wait()
             # clients see the end of what is under way; what is not done by then is the queue's own stop's
             queue.close_to_submits()
@@ -112,5 +147,5 @@ async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.E
                 with trio.move_on_after(queue._settings.drain_timeout):
                     await queue.drain()
         finally:
-            if written is not None:
-                written.unlink(missing_ok=True)
+            if record is not None:
+                record.unlink(missing_ok=True)

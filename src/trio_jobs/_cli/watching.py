@@ -8,9 +8,9 @@ from collections import Counter
 from typing import Any, Final
 
 import attrs
-import msgspec
 import trio
 
+from trio_jobs._cli.jsonlines import json_line
 from trio_jobs._client.client import Client
 from trio_jobs._client.updates import Gap, Snapshot, Update, Updates
 from trio_jobs._errors import UsageError
@@ -41,7 +41,7 @@ async def watch(client: Client, arguments: argparse.Namespace) -> int:
 
 async def _print(updates: Updates) -> None:
     async for update in updates:
-        print(msgspec.json.encode(_plain(update)).decode(), flush=True)
+        print(json_line(_plain(update)), flush=True)
 
 
 def _plain(update: Update) -> Any:

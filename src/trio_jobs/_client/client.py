@@ -231,12 +231,13 @@ class Client:
 
     async def _begin(self, updates: Updates) -> None:
         try:
-            session = await self._link.session()
+            # patience is for a beginning: a stream that has begun outlives any outage
+            session = await self._link.session(float("inf") if updates.has_begun else None)
             if updates in self._streams:
                 await updates.begin(session)
         except Lost:
             pass  # the next session begins it
-        except e.NotAllowed as error:
+        except (e.NotAllowed, e.ConnectionFailed) as error:
             updates.fail(error)
 
     def _on_told(self, told: Told) -> None:
@@ -249,7 +250,7 @@ class Client:
         for updates in streams:
             self._start(updates)
 
-    def _on_refused(self, error: e.NotAllowed) -> None:
+    def _on_refused(self, error: e.TrioJobsError) -> None:
         for updates in self._streams:
             updates.fail(error)
 
@@ -267,7 +268,8 @@ async def connect(
 
     token: its secret. tls: for wss, where the system's own trust is not enough. connect_timeout: seconds for the first
     connection; lost ones are replaced for as long as it takes, after 0.05 s at first and 5 s at most. patience: seconds
-    without a connection after which a question is not held back any longer but raises `ConnectionFailed`.
+    without a connection after which a question is not held back any longer but raises `ConnectionFailed`; so does the
+    beginning of `updates`, while a stream that has begun waits for as long as it takes.
 
     Raises `ConnectionFailed`, `NotAllowed` before the block begins. The block's own exception comes out as it was.
     """

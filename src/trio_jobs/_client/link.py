@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import trio
@@ -20,14 +21,31 @@ from trio_jobs._wire.codes import PROTOCOL, CloseCode
 from trio_jobs._wire.messages import Answer, Told
 from trio_jobs._wire.methods import Hello, HelloResult, Params
 
-__all__ = ["Link"]
+__all__ = ["Link", "parse_url"]
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
 DIAL_TIMEOUT: Final = 10.0
 FIRST_WAIT = 0.05  #: seconds before the first new try; doubled for each further one
 LONGEST_WAIT: Final = 5.0
-_LOSSES: Final = (OSError, HandshakeError, Lost, trio.TooSlowError, trio.ClosedResourceError, ProtocolError)
+_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
+
+
+def parse_url(url: str) -> SplitResult:
+    """Raises `UsageError` for one that is none; its port can be asked for after that."""
+    try:
+        where = urlsplit(url)
+        _ = where.port
+        url.encode("ascii")
+    except ValueError:
+        where = SplitResult("", "", "", "", "")
+    if where.scheme not in ("ws", "wss") or not where.hostname or where.query:
+        raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+    return where
+
+
+class _Untrusted(ConnectionFailed):
+    """The server is not known to be the one it says it is. No try will change that."""
 
 
 class _Ending(trio.abc.Stream):
@@ -49,7 +67,11 @@ class _Ending(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._on_end()
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -64,30 +86,30 @@ class Link:
     is no session, None while there is one. reconnects: how often a lost session was replaced. patience: seconds that a
     question waits for a session.
 
-    Raises `UsageError` for a url that is none.
+    Raises `UsageError` for a url that is none, and for a token that no header can carry.
     """
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, patience: float) -> None:
         self.on_told: Callable[[Told], None] = lambda told: None
         self.on_session: Callable[[Session], None] = lambda session: None
-        self.on_refused: Callable[[NotAllowed], None] = lambda error: None
+        self.on_refused: Callable[[TrioJobsError], None] = lambda error: None
         self.hello: HelloResult | None = None
         self.last_error: Exception | None = None
-        self.refused: NotAllowed | None = None
+        self.refused: NotAllowed | ConnectionFailed | None = None
         self.reconnects = 0
         self._closing = False
         self._patience = patience
         self._url = url
-        self._where = urlsplit(url)
-        if self._where.scheme not in ("ws", "wss") or not self._where.hostname or self._where.query:
-            raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+        self._where = parse_url(url)
+        if token is not None and not _SENDABLE.fullmatch(token):
+            raise UsageError("a token is of ASCII letters, digits and signs, without spaces; this one cannot be sent")
         self._headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode("ascii"))]
         self._tls = tls
         self._session: Session | None = None
         self._changed = trio.Event()
 
     async def run(self) -> None:
-        """Until the server refuses us for good, or cancelled."""
+        """Until the server refuses us for good or is not to be trusted, or cancelled."""
         failures = 0
         while self.refused is None and not self._closing:
             before = self.hello
@@ -96,7 +118,7 @@ class Link:
             except* (
                 OSError,
                 HandshakeError,
-                Lost,
+                ConnectionFailed,
                 trio.TooSlowError,
                 trio.ClosedResourceError,
                 ProtocolError,
@@ -115,6 +137,9 @@ class Link:
         self.last_error = error
         if isinstance(error, Lost) and error.code in _REFUSALS:
             self.refused = NotAllowed(f"the server refuses us: {error.reason}")
+        elif isinstance(error, _Untrusted):
+            self.refused = error
+        if self.refused is not None:
             self.on_refused(self.refused)
         self._tell()
 
@@ -153,7 +178,18 @@ class Link:
         if self._where.scheme == "ws":
             return await trio.open_tcp_stream(host, port or 80)
         tls = self._tls or ssl.create_default_context()
-        return await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
+        stream = await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
+        try:  # here, not within the first send: there trio-websocket would keep to itself what is wrong
+            await stream.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if not isinstance(error, trio.BrokenResourceError):
+                raise
+            why = error.__cause__
+            if isinstance(why, ssl.SSLCertVerificationError):
+                raise _Untrusted(f"the certificate of {self._url} is not trusted: {why.verify_message}") from why
+            raise Lost(f"no TLS connection: {why or 'it was closed'}") from why
+        return stream
 
     async def aclose(self) -> None:
         """Say goodbye, while the session still reads the answer; at most a second."""
@@ -179,9 +215,12 @@ class Link:
     def current(self) -> Session | None:
         return self._session
 
-    async def session(self) -> Session:
-        """The session, once there is one. Raises `ConnectionFailed`, `NotAllowed`."""
-        return await self._session_within(self._patience)
+    async def session(self, patience: float | None = None) -> Session:
+        """The session, once there is one. patience: seconds to wait for it, where it is not the link's own.
+
+        Raises `ConnectionFailed`, `NotAllowed`.
+        """
+        return await self._session_within(self._patience if patience is None else patience)
 
     async def first_session(self, timeout: float) -> None:
         """Raises `ConnectionFailed`, `NotAllowed`."""

@@ -115,6 +115,10 @@ class Updates:
 
     # what the client does with it
 
+    @property
+    def has_begun(self) -> bool:
+        return self._begun.is_set()
+
     async def begun(self) -> None:
         """Wait until it has begun. Raises what the server has against it."""
         await self._begun.wait()
