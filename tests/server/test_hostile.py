@@ -99,6 +99,35 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
             await client.stream.aclose()
 
 
+@pytest.mark.parametrize("known", [0, 3])
+async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
+    known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    async with bench(limits=quick(connections=6, head_timeout=30.0)) as b:
+        clients = [await b.raw() for _ in range(known)]
+        slow = [await b.socket() for _ in range(12)]
+        for client in slow:
+            await client.send(b"GET /ws HT")
+        await is_alive(b)
+        for client in clients:
+            assert (await client.ask("server.hello"))["name"] == "ann"
+            await client.say_goodbye()
+        for client in slow:
+            await client.stream.aclose()
+
+
+async def test_clients_with_a_wrong_token_do_not_keep_an_honest_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    async with bench(limits=quick(connections=4, head_timeout=30.0, close_timeout=30.0)) as b:
+        wrong = [await b.socket() for _ in range(8)]
+        for client in wrong:  # they never answer the close frame
+            await client.send(handshake(None))
+        await is_alive(b)
+        for client in wrong:
+            await client.stream.aclose()
+
+
 async def test_more_connections_than_allowed_are_closed_and_the_others_live() -> None:
     async with bench(limits=quick(connections=5)) as b:
         clients = [await b.raw() for _ in range(5)]
