@@ -37,7 +37,7 @@ class Limits:
     after 60. write_timeout: without one byte taken; then the connection is reset. close_timeout: for a client to answer
     our close frame. subscriptions: of one connection. messages, messages_per_second: a client's requests, the first is
     how many it may save up; a token that only watches has a fifth. bytes, bytes_per_second: the same for what they
-    weigh. frames, frames_per_second: of any kind, pings and fragments too. strikes: messages beyond these bounds, or
+    weigh; one that only watches has a sixteenth. frames, frames_per_second: of any kind, pings and fragments too. strikes: messages beyond these bounds, or
     that are no requests, that are answered with an error before the connection is closed.
     """
 
