@@ -17,6 +17,7 @@ is the same as to fold the journal anew and apply the rest, and every number tha
 from __future__ import annotations
 
 import copy
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -122,12 +123,14 @@ class History:
         return count
 
     def in_state(self, state: State) -> Iterable[JobRecord]:
-        """Jobs in that state, as far as it is committed: first those that are about to leave it."""
+        """Jobs in that state, as far as it is committed, in the order in which they came into it."""
         there = self.head.by_state[state]
         if not self._shadows:
             return there.values()
-        leaving = [shadow for shadow in self._shadows.values() if shadow is not None and shadow.state is state]
-        return leaving + [record for job_id, record in there.items() if job_id not in self._shadows]
+        seen = [shadow for shadow in self._shadows.values() if shadow is not None and shadow.state is state]
+        seen.sort(key=_state_seq)
+        certain = (record for job_id, record in there.items() if job_id not in self._shadows)
+        return heapq.merge(seen, certain, key=_state_seq)
 
     # what the store tells
 
@@ -183,6 +186,10 @@ class History:
 
     def _on_broken(self, error: StoreError) -> None:
         self.on_broken(error)
+
+
+def _state_seq(record: JobRecord) -> int:
+    return record.state_seq
 
 
 def _copy(record: JobRecord) -> JobRecord:

@@ -201,6 +201,8 @@ class JobRecord(msgspec.Struct, gc=False):
     result_problem: str | None = None
     reason: str = ""
     error: ErrorInfo | None = None
+    # the event by which it came into its state: its place among those that are in it
+    state_seq: int = 0
 
 
 def to_datetime(at: float | None) -> datetime | None:

@@ -12,7 +12,7 @@ from queue_rig import NO_RETRY, HostKind, ended, make_rig, standing_line, until_
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import KeyConflict, LineFull, QueueClosed, State
+from trio_jobs import KeyConflict, LineFull, NoSuchJob, QueueClosed, State
 from trio_jobs.testing import Hold
 
 # keys
@@ -448,6 +448,47 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
         assert queue.list(kind="other") == []
         assert repr(queue) == "<Queue 5 pending, 1 processing, 95 places free>"
         assert queue.get(first).payload == b'"first"'
+
+
+async def test_a_list_goes_on_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop")
+    async with standing_line(rig) as (queue, _, _):
+        ids = [(await queue.submit("work", str(n))).job_id for n in range(6)]
+        assert [job.id for job in queue.list(state="pending", limit=3)] == ids[:3]
+        await queue.cancel(ids[2])
+        await queue.cancel(ids[3])
+        assert [job.id for job in queue.list(state="pending", after=ids[2], limit=1)] == ids[4:5]
+        assert [job.id for job in queue.list(state="pending", after=ids[4])] == ids[5:]
+        # of a job that was no page's end only the submit is known
+        assert [job.id for job in queue.list(state="pending", after=ids[3])] == ids[4:]
+
+
+async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_state_again(
+    autojump_clock: MockClock,
+) -> None:
+    rig = make_rig("in_loop")
+    async with standing_line(rig) as (queue, _, _):
+        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
+        assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
+        await queue.cancel(ids[1])
+        await queue.retry(ids[1])
+        assert [job.id for job in queue.list(state="pending", after=ids[1])] == [*ids[2:], ids[1]]
+
+
+async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockClock) -> None:
+    rig = make_rig("in_loop", settings={"keep_for": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
+    async with rig.open() as queue:
+        await queue.pause("")
+        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
+        assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
+        assert [job.id for job in queue.list(limit=2)] == ids[:2]
+        await queue.cancel(ids[1])
+        await trio.sleep(120)
+        with pytest.raises(NoSuchJob):
+            queue.get(ids[1])
+        assert [job.id for job in queue.list(state="pending", after=ids[1])] == ids[2:]
+        assert [job.id for job in queue.list(after=ids[1])] == ids[2:]
+        await queue.resume()
 
 
 async def test_a_job_seen_stays_as_it_was_seen(autojump_clock: MockClock) -> None:

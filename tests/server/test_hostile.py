@@ -99,6 +99,35 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
             await client.stream.aclose()
 
 
+@pytest.mark.parametrize("known", [0, 3])
+async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
+    known: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    async with bench(limits=quick(connections=6, head_timeout=30.0)) as b:
+        clients = [await b.raw() for _ in range(known)]
+        slow = [await b.socket() for _ in range(12)]
+        for client in slow:
+            await client.send(b"GET /ws HT")
+        await is_alive(b)
+        for client in clients:
+            assert (await client.ask("server.hello"))["name"] == "ann"
+            await client.say_goodbye()
+        for client in slow:
+            await client.stream.aclose()
+
+
+async def test_clients_with_a_wrong_token_do_not_keep_an_honest_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    async with bench(limits=quick(connections=4, head_timeout=30.0, close_timeout=30.0)) as b:
+        wrong = [await b.socket() for _ in range(8)]
+        for client in wrong:  # they never answer the close frame
+            await client.send(handshake(None))
+        await is_alive(b)
+        for client in wrong:
+            await client.stream.aclose()
+
+
 async def test_more_connections_than_allowed_are_closed_and_the_others_live() -> None:
     async with bench(limits=quick(connections=5)) as b:
         clients = [await b.raw() for _ in range(5)]
@@ -206,6 +235,42 @@ async def test_requests_beyond_the_rate_are_refused_and_the_others_answered() ->
         codes = [answer["error"]["code"] for answer in answers if "error" in answer]
         assert codes == [-32016] * 3
         assert [answer["result"]["name"] for answer in answers if "result" in answer] == ["ann"] * 5
+        await client.say_goodbye()
+
+
+async def statuses(client: Raw, count: int, **extra: Any) -> list[bool]:
+    """Whether each of so many requests, sent at once, is answered."""
+    await client.send(b"".join(client.request("jobs.list", **extra)[1] for _ in range(count)))
+    return sorted(["result" in await client.message() for _ in range(count)], reverse=True)
+
+
+async def test_a_token_that_only_watches_has_a_fifth_of_the_messages() -> None:
+    async with bench(limits=quick(messages=10, messages_per_second=1e-6)) as b:
+        client, watcher = await b.raw(), await b.raw(WATCHER)
+        assert await statuses(client, 12) == [True] * 10 + [False] * 2
+        assert await statuses(watcher, 4) == [True] * 2 + [False] * 2
+        await client.say_goodbye()
+        await watcher.say_goodbye()
+
+
+async def test_a_token_that_only_watches_has_a_sixteenth_of_the_bytes() -> None:
+    async with bench(limits=quick(bytes=16_000, bytes_per_second=1e-6)) as b:
+        client, watcher = await b.raw(), await b.raw(WATCHER)
+        kind = "k" * 100  # with what is around it some 180 bytes
+        assert await statuses(client, 10, kind=kind) == [True] * 10
+        assert await statuses(watcher, 10, kind=kind) == [True] * 5 + [False] * 5
+        await client.say_goodbye()
+        await watcher.say_goodbye()
+
+
+async def test_messages_are_weighed_in_bytes_and_not_in_characters() -> None:
+    async with bench(limits=quick(bytes=1000, bytes_per_second=1e-6)) as b:
+        client = await b.raw()
+        text = '{"jsonrpc":"2.0","id":1,"method":"jobs.get","params":{"job":"%s"}}' % ("\U0001f980" * 60)  # noqa: UP031
+        assert 300 <= len(text.encode()) < 333
+        await client.send(bytes(client.proto.send_data(text)) * 4)
+        codes = [(await client.message())["error"]["code"] for _ in range(4)]
+        assert sorted(codes) == [-32016, -32004, -32004, -32004]
         await client.say_goodbye()
 
 

@@ -92,6 +92,13 @@ def test_a_limit_of_nothing_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("connections", "most"), [(1, 1), (2, 1), (500, 250), (960, 480), (2048, 1024), (10_000, 1024)]
+)
+def test_strangers_never_have_more_than_half_of_the_places(connections: int, most: int) -> None:
+    assert Limits(connections=connections).most_pending == most
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         {"host": "0.0.0.0", "tokens": [OWNER]},

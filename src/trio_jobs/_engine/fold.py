@@ -33,6 +33,7 @@ def begin(event: ev.Submitted) -> JobRecord:
         event.by,
         event.due_at if isinstance(event, ev.Scheduled) else None,
         event.deadline_at,
+        state_seq=event.seq,
     )
 
 
@@ -47,7 +48,9 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
         raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
     if change is not None:
         change(record, event)
-    record.state = after
+    if record.state is not after:
+        record.state = after
+        record.state_seq = event.seq
     record.last_seq = event.seq
     record.changed_at = event.at
     return after

@@ -71,6 +71,8 @@ class Core:
         self._closing = False
         self._waiters: dict[str, trio.Event] = {}
         self._idle: trio.Event | None = None
+        self._ends: dict[tuple[str, State | None], int] = {}
+        """Behind which event the newest pages of lists ended, by their last job and the state that was asked for."""
         self._held: set[str] = set()
         """Open jobs that no handler here can take."""
         self._stop_for_stuck = on_stuck

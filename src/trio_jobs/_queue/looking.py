@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import trio
 
 from trio_jobs._context import Progress
-from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, NoSuchJob, QueueClosed, ResultUnavailable, UsageError
+from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._handlers import check_number
 from trio_jobs._jobs import FINAL, Job, JobRecord, State, to_datetime, view
 from trio_jobs._queue.core import MAX_PAGE, Core, read_state
@@ -18,6 +18,8 @@ from trio_jobs._queue.report import Health, Statistics
 from trio_jobs._reading import Filter, Subscription
 
 __all__ = ["Looking"]
+
+MAX_ENDS: Final = 1000  #: pages of which is kept where they ended
 
 
 class Looking(Core):
@@ -37,29 +39,56 @@ class Looking(Core):
     ) -> list[Job]:
         """Jobs in the order in which they were submitted (with `state`: in which they came into it).
 
-        after: a job's id; those behind it. limit: 1 to 1,000. Raises `NoSuchJob` for an `after` that is not in the
-        list.
+        after: a job's id; those behind it. limit: 1 to 1,000. One page goes on where the last one ended, with the id of
+        its last job, also if that has left the state or was pruned meanwhile; of the last 1,000 pages this is known.
+        With another job, which is not in that state, the list goes on behind its submit. Raises `NoSuchJob` for an
+        `after` that is not known.
         """
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
+        return self._page(state, kind, after, limit)[0]
+
+    def _page(
+        self, state: State | str | None, kind: str | None, after: str | None, limit: int
+    ) -> tuple[builtins.list[Job], bool]:
+        """A page of jobs, and whether there is one more behind it."""
         history = self._history
         source: Iterable[JobRecord]
         if state is None:
             source = (seen for record in self._head.jobs.values() if (seen := history.see(record)) is not None)
         else:
-            source = history.in_state(read_state(state))
-        page: list[Job] = []
-        skipping = after is not None
+            state = read_state(state)
+            source = history.in_state(state)
+        begin = 0 if after is None else self._place_of(after, state)
+        page: builtins.list[Job] = []
+        more, end = False, begin
         for record in source:
-            if skipping:
-                skipping = record.id != after
-            elif kind is None or record.kind == kind:
-                page.append(view(record))
-                if len(page) == limit:
-                    break
-        if skipping:
-            raise NoSuchJob(str(after))
-        return page
+            place = record.submitted_seq if state is None else record.state_seq
+            if place <= begin or not (kind is None or record.kind == kind):
+                continue
+            if len(page) == limit:
+                more = True
+                break
+            page.append(view(record))
+            end = place
+        if page:
+            self._ends.pop((page[-1].id, state), None)
+            self._ends[page[-1].id, state] = end
+            if len(self._ends) > MAX_ENDS:
+                del self._ends[next(iter(self._ends))]
+        return page, more
+
+    def _place_of(self, job_id: str, state: State | None) -> int:
+        """Behind which place a list goes on: the place's number is that of the event by which a job came to it.
+
+        A job that is not in the state any more does not tell when it came into it; only its page's memory does. Without
+        that it is the submit, so that some jobs may be listed again, but none is left out.
+        """
+        place = self._ends.get((job_id, state))
+        if place is None:
+            record = self._history.seen(job_id)
+            place = record.state_seq if record.state is state else record.submitted_seq
+        return place
 
     def job_ids(self) -> builtins.list[str]:
         """The ids of all known jobs, in the order of their submit."""

@@ -82,9 +82,8 @@ class Answers:
         return job_view(self._queue.get(params.job), history=True, private=asker.token.scope == "control")
 
     async def list(self, asker: Asker, params: w.List) -> w.ListResult:
-        jobs = self._queue.list(state=params.state, kind=params.kind, after=params.after, limit=params.limit + 1)
-        more = len(jobs) > params.limit
-        return w.ListResult(self._feed.seq, [job_view(job) for job in jobs[: params.limit]], more)
+        jobs, more = self._queue._page(params.state, params.kind, params.after, params.limit)
+        return w.ListResult(self._feed.seq, [job_view(job) for job in jobs], more)
 
     async def result(self, asker: Asker, params: w.Result) -> w.ResultResult:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"

@@ -116,8 +116,8 @@ class Metrics:
         yield "trio_jobs_subscriptions", "Their subscriptions.", self._census.subscriptions, {}
 
     def _oldest(self) -> float:
-        first = self._queue.list(state=State.PENDING, limit=1)
-        return max(self._queue._clock.now() - first[0].changed_at.timestamp(), 0.0) if first else 0.0
+        first = next(iter(self._queue._history.in_state(State.PENDING)), None)
+        return 0.0 if first is None else max(self._queue._clock.now() - first.changed_at, 0.0)
 
 
 class _Gauges:

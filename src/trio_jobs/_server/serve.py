@@ -80,7 +80,7 @@ class Server:
         self._multicasts = Multicasts(queue._feed)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
-        self._said_who = trio.Event()
+        self._moved = trio.lowlevel.ParkingLot()  # for who waits for room: somebody has said who it is, or is gone
         self._accepted = 0
         self._all_gone = trio.Event()
         self._closing = False
@@ -114,24 +114,30 @@ class Server:
                     nursery.start_soon(accept_forever, listener, begin)
 
     async def _make_room(self) -> None:
-        """Wait until fewer than `pending` connections have yet to say who they are; the oldest has two seconds for it.
+        """Wait until there is a place that a stranger may have; the oldest stranger has two seconds to become known.
 
-        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by two at worst.
+        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by two at worst. Where
+        known clients have all the places nobody is waited for: the next is closed at once.
         """
         await trio.lowlevel.checkpoint()
-        while len(self._pending) >= self.limits.pending:
+        while self._is_crowded():
             oldest = next(iter(self._pending))
-            self._said_who = trio.Event()
             with trio.move_on_at(self._pending[oldest] + PATIENCE):
-                await self._said_who.wait()
+                await self._moved.park()
                 continue
             if oldest in self._pending:  # else it has said so in the very step in which its time was over
                 oldest.cancel()
-                self._is_known(oldest)
+            while oldest in self._pending:  # its place is free only once it is gone
+                await self._moved.park()
+
+    def _is_crowded(self) -> bool:
+        """Strangers have all the places that they may have, or all that known clients leave."""
+        strangers = len(self._pending)
+        return strangers >= self.limits.most_pending or (strangers > 0 and self._accepted >= self.limits.connections)
 
     def _is_known(self, scope: trio.CancelScope) -> None:
         if self._pending.pop(scope, None) is not None:
-            self._said_who.set()
+            self._moved.unpark_all()
 
     def _admit(self, accepted: socket.socket, nursery: trio.Nursery) -> None:
         limits = self.limits
@@ -158,9 +164,10 @@ class Server:
         except Exception:
             log.exception("a connection failed")
         finally:
-            self._is_known(scope)
             await trio.aclose_forcefully(transport)
             self._accepted -= 1
+            self._is_known(scope)
+            self._moved.unpark_all()
             if self._closing and not self._accepted:
                 self._all_gone.set()
 
@@ -217,8 +224,9 @@ class Server:
         )
 
         def accepted() -> None:
-            scope.deadline = float("inf") if refusal is None else scope.deadline
-            self._is_known(scope)
+            if refusal is None:  # else it stays a stranger, until it has read why
+                scope.deadline = float("inf")
+                self._is_known(scope)
             if self._closing:
                 connection.leave(CloseCode.GOING_AWAY, "the server stops")
 
