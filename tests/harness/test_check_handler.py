@@ -209,7 +209,6 @@ async def test_a_handler_may_ask_for_another_end(asked: Exception, autojump_cloc
     async def post(sdk: trio_jobs.SdkHandle, invoice: Invoice, job: JobContext) -> None:
         if job.attempt == 1 or not isinstance(asked, trio_jobs.Snooze):
             raise asked
-        return
 
     report = await run(ledger, service)
     assert report.ok, str(report)

@@ -68,10 +68,10 @@ def missed(found: Sequence[Mapping[str, Finding]]) -> list[str]:
 def read(text: str) -> list[dict[str, Finding]]:
     """What a table was rendered from, for those mutations that it has, in order."""
     checks = {_name(check): check for check in (*CHECKS, *(mutation.check for mutation in MUTATIONS))}
-    found = []
+    found: list[dict[str, Finding]] = []
     for row in re.findall(r"^\| (.+) \|$", text, re.MULTILINE)[1:]:
         _, _, meant, after, how, also = row.split(" | ")
-        by = {} if also == NOT_TRIED else {check: Finding(False, 0, "") for check in CHECKS}
+        by = dict.fromkeys(() if also == NOT_TRIED else CHECKS, Finding(False, 0, ""))
         by |= {checks[name]: Finding(True, 0, "") for name in also.split(", ") if name in checks}
         by[checks[meant]] = Finding(True, int(after.split()[0]), how)
         found.append(by)
