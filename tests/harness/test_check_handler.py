@@ -163,6 +163,57 @@ async def test_a_handler_that_vouches_falsely_is_found_without_any_fault(autojum
     assert "Invoice(folio='A-1', cents=0)) ends failed (fail: Fail: no amount)" in report.findings[0].sentence
 
 
+@pytest.mark.parametrize("verify", [None, verify], ids=["without verify", "with verify"])
+async def test_a_handler_that_always_raises_after_it_booked_is_found(verify: Any, autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=verify)
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        ledger.book(invoice.folio, invoice.cents)
+        return ledger.vuocher  # type: ignore[attr-defined,no-any-return]
+
+    report = await run(ledger, service)
+    assert len(report.findings) == 1
+    assert "raises AttributeError: 'Ledger' object has no attribute 'vuocher'" in report.findings[0].sentence
+    assert report.findings[0].how == "a clean run"
+
+
+async def test_a_handler_that_never_completes_is_found_although_it_leaves_nothing(autojump_clock: MockClock) -> None:
+    service = Service()
+
+    @service.handler(kind="raises")
+    async def raises(invoice: Invoice) -> None:
+        raise KeyError(invoice.folio)
+
+    @service.handler(kind="sleeps", attempt_timeout=5)
+    async def sleeps(invoice: Invoice) -> None:
+        await trio.sleep_forever()
+
+    report = await check_handler(service, "raises", [INVOICE], raises=False)
+    assert "raises KeyError: 'A-1'; the job ended failed" in report.findings[0].sentence
+    report = await check_handler(service, "sleeps", [INVOICE], raises=False)
+    assert "outlives its limit; the job ended failed" in report.findings[0].sentence
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Fail("no amount"), trio_jobs.Cancel("not wanted"), trio_jobs.RetryAfter(5.0), trio_jobs.Snooze(5.0)],
+    ids=lambda asked: type(asked).__name__,
+)
+async def test_a_handler_may_ask_for_another_end(asked: Exception, autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post")
+    async def post(sdk: trio_jobs.SdkHandle, invoice: Invoice, job: JobContext) -> None:
+        if job.attempt == 1 or not isinstance(asked, trio_jobs.Snooze):
+            raise asked
+
+    report = await run(ledger, service)
+    assert report.ok, str(report)
+
+
 @pytest.mark.parametrize("answer", [Done("voucher"), NotDone()], ids=["always done", "never done"])
 async def test_a_verify_that_does_not_look_is_found(answer: Any, autojump_clock: MockClock) -> None:
     ledger = Ledger()
@@ -230,7 +281,7 @@ async def test_a_result_that_cannot_be_kept_and_a_payload_that_changes_are_found
     report = await check_handler(service, "post", [Loose(("a", "b"))], raises=False)
     assert [finding.rule for finding in report.findings] == [
         "its payload comes back from JSON as it was",
-        "run without a fault, it completes, and its result can be kept",
+        "run without a fault, it completes or asks for another end, and its result can be kept",
     ]
     assert report.left_out == ("what was really done: there is no `effects` to look at",)
     with pytest.raises(Nonconforming, match="comes back from JSON as"):

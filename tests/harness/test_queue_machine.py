@@ -5,21 +5,30 @@ Bounded here, with the same examples each time; `./run campaign` takes many more
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
+import trio
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RULE_MARKER
 from worked_example import Invoice, Ledger, make_mended_service, make_service
 
 import trio_jobs
 from trio_jobs import State
 from trio_jobs._engine import endings
+from trio_jobs._events import Event, Started
 from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._line import Line, LineStatistics
 from trio_jobs._queue.queue import Queue
+from trio_jobs._reading import Subscription
 from trio_jobs.testing import QueueMachine
 from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
 
@@ -66,7 +75,7 @@ MACHINES: tuple[type[QueueMachine], ...] = (OnDisk, InMemory, OnSqlite, OnThread
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
-def test_p1_to_p9_hold_whatever_callers_and_the_sdk_do(machine: type[QueueMachine]) -> None:
+def test_the_promises_hold_whatever_callers_and_the_sdk_do(machine: type[QueueMachine]) -> None:
     few = settings(BOUNDED, max_examples=10) if machine is OnSqlite else BOUNDED
     run_state_machine_as_test(machine, settings=few)
 
@@ -136,6 +145,62 @@ def test_p9_a_queue_that_loses_places_is_found(mistakes: pytest.MonkeyPatch) -> 
     assert "P9" in found(InMemory)
 
 
+def test_p9_a_queue_that_miscounts_places_while_jobs_wait_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    count = Line.statistics
+
+    def miscount(self: Line) -> LineStatistics:
+        true = count(self)
+        return attrs.evolve(true, free=max(true.free - bool(true.used), 0))
+
+    mistakes.setattr(Line, "statistics", miscount)
+    assert "P9" in found(InMemory)
+
+
+def test_p10_a_queue_that_lets_jobs_wait_past_their_deadline_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    mistakes.setattr("trio_jobs._loops.stager.decide.expire", lambda *args: [])
+    assert "P10" in found(InMemory)
+
+
+def test_p10_an_attempt_without_an_end_that_nobody_is_told_of_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    mistakes.setattr("trio_jobs._loops.warden.Warden._look", lambda self, running: float("inf"))
+    assert "P10" in found(InMemory)
+
+
+@pytest.mark.parametrize("problems", [(), ("store",)], ids=["nothing ever", "something always"])
+def test_p7_a_queue_whose_health_is_not_true_is_found(problems: tuple[str, ...], mistakes: pytest.MonkeyPatch) -> None:
+    health = Queue.health
+    mistakes.setattr(Queue, "health", lambda self: attrs.evolve(health(self), ok=not problems, problems=problems))
+    assert "P7" in found(InMemory)
+
+
+def test_p8_a_feed_that_leaves_an_event_out_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    """What is kept is whole."""
+    give = Subscription.__anext__
+
+    async def skip(self: Subscription) -> Event:
+        event = await give(self)
+        return await give(self) if isinstance(event, Started) else event
+
+    mistakes.setattr(Subscription, "__anext__", skip)
+    assert "P8: a reader is given" in found(InMemory)
+
+
+def test_a_drain_that_does_not_wait_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    async def at_once(self: Queue) -> None:
+        await trio.lowlevel.checkpoint()
+
+    mistakes.setattr(Queue, "drain", at_once)
+    assert "a drained queue has nothing to do, and there are" in found(InMemory)
+
+
+def test_a_drain_that_never_says_so_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    async def never(self: Queue) -> None:
+        await trio.sleep(7 * 86_400)
+
+    mistakes.setattr(Queue, "drain", never)
+    assert "a queue that has nothing to do is drained" in found(InMemory)
+
+
 def test_a_consumer_that_dies_is_found(mistakes: pytest.MonkeyPatch) -> None:
     async def die(*args: Any) -> None:
         raise ZeroDivisionError
@@ -144,20 +209,46 @@ def test_a_consumer_that_dies_is_found(mistakes: pytest.MonkeyPatch) -> None:
     assert found(InMemory).startswith("QueueBroken")
 
 
-def test_a_person_s_machine_counts_what_it_does() -> None:
-    """Each rule is met, and jobs come to every end: a machine that never gets anywhere finds nothing."""
+def counted(machine: type[QueueMachine], name: str, met: Counter[str]) -> None:
+    """Count in `met` how often the rule of that name is carried out to its end by `machine`."""
+    step = getattr(machine, name)
+    declared = getattr(step, RULE_MARKER)
+
+    @functools.wraps(step)
+    def counting(self: QueueMachine, /, **arguments: Any) -> Any:
+        result = step(self, **arguments)
+        met[name] += 1
+        return result
+
+    mine = copy.copy(declared)
+    object.__setattr__(mine, "function", counting)
+    setattr(counting, RULE_MARKER, mine)
+    setattr(machine, name, counting)
+
+
+def test_each_rule_is_met_and_jobs_come_to_every_end() -> None:
+    """A machine that never gets anywhere finds nothing."""
     seen: set[str] = set()
+    met: Counter[str] = Counter()
 
     class Counting(OnDisk):
-        async def teardown(self) -> None:
-            await self._read_events()
+        async def _read_events(self) -> None:
+            await super()._read_events()
             seen.update(str(job.state) for job in self.model.jobs.values())
             seen.update(["restarted"] if self._processes > 2 else [])
-            await super().teardown()
 
         async def _leave(self) -> None:
             await super()._leave()
             assert self.reports[-1].jobs[State.PROCESSING] == 0
 
+        def _look_drained(self, drained: bool) -> None:
+            super()._look_drained(drained)
+            met["drained"] += drained
+
+    rules = [name for name in dir(Counting) if hasattr(getattr(Counting, name), RULE_MARKER)]
+    for name in rules:
+        counted(Counting, name, met)
     run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))
     assert seen >= {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}, seen
+    assert len(rules) >= 9
+    assert not [name for name in (*rules, "drained") if met[name] < 5], met

@@ -45,7 +45,8 @@ CHECKS: Final = (
 @attrs.frozen
 class Mutation:
     """name: short, for the table. what: what goes wrong, in the words of somebody who meets it. check: what is meant to
-    find it. file: within the package. more: further snippets of that file."""
+    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what it
+    looks like; for all others that says nothing."""
 
     name: str
     what: str
@@ -54,6 +55,7 @@ class Mutation:
     old: str
     new: str
     more: tuple[tuple[str, str], ...] = ()
+    hangs: bool = False
 
     def apply(self, source: str) -> str:
         """Raises `AssertionError` where the code has moved on and a snippet does not stand in it exactly once."""

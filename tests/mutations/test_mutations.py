@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from catalogue import CHECKS, MUTATIONS, SIMULATOR, Mutation
 from planting import PACKAGE, ROOT, SCHEDULES, Finding, copied, plant, run_check
-from proof import render, table_names, totals
+from proof import missed, read, render, table_names, totals
 
 TABLE = ROOT / "docs" / "proof.md"
+FOUND = Finding(True, 1, "P1: so it is")
 
 
 def test_there_are_at_least_40_kinds_of_bugs() -> None:
@@ -33,11 +36,48 @@ def test_the_table_of_proofs_names_every_mutation() -> None:
     assert table_names(TABLE.read_text(encoding="utf-8")) == [mutation.name for mutation in MUTATIONS]
 
 
+def test_the_page_is_what_is_rendered_save_for_its_figures() -> None:
+    page = TABLE.read_text(encoding="utf-8")
+    assert page == render(read(page))
+
+
+@pytest.mark.parametrize("others", [(), CHECKS], ids=["one", "all"])
+def test_a_table_says_which_checks_were_tried(others: tuple[str, ...]) -> None:
+    page = render([dict.fromkeys((mutation.check, *others), FOUND) for mutation in MUTATIONS])
+    assert ("the last column knows nothing" in page) == (" | not tried |" in page) == (not others)
+    assert ("tried every check on every bug" in page) == bool(others)
+    assert render(read(page)) == page
+
+
+@pytest.mark.parametrize("finding", [Finding(False, 9, ""), Finding(False, 0, "no end", ended=False)], ids=str)
+def test_a_table_is_never_written_where_a_bug_was_not_found(finding: Finding, tmp_path: Path) -> None:
+    found = [{mutation.check: FOUND} for mutation in MUTATIONS]
+    found[3] = {MUTATIONS[3].check: finding}
+    table = tmp_path / "proof.md"
+    with pytest.raises(AssertionError, match=f"not found: {MUTATIONS[3].name}"):
+        _write(found, table)
+    assert not table.exists()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_check_that_does_not_end_has_found_nothing_unless_that_is_the_bug(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    finding = run_check(SIMULATOR, tmp_path, hangs=hangs)
+    assert finding.found is hangs
+    assert not finding.ended
+
+
 @pytest.mark.campaign
 def test_the_code_as_it_is_passes_each_check_that_finds_something() -> None:
     with copied() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = sorted({mutation.check for mutation in MUTATIONS})
         for check, finding in zip(checks, pool.map(lambda check: run_check(check, folder), checks), strict=True):
+            assert finding.ended, f"{check}: {finding.how}"
             assert not finding.found, f"{check}: {finding.how}"
 
 
@@ -45,10 +85,10 @@ def test_the_code_as_it_is_passes_each_check_that_finds_something() -> None:
 def test_each_planted_bug_is_found_by_the_check_meant_for_it() -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         findings = list(pool.map(lambda mutation: _found_by(mutation, mutation.check), MUTATIONS))
-    missed = [m.name for m, finding in zip(MUTATIONS, findings, strict=True) if not finding.found]
-    assert not missed, f"not found: {', '.join(missed)}"
+    found = [{mutation.check: finding} for mutation, finding in zip(MUTATIONS, findings, strict=True)]
+    assert not missed(found), f"not found: {', '.join(missed(found))}"
     if os.environ.get("TRIO_JOBS_MUTATIONS") == "write":
-        _write([{mutation.check: finding} for mutation, finding in zip(MUTATIONS, findings, strict=True)])
+        _write(found)
 
 
 @pytest.mark.campaign
@@ -56,18 +96,17 @@ def test_all_checks_are_tried_on_all_mutations(capsys: pytest.CaptureFixture[str
     """Half an hour on two cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(_found_by_all, MUTATIONS))
-    if os.environ.get("TRIO_JOBS_MUTATIONS") == "write":
-        _write(found)
     with capsys.disabled():
         print(f"\n{totals(found)}")
-    missed = [mutation.name for mutation, by in zip(MUTATIONS, found, strict=True) if not by[mutation.check].found]
-    assert not missed, f"not found: {', '.join(missed)}"
+    assert not missed(found), f"not found: {', '.join(missed(found))}"
+    if os.environ.get("TRIO_JOBS_MUTATIONS") == "write":
+        _write(found)
 
 
 def _found_by(mutation: Mutation, check: str, schedules: int = SCHEDULES) -> Finding:
     with copied() as folder:
         plant(mutation, folder)
-        return run_check(check, folder, schedules=schedules)
+        return run_check(check, folder, schedules=schedules, hangs=mutation.hangs and check == mutation.check)
 
 
 def _found_by_all(mutation: Mutation) -> dict[str, Finding]:
@@ -75,8 +114,8 @@ def _found_by_all(mutation: Mutation) -> dict[str, Finding]:
     return {check: _found_by(mutation, check, SCHEDULES if check == mutation.check else 400) for check in checks}
 
 
-def _write(found: list[dict[str, Finding]]) -> None:
-    TABLE.write_text(render(found), encoding="utf-8")
+def _write(found: list[dict[str, Finding]], table: Path = TABLE) -> None:
+    table.write_text(render(found), encoding="utf-8")
 
 
 def test_a_check_that_finds_nothing_says_so() -> None:

@@ -43,6 +43,21 @@ def test_what_was_found_once_stays_mended(seed: int) -> None:
     ends_well(seed)
 
 
+def assert_all_were_played(told: str, count: int) -> None:
+    """The exit code says that nothing was found, not in how many."""
+    total = told.strip().splitlines()[-1]
+    assert total.startswith(f"{count} schedules, "), total
+    assert total.endswith("; 0 failed"), total
+
+
+def test_a_campaign_that_ran_out_of_time_is_not_taken_for_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--schedules", "50", "--seconds", "0"]) == 0
+    told = capsys.readouterr().out
+    assert "the 0 s are over, and not all 50 schedules were played" in told
+    with pytest.raises(AssertionError, match="1 schedules, "):
+        assert_all_were_played(told, 50)
+
+
 def test_every_promise_holds_in_200_schedules() -> None:
     for seed in range(10_000, 10_200):
         ends_well(seed)
@@ -99,6 +114,8 @@ def test_a_failure_tells_its_seed_and_its_history(
     seed = told.rpartition("--seed ")[2].split()[0]
     assert " machine     starts (life 1)" in told
     assert " client 1    submits " in told
+    order = [told.index(what) for what in (" machine     starts (life 1)", "P6: ", "again: python -m ")]
+    assert order == sorted(order), "the timeline, what is wrong, and the seed"
     assert main(["--seed", seed]) == 1
     again = capsys.readouterr().out
     assert "P6: " in again
@@ -113,7 +130,7 @@ def test_all_is_told_in_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--schedules", "100", "--jobs", "2"]) == 0
     assert capsys.readouterr().out.startswith("100 schedules, ")
     assert main(["--sweep", "12", "--seconds", "0"]) == 0
-    assert capsys.readouterr().out.startswith("1 schedules, 1 crash points, ")
+    assert "\n1 schedules, 1 crash points, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("habits", [CALM, DiskHabits(slow=0.5, stalls=0.0, fails=0.0)], ids=["calm", "slow"])
@@ -160,21 +177,23 @@ def test_every_promise_holds_in_2000_schedules(capsys: pytest.CaptureFixture[str
     code = main(["--schedules", "2000", "--from", "100000"])
     told = capsys.readouterr().out
     with capsys.disabled():
-        print(f"\n{told}" if code else f"\n{told.strip()}")
+        print(f"\n{told.strip()}")
     assert code == 0
+    assert_all_were_played(told, 2000)
 
 
 @pytest.mark.campaign
 def test_every_promise_holds_in_200000_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    """TRIO_JOBS_SCHEDULES says another number, TRIO_JOBS_SIMULATE_SECONDS bounds its time."""
+    """TRIO_JOBS_SCHEDULES says another number; TRIO_JOBS_SIMULATE_SECONDS bounds its time, and then it fails."""
     count = os.environ.get("TRIO_JOBS_SCHEDULES", "200000")
     seconds = os.environ.get("TRIO_JOBS_SIMULATE_SECONDS", "3600")
     jobs = str(os.cpu_count() or 1)
     code = main(["--schedules", count, "--from", "1000000", "--jobs", jobs, "--seconds", seconds])
     told = capsys.readouterr().out
     with capsys.disabled():
-        print(f"\n{told}" if code else f"\n{told.strip()}")
+        print(f"\n{told.strip()}")
     assert code == 0
+    assert_all_were_played(told, int(count))
 
 
 @pytest.mark.campaign

@@ -1,13 +1,13 @@
 """What a caller of a queue may expect, as a model that is small enough to be obviously right. No Hypothesis, no IO.
 
 It is a dictionary of jobs, and a table of moves written down a second time, from the docs and not from the code. It
-reads the committed events as they come and says what is wrong with them: that is how P1, P5, P6 and P8 look from
+reads the committed events as they come and says what is wrong with them: that is how P1, P5, P6, P8 and P10 look from
 outside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -15,7 +15,11 @@ import attrs
 from trio_jobs import _events as ev
 from trio_jobs._jobs import FINAL, Outcome, State
 
-__all__ = ["Model", "ModelJob"]
+__all__ = ["GRACE", "Model", "ModelJob"]
+
+#: Seconds in which a handler that was told to end may do so before it is called overdue, as the docs have it
+GRACE: Final = 1.0
+_NEVER: Final = float("inf")
 
 _MOVES: Final[dict[str | None, str]] = {
     None: "scheduled pending",
@@ -49,7 +53,8 @@ _LEADS_TO: Final[dict[str, str]] = {
 @attrs.define(eq=False)
 class ModelJob:
     """A job as far as it was seen. ends: in this run. told: its submit was acknowledged. inside:
-    its call has not returned. forgotten: it was final, and its time is over."""
+    its call has not returned. forgotten: it was final, and its time is over. deadline_at: when it expires. limit_at: when
+    its attempt is to end, of its own limit and the job's deadline the earlier. overdue: it was told that it has not."""
 
     id: str
     state: str | None = None
@@ -61,12 +66,17 @@ class ModelJob:
     attempts: int = 0
     inside: bool = False
     forgotten: bool = False
+    deadline_at: float = _NEVER
+    limit_at: float = _NEVER
+    overdue: bool = False
 
 
 class Model:
-    """seq: of the last event that was read. under_way: the job whose attempt is."""
+    """seq: of the last event that was read. under_way: the job whose attempt is. limits: seconds that an attempt of each
+    kind may take; where there is none, any."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
+        self.limits = limits or {}
         self.jobs: dict[str, ModelJob] = {}
         self.seq = 0
         self.under_way: str | None = None
@@ -102,27 +112,53 @@ class Model:
                 wrong += self._read(event, seen)
         return wrong
 
+    def late(self, now: float) -> list[str]:
+        """Where all is at rest: who should have ended before `now`, and nobody has told why not."""
+        wrong = []
+        for job in self.in_state(State.SCHEDULED, State.PENDING, State.RETRYING):
+            if now > job.deadline_at + GRACE:
+                wrong.append(f"P10: {_shown(job)} is {job.state} {now - job.deadline_at:g} s after its deadline")
+        for job in self.in_state(State.PROCESSING):
+            wrong += self._outlived(job, now)
+        return wrong
+
+    @staticmethod
+    def _outlived(job: ModelJob, at: float) -> Iterable[str]:
+        if at > job.limit_at + GRACE and not job.overdue:
+            yield f"P10: attempt {job.attempts} of {_shown(job)} goes on {at - job.limit_at:g} s after its limit"
+
     def _read(self, event: ev.JobEvent, returned: set[tuple[str, int]]) -> Iterable[str]:
         job = self.job(event.job)
         name = type(event).__name__
         after = _LEADS_TO.get(name)
+        if isinstance(event, ev.Submitted):
+            job.kind, job.deadline_at = event.kind, _NEVER if event.deadline_at is None else event.deadline_at
+        job.overdue = job.overdue or isinstance(event, ev.Overdue)
         if after is None:  # it changes something about the job, not where it stands
             return
         if after not in _MOVES[job.state].split():
             yield f"P5: {name} leads {_shown(job)} from {job.state} to {after}"
+        if job.state == State.PROCESSING and getattr(event, "outcome", None) is not Outcome.CRASHED:
+            yield from self._outlived(job, event.at)
         if isinstance(event, ev.Started):
+            if event.at >= job.deadline_at:
+                yield f"P10: attempt {event.attempt} of {_shown(job)} starts after its deadline"
             if self.under_way is not None:
                 yield f"P1: attempt {event.attempt} of {_shown(job)} starts while {self.under_way} is under way"
             if event.attempt != job.attempts + 1:
                 yield f"attempt {event.attempt} of {_shown(job)} follows attempt {job.attempts}"
             job.attempts = event.attempt
             self.under_way = job.id
+            job.limit_at = min(event.at + self.limits.get(job.kind, _NEVER), job.deadline_at)
+            job.overdue = False
         elif job.state in (State.PROCESSING, State.IN_DOUBT) and self.under_way == job.id:
             job.inside = isinstance(event, ev.InDoubt) and event.inside
             if not job.inside:
                 self.under_way = None
         if isinstance(event, ev.Retried):
             job.ends = 0
+            if job.deadline_at <= event.at:  # a new run is not ended by what has passed
+                job.deadline_at = _NEVER
         if after in FINAL:
             job.ends += 1
             if job.ends > 1:

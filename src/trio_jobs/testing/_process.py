@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import trio
 import trio.testing
 
+from trio_jobs._events import Event
 from trio_jobs._ports import Store
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.report import Report
@@ -86,7 +87,10 @@ class Shelf:
 
 
 class Process:
-    """A queue that runs in `nursery` until it is told to end. What it dies of comes out of the nursery."""
+    """A queue that runs in `nursery` until it is told to end. What it dies of comes out of the nursery.
+
+    follow_after, followed: a reader of its events begins behind that one, and these are those that it was given.
+    """
 
     def __init__(
         self, service: Service, shelf: Shelf, clock: trio.testing.MockClock, settings: dict[str, Any], number: int
@@ -104,6 +108,8 @@ class Process:
         self._scope = trio.CancelScope()
         self._crashed = False
         self.ended = trio.Event()
+        self.follow_after = 0
+        self.followed: list[Event] = []
 
     async def open(self, nursery: trio.Nursery) -> None:
         await nursery.start(self._run)
@@ -123,13 +129,20 @@ class Process:
                 ) as queue:
                     self.queue = queue
                     self.watch.on_stop = self._leave.set
-                    task_status.started()
-                    await self._leave.wait()
+                    async with trio.open_nursery() as readers:
+                        readers.start_soon(self._follow)
+                        task_status.started()
+                        await self._leave.wait()
+                        readers.cancel_scope.cancel()
         except Exception:
             if not (self._crashed or self.watch.dead):  # what the dead still say does not count
                 raise
         finally:
             self.ended.set()
+
+    async def _follow(self) -> None:
+        async for event in self.queue.events(after=self.follow_after):
+            self.followed.append(event)
 
     async def settle(self) -> None:
         """Until nothing more happens without time, with all threads at rest."""
@@ -168,8 +181,9 @@ class Process:
         self._scope.cancel()
         await self._until_ended()
 
-    async def drain(self, within: float) -> None:
-        """Let all that can end do so, within so many seconds of virtual time; jobs may be left that cannot."""
+    async def drain(self, within: float) -> bool:
+        """Let all that can end do so, within so many seconds of virtual time; jobs may be left that cannot. Tells whether
+        the queue said that it is drained."""
         drained = trio.Event()
 
         async def drain() -> None:
@@ -182,6 +196,7 @@ class Process:
             while await self._goes_on(drained) and trio.current_time() < ends_at and not self.watch.dead:
                 pass
             nursery.cancel_scope.cancel()
+        return drained.is_set()
 
     async def _until_ended(self) -> None:
         for _ in range(_MOST_JUMPS):

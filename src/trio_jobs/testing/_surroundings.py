@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
 
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, SessionLost, StoreError
+from trio_jobs._events import Event
 from trio_jobs._jobs import FINAL, State
 from trio_jobs._queue.report import Report
 from trio_jobs._queue.service import Service
@@ -56,7 +57,7 @@ class Surroundings(TrioStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.service = self.make_service()
-        self.model = Model()
+        self.model = Model({kind: one.attempt_timeout for kind, one in self.service._handlers.items()})
         self.reports: list[Report] = []
         self._shelf = Shelf(self.keeps)
         log = logging.getLogger("trio_jobs")
@@ -67,6 +68,7 @@ class Surroundings(TrioStateMachine):
         self._processes = 0
         self._unanswered: set[tuple[str, str | None]] = set()
         self._returned: list[tuple[str, int]] = []
+        self._unheard: list[Event] = []
         self._plan: Plan | None = None
         self._hang: Hold | None = None
 
@@ -102,6 +104,7 @@ class Surroundings(TrioStateMachine):
         self.model.new_process()
         self._processes += 1
         self._process = Process(self.service, self._shelf, self.clock, dict(self.queue_settings), self._processes)
+        self._process.follow_after = self._unheard[0].seq - 1 if self._unheard else self.model.seq
         await self._process.open(self.nursery)
         self._process.watch.on_death = self._died
         self._process.watch.on_cancel = self._cancel_under_way
@@ -153,7 +156,7 @@ class Surroundings(TrioStateMachine):
         else:
             if how == "drain" and self.queue.paused is None and self._hang is None:
                 with self._unless_dead():
-                    await self.process.drain(86_400.0)
+                    self._look_drained(await self.process.drain(86_400.0))
             if self.process.watch.dead:  # it died on the way
                 await self.process.crash(self._forget_what_hangs)
             else:
@@ -161,6 +164,17 @@ class Surroundings(TrioStateMachine):
         await self.open()
 
     # ends
+
+    def _look_drained(self, drained: bool) -> None:
+        """What it says is so, and it says so as soon as it is. What takes longer than its time is still there."""
+        if self.process.watch.dead:
+            return
+        jobs = self.queue.statistics().jobs
+        left = {str(state): jobs[state] for state in (State.PENDING, State.PROCESSING, State.RETRYING) if jobs[state]}
+        if drained:
+            assert not left, f"a drained queue has nothing to do, and there are {left}"
+        else:
+            assert left, "a queue that has nothing to do is drained"
 
     async def _leave(self) -> None:
         process = self.process

@@ -7,7 +7,8 @@ each of these points and each fault: the call raises, before it is made or after
 one takes over what is in the journal; a person cancels; the call outlives its limit; the queue stops. When all has come
 to rest, what the job says it came to is compared with what is really there, by `effects`.
 
-What is looked for: a job that says completed, and its work is there twice or not at all; one that says failed or
+What is looked for: a handler that raises, or outlives its limit, where nothing went wrong (what it asks for is its own
+affair: `Fail`, `Cancel`, `Snooze`, `RetryAfter`); a job that says completed, and its work is there twice or not at all; one that says failed or
 cancelled and vouches that nothing is left behind, and something is; a verify that is wrong. A job in doubt is never
 wrong: it says that nobody knows.
 """
@@ -23,7 +24,7 @@ import trio
 
 from trio_jobs._errors import TrioJobsError, UsageError
 from trio_jobs._handlers import Handler
-from trio_jobs._jobs import Done, Job, NotDone, State
+from trio_jobs._jobs import Done, Job, NotDone, Outcome, State
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.service import Service
 from trio_jobs.testing._virtual import Work
@@ -40,7 +41,7 @@ _LIMIT: Final = 60.0  #: seconds, where the handler has no limit of its own
 _UNSEEN: Final = object()
 
 _RULES: Final = {
-    "clean": "run without a fault, it completes, and its result can be kept",
+    "clean": "run without a fault, it completes or asks for another end, and its result can be kept",
     "payload": "its payload comes back from JSON as it was",
     "raise": "when a call raises, its work is done once, or the job says that it may have acted",
     "die": "when the process dies, the next one finds its work done once, or says that nobody knows",
@@ -252,6 +253,13 @@ def _clean(seen: _Seen, before: Any, shown: str) -> Iterator[Finding]:
     job, rule = seen.job, _RULES["clean"]
     if job.result_problem is not None:
         yield Finding(rule, f"{shown} completes, but its result cannot be kept: {job.result_problem}", "a clean run")
+    for attempt in job.attempts:  # the first one is told: what a verify or a later attempt made of it hides it
+        if attempt.outcome is Outcome.ERROR:
+            yield Finding(rule, f"{shown} raises {attempt.error}; the job ended {job.state}", "a clean run")
+            return
+        if attempt.outcome in (Outcome.TIMED_OUT, Outcome.INSIDE) or attempt.overdue:
+            yield Finding(rule, f"{shown} outlives its limit; the job ended {job.state}", "a clean run")
+            return
     if job.state is State.COMPLETED:
         return
     why = f"{job.reason}{f': {job.error}' if job.error is not None else ''}"

@@ -14,8 +14,9 @@
 Rules submit (with and without a key, for later, with a deadline), cancel, retry, resolve, pause, let time pass, drain,
 close and open again, crash, and let SDK calls go wrong. After each of them the promises are looked at, as far as they
 can be seen from outside: each event follows from the one before (P5, P8), one attempt at a time and one thread (P1,
-P2), what was acknowledged is there (P4), completed only what returned (P6), places are counted (P9). Time is virtual
-and stands still between the rules.
+P2), what was acknowledged is there (P4), completed only what returned (P6), what is wrong is named (P7), the feed gives
+what is kept (P8), places are counted (P9), nothing goes on after its limit untold (P10). Time is virtual and stands
+still between the rules.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from trio_jobs._clock import TrioClock
 from trio_jobs._errors import KeyConflict, LineFull, OutcomeUnknown, WrongState
+from trio_jobs._events import Event
 from trio_jobs._jobs import FINAL, State
+from trio_jobs.testing._model import GRACE
 from trio_jobs.testing._surroundings import FAULTS, Surroundings
 from trio_jobs.testing._watched import Point
 from trio_jobs.testing.stateful import Bundle, invariant, precondition, rule, st
 
 __all__ = ["QueueMachine"]
 
+_SOON: Final = 0.5  #: seconds after which a reader has been told, whatever the load
 _KEYS: Final = st.none() | st.sampled_from(["a", "b", "c"])
 _WHEN: Final = st.sampled_from(["", "", "delay", "deadline_after"])
 _THEN: Final = st.sampled_from([0.0, 1.0, 100.0])
@@ -176,20 +181,48 @@ class QueueMachine(Surroundings):
             elif job.told:
                 assert queue.get(job.id).state == job.state, f"job {job.id} is {job.state} by its events"
         statistics = queue.statistics()
-        # a job in doubt may wait in the line too, to be verified
-        in_line = statistics.jobs[State.PENDING] + statistics.jobs[State.IN_DOUBT]
-        places = statistics.free if in_line else statistics.capacity
-        assert statistics.free == places, "P9: where nobody is in the line, every place is free"
+        # every job in the line has its place; one in doubt may stand there too, to be verified
+        pending = statistics.jobs[State.PENDING]
+        taken = statistics.capacity - statistics.free
+        most = pending + statistics.jobs[State.IN_DOUBT]
+        assert min(pending, statistics.capacity) <= taken <= most, (
+            f"P9: {taken} places are taken, and {pending} to {most} jobs stand in the line"
+        )
         assert 0 <= statistics.free <= statistics.capacity, "P9: there are as many places as the line has"
         assert statistics.jobs[State.PROCESSING] <= 1, "P1: one attempt at a time"
+        now = TrioClock().now()
+        late = self.model.late(now)
+        assert not late, late
+        self._look_at_health(now)
+
+    def _look_at_health(self, now: float) -> None:
+        """P7: what is wrong is named while it is, and nothing is where nothing is wrong."""
+        health, model = self.queue.health(), self.model
+        assert health.ok is (not health.problems), "P7: all is well where there is no problem, and only there"
+        assert health.in_doubt == len(model.in_state(State.IN_DOUBT)), "P7: jobs in doubt are counted"
+        if model.under_way is not None:
+            job = model.jobs[model.under_way]
+            if job.inside:
+                assert "stuck" in health.problems, f"P7: job {job.id} is stuck, and health has {health.problems}"
+            elif now > job.limit_at + GRACE:
+                assert "overdue" in health.problems, f"P7: job {job.id} is overdue, and health has {health.problems}"
+        elif not self.process.log.inside:
+            assert health.ok, f"P7: nothing is wrong, and health has {health.problems}"
 
     async def _read_events(self) -> None:
-        store = self.queue._history.store
-        returned = self._returned + self.process.watch.returned
-        while True:
-            page = await store.events(self.model.seq, 200)
-            wrong = self.model.read(page, returned)
-            assert not wrong, wrong
-            if len(page) < 200:
-                break
+        """What is kept, and what a reader of the feed was given of it. Under load readers are told a little later."""
+        store, process = self.queue._history.store, self.process
+        kept: list[Event] = []
+        while page := await store.events(kept[-1].seq if kept else self.model.seq, 200):
+            kept += page
+        wrong = self.model.read(kept, self._returned + process.watch.returned)
+        assert not wrong, wrong
         assert self.model.seq == store.last_seq, "P8: every event is there"
+        given, process.followed = process.followed, []
+        awaited = self._unheard + kept
+        self._unheard = awaited[len(given) :]
+        assert given == awaited[: len(given)], (
+            f"P8: a reader is given {[event.seq for event in given]} of {[event.seq for event in awaited]}"
+        )
+        late = [event.seq for event in self._unheard if TrioClock().now() > event.at + _SOON]
+        assert not late, f"P8: a reader is not given {late}"

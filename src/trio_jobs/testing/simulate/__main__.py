@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"seed {schedule.seed}: {schedule.steps} steps, history {schedule.digest}")
         return tell_failure(schedule, options.crash_at)
     if options.sweep is not None:
-        return _many((_swept(options.sweep)), options.keep_going, options.seconds)
+        return _many(_swept(options.sweep), options.keep_going, options.seconds)
     seeds = range(options.first, options.first + options.schedules)
     if options.jobs > 1:
-        return _many(_in_processes(seeds, options.jobs), options.keep_going, options.seconds)
-    return _many(map(simulate, seeds), options.keep_going, options.seconds)
+        return _many(_in_processes(seeds, options.jobs), options.keep_going, options.seconds, len(seeds))
+    return _many(map(simulate, seeds), options.keep_going, options.seconds, len(seeds))
 
 
 def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:
@@ -51,7 +51,13 @@ def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:
     return 1 if schedule.violations else 0
 
 
-def _many(schedules: Iterable[Schedule | tuple[int, Schedule]], keep_going: bool, seconds: float | None) -> int:
+def _many(
+    schedules: Iterable[Schedule | tuple[int, Schedule]],
+    keep_going: bool,
+    seconds: float | None,
+    wanted: int | None = None,
+) -> int:
+    """wanted: how many there are, None where nobody knows before."""
     began = time.perf_counter()
     done = steps = crashes = failures = 0
     for item in schedules:
@@ -66,7 +72,8 @@ def _many(schedules: Iterable[Schedule | tuple[int, Schedule]], keep_going: bool
             tell_failure(schedule, crash_at)
             if not keep_going:
                 break
-        if seconds is not None and time.perf_counter() - began >= seconds:
+        if seconds is not None and time.perf_counter() - began >= seconds and done != wanted:
+            print(f"the {seconds:g} s are over, and not all{'' if wanted is None else f' {wanted}'} schedules were played")
             break
     took = max(time.perf_counter() - began, 1e-9)
     print(
