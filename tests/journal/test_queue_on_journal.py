@@ -124,6 +124,45 @@ async def test_a_payload_that_no_longer_fits_is_refused(tmp_path: Path) -> None:
             raise AssertionError("not reached")
 
 
+async def test_a_payload_that_no_longer_fits_is_held_out_of_the_line_if_asked_and_told_in_health(
+    tmp_path: Path,
+) -> None:
+    async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
+        await queue.pause()
+        old = await queue.submit("post", Order(1))
+    service = Service(unknown="hold", buffer=2)
+
+    @service.handler(kind="post")
+    def post(order: list[str]) -> int:
+        return len(order)
+
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        await queue.resume()
+        assert queue.health().without_handler == 1
+        assert queue.statistics().free == 2, "it takes no place"
+        new = await queue.submit("post", ["a", "b"])
+        assert new.position == 1, "nobody stands behind it"
+        assert await queue.result(new.job_id) == 2
+        assert queue.get(old.job_id).state is State.PENDING
+    async with make_service(book := Book()).open(journal=tmp_path / "jobs.db") as queue:
+        assert queue.health().without_handler == 0
+        assert await queue.result(old.job_id) == 10, "a program that can read it does it"
+    assert book.entries == [1]
+
+
+async def test_an_ordinary_restart_goes_on_under_the_same_epoch(tmp_path: Path) -> None:
+    service = make_service(Book())
+    epochs = set()
+    for n in range(3):
+        async with service.open(journal=tmp_path / "jobs.db") as queue:
+            epochs.add(queue.epoch)
+            await queue.result((await queue.submit("post", Order(n))).job_id)
+            assert queue.epoch in epochs
+    assert len(epochs) == 1
+    async with service.open(journal=tmp_path / "another.db") as queue:
+        assert queue.epoch not in epochs
+
+
 async def test_subscribers_resume_across_a_restart_without_a_gap(tmp_path: Path) -> None:
     service = make_service(Book())
     seen = []
@@ -157,6 +196,42 @@ async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
         assert queue.list() == []
         receipt = await queue.submit("post", Order(1))
         assert await queue.result(receipt.job_id) == 10
+
+
+async def test_each_final_state_is_kept_in_the_journal_for_its_own_time(tmp_path: Path) -> None:
+    def make(**keep_for: float) -> Service:
+        service = make_service(Book(), keep_for=keep_for)
+
+        @service.handler
+        async def fail(order: Order) -> None:
+            raise trio_jobs.Fail("because")
+
+        return service
+
+    async def left(queue: trio_jobs.Queue) -> set[State]:
+        while await queue._pruner.run_once():
+            pass
+        return {job.state for job in queue.list()}
+
+    path = tmp_path / "jobs.db"
+    async with make(completed=0.0, failed=3600.0, cancelled=3600.0).open(journal=path) as queue:
+        done = await queue.submit("post", Order(1), key="done")
+        failed = await queue.submit("fail", Order(2), key="failed")
+        later = await queue.submit("post", Order(3), key="later", delay=3600)
+        await queue.cancel(later.job_id)
+        with pytest.raises(trio_jobs.JobFailed):
+            await queue.result(failed.job_id)
+        assert await left(queue) == {State.FAILED, State.CANCELLED}
+    async with make(completed=0.0, failed=3600.0, cancelled=0.0).open(journal=path) as queue:
+        assert {job.state for job in queue.list()} == {State.FAILED, State.CANCELLED}
+        assert await left(queue) == {State.FAILED}
+    async with make(completed=3600.0, failed=0.0, cancelled=3600.0).open(journal=path) as queue:
+        assert {job.state for job in queue.list()} == {State.FAILED}
+        assert await left(queue) == set()
+    async with make().open(journal=path) as queue:
+        assert queue.list() == []
+        again = [await queue.submit("post", Order(1), key="done"), await queue.submit("fail", Order(2), key="failed")]
+        assert [receipt.job_id for receipt in again] == [done.job_id, failed.job_id], "their keys are known"
 
 
 async def pruned(queue: trio_jobs.Queue) -> None:
@@ -275,6 +350,65 @@ async def test_a_doubt_that_verify_cannot_settle_waits_for_a_person(tmp_path: Pa
         assert await queue.result(receipt.job_id) == 7
 
 
+def make_stepping(
+    calls: list[str], answer: NotDone | Unknown, *, stop_in: str, inside: trio.Event, go_on: trio.Event
+) -> Service:
+    """A handler of two steps, which stands still in the step of that name."""
+    service = Service(async_sdk=_no_sdk)
+
+    async def do(name: str) -> str:
+        calls.append(name)
+        if name == stop_in:
+            inside.set()
+            await go_on.wait()
+        return f"{name} {len(calls)}"
+
+    async def verify(sdk: object, job: trio_jobs.AsyncJobContext) -> NotDone | Unknown:
+        calls.append(f"verify {job.open_step} after {job.steps}")
+        return answer
+
+    @service.handler(verify=verify)
+    async def post(sdk: object, order: Order, job: trio_jobs.AsyncJobContext) -> list[str]:
+        return [await job.step("create", do, "create"), await job.step("attach", do, "attach")]
+
+    return service
+
+
+async def test_a_steps_result_survives_a_crash_and_the_step_is_not_done_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    inside, go_on = trio.Event(), trio.Event()
+    service = make_stepping(calls, NotDone(), stop_in="attach", inside=inside, go_on=go_on)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(1))
+        await inside.wait()
+        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
+        go_on.set()
+    calls.clear()
+    async with service.open(journal=tmp_path / "after.db") as queue:
+        assert await queue.result(receipt.job_id) == ["create 1", "attach 2"]
+    assert calls == ["verify attach after {'create': 'create 1'}", "attach"]
+
+
+async def test_a_step_that_a_crash_cut_off_is_in_doubt_and_named_to_who_is_to_verify_it(tmp_path: Path) -> None:
+    calls: list[str] = []
+    inside, go_on = trio.Event(), trio.Event()
+    service = make_stepping(calls, Unknown(), stop_in="create", inside=inside, go_on=go_on)
+    async with service.open(journal=tmp_path / "jobs.db") as queue:
+        receipt = await queue.submit("post", Order(1))
+        await inside.wait()
+        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
+        go_on.set()
+    calls.clear()
+    for _ in range(2):  # a person is told so at each start, until the doubt is settled
+        async with service.open(journal=tmp_path / "after.db") as queue:
+            with pytest.raises(trio_jobs.JobInDoubt):
+                await queue.result(receipt.job_id, in_doubt="raise")
+            job = queue.get(receipt.job_id)
+            assert (job.state, job.open_step) == (State.IN_DOUBT, "create")
+    assert calls[0] == "verify create after {}"
+    assert "create" not in calls, "it is not done again"
+
+
 async def test_a_job_that_kills_the_process_three_times_is_poison_and_the_others_go_on(tmp_path: Path) -> None:
     inside, go_on = trio.Event(), trio.Event()
 
@@ -326,7 +460,7 @@ def _no_sdk() -> Any:
     return _NoSdk()
 
 
-async def test_many_submits_at_once_are_one_commit_and_known_keys_answer_with_their_job(tmp_path: Path) -> None:
+async def test_among_many_submits_at_once_known_keys_answer_with_their_job(tmp_path: Path) -> None:
     service = make_service(Book(), buffer=20)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         first = await queue.submit("post", Order(0), key="0")

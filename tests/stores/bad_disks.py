@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,20 @@ class FaultyDisk(Disk):
     def connect(self, path: str) -> Connection:
         self.connections += 1
         return _Faulty(self, super().connect(path))
+
+
+class BlindDisk(FaultyDisk):
+    """Cannot say which file a name means, the next `blind` times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blind = 0
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        if self.blind > 0:
+            self.blind -= 1
+            raise OSError(errno.EIO, "made up", path)
+        return super().identity(path)
 
 
 class _Faulty:

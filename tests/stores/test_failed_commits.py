@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from bad_disks import FaultyDisk, Hanging, times
+from bad_disks import BlindDisk, FaultyDisk, Hanging, times
 
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
@@ -89,6 +89,20 @@ async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_p
         receipt = await queue.submit("post", Order(1))
         assert disk.connections == 2, "the connection on which a commit failed is used no more"
         assert await queue.result(receipt.job_id) == 1
+        await check_fold(queue, tmp_path)
+
+
+@pytest.mark.parametrize("blind", [1, 2, 3])
+async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tmp_path: Path, blind: int) -> None:
+    """After the insert, and then at as many of the three reopenings as are left."""
+    disk = BlindDisk()
+    async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue._kept()
+        disk.blind = blind
+        receipt = await queue.submit("post", Order(1))
+        assert disk.blind == 0
+        assert await queue.result(receipt.job_id) == 1
+        assert queue.health().store is None
         await check_fold(queue, tmp_path)
 
 

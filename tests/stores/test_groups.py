@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trio
 from bad_disks import FaultyDisk, error
 
-from trio_jobs import SqliteStore
+from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs import _events as ev
 from trio_jobs.testing.stores import submitted
 
@@ -40,6 +41,45 @@ async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -
     assert disk.groups == 30
     assert told == list(range(1, 61))
     await store.aclose()
+
+
+class TransactionDisk(FaultyDisk):
+    """transactions: how many began in which events were written; a group too long for one statement is one too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transactions = 0
+        self._is_inside = False
+        self.fault = self._count
+
+    def _count(self, sql: str, done: bool) -> None:
+        if done:
+            return
+        if sql.startswith("BEGIN"):
+            self._is_inside = True
+            self.transactions += 1
+        elif sql.startswith("COMMIT"):
+            self._is_inside = False
+        elif sql.startswith("INSERT INTO events"):
+            self.transactions += not self._is_inside
+
+
+@pytest.mark.parametrize("count", [5, 3000])
+async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: int) -> None:
+    """More than a statement takes, and more than a group is let grow to, too."""
+    disk = TransactionDisk()
+    service = Service(buffer=5000)
+
+    @service.handler
+    async def post(order: int) -> int:
+        return order
+
+    async with service.open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue.pause()
+        before, seq = disk.transactions, queue.statistics().seq
+        await queue.submit_many([NewJob("post", n) for n in range(count)])
+        assert queue.statistics().seq == seq + count
+        assert disk.transactions == before + 1
 
 
 async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from trio_jobs import Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._stores._sqlite_check import check
@@ -47,7 +48,10 @@ class Order:
     text: str
 
 
+FULL = r"the disk is full|nothing is accepted now"
+
 gate: list[trio.Event] = []
+ended: list[str] = []  #: what `wait` has done
 
 
 def make_service() -> Service:
@@ -58,9 +62,10 @@ def make_service() -> Service:
         return len(order.text)
 
     @service.handler
-    async def wait(order: Order) -> int:
+    async def wait(order: Order) -> str:
         await gate[0].wait()
-        return len(order.text)
+        ended.append(order.text)
+        return order.text * 200_000
 
     return service
 
@@ -86,8 +91,9 @@ async def healthy(queue: Queue) -> None:
                 return
 
 
-async def test_when_the_disk_is_full_submits_are_refused_the_running_job_ends_and_all_resumes(small: Path) -> None:
+async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once_there_is_room(small: Path) -> None:
     gate[:] = [trio.Event()]
+    del ended[:]
     async with make_service().open(journal=small / "jobs.db") as queue:
         running = await queue.submit("wait", Order("x"))
         async for _ in queue.events(after=0, jobs=[running.job_id], states=[State.PROCESSING]):
@@ -95,20 +101,31 @@ async def test_when_the_disk_is_full_submits_are_refused_the_running_job_ends_an
         filler = fill(small)
         # the log has room for a while, which it was given at the start: these are kept, or refused, never both
         kept: list[str] = []
-        with pytest.raises(StoreError, match=r"the disk is full|nothing is accepted now"):
+        with pytest.raises(StoreError, match=FULL):
             for n in range(300):
                 receipt = await queue.submit("post", Order("x" * 100_000), key=str(n), delay=3600)
                 kept += [receipt.job_id]  # those before the one that raises
         assert len(kept) < 300
-        assert "store" in queue.health().problems
         gate[0].set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == ["x"], "its handler runs to its end"
+        for n in range(3):  # the end is longer than what was just refused; until it is in, nothing else is
+            with pytest.raises(StoreError, match=FULL):
+                await queue.submit("post", Order("y"), key=f"refused {n}")
+            assert "store" in queue.health().problems
+        assert queue.get(running.job_id).state is State.PROCESSING, "what is not on the disk is not told"
+        assert os.statvfs(small).f_bavail == 0
         filler.unlink()
-        assert await queue.result(running.job_id) == 1
+        assert await queue.result(running.job_id) == "x" * 200_000
         await healthy(queue)
         assert await queue.result((await queue.submit("post", Order("abc"))).job_id) == 3
         assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == kept
     async with make_service().open(journal=small / "jobs.db") as queue:
         assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == kept
+        job = queue.get(running.job_id)
+        assert (job.state, len(job.attempts)) == (State.COMPLETED, 1), "it is not done again"
+        assert await queue.result(running.job_id) == "x" * 200_000
+    assert ended == ["x"]
 
 
 async def test_a_backup_for_which_there_is_no_room_leaves_nothing_and_harms_nothing(

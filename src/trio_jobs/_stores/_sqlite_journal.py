@@ -180,7 +180,8 @@ class Journal:
         return bodies
 
     def write(self, events: Sequence[Event]) -> None:
-        """Commit these events, in one transaction and with one sync. Raises `sqlite3.Error`: ask `recover` then.
+        """Commit these events, in one transaction and with one sync. Raises `sqlite3.Error`, and `OSError` when
+        it cannot be seen afterwards which file was written: ask `recover` then.
 
         Raises `JournalDamaged` if the file that was written is not the journal any more.
         """
@@ -213,24 +214,22 @@ class Journal:
         if path in self._identities and self._disk.identity(path) != self._identities[path]:
             raise JournalDamaged(path, "it was deleted or replaced while it was in use")
 
-    def recover(self, error: sqlite3.Error) -> None:
+    def recover(self, error: sqlite3.Error | OSError) -> None:
         """After a failed `write`: find out what is there; `last_seq` tells. What is not there is let go of.
 
         Raises `sqlite3.Error` or `OSError` (try again later), `JournalDamaged` (never again).
         """
         self._is_suspect = True
-        try:
-            if is_full(error) and self._connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    self._is_suspect = False
-                    return
+        is_taken_back = False
+        if is_full(error) and self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                is_taken_back = True
+        if not is_taken_back:
             self._reopen()
-            self._is_suspect = False
-        finally:
-            if self._connection is not None:
-                self._pending = []
+        self._is_suspect = False
+        self._pending = []  # only now: what could not be read back yet is compared with it at the next try
 
     def _reopen(self) -> None:
         before, pending = self.last_seq, self._pending

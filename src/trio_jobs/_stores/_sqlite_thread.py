@@ -174,13 +174,13 @@ class JournalThread:
         """Commit a group; gives what is left of it, to be tried again."""
         try:
             self._journal.write(group)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:  # an `OSError` comes after the rows are in: reading back tells
             return self._recover(group, error)
         self._failures = 0
         self._tell(self._face.took, group)
         return []
 
-    def _recover(self, group: list[Event], error: sqlite3.Error) -> list[Event]:
+    def _recover(self, group: list[Event], error: sqlite3.Error | OSError) -> list[Event]:
         before = self._journal.last_seq
         why = StoreError(f"journal {self._journal.path}: {'the disk is full' if is_full(error) else error}")
         log.error("%s (commit of events %d to %d)", why, group[0].seq, group[-1].seq)
@@ -206,7 +206,7 @@ class JournalThread:
             self._find_out(error)
         self._tell(ask.answer, result)
 
-    def _find_out(self, error: sqlite3.Error) -> None:
+    def _find_out(self, error: sqlite3.Error | OSError) -> None:
         """What is there, after something failed. Raises `StoreError` when the journal cannot be opened any more."""
         for tries in range(1, REOPENINGS + 1):
             try:
