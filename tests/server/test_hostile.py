@@ -238,6 +238,42 @@ async def test_requests_beyond_the_rate_are_refused_and_the_others_answered() ->
         await client.say_goodbye()
 
 
+async def statuses(client: Raw, count: int, **extra: Any) -> list[bool]:
+    """Whether each of so many requests, sent at once, is answered."""
+    await client.send(b"".join(client.request("jobs.list", **extra)[1] for _ in range(count)))
+    return sorted(["result" in await client.message() for _ in range(count)], reverse=True)
+
+
+async def test_a_token_that_only_watches_has_a_fifth_of_the_messages() -> None:
+    async with bench(limits=quick(messages=10, messages_per_second=1e-6)) as b:
+        client, watcher = await b.raw(), await b.raw(WATCHER)
+        assert await statuses(client, 12) == [True] * 10 + [False] * 2
+        assert await statuses(watcher, 4) == [True] * 2 + [False] * 2
+        await client.say_goodbye()
+        await watcher.say_goodbye()
+
+
+async def test_a_token_that_only_watches_has_a_sixteenth_of_the_bytes() -> None:
+    async with bench(limits=quick(bytes=16_000, bytes_per_second=1e-6)) as b:
+        client, watcher = await b.raw(), await b.raw(WATCHER)
+        kind = "k" * 100  # with what is around it some 180 bytes
+        assert await statuses(client, 10, kind=kind) == [True] * 10
+        assert await statuses(watcher, 10, kind=kind) == [True] * 5 + [False] * 5
+        await client.say_goodbye()
+        await watcher.say_goodbye()
+
+
+async def test_messages_are_weighed_in_bytes_and_not_in_characters() -> None:
+    async with bench(limits=quick(bytes=1000, bytes_per_second=1e-6)) as b:
+        client = await b.raw()
+        text = '{"jsonrpc":"2.0","id":1,"method":"jobs.get","params":{"job":"%s"}}' % ("\U0001f980" * 60)
+        assert 300 <= len(text.encode()) < 333
+        await client.send(bytes(client.proto.send_data(text)) * 4)
+        codes = [(await client.message())["error"]["code"] for _ in range(4)]
+        assert sorted(codes) == [-32016, -32004, -32004, -32004]
+        await client.say_goodbye()
+
+
 async def test_more_than_64_requests_at_once_are_refused_and_the_64_go_on() -> None:
     async with bench(limits=quick()) as b:
         await b.queue.pause("")

@@ -38,6 +38,8 @@ __all__ = ["Connection"]
 
 log: Final = logging.getLogger("trio_jobs.server")
 
+WATCHER_MESSAGES: Final = 5  #: a token that only watches has this part of the messages: by default 20 a second
+WATCHER_BYTES: Final = 16  #: and this part of the bytes, since it has no payloads to send: 64 KiB a second
 MAX_PROGRESS: Final = 100  #: jobs of which a word waits to be passed on; one job at a time is under way
 CLOSE_1006: Final = 1006  #: never on the wire: the connection was lost
 
@@ -66,10 +68,11 @@ class Connection:
         self._leaving = refusal
         self._in_flight = 0
         self._strikes = 0
-        part = 1 if token.scope == "control" else 5
+        watches = token.scope == "watch"
+        fewer, lighter = (WATCHER_MESSAGES, WATCHER_BYTES) if watches else (1, 1)
         now = trio.current_time()
-        self._messages = Bucket(limits.messages / part, limits.messages_per_second / part, now)
-        self._bytes = Bucket(limits.bytes, limits.bytes_per_second / part, now)
+        self._messages = Bucket(limits.messages / fewer, limits.messages_per_second / fewer, now)
+        self._bytes = Bucket(limits.bytes / lighter, limits.bytes_per_second / lighter, now)
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
         self._news = trio.Event()
@@ -160,7 +163,8 @@ class Connection:
 
     def _measure(self, message: str) -> RpcError | None:
         now = trio.current_time()
-        if self._messages.take(1, now) and self._bytes.take(len(message), now):
+        size = len(message) if message.isascii() else len(message.encode())
+        if self._messages.take(1, now) and self._bytes.take(size, now):
             return None
         return RpcError(ErrorCode.TOO_MANY, "too many requests a second; wait, and send fewer")
 
