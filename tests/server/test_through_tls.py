@@ -56,6 +56,8 @@ async def test_a_client_that_takes_nothing_is_reset_through_tls_while_the_others
             while True:
                 await frozen.frame()
         await trio.aclose_forcefully(frozen.stream)
+        for job_id in ids:  # they would be tried again before the end
+            await b.queue.cancel(job_id)
         await healthy.say_goodbye()
 
 
