@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 import trio
-from server_bench import OWNER, WATCHER, bench
+from server_bench import OWNER, WATCHER, bench, make_service
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_jobs import TrioClock
+from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
+
+
+class NoClients:
+    connections = subscriptions = 0
 
 
 async def get(
@@ -76,6 +84,34 @@ async def test_metrics_are_for_those_with_a_token() -> None:
         ):
             assert name in text, f"{name} is not in {text}"
         assert headers["content-type"].startswith("text/plain")
+
+
+async def test_the_attempt_under_way_counts_as_busy_so_far_and_not_twice(autojump_clock: MockClock) -> None:
+    pytest.importorskip("prometheus_client")
+    busy: list[float] = []
+
+    async with make_service().open(clock=TrioClock()) as queue, trio.open_nursery() as nursery:
+        metrics = Metrics(queue, NoClients())
+        nursery.start_soon(metrics.run)
+
+        def read() -> float:
+            found = re.search(r"^trio_jobs_sdk_busy_seconds_total (\S+)$", metrics.text().decode(), re.MULTILINE)
+            assert found
+            return float(found[1])
+
+        await wait_all_tasks_blocked()
+        busy.append(read())
+        job = await queue.submit("wait", 100.0)
+        for _ in range(2):
+            await trio.sleep(40)
+            busy.append(read())
+        await queue.result(job.job_id)
+        await wait_all_tasks_blocked()
+        busy.append(read())
+        await trio.sleep(1000)
+        busy.append(read())
+        nursery.cancel_scope.cancel()
+    assert busy == pytest.approx([0, 40, 80, 100, 100], abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,14 @@ class Limits:
 
     connections: at once, by default what the system's limit of descriptors leaves. pending: connections that have not
     said who they are, or not truly, at most half of all; beyond these the next waits, and the oldest, once it has had
-    two seconds, is dropped for it.
-    head_timeout: from accept to the end of the handshake. head: bytes; h11's own limit is 16 KiB, nginx's 8. ping:
-    from one ping to the next; a client that is not heard from between two is dropped. Proxies drop a silent connection
-    after 60. write_timeout: without one byte taken; then the connection is reset. close_timeout: for a client to answer
-    our close frame. subscriptions: of one connection. messages, messages_per_second: a client's requests, the first is
-    how many it may save up; a token that only watches has a fifth. bytes, bytes_per_second: the same for what they
-    weigh; one that only watches has a sixteenth. frames, frames_per_second: of any kind, pings and fragments too. strikes: messages beyond these bounds, or
-    that are no requests, that are answered with an error before the connection is closed.
+    two seconds, is dropped for it. head_timeout: from accept to the end of the handshake. head: bytes; h11's own limit
+    is 16 KiB, nginx's 8. ping: from one ping to the next; a client that is not heard from between two is dropped.
+    Proxies drop a silent connection after 60. write_timeout: without one byte taken; then the connection is reset.
+    close_timeout: for a client to answer our close frame. subscriptions: of one connection. messages,
+    messages_per_second: a client's requests, the first is how many it may save up; a token that only watches has a
+    fifth. bytes, bytes_per_second: the same for what they weigh; one that only watches has a sixteenth. frames,
+    frames_per_second: of any kind, pings and fragments too. strikes: messages beyond these bounds, or that are no
+    requests, that are answered with an error before the connection is closed.
     """
 
     connections: int = attrs.field(factory=_most_connections)

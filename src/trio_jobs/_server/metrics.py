@@ -52,7 +52,8 @@ class Metrics:
             "trio_jobs_ended", "Attempts by what they came to.", ["kind", "outcome"], registry=registry
         )
         self._retries = prom.Counter("trio_jobs_retries", "Attempts to be made again.", registry=registry)
-        self._busy = prom.Counter("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", registry=registry)
+        self._busy = 0.0  # seconds in attempts that are over
+        self._busy_told = 0.0
         # jobs that wait, or are under way: bounded by max_waiting and the line
         self._pending: dict[str, float] = {}
         self._started: dict[str, float] = {}
@@ -95,9 +96,19 @@ class Metrics:
         if started_at is not None:
             ran = max(event.at - started_at, 0.0)
             self._run.observe(ran)
-            self._busy.inc(ran)
+            self._busy += ran
         kind = self._queue._kind_of(event.job) or "?"
         self._ended.labels(kind, str(event.outcome)).inc()
+
+    def busy(self) -> float:
+        """Seconds in attempts, with those so far of the one under way: a call that hangs is work too.
+
+        Never less than it was: its end is counted a moment after it happened, and clocks are set back.
+        """
+        now = self._queue._clock.now()
+        under_way = sum(max(now - started_at, 0.0) for started_at in self._started.values())
+        self._busy_told = max(self._busy_told, self._busy + under_way)
+        return self._busy_told
 
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """Name, meaning, value, labels."""
@@ -121,13 +132,13 @@ class Metrics:
 
 
 class _Gauges:
-    """What prometheus-client asks for gauges."""
+    """What prometheus-client asks for what is read when it is asked for."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         families: dict[str, Any] = {}
         for name, meaning, value, labels in self._metrics.gauges():
@@ -136,6 +147,7 @@ class _Gauges:
                 family = families[name] = GaugeMetricFamily(name, meaning, labels=[*labels])
             family.add_metric([*labels.values()], value)
         yield from families.values()
+        yield CounterMetricFamily("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", self._metrics.busy())
 
     def describe(self) -> list[Any]:
         return []

@@ -29,7 +29,7 @@ from trio_jobs._server.limits import Limits
 from trio_jobs._server.listening import accept_forever, listen
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
-from trio_jobs._server.stream import GuardedStream
+from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import NOBODY, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
 
@@ -148,10 +148,11 @@ class Server:
         nursery.start_soon(self._serve, accepted)
 
     async def _serve(self, accepted: socket.socket) -> None:
-        transport: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
         if self._tls is not None:
-            transport = trio.SSLStream(transport, self._tls, server_side=True, https_compatible=True)
+            transport = trio.SSLStream(CountedStream(plain), self._tls, server_side=True, https_compatible=True)
             raw = None
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:

@@ -26,10 +26,10 @@ from trio_jobs._server.limits import Bucket, Limits
 from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
 from trio_jobs._wire.frames import FrameMeter, TooMuch
 
-__all__ = ["GuardedStream"]
+__all__ = ["CountedStream", "GuardedStream"]
 
 RECEIVE: Final = 16 * 1024
-TLS_CHUNK: Final = 16 * 1024  #: a TLS record: the least of which can be said that it was taken
+TLS_CHUNK: Final = 16 * 1024  #: a TLS record; what is given to OpenSSL at once is there a second time, as ciphertext
 _LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 
@@ -37,8 +37,42 @@ def _refuse(data: bytes) -> NoReturn:
     raise AssertionError("through TLS nothing is sent at once")
 
 
+class CountedStream(trio.abc.Stream):
+    """A socket for `trio.SSLStream` to write to, which tells of each part of a write that the kernel has taken.
+
+    on_taken: called then; it must return at once and not raise.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.on_taken: Callable[[], None] = lambda: None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Cancelled: some of it may be sent, and nobody knows how much, as with trio's own."""
+        with memoryview(data) as left:
+            at = 0
+            try:
+                while at < len(left):
+                    at += await self.stream.socket.send(left[at:])
+                    self.on_taken()
+            except OSError as error:
+                if self.stream.socket.fileno() < 0:
+                    raise trio.ClosedResourceError("this socket was closed here") from None
+                raise trio.BrokenResourceError(f"write failed: {error}") from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
 class GuardedStream(trio.abc.Stream):
-    """transport: what is written to. raw: its socket, None where that would go past TLS.
+    """transport: what is written to; through TLS, an `SSLStream` over a `CountedStream`. raw: its socket, None where
+    that would go past TLS.
 
     heard_at: Trio's time when the client last sent anything. refused: why no more is read. dead: nothing more can be
     sent. silent: a close frame has been sent, so nothing more may be. free: nothing is being written and nothing waits
@@ -209,11 +243,19 @@ class GuardedStream(trio.abc.Stream):
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _write_tls(self, data: bytes) -> None:
-        for at in range(0, len(data), TLS_CHUNK):
-            with trio.move_on_after(self._limits.write_timeout) as scope:
+        assert isinstance(self._transport, trio.SSLStream)
+        counted: CountedStream = self._transport.transport_stream
+        timeout = self._limits.write_timeout
+        with trio.move_on_after(timeout) as scope:
+
+            def on_taken() -> None:
+                scope.deadline = trio.current_time() + timeout
+
+            counted.on_taken = on_taken
+            for at in range(0, len(data), TLS_CHUNK):
                 await self._transport.send_all(data[at : at + TLS_CHUNK])
-            if scope.cancelled_caught:
-                self._stall()
+        if scope.cancelled_caught:
+            self._stall()
 
     def _stall(self) -> None:
         self.stalled = True
@@ -226,7 +268,7 @@ class GuardedStream(trio.abc.Stream):
         """Closing sends a reset, and the kernel keeps nothing for a client that does not read."""
         transport = self._transport
         if isinstance(transport, trio.SSLStream):
-            transport = transport.transport_stream
+            transport = transport.transport_stream.stream
         if isinstance(transport, trio.SocketStream):
             with contextlib.suppress(OSError):  # it is closed already
                 transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))

@@ -1,0 +1,33 @@
+"""What a client is told when the store is in trouble."""
+
+from __future__ import annotations
+
+import trio
+from server_bench import OWNER, Bench, make_service
+
+from trio_jobs._server.serve import serve
+from trio_jobs.testing import Disk
+
+
+async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_is_not() -> None:
+    disk = Disk()
+    store = disk.store()
+    async with (
+        make_service(commit_timeout=5).open(store=store) as queue,
+        serve(queue, port=0, tokens=[OWNER]) as server,
+    ):
+        client = await Bench(queue, server).raw()
+        append = store.append
+
+        def append_and_die(events: object) -> None:
+            append(events)  # type: ignore[arg-type]
+            disk.crash()
+
+        store.append = append_and_die  # type: ignore[method-assign]
+        with trio.fail_after(5):
+            unknown = await client.ask("jobs.submit", kind="double", payload=1, key="k")
+            refused = await client.ask("jobs.submit", kind="double", payload=2)
+        assert unknown["error"]["code"] == -32015
+        assert refused["error"]["code"] == -32017
+        assert "nothing is accepted now" in refused["error"]["message"]
+        await client.say_goodbye()
