@@ -45,8 +45,8 @@ CHECKS: Final = (
 @attrs.frozen
 class Mutation:
     """name: short, for the table. what: what goes wrong, in the words of somebody who meets it. check: what is meant to
-    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what it
-    looks like; for all others that says nothing."""
+    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what
+    it looks like; for all others that says nothing."""
 
     name: str
     what: str
