@@ -28,6 +28,7 @@ from trio_jobs._events import Event, Started
 from trio_jobs._hosts.thread import ThreadHost
 from trio_jobs._line import Line, LineStatistics
 from trio_jobs._queue.queue import Queue
+from trio_jobs._queue.report import Health
 from trio_jobs._reading import Subscription
 from trio_jobs.testing import QueueMachine
 from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
@@ -171,6 +172,17 @@ def test_p7_a_queue_whose_health_is_not_true_is_found(problems: tuple[str, ...],
     health = Queue.health
     mistakes.setattr(Queue, "health", lambda self: attrs.evolve(health(self), ok=not problems, problems=problems))
     assert "P7" in found(InMemory)
+
+
+def test_p7_an_overdue_attempt_that_health_does_not_name_is_found(mistakes: pytest.MonkeyPatch) -> None:
+    health = Queue.health
+
+    def silent(self: Queue) -> Health:
+        true = health(self)
+        return attrs.evolve(true, ok=True, problems=()) if "overdue" in true.problems else true
+
+    mistakes.setattr(Queue, "health", silent)
+    assert "is overdue, and health has" in found(InMemory)
 
 
 def test_p8_a_feed_that_leaves_an_event_out_is_found(mistakes: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,9 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 STEERING: Final = "tests/queue/test_steering.py"
 STREAMS: Final = "tests/server/test_streams.py"
 METHODS: Final = "tests/server/test_methods.py"
+QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
+CHECK_HOST: Final = "tests/harness/test_check_host.py"
+CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 
 #: All that the campaign tries on every mutation
 CHECKS: Final = (
@@ -39,14 +42,17 @@ CHECKS: Final = (
     STEERING,
     STREAMS,
     METHODS,
+    QUEUE_MACHINE,
+    CHECK_HOST,
+    CHECK_HANDLER,
 )
 
 
 @attrs.frozen
 class Mutation:
     """name: short, for the table. what: what goes wrong, in the words of somebody who meets it. check: what is meant to
-    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what it
-    looks like; for all others that says nothing."""
+    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what
+    it looks like; for all others that says nothing."""
 
     name: str
     what: str
@@ -580,5 +586,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/answers.py",
         "known = params.epoch in (None, self._queue.epoch)",
         "known = True",
+    ),
+    # what a person's own machine, host and handler would meet
+    _M(
+        "drained too early",
+        "drain does not wait for jobs that wait for their retry",
+        QUEUE_MACHINE,
+        "_queue/queue.py",
+        "self._head.count(State.PENDING, State.PROCESSING, State.RETRYING)",
+        "self._head.count(State.PENDING, State.PROCESSING)",
+    ),
+    _M(
+        "close problem kept back",
+        "what closing the session raises is told to nobody",
+        CHECK_HOST,
+        "_hosts/in_loop.py",
+        '                self._close_problem = f"{type(error).__name__}: {error}"\n',
+        "                pass\n",
+    ),
+    _M(
+        "fail not believed",
+        "a job whose handler vouched for its failure is taken for one that may have acted",
+        CHECK_HANDLER,
+        "_engine/endings.py",
+        'out.write(ev.Failed, reason="fail")',
+        'out.write(ev.Failed, reason="fail", acted=True)',
     ),
 )

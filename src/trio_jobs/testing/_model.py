@@ -53,8 +53,9 @@ _LEADS_TO: Final[dict[str, str]] = {
 @attrs.define(eq=False)
 class ModelJob:
     """A job as far as it was seen. ends: in this run. told: its submit was acknowledged. inside:
-    its call has not returned. forgotten: it was final, and its time is over. deadline_at: when it expires. limit_at: when
-    its attempt is to end, of its own limit and the job's deadline the earlier. overdue: it was told that it has not."""
+    its call has not returned. forgotten: it was final, and its time is over. deadline_at: when it expires. limit_at:
+    when its attempt is to end, of its own limit and the job's deadline the earlier. overdue: it was told that it has
+    not."""
 
     id: str
     state: str | None = None
@@ -72,8 +73,8 @@ class ModelJob:
 
 
 class Model:
-    """seq: of the last event that was read. under_way: the job whose attempt is. limits: seconds that an attempt of each
-    kind may take; where there is none, any."""
+    """seq: of the last event that was read. under_way: the job whose attempt is. limits: seconds that an attempt of
+    each kind may take; where there is none, any."""
 
     def __init__(self, limits: Mapping[str, float] | None = None) -> None:
         self.limits = limits or {}

@@ -182,8 +182,8 @@ class Process:
         await self._until_ended()
 
     async def drain(self, within: float) -> bool:
-        """Let all that can end do so, within so many seconds of virtual time; jobs may be left that cannot. Tells whether
-        the queue said that it is drained."""
+        """Let all that can end do so, within so many seconds of virtual time; jobs may be left that cannot. Tells
+        whether the queue said that it is drained."""
         drained = trio.Event()
 
         async def drain() -> None:

@@ -7,10 +7,10 @@ each of these points and each fault: the call raises, before it is made or after
 one takes over what is in the journal; a person cancels; the call outlives its limit; the queue stops. When all has come
 to rest, what the job says it came to is compared with what is really there, by `effects`.
 
-What is looked for: a handler that raises, or outlives its limit, where nothing went wrong (what it asks for is its own
-affair: `Fail`, `Cancel`, `Snooze`, `RetryAfter`); a job that says completed, and its work is there twice or not at all; one that says failed or
-cancelled and vouches that nothing is left behind, and something is; a verify that is wrong. A job in doubt is never
-wrong: it says that nobody knows.
+What is looked for: a handler that raises, or outlives its limit, where nothing went wrong (`Fail`, `Cancel`, `Snooze`
+and `RetryAfter` are its own to ask for); a job that says completed, and its work is there twice or not at all; one that
+says failed or cancelled and vouches that nothing is left behind, and something is; a verify that is wrong. A job in
+doubt is never wrong: it says that nobody knows.
 """
 
 from __future__ import annotations

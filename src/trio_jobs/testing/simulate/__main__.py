@@ -73,7 +73,8 @@ def _many(
             if not keep_going:
                 break
         if seconds is not None and time.perf_counter() - began >= seconds and done != wanted:
-            print(f"the {seconds:g} s are over, and not all{'' if wanted is None else f' {wanted}'} schedules were played")
+            all_of_them = "all" if wanted is None else f"all {wanted}"
+            print(f"the {seconds:g} s are over, and not {all_of_them} schedules were played")
             break
     took = max(time.perf_counter() - began, 1e-9)
     print(
