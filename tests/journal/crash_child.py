@@ -1,6 +1,7 @@
-"""The process that is killed: it submits under load, works, and says on its standard output what was acknowledged.
+"""The process that is killed: it works under load, until then. `crash_child.py JOURNAL BOOK LIFE`
 
-`crash_child.py JOURNAL BOOK LIFE` until it is killed; with LIFE "end" it finishes all that is left, and stops.
+LIFE "serve": others submit, over a websocket; it says its port. "end": it finishes all that is left, and stops. Any
+other: it submits itself, and says on its standard output what was acknowledged.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ async def main() -> None:
                 for job in queue.list(state=state, limit=1000):
                     await queue.result(job.id)
             return
+        if life == "serve":
+            async with trio_jobs.serve(queue, port=0, tokens=None) as server:
+                print(server.port, flush=True)
+                await trio.sleep_forever()
         async with trio.open_nursery() as nursery:
             for name in range(4):
                 nursery.start_soon(produce, queue, name)

@@ -115,10 +115,11 @@ class Model:
 
     def late(self, now: float) -> list[str]:
         """Where all is at rest: who should have ended before `now`, and nobody has told why not."""
-        wrong = []
-        for job in self.in_state(State.SCHEDULED, State.PENDING, State.RETRYING):
-            if now > job.deadline_at + GRACE:
-                wrong.append(f"P10: {_shown(job)} is {job.state} {now - job.deadline_at:g} s after its deadline")
+        wrong = [
+            f"P10: {_shown(job)} is {job.state} {now - job.deadline_at:g} s after its deadline"
+            for job in self.in_state(State.SCHEDULED, State.PENDING, State.RETRYING)
+            if now > job.deadline_at + GRACE
+        ]
         for job in self.in_state(State.PROCESSING):
             wrong += self._outlived(job, now)
         return wrong
