@@ -141,7 +141,8 @@ async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.E
             if arguments.watch_token_file is not None:
                 log.info("the one that only looks is in %s", arguments.watch_token_file)
             await told.wait()
-            # clients see the end of what is under way; what is not done by then is the queue's own stop's
+            # in memory clients see the end of all that can end; with a journal they are told 1001 now, the queue's own
+            # stop finishes the running attempt, and they find its end when they come back
             queue.close_to_submits()
             if queue.paused is None and arguments.journal is None:
                 with trio.move_on_after(queue._settings.drain_timeout):
