@@ -41,7 +41,7 @@ def measure(run: Run) -> Answer:
         "profile", "Where does the time of one job go?",
         (
             floors("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
-            floors("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk."),
+            floors("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk. Looks at Trio while it asks the system for news are left out, since it may be asleep there."),
         ),
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def measure(run: Run) -> Answer:
 def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Table:
     if not rounds:
         return Table(title, "µs a job", [Row("all", "ours", [], skipped=why)], "lower")
-    names = {FLOORS[name] for answer in rounds for name in answer["worked"]}
+    names = {FLOORS[name] for answer in rounds for name in answer["samples"]}
     shares = {name: [share(answer, name) for answer in rounds] for name in names}
     busy = [answer["busy"] * 1e6 for answer in rounds]
     rows = [
@@ -60,14 +60,14 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
         )
         for name in sorted(names, key=lambda name: -statistics.median(shares[name]))
     ]  # fmt: skip
-    seen = sum(answer["looks"] for answer in rounds)
+    seen = sum(sum(answer["samples"].values()) for answer in rounds)
     together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
     return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
 
 
 def share(answer: dict[str, Any], floor: str) -> float:
-    worked: dict[str, float] = answer["worked"]
-    return sum(n for name, n in worked.items() if FLOORS[name] == floor) / (sum(worked.values()) or 1)
+    samples: dict[str, int] = answer["samples"]
+    return sum(n for name, n in samples.items() if FLOORS[name] == floor) / max(sum(samples.values()), 1)
 
 
 if __name__ == "__main__":
