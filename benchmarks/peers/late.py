@@ -1,4 +1,4 @@
-"""How late events are for many subscribers, of whom some do not read; what one costs; how fast all can go.
+"""How late events are for many subscribers, of whom some do not read; how fast all can go.
 
 Each subscriber watches a job of its own; 2,000 events a second go out in all, two every millisecond. "own": those that
 are frozen read nothing, through the smallest of buffers. "all": they asked for every event, so they stall at once and
@@ -12,7 +12,6 @@ import base64
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import trio
 
@@ -73,21 +72,10 @@ def handshake(port: int) -> bytes:
     ).encode()
 
 
-def resident() -> float:
-    """KiB, 0 where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next(float(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-
-
 async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict[str, float]:
-    """Latencies of those that read in seconds; how many were reset; KiB of the server's memory for each subscriber;
-    seconds from the first to the last goodbye."""
+    """Latencies of those that read in seconds; how many were reset; seconds from the first to the last goodbye."""
     async with trio_jobs.Service().open() as queue:
         async with trio_jobs.serve(queue, port=0, tokens=[TOKEN], metrics=False) as server:
-            before = resident()
             arguments = [str(n) for n in (server.port, subscribers, frozen)]
             process = subprocess.Popen(
                 [sys.executable, "-c", CLIENTS, *arguments, what, handshake(server.port).hex()], stdout=subprocess.PIPE
@@ -96,7 +84,6 @@ async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict
             await trio.to_thread.run_sync(process.stdout.readline)
             while server.subscriptions < subscribers:
                 await trio.sleep(0.01)
-            each = (resident() - before) / subscribers
             feed = queue._feed
             number, due = 0, trio.current_time()
             for _ in range(int(seconds * 1000)):
@@ -112,7 +99,7 @@ async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict
         goodbye = trio.current_time() - began
         told, _ = await trio.to_thread.run_sync(process.communicate)
     count, p50, p99, worst = map(float, told.split())
-    return {"count": count, "p50": p50, "p99": p99, "worst": worst, "kicked": kicked, "kib": each, "goodbye": goodbye}
+    return {"count": count, "p50": p50, "p99": p99, "worst": worst, "kicked": kicked, "goodbye": goodbye}
 
 
 if __name__ == "__main__":

@@ -374,36 +374,37 @@ def make_stepping(
     return service
 
 
-async def test_a_steps_result_survives_a_crash_and_the_step_is_not_done_again(tmp_path: Path) -> None:
-    calls: list[str] = []
+async def crashed_in(
+    step: str, calls: list[str], answer: NotDone | Unknown, folder: Path
+) -> tuple[trio_jobs.Service, str]:
+    """The service, and the job whose step was under way when the process died; `after.db` is what it left."""
     inside, go_on = trio.Event(), trio.Event()
-    service = make_stepping(calls, NotDone(), stop_in="attach", inside=inside, go_on=go_on)
-    async with service.open(journal=tmp_path / "jobs.db") as queue:
+    service = make_stepping(calls, answer, stop_in=step, inside=inside, go_on=go_on)
+    async with service.open(journal=folder / "jobs.db") as queue:
         receipt = await queue.submit("post", Order(1))
         await inside.wait()
-        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
+        copy_journal(folder / "jobs.db", folder / "after.db")
         go_on.set()
     calls.clear()
+    return service, receipt.job_id
+
+
+async def test_a_steps_result_survives_a_crash_and_the_step_is_not_done_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    service, job_id = await crashed_in("attach", calls, NotDone(), tmp_path)
     async with service.open(journal=tmp_path / "after.db") as queue:
-        assert await queue.result(receipt.job_id) == ["create 1", "attach 2"]
+        assert await queue.result(job_id) == ["create 1", "attach 2"]
     assert calls == ["verify attach after {'create': 'create 1'}", "attach"]
 
 
 async def test_a_step_that_a_crash_cut_off_is_in_doubt_and_named_to_who_is_to_verify_it(tmp_path: Path) -> None:
     calls: list[str] = []
-    inside, go_on = trio.Event(), trio.Event()
-    service = make_stepping(calls, Unknown(), stop_in="create", inside=inside, go_on=go_on)
-    async with service.open(journal=tmp_path / "jobs.db") as queue:
-        receipt = await queue.submit("post", Order(1))
-        await inside.wait()
-        copy_journal(tmp_path / "jobs.db", tmp_path / "after.db")
-        go_on.set()
-    calls.clear()
+    service, job_id = await crashed_in("create", calls, Unknown(), tmp_path)
     for _ in range(2):  # a person is told so at each start, until the doubt is settled
         async with service.open(journal=tmp_path / "after.db") as queue:
             with pytest.raises(trio_jobs.JobInDoubt):
-                await queue.result(receipt.job_id, in_doubt="raise")
-            job = queue.get(receipt.job_id)
+                await queue.result(job_id, in_doubt="raise")
+            job = queue.get(job_id)
             assert (job.state, job.open_step) == (State.IN_DOUBT, "create")
     assert calls[0] == "verify create after {}"
     assert "create" not in calls, "it is not done again"
