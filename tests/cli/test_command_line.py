@@ -161,9 +161,10 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     assert "places free" in shell.run("stats").stdout
 
 
-def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
+def start_watching(shell: Shell, *arguments: str) -> tuple[subprocess.Popen[str], Iterator[Any]]:
+    """The command, and what it prints behind its first snapshot."""
     watching = subprocess.Popen(
-        [*shell.command("watch", "--kind", "double", "--snapshot"), "--url", shell.url],
+        [*shell.command("watch", *arguments), "--url", shell.url],
         env=shell.environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -171,6 +172,11 @@ def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
     assert watching.stdout is not None
     lines = (json.loads(line) for line in watching.stdout)
     assert next(lines)["type"] == "snapshot"
+    return watching, lines
+
+
+def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
+    watching, lines = start_watching(shell, "--kind", "double", "--snapshot")
     job = shell.json("submit", "double", "5")["job"]
     events: list[dict[str, Any]] = []
     while not events or events[-1]["type"] != "completed":
@@ -358,15 +364,7 @@ def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
 def test_a_follower_goes_on_when_a_server_with_a_journal_is_killed_and_started_anew(tmp_path: Path) -> None:
     """It has nothing but what the command line gives it, and misses nothing."""
     shell = Shell(tmp_path, "--journal", "jobs.db")
-    watching = subprocess.Popen(
-        [*shell.command("watch", "--snapshot"), "--url", shell.url],
-        env=shell.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert watching.stdout is not None
-    lines = (json.loads(line) for line in watching.stdout)
-    assert next(lines)["type"] == "snapshot"
+    watching, lines = start_watching(shell, "--snapshot")
     jobs = [shell.json("submit", "double", str(i))["job"] for i in range(3)]
     shell.server.kill()
     shell.server.communicate()
