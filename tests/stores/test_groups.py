@@ -12,6 +12,7 @@ from bad_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs import _events as ev
+from trio_jobs._stores._sqlite_gather import TURNS, Gathering
 from trio_jobs.testing.stores import submitted
 
 
@@ -41,6 +42,57 @@ async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -
     assert disk.groups == 30
     assert told == list(range(1, 61))
     await store.aclose()
+
+
+class Given:
+    """What a `Gathering` gave, and in which turn of the loop, counted from 1."""
+
+    def __init__(self, gathering_turns: int = TURNS) -> None:
+        self.groups: list[list[int]] = []
+        self.turns: list[int] = []
+        self.turn = 1
+        self.gathering = Gathering(self._take, gathering_turns)
+
+    def _take(self, events: Sequence[ev.Event]) -> None:
+        self.groups.append([event.seq for event in events])
+        self.turns.append(self.turn)
+
+    async def next_turn(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.turn += 1
+
+
+async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() -> None:
+    given = Given()
+    given.gathering.begin()
+    for seq in range(1, 2 * TURNS + 1):
+        given.gathering.add([submitted(seq)])
+        await given.next_turn()
+    assert given.groups == [list(range(1, TURNS + 1)), list(range(TURNS + 1, 2 * TURNS + 1))]
+    assert given.turns == [TURNS, 2 * TURNS]
+    given.gathering.end()
+
+
+async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
+    """Given in the turn in which the loop has nothing left to do, though more would be waited for."""
+    given = Given(gathering_turns=1000)
+    given.gathering.begin()
+    given.gathering.add([submitted(1)])
+    await trio.to_thread.run_sync(lambda: None)
+    assert given.groups == [[1]]
+    given.gathering.end()
+
+
+async def test_what_is_gathered_at_the_end_is_given_once_and_nothing_is_listened_to_after_it() -> None:
+    given = Given()
+    given.gathering.begin()
+    given.gathering.add([submitted(1)])
+    given.gathering.end()
+    given.gathering.end()
+    given.gathering.add([submitted(2)])
+    for _ in range(2 * TURNS):
+        await given.next_turn()
+    assert given.groups == [[1]]
 
 
 class TransactionDisk(FaultyDisk):

@@ -47,7 +47,7 @@ class Journal:
     """One journal file. Not open until `open`; then `last_seq` and `oldest` are what is committed, and `keys` are those
     of forgotten jobs that were there.
 
-    beside: runs the sync of the mark while the next group is synced.
+    beside: runs the sync of the mark where nobody waits for it.
     """
 
     def __init__(
@@ -188,8 +188,6 @@ class Journal:
         if not self._pending:
             self._pending = [to_row(event) for event in events]
         rows = self._pending
-        if self._mark is not None and self.last_seq:
-            self._beside(self._mark.sync)
         insert(self._open_connection, rows)
         self._check_identities()
         self._took(rows)
@@ -203,6 +201,8 @@ class Journal:
                 self._mark.write(Mark(self.epoch, self.last_seq, rows[-1][3]))
             except OSError as error:
                 log.warning("journal %s: its high-water mark could not be written: %s", self.path, error)
+            else:
+                self._beside(self._mark.sync)
 
     def _check_identities(self) -> None:
         for path in self._identities:

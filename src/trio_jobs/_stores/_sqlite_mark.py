@@ -4,8 +4,9 @@ SQLite itself does not notice: one flipped byte in its write-ahead log, and it o
 and calls the file sound. The mark says that they were there.
 
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
-group's sync has returned, and synced beside the next group's. After a kill it is exact; after a power cut it may be the
-last group behind, or a few groups where its own sync took longer than theirs. There are two slots, and the one that was
+group's sync has returned, and synced at once, in the time in which the disk would rest and the next group comes about;
+nobody waits for it. After a kill it is exact; after a power cut it may be the last group behind, or a few groups where
+its own sync took longer than theirs. There are two slots, and the one that was
 synced last is never written to: a torn write spoils the other, and the older mark still counts.
 """
 
@@ -104,7 +105,7 @@ def _read(slot: bytes) -> tuple[int, Mark] | None:
 
 
 class Beside:
-    """One more thread, in which the mark is synced while the journal is."""
+    """One more thread, in which the mark is synced; asked again while it is busy, it is not."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()

@@ -20,6 +20,7 @@ from trio_jobs._events import Event, Refused
 from trio_jobs._ports import Backup
 from trio_jobs._stores._sqlite_backup import backup
 from trio_jobs._stores._sqlite_disk import Disk
+from trio_jobs._stores._sqlite_gather import Gathering
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
 from trio_jobs._stores._sqlite_mark import Beside
@@ -31,12 +32,6 @@ __all__ = ["SqliteStore"]
 
 #: Seconds without an answer to a commit after which the journal counts as stalled: slow disks take some tenths
 STALL: Final = 5.0
-#: Turns of Trio's loop, some 20 us each, in which what one commit has set going is gathered for the next. The sync that
-#: follows takes ten times that. A commit wakes who waits for his submit, who submits again at once, and the consumer,
-#: which ends an attempt and begins the next one two turns later. Given to the thread one by one, the first of them
-#: would be synced alone while the others wait for the sync after it: two for each job, where one is enough. (Measured
-#: with 1 to 4 turns: groups for each job 2.0, 1.0, 1.0, 1.0 for one producer, 1.5, 1.1, 1.0, 1.0 for a hundred.)
-GATHER: Final = 3
 
 
 class SqliteStore:
@@ -75,8 +70,7 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._broken: StoreError | None = None
         self._waits: dict[int, _Wait] = {}
-        self._gathered: list[Event] = []
-        self._turns = 0
+        self._gathering = Gathering(self._hand_over)
         self._asks: set[trio.Event] = set()
         self._pruning = trio.Lock()
         self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
@@ -119,6 +113,7 @@ class SqliteStore:
             await self._ended.wait()
         bodies = opened.unwrap()
         self._is_open = True
+        self._gathering.begin()
         self.epoch = self._journal.epoch
         self._last_seq = self._handed = self._journal.last_seq
         return decode_all(bodies)
@@ -137,23 +132,11 @@ class SqliteStore:
         if self._since is None:
             self._since = self._monotonic()
         self._handed = events[-1].seq
-        self._gathered.extend(events)
-        if not self._turns:
-            self._turns = GATHER
-            self._token.run_sync_soon(self._gather)
+        self._gathering.add(events)
 
-    def _gather(self) -> None:
-        self._turns -= 1
-        if self._turns:
-            self._token.run_sync_soon(self._gather)
-        else:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        if self._gathered:
-            assert self._thread is not None
-            gathered, self._gathered = self._gathered, []
-            self._thread.inbox.put(gathered)
+    def _hand_over(self, events: Sequence[Event]) -> None:
+        assert self._thread is not None
+        self._thread.inbox.put(events)
 
     async def committed(self, seq: int) -> None:
         if seq <= self._last_seq:
@@ -216,7 +199,7 @@ class SqliteStore:
         self._is_open = False
         if thread is None:
             return
-        self._hand_over()
+        self._gathering.end()
         thread.inbox.put(CLOSE)
         try:
             await self._ended.wait()
@@ -266,7 +249,7 @@ class SqliteStore:
 
     def failed(self, error: StoreError) -> None:
         self._failure = error
-        self._gathered.clear()  # it is in what is given instead
+        self._gathering.clear()  # it is in what is given instead
         instead: Sequence[Event] = ()
         if self._on_failure is not None:
             on_failure = self._on_failure
@@ -285,7 +268,7 @@ class SqliteStore:
     def broke(self, error: BaseException) -> None:
         if self._broken is None:
             self._broken = broken(error)
-            self._gathered.clear()
+            self._gathering.clear()
             waits, self._waits = self._waits, {}
             for wait in waits.values():
                 wait.error = OutcomeUnknown(f"{self._broken}: what was handed over may or may not be kept")

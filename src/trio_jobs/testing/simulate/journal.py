@@ -17,6 +17,7 @@ import outcome
 import trio
 
 from trio_jobs._events import Event
+from trio_jobs._stores._sqlite_gather import Gathering
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_mark import Beside
 from trio_jobs._stores._sqlite_rows import insert, to_row
@@ -50,6 +51,7 @@ class SimStore(SqliteStore):
 
     def __init__(self, disk: SimDisk, machine: PowerSwitch, habits: DiskHabits, chance: random.Random) -> None:
         super().__init__(PATH, disk=disk)
+        self._gathering = Gathering(self._hand_over, turns=1)  # the clock, which never waits, would jump meanwhile
         self._sim_disk = disk
         self._machine = machine
         self._habits = habits
