@@ -290,6 +290,25 @@ async def test_a_restart_keeps_the_order_of_the_line(autojump_clock: MockClock) 
     assert book.calls == names
 
 
+async def test_after_a_restart_a_job_retried_by_a_person_does_not_pass_the_one_at_the_head(
+    autojump_clock: MockClock,
+) -> None:
+    """It was submitted first, and has been tried, as the one at the head has."""
+    book, store = Book(), MemoryStore()
+    book.fails("a", trio_jobs.Fail())
+    book.fails("b", Snooze(30))
+    service = make_service(book, drain_timeout=0)
+    async with open_queue(service, store=store) as queue:
+        first, _ = await submit_all(queue, "a", "b")
+        await until(queue, first, "failed")
+        await queue.retry(first)
+        await trio.sleep(5)
+    assert book.calls == ["a", "b"]
+    async with open_queue(service, store=store) as queue:
+        await trio.sleep(100)
+    assert book.calls == ["a", "b", "b", "a"]
+
+
 async def test_after_a_restart_nobody_passes_a_job_in_doubt(autojump_clock: MockClock) -> None:
     book, store = Book(), MemoryStore()
     service = make_service(book, drain_timeout=0)

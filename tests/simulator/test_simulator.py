@@ -29,6 +29,7 @@ FOUND = {
     1736: "an attempt that waited for a disk in trouble began although the queue had been paused meanwhile",
     2151: "the same",
     208122: "a submit that met a key conflict after its wait kept the place it had waited for",
+    1000934: "after a restart in strict order, a job that a person had retried passed the one at the head",
     3977: "who waited for a session to open was never told that its opening had been given up",
 }
 

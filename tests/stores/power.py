@@ -11,6 +11,7 @@ sync of a log that it has made (unixSync), the store with `sync_folder`.
 
 from __future__ import annotations
 
+import errno
 import random
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -78,12 +79,19 @@ class PowerDisk(Disk):
         self.note(Step("acked", at=seq))
 
     def call(self, name: str, *, is_sync: bool = False) -> None:
-        """Before each call into a file."""
+        """Before each call of SQLite's to the system. Raises `apsw.IOError`."""
         self.calls += 1
         if self.calls in self.fail:
             if is_sync:
                 self.note(Step("failed_sync", name))
             raise apsw.IOError("made up")
+
+    def own_call(self, name: str, *, is_sync: bool = False) -> None:
+        """The same before each of the store's own. Raises `OSError`."""
+        try:
+            self.call(name, is_sync=is_sync)
+        except apsw.Error as error:
+            raise OSError(errno.EIO, str(error), name) from error
 
     def has_room(self, name: str, end: int) -> bool:
         if self.quota is None:
@@ -103,9 +111,11 @@ class PowerDisk(Disk):
         connection.discard()
 
     def create(self, path: str) -> None:
+        self.own_call(path)
         self.files.setdefault(path, Contents())
 
     def open_file(self, path: str, *, create: bool = False) -> Any:
+        self.own_call(path)
         if path not in self.files:
             if not create:
                 return None
@@ -113,19 +123,24 @@ class PowerDisk(Disk):
         return _MarkFile(self, path)
 
     def size(self, path: str) -> int | None:
+        self.own_call(path)
         return len(self.files[path].data) if path in self.files else None
 
     def head(self, path: str, size: int) -> bytes:
+        self.own_call(path)
         return bytes(self.files[path].data[:size]) if path in self.files else b""
 
     def identity(self, path: str) -> tuple[int, int] | None:
+        self.own_call(path)
         return (0, 0) if path in self.files else None
 
     def move(self, path: str, to: str) -> None:
+        self.own_call(path)
         if path in self.files:
             self.files[to] = self.files.pop(path)
 
     def sync_folder(self, path: str) -> None:
+        self.own_call(path)
         self.note(Step("folder"))
 
 
@@ -206,22 +221,16 @@ class _MarkFile:
         self._name = name
 
     def read(self) -> bytes:
-        self._call()
+        self._disk.own_call(self._name)
         return bytes(self._disk.files[self._name].data)
 
-    def _call(self, *, is_sync: bool = False) -> None:
-        try:
-            self._disk.call(self._name, is_sync=is_sync)
-        except apsw.Error as error:
-            raise OSError(5, str(error)) from error
-
     def write(self, offset: int, data: bytes) -> None:
-        self._call()
+        self._disk.own_call(self._name)
         self._disk.files[self._name].write(offset, data)
         self._disk.note(Step("write", self._name, offset, data))
 
     def sync(self) -> None:
-        self._call(is_sync=True)
+        self._disk.own_call(self._name, is_sync=True)
         self._disk.note(Step("sync", self._name))
 
     def close(self) -> None:
@@ -238,14 +247,17 @@ class _Vfs(apsw.VFS):
         return name
 
     def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+        self._disk.call(pathname)
         return pathname in self._disk.files
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        self._disk.call(filename)
         self._disk.files.pop(filename, None)
         self._disk.note(Step("delete", filename))
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
         path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        self._disk.call(path)
         logs = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
         is_new_log = path not in self._disk.files and bool(flags[0] & logs)
         self._disk.files.setdefault(path, Contents())
@@ -296,6 +308,7 @@ class _VfsFile:
             self._is_new_log = False
 
     def xFileSize(self) -> int:  # noqa: N802
+        self._disk.call(self._name)
         return len(self._file.data)
 
     def xLock(self, level: int) -> None:  # noqa: N802

@@ -195,7 +195,7 @@ class _Life:
             return
         if record.deadline_at is not None and record.state not in FINAL:
             queue._stager.watch_deadline(record)
-        if self._settings.strict_order and record.attempts and record.state not in FINAL:
+        if self._settings.strict_order and _was_at_the_head(record):
             queue._consumer.hold_first.append(record)
         elif record.state is State.IN_DOUBT:
             if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
@@ -324,6 +324,11 @@ def _decodes(handler: Handler, record: JobRecord) -> bool:
     except Exception:  # the type's own checks may raise anything
         return False
     return True
+
+
+def _was_at_the_head(record: JobRecord) -> bool:
+    """In strict order: it has been begun and not brought to its end. One that a person has retried waits its turn."""
+    return record.state not in FINAL and bool(record.attempts) and record.attempts[-1].run == record.run
 
 
 def _restore_order(record: JobRecord) -> tuple[bool, int]:

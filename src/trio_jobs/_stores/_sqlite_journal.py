@@ -127,14 +127,14 @@ class Journal:
                 if not self._in_memory:
                     self._disk.sync_folder(self.path)
             bodies = self._read(mark)
+            self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
+            self._reserve_log()
         except sqlite3.Error as error:
             raise explain(error, self.path, is_known=self._mark is not None and self._mark.found is not None) from error
         except UnicodeDecodeError as error:
             raise JournalDamaged(self.path, str(error)) from error
         except OSError as error:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
-        self._identities = {} if self._in_memory else {self.path: self._disk.identity(self.path)}
-        self._reserve_log()
         return bodies
 
     def _open_mark(self) -> Mark | None:
