@@ -326,6 +326,27 @@ def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> 
     assert "not closed" in err
 
 
+def serve_in_vain(shell: Shell, folder: Path, journal: str) -> subprocess.CompletedProcess[str]:
+    command = shell.command("serve", "shop:service", "--port", "0", "--journal", journal)
+    return subprocess.run(command, cwd=folder, env=shell.environment, capture_output=True, text=True, timeout=30)
+
+
+def test_a_journal_that_cannot_be_served_is_named_in_one_line(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "--journal", "jobs.db")
+    in_use = serve_in_vain(shell, tmp_path, "jobs.db")
+    (tmp_path / "other.db").write_text("shopping list\n" * 1000)
+    for journal in ("no/such/folder/jobs.db", ".", "other.db"):
+        refused = serve_in_vain(shell, tmp_path, journal)
+        assert refused.returncode == 2, journal
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("trio-jobs: ")
+        assert str(tmp_path / journal) in line
+    assert in_use.returncode == 5
+    assert f"process {shell.server.pid}" in in_use.stderr
+    assert (tmp_path / "other.db").read_text().startswith("shopping list")
+    assert shell.stop(signal.SIGTERM)[0] == 0
+
+
 def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_said(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "--journal", "jobs.db")
     assert shell.run("submit", "double", "21", "--key", "a", "--result").stdout.splitlines()[-1] == "42"
@@ -341,11 +362,8 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
     assert f"in use by process {shell.server.pid}" in used.stdout
     assert shell.stop(signal.SIGTERM)[0] == 0
     (tmp_path / "jobs.db-mark").unlink()
-    refused = subprocess.run(
-        shell.command("serve", "shop:service", "--port", "0", "--journal", "jobs.db"),
-        cwd=tmp_path, env=shell.environment, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
-    assert refused.returncode == 5
+    refused = serve_in_vain(shell, tmp_path, "jobs.db")
+    assert refused.returncode == 2
     assert "high-water mark" in refused.stderr
     shell = Shell(tmp_path, "--journal", "jobs.db", "--accept-loss")
     assert not shell.json("submit", "double", "21", "--key", "a")["created"]

@@ -27,10 +27,10 @@ __all__ = ["main"]
 EXIT_CODES: Final = """exit codes:
   0   done
   1   the job failed, was cancelled or is in doubt; the queue is not well (stats); too late (cancel)
-  2   wrong arguments, a payload that does not fit, a wrong or missing token
+  2   wrong arguments, a payload that does not fit, a wrong or missing token; a journal that cannot be served
   3   no such job, or it is in another state
   4   the server cannot be reached, or it is not known whether it was done
-  5   full, or stopping: try again later
+  5   full, stopping, or a journal that is in use: try again later
   70  serve left without closing the SDK
   130 interrupted"""
 

@@ -14,7 +14,7 @@ import trio
 from trio_jobs import __version__
 from trio_jobs._cli import logs, signals
 from trio_jobs._cli.tokenfile import VARIABLE, default_path, given_token, kept_token, path_beside, write_token
-from trio_jobs._errors import UsageError
+from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._queue.queue import Queue
 from trio_jobs._queue.service import Service
 from trio_jobs._server.serve import serve
@@ -71,9 +71,14 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     opened: dict[str, Any] = (
         {} if arguments.journal is None else {"journal": arguments.journal, "accept_loss": arguments.accept_loss}
     )
-    with signals.heard(on_signal), scope:
-        async with service.open(**opened) as queue:
-            await _serve_queue(queue, arguments, told)
+    try:
+        with signals.heard(on_signal), scope:
+            async with service.open(**opened) as queue:
+                await _serve_queue(queue, arguments, told)
+    except StoreError as error:
+        if queue is not None or isinstance(error, JournalInUse):
+            raise
+        raise UsageError(str(error)) from None  # to try again later is of no use: somebody has to look at it
     if queue is None or queue.report is None:
         return 0
     left = len(queue.report.left)
