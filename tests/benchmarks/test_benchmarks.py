@@ -1,4 +1,7 @@
-"""The benchmarks run, and their figures are told as they are. Nothing here says how fast anything is."""
+"""The benchmarks run, and their figures are told as they are. Nothing here says how fast anything is.
+
+What needs a question answered is for the campaign, since that takes seconds; CI runs it.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,7 @@ def rows(saved: page.Saved) -> list[Row]:
 ASKED_HERE = [name for name in QUESTIONS if name != "profile" and (name != "scale" or sys.platform != "win32")]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("question", ASKED_HERE)
 def test_each_question_is_answered_by_us_and_by_the_limits(question: str, answers: Callable[[str], page.Saved]) -> None:
     told = [row for row in rows(answers(question)) if row.kind != "peer"]
@@ -69,6 +73,7 @@ def test_each_question_is_answered_by_us_and_by_the_limits(question: str, answer
             assert all(value > 0 for value in row.values)
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no interval timer")
 def test_the_profile_attributes_every_look_to_a_floor(answers: Callable[[str], page.Saved]) -> None:
     memory = answers("profile").answer.tables[0]
@@ -81,6 +86,7 @@ def test_each_room_of_ours_stands_on_a_floor_of_the_profile() -> None:
     assert rooms - {"_cli", "_diagram"} <= set(FLOORS)  # the profiled program uses neither
 
 
+@pytest.mark.campaign
 def test_a_peer_that_is_not_installed_is_named_with_the_reason(answers: Callable[[str], page.Saved]) -> None:
     for question in ("throughput", "latency", "fan_out"):
         missing = [row for row in rows(answers(question)) if row.kind == "peer" and not row.values]
@@ -91,6 +97,7 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(answers: Callable
             assert row.name in text.tell(answers(question).answer)
 
 
+@pytest.mark.campaign
 def test_every_contestant_has_its_row_in_the_order_of_the_roster(answers: Callable[[str], page.Saved]) -> None:
     memory, disk, servers = answers("throughput").answer.tables
     assert [row.name for row in memory.rows] == [one.name for one in throughput.IN_MEMORY]
@@ -101,6 +108,7 @@ def test_every_contestant_has_its_row_in_the_order_of_the_roster(answers: Callab
         assert table.row(table.against[0]) is not None
 
 
+@pytest.mark.campaign
 def test_a_target_without_figures_is_not_reached_and_not_missed(answers: Callable[[str], page.Saved]) -> None:
     by_what = {target.what: target for target in answers("throughput").answer.targets}
     assert by_what["in memory, of huey's memory storage (stretch: 0.9)"].reached is None
@@ -108,6 +116,7 @@ def test_a_target_without_figures_is_not_reached_and_not_missed(answers: Callabl
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it does not tell a process how much memory it has")
+@pytest.mark.campaign
 def test_growth_is_told_of_everything_that_scale_measures(answers: Callable[[str], page.Saved]) -> None:
     curves = answers("scale").answer.curves
     assert len(curves) == 9
