@@ -150,11 +150,11 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "mark torn with its twin",
-        "both slots of the high-water mark are written before either is synced",
+        "slots of the high-water mark are written whether they are synced or not",
         SIMULATOR,
         "_stores/_sqlite_mark.py",
-        "self._slot = 1 - self._safe_slot",
-        "self._slot = self._turn % 2",
+        "free = {0, 1, 2} - {self._safe, self._syncing}",
+        "free = {0, 1, 2}",
     ),
     _M(
         "mark ahead of the journal",

@@ -32,15 +32,28 @@ def at_once(sync: Callable[[], None]) -> None:
         sync()
 
 
-def journal(disk: PowerDisk, path: str = PATH) -> Journal:
-    return Journal(path, disk, accept_loss=False, beside=at_once)
+def journal(disk: PowerDisk, path: str = PATH, beside: Callable[[Callable[[], None]], None] = at_once) -> Journal:
+    return Journal(path, disk, accept_loss=False, beside=beside)
+
+
+def kill(made: Journal, disk: PowerDisk) -> None:
+    """The process dies: nothing is closed, poured in or synced, and the system keeps what it was given."""
+    disk.discard(made._connection, made.path)
 
 
 def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
-    """Groups of some events, a prune now and then, a close and a new start; what was written, event by event."""
+    """Groups of some events, a prune now and then, a close or a kill and a new start; what was written, event by event.
+
+    The mark's sync is often late, and then it is not done.
+    """
     chance = random.Random(seed)
     written: list[bytes] = []
-    made = journal(disk)
+
+    def in_time(sync: Callable[[], None]) -> None:
+        if chance.random() < 0.5:
+            sync()
+
+    made = journal(disk, beside=in_time)
     made.open()
     open_jobs: list[tuple[str, int]] = []
     for n in range(groups):
@@ -58,9 +71,12 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
             keys = [ForgottenKey(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
             made.forget(gone, gone[-1] + 1, keys)
             del open_jobs[:10]
-        if n % 25 == 24:
-            made.close()
-            made = journal(disk)
+        if n % 10 == 4:
+            if chance.random() < 0.5:
+                made.close()
+            else:
+                kill(made, disk)
+            made = journal(disk, beside=in_time)
             made.open()
     made.close()
     return written

@@ -177,6 +177,8 @@ class Journal:
         # before it was synced
         if mark != Mark(self.epoch, self.last_seq, checksum) or self.last_seq == 0:
             self._mark.begin(Mark(self.epoch, self.last_seq, checksum))
+        else:
+            self._mark.sync()  # a kill may have left it in the system's memory alone
         return bodies
 
     def write(self, events: Sequence[Event]) -> None:

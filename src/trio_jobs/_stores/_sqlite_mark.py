@@ -6,8 +6,8 @@ and calls the file sound. The mark says that they were there.
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
 group's sync has returned, and synced at once, in the time in which the disk would rest and the next group comes about;
 nobody waits for it. After a kill it is exact; after a power cut it may be the last group behind, or a few groups where
-its own sync took longer than theirs. There are two slots, and the one that was
-synced last is never written to: a torn write spoils the other, and the older mark still counts.
+its own sync took longer than theirs. There are three slots. The one that was synced last is never written to, so that a
+torn write leaves a mark that counts; nor is the one that is being synced, so that each sync gets the mark on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Beside", "Mark", "MarkFile"]
 
 _MAGIC: Final = b"tj-mark1"
 _RECORD: Final = struct.Struct("<8sQ32sQI")
-_SLOTS: Final = (0, 4096)  #: a sector, and more than a sector, apart
+_SLOTS: Final = (0, 4096, 8192)  #: a sector, and more than a sector, apart
 
 
 @attrs.frozen
@@ -48,10 +48,11 @@ class MarkFile:
         self._path = path
         self._file: File | None = disk.open_file(path)
         self._turn = 0
-        self._slot = 1
-        self._safe_slot = 0  # the one not to be written to: its mark is synced
-        # between a write and the end of a sync, which run in two threads
+        # a write and a sync run in two threads: the lock is about which slot is whose
         self._lock = threading.Lock()
+        self._safe = 0  #: was synced last
+        self._syncing: int | None = None
+        self._latest: int | None = None  #: was written last
         self.exists = self._file is not None
         self.found: Mark | None = None
         if self._file is not None:
@@ -62,34 +63,44 @@ class MarkFile:
                 if (mark := _read(content[at : at + _RECORD.size + 4])) is not None
             ]
             if marks:
-                self._turn, self.found, self._safe_slot = max(marks, key=lambda mark: mark[0])
+                self._turn, self.found, self._safe = max(marks, key=lambda mark: mark[0])
 
     def begin(self, mark: Mark) -> None:
-        """Make the file if there is none; write `mark` into both slots, and sync: from here on it counts."""
+        """Make the file if there is none; write `mark`, and sync: from here on it counts."""
         if self._file is None:
             self._file = self._disk.open_file(self._path, create=True)
-        self.write(mark)
-        self.sync()
-        self.write(mark)
-        self.sync()
+        for _ in range(2):  # an older one that cannot be read is not to be the only other
+            self.write(mark)
+            self.sync()
         self._disk.sync_folder(self._path)
 
     def write(self, mark: Mark) -> None:
         """Raises `OSError`; the mark is then one step behind, or two."""
         assert self._file is not None
-        with self._lock:
-            self._turn += 1
-            self._slot = 1 - self._safe_slot
+        self._turn += 1
         body = _RECORD.pack(_MAGIC, self._turn, mark.epoch.encode(), mark.seq, mark.checksum)
-        self._file.write(_SLOTS[self._slot], body + zlib.crc32(body).to_bytes(4, "little"))
+        with self._lock:
+            free = {0, 1, 2} - {self._safe, self._syncing}
+            # the latest only where there is no other, which is while a sync is under way: none begins meanwhile
+            slot = min(free - {self._latest} or free)
+        self._file.write(_SLOTS[slot], body + zlib.crc32(body).to_bytes(4, "little"))
+        with self._lock:
+            self._latest = slot
 
     def sync(self) -> None:
+        """What was written last before it is on the disk after it. Raises `OSError`: it may be, or not."""
         assert self._file is not None
-        turn, slot = self._turn, self._slot
-        self._file.sync()
         with self._lock:
-            if turn == self._turn:  # else it was written to again meanwhile, and that is not synced
-                self._safe_slot = slot
+            self._syncing = self._latest
+        try:
+            self._file.sync()
+        except BaseException:
+            with self._lock:
+                self._syncing = None
+            raise
+        with self._lock:
+            if self._syncing is not None:
+                self._safe, self._syncing = self._syncing, None
 
     def close(self) -> None:
         file, self._file = self._file, None

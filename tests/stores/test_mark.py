@@ -1,0 +1,114 @@
+"""The high-water mark: written in one thread, synced in another, and never torn in both of its slots."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_jobs._stores._sqlite_disk import Disk, File
+from trio_jobs._stores._sqlite_mark import Mark, MarkFile
+
+Hook = Callable[[], None]
+
+
+def nothing() -> None:
+    pass
+
+
+class HookedFile:
+    """Bytes now and as of the last sync. Each hook is called once, in the middle of the next call of its kind: what the
+    other thread does meanwhile, before or behind the moment in which the bytes change."""
+
+    def __init__(self) -> None:
+        self.now = bytearray(8192)
+        self.synced = bytes(self.now)
+        self.since: list[tuple[int, bytes]] = []
+        self.before: Hook = nothing
+        self.behind: Hook = nothing
+
+    def _meanwhile(self) -> tuple[Hook, Hook]:
+        hooks, self.before, self.behind = (self.before, self.behind), nothing, nothing
+        return hooks
+
+    def read(self) -> bytes:
+        return bytes(self.now)
+
+    def write(self, offset: int, data: bytes) -> None:
+        before, behind = self._meanwhile()
+        before()
+        self.now[offset : offset + len(data)] = data
+        self.since.append((offset, data))
+        behind()
+
+    def sync(self) -> None:
+        before, behind = self._meanwhile()
+        before()
+        self.synced = bytes(self.now)
+        self.since.clear()
+        behind()
+
+    def close(self) -> None:
+        pass
+
+    def cut(self, chance: random.Random) -> bytes:
+        """After a power cut: of each write since the last sync some first bytes, if any."""
+        found = bytearray(self.synced)
+        for offset, data in self.since:
+            there = chance.choice((0, len(data), chance.randrange(len(data))))
+            found[offset : offset + there] = data[:there]
+        return bytes(found)
+
+
+class OneFile(Disk):
+    def __init__(self, file: HookedFile) -> None:
+        super().__init__()
+        self.file = file
+
+    def open_file(self, path: str, *, create: bool = False) -> File | None:
+        return self.file
+
+    def sync_folder(self, path: str) -> None:
+        pass
+
+
+steps = st.tuples(st.sampled_from(["write", "sync"]), st.sampled_from(["", "before", "behind"]))
+
+
+@given(st.lists(steps, max_size=12), st.integers(0, 2**32))
+def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doing(
+    plan: list[tuple[str, str]], seed: int
+) -> None:
+    file = HookedFile()
+    mark = MarkFile(OneFile(file), "mark")
+    mark.begin(Mark("e" * 32, 1, 0))
+    begun = ended = certain = 1
+
+    def write() -> None:
+        nonlocal begun, ended
+        begun += 1
+        mark.write(Mark("e" * 32, begun, 0))
+        ended += 1
+
+    def sync() -> None:
+        """What was written before it is certain after it, whatever is written meanwhile."""
+        nonlocal certain
+        before = ended
+        mark.sync()
+        certain = before
+
+    for what, meanwhile in plan:
+        do, other = (write, sync) if what == "write" else (sync, write)
+        if meanwhile:
+            setattr(file, meanwhile, other)
+        do()
+        file.before = file.behind = nothing
+    chance = random.Random(seed)
+    for _ in range(5):
+        survivor = HookedFile()
+        survivor.now = bytearray(file.cut(chance))
+        found = MarkFile(OneFile(survivor), "mark").found
+        assert found is not None, "both slots are torn"
+        assert certain <= found.seq <= begun
