@@ -97,10 +97,11 @@ WHY_MEMORY = (
 )
 WHY_DISK = (
     "a lone producer is told “accepted” only when that is synced, so one sync a job is the least; groups for each job are "
-    "1.0, and start and end share them. Of some 550 µs a group takes, 250 are SQLite and the disk, 50 the rows' checksums "
-    "and the mark, 110 the way to the journal's thread and back, 150 Trio's turns. huey commits in the caller's own "
-    "thread and needs no way there; in ours the event loop would stand still for each sync. It would take a start that is "
-    "written before its submit is acknowledged, or a sync that Trio itself can wait for (io_uring)."
+    "1.0, and start and end share them. Of the time a group takes two fifths are SQLite and the disk, a third is Trio's "
+    "and a job's own Python (which runs at half its speed in memory: each sync lets the caches grow cold), a fifth the way "
+    "to the journal's thread and back. huey commits in the caller's own thread and needs no way there; in ours the event "
+    "loop would stand still for each sync. It would take a start that is written before its submit is acknowledged, or a "
+    "sync that Trio itself can wait for (io_uring)."
 )
 WHY_HUNDRED = (
     "the interpreter is busy, not the disk: the same events as in memory, encoded, checksummed and inserted beside "
