@@ -20,6 +20,7 @@ FEED: Final = "tests/queue/test_feed.py"
 CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
 PROMISES: Final = "tests/queue/test_promises.py"
 POWER: Final = "tests/stores/test_power.py"
+MARK: Final = "tests/stores/test_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
 STEERING: Final = "tests/queue/test_steering.py"
 STREAMS: Final = "tests/server/test_streams.py"
@@ -155,6 +156,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/_sqlite_mark.py",
         "free = {0, 1, 2} - {self._safe, self._syncing}",
         "free = {0, 1, 2}",
+    ),
+    _M(
+        "mark torn under its sync",
+        "a slot of the high-water mark counts as synced that was written to while the sync was under way",
+        MARK,
+        "_stores/_sqlite_mark.py",
+        "slot = min(free - {self._latest} or free)",
+        "slot = min(free)",
+    ),
+    _M(
+        "mark of a kill not synced",
+        "a power cut soon after a kill leaves no high-water mark, and a good journal is refused",
+        POWER,
+        "_stores/_sqlite_journal.py",
+        "            self._mark.sync()  # a kill",
+        "            pass  # a kill",
     ),
     _M(
         "mark ahead of the journal",

@@ -21,6 +21,7 @@ from trio_jobs._engine.keys import ForgottenKey, key_name
 from trio_jobs._jobs import State
 from trio_jobs._stores._sqlite_errors import is_full
 from trio_jobs._stores._sqlite_journal import Journal
+from trio_jobs._stores._sqlite_mark import MarkFile
 from trio_jobs._stores._sqlite_rows import decode
 from trio_jobs.testing.stores import submitted
 
@@ -113,6 +114,20 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
     cuts(1000, seed)
+
+
+def test_an_opening_syncs_the_mark_that_a_kill_has_left() -> None:
+    disk = PowerDisk()
+    made = journal(disk, beside=lambda sync: None)
+    made.open()
+    made.write([submitted(1)])
+    kill(made, disk)
+    journal(disk).open()
+    chance = random.Random(1)
+    for _ in range(50):
+        mark = MarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
+        assert mark.found is not None
+        assert mark.found.seq == 1
 
 
 async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> None:
