@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_jobs._stores._sqlite_disk import Disk, File
-from trio_jobs._stores._sqlite_mark import Mark, MarkFile
+from trio_jobs._stores._sqlite_mark import Beside, Mark, MarkFile
 
 Hook = Callable[[], None]
 
@@ -112,3 +113,27 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
         found = MarkFile(OneFile(survivor), "mark").found
         assert found is not None, "both slots are torn"
         assert certain <= found.seq <= begun
+
+
+def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_is_written() -> None:
+    beside = Beside()
+    is_in, go_on, is_over = threading.Event(), threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def slow() -> None:
+        is_in.set()
+        assert go_on.wait(30)
+        done.append("slow")
+
+    def quick() -> None:
+        done.append("quick")
+        is_over.set()
+
+    beside.run(slow)
+    assert is_in.wait(30)
+    for _ in range(5):
+        beside.run(quick)
+    go_on.set()
+    assert is_over.wait(30)
+    beside.stop()
+    assert done == ["slow", "quick"]

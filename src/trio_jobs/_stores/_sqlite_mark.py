@@ -116,21 +116,20 @@ def _read(slot: bytes) -> tuple[int, Mark] | None:
 
 
 class Beside:
-    """One more thread, in which the mark is synced; asked again while it is busy, it is not."""
+    """One more thread, in which the mark is synced. Asked while it is busy it does so once more, however often it was
+    asked."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._is_busy = False
         self._thread: threading.Thread | None = None
 
     def run(self, sync: Callable[[], None]) -> None:
-        if self._is_busy:
-            return
+        """To be called by one thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="trio-jobs mark", daemon=True)
             self._thread.start()
-        self._is_busy = True
-        self._inbox.put(sync)
+        if self._inbox.empty():
+            self._inbox.put(sync)
 
     def stop(self) -> None:
         """Wait for a sync that is under way, though not for one that hangs."""
@@ -142,4 +141,3 @@ class Beside:
         while (sync := self._inbox.get()) is not None:
             with contextlib.suppress(OSError):  # the mark stays a step behind
                 sync()
-            self._is_busy = False
