@@ -154,8 +154,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "slots of the high-water mark are written whether they are synced or not",
         SIMULATOR,
         "_stores/_sqlite_mark.py",
-        "free = {0, 1, 2} - {self._safe, self._syncing}",
-        "free = {0, 1, 2}",
+        "free = set(_SLOTS) - {self._safe, self._syncing}",
+        "free = set(_SLOTS)",
     ),
     _M(
         "mark torn under its sync",

@@ -39,6 +39,7 @@ class Gathering(trio.abc.Instrument):
         self._events: list[Event] = []
 
     def begin(self) -> None:
+        """From now on, in this run of Trio, until `end`."""
         trio.lowlevel.add_instrument(self)
 
     def end(self) -> None:

@@ -28,7 +28,7 @@ __all__ = ["Beside", "Mark", "MarkFile"]
 
 _MAGIC: Final = b"tj-mark1"
 _RECORD: Final = struct.Struct("<8sQ32sQI")
-_SLOTS: Final = (0, 4096, 8192)  #: a sector, and more than a sector, apart
+_SLOTS: Final = (0, 4096, 8192)  #: where they begin: more than a sector apart
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class MarkFile:
         self._turn = 0
         # a write and a sync run in two threads: the lock is about which slot is whose
         self._lock = threading.Lock()
-        self._safe = 0  #: was synced last
+        self._safe = _SLOTS[0]  #: was synced last
         self._syncing: int | None = None
         self._latest: int | None = None  #: was written last
         self.exists = self._file is not None
@@ -58,9 +58,7 @@ class MarkFile:
         if self._file is not None:
             content = self._file.read()
             marks = [
-                (*mark, slot)
-                for slot, at in enumerate(_SLOTS)
-                if (mark := _read(content[at : at + _RECORD.size + 4])) is not None
+                (*mark, slot) for slot in _SLOTS if (mark := _read(content[slot : slot + _RECORD.size + 4])) is not None
             ]
             if marks:
                 self._turn, self.found, self._safe = max(marks, key=lambda mark: mark[0])
@@ -80,10 +78,10 @@ class MarkFile:
         self._turn += 1
         body = _RECORD.pack(_MAGIC, self._turn, mark.epoch.encode(), mark.seq, mark.checksum)
         with self._lock:
-            free = {0, 1, 2} - {self._safe, self._syncing}
+            free = set(_SLOTS) - {self._safe, self._syncing}
             # the latest only where there is no other, which is while a sync is under way: none begins meanwhile
             slot = min(free - {self._latest} or free)
-        self._file.write(_SLOTS[slot], body + zlib.crc32(body).to_bytes(4, "little"))
+        self._file.write(slot, body + zlib.crc32(body).to_bytes(4, "little"))
         with self._lock:
             self._latest = slot
 
@@ -96,7 +94,8 @@ class MarkFile:
             self._file.sync()
         except BaseException:
             with self._lock:
-                self._syncing = None
+                # no later sync makes it safe either: the system counts as written what it has failed to write
+                self._syncing = self._latest = None
             raise
         with self._lock:
             if self._syncing is not None:
