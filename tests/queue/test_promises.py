@@ -345,6 +345,8 @@ async def test_p3_a_crashed_loop_closes_the_sdk_and_raises_from_the_block(
 _INTERRUPTED = """
     import contextlib, signal, threading, trio, trio_jobs
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have left it ignored for us
+
     @contextlib.contextmanager
     def sdk():
         print("open", flush=True)
