@@ -139,7 +139,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(st.lists(steps, max_size=40))
 def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once(
     plan: Sequence[tuple[str, int]],

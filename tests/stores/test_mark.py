@@ -1,4 +1,4 @@
-"""The high-water mark: written in one thread, synced in another, and never torn in both of its slots."""
+"""The high-water mark: written in one thread, synced in another, and never torn in all of its slots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HookedFile:
     other thread does meanwhile, before or behind the moment in which the bytes change."""
 
     def __init__(self) -> None:
-        self.now = bytearray(8192)
+        self.now = bytearray(12_288)
         self.synced = bytes(self.now)
         self.since: list[tuple[int, bytes]] = []
         self.before: Hook = nothing
@@ -126,7 +126,7 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
         survivor = HookedFile()
         survivor.now = bytearray(file.cut(chance))
         found = MarkFile(OneFile(survivor), "mark").found
-        assert found is not None, "both slots are torn"
+        assert found is not None, "all slots are torn"
         assert certain <= found.seq <= begun
 
 

@@ -66,7 +66,7 @@ def salvage_keys(connection: Connection) -> list[KeyRow]:
     found: dict[bytes, KeyRow] = {}
     for order in ("ASC", "DESC"):  # from both ends to where it is broken
         try:
-            for row in connection.execute(f"SELECT * FROM keys ORDER BY name {order}"):  # noqa: S608
+            for row in connection.execute(f"SELECT * FROM keys ORDER BY name {order}"):  # noqa: S608 - our words
                 if _is_sound(row):
                     found[row[0]] = tuple(row)
         except (sqlite3.Error, UnicodeDecodeError):

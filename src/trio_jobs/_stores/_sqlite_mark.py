@@ -67,7 +67,7 @@ class MarkFile:
         """Make the file if there is none; write `mark`, and sync: from here on it counts."""
         if self._file is None:
             self._file = self._disk.open_file(self._path, create=True)
-        for _ in range(2):  # an older one that cannot be read is not to be the only other
+        for _ in range(2):  # in two slots: what stood there was about another history, or less
             self.write(mark)
             self.sync()
         self._disk.sync_folder(self._path)

@@ -127,7 +127,7 @@ def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
     found: dict[int, Row] = {}
     for order in ("ASC", "DESC"):  # from both ends to where it is broken
         try:
-            for row in connection.execute(f"SELECT * FROM events ORDER BY seq {order}"):  # noqa: S608
+            for row in connection.execute(f"SELECT * FROM events ORDER BY seq {order}"):  # noqa: S608 - our words
                 if is_sound(row):
                     found[row[0]] = row
         except (sqlite3.Error, UnicodeDecodeError):
