@@ -98,6 +98,7 @@ class Cursor:
     that the feed knows how much it asks of the loop by telling it.
     """
 
+    # "filter" is the word of the design and of the wire; the builtin of that name is not needed here
     def __init__(self, feed: Source, after: int, filter: Filter, on_news: Callable[[], None]) -> None:  # noqa: A002
         self.feed = feed
         self.seq = after

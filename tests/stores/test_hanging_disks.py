@@ -45,53 +45,51 @@ class Gate:
         assert self.reached.is_set()
 
 
-class HangingDisk(FaultyDisk):
-    """Hangs at each statement that begins so, or in the file call of that name."""
+class GatedDisk(FaultyDisk):
+    """Asks `pass_through` before every call that is made of it, by name: statements, doors, and what is asked of small
+    files ("file sync")."""
 
-    def __init__(self, at: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.gate = Gate()
-        self.at = at
-        self.fault = lambda sql, done: self.gate.pass_through() if sql.startswith(at) and not done else None
-
-    def pass_through(self, name: str) -> None:
-        if self.at == name:
-            self.gate.pass_through()
-
-    def identity(self, path: str) -> tuple[int, int] | None:
-        self.pass_through("identity")
-        return super().identity(path)
-
-    def rewrite(self, path: str) -> None:
-        self.pass_through("rewrite")
-        super().rewrite(path)
-
-    def open_file(self, path: str, *, create: bool = False) -> Any:
-        file = super().open_file(path, create=create)
-        return None if file is None else _File(self, file)
-
-
-class HangingAtCall(FaultyDisk):
-    """Hangs in call number `at` of all that are made of it: statements, doors, and what is asked of small files."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.gate = Gate()
-        self.gate.close()
-        self.calls = 0
-        self._at = at
-        self._lock = threading.Lock()  # the mark has a thread of its own
         self.fault = lambda sql, done: None if done else self.pass_through(sql)
-        for name in ("connect", "discard", "create", "open_file", "size", "head", "identity", "move", "sync_folder"):
-            setattr(self, name, self._counted(name, getattr(self, name)))
+        of_files = ("create", "open_file", "size", "head", "identity", "move", "rewrite", "sync_folder")
+        for name in ("connect", "discard", *of_files):
+            setattr(self, name, self._gated(name, getattr(self, name)))
 
-    def _counted(self, name: str, door: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any, **options: Any) -> Any:
+    def _gated(self, name: str, door: Callable[..., Any]) -> Callable[..., Any]:
+        def gated(*args: Any, **options: Any) -> Any:
             self.pass_through(name)
             result = door(*args, **options)
             return _File(self, result) if name == "open_file" and result is not None else result
 
-        return counted
+        return gated
+
+    def pass_through(self, name: str) -> None:
+        raise NotImplementedError
+
+
+class HangingDisk(GatedDisk):
+    """Hangs at each call whose name begins so, once its gate is closed."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self._at = at
+
+    def pass_through(self, name: str) -> None:
+        if name.startswith(self._at):
+            self.gate.pass_through()
+
+
+class HangingAtCall(GatedDisk):
+    """Hangs in call number `at`."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.gate.close()
+        self.calls = 0
+        self._at = at
+        self._lock = threading.Lock()  # the mark has a thread of its own
 
     def pass_through(self, name: str) -> None:
         with self._lock:
@@ -102,7 +100,7 @@ class HangingAtCall(FaultyDisk):
 
 
 class _File:
-    def __init__(self, disk: HangingDisk | HangingAtCall, real: Any) -> None:
+    def __init__(self, disk: GatedDisk, real: Any) -> None:
         self._disk = disk
         self._real = real
 

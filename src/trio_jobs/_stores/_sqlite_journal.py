@@ -296,7 +296,7 @@ class Journal:
         """`seq` and job of these jobs' events between these numbers. Raises `sqlite3.Error`."""
         places = ", ".join("?" * len(jobs))
         return self._open_connection.execute(  # type: ignore[no-any-return]
-            f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608
+            f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608 - placeholders
             (first, last, *jobs),
         ).fetchall()
 
@@ -312,8 +312,8 @@ class Journal:
         with transaction(self._open_connection) as connection:
             for at in range(0, len(gone), _MOST_VALUES):
                 some = gone[at : at + _MOST_VALUES]
-                places = ", ".join("?" * len(some))
-                deleted += connection.execute(f"DELETE FROM events WHERE seq IN ({places})", some).rowcount  # noqa: S608
+                delete = f"DELETE FROM events WHERE seq IN ({', '.join('?' * len(some))})"  # noqa: S608 - placeholders
+                deleted += connection.execute(delete, some).rowcount
             added = insert_keys(connection, keys)
             set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
