@@ -100,8 +100,7 @@ WHY_DISK = (
     "1.0, and start and end share them. Of the time a group takes two fifths are SQLite and the disk, a third is Trio's "
     "and a job's own Python (which runs at half its speed in memory: each sync lets the caches grow cold), a fifth the way "
     "to the journal's thread and back. huey commits in the caller's own thread and needs no way there; in ours the event "
-    "loop would stand still for each sync. It would take a start that is written before its submit is acknowledged, or a "
-    "sync that Trio itself can wait for (io_uring)."
+    "loop would stand still for each sync. It would take a sync that Trio itself can wait for (io_uring)."
 )
 WHY_HUNDRED = (
     "the interpreter is busy, not the disk: the same events as in memory, encoded, checksummed and inserted beside "
@@ -128,7 +127,8 @@ def measure(run: Run) -> Answer:
         "On disk, synced", "jobs/s", run.race(ON_DISK), against=(SQLITE, HUEY_DISK),
         notes=(
             "All wait for the disk before they acknowledge. trio-jobs syncs a job's acceptance, the start of its attempt "
-            "and its end; a loop that only enqueues and drains has two commits, or three with a result.",
+            "and its end (the first two together where the queue is idle, as in a closed loop); a loop that only enqueues "
+            "and drains has two commits, or three with a result.",
         ),
     )  # fmt: skip
     servers = Table(

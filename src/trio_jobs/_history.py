@@ -9,9 +9,10 @@ their committed events alone, which is what readers are shown.
 
 When a commit fails, the head must become what the journal says, plus what has happened all the same. A handler has
 returned, a timer has fired, whether or not a disk was full; only a submit can be taken back, by telling its caller.
-So each event that did not get in is tried again under its own number, except for submits: `Refused` takes their
-numbers, and their jobs leave the head. Since nothing else can have happened to a job that was never acknowledged, that
-is the same as to fold the journal anew and apply the rest, and every number that was ever handed out stays true.
+So each event that did not get in is tried again under its own number, except for submits and what came behind them of
+their jobs: `Refused` takes their numbers, and their jobs leave the head. Since neither the SDK nor anybody outside has
+seen a job that was never acknowledged, that is the same as to fold the journal anew and apply the rest, and every
+number that was ever handed out stays true.
 """
 
 from __future__ import annotations
@@ -87,8 +88,10 @@ class History:
             head.apply(event)
         self.store.append(events)
 
-    async def committed(self, seq: int) -> None:
+    async def committed(self, seq: int, of: JobRecord | None = None) -> None:
         """Return when event `seq`, or the `Refused` in its place, is committed. Cancelled: it is, or will be.
+
+        of: the job whose event it is; return too when the store has refused that job's submit, see `holds`.
 
         Raises `OutcomeUnknown` when the store has failed for good.
         """
@@ -101,6 +104,8 @@ class History:
                 if self._failures == failures:
                     raise
                 # a submit was refused; its number is still to be committed
+                if of is not None and not self.holds(of):
+                    return
 
     # the committed prefix
 
@@ -114,6 +119,10 @@ class History:
     def see(self, record: JobRecord) -> JobRecord | None:
         """The same for a record of the head. None: there is nothing to be seen yet."""
         return self._shadows.get(record.id, record) if self._shadows else record
+
+    def holds(self, record: JobRecord) -> bool:
+        """Is it a job of this history? One whose submit was taken back is none any more."""
+        return record.id in self.head.jobs
 
     def count(self, state: State) -> int:
         """Jobs in that state, as far as it is committed."""
@@ -169,18 +178,16 @@ class History:
     def _on_failure(self) -> Sequence[ev.Event]:
         """What was handed over did not get in: take the submits of it back, and give what is to be tried again."""
         self._failures += 1
-        kept: list[ev.Event] = []
-        refused: list[ev.Submitted] = []
-        for event in self._uncommitted:
-            if isinstance(event, ev.Submitted):
-                self.head.take_back(event.job)
-                del self._shadows[event.job]
-                refused.append(event)
-                kept.append(ev.Refused(seq=event.seq, at=event.at))
-            else:
-                kept.append(event)
+        refused = {event.job: event for event in self._uncommitted if isinstance(event, ev.Submitted)}
+        for job in refused:
+            self.head.take_back(job)
+            del self._shadows[job]
+        kept = [
+            ev.Refused(seq=event.seq, at=event.at) if isinstance(event, ev.JobEvent) and event.job in refused else event
+            for event in self._uncommitted
+        ]
         self._uncommitted = deque(kept)
-        for submit in refused:
+        for submit in refused.values():
             self.on_refused(submit)
         return kept
 

@@ -67,6 +67,11 @@ class Line:
     def __repr__(self) -> str:
         return f"<Line {self.used} waiting, {self._free} of {self.capacity} free>"
 
+    @property
+    def is_awaited(self) -> bool:
+        """Is somebody waiting for the next job, since there is none?"""
+        return self.used == 0 and self._receive.statistics().tasks_waiting_receive > 0
+
     def statistics(self) -> LineStatistics:
         return LineStatistics(self.capacity, max(self._free, 0), self.used, len(self._submitters))
 

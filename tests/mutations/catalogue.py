@@ -16,6 +16,7 @@ SIMULATOR: Final = "simulator"
 MACHINE: Final = "tests/engine/test_machine.py"
 STORES: Final = "tests/stores/test_conformance.py"
 HOSTS: Final = "tests/queue/test_hosts.py"
+BEGUN_AT_ONCE: Final = "tests/queue/test_begun_at_once.py"
 FEED: Final = "tests/queue/test_feed.py"
 CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
 PROMISES: Final = "tests/queue/test_promises.py"
@@ -106,16 +107,40 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit that the store refused keeps its place in the line",
         SIMULATOR,
         "_history.py",
-        "                refused.append(event)\n",
-        "",
+        "        for submit in refused.values():\n",
+        "        for submit in ():\n",
     ),
     _M(
         "refused submit kept",
         "a submit that the store refused stays among the jobs",
         SIMULATOR,
         "_history.py",
-        "                kept.append(ev.Refused(seq=event.seq, at=event.at))",
-        "                kept.append(event)",
+        "event.job in refused else event",
+        "event.job in () else event",
+    ),
+    _M(
+        "refused start kept",
+        "a job whose submit the store refused stays among the jobs if it was begun at once",
+        SIMULATOR,
+        "_history.py",
+        "if isinstance(event, ev.JobEvent) and event.job in refused",
+        "if isinstance(event, ev.Submitted) and event.job in refused",
+    ),
+    _M(
+        "begun and not awaited",
+        "a handler that waits for no start is called for a job whose submit is refused afterwards",
+        BEGUN_AT_ONCE,
+        "_queue/submitting.py",
+        "and waits_for_its_start and",
+        "and",
+    ),
+    _M(
+        "refused one in the line",
+        "a job that the store refused after it had joined the line still has its place there",
+        BEGUN_AT_ONCE,
+        "_queue/submitting.py",
+        "            self._line.remove(one.in_line)",
+        "            pass",
     ),
     _M(
         "refusal not told",
@@ -380,8 +405,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "in strict order the next job passes one that waits for its retry",
         SIMULATOR,
         "_loops/consumer.py",
-        "            while record.state not in FINAL:\n",
-        "            while record.state is State.PENDING:\n",
+        "            while record.state not in FINAL and",
+        "            while record.state is State.PENDING and",
     ),
     _M(
         "lost wake-up of the stager",

@@ -4,105 +4,18 @@ stop leaves."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
 from queue_rig import make_rig, service_for, until_state
+from slow_stores import DyingStore, FailingStore, RefusingStore, SlowStore
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Limit, MemoryStore, NewJob, OutcomeUnknown, SdkHandle, State, StoreError, UsageError
-from trio_jobs._events import Completed, Entered, Event, HostClosed, Refused, Scheduled, Started, Submitted
+from trio_jobs import Limit, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
+from trio_jobs._events import Completed, Entered, HostClosed, Scheduled, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
-
-
-class SlowStore(MemoryStore):
-    """A durable store to all appearances. From the first event of a class in `slow` on, nothing is kept until
-    `keep`."""
-
-    durable = True
-
-    def __init__(self, *slow: type[Event]) -> None:
-        super().__init__()
-        self._slow = slow
-        self._waiting: list[Event] = []
-        self._kept = trio.Event()
-
-    def append(self, events: Sequence[Event]) -> None:
-        if self._waiting or (not self._kept.is_set() and any(isinstance(event, self._slow) for event in events)):
-            self._waiting.extend(events)
-        else:
-            super().append(events)
-
-    def handed_over(self, kind: type[Event]) -> bool:
-        return any(isinstance(event, kind) for event in self._waiting)
-
-    def keep(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        super().append(waiting)
-        self._kept.set()
-
-    async def committed(self, seq: int) -> None:
-        if seq > self.last_seq:
-            await self._kept.wait()
-
-
-class FailingStore(MemoryStore):
-    """Refuses the events of one class, or its close."""
-
-    def __init__(self, refuses: type[Event] | str) -> None:
-        super().__init__()
-        self.refuses = refuses
-
-    def append(self, events: Sequence[Event]) -> None:
-        if isinstance(self.refuses, type) and any(isinstance(event, self.refuses) for event in events):
-            raise StoreError("the disk is gone")
-        super().append(events)
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        if self.refuses == "aclose":
-            raise StoreError("the last commit failed")
-
-
-class RefusingStore(SlowStore):
-    """`refuse` instead of `keep`: what waits is not in, and its submits are taken back."""
-
-    async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
-        self._on_failure = on_failure
-        self.refused: set[int] = set()
-        return await super().open(on_commit, on_failure, on_broken)
-
-    def refuse(self) -> None:
-        self._waiting = list(self._on_failure())
-        self.refused = {event.seq for event in self._waiting if isinstance(event, Refused)}
-        self.keep()
-
-    async def committed(self, seq: int) -> None:
-        await super().committed(seq)
-        if seq in self.refused:
-            raise StoreError("the disk is full")
-
-
-class DyingStore(SlowStore):
-    """In trouble with what waits, as a disk is. `die`: whoever waits hears that it is over before the owner does."""
-
-    async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
-        self.tell_owner = on_broken
-        self.trouble = None
-        self._is_dead = False
-        return await super().open(on_commit, on_failure, on_broken)
-
-    def die(self) -> None:
-        self._is_dead = True
-        self._kept.set()
-
-    async def committed(self, seq: int) -> None:
-        await super().committed(seq)
-        if self._is_dead:
-            raise OutcomeUnknown("the journal cannot be opened any more")
 
 
 async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refused(autojump_clock: MockClock) -> None:

@@ -105,7 +105,7 @@ def test_a_failure_tells_its_seed_and_its_history(
 ) -> None:
     """With a queue that waits for no commit."""
 
-    async def at_once(self: History, seq: int) -> None:
+    async def at_once(self: History, seq: int, of: object = None) -> None:
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(History, "committed", at_once)

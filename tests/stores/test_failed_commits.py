@@ -136,6 +136,23 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
         await check_fold(queue, tmp_path)
 
 
+async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_disk_is_full(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue._kept()
+        await trio.testing.wait_all_tasks_blocked()
+        disk.fault = times(10**9, sqlite3.SQLITE_FULL)
+        with pytest.raises(StoreError):
+            await queue.submit("post", Order(1), key="a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert queue._consumer.current is None
+        assert queue.statistics().free == queue.statistics().capacity
+        disk.fault = lambda sql, done: None
+        await healthy(queue)
+        assert await queue.result((await queue.submit("post", Order(1), key="a")).job_id) == 1
+        await check_fold(queue, tmp_path)
+
+
 async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_responsive(tmp_path: Path) -> None:
     disk, hang = FaultyDisk(), Hanging()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)

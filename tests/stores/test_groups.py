@@ -134,6 +134,23 @@ async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: in
         assert disk.transactions == before + 1
 
 
+async def test_a_job_that_meets_an_idle_queue_has_two_syncs_its_end_being_one(tmp_path: Path) -> None:
+    """Its acceptance and its start share the other."""
+    disk = CountingDisk()
+    service = Service()
+
+    @service.handler
+    async def post(order: int) -> int:
+        return order
+
+    async with service.open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+        await queue.result((await queue.submit("post", 0)).job_id)
+        before = disk.groups
+        for n in range(20):
+            assert await queue.result((await queue.submit("post", n)).job_id) == n
+        assert disk.groups == before + 2 * 20
+
+
 async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     for life in range(1, 4):

@@ -103,11 +103,13 @@ class Consumer:
         if not gate.is_open():
             await gate.wait()
         record = await self._line.receive()
-        while not gate.is_open():  # something changed while the line was empty
+        while not gate.is_open() and self._history.holds(record):  # something changed while the line was empty
             self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
             await gate.wait()
             record = await self._line.receive()
         self._line.leave()
+        if not self._history.holds(record):
+            return  # its submit was taken back while it was on its way here
         if self._strict_order:
             await self._hold(record)
         elif record.state is State.IN_DOUBT:
@@ -125,7 +127,7 @@ class Consumer:
         handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL:
+            while record.state not in FINAL and self._history.holds(record):
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
                     await self._gate.wait()
@@ -174,7 +176,9 @@ class Consumer:
         try:
             if history.durable and not handler.rules.idempotent:
                 with running.step_aside():
-                    await history.committed(record.last_seq)
+                    await history.committed(record.last_seq, record)
+                if not history.holds(record):
+                    return  # it was begun at once, and then its submit was taken back
             ending = await self._ask_first(running) if self._must_ask_first(record, handler) else None
             passing = None
             if ending is None:

@@ -58,10 +58,12 @@ class _Prepared(msgspec.Struct, frozen=True, gc=False):
 
 @attrs.define(eq=False)
 class _Accepted:
-    """A submit whose event is handed over. receipt: None until it is committed."""
+    """A submit whose event is handed over. in_line: its record, where it has joined the line already. receipt: None
+    until it is committed."""
 
     new: _Prepared
     seq: int
+    in_line: JobRecord | None = None
     receipt: Receipt | None = None
 
 
@@ -265,11 +267,22 @@ class Submitting(Core):
     @trio.lowlevel.enable_ki_protection
     def _hand_over(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
         """The same where it is committed later: they join the line then, on the places that are held."""
+        begins_at_once = bool(made) and self._begins_at_once(made[0])
         events = self._decide_all(made, by)
         accepted = [_Accepted(new, event.seq) for event, new in zip(events, made, strict=True)]
         self._accepted.update((event.job, one) for event, one in zip(events, accepted, strict=True))
         self._history.record(events)
+        if begins_at_once and accepted[0].receipt is None:  # a store may also commit at once
+            accepted[0].in_line = record = self._head.jobs[events[0].job]
+            self._line.put(record)
         return accepted
+
+    def _begins_at_once(self, new: _Prepared) -> bool:
+        """May the job join the line before it is committed? Where the consumer has nothing else to do, its start is
+        committed together with it, and awaited before the SDK is touched: one sync where there were two."""
+        waits_for_its_start = not new.handler.rules.idempotent
+        comes_first = self._line.is_awaited and not self._accepted and not self._stager.waiting
+        return new.due is None and waits_for_its_start and comes_first
 
     async def _keep(self, accepted: Sequence[_Accepted]) -> list[Receipt]:
         """The receipts, when these jobs are committed. Raises `StoreError`: none is accepted, `OutcomeUnknown`."""
@@ -289,16 +302,23 @@ class Submitting(Core):
         """A submit is committed."""
         assert isinstance(event, ev.Submitted)
         one = self._accepted.pop(event.job)
-        one.receipt = self._join(self._head.jobs[event.job], one.new)
+        record = self._head.jobs[event.job]
+        one.receipt = self._join(record, one.new, is_in_line=one.in_line is not None)
 
     def _on_refused(self, event: ev.Submitted) -> None:
         """A submit was taken back."""
-        if self._accepted.pop(event.job).new.due is None:
+        one = self._accepted.pop(event.job)
+        if one.in_line is not None:
+            self._line.remove(one.in_line)
+        elif one.new.due is None:
             self._line.give_place_back()
+        self._tell_if_idle()
 
-    def _join(self, record: JobRecord, new: _Prepared) -> Receipt:
+    def _join(self, record: JobRecord, new: _Prepared, *, is_in_line: bool = False) -> Receipt:
         if new.deadline is not None:
             self._stager.watch_deadline(record)
+        if is_in_line:  # or under way by now; as it was accepted it was the first
+            return msgspec.structs.replace(self._receipt(record, 1, created=True), state=State.PENDING)
         if new.due is None:
             self._line.put(record)
             return self._receipt(record, self._line.used, created=True)
@@ -309,8 +329,9 @@ class Submitting(Core):
         return self._receipt(record, 0, created=True)
 
     def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
-        turn = self._mean_turn
-        return Receipt(record.id, created, position, record.state, None if turn is None else turn * position)
+        turn, seen = self._mean_turn, self._history.see(record)
+        state = (State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING) if seen is None else seen.state
+        return Receipt(record.id, created, position, state, None if turn is None else turn * position)
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
@@ -342,8 +363,7 @@ class Submitting(Core):
         if isinstance(known, ForgottenKey):
             return Receipt(known.job, False, 0, known.state)
         record = head.jobs[known.job]
-        seen = self._history.see(record) or record
-        return self._receipt(seen, self._line.position(record), created=False)
+        return self._receipt(record, self._line.position(record), created=False)
 
     def _known_receipt(self, new: _Prepared) -> Receipt:
         known = self._receipt_of_known(new)
