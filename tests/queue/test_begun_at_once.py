@@ -196,11 +196,13 @@ async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
 ) -> None:
     rig, store = make_rig("in_loop"), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
-        pause = InTheStep(store, lambda: nursery.start_soon(queue.pause))
-        store.trouble = None
-        in_trouble = InTheStep(store, lambda: setattr(store, "trouble", "slow"))
-        for instrument in (pause, in_trouble):
-            trio.lowlevel.add_instrument(instrument)
+
+        def close_the_gate() -> None:
+            store.trouble = "slow"
+            nursery.start_soon(queue.pause)
+
+        in_the_step = InTheStep(store, close_the_gate)
+        trio.lowlevel.add_instrument(in_the_step)
         async with submitting(queue, key="K") as answers:
             assert not store.handed_over(Started)
             assert queue.statistics().free == queue.statistics().capacity - 1
@@ -209,8 +211,7 @@ async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
                 store.refuse()
             else:
                 store.keep()
-        for instrument in (pause, in_trouble):
-            trio.lowlevel.remove_instrument(instrument)
+        trio.lowlevel.remove_instrument(in_the_step)
         await wait_all_tasks_blocked()
         assert rig.sdk.calls() == []
         if is_refused:

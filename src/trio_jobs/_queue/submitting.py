@@ -317,21 +317,21 @@ class Submitting(Core):
     def _join(self, record: JobRecord, new: _Prepared, *, is_in_line: bool = False) -> Receipt:
         if new.deadline is not None:
             self._stager.watch_deadline(record)
-        if is_in_line:  # or under way by now; as it was accepted it was the first
-            return msgspec.structs.replace(self._receipt(record, 1, created=True), state=State.PENDING)
         if new.due is None:
-            self._line.put(record)
-            return self._receipt(record, self._line.used, created=True)
+            if not is_in_line:
+                self._line.put(record)
+            # it may be under way by now; as it was accepted it was pending, and the first
+            position = 1 if is_in_line else self._line.used
+            return self._receipt(record.id, position, State.PENDING, created=True)
         if record.state is State.SCHEDULED:
             self._stager.wait_until_due(record)
         else:  # its time has come before it was accepted: it comes in with those that are due
             self._stager.wait_for_place(record)
-        return self._receipt(record, 0, created=True)
+        return self._receipt(record.id, 0, record.state, created=True)
 
-    def _receipt(self, record: JobRecord, position: int, *, created: bool) -> Receipt:
-        turn, seen = self._mean_turn, self._history.see(record)
-        state = (State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING) if seen is None else seen.state
-        return Receipt(record.id, created, position, state, None if turn is None else turn * position)
+    def _receipt(self, job_id: str, position: int, state: State, *, created: bool) -> Receipt:
+        turn = self._mean_turn
+        return Receipt(job_id, created, position, state, None if turn is None else turn * position)
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
@@ -363,7 +363,12 @@ class Submitting(Core):
         if isinstance(known, ForgottenKey):
             return Receipt(known.job, False, 0, known.state)
         record = head.jobs[known.job]
-        return self._receipt(record, self._line.position(record), created=False)
+        seen = self._history.see(record)
+        if seen is not None:
+            state = seen.state
+        else:  # told once it is accepted, when it may have been begun too; that may be committed later
+            state = State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING
+        return self._receipt(record.id, self._line.position(record), state, created=False)
 
     def _known_receipt(self, new: _Prepared) -> Receipt:
         known = self._receipt_of_known(new)
