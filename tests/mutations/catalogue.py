@@ -153,7 +153,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "uncommitted shown",
         "a job is shown as it is in memory, before that is on the disk",
-        SIMULATOR,
+        BEGUN_AT_ONCE,
         "_history.py",
         "return self._shadows.get(record.id, record) if self._shadows else record",
         "return record",
@@ -305,7 +305,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "cancel forgotten at a retry",
         "an attempt that fails after a cancel was asked for is tried again",
-        SIMULATOR,
+        "tests/engine/test_attempts_table.py",
         "_engine/endings.py",
         "elif record.cancel_requested or not retryable or",
         "elif not retryable or",
@@ -379,7 +379,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "verify skipped",
         "a job whose earlier attempt was in the SDK is tried again without asking",
-        SIMULATOR,
+        "tests/queue/test_restart.py",
         "_loops/consumer.py",
         "(record.acted or handler.verify_first)",
         "handler.verify_first",
@@ -484,7 +484,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "key looked up once",
         "two who wait for a place with the same key make two jobs",
-        SIMULATOR,
+        "tests/queue/test_submit.py",
         "_queue/submitting.py",
         "known = self._receipt_of_known(new)  # somebody",
         "known = None  # somebody",
