@@ -17,6 +17,7 @@ MACHINE: Final = "tests/engine/test_machine.py"
 STORES: Final = "tests/stores/test_conformance.py"
 HOSTS: Final = "tests/queue/test_hosts.py"
 BEGUN_AT_ONCE: Final = "tests/queue/test_begun_at_once.py"
+WAITING_SUBMITS: Final = "tests/queue/test_waiting_submits.py"
 FEED: Final = "tests/queue/test_feed.py"
 CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
 PROMISES: Final = "tests/queue/test_promises.py"
@@ -502,8 +503,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a cancel while the disk works says not accepted, and the job is there",
         SIMULATOR,
         "_queue/core.py",
-        "trio.move_on_after(timeout, shield=True)",
-        "trio.move_on_after(timeout)",
+        "trio.CancelScope(deadline=began + timeout, shield=True)",
+        "trio.CancelScope(deadline=began + timeout)",
+    ),
+    _M(
+        "waiting submit cancelled",
+        "a cancel reaches a submit that sleeps until it is told by another: not accepted, and the job is there",
+        WAITING_SUBMITS,
+        "_queue/submitting.py",
+        "return trio.lowlevel.Abort.FAILED",
+        "return trio.lowlevel.Abort.SUCCEEDED",
+    ),
+    _M(
+        "asking not passed on",
+        "who waits behind the one that asked the store is never given up, whatever happens to the store",
+        WAITING_SUBMITS,
+        "_queue/submitting.py",
+        "            finally:\n                self._pass_asking_on()\n",
+        "            finally:\n                self._asker = None\n",
     ),
     _M(
         "result not told",

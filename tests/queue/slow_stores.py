@@ -13,18 +13,19 @@ from trio_jobs._events import Event, Refused
 
 class SlowStore(MemoryStore):
     """A durable store to all appearances. From the first event of a class in `slow` on, nothing is kept until
-    `keep`."""
+    `keep`, which may also keep only the next `count` events."""
 
     durable = True
 
     def __init__(self, *slow: type[Event]) -> None:
         super().__init__()
         self._slow = slow
+        self._is_slow = True
         self._waiting: list[Event] = []
-        self._kept = trio.Event()
+        self._news = trio.Event()
 
     def append(self, events: Sequence[Event]) -> None:
-        if self._waiting or (not self._kept.is_set() and any(isinstance(event, self._slow) for event in events)):
+        if self._waiting or (self._is_slow and any(isinstance(event, self._slow) for event in events)):
             self._waiting.extend(events)
         else:
             super().append(events)
@@ -32,14 +33,23 @@ class SlowStore(MemoryStore):
     def handed_over(self, kind: type[Event]) -> bool:
         return any(isinstance(event, kind) for event in self._waiting)
 
-    def keep(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        super().append(waiting)
-        self._kept.set()
+    def keep(self, count: int | None = None) -> None:
+        self._is_slow = count is not None
+        count = len(self._waiting) if count is None else count
+        kept, self._waiting = self._waiting[:count], self._waiting[count:]
+        if kept:
+            super().append(kept)
+        self._tell()
 
     async def committed(self, seq: int) -> None:
         if seq > self.last_seq:
-            await self._kept.wait()
+            news = self._news
+            await news.wait()
+            await self.committed(seq)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, trio.Event()
+        news.set()
 
 
 class FailingStore(MemoryStore):
@@ -74,10 +84,9 @@ class RefusingStore(SlowStore):
         self.keep()
 
     async def committed(self, seq: int) -> None:
-        if seq > self.last_seq:
-            await super().committed(seq)
-            if seq in self.refused:
-                raise StoreError("the disk is full")
+        await super().committed(seq)
+        if seq in self.refused:
+            raise StoreError("the disk is full")
 
 
 class DyingStore(SlowStore):
@@ -91,9 +100,9 @@ class DyingStore(SlowStore):
 
     def die(self) -> None:
         self._is_dead = True
-        self._kept.set()
+        self._tell()
 
     async def committed(self, seq: int) -> None:
-        await super().committed(seq)
-        if self._is_dead:
+        if self._is_dead and seq > self.last_seq:
             raise OutcomeUnknown("the journal cannot be opened any more")
+        await super().committed(seq)

@@ -30,7 +30,7 @@ async def test_a_journal_in_memory_does_what_a_store_must() -> None:
 
 async def test_the_disk_of_the_test_kit_does_what_a_store_must() -> None:
     report = await check_store(lambda: Disk().store())
-    assert len(report.checked) == 10
+    assert len(report.checked) == 11
 
 
 async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:

@@ -153,9 +153,13 @@ class Core:
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _within_commit_timeout(self, wait: Callable[[int], Awaitable[None]], seq: int) -> None:
+    async def _within_commit_timeout(
+        self, wait: Callable[[int], Awaitable[None]], seq: int, since: float | None = None
+    ) -> None:
+        """since: when the caller began to wait, on Trio's clock; None for now."""
         timeout = self._settings.commit_timeout
-        with trio.move_on_after(timeout, shield=True) as scope:
+        began = trio.current_time() if since is None else since
+        with trio.CancelScope(deadline=began + timeout, shield=True) as scope:
             await wait(seq)
         if scope.cancelled_caught:
             raise OutcomeUnknown(f"the store did not answer within {timeout:g} s: it may be done, or not; ask again")

@@ -16,6 +16,7 @@ from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import (
     KeyConflict,
     LineFull,
+    StoreError,
     UnknownKind,
     UsageError,
     check_by,
@@ -59,12 +60,23 @@ class _Prepared(msgspec.Struct, frozen=True, gc=False):
 @attrs.define(eq=False)
 class _Accepted:
     """A submit whose event is handed over. in_line: its record, where it has joined the line already. receipt: None
-    until it is committed."""
+    until it is committed. refused: why it was taken back. waiter: who is to be woken when one of the two is there."""
 
     new: _Prepared
     seq: int
     in_line: JobRecord | None = None
     receipt: Receipt | None = None
+    refused: StoreError | None = None
+    waiter: trio.lowlevel.Task | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.receipt is not None or self.refused is not None
+
+    def wake(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            trio.lowlevel.reschedule(waiter)
 
 
 class Submitting(Core):
@@ -73,6 +85,8 @@ class Submitting(Core):
     def __init__(self, **rooms: Any) -> None:
         super().__init__(**rooms)
         self._accepted: dict[str, _Accepted] = {}
+        self._asker: _Accepted | None = None
+        """Whose caller asks the store, and looks at the clock, for all who wait."""
         if self._history.durable:
             self._history.reactions[ev.Submitted] = self._on_accepted
             self._history.reactions[ev.Scheduled] = self._on_accepted
@@ -287,8 +301,37 @@ class Submitting(Core):
     async def _keep(self, accepted: Sequence[_Accepted]) -> list[Receipt]:
         """The receipts, when these jobs are committed. Raises `StoreError`: none is accepted, `OutcomeUnknown`."""
         if accepted:
-            await self._within_commit_timeout(self._history.store.committed, accepted[-1].seq)
+            await self._settled(accepted[-1])
         return [one.receipt for one in accepted if one.receipt is not None]
+
+    async def _settled(self, one: _Accepted) -> None:
+        """Return when it is committed. Raises `StoreError`: it was refused, `OutcomeUnknown`. Shielded.
+
+        One of those who wait asks the store within a cancel scope; the others sleep until they are told by what the
+        history reacts to, or are the next to ask. A scope for each costs a tenth of a job with many producers.
+        """
+        began = trio.current_time()
+        if one.is_settled:  # a store may also commit at once
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        elif self._asker is None:
+            self._asker = one
+        else:
+            one.waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_stay)
+        if self._asker is one:
+            try:
+                if not one.is_settled:  # it may be by now, if it was made the next to ask
+                    await self._within_commit_timeout(self._history.store.committed, one.seq, began)
+            finally:
+                self._pass_asking_on()
+        if one.refused is not None:
+            raise one.refused
+
+    def _pass_asking_on(self) -> None:
+        """To the one who has waited longest: its time is up next."""
+        self._asker = next((other for other in self._accepted.values() if other.waiter is not None), None)
+        if self._asker is not None:
+            self._asker.wake()
 
     async def _begun(self, receipt: Receipt) -> None:
         """Return when that job's beginning is committed: somebody else is about to have it accepted."""
@@ -304,10 +347,13 @@ class Submitting(Core):
         one = self._accepted.pop(event.job)
         record = self._head.jobs[event.job]
         one.receipt = self._join(record, one.new, is_in_line=one.in_line is not None)
+        one.wake()
 
     def _on_refused(self, event: ev.Submitted) -> None:
         """A submit was taken back."""
         one = self._accepted.pop(event.job)
+        one.refused = StoreError(self._history.store.trouble or "the store has not taken it")
+        one.wake()
         if one.in_line is not None:
             self._line.remove(one.in_line)
         elif one.new.due is None:
@@ -385,6 +431,11 @@ class Submitting(Core):
         line = self._line.statistics()
         estimate = (self._mean_turn or 0.0) * (line.waiting + 1)
         return LineFull(line.capacity, line.waiting, min(max(estimate, 0.1), 600.0))
+
+
+def _stay(_: object) -> trio.lowlevel.Abort:
+    """A cancel does not end this wait: the next checkpoint has it."""
+    return trio.lowlevel.Abort.FAILED
 
 
 def _moment(at_name: str, at: datetime | None, after_name: str, after: float | None, now: float) -> float | None:

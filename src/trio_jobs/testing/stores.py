@@ -228,6 +228,18 @@ async def _reopened(store: Store) -> list[ev.Event]:
     return list(await store.open(lambda events: None))
 
 
+async def _tells_who_asks_late(store: Store, keeps: bool) -> None:
+    told: list[ev.Event] = []
+    await store.open(told.extend)
+    for turns in range(20):
+        store.append([submitted(turns + 1)])
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        await store.committed(turns + 1)
+        _rule(len(told) == turns + 1, f"who asks {turns} turns of Trio's loop late comes after the listener too")
+    await store.aclose()
+
+
 async def _survives_a_cancelled_wait(store: Store, keeps: bool) -> None:
     told: list[ev.Event] = []
     await store.open(told.extend)
@@ -260,6 +272,7 @@ _RULES = (
     _prunes_and_says_so,
     _keeps_the_keys_of_what_it_prunes,
     _prunes_whole_jobs_however_they_lie,
+    _tells_who_asks_late,
     _survives_a_cancelled_wait,
     _counts_on,
 )
