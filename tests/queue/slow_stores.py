@@ -42,10 +42,11 @@ class SlowStore(MemoryStore):
         self._tell()
 
     async def committed(self, seq: int) -> None:
-        if seq > self.last_seq:
-            news = self._news
-            await news.wait()
-            await self.committed(seq)
+        while seq > self.last_seq:
+            await self._changed()
+
+    async def _changed(self) -> None:
+        await self._news.wait()
 
     def _tell(self) -> None:
         news, self._news = self._news, trio.Event()
@@ -84,9 +85,10 @@ class RefusingStore(SlowStore):
         self.keep()
 
     async def committed(self, seq: int) -> None:
-        await super().committed(seq)
-        if seq in self.refused:
-            raise StoreError("the disk is full")
+        if seq > self.last_seq:
+            await super().committed(seq)
+            if seq in self.refused:
+                raise StoreError("the disk is full")
 
 
 class DyingStore(SlowStore):
@@ -102,7 +104,8 @@ class DyingStore(SlowStore):
         self._is_dead = True
         self._tell()
 
-    async def committed(self, seq: int) -> None:
-        if self._is_dead and seq > self.last_seq:
+    async def _changed(self) -> None:
+        if not self._is_dead:
+            await super()._changed()
+        if self._is_dead:
             raise OutcomeUnknown("the journal cannot be opened any more")
-        await super().committed(seq)
