@@ -229,8 +229,8 @@ class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
 
 class Refused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
-    """Where a submit would stand that the store could not take, and whose caller was told so, or the start that came
-    right behind it. The number is spent."""
+    """Where a submit would stand that the store could not take, and whose caller was told so, or what came right behind
+    it of its job. The number is spent."""
 
 
 AnyEvent = (

@@ -331,8 +331,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What `submit` answers.
 
     created: False when the key was known and this is the job it already belongs to. position: 1 for the next to be
-    taken; 0 when the job is not in the line (scheduled, under way, or over). state: the job's state. Both are those of
-    the moment in which a new job was accepted, of a known one those of now.
+    taken; 0 when the job is not in the line (scheduled, under way, or over). state: the job's state. Position and
+    state are those of the moment in which a new job was accepted, and those of now for a known one.
     expected_wait: seconds until it is taken, if attempts go on taking as long as lately; None before the first has
     ended.
     """

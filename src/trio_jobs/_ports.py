@@ -89,9 +89,8 @@ class Store(Protocol):
     async def committed(self, seq: int) -> None:
         """Return when event `seq` is committed. Cancelled leaves nothing behind: the event is committed all the same.
 
-        Asked for before the next checkpoint after `append`; or later, for an event that neither `on_commit` nor
-        `on_failure` was about by then. Raises StoreError where it is not committed, OutcomeUnknown where that is not
-        known.
+        Asked for before the next checkpoint after `append`; or later, for an event of which neither `on_commit` nor
+        `on_failure` has told yet. Raises StoreError where it is not committed, OutcomeUnknown where that is not known.
         """
         ...
 

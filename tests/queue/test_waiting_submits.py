@@ -3,9 +3,13 @@ outcome, as soon as there is one; each is given up when its own time is over; no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -180,6 +184,120 @@ async def test_all_are_told_that_the_store_is_gone(mock_clock: MockClock) -> Non
         store.die()
         await wait_all_tasks_blocked()
         assert all(isinstance(asked.answer, OutcomeUnknown) for asked in there.asked)
+
+
+async def test_a_store_may_refuse_in_the_step_in_which_it_is_handed_a_submit(autojump_clock: MockClock) -> None:
+    class AtOnce(RefusingStore):
+        def append(self, events: Any) -> None:
+            super().append(events)
+            if self.handed_over(Submitted):
+                self.refuse()
+
+    rig = make_rig("in_loop")
+    async with rig.open(store=AtOnce(Submitted)) as queue:
+        await wait_all_tasks_blocked()
+        with pytest.raises(StoreError):
+            await queue.submit("work", "a", key="K")
+        assert queue.statistics().free == 100
+        assert await queue.result((await queue.submit("work", "b", key="K")).job_id) == "b"
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(which: int, tmp_path: Path) -> None:
+    outcomes: list[object] = []
+    calls = 0
+
+    async def submit() -> None:
+        try:
+            outcomes.append(await queue.submit("work", "a"))
+        except OutcomeUnknown as error:
+            outcomes.append(error)
+
+    def join(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == which:
+            raise RuntimeError("a bug")
+        return really(*args, **options)
+
+    with pytest.raises(StoreError, match="a bug"):
+        async with make_rig("in_loop").open(journal=tmp_path / "jobs.db") as queue, trio.open_nursery() as nursery:
+            await queue.pause()
+            really, queue._join = queue._join, join
+            for _ in range(3):
+                nursery.start_soon(submit)
+    assert len(outcomes) == 3
+    assert sum(isinstance(outcome, OutcomeUnknown) for outcome in outcomes) >= 4 - which
+
+
+def asks_in_vain(queue: Queue) -> None:
+    """Ctrl-C as the one who asked is about to wake the next."""
+    really = queue._pass_asking_on
+
+    def interrupted() -> None:
+        queue._pass_asking_on = really  # type: ignore[method-assign]
+        signal.raise_signal(signal.SIGINT)
+        really()
+
+    queue._pass_asking_on = interrupted  # type: ignore[method-assign]
+
+
+def falls_asleep(queue: Queue) -> None:
+    """Ctrl-C between the moment from which the caller may be woken and that in which it waits for that."""
+
+    class Sleepers(deque[Any]):
+        def append(self, one: object) -> None:
+            super().append(one)
+            signal.raise_signal(signal.SIGINT)
+
+    queue._sleepers = Sleepers()
+
+
+@pytest.mark.parametrize(("when", "others_before"), [(asks_in_vain, 0), (falls_asleep, 1)])
+def test_p4_ctrl_c_while_it_waits_harms_nobody_who_waits_beside_it(
+    when: Callable[[Queue], None], others_before: int
+) -> None:
+    answers: list[object] = []
+    interrupted: list[float] = []
+
+    async def other(queue: Queue) -> None:
+        try:
+            answers.append(await queue.submit("work", "a"))
+        except OutcomeUnknown as error:
+            answers.append(error)
+
+    async def main() -> None:
+        store = SlowStore(Submitted)
+        async with make_rig("in_loop").open(store=store) as queue, trio.open_nursery() as nursery:
+            await queue.pause()
+            for _ in range(others_before):
+                nursery.start_soon(other, queue)
+            await wait_all_tasks_blocked()
+            when(queue)
+            nursery.start_soon(_at, 1.0, other, queue)
+            nursery.start_soon(_at, 100.0, store.keep)
+            try:
+                await queue.submit("work", "mine")
+                await trio.sleep(200)
+            except (KeyboardInterrupt, OutcomeUnknown):
+                interrupted.append(trio.current_time())
+            before = trio.current_time()
+            try:
+                await trio.sleep(1000)
+            except KeyboardInterrupt:
+                interrupted.append(trio.current_time())
+            else:
+                assert trio.current_time() == before + 1000, "woken by what another wait was about"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert interrupted
+    assert [type(answer) for answer in answers] == [OutcomeUnknown] * (1 + others_before)
+
+
+async def _at(seconds: float, do: Callable[..., Any], *args: Any) -> None:
+    await trio.sleep(seconds)
+    if (wait := do(*args)) is not None:
+        await wait
 
 
 async def test_the_one_whose_turn_to_ask_comes_as_it_is_kept_passes_it_on(mock_clock: MockClock) -> None:

@@ -156,7 +156,7 @@ class Core:
     async def _within_commit_timeout(
         self, wait: Callable[[int], Awaitable[None]], seq: int, since: float | None = None
     ) -> None:
-        """since: when the caller began to wait, on Trio's clock; None for now."""
+        """since: when the caller began to wait, on Trio's clock; as it comes, it begins with this call."""
         timeout = self._settings.commit_timeout
         began = trio.current_time() if since is None else since
         with trio.CancelScope(deadline=began + timeout, shield=True) as scope:

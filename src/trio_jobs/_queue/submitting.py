@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +17,7 @@ from trio_jobs._engine.keys import ForgottenKey
 from trio_jobs._errors import (
     KeyConflict,
     LineFull,
+    OutcomeUnknown,
     StoreError,
     UnknownKind,
     UsageError,
@@ -87,6 +89,8 @@ class Submitting(Core):
         self._accepted: dict[str, _Accepted] = {}
         self._asker: _Accepted | None = None
         """Whose caller asks the store, and looks at the clock, for all who wait."""
+        self._sleepers: deque[_Accepted] = deque()
+        """Those whose callers wait to be told, or to ask next, as they came; some of the first are told already."""
         if self._history.durable:
             self._history.reactions[ev.Submitted] = self._on_accepted
             self._history.reactions[ev.Scheduled] = self._on_accepted
@@ -281,13 +285,14 @@ class Submitting(Core):
     @trio.lowlevel.enable_ki_protection
     def _hand_over(self, made: Sequence[_Prepared], by: str | None) -> list[_Accepted]:
         """The same where it is committed later: they join the line then, on the places that are held."""
-        begins_at_once = bool(made) and self._begins_at_once(made[0])
+        begins_at_once = bool(made) and self._begins_at_once(made[0])  # before these are on their way themselves
         events = self._decide_all(made, by)
         accepted = [_Accepted(new, event.seq) for event, new in zip(events, made, strict=True)]
         self._accepted.update((event.job, one) for event, one in zip(events, accepted, strict=True))
         self._history.record(events)
-        if begins_at_once and accepted[0].receipt is None:  # a store may also commit at once
-            accepted[0].in_line = record = self._head.jobs[events[0].job]
+        if begins_at_once and not accepted[0].is_settled:  # a store may also commit, or refuse, at once
+            record = self._head.jobs[events[0].job]
+            accepted[0].in_line = record
             self._line.put(record)
         return accepted
 
@@ -304,6 +309,7 @@ class Submitting(Core):
             await self._settled(accepted[-1])
         return [one.receipt for one in accepted if one.receipt is not None]
 
+    @trio.lowlevel.enable_ki_protection
     async def _settled(self, one: _Accepted) -> None:
         """Return when it is committed. Raises `StoreError`: it was refused, `OutcomeUnknown`. Shielded.
 
@@ -311,12 +317,13 @@ class Submitting(Core):
         history reacts to, or are the next to ask. A scope for each costs a tenth of a job with many producers.
         """
         began = trio.current_time()
-        if one.is_settled:  # a store may also commit at once
+        if one.is_settled:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif self._asker is None:
             self._asker = one
         else:
             one.waiter = trio.lowlevel.current_task()
+            self._sleepers.append(one)
             await trio.lowlevel.wait_task_rescheduled(_stay)
         if self._asker is one:
             try:
@@ -326,10 +333,15 @@ class Submitting(Core):
                 self._pass_asking_on()
         if one.refused is not None:
             raise one.refused
+        if one.receipt is None:  # the store has it, and what was to be done about that has raised: it is broken
+            raise OutcomeUnknown(f"{self._history.store.trouble}: it may be done, or not; ask again")
 
     def _pass_asking_on(self) -> None:
         """To the one who has waited longest: its time is up next."""
-        self._asker = next((other for other in self._accepted.values() if other.waiter is not None), None)
+        sleepers = self._sleepers
+        while sleepers and sleepers[0].waiter is None:
+            sleepers.popleft()
+        self._asker = sleepers.popleft() if sleepers else None
         if self._asker is not None:
             self._asker.wake()
 
@@ -358,7 +370,7 @@ class Submitting(Core):
             self._line.remove(one.in_line)
         elif one.new.due is None:
             self._line.give_place_back()
-        self._tell_if_idle()
+        self._tell_if_idle()  # it may be the last that somebody's `drain` waits for
 
     def _join(self, record: JobRecord, new: _Prepared, *, is_in_line: bool = False) -> Receipt:
         if new.deadline is not None:
