@@ -200,6 +200,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            pass  # a kill",
     ),
     _M(
+        "mark of an idle day not synced",
+        "a power cut long after the last group leaves the high-water mark behind it",
+        "tests/stores/test_hanging_disks.py",
+        "_stores/_sqlite_thread.py",
+        "            except Empty:\n                self._journal.sync_mark()\n",
+        "            except Empty:\n                pass\n",
+    ),
+    _M(
         "mark ahead of the journal",
         "the mark says more than is on the disk",
         SIMULATOR,

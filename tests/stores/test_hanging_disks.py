@@ -204,6 +204,18 @@ async def test_a_commit_that_hangs_holds_up_nobody_but_those_who_wait_for_it(tmp
     await store.aclose()
 
 
+async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Path) -> None:
+    disk = HangingDisk("file sync")
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    await opened(store, [])
+    disk.gate.close()
+    store.append([submitted(1)])
+    await store.committed(1)
+    await disk.gate.until_reached()
+    disk.gate.open()
+    await store.aclose()
+
+
 async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -> None:
     disk, told = HangingDisk("file sync"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)

@@ -67,6 +67,8 @@ class Journal:
         self._pruned = 0
         self._key_count = 0
         self._last_pause = 0
+        self.mark_is_due = False
+        """The mark was written, and is to be synced: with the next group, or when none comes (`sync_mark`)."""
         self._spared: list[int] = []
         """Events of the queue itself before `oldest`: what was the last pause when its surroundings were pruned."""
         self._identities: dict[str, tuple[int, int] | None] = {}
@@ -190,6 +192,7 @@ class Journal:
         if not self._pending:
             self._pending = [to_row(event) for event in events]
         rows = self._pending
+        self.sync_mark()
         insert(self._open_connection, rows)
         self._check_identities()
         self._took(rows)
@@ -204,7 +207,13 @@ class Journal:
             except OSError as error:
                 log.warning("journal %s: its high-water mark could not be written: %s", self.path, error)
             else:
-                self._beside(self._mark.sync)
+                self.mark_is_due = True
+
+    def sync_mark(self) -> None:
+        """Have the mark synced, beside whatever comes next."""
+        if self.mark_is_due and self._mark is not None:
+            self.mark_is_due = False
+            self._beside(self._mark.sync)
 
     def _check_identities(self) -> None:
         for path in self._identities:

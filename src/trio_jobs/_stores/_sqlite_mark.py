@@ -4,9 +4,10 @@ SQLite itself does not notice: one flipped byte in its write-ahead log, and it o
 and calls the file sound. The mark says that they were there.
 
 It must never run ahead of the journal, or a power cut would make a good journal look short. So it is written when a
-group's sync has returned, and synced at once, in the time in which the disk would rest and the next group comes about;
-nobody waits for it. After a kill it is exact; after a power cut it may be the last group behind, or a few groups where
-its own sync took longer than theirs. There are three slots. The one that was synced last is never written to, so that a
+group's sync has returned, and synced beside the next group's, or after a moment if none comes; nobody waits for it.
+(Synced at once it woke a thread just when the others had the interpreter lock to fight for, which cost a lone producer
+an eighth.) After a kill it is exact; after a power cut it may be the last group behind, or a few groups where its own
+sync took longer than theirs. There are three slots. The one that was synced last is never written to, so that a
 torn write leaves a mark that counts; nor is the one that is being synced, so that each sync gets the mark on.
 """
 

@@ -29,12 +29,13 @@ from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_lock import FileLock
 from trio_jobs._stores._sqlite_mark import Beside
 
-__all__ = ["CLOSE", "Ask", "Face", "Instead", "JournalThread"]
+__all__ = ["CLOSE", "IDLE", "Ask", "Face", "Instead", "JournalThread"]
 
 log: Final = logging.getLogger("trio_jobs.journal")
 
 MOST: Final = 2000  #: events in one group: some 20 ms
 REOPENINGS: Final = 3
+IDLE: Final = 0.005  #: seconds without a group after which the mark of the last one is synced by itself
 WAITS: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  #: seconds before the next try, after 1, 2, ... failures in a row
 
 
@@ -156,7 +157,7 @@ class JournalThread:
         """Take what is queued; with `wait`, at least one thing."""
         inbox = self.inbox
         try:
-            item = inbox.get() if wait else inbox.get_nowait()
+            item = self._next() if wait else inbox.get_nowait()
             while True:
                 if isinstance(item, Ask):
                     self._asked.append(item)
@@ -169,6 +170,14 @@ class JournalThread:
                 item = inbox.get_nowait()
         except Empty:
             return
+
+    def _next(self) -> Item:
+        if self._journal.mark_is_due:
+            try:
+                return self.inbox.get(timeout=IDLE)
+            except Empty:
+                self._journal.sync_mark()
+        return self.inbox.get()
 
     def _commit(self, group: list[Event]) -> list[Event]:
         """Commit a group; gives what is left of it, to be tried again."""

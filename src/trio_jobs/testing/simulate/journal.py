@@ -21,7 +21,7 @@ from trio_jobs._stores._sqlite_gather import Gathering
 from trio_jobs._stores._sqlite_journal import Journal
 from trio_jobs._stores._sqlite_mark import Beside
 from trio_jobs._stores._sqlite_rows import insert, to_row
-from trio_jobs._stores._sqlite_thread import Face, Item, JournalThread
+from trio_jobs._stores._sqlite_thread import IDLE, Face, Item, JournalThread
 from trio_jobs._stores.sqlite import SqliteStore
 from trio_jobs.testing.simulate.disk import SimDisk
 from trio_jobs.testing.simulate.plan import DiskHabits
@@ -206,7 +206,7 @@ class _LoopThread(JournalThread):
                 if self._closing and not self._asked and not self._box._items:
                     return
                 if not self._asked and not self._closing:
-                    await self._box.arrived()
+                    await self._arrived()
                 self._collect(group, wait=False)
             if group:
                 group = await self._commit_in_loop(group)
@@ -217,6 +217,14 @@ class _LoopThread(JournalThread):
                 if self._machine.alive:
                     self._answer(ask)
                 await self._told()
+
+    async def _arrived(self) -> None:
+        if self._journal.mark_is_due:
+            with trio.move_on_after(IDLE) as wait:
+                await self._box.arrived()
+            if wait.cancelled_caught and self._machine.alive:
+                self._journal.sync_mark()
+        await self._box.arrived()
 
     async def _commit_in_loop(self, group: list[Event]) -> list[Event]:
         habits, chance = self.habits, self._chance
