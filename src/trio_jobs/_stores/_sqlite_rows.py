@@ -135,14 +135,18 @@ def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
     records: dict[str, JobRecord] = {}
     broken: dict[str, None] = {}
     for seq in sorted(found):
-        event = decode(found[seq][2])
-        if not isinstance(event, JobEvent) or event.job in broken:
+        _, job, body, _ = found[seq]
+        if job in broken:
             continue
         try:
+            event = decode(body)
             if isinstance(event, Submitted):
-                records[event.job] = begin(event)
+                records[job] = begin(event)
+            elif isinstance(event, JobEvent):
+                fold(records[job], event)
+        except (IllegalTransition, KeyError, IndexError, StoreError):
+            if job:
+                broken[job] = None
             else:
-                fold(records[event.job], event)
-        except (IllegalTransition, KeyError, IndexError):
-            broken[event.job] = None
+                del found[seq]
     return [found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken)
