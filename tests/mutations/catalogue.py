@@ -92,8 +92,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a commit that failed is taken as not committed, although it may be in",
         SIMULATOR,
         "_stores/_sqlite_thread.py",
-        "there = self._journal.last_seq - before",
-        "there = 0",
+        "if self._journal.last_seq > before:",
+        "if False:",
     ),
     _M(
         "failed commit ignored",

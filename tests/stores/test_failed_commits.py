@@ -11,12 +11,13 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from bad_disks import BlindDisk, FaultyDisk, Hanging, times
+from bad_disks import BlindDisk, FaultyDisk, Hanging, error, times
 
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
 from trio_jobs import _events as ev
 from trio_jobs._engine.head import Head
+from trio_jobs._stores._sqlite_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
 
@@ -274,6 +275,174 @@ async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: 
         assert [(job.id, job.state) for job in queue.list()] == ends
 
 
+async def opened(disk: FaultyDisk, path: Path, told: list[ev.Event], on_broken: Any = None) -> SqliteStore:
+    """A store with no queue on top: what fails is handed over again as it is."""
+    store = SqliteStore(path, disk=disk)
+    handed: list[ev.Event] = []
+
+    def on_failure() -> Sequence[ev.Event]:
+        return handed[len(told) :]
+
+    append = store.append
+
+    def remembering(events: Sequence[ev.Event]) -> None:
+        handed.extend(events)
+        append(events)
+
+    store.append = remembering  # type: ignore[method-assign]
+    await store.open(told.extend, on_failure, on_broken)
+    return store
+
+
+async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_whole(tmp_path: Path) -> None:
+    """More events than one statement takes, so that there is a transaction to be rolled back."""
+    disk, told = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", told)
+    second = iter([False, True])
+
+    def fault(sql: str, is_done: bool) -> None:
+        if sql.startswith("INSERT INTO events") and not is_done and next(second, False):
+            raise error(sqlite3.SQLITE_FULL)
+
+    disk.fault = fault
+    store.append([submitted(seq) for seq in range(1, 251)])
+    await store.committed(250)
+    assert [event.seq for event in told] == list(range(1, 251))
+    assert disk.connections == 1, "the connection is good"
+    await store.aclose()
+
+
+async def test_a_page_and_a_close_that_come_while_a_failure_is_settled_have_their_turn_after_it(tmp_path: Path) -> None:
+    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    store = await opened(disk, tmp_path / "jobs.db", told)
+
+    def fault(sql: str, is_done: bool) -> None:
+        hang(sql, is_done)
+        if sql.startswith("INSERT INTO events"):
+            disk.fault = lambda sql, is_done: None
+            raise error(sqlite3.SQLITE_IOERR)
+
+    pages: list[Sequence[ev.Event]] = []
+
+    async def ask() -> None:
+        pages.append(await store.events(0, 10))
+
+    disk.fault = fault
+    store.append([submitted(1)])
+    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(store.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        hang.go_on.set()
+    assert [[event.seq for event in page] for page in pages] == [[]], "what is committed by then"
+    assert [event.seq for event in told] == [1]
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
+    tmp_path: Path, is_given_up: bool
+) -> None:
+    disk, told = FaultyDisk(), list[ev.Event]()
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+
+    def on_failure() -> Sequence[ev.Event]:
+        assert store._thread is not None
+        if is_given_up:
+            store._thread.give_up()
+        else:
+            store._thread.inbox.put(CLOSE)
+        return [submitted(1)]
+
+    await store.open(told.extend, on_failure)
+    disk.fault = times(1, sqlite3.SQLITE_IOERR)
+    store.append([submitted(1)])
+    await store._ended.wait()
+    assert [event.seq for event in told] == ([] if is_given_up else [1])
+    await store.aclose()
+
+
+async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp_path: Path) -> None:
+    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    store = await opened(disk, tmp_path / "jobs.db", told)
+
+    def fault(sql: str, is_done: bool) -> None:
+        hang(sql, is_done)
+        if sql.startswith("INSERT INTO events"):
+            raise error(sqlite3.SQLITE_IOERR)
+
+    disk.fault = fault
+    store.append([submitted(1)])
+    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    with trio.move_on_after(0):
+        await store.aclose()
+    hang.go_on.set()
+    await store._ended.wait()
+    assert told == []
+
+
+async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path) -> None:
+    disk, told = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", told)
+    store.append([submitted(1, "a"), ev.Cancelled(seq=2, at=1.0, job="a", reason="cancelled", acted=False)])
+    await store.committed(2)
+    disk.fault = times(1, sqlite3.SQLITE_IOERR, what="DELETE FROM events")
+    with pytest.raises(StoreError, match="made up"):
+        await store.prune({"a": (1, 2)})
+    assert len(await store.events(0, 10)) == 2
+    await store.prune({"a": (1, 2)})
+    store.append([submitted(3)])
+    await store.committed(3)
+    await store.aclose()
+    with pytest.raises(StoreError, match="this store is closed"):
+        await store.events(0, 10)
+
+
+async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) -> None:
+    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    store = await opened(disk, tmp_path / "jobs.db", told)  # and nobody listens for its breaking
+
+    def fault(sql: str, is_done: bool) -> None:
+        hang(sql, is_done)
+        raise error(sqlite3.SQLITE_IOERR)
+
+    errors: list[StoreError] = []
+
+    async def ask() -> None:
+        try:
+            await store.events(0, 10)
+        except StoreError as told:
+            errors.append(told)
+
+    disk.fault = fault
+    store.append([submitted(1)])
+    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        hang.go_on.set()
+    with pytest.raises(StoreError, match="could not be opened again"):
+        await store.events(0, 10)
+    assert "could not be opened again" in str(errors[0])
+    assert "could not be opened again" in str(store.trouble)
+    await store.aclose()
+
+
+async def test_a_commit_that_fails_with_nobody_to_say_what_instead_is_dropped(tmp_path: Path) -> None:
+    disk, told = FaultyDisk(), list[ev.Event]()
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    await store.open(told.extend)
+    disk.fault = times(1, sqlite3.SQLITE_FULL)
+    store.append([submitted(1)])
+    assert await store.events(0, 10) == []
+    assert store.trouble is None
+    store.append([submitted(1)])
+    await store.committed(1)
+    assert [event.seq for event in told] == [1]
+    await store.aclose()
+
+
 async def test_a_listener_that_raises_ends_the_store_and_not_trio(tmp_path: Path) -> None:
     told: list[StoreError] = []
 
@@ -285,5 +454,7 @@ async def test_a_listener_that_raises_ends_the_store_and_not_trio(tmp_path: Path
     store.append([submitted(1)])
     with pytest.raises(OutcomeUnknown):
         await store.committed(1)
-    assert "ValueError" in str(told[0])
+    store.append([submitted(2)])
     await store.aclose()
+    assert len(told) == 1, "told once, though it raised at the second group too"
+    assert "ValueError" in str(told[0])

@@ -5,7 +5,9 @@ Everything else about the files is in order, so that what is told is about that 
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -24,6 +26,8 @@ from trio_jobs._stores import _sqlite_check
 from trio_jobs._stores._sqlite_check import check
 from trio_jobs._stores._sqlite_disk import Connection, Disk
 from trio_jobs._stores._sqlite_errors import explain
+from trio_jobs._stores._sqlite_keys import read_keys
+from trio_jobs._stores._sqlite_lock import _owner
 from trio_jobs._stores._sqlite_rows import Rows, decode, is_sound, to_row
 from trio_jobs._stores._sqlite_schema import BACKUP_ID, row_checksum
 from trio_jobs.testing.stores import submitted
@@ -125,7 +129,12 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     made.close()
     unknown = b'{"type":"from the future"}'
     of_queue = ("UPDATE events SET body = ?, checksum = ? WHERE seq = 10", (unknown, row_checksum(10, "", unknown)))
-    edit(path, body(4, unknown), of_queue, "DELETE FROM events WHERE seq = 7")
+    ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", acted=False))
+    more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
+    edit(path, body(4, unknown), of_queue, more, "DELETE FROM events WHERE seq = 7")
+    found = check(path)
+    assert found.damage == "it holds 11 events and should hold 12"
+    assert found.jobs is not None and sum(found.jobs.values()) == 8
     kept = journal(path, accept_loss=True)
     assert [decode(of).seq for of in kept.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
     kept.close()
@@ -141,6 +150,11 @@ def test_rows_that_do_not_go_up_are_refused() -> None:
 def test_a_row_of_other_types_than_were_written_is_not_sound(row: tuple[Any, ...]) -> None:
     """A flipped byte may change what a value is, whatever the table says."""
     assert not is_sound(row)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE keys (name, job, digest, state, at, checksum)")
+        connection.execute("INSERT INTO keys VALUES (?, 'j', 'd', 'completed', 1.0, 0)", row[:1])
+        with pytest.raises(JournalDamaged, match="key fails its checksum"):
+            list(read_keys(connection, "jobs.db", 1))
 
 
 def test_a_journal_with_nothing_to_be_read_in_it_begins_anew_when_loss_is_accepted(path: Path) -> None:
@@ -221,6 +235,24 @@ def test_an_sqlite_that_does_not_sync_each_commit_is_not_relied_on(tmp_path: Pat
         trio.run(store.open, lambda events: None)
 
 
+class Garbled(Reluctant):
+    """Some text in the file is not text, in a place where sqlite3 says so with an error of Python's own."""
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if sql.startswith("SELECT seq, job, body"):
+            b"\xff".decode()
+        return self._real.execute(sql, *parameters)
+
+
+def test_text_that_is_none_is_a_damage(path: Path) -> None:
+    class Lossy(Disk):
+        def connect(self, path: str) -> Connection:
+            return Garbled(super().connect(path))
+
+    with pytest.raises(JournalDamaged, match="can't decode byte 0xff"):
+        trio.run(SqliteStore(path, disk=Lossy()).open, lambda events: None)
+
+
 # while it is open
 
 
@@ -266,7 +298,95 @@ def test_a_page_is_checked_as_it_is_read(path: Path) -> None:
     made.close()
 
 
+# doors to the file system
+
+
+def test_there_may_be_nothing_to_be_written_anew(tmp_path: Path) -> None:
+    Disk().rewrite(str(tmp_path / "none"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_goes_away_as_it_is_given_its_size_is_let_go(tmp_path: Path) -> None:
+    class Late(Disk):
+        def size(self, path: str) -> int:
+            return 0
+
+    Late().reserve(str(tmp_path / "jobs.db-wal"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on SQLite is asked to leave the log alone")
+def test_a_file_that_cannot_be_moved_gets_its_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, while it is open."""
+
+    def rename(self: Path, to: object) -> None:
+        raise PermissionError(13, "in use")
+
+    made = journal(path)
+    made.open()
+    made.write([submitted(10)])
+    assert path.with_name("jobs.db-wal").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        made._let_go(keep_log=True)
+    assert not path.with_name("jobs.db-wal").exists()
+    whole = journal(path)
+    assert len(whole.open()) == 10
+    whole.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"7 since noon", b'{"pid": 7}', b'{"pid": "seven", "since": "noon"}', b"[]"])
+def test_a_lock_whose_owner_cannot_be_read_has_one_all_the_same(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "lock").write_bytes(text)
+    with (tmp_path / "lock").open("rb") as file:
+        assert _owner(file.fileno()) == (None, None)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_backup_is_named_in_one_step_where_there_are_no_links_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    to = path.with_name("backup.db")
+
+    def link(*args: object) -> None:
+        if is_there:
+            to.write_bytes(b"somebody else's")
+        raise OSError(95, "Operation not supported")
+
+    store = SqliteStore(path)
+    await store.open(lambda events: None)
+    monkeypatch.setattr(os, "link", link)
+    if is_there:
+        with pytest.raises(StoreError, match="exists already; a backup overwrites nothing"):
+            await store.backup(str(to))
+        assert to.read_bytes() == b"somebody else's"
+    else:
+        await store.backup(str(to))
+        assert check(to).events == 9
+    await store.aclose()
+    assert not list(path.parent.glob("*.part-*"))
+
+
+def test_a_backup_whose_last_row_cannot_be_read_is_not_adopted(path: Path) -> None:
+    edit(
+        path,
+        f"PRAGMA application_id = {BACKUP_ID}",
+        "DROP TABLE events",
+        "CREATE TABLE events (seq, job, body, checksum)",
+        "INSERT INTO events VALUES (9, 'j', x'00', 'none')",
+    )
+    for suffix in ("-wal", "-mark"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with pytest.raises(JournalDamaged, match="its last row cannot be read"):
+        journal(path).open()
+
+
 # the check
+
+
+def test_a_check_of_what_is_no_database_any_more_says_so(path: Path) -> None:
+    path.write_bytes(b"not a database at all" * 1000)
+    assert check(path).damage == "file is not a database"
 
 
 def test_a_check_of_what_changes_meanwhile_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

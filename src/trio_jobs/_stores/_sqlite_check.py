@@ -181,8 +181,6 @@ def _left(copy: Path, found: Found) -> Found:
         rows, _ = salvage(connection)
         keys = salvage_keys(connection)
         jobs, _ = _folded(decode(row[2]) for row in rows)
-    except (sqlite3.Error, StoreError):
-        return found
     finally:
         connection.close()
     return attrs.evolve(found, last_seq=rows[-1][0] if rows else None, events=len(rows), keys=len(keys), jobs=jobs)

@@ -189,9 +189,7 @@ class Journal:
 
         Raises `JournalDamaged` if the file that was written is not the journal any more.
         """
-        if not self._pending:
-            self._pending = [to_row(event) for event in events]
-        rows = self._pending
+        self._pending = rows = [to_row(event) for event in events]
         self.sync_mark()
         insert(self._open_connection, rows)
         self._check_identities()
@@ -260,7 +258,8 @@ class Journal:
             ).fetchall()
             self.oldest, self._pruned, self._key_count = int(meta["oldest"]), int(meta["pruned"]), int(meta["keys"])
             count = connection.execute("SELECT count(*) FROM events").fetchone()[0]
-            if [tuple(row) for row in there] != pending[: len(there)] or not all(map(is_sound, there)):
+            # all of the group or nothing: it was one transaction
+            if there and [tuple(row) for row in there] != pending:
                 raise JournalDamaged(self.path, f"read back, what stands behind event {before} was never written")
             if count != before - self._pruned + len(there):
                 raise JournalDamaged(self.path, f"read back, it holds {count} events; some are missing")

@@ -163,7 +163,8 @@ class JournalThread:
                     self._asked.append(item)
                 elif isinstance(item, _Close):
                     self._closing = True
-                elif not isinstance(item, Instead):
+                else:
+                    assert not isinstance(item, Instead), "nobody has asked for it"
                     group.extend(item)
                     if len(group) >= MOST:
                         return
@@ -194,11 +195,9 @@ class JournalThread:
         why = StoreError(f"journal {self._journal.path}: {'the disk is full' if is_full(error) else error}")
         log.error("%s (commit of events %d to %d)", why, group[0].seq, group[-1].seq)
         self._find_out(error)
-        there = self._journal.last_seq - before
-        if there:
-            self._tell(self._face.took, group[:there])
-            if there == len(group):
-                return []
+        if self._journal.last_seq > before:  # all of it: a group is one transaction
+            self._tell(self._face.took, group)
+            return []
         self._tell(self._face.failed, why)
         if self._give_up:
             return []
@@ -217,7 +216,9 @@ class JournalThread:
 
     def _find_out(self, error: sqlite3.Error | OSError) -> None:
         """What is there, after something failed. Raises `StoreError` when the journal cannot be opened any more."""
-        for tries in range(1, REOPENINGS + 1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 self._journal.recover(error)
                 return

@@ -262,8 +262,8 @@ class SqliteStore:
         self._since = self._monotonic() if instead else None
         if not instead:
             self._failure = None
-        if self._thread is not None:
-            self._thread.inbox.put(Instead(instead))
+        assert self._thread is not None
+        self._thread.inbox.put(Instead(instead))
 
     def broke(self, error: BaseException) -> None:
         if self._broken is None:
