@@ -411,3 +411,7 @@ async def test_health_says_which_job_holds_the_line_and_since_when(autojump_cloc
         await queue.result(first)
         await wait_all_tasks_blocked()
         assert (queue.health().held_by, queue.health().held_since) == (None, None)
+        [second] = await submit_all(queue, "b")
+        await trio.sleep(0.5)
+        assert queue.get(second).state is State.PROCESSING
+        assert queue.health().held_by is None, "it is its turn, and holds nobody up who could go on"

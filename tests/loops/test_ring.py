@@ -107,6 +107,28 @@ async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_time
     assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told[spare + 1 :]))
 
 
+async def test_many_readers_are_told_with_pauses_in_which_some_may_leave() -> None:
+    feed, store = make()
+    told: list[int] = []
+    cursors = [Cursor(feed, 0, Filter(), lambda i=i: told.append(i)) for i in range(3)]  # type: ignore[misc]
+    for cursor in cursors:
+        cursor.weight = module.AT_ONCE
+        cursor.attach()
+    publish(feed, store, ["a"])
+    assert repr(feed) == "<Feed at event 1, 3 readers>"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.run_once)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        before = list(told)
+        cursors[2].detach()
+    assert before
+    assert 2 not in told[len(before) :]
+    for cursor in cursors[:2]:
+        cursor.detach()
+
+
 async def test_an_event_of_one_job_wakes_only_its_readers() -> None:
     feed, store = make()
     cursors = [Cursor(feed, 0, Filter([f"j{i}"]), lambda: None) for i in range(50)]

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
-from trio_jobs._events import Completed, Entered, HostClosed, Scheduled, Started, Submitted
+from trio_jobs._events import Completed, Entered, HostClosed, Paused, Scheduled, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
@@ -45,6 +45,31 @@ async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refus
         for receipt in together:
             await queue.result(receipt.job_id)
         assert queue.statistics().free == 2, "each had a place"
+
+
+async def test_a_cancel_that_comes_before_the_start_is_kept_spares_verify_too(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("in_loop", verifies=True, verify_first=True), SlowStore(Started)
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        receipt = await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(queue.cancel, receipt.job_id)
+        await wait_all_tasks_blocked()
+        store.keep()
+        assert (await until_state(queue, receipt.job_id, "cancelled")).attempts[-1].entered is False
+    assert rig.sdk.calls() == []
+
+
+async def test_what_a_store_says_at_a_wait_is_raised_where_it_refused_nothing(autojump_clock: MockClock) -> None:
+    class Forgetful(SlowStore):
+        async def committed(self, seq: int) -> None:
+            if seq > self.last_seq:
+                raise StoreError("it does not know that number")
+
+    store = Forgetful(Paused)
+    async with make_rig("in_loop").open(store=store) as queue:
+        with pytest.raises(StoreError, match="does not know"):
+            await queue.pause()
+        store.keep()
 
 
 async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(

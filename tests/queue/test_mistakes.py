@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -200,6 +201,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),
+    "unknown": ({"unknown": "drop"}, "unknown must be 'refuse' or 'hold', not 'drop'"),
     "open_retry": ({"open_retry": 3}, "open_retry must be a Retry, not 3"),
     "renewed after no job": ({"renew_after_jobs": 0}, "renew_after_jobs must be a whole number, 1 or more, not 0"),
     "a watchdog without patience": ({"watchdog": 0}, "watchdog must be a number of seconds, more than 0, not 0"),
@@ -419,6 +421,23 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
 
     with says(UsageError, "a queue runs in Trio: open it in what trio.run() runs, not in asyncio"):
         asyncio.run(main())
+
+
+async def test_a_queue_has_one_store(tmp_path: Path) -> None:
+    with says(UsageError, "say journal or store, not both"):
+        async with make_rig("in_loop").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_host(self: Service, nursery: trio.Nursery) -> Any:
+        raise LookupError("no such host")
+
+    monkeypatch.setattr(Service, "_make_host", make_host)
+    with pytest.raises(LookupError, match="no such host"):
+        async with make_rig("in_loop").open():
+            pass
 
 
 async def test_the_block_begins_once(autojump_clock: MockClock) -> None:

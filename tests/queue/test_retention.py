@@ -60,6 +60,24 @@ async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> 
         assert trio.current_time() - began < 1
 
 
+async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(trio_jobs.MemoryStore):
+        async def prune(self, *args: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise trio_jobs.StoreError("the disk is full")
+
+    rig = make_rig("in_loop", settings={"keep_for": 10})
+    async with rig.open(store=Stubborn()) as queue:
+        await queue.submit("work", "a", key="a")
+        await trio.sleep(100)
+        assert queue.list() == []
+        assert "could not be taken out of the store: the disk is full" in caplog.text
+        assert not (await queue.submit("work", "a", key="a")).created
+        assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
+
+
 async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> None:
     rig = make_rig("in_loop", settings={"keep_for": 10}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())

@@ -475,6 +475,24 @@ async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_stat
         assert [job.id for job in queue.list(state="pending", after=ids[1])] == [*ids[2:], ids[1]]
 
 
+async def test_where_pages_ended_is_kept_of_the_newest(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_jobs._queue.looking.MAX_ENDS", 2)
+    rig = make_rig("in_loop")
+    async with standing_line(rig) as (queue, _, _):
+        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
+        after = None
+        for job_id in ids[:3]:
+            assert [job.id for job in queue.list(state="pending", after=after, limit=1)] == [job_id]
+            after = job_id
+        for job_id in ids[:3]:
+            await queue.cancel(job_id)
+            await queue.retry(job_id)  # at the end of those that are pending now
+        assert [job.id for job in queue.list(state="pending", after=ids[2])] == [ids[3], *ids[:3]]
+        assert [job.id for job in queue.list(state="pending", after=ids[0])] == ids[1:3], "as if it had been there"
+
+
 async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("in_loop", settings={"keep_for": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
     async with rig.open() as queue:

@@ -102,6 +102,17 @@ async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) ->
     assert len(set(ids)) == 5
 
 
+async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> None:
+    async with street(SlowStore(Submitted)) as there:
+        asked = await there.submit()
+        [job_id] = there.queue._head.jobs
+        with pytest.raises(trio_jobs.NoSuchJob):
+            there.queue.get(job_id)
+        await there.keep()
+        assert isinstance(asked.answer, trio_jobs.Receipt)
+        assert there.queue.get(asked.answer.job_id).state == "pending"
+
+
 async def test_jobs_submitted_together_are_told_together(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         await there.submit(together=3)

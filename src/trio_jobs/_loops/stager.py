@@ -128,10 +128,8 @@ class Stager:
             if record.state is State.IN_DOUBT:
                 self.wait_for_place(record)
                 continue
-            events = decide.due(record, self._clock.now(), self._history.next_seq)
-            if events:
-                self._history.record(events)
-                self.wait_for_place(record)
+            self._history.record(decide.due(record, self._clock.now(), self._history.next_seq))
+            self.wait_for_place(record)
         if timers:
             self._set_alarm(timers[0][0])
 
