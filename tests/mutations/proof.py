@@ -27,9 +27,9 @@ one that failed; the numbers are those of the run that wrote this table and chan
 |---|---|---|---|---|---|
 """
 _ALL_TRIED: Final = """\
-The
-run that wrote it tried every check on every bug (the last column), the simulator with 400 schedules where it is not
-meant to find it."""
+Every
+check has been tried on every bug (the last column), the simulator with 400 schedules where it is not meant to find it;
+where a bug has since been looked for by its own check alone, the last column is of the run before."""
 _ONE_TRIED: Final = """\
 The
 run that wrote it tried on each bug the one check that is meant to find it, so the last column knows nothing; the whole

@@ -45,7 +45,7 @@ def test_the_page_is_what_is_rendered_save_for_its_figures() -> None:
 def test_a_table_says_which_checks_were_tried(others: tuple[str, ...]) -> None:
     page = render([dict.fromkeys((mutation.check, *others), FOUND) for mutation in MUTATIONS])
     assert ("the last column knows nothing" in page) == (" | not tried |" in page) == (not others)
-    assert ("tried every check on every bug" in page) == bool(others)
+    assert ("tried on every bug" in page) == bool(others)
     assert render(read(page)) == page
 
 
