@@ -248,8 +248,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    broken: list[str] = []\n    epoch = secrets.token_hex(16)\n",
         (
             (
-                "            rows, broken = salvage",
-                "            epoch = get_meta(connection, path)['epoch']\n            rows, broken = salvage",
+                "            rows, broken, seen = salvage",
+                "            epoch = get_meta(connection, path)['epoch']\n            rows, broken, seen = salvage",
             ),
             ("create(connection, secrets.token_hex(16))", "create(connection, epoch)"),
         ),
@@ -259,7 +259,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "after a loss new events get the numbers of those that were lost",
         DAMAGE,
         "_stores/_sqlite_rebuild.py",
-        "last = max([known, *(row[0] for row in rows[-1:])])",
+        "last = max(known, seen)",
         "last = max([0, *(row[0] for row in rows[-1:])])",
     ),
     _M(

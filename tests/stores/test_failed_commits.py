@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -380,6 +381,58 @@ async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp
     hang.go_on.set()
     await store._ended.wait()
     assert told == []
+
+
+async def test_a_full_disk_that_took_the_group_all_the_same_is_not_told_as_a_failure(tmp_path: Path) -> None:
+    disk, told = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", told)
+    disk.fault = times(1, sqlite3.SQLITE_FULL, done=True)
+    store.append([submitted(1)])
+    await store.committed(1)
+    store.append([submitted(2)])
+    await store.committed(2)
+    assert [event.seq for event in told] == [1, 2]
+    await store.aclose()
+
+
+async def test_a_store_whose_opening_failed_can_be_opened_again_however_late_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"no database" * 1000)
+    store = SqliteStore(path)
+
+    async def keep_trio_busy() -> None:
+        while store._thread is None:
+            await trio.lowlevel.checkpoint()
+        store._thread._thread.join(30)  # so that all that it tells arrives in one turn
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_trio_busy)
+        with pytest.raises(StoreError, match="no journal of trio-jobs"):
+            await store.open(lambda events: None)
+    path.unlink()
+    await store.open(lambda events: None)
+    await store.aclose()
+
+
+async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name == "trio-jobs mark":
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    store = await opened(FaultyDisk(), tmp_path / "jobs.db", [])
+    for seq in range(1, 4):
+        store.append([submitted(seq)])
+        await store.committed(seq)
+    await store.aclose()
+    store = await opened(FaultyDisk(), tmp_path / "jobs.db", [])
+    assert store.last_seq == 3
+    await store.aclose()
 
 
 async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path) -> None:

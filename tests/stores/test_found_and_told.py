@@ -127,7 +127,7 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     made.open()
     made.write([ev.Paused(seq=10, at=1.0), submitted(11)])
     made.close()
-    unknown = b'{"type":"from the future"}'
+    unknown = b'{"type":"from the future \xff"}'
     of_queue = ("UPDATE events SET body = ?, checksum = ? WHERE seq = 10", (unknown, row_checksum(10, "", unknown)))
     ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", acted=False))
     more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
@@ -137,6 +137,57 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     assert found.jobs is not None and sum(found.jobs.values()) == 8
     kept = journal(path, accept_loss=True)
     assert [decode(of).seq for of in kept.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
+    kept.close()
+
+
+@pytest.mark.parametrize("mark", ["gone", "behind"])
+@pytest.mark.parametrize("job", ["", "job-10"])
+def test_the_number_of_an_event_that_is_left_out_is_not_used_again(path: Path, job: str, mark: str) -> None:
+    before = path.with_name("jobs.db-mark").read_bytes()
+    made = journal(path)
+    made.open()
+    made.write([submitted(10) if job else ev.Paused(seq=10, at=1.0)])
+    made.close()
+    unknown = b'{"type":"from the future"}'
+    left_out = ("UPDATE events SET body = ?, checksum = ? WHERE seq = 10", (unknown, row_checksum(10, job, unknown)))
+    edit(path, left_out, "DELETE FROM events WHERE seq = 4")
+    path.with_name("jobs.db-mark").write_bytes(b"" if mark == "gone" else before)
+    kept = journal(path, accept_loss=True)
+    assert len(kept.open()) == 8
+    assert kept.last_seq == 10
+    kept.close()
+
+
+def test_nor_is_that_of_what_was_pruned(path: Path) -> None:
+    made = journal(path)
+    made.open()
+    made.forget(range(1, 10), 10, [])
+    made.close()
+    path.with_name("jobs.db-mark").unlink()
+    kept = journal(path, accept_loss=True)
+    assert kept.open() == []
+    assert kept.last_seq == 9
+    kept.close()
+
+
+def test_a_job_that_is_there_twice_is_left_out_when_loss_is_accepted(path: Path) -> None:
+    made = journal(path)
+    made.open()
+    made.write([submitted(10, "job-1")])
+    made.close()
+    edit(path, "DELETE FROM events WHERE seq = 4")
+    kept = journal(path, accept_loss=True)
+    assert [decode(of).seq for of in kept.open()] == [2, 3, 5, 6, 7, 8, 9]
+    kept.close()
+    assert check(path).damage is None
+
+
+def test_a_table_with_more_columns_gives_back_those_that_it_had(path: Path) -> None:
+    edit(path, "ALTER TABLE events ADD COLUMN more TEXT", "ALTER TABLE keys ADD COLUMN more TEXT")
+    assert "its tables are not those" in str(check(path).damage)
+    kept = journal(path, accept_loss=True)
+    assert len(kept.open()) == 9
+    assert len(kept.keys) == 2
     kept.close()
 
 

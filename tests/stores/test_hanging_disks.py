@@ -216,6 +216,22 @@ async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Pa
     await store.aclose()
 
 
+async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_jobs._stores._sqlite_thread.IDLE", 3600)
+    disk = HangingDisk("file sync")
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    await opened(store, [])
+    disk.gate.close()
+    store.append([submitted(1)])
+    await store.committed(1)
+    await store.events(0, 10)
+    await disk.gate.until_reached()
+    disk.gate.open()
+    await store.aclose()
+
+
 async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -> None:
     disk, told = HangingDisk("file sync"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)

@@ -334,7 +334,8 @@ class Submitting(Core):
         if one.refused is not None:
             raise one.refused
         if one.receipt is None:  # the store has it, and what was to be done about that has raised: it is broken
-            raise OutcomeUnknown(f"{self._history.store.trouble}: it may be done, or not; ask again")
+            trouble = self._history.store.trouble or "something went wrong"
+            raise OutcomeUnknown(f"{trouble}: it may be done, or not; ask again")
 
     def _pass_asking_on(self) -> None:
         """To the one who has waited longest: its time is up next."""

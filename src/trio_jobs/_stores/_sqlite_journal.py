@@ -234,7 +234,8 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                is_taken_back = True
+                more = "SELECT 1 FROM events WHERE seq > ? LIMIT 1"
+                is_taken_back = self._connection.execute(more, (self.last_seq,)).fetchone() is None
         if not is_taken_back:
             self._reopen()
         self._is_suspect = False

@@ -19,6 +19,7 @@ __all__ = ["KeyRow", "delete_keys", "insert_keys", "key_page", "read_keys", "sal
 
 KeyRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
 
+_COLUMNS: Final = "name, job, digest, state, at, checksum"
 _PLACES: Final = "(?, ?, ?, ?, ?, ?)"
 _FINAL: Final = {str(state): state for state in FINAL}
 
@@ -66,7 +67,7 @@ def salvage_keys(connection: Connection) -> list[KeyRow]:
     found: dict[bytes, KeyRow] = {}
     for order in ("ASC", "DESC"):  # from both ends to where it is broken
         try:
-            for row in connection.execute(f"SELECT * FROM keys ORDER BY name {order}"):  # noqa: S608 - our words
+            for row in connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY name {order}"):  # noqa: S608 - our words
                 if _is_sound(row):
                     found[row[0]] = tuple(row)
         except (sqlite3.Error, UnicodeDecodeError):

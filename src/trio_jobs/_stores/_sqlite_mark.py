@@ -126,8 +126,12 @@ class Beside:
     def run(self, sync: Callable[[], None]) -> None:
         """To be called by one thread."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="trio-jobs mark", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="trio-jobs mark", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads: the mark stays a step behind
+                return
+            self._thread = thread
         if self._inbox.empty():
             self._inbox.put(sync)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import sqlite3
@@ -27,10 +28,13 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
     rows: list[Row] = []
     keys: list[KeyRow] = []
     broken: list[str] = []
+    seen = 0
     try:
         connection = connect(disk, path)
         try:
-            rows, broken = salvage(connection)
+            rows, broken, seen = salvage(connection)
+            with contextlib.suppress(sqlite3.Error, StoreError, ValueError):  # what was pruned had numbers too
+                seen = max(seen, int(get_meta(connection, path)["oldest"]) - 1)
             keys = salvage_keys(connection)
         finally:
             disk.discard(connection, path)
@@ -43,7 +47,7 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
     if broken:
         log.error("journal %s: left out, since their events do not add up: jobs %s", path, ", ".join(broken))
     # numbers are never used twice, not even those that were lost
-    last = max([known, *(row[0] for row in rows[-1:])])
+    last = max(known, seen)
     disk.create(path)
     connection = connect(disk, path)
     try:

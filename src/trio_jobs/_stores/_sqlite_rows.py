@@ -60,7 +60,7 @@ def decode(body: bytes) -> Event:
     """Raises `StoreError`: its checksum was good, so whoever wrote it knows events that this program does not."""
     try:
         event: Event = _decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"the journal holds an event that this trio-jobs cannot read: {error}") from error
     return event
 
@@ -122,16 +122,18 @@ def row_page(connection: Connection, path: str, after: int, last: int, limit: in
     return rows
 
 
-def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
-    """Every row that can be read and makes sense, and the jobs left out since their rows do not add up."""
+def salvage(connection: Connection) -> tuple[list[Row], list[str], int]:
+    """Every row that can be read and makes sense, the jobs left out since their rows do not add up, and the last number
+    that was seen, of whatever row."""
     found: dict[int, Row] = {}
     for order in ("ASC", "DESC"):  # from both ends to where it is broken
         try:
-            for row in connection.execute(f"SELECT * FROM events ORDER BY seq {order}"):  # noqa: S608 - our words
+            for row in connection.execute(f"SELECT seq, job, body, checksum FROM events ORDER BY seq {order}"):  # noqa: S608 - our words
                 if is_sound(row):
                     found[row[0]] = row
         except (sqlite3.Error, UnicodeDecodeError):
             continue
+    last = max(found, default=0)
     records: dict[str, JobRecord] = {}
     broken: dict[str, None] = {}
     for seq in sorted(found):
@@ -140,7 +142,7 @@ def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
             continue
         try:
             event = decode(body)
-            if isinstance(event, Submitted):
+            if isinstance(event, Submitted) and job not in records:
                 records[job] = begin(event)
             elif isinstance(event, JobEvent):
                 fold(records[job], event)
@@ -149,4 +151,4 @@ def salvage(connection: Connection) -> tuple[list[Row], list[str]]:
                 broken[job] = None
             else:
                 del found[seq]
-    return [found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken)
+    return [found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken), last

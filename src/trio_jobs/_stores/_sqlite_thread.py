@@ -2,7 +2,8 @@
 
 Nobody waits here for a group to fill: what comes is committed at once, and what comes in while a sync is under way is
 the next group. Between two groups one other wish is served (a page, a batch to prune), so that readers never hold a
-commit up for longer than one of theirs takes.
+commit up for longer than one of theirs takes. The mark of a group is synced with whatever is done next, or when nothing
+has come for a moment.
 
 When a commit fails the thread finds out what is there, tells, and then waits for `Instead`: the history has to say
 what is to be written in place of what failed, since those who submitted are told that it was not taken.
@@ -10,6 +11,7 @@ what is to be written in place of what failed, since those who submitted are tol
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sqlite3
 import threading
@@ -207,6 +209,7 @@ class JournalThread:
         return instead
 
     def _answer(self, ask: Ask) -> None:
+        self._journal.sync_mark()  # who asks again and again must not put it off
         result = outcome.capture(ask.do)
         if isinstance(result, outcome.Error) and isinstance(result.error, sqlite3.Error):
             error = result.error
@@ -216,9 +219,7 @@ class JournalThread:
 
     def _find_out(self, error: sqlite3.Error | OSError) -> None:
         """What is there, after something failed. Raises `StoreError` when the journal cannot be opened any more."""
-        tries = 0
-        while True:
-            tries += 1
+        for tries in itertools.count(1):
             try:
                 self._journal.recover(error)
                 return

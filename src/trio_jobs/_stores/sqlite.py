@@ -104,12 +104,12 @@ class SqliteStore:
         try:
             await answer.wait()
         except trio.Cancelled:
-            self._is_abandoned = True
-            self._thread.give_up()
+            if self._thread is not None:  # else it has failed, and ended, meanwhile
+                self._is_abandoned = True
+                self._thread.give_up()
             raise
         assert opened is not None
         if isinstance(opened, outcome.Error):
-            self._is_abandoned = True
             await self._ended.wait()
         bodies = opened.unwrap()
         self._is_open = True
@@ -234,6 +234,8 @@ class SqliteStore:
     # what the thread tells (`Face`)
 
     def opened(self, result: outcome.Value[list[bytes]] | outcome.Error) -> None:
+        if isinstance(result, outcome.Error):
+            self._is_abandoned = True  # here: `closed` may come before `open` goes on
         self._on_open(result)
 
     def took(self, events: Sequence[Event]) -> None:
