@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from bad_disks import BlindDisk, FaultyDisk, Hanging, error, times
+from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
@@ -276,7 +276,7 @@ async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: 
         assert [(job.id, job.state) for job in queue.list()] == ends
 
 
-async def opened(disk: FaultyDisk, path: Path, told: list[ev.Event], on_broken: Any = None) -> SqliteStore:
+async def opened(disk: FaultyDisk, path: Path, told: list[ev.Event]) -> SqliteStore:
     """A store with no queue on top: what fails is handed over again as it is."""
     store = SqliteStore(path, disk=disk)
     handed: list[ev.Event] = []
@@ -291,8 +291,22 @@ async def opened(disk: FaultyDisk, path: Path, told: list[ev.Event], on_broken: 
         append(events)
 
     store.append = remembering  # type: ignore[method-assign]
-    await store.open(told.extend, on_failure, on_broken)
+    await store.open(told.extend, on_failure)
     return store
+
+
+async def hung(disk: FaultyDisk, store: SqliteStore, fails: Fault) -> Hanging:
+    """A commit of event 1 stands in the disk; let go, it meets `fails`."""
+    hang = Hanging()
+
+    def fault(sql: str, is_done: bool) -> None:
+        hang(sql, is_done)
+        fails(sql, is_done)
+
+    disk.fault = fault
+    store.append([submitted(1)])
+    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    return hang
 
 
 async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_whole(tmp_path: Path) -> None:
@@ -314,23 +328,14 @@ async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_
 
 
 async def test_a_page_and_a_close_that_come_while_a_failure_is_settled_have_their_turn_after_it(tmp_path: Path) -> None:
-    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
-
-    def fault(sql: str, is_done: bool) -> None:
-        hang(sql, is_done)
-        if sql.startswith("INSERT INTO events"):
-            disk.fault = lambda sql, is_done: None
-            raise error(sqlite3.SQLITE_IOERR)
-
     pages: list[Sequence[ev.Event]] = []
 
     async def ask() -> None:
         pages.append(await store.events(0, 10))
 
-    disk.fault = fault
-    store.append([submitted(1)])
-    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    hang = await hung(disk, store, times(1, sqlite3.SQLITE_IOERR))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
@@ -365,17 +370,9 @@ async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
 
 
 async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp_path: Path) -> None:
-    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
-
-    def fault(sql: str, is_done: bool) -> None:
-        hang(sql, is_done)
-        if sql.startswith("INSERT INTO events"):
-            raise error(sqlite3.SQLITE_IOERR)
-
-    disk.fault = fault
-    store.append([submitted(1)])
-    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    hang = await hung(disk, store, times(10**9, sqlite3.SQLITE_IOERR))
     with trio.move_on_after(0):
         await store.aclose()
     hang.go_on.set()
@@ -453,13 +450,8 @@ async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path
 
 
 async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) -> None:
-    disk, told, hang = FaultyDisk(), list[ev.Event](), Hanging()
+    disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)  # and nobody listens for its breaking
-
-    def fault(sql: str, is_done: bool) -> None:
-        hang(sql, is_done)
-        raise error(sqlite3.SQLITE_IOERR)
-
     errors: list[StoreError] = []
 
     async def ask() -> None:
@@ -468,9 +460,7 @@ async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) ->
         except StoreError as told:
             errors.append(told)
 
-    disk.fault = fault
-    store.append([submitted(1)])
-    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    hang = await hung(disk, store, times(10**9, sqlite3.SQLITE_IOERR, what=""))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()

@@ -9,13 +9,13 @@ import os
 import sqlite3
 import sys
 import zlib
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from bad_disks import FaultyDisk
 from test_damage import journal, write_some
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
@@ -34,8 +34,6 @@ from trio_jobs.testing.stores import submitted
 
 KEYS = [ForgottenKey(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
 
-Edit = Callable[[sqlite3.Connection], object]
-
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -53,12 +51,10 @@ def edit(path: Path, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
             connection.execute(sql, values)
 
 
-def body(seq: int, of: bytes) -> tuple[str, tuple[Any, ...]]:
-    """That event's body, with the checksum that fits it."""
-    return (
-        "UPDATE events SET body = ?, checksum = ? WHERE seq = ?",
-        (of, row_checksum(seq, f"job-{seq}", of), seq),
-    )
+def body(seq: int, of: bytes, job: str | None = None) -> tuple[str, tuple[Any, ...]]:
+    """That event's body, with the checksum that fits it. job: "" for an event of the queue itself."""
+    checksum = row_checksum(seq, f"job-{seq}" if job is None else job, of)
+    return "UPDATE events SET body = ?, checksum = ? WHERE seq = ?", (of, checksum, seq)
 
 
 def meta(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
@@ -128,10 +124,9 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     made.write([ev.Paused(seq=10, at=1.0), submitted(11)])
     made.close()
     unknown = b'{"type":"from the future \xff"}'
-    of_queue = ("UPDATE events SET body = ?, checksum = ? WHERE seq = 10", (unknown, row_checksum(10, "", unknown)))
     ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", acted=False))
     more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
-    edit(path, body(4, unknown), of_queue, more, "DELETE FROM events WHERE seq = 7")
+    edit(path, body(4, unknown), body(10, unknown, job=""), more, "DELETE FROM events WHERE seq = 7")
     found = check(path)
     assert found.damage == "it holds 11 events and should hold 12"
     assert found.jobs is not None and sum(found.jobs.values()) == 8
@@ -149,8 +144,7 @@ def test_the_number_of_an_event_that_is_left_out_is_not_used_again(path: Path, j
     made.write([submitted(10) if job else ev.Paused(seq=10, at=1.0)])
     made.close()
     unknown = b'{"type":"from the future"}'
-    left_out = ("UPDATE events SET body = ?, checksum = ? WHERE seq = 10", (unknown, row_checksum(10, job, unknown)))
-    edit(path, left_out, "DELETE FROM events WHERE seq = 4")
+    edit(path, body(10, unknown, job), "DELETE FROM events WHERE seq = 4")
     path.with_name("jobs.db-mark").write_bytes(b"" if mark == "gone" else before)
     kept = journal(path, accept_loss=True)
     assert len(kept.open()) == 8
@@ -286,22 +280,17 @@ def test_an_sqlite_that_does_not_sync_each_commit_is_not_relied_on(tmp_path: Pat
         trio.run(store.open, lambda events: None)
 
 
-class Garbled(Reluctant):
-    """Some text in the file is not text, in a place where sqlite3 says so with an error of Python's own."""
+def test_text_that_is_none_is_a_damage(path: Path) -> None:
+    """In a place where sqlite3 says so with an error of Python's own."""
+    disk = FaultyDisk()
 
-    def execute(self, sql: str, *parameters: Any) -> Any:
+    def fault(sql: str, is_done: bool) -> None:
         if sql.startswith("SELECT seq, job, body"):
             b"\xff".decode()
-        return self._real.execute(sql, *parameters)
 
-
-def test_text_that_is_none_is_a_damage(path: Path) -> None:
-    class Lossy(Disk):
-        def connect(self, path: str) -> Connection:
-            return Garbled(super().connect(path))
-
+    disk.fault = fault
     with pytest.raises(JournalDamaged, match="can't decode byte 0xff"):
-        trio.run(SqliteStore(path, disk=Lossy()).open, lambda events: None)
+        trio.run(SqliteStore(path, disk=disk).open, lambda events: None)
 
 
 # while it is open

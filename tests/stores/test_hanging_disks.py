@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,32 +205,32 @@ async def test_a_commit_that_hangs_holds_up_nobody_but_those_who_wait_for_it(tmp
     await store.aclose()
 
 
-async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Path) -> None:
+@asynccontextmanager
+async def mark_is_synced_after(path: Path) -> AsyncIterator[SqliteStore]:
+    """A store with one group; behind the block the mark's sync has begun."""
     disk = HangingDisk("file sync")
-    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
+    store = SqliteStore(path, disk=disk)
     await opened(store, [])
     disk.gate.close()
     store.append([submitted(1)])
     await store.committed(1)
+    yield store
     await disk.gate.until_reached()
     disk.gate.open()
     await store.aclose()
+
+
+async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Path) -> None:
+    async with mark_is_synced_after(tmp_path / "jobs.db"):
+        pass
 
 
 async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_jobs._stores._sqlite_thread.IDLE", 3600)
-    disk = HangingDisk("file sync")
-    store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    await opened(store, [])
-    disk.gate.close()
-    store.append([submitted(1)])
-    await store.committed(1)
-    await store.events(0, 10)
-    await disk.gate.until_reached()
-    disk.gate.open()
-    await store.aclose()
+    async with mark_is_synced_after(tmp_path / "jobs.db") as store:
+        await store.events(0, 10)
 
 
 async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def _left(copy: Path, found: Found) -> Found:
     except (sqlite3.Error, StoreError):
         return found
     try:
-        rows, _, _ = salvage(connection)
+        rows = salvage(connection).rows
         keys = salvage_keys(connection)
         jobs, _ = _folded(decode(row[2]) for row in rows)
     finally:

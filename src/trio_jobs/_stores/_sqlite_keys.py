@@ -19,7 +19,7 @@ __all__ = ["KeyRow", "delete_keys", "insert_keys", "key_page", "read_keys", "sal
 
 KeyRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
 
-_COLUMNS: Final = "name, job, digest, state, at, checksum"
+_COLUMNS: Final = "name, job, digest, state, at, checksum"  #: by name where the table may be another than was made
 _PLACES: Final = "(?, ?, ?, ?, ?, ?)"
 _FINAL: Final = {str(state): state for state in FINAL}
 

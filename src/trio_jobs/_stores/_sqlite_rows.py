@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -122,9 +122,17 @@ def row_page(connection: Connection, path: str, after: int, last: int, limit: in
     return rows
 
 
-def salvage(connection: Connection) -> tuple[list[Row], list[str], int]:
-    """Every row that can be read and makes sense, the jobs left out since their rows do not add up, and the last number
-    that was seen, of whatever row."""
+class Salvaged(NamedTuple):
+    """rows: every one that can be read and makes sense. broken: the jobs left out since theirs do not add up. last: the
+    last number that was seen, of whatever row; 0 for none."""
+
+    rows: list[Row]
+    broken: list[str]
+    last: int
+
+
+def salvage(connection: Connection) -> Salvaged:
+    """What is left. Columns by name: the tables may be others than were made."""
     found: dict[int, Row] = {}
     for order in ("ASC", "DESC"):  # from both ends to where it is broken
         try:
@@ -151,4 +159,4 @@ def salvage(connection: Connection) -> tuple[list[Row], list[str], int]:
                 broken[job] = None
             else:
                 del found[seq]
-    return [found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken), last
+    return Salvaged([found[seq] for seq in sorted(found) if found[seq][1] not in broken], list(broken), last)
