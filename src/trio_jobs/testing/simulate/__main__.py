@@ -8,7 +8,9 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from trio_jobs.testing.simulate.recording import Recording
 from trio_jobs.testing.simulate.run import Schedule, simulate, simulate_all
 
 __all__ = ["main"]
@@ -26,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sweep", type=int, metavar="SEED", help="one seed, once for each step of its first life")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--seconds", type=float, metavar="S", help="begin no more schedules after that time")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write what each schedule did to the outside")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare that with what was written; exit code 1")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     options = parser.parse_args(argv)
     if options.seed is not None:
@@ -36,9 +40,33 @@ def main(argv: list[str] | None = None) -> int:
     if options.sweep is not None:
         return _many(_swept(options.sweep), options.keep_going, options.seconds)
     seeds = range(options.first, options.first + options.schedules)
-    if options.jobs > 1:
-        return _many(_in_processes(seeds, options.jobs), options.keep_going, options.seconds, len(seeds))
-    return _many(map(simulate, seeds), options.keep_going, options.seconds, len(seeds))
+    schedules = _in_processes(seeds, options.jobs) if options.jobs > 1 else map(simulate, seeds)
+    if options.record is None and options.compare is None:
+        return _many(schedules, options.keep_going, options.seconds, len(seeds))
+    made = Recording.begin()
+    code = _many(_recorded(schedules, made), options.keep_going, options.seconds, len(seeds))
+    if options.record is not None:
+        made.write(options.record)
+    if options.compare is not None:
+        code = max(code, _compare(made, options.compare))
+    return code
+
+
+def _recorded(schedules: Iterable[Schedule], made: Recording) -> Iterator[Schedule]:
+    for schedule in schedules:
+        made.add(schedule)
+        yield schedule
+
+
+def _compare(made: Recording, path: Path) -> int:
+    known = Recording.read(path)
+    if known.of != made.of:
+        print(f"{path} was written with {known.of}, not with {made.of}: nothing to compare")
+        return 2
+    seeds = made.differs(known)
+    both = len(made.effects.keys() & known.effects.keys())
+    print(f"{both} schedules compared with {path}: {len(seeds)} differ {seeds[:20] or ''}".rstrip())
+    return 1 if seeds or not both else 0
 
 
 def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:

@@ -45,9 +45,15 @@ def error(code: int) -> sqlite3.OperationalError:
 class SimDisk(Disk):
     """fault: the next commit's: "", "lost" (fails, is not in), "kept" (fails, is in) or "full" (no room). It is used
     up. reopen_failures: connections that cannot be made, from now on. on_change: called with each seq that meets
-    another event on the disk than was there before."""
+    another event on the disk than was there before. on_event: called with the bytes of each that is there for the first
+    time."""
 
-    def __init__(self, chance: random.Random, on_clash: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        on_clash: Callable[[int], None],
+        on_event: Callable[[bytes], None] = lambda body: None,
+    ) -> None:
         self.truth: dict[int, bytes] = {}
         self.fault = ""
         self.reopen_failures = 0
@@ -55,6 +61,7 @@ class SimDisk(Disk):
         self.asked: dict[str, bool] = {}
         self._chance = chance
         self._on_clash = on_clash
+        self._on_event = on_event
         self._database: sqlite3.Connection | None = None
         self._files: dict[str, _File] = {}
 
@@ -86,6 +93,8 @@ class SimDisk(Disk):
     def keep(self, rows: Sequence[tuple[int, bytes]]) -> None:
         """These events are on the disk now."""
         for seq, body in rows:
+            if seq not in self.truth:
+                self._on_event(body)
             if self.truth.setdefault(seq, body) != body:
                 self._on_clash(seq)
             row = read(body)

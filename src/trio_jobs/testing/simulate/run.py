@@ -51,13 +51,15 @@ SOON: Final = 2.0  #: seconds in which whoever waits has to be told
 
 @attrs.frozen
 class Schedule:
-    """How one schedule went. steps: of Trio's scheduler. crashes: how many machines died. digest: of its history."""
+    """How one schedule went. steps: of Trio's scheduler. crashes: how many machines died. digest: of its history, word by
+    word. effects: the digest of what it did to the outside, see `effects`."""
 
     seed: int
     steps: int
     crashes: int
     seconds: float
     digest: str
+    effects: str
     violations: tuple[Violation, ...]
     timeline: Timeline = attrs.field(repr=False, eq=False)
 
@@ -98,6 +100,7 @@ def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
         play.crashes,
         time.perf_counter() - began,
         timeline.digest(),
+        play.world.effects.digest(),
         tuple(timeline.violations),
         timeline,
     )
@@ -119,7 +122,7 @@ class _Play:
         self._now: Callable[[], float] = lambda: 0.0
         self.world = World(plan, timeline, self.now)
         self._disk_chance = plan.stream("disk")
-        self.disk = SimDisk(self._disk_chance, self._clash)
+        self.disk = SimDisk(self._disk_chance, self._clash, self.world.effects.event)
         self.memory = SimMemory(self.disk)
         self._street = Street()
         self._lives: list[Life] = []

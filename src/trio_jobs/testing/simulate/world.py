@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
+from trio_jobs.testing.simulate.effects import Effects
 from trio_jobs.testing.simulate.plan import KINDS, Act, Plan
 from trio_jobs.testing.simulate.timeline import Timeline
 
@@ -64,6 +65,7 @@ class World:
         self.plan = plan
         self.timeline = timeline
         self.clock = clock
+        self.effects = Effects(clock)
         self.calls: list[Call] = []
         self.booked: dict[str, list[float]] = {}
         self.made: dict[str, int] = {}
@@ -163,6 +165,7 @@ class World:
 
     def book(self, call: Call) -> None:
         call.booked = True
+        self.effects.call("books", call.session, call.job)
         books = self.booked.setdefault(call.job, [])
         books.append(self.clock())
         self.note("sdk", f"books {self.name(call.job)}")
@@ -173,6 +176,7 @@ class World:
         if call in self.inside:
             self.inside.remove(call)
             call.ended, call.how = self.clock(), how
+            self.effects.call("leaves", call.session, call.what, call.job, how)
             self._remember(call)
             if call.what in ("call", "verify"):
                 self._last_end, self._last_life = call.ended, call.life
@@ -195,6 +199,7 @@ class World:
                 self.unasked[call.job] = 0
 
     def _enter(self, call: Call) -> None:
+        self.effects.call("enters", call.life, call.session, call.what, call.job, call.kind, call.attempt)
         self.calls.append(call)
         self.inside.append(call)
 
