@@ -2,7 +2,6 @@
 
 The rooms, each importing only from those below it (.importlinter holds them to that):
 
-    demo/              invoices become vouchers: the first job of this queue, and an example of how to use it
     _cli/              the command line, trio-jobs
     _server/ _client/  the websocket service and its client
     _queue/            the declaration (service), a running queue, how it starts and stops
@@ -20,7 +19,8 @@ The rooms, each importing only from those below it (.importlinter holds them to 
     _jobs              the values a job is told by
     _errors            everything that can go wrong
 
-testing/ stands beside them: what people need to test their own handlers and stores.
+testing/ stands beside them: what people need to test their own handlers and stores. Outside the package are the demo
+(trio_jobs_demo: invoices become vouchers), the simulator (sim) and the generators (tools).
 """
 
 from trio_jobs._client.client import Client, connect

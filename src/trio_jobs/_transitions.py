@@ -2,7 +2,7 @@
 
 This is the only place where a move between states can be expressed. `_engine.fold` looks every event up in it; a
 missing cell raises `IllegalTransition`. The diagram and the table in docs/states.md are made from it
-(`python -m trio_jobs._diagram`), and a test fails when they are stale.
+(`python -m tools.diagram`), and a test fails when they are stale.
 
 A row is (state before, event, state after, guard, reason). The guard is what `_engine.decide` has made sure of before
 it makes such an event; it is prose, for the docs, since the event itself is the evidence. `None` is the state before

@@ -13,15 +13,15 @@ from pathlib import Path
 import attrs
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import environment, page, pictures, text, throughput
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.environment import NotHere
 from benchmarks.frame import Answer, Contestant, Curve, Kind, Row, Run, Table, at_least, exponent, figure, quantile
 from benchmarks.peers.common import arrivals
 from benchmarks.profile import FLOORS
-from hypothesis import given
-from hypothesis import strategies as st
-
-from benchmarks import environment, page, pictures, text, throughput
 
 positive = st.floats(0.001, 1e9)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_jobs.demo.__main__ import main
-from trio_jobs.demo.samples import sample_files
+from trio_jobs_demo.__main__ import main
+from trio_jobs_demo.samples import sample_files
 
 SHARED = Path(os.environ.get("TRIO_JOBS_INVOICES", Path(__file__).parents[2].parent / "shared" / "invoices"))
 needs_shared = pytest.mark.skipif(
@@ -27,7 +27,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "trio_jobs.demo", *map(str, arguments)],
+        [sys.executable, "-m", "trio_jobs_demo", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -37,7 +37,7 @@ def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def start(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "trio_jobs.demo", *map(str, arguments)],
+        [sys.executable, "-u", "-m", "trio_jobs_demo", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs.demo.currencies import EXPONENTS, exponent, half_unit, to_minor
-from trio_jobs.demo.display import escape, money
+from trio_jobs_demo.currencies import EXPONENTS, exponent, half_unit, to_minor
+from trio_jobs_demo.display import escape, money
 
 
 @pytest.mark.parametrize(

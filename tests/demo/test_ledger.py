@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_jobs.demo.ledger import (
+from trio_jobs_demo.ledger import (
     AccountBalance,
     AlreadyBooked,
     BookLocked,
@@ -29,7 +29,7 @@ from trio_jobs.demo.ledger import (
     VoucherRefused,
     WrongBook,
 )
-from trio_jobs.demo.vouchers import MAX_MINOR, Entry, Voucher
+from trio_jobs_demo.vouchers import MAX_MINOR, Entry, Voucher
 
 VOUCHER = Voucher(
     "R-1", dt.date(2024, 1, 31), "EUR", "text", (Entry("A", 500, 0), Entry("B", 0, 300), Entry("C", 0, 200))
@@ -197,7 +197,7 @@ def test_a_second_session_is_turned_away_and_takes_no_lock_with_it(path: Path) -
 def opened_elsewhere(path: Path) -> str:
     """What becomes of opening the book in another process."""
     program = (
-        "import sys\nfrom trio_jobs.demo.ledger import Ledger, LedgerError\n"
+        "import sys\nfrom trio_jobs_demo.ledger import Ledger, LedgerError\n"
         "try:\n    Ledger.open(sys.argv[1]).close()\n    print('opened')\n"
         "except LedgerError as error:\n    print(type(error).__name__)\n"
     )
@@ -207,8 +207,8 @@ def opened_elsewhere(path: Path) -> str:
 
 HOLDER = """
 import datetime, sys
-from trio_jobs.demo.ledger import Ledger
-from trio_jobs.demo.vouchers import Entry, Voucher
+from trio_jobs_demo.ledger import Ledger
+from trio_jobs_demo.vouchers import Entry, Voucher
 ledger = Ledger.open(sys.argv[1])
 entries = (Entry("A", 1, 0), Entry("B", 0, 1))
 ledger.create_voucher(Voucher("kept", datetime.date(2024, 1, 1), "EUR", "", entries))

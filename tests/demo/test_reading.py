@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from demo_documents import CFDI, UBL, changed
 
-from trio_jobs.demo.invoices import (
+from trio_jobs_demo.invoices import (
     BadField,
     DoesNotAddUp,
     Invoice,
@@ -23,7 +23,7 @@ from trio_jobs.demo.invoices import (
     Unsupported,
     Withholding,
 )
-from trio_jobs.demo.reading import read_invoice, read_invoice_file
+from trio_jobs_demo.reading import read_invoice, read_invoice_file
 
 CREDIT_ROOT = (
     ("xsd:Invoice-2", "xsd:CreditNote-2"),

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trio_jobs.demo.invoices import Invoice, InvoiceError, Kind, NothingToBook, Unreadable
-from trio_jobs.demo.ledger import Ledger
-from trio_jobs.demo.reading import read_invoice_file
-from trio_jobs.demo.samples import SCRIPT, sample_files
-from trio_jobs.demo.vouchers import voucher_for
+from trio_jobs_demo.invoices import Invoice, InvoiceError, Kind, NothingToBook, Unreadable
+from trio_jobs_demo.ledger import Ledger
+from trio_jobs_demo.reading import read_invoice_file
+from trio_jobs_demo.samples import SCRIPT, sample_files
+from trio_jobs_demo.vouchers import voucher_for
 
 NOT_BOOKED = {
     "havnens-55209-cut-off.xml": (Unreadable, "not well-formed"),

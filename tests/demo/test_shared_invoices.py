@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from trio_jobs.demo.currencies import to_minor
-from trio_jobs.demo.invoices import NothingToBook
-from trio_jobs.demo.ledger import Ledger
-from trio_jobs.demo.reading import read_invoice_file
-from trio_jobs.demo.vouchers import voucher_for
+from trio_jobs_demo.currencies import to_minor
+from trio_jobs_demo.invoices import NothingToBook
+from trio_jobs_demo.ledger import Ledger
+from trio_jobs_demo.reading import read_invoice_file
+from trio_jobs_demo.vouchers import voucher_for
 
 FOLDER = Path(os.environ.get("TRIO_JOBS_INVOICES") or Path(__file__).parents[2].parent / "shared" / "invoices")
 

@@ -10,10 +10,10 @@ from demo_documents import CFDI, UBL, changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_jobs.demo.display import escape
-from trio_jobs.demo.invoices import InvoiceError, Refused, Unreadable
-from trio_jobs.demo.reading import read_invoice, read_invoice_file
-from trio_jobs.demo.xmltree import MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS
+from trio_jobs_demo.display import escape
+from trio_jobs_demo.invoices import InvoiceError, Refused, Unreadable
+from trio_jobs_demo.reading import read_invoice, read_invoice_file
+from trio_jobs_demo.xmltree import MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS
 
 LAUGHS = '<!DOCTYPE Invoice [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True)

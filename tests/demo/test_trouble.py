@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trio_jobs.demo.ledger import Ledger, LedgerBusy, LedgerClosed, LedgerConnectionLost
-from trio_jobs.demo.trouble import Trouble, TroubledLedger
-from trio_jobs.demo.vouchers import Entry, Voucher
+from trio_jobs_demo.ledger import Ledger, LedgerBusy, LedgerClosed, LedgerConnectionLost
+from trio_jobs_demo.trouble import Trouble, TroubledLedger
+from trio_jobs_demo.vouchers import Entry, Voucher
 
 ENTRIES = (Entry("A", 1, 0), Entry("B", 0, 1))
 

@@ -12,8 +12,8 @@ from demo_documents import CFDI, UBL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs.demo.currencies import EXPONENTS, exponent, to_minor
-from trio_jobs.demo.invoices import (
+from trio_jobs_demo.currencies import EXPONENTS, exponent, to_minor
+from trio_jobs_demo.invoices import (
     DoesNotAddUp,
     Invoice,
     InvoiceError,
@@ -24,8 +24,8 @@ from trio_jobs.demo.invoices import (
     Tax,
     Withholding,
 )
-from trio_jobs.demo.reading import read_invoice
-from trio_jobs.demo.vouchers import Entry, Voucher, voucher_for
+from trio_jobs_demo.reading import read_invoice
+from trio_jobs_demo.vouchers import Entry, Voucher, voucher_for
 
 SIMPLE = Invoice(
     number="1",

@@ -56,7 +56,7 @@ def plant(mutation: Mutation, folder: Path) -> None:
 def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES, hangs: bool = False) -> Finding:
     """Run a check on what lies in `folder`, up to the first thing it finds. hangs: that is what is to be found."""
     if check == SIMULATOR:
-        command = ["-m", "trio_jobs.testing.simulate", "--schedules", str(schedules)]
+        command = ["-m", "sim", "--schedules", str(schedules)]
     else:
         command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", str(ROOT / check)]
     environment = {

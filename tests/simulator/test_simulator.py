@@ -12,19 +12,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from sim import simulate
+from sim.__main__ import main
+from sim.disk import SimDisk
+from sim.effects import Effects
+from sim.journal import SimStore
+from sim.machine import Machine
+from sim.plan import CALM, DiskHabits, draw
+from sim.recording import Recording, surroundings
+from sim.timeline import Timeline
+from sim.world import World
 from trio_jobs._history import History
 from trio_jobs._stores._sqlite_mark import Mark, MarkFile
 from trio_jobs.testing import check_store
-from trio_jobs.testing.simulate import simulate
-from trio_jobs.testing.simulate.__main__ import main
-from trio_jobs.testing.simulate.disk import SimDisk
-from trio_jobs.testing.simulate.effects import Effects
-from trio_jobs.testing.simulate.journal import SimStore
-from trio_jobs.testing.simulate.machine import Machine
-from trio_jobs.testing.simulate.plan import CALM, DiskHabits, draw
-from trio_jobs.testing.simulate.recording import Recording, surroundings
-from trio_jobs.testing.simulate.timeline import Timeline
-from trio_jobs.testing.simulate.world import World
 
 #: What 2,000 schedules did to the outside. A change that is meant to change nothing leaves it as it is; another one
 #: writes it again: `--schedules 2000 --from 100000 --jobs 2 --record tests/simulator/effects.txt`
@@ -83,10 +83,7 @@ def test_the_same_seed_gives_the_same_history_bit_by_bit_in_another_process() ->
     plans = [draw(seed) for seed in seeds]
     assert {plan.thread for plan in plans} == {plan.memory for plan in plans} == {True, False}
     here = [simulate(seed).digest for seed in seeds]
-    ask = (
-        "import sys\nfrom trio_jobs.testing.simulate import simulate\n"
-        "for seed in sys.argv[1:]: print(simulate(int(seed)).digest)"
-    )
+    ask = "import sys\nfrom sim import simulate\nfor seed in sys.argv[1:]: print(simulate(int(seed)).digest)"
     for hash_seed in ("1", "77"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         there = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
 from typing import Final, NamedTuple
 
 import h11
@@ -12,7 +14,6 @@ from trio_jobs._server.answers import Census
 from trio_jobs._server.head import BadHead, Head
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
-from trio_jobs._wire.asyncapi import encoded
 
 __all__ = ["Page", "Pages", "response"]
 
@@ -43,7 +44,7 @@ class Pages:
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
-            return Page(200, JSON, encoded())
+            return Page(200, JSON, _asyncapi())
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
                 raise BadHead(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
@@ -68,6 +69,12 @@ class Pages:
                 "server": {"connections": self._census.connections, "subscriptions": self._census.subscriptions},
             }
         return Page(200 if health.ok else 503, JSON, msgspec.json.encode(told) + b"\n")
+
+
+@cache
+def _asyncapi() -> bytes:
+    """The AsyncAPI document of the protocol, as `tools.asyncapi` has written it into the package."""
+    return files("trio_jobs").joinpath("asyncapi.json").read_bytes()
 
 
 def response(head: Head | None, page: Page) -> bytes:

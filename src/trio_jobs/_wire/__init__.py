@@ -6,7 +6,6 @@
     messages   JSON-RPC 2.0: text to message and back
     bodies     an event to JSON, once for all subscribers
     frames     WebSocket frames: made for joined writes, counted when they come in
-    asyncapi   the description of all that, generated from the same types
 
-Nothing here knows a socket, a clock or Trio.
+tools/asyncapi.py generates the AsyncAPI document from the same types. Nothing here knows a socket, a clock or Trio.
 """

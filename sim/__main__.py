@@ -1,0 +1,139 @@
+"""`python -m sim`: see the package's own text. Exit code 1: something was found."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sim.recording import Recording
+from sim.run import Schedule, simulate, simulate_all
+
+__all__ = ["main"]
+
+BATCH = 50  #: schedules that a process is given at once
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what the arguments ask for; give the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one schedule, with its timeline")
+    parser.add_argument("--schedules", type=int, default=1000, metavar="N", help="how many, each with the next seed")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed")
+    parser.add_argument("--crash-at", type=int, metavar="STEP", help="with --seed: the first machine dies at that step")
+    parser.add_argument("--sweep", type=int, metavar="SEED", help="one seed, once for each step of its first life")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--seconds", type=float, metavar="S", help="begin no more schedules after that time")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write what each schedule did to the outside")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare that with what was written; exit code 1")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    options = parser.parse_args(argv)
+    if options.seed is not None:
+        schedule = simulate(options.seed, crash_at=options.crash_at)
+        print(schedule.timeline)
+        print(f"seed {schedule.seed}: {schedule.steps} steps, history {schedule.digest}")
+        return tell_failure(schedule, options.crash_at)
+    if options.sweep is not None:
+        return _many(_swept(options.sweep), options.keep_going, options.seconds)
+    seeds = range(options.first, options.first + options.schedules)
+    schedules = _in_processes(seeds, options.jobs) if options.jobs > 1 else map(simulate, seeds)
+    if options.record is None and options.compare is None:
+        return _many(schedules, options.keep_going, options.seconds, len(seeds))
+    made = Recording.begin()
+    code = _many(_recorded(schedules, made), options.keep_going, options.seconds, len(seeds))
+    if options.record is not None:
+        made.write(options.record)
+    if options.compare is not None:
+        code = max(code, _compare(made, options.compare))
+    return code
+
+
+def _recorded(schedules: Iterable[Schedule], made: Recording) -> Iterator[Schedule]:
+    for schedule in schedules:
+        made.add(schedule)
+        yield schedule
+
+
+def _compare(made: Recording, path: Path) -> int:
+    known = Recording.read(path)
+    if known.of != made.of:
+        print(f"{path} was written with {known.of}, not with {made.of}: nothing to compare")
+        return 2
+    seeds = made.differs(known)
+    both = len(made.effects.keys() & known.effects.keys())
+    print(f"{both} schedules compared with {path}: {len(seeds)} differ {seeds[:20] or ''}".rstrip())
+    return 1 if seeds or not both else 0
+
+
+def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:
+    """What was found in one schedule; the exit code."""
+    for violation in schedule.violations:
+        print(violation)
+    if schedule.violations:
+        at = "" if crash_at is None else f" --crash-at {crash_at}"
+        print(f"again: python -m sim --seed {schedule.seed}{at}")
+    return 1 if schedule.violations else 0
+
+
+def _many(
+    schedules: Iterable[Schedule | tuple[int, Schedule]],
+    keep_going: bool,
+    seconds: float | None,
+    wanted: int | None = None,
+) -> int:
+    """wanted: how many there are, None where nobody knows before."""
+    began = time.perf_counter()
+    done = steps = crashes = failures = 0
+    for item in schedules:
+        crash_at, schedule = item if isinstance(item, tuple) else (None, item)
+        done += 1
+        steps += schedule.steps
+        crashes += schedule.crashes
+        if schedule.violations:
+            failures += 1
+            if failures == 1:
+                print(schedule.timeline)
+            tell_failure(schedule, crash_at)
+            if not keep_going:
+                break
+        if seconds is not None and time.perf_counter() - began >= seconds and done != wanted:
+            all_of_them = "all" if wanted is None else f"all {wanted}"
+            print(f"the {seconds:g} s are over, and not {all_of_them} schedules were played")
+            break
+    took = max(time.perf_counter() - began, 1e-9)
+    print(
+        f"{done} schedules, {crashes} crash points, {steps} steps in {took:.1f} s: {done / took:.0f} schedules, "
+        f"{crashes / took:.0f} crash points and {steps / took:.0f} steps a second; {failures} failed"
+    )
+    return 1 if failures else 0
+
+
+def _swept(seed: int) -> Iterator[tuple[int, Schedule]]:
+    """The first machine dies at step 1, at step 2, ... until it lives for longer than it would have."""
+    step = 1
+    while True:
+        schedule = simulate(seed, crash_at=step)
+        if not any(moment.what == "dies (life 1)" for moment in schedule.timeline.moments):
+            return
+        yield step, schedule
+        step += 1
+
+
+def _in_processes(seeds: range, jobs: int) -> Iterator[Schedule]:
+    """In order of their seeds, whoever is first."""
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        try:
+            for schedules in pool.map(simulate_all, batches):
+                yield from schedules
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Foreign text and money, as they may be shown on a terminal or in a log."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from trio_jobs_demo.currencies import exponent
+
+__all__ = ["escape", "money"]
+
+# Cc: control characters, ESC and the C1 ones which some terminals obey, among them. Cf: invisible format characters,
+# the bidirectional overrides among them, with which a name can be made to read backwards. Zl, Zp: line ends that are
+# not control characters. Cs: lone surrogates, which cannot be encoded.
+HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# The joiners are Cf too, but Persian, Hindi and emoji are misspelt without them, and they move nothing.
+JOINERS: Final = frozenset("\u200c\u200d")
+
+
+def escape(text: str, limit: int = 200) -> str:
+    r"""`text` with everything that a terminal could obey, or that a reader would not see, as `\x1b` or `\u202e`.
+
+    limit: longest result in characters; what is longer is cut and ends in an ellipsis. Brackets are left alone: who
+    shows the text through a library with a markup of its own passes it as plain text.
+    """
+    shown: list[str] = []
+    length = 0
+    for character in text:
+        piece = character
+        if character not in JOINERS and unicodedata.category(character) in HIDDEN:
+            code = ord(character)
+            piece = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        shown.append(piece)
+        length += len(piece)
+        if length > limit:
+            while length > limit - 1:
+                length -= len(shown.pop())
+            shown.append("…")
+            break
+    return "".join(shown)
+
+
+def money(minor: int, currency: str) -> str:
+    """An amount in minor units as people write it: `money(-110050, "EUR")` is `-1,100.50 EUR`."""
+    digits = exponent(currency)
+    whole, part = divmod(abs(minor), 10**digits)
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{whole:,}.{part:0{digits}d} {currency}" if digits else f"{sign}{whole:,} {currency}"

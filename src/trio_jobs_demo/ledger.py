@@ -1,0 +1,286 @@
+"""A ledger of the kind that trio-jobs is for: one session locks the book, and it lives on one thread.
+
+It is real: double entry in SQLite, and what it accepts is on disk when it returns. It stands for somebody else's SDK,
+so it knows nothing of invoices, queues or Trio, and is as unforgiving as such SDKs are: a second session is turned
+away, and a call from another thread raises `sqlite3.ProgrammingError`.
+
+The lock is SQLite's own exclusive file lock, held from `open` to `close`. The operating system frees it when the
+process dies, however it dies, so there is no stale lock file. Its weakness: on POSIX such a lock belongs to the
+process, and is lost when the same process opens and closes the book's file by other means than SQLite. Nothing here
+does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NewType, Protocol, Self, final
+
+import attrs
+
+from trio_jobs_demo.schema import APPLICATION_ID, ONE_VOUCHER_PER_REFERENCE, TABLES
+from trio_jobs_demo.vouchers import Voucher
+
+__all__ = [
+    "AccountBalance",
+    "AlreadyBooked",
+    "BookLocked",
+    "Books",
+    "Ledger",
+    "LedgerBusy",
+    "LedgerClosed",
+    "LedgerConnectionLost",
+    "LedgerError",
+    "VoucherNumber",
+    "VoucherRefused",
+    "WrongBook",
+]
+
+VoucherNumber = NewType("VoucherNumber", int)
+
+# The low byte is the primary code, the rest says more (https://www.sqlite.org/rescode.html).
+PRIMARY_CODE: Final = 0xFF
+
+
+class LedgerError(Exception):
+    """The base of what a ledger raises; raised itself when the disk or the file fails it."""
+
+
+class BookLocked(LedgerError):
+    """Another session, in this process or another one, has the book open. Try again when it is closed."""
+
+
+class WrongBook(LedgerError):
+    """The file is no book, or was made with another `one_voucher_per_reference`."""
+
+
+class LedgerClosed(LedgerError):
+    """The session is over: `close` has been called."""
+
+
+class VoucherRefused(LedgerError):
+    """The voucher breaks a rule of the book: it does not balance, say. Trying again changes nothing."""
+
+
+class AlreadyBooked(VoucherRefused):
+    """The reference has a voucher: `number`."""
+
+    def __init__(self, reference: str, number: VoucherNumber) -> None:
+        super().__init__(f"this reference has voucher {number} already")
+        self.reference = reference
+        self.number = number
+
+
+class LedgerBusy(LedgerError):
+    """The ledger takes no voucher just now; nothing was booked. Try again."""
+
+
+class LedgerConnectionLost(LedgerError):
+    """The connection broke during the call. Nobody knows whether the voucher was booked: `find` it, then try again."""
+
+
+@attrs.frozen
+class AccountBalance:
+    """What all posted vouchers came to on one account in one currency, in its smallest unit."""
+
+    account: str
+    currency: str
+    debit: int
+    credit: int
+
+
+class Books(Protocol):
+    """What can be done with an open ledger, the real one or one in trouble."""
+
+    def create_voucher(self, voucher: Voucher) -> VoucherNumber: ...
+    def find(self, reference: str) -> tuple[VoucherNumber, ...]: ...
+    def voucher_count(self) -> int: ...
+    def trial_balance(self) -> tuple[AccountBalance, ...]: ...
+    def close(self) -> None: ...
+
+
+@final
+class Ledger:
+    """A session on a book. Every method, `close` too, runs on the thread that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """For `open` only."""
+        self._connection: sqlite3.Connection | None = connection
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], one_voucher_per_reference: bool = True) -> Self:
+        """Open the book at `path`, or make it (mode 0600), and lock it until `close`.
+
+        one_voucher_per_reference: whether the database refuses a second voucher of the same reference. Decided when the
+        book is made; a book made the other way is not opened, since one would rely on a rule that is not there.
+
+        Raises `BookLocked` at once when another session has it, `WrongBook`, and `LedgerError` when the file cannot be
+        opened or made.
+        """
+        try:
+            # O_EXCL: an existing book is not even opened, so no lock on it is lost (see above)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            pass  # it has the mode it was made with
+        except OSError as error:
+            raise LedgerError(f"the book cannot be made: {error.strerror}") from error
+        try:
+            connection = sqlite3.connect(Path(path), timeout=0, isolation_level=None)
+        except sqlite3.Error as error:
+            raise LedgerError(f"the book cannot be opened: {error}") from error
+        try:
+            _prepare(connection, one_voucher_per_reference)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _door(error) from error
+            raise
+        return cls(connection)
+
+    def create_voucher(self, voucher: Voucher) -> VoucherNumber:
+        """Book `voucher` in one transaction; it is on disk when this returns.
+
+        The call is logged first, in a transaction of its own, so that its row stays when the voucher is rolled back.
+
+        Raises `AlreadyBooked`, `VoucherRefused`, `LedgerClosed`, and `LedgerError` when the disk fails. What failed is
+        rolled back; only when the commit itself failed is it uncertain, and `find` tells.
+        """
+        connection = self._open_connection()
+        with _mapped():
+            call = connection.execute("INSERT INTO call_log (reference) VALUES (?)", (voucher.reference,)).lastrowid
+        try:
+            return self._book(connection, voucher, call)
+        except (sqlite3.Error, OverflowError) as error:
+            refusal = self._refusal(voucher, error)
+            with _mapped():
+                connection.execute(
+                    "UPDATE call_log SET outcome = 'refused', reason = ? WHERE call = ?", (str(refusal), call)
+                )
+            raise refusal from error
+
+    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
+        """The posted vouchers of `reference`, oldest first; more than one only in a book that allows it."""
+        with _mapped():
+            rows = self._open_connection().execute(
+                "SELECT number FROM vouchers WHERE reference = ? AND posted ORDER BY number", (reference,)
+            )
+            return tuple(VoucherNumber(number) for (number,) in rows)
+
+    def voucher_count(self) -> int:
+        """How many vouchers are posted."""
+        with _mapped():
+            (count,) = self._open_connection().execute("SELECT count(*) FROM vouchers WHERE posted").fetchone()
+            return int(count)
+
+    def trial_balance(self) -> tuple[AccountBalance, ...]:
+        """Debits and credits per currency and account, sorted by both."""
+        with _mapped():
+            rows = self._open_connection().execute(
+                "SELECT account, currency, sum(debit), sum(credit) FROM entries JOIN vouchers ON voucher = number"
+                " WHERE posted GROUP BY currency, account ORDER BY currency, account"
+            )
+            return tuple(AccountBalance(*row) for row in rows)
+
+    def close(self) -> None:
+        """End the session and free the book. Closing twice is harmless."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise LedgerClosed("the ledger is closed")
+        return self._connection
+
+    def _book(self, connection: sqlite3.Connection, voucher: Voucher, call: int | None) -> VoucherNumber:
+        with _transaction(connection):
+            number = connection.execute(
+                "INSERT INTO vouchers (reference, dated, currency, text) VALUES (?, ?, ?, ?)",
+                (voucher.reference, voucher.dated.isoformat(), voucher.currency, voucher.text),
+            ).lastrowid
+            assert number is not None
+            connection.executemany(
+                "INSERT INTO entries (voucher, line, account, debit, credit) VALUES (?, ?, ?, ?, ?)",
+                [(number, line, e.account, e.debit, e.credit) for line, e in enumerate(voucher.entries, 1)],
+            )
+            connection.execute("UPDATE vouchers SET posted = 1 WHERE number = ?", (number,))
+            connection.execute("UPDATE call_log SET outcome = 'booked', voucher = ? WHERE call = ?", (number, call))
+        return VoucherNumber(number)
+
+    def _refusal(self, voucher: Voucher, error: sqlite3.Error | OverflowError) -> LedgerError:
+        if isinstance(error, OverflowError):
+            return VoucherRefused("an amount is larger than the ledger holds")
+        if isinstance(error, sqlite3.IntegrityError):
+            if "this reference has a voucher already" in str(error):
+                return AlreadyBooked(voucher.reference, self.find(voucher.reference)[0])
+            return VoucherRefused(str(error))
+        return _door(error)
+
+
+def _prepare(connection: sqlite3.Connection, one_voucher_per_reference: bool) -> None:
+    """Take the lock, then make the tables or check that they are ours."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # EXCLUSIVE mode keeps whatever lock was once taken, so this one lasts until close. Without it the first reader
+    # would only hold a shared lock, and a second session could open the book.
+    with _transaction(connection):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables and not application:
+            # not executescript, which would commit first and make the tables one by one
+            for statement in _statements(TABLES + ONE_VOUCHER_PER_REFERENCE * one_voucher_per_reference):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        elif application != APPLICATION_ID:
+            raise WrongBook("this SQLite file is not a book of this ledger")
+        name = "one_voucher_per_reference"
+        (unique,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        if bool(unique) != one_voucher_per_reference:
+            raise WrongBook(f"this book was made with one_voucher_per_reference={bool(unique)}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of an SQL script, one by one; triggers have semicolons inside."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # after some errors (disk full) SQLite has rolled back already; then there is nothing to roll back
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise  # a call from the wrong thread stays what it is: the caller's bug
+    except sqlite3.Error as error:
+        raise _door(error) from error
+
+
+def _door(error: sqlite3.Error) -> LedgerError:
+    """What SQLite says, in the ledger's words."""
+    code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BookLocked("another session has this book open")
+    if code == sqlite3.SQLITE_NOTADB:
+        return WrongBook("this file is not an SQLite file")
+    return LedgerError(f"the book failed: {error}")
