@@ -1,4 +1,4 @@
-"""Where the time of one job goes, floor by floor, so that the next person knows where to look.
+"""Where the time of one job goes, module by module, so that the next person knows where to look.
 
 Only Trio's thread is looked at: with a journal, most of the time is spent waiting for the disk, in another one.
 """
@@ -13,16 +13,6 @@ import attrs
 from benchmarks.frame import Answer, Contestant, Row, Run, Table
 
 ROUNDS = 3
-
-FLOORS = {
-    "_server": "8 server, client", "_client": "8 server, client", "_queue": "7 queue: submit, follow-ups",
-    "_loops": "6 loops: consumer, feed, stager", "_context": "6 what a handler is told", "_attempts": "6 what an attempt comes to",
-    "_hosts": "6 hosts", "_stores": "6 stores", "_line": "6 line", "_clock": "6 clock", "_watchdog": "6 watchdog",
-    "_history": "5 history: record, publish", "_wire": "5 wire", "_reading": "6 reading: cursors", "_handlers": "5 handlers: check, encode, decode",
-    "_ports": "5 ports", "_engine": "4 engine: decide, fold", "_transitions": "3 transitions", "_retry": "3 retry policy",
-    "_events": "2 events", "_jobs": "1 job values, ids", "_errors": "0 errors",
-    "Trio": "Trio", "the benchmark": "the benchmark itself", "elsewhere": "elsewhere",
-}  # fmt: skip
 
 PLAIN = Contestant("plain", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": False})
 SAMPLED = Contestant("sampled", "ours", ("profiled", "profile"), 40_000, "", {"folder": None, "sampled": True})
@@ -40,16 +30,16 @@ def measure(run: Run) -> Answer:
     return Answer(
         "profile", "Where does the time of one job go?",
         (
-            floors("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
-            floors("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk. Looks at Trio while it asks the system for news are left out, since it may be asleep there."),
+            modules("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
+            modules("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk. Looks at Trio while it asks the system for news are left out, since it may be asleep there."),
         ),
     )  # fmt: skip
 
 
-def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Table:
+def modules(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Table:
     if not rounds:
         return Table(title, "µs a job", [Row("all", "ours", [], skipped=why)], "lower")
-    names = {FLOORS[name] for answer in rounds for name in answer["samples"]}
+    names = {name for answer in rounds for name in answer["samples"]}
     shares = {name: [share(answer, name) for answer in rounds] for name in names}
     busy = [answer["busy"] * 1e6 for answer in rounds]
     rows = [
@@ -65,9 +55,9 @@ def floors(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Tab
     return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
 
 
-def share(answer: dict[str, Any], floor: str) -> float:
+def share(answer: dict[str, Any], name: str) -> float:
     samples: dict[str, int] = answer["samples"]
-    return sum(n for name, n in samples.items() if FLOORS[name] == floor) / max(sum(samples.values()), 1)
+    return samples.get(name, 0) / max(sum(samples.values()), 1)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from sim.rows import read
-from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores.sqlite.disk import Connection, Disk
 
 __all__ = ["SimDisk", "error"]
 

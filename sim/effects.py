@@ -13,10 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from trio_jobs import _errors
+from trio_jobs._engine import directives
 
 __all__ = ["Effects"]
 
-_OURS: Final = frozenset(_errors.__all__)
+_OURS: Final = frozenset((*_errors.__all__, *directives.__all__))
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 

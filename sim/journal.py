@@ -18,13 +18,13 @@ import trio
 
 from sim.disk import SimDisk
 from sim.plan import DiskHabits
-from trio_jobs._events import Event
-from trio_jobs._stores._sqlite_gather import Gathering
-from trio_jobs._stores._sqlite_journal import Journal
-from trio_jobs._stores._sqlite_mark import Beside
-from trio_jobs._stores._sqlite_rows import insert, to_row
-from trio_jobs._stores._sqlite_thread import IDLE, Face, Item, JournalThread
-from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._engine.events import Event
+from trio_jobs._stores.group_commit import Gathering
+from trio_jobs._stores.sqlite.high_water_mark import Beside
+from trio_jobs._stores.sqlite.journal import Journal
+from trio_jobs._stores.sqlite.rows import insert, to_row
+from trio_jobs._stores.sqlite.store import SqliteStore
+from trio_jobs._stores.sqlite.writer_thread import IDLE, Face, Item, JournalThread
 
 __all__ = ["PowerSwitch", "SimStore"]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import trio
 
 from sim.world import World
-from trio_jobs._queue.queue import Queue
+from trio_jobs._runtime.queue import Queue
 
 __all__ = ["GaveUp", "Lost", "Machine", "Steps"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sim.disk import SimDisk
-from trio_jobs._events import Event
+from trio_jobs._engine.events import Event
 from trio_jobs._stores.memory import MemoryStore
 
 __all__ = ["SimMemory"]

@@ -15,7 +15,8 @@ import trio
 from sim.machine import GaveUp, Lost, Machine
 from sim.plan import KINDS
 from sim.world import World
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import Receipt, State
 from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
@@ -29,10 +30,9 @@ from trio_jobs._errors import (
     StoreError,
     WrongState,
 )
-from trio_jobs._jobs import Receipt, State
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.submitting import NewJob
-from trio_jobs._reading import Lagged
+from trio_jobs._runtime.admission import NewJob
+from trio_jobs._runtime.event_stream import Lagged
+from trio_jobs._runtime.queue import Queue
 
 __all__ = ["Client", "Follower", "Street", "resolve_truthfully"]
 

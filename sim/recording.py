@@ -1,7 +1,7 @@
 """What many schedules did to the outside, kept in a file: the oracle of a refactoring.
 
-A line for each seed, with the first 16 digits of its `Schedule.effects`. Another Python, Trio or msgspec may make another
-history of the same seed, so the file names its own, and is compared with no other's.
+A line for each seed, with the first 16 digits of its `Schedule.effects`. Another Python, Trio or msgspec may make
+another history of the same seed, so the file names its own, and is compared with no other's.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from sim.plan import CALM, KINDS, Plan, draw
 from sim.sdk import SimService
 from sim.timeline import Timeline, Violation
 from sim.world import World
-from trio_jobs._clock import TrioClock
+from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import (
     HostStuck,
     JournalDamaged,
@@ -35,9 +35,9 @@ from trio_jobs._errors import (
     StoreError,
     TrioJobsError,
 )
-from trio_jobs._jobs import FINAL, State
 from trio_jobs._ports import Store
-from trio_jobs._queue.queue import Queue
+from trio_jobs._runtime.clock import TrioClock
+from trio_jobs._runtime.queue import Queue
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 

@@ -18,14 +18,14 @@ import trio
 from sim.machine import Machine
 from sim.plan import KINDS, STUCK_AFTER, WAITS, Act, KindRules
 from sim.world import Call, luck
-from trio_jobs._context import AsyncJobContext, JobContext
-from trio_jobs._errors import Cancel, Fail, RetryAfter, SessionLost, Snooze
-from trio_jobs._handlers import Handler
-from trio_jobs._hosts.thread import ThreadHost
-from trio_jobs._jobs import Done, NotDone, Unknown, Verdict
+from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
+from trio_jobs._engine.retry import Retry
+from trio_jobs._executors.thread import ThreadHost
 from trio_jobs._ports import Host
-from trio_jobs._queue.service import Service
-from trio_jobs._retry import Retry
+from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
+from trio_jobs._service import Service
 
 __all__ = ["SimService"]
 

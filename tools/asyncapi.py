@@ -1,7 +1,7 @@
 """The AsyncAPI 3 document of `trio-jobs.v1`, generated from the types that decode it.
 
-`python -m tools.asyncapi` prints it, with --write it is written into the package, from where the server sends it. A test
-fails when that file is stale.
+`python -m tools.asyncapi` prints it, with --write it is written into the package, from where the server sends it. A
+test fails when that file is stale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
-from trio_jobs._wire.messages import ErrorBody, RequestId
+from trio_jobs._wire.jsonrpc import ErrorBody, RequestId
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
 
 __all__ = ["PATH", "document", "encoded", "main"]

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from trio_jobs._jobs import FINAL, State
-from trio_jobs._transitions import TABLE, Transition
+from trio_jobs._engine.jobs import FINAL, State
+from trio_jobs._engine.transitions import TABLE, Transition
 
 __all__ = ["PATH", "main", "mermaid", "page", "table"]
 
@@ -30,7 +30,8 @@ MEANS: Final = {
 HEAD: Final = """\
 # The states of a job
 
-Made from the table in `src/trio_jobs/_transitions.py` by `./run docs`. Do not edit it: a test fails when it is stale.
+Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run docs`. Do not edit it: a test fails when it is
+stale.
 """
 
 ABOUT: Final = """\

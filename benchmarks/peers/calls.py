@@ -18,7 +18,7 @@ import trio
 
 import trio_jobs
 from benchmarks.peers.common import answer, rate, warm
-from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._executors.thread import ThreadHost
 
 
 def echo(sdk: object, number: int) -> int:

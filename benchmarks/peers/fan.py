@@ -22,9 +22,9 @@ import trio_websocket
 
 import trio_jobs
 from benchmarks.peers.common import LAST, READER, answer, handshake, rate
-from trio_jobs import _events as ev
-from trio_jobs._loops.feed import Feed
-from trio_jobs._wire.bodies import encode_body, prefix
+from trio_jobs._engine import events as ev
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._wire.event_encoding import encode_body, prefix
 from trio_jobs._wire.frames import text_frame
 
 TOKEN = trio_jobs.Token("bench-" + "0" * 20)

@@ -17,7 +17,7 @@ import trio
 
 import trio_jobs
 from benchmarks.peers.common import answer
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
 
 TOKEN = trio_jobs.Token("bench-" + "0" * 20)
 PER_MS = 2

@@ -16,7 +16,7 @@ import trio
 
 import trio_jobs
 from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
 
 started: dict[int, float] = {}
 

@@ -1,10 +1,10 @@
-"""Where the time of one job goes, floor by floor: a timer looks at the stack, as often as the system's clock ticks.
+"""Where the time of one job goes, module by module: a timer looks at the stack, as often as the system's clock ticks.
 
 The timer counts the work of the whole process, and the journal's thread works too. So with a journal a look at Trio while
 it asks the system for news says nothing, for it may be asleep there: such looks are left out.
 
-A sample belongs to the innermost frame of it that is ours, so that what Python, attrs or msgspec do for a floor counts
-to that floor; frames of Trio stand for themselves, the benchmark's own too. Sampling by a signal costs next to nothing,
+A sample belongs to the innermost frame of it that is ours, so that what Python, attrs or msgspec do for a
+module counts to it; frames of Trio stand for themselves, the benchmark's own too. Sampling by a signal costs next to nothing,
 so what is told is of the queue as it runs; cProfile would make every call dearer and turn the picture around.
 """
 
@@ -32,22 +32,22 @@ EVERY = 0.001  # seconds of work; most systems tick every 1 to 4 ms, and then th
 samples: Counter[str] = Counter()
 
 
-def room(frame: FrameType | None) -> str:
-    """Of this stack, the innermost room of ours; or Trio, or the benchmark."""
+def module(frame: FrameType | None) -> str:
+    """The innermost module of ours in this stack; or Trio, or the benchmark."""
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(PACKAGE):
-            return Path(name).relative_to(PACKAGE).parts[0].removesuffix(".py")
+            return Path(name).relative_to(PACKAGE).with_suffix("").as_posix()
         if name.startswith(TRIO):
             return "Trio"
         if name.startswith(HERE):
-            return "the benchmark"
+            return "the benchmark itself"
         frame = frame.f_back
     return "elsewhere"
 
 
 def look(number: int, frame: FrameType | None) -> None:
-    samples[room(frame)] += 1
+    samples[module(frame)] += 1
 
 
 def look_at_work(number: int, frame: FrameType | None) -> None:
@@ -56,7 +56,7 @@ def look_at_work(number: int, frame: FrameType | None) -> None:
 
 
 async def profile(jobs: int, folder: str | None, sampled: bool) -> dict[str, object]:
-    """Of a job, the seconds that it took and those in which Trio's thread worked; looks by room."""
+    """Of a job, the seconds that it took and those in which Trio's thread worked; looks by module."""
     with tempfile.TemporaryDirectory(dir=folder) as there:
         journal = None if folder is None else Path(there) / "jobs.db"
         async with service().open(journal=journal) as queue:

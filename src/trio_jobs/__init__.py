@@ -24,13 +24,23 @@ testing/ stands beside them: what people need to test their own handlers and sto
 """
 
 from trio_jobs._client.client import Client, connect
-from trio_jobs._client.updates import Gap, Snapshot, Updates
-from trio_jobs._clock import SystemClock, TrioClock
-from trio_jobs._context import AsyncJobContext, JobContext, Progress
+from trio_jobs._client.subscription import Gap, Snapshot, Updates
+from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+from trio_jobs._engine.jobs import (
+    Attempt,
+    Done,
+    ErrorInfo,
+    Job,
+    Limit,
+    NotDone,
+    Outcome,
+    Receipt,
+    State,
+    Unknown,
+)
+from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import (
-    Cancel,
     ConnectionFailed,
-    Fail,
     HostStuck,
     InvalidHandler,
     InvalidPayload,
@@ -48,10 +58,7 @@ from trio_jobs._errors import (
     QueueBroken,
     QueueClosed,
     ResultUnavailable,
-    RetryAfter,
     SdkCallRefused,
-    SessionLost,
-    Snooze,
     StoreError,
     TrioJobsError,
     UnknownJobs,
@@ -59,32 +66,21 @@ from trio_jobs._errors import (
     UsageError,
     WrongState,
 )
-from trio_jobs._hosts.thread import SdkHandle
-from trio_jobs._jobs import (
-    Attempt,
-    Done,
-    ErrorInfo,
-    Job,
-    Limit,
-    NotDone,
-    Outcome,
-    Receipt,
-    State,
-    Unknown,
-)
+from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.report import Health, Left, Report, Statistics
-from trio_jobs._queue.service import Service
-from trio_jobs._queue.submitting import NewJob
-from trio_jobs._reading import Lagged, Subscription
-from trio_jobs._retry import Retry
+from trio_jobs._runtime.admission import NewJob
+from trio_jobs._runtime.clock import SystemClock, TrioClock
+from trio_jobs._runtime.event_stream import Lagged, Subscription
+from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.report import Health, Left, Report, Statistics
 from trio_jobs._server.limits import Limits
-from trio_jobs._server.serve import Server, serve
+from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
+from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite import SqliteStore
-from trio_jobs._wire.values import EventView, JobView
+from trio_jobs._stores.sqlite.store import SqliteStore
+from trio_jobs._wire.schemas import EventView, JobView
 
 __version__ = "0.1.0"
 

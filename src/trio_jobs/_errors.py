@@ -4,8 +4,8 @@ The caller's: `UsageError` and its children. The line's: `LineFull`, `QueueClose
 waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `OpenFailed`, `HostStuck`.
 The store's: `StoreError`, `OutcomeUnknown`. The network's: `ConnectionFailed`. Our bug: `QueueBroken`.
 
-Beside the errors stand the four things a handler may raise to say what shall become of its job (`Fail`, `Cancel`,
-`Snooze`, `RetryAfter`); they are not failures of the queue, so they do not share its base class.
+What a handler raises to decide about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) is in `_engine.directives`:
+those are not failures of the queue, so they do not share its base class.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "Cancel",
     "ConnectionFailed",
-    "Fail",
     "HostStuck",
     "IllegalTransition",
     "InvalidHandler",
@@ -34,21 +32,14 @@ __all__ = [
     "QueueBroken",
     "QueueClosed",
     "ResultUnavailable",
-    "RetryAfter",
     "SdkCallRefused",
-    "SessionLost",
-    "Snooze",
     "StoreError",
     "TrioJobsError",
     "UnknownJobs",
     "UnknownKind",
     "UsageError",
     "WrongState",
-    "check_seconds",
-    "check_wait",
 ]
-
-MAX_WAIT: Final = 36_525 * 86_400
 
 
 class TrioJobsError(Exception):
@@ -239,75 +230,3 @@ class QueueBroken(TrioJobsError):
 
 class IllegalTransition(QueueBroken):
     """An event met a job in a state in which the table has no cell for it. That is a bug of ours."""
-
-
-class SessionLost(Exception):
-    """Raised by a handler (or by `verify`): the SDK session is of no use any more; it is closed and a new one opened.
-
-    To the job it is an error like others: retried as the policy says, after `verify` if the SDK was entered.
-    """
-
-
-class Fail(Exception):
-    """Raised by a handler: this job must not be tried again, and nothing of it is half done."""
-
-
-class Cancel(Exception):
-    """Raised by a handler: this job shall end cancelled; nothing of it is half done."""
-
-
-class Snooze(Exception):
-    """Raised by a handler: not now; come back after `seconds`. Uses no retry; nothing is half done."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds: Final = check_wait("Snooze(seconds)", seconds)
-        super().__init__(f"snoozed for {seconds} s")
-
-
-class RetryAfter(Exception):
-    """Raised by a handler: this attempt failed, try again after `seconds`. Uses a retry; nothing is half done."""
-
-    def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds: Final = check_wait("RetryAfter(seconds)", seconds)
-        super().__init__(why or f"retry asked for after {seconds} s")
-
-
-MAX_BY: Final = 200  #: characters of a person's name
-
-
-def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
-    """Give `value` back when it is a number of seconds that can be waited for; otherwise raise `UsageError`."""
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    if not ok or value < 0 or (value == 0 and not zero):
-        least = "0 or more" if zero else "more than 0"
-        raise UsageError(f"{name} must be a number of seconds, {least}, not {value!r:.100}")
-    try:
-        return float(value)
-    except OverflowError:  # an int beyond all floats
-        return float("inf")
-
-
-def is_text(value: object, most: int) -> bool:
-    """Is that a text of 1 to `most` characters that can be written anywhere? One with half a character in it (as file
-    names may have) is none: no UTF-8 says it, so it could be kept in memory and nowhere else."""
-    if not isinstance(value, str) or not 0 < len(value) <= most:
-        return False
-    try:
-        value.isascii() or value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def check_by(by: str | None) -> None:
-    """Raise `UsageError` unless it names somebody, or is None."""
-    if by is not None and not is_text(by, MAX_BY):
-        raise UsageError(f"by is a name of 1 to {MAX_BY} characters, not {by!r:.100}")
-
-
-def check_wait(name: str, value: float) -> float:
-    """Give `value` back when it is a number of seconds after which a job can be due: at most 100 years, so that the
-    time of it is a date and a JSON number. Otherwise raise `UsageError`."""
-    if check_seconds(name, value) > MAX_WAIT:
-        raise UsageError(f"{name} must be at most {MAX_WAIT} (100 years), not {value!r:.100}")
-    return float(value)

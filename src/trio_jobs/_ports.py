@@ -11,9 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 import outcome
 
-from trio_jobs._engine.keys import ForgottenKey
+from trio_jobs._engine.events import Event
+from trio_jobs._engine.key_tombstones import ForgottenKey
 from trio_jobs._errors import StoreError
-from trio_jobs._events import Event
 
 __all__ = ["BacksUp", "Backup", "Clock", "Host", "Store"]
 

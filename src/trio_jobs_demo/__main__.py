@@ -15,7 +15,7 @@ import attrs
 import trio
 
 import trio_jobs
-from trio_jobs._cli.tokenfile import default_path, write_token
+from trio_jobs._cli.token_file import default_path, write_token
 from trio_jobs_demo.bookkeeping import Bookkeeping, Totals
 from trio_jobs_demo.display import escape
 from trio_jobs_demo.invoices import NothingToBook, Refused

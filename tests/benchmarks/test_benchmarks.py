@@ -21,7 +21,6 @@ from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.environment import NotHere
 from benchmarks.frame import Answer, Contestant, Curve, Kind, Row, Run, Table, at_least, exponent, figure, quantile
 from benchmarks.peers.common import arrivals
-from benchmarks.profile import FLOORS
 
 positive = st.floats(0.001, 1e9)
 
@@ -75,15 +74,9 @@ def test_each_question_is_answered_by_us_and_by_the_limits(question: str, answer
 
 @pytest.mark.campaign
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no interval timer")
-def test_the_profile_attributes_every_look_to_a_floor(answers: Callable[[str], page.Saved]) -> None:
+def test_the_profile_attributes_every_sample_to_a_module(answers: Callable[[str], page.Saved]) -> None:
     memory = answers("profile").answer.tables[0]
     assert sum(row.extra["% of it"] for row in memory.rows) == pytest.approx(100)
-
-
-def test_each_room_of_ours_stands_on_a_floor_of_the_profile() -> None:
-    package = environment.ROOT / "src" / "trio_jobs"
-    rooms = {path.stem for path in package.iterdir() if path.name.startswith("_") and not path.name.startswith("__")}
-    assert rooms - {"_cli", "_diagram"} <= set(FLOORS)  # the profiled program uses neither
 
 
 @pytest.mark.campaign

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from trio_jobs._cli.watching import ROWS, Board, _table
-from trio_jobs._jobs import State
-from trio_jobs._wire.values import EventView
+from trio_jobs._cli.watch import ROWS, Board, _table
+from trio_jobs._engine.jobs import State
+from trio_jobs._wire.schemas import EventView
 
 
 def event(seq: int, job: str, state: str, **rest: str) -> EventView:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trio_jobs._cli import logs
-from trio_jobs._cli.asking import say
+from trio_jobs._cli.commands import say
 
 ROOT = Path(__file__).parents[2]
 WILD = "a\x1b[2Jb\x7fc\x9b2Jd\u202ee"

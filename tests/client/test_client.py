@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import trio_jobs
 from trio_jobs import EventView, Gap, MemoryStore, Service, Snapshot, State, Token
-from trio_jobs._client import link
+from trio_jobs._client import reconnect
 
 OWNER = Token("owner-" + "0" * 20, "ann", "control")
 WATCHER = Token("watcher-" + "0" * 20, "wes", "watch")
@@ -201,7 +201,7 @@ async def test_a_slow_reader_holds_up_neither_the_client_nor_itself() -> None:
 @given(st.lists(st.integers(50, 60_000), max_size=6), st.integers(0, 2**32))
 def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int], seed: int) -> None:
     async def main() -> None:
-        link.FIRST_WAIT = 0.001  # cuts within one handshake after the other would each double the wait
+        reconnect.FIRST_WAIT = 0.001  # cuts within one handshake after the other would each double the wait
         chance = random.Random(seed)
         proxy = Proxy()
         async with served() as (queue, url), trio.open_nursery() as nursery:
@@ -236,11 +236,11 @@ def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int],
                     assert client.reconnects <= proxy.cuts
             nursery.cancel_scope.cancel()
 
-    first_wait = link.FIRST_WAIT
+    first_wait = reconnect.FIRST_WAIT
     try:
         trio.run(main)
     finally:
-        link.FIRST_WAIT = first_wait
+        reconnect.FIRST_WAIT = first_wait
 
 
 async def test_updates_go_on_over_a_restart_of_the_server_with_the_same_history() -> None:
@@ -378,7 +378,7 @@ async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_a
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, close, [listener])
         nursery.start_soon(connect)
-        with trio.fail_after(link.DIAL_TIMEOUT / 2):
+        with trio.fail_after(reconnect.DIAL_TIMEOUT / 2):
             await tried.wait()
         nursery.cancel_scope.cancel()
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import trio_jobs
 from trio_jobs import EventView, State
-from trio_jobs import _events as ev
-from trio_jobs._client import link
-from trio_jobs._wire.bodies import STATE_AFTER
+from trio_jobs._client import reconnect
+from trio_jobs._engine import events as ev
+from trio_jobs._wire.event_encoding import STATE_AFTER
 
 SECRET = "owner-" + "0" * 20
 FILTERS: list[dict[str, Any]] = [{}, {"kinds": ["double"]}, {"states": [State.COMPLETED, State.FAILED]}]
@@ -139,12 +139,12 @@ cuts = st.lists(st.integers(50, 100_000), max_size=20)
 
 
 def run(lives: list[Life], cuts: list[int]) -> None:
-    first_wait, link.FIRST_WAIT = link.FIRST_WAIT, 0.001
+    first_wait, reconnect.FIRST_WAIT = reconnect.FIRST_WAIT, 0.001
     try:
         with tempfile.TemporaryDirectory() as folder:
             trio.run(follow_through, Path(folder) / "jobs.db", lives, cuts)
     finally:
-        link.FIRST_WAIT = first_wait
+        reconnect.FIRST_WAIT = first_wait
 
 
 @settings(max_examples=3)

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
 from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.head import Head
-from trio_jobs._jobs import ErrorInfo, JobRecord, Limit, NotDone, Outcome, State
-from trio_jobs._retry import Retry, Rules
+from trio_jobs._engine.jobs import ErrorInfo, JobRecord, Limit, NotDone, Outcome, State
+from trio_jobs._engine.projection import Head
+from trio_jobs._engine.retry import Retry, Rules
 
 PAYLOAD = msgspec.Raw(b'{"folio":"A-1"}')
 BOOM = ErrorInfo("RuntimeError", "boom")

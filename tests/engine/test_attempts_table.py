@@ -14,9 +14,9 @@ from engine_bench import BOOM, NOT_DONE, PLAIN, Bench, ended, error, in_state
 
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._engine.jobs import Done, Doubt, Limit, Outcome, State, Unknown
+from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import WrongState
-from trio_jobs._jobs import Done, Doubt, Limit, Outcome, State, Unknown
-from trio_jobs._retry import Retry, Rules
 
 DONE = Verified(Done(7), msgspec.Raw(b"7"))
 UNKNOWN = Verified(Unknown())

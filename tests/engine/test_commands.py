@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from engine_bench import BOOM, PAYLOAD, Bench, ended, error, in_state, names, snapshot
 
-from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import FINAL, Outcome, State
+from trio_jobs._engine.retry import Rules
 from trio_jobs._errors import WrongState
-from trio_jobs._jobs import FINAL, Outcome, State
-from trio_jobs._retry import Rules
 
 #: state -> what each command gives: an answer, the events, or the words of its WrongState.
 COMMANDS: dict[State, dict[str, Any]] = {

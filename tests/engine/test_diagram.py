@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tools import diagram
-from trio_jobs._jobs import FINAL, State
-from trio_jobs._transitions import TABLE
+from trio_jobs._engine.jobs import FINAL, State
+from trio_jobs._engine.transitions import TABLE
 
 TOP = Path(__file__).parents[2]
 

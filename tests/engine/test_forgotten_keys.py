@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs._engine.keys import ForgottenKey, ForgottenKeys, key_name
-from trio_jobs._jobs import State
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey, ForgottenKeys, key_name
 
 
 def key(name: str, at: float = 1.0, kind: str = "kind") -> ForgottenKey:

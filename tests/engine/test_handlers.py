@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs import _handlers
+from trio_jobs import _validation
+from trio_jobs._engine.handlers import Handler, digest, encode_result, make_handler
+from trio_jobs._engine.jobs import Done
+from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
-from trio_jobs._handlers import Handler, digest, encode_result, make_handler
-from trio_jobs._jobs import Done
-from trio_jobs._retry import Retry
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]
@@ -251,8 +251,8 @@ def test_a_limit_of_zero_seconds_is_refused(name: str) -> None:
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3", None])
 def test_a_number_that_is_not_whole_or_too_small_is_refused(bad: Any) -> None:
     with pytest.raises(UsageError, match="buffer must be a whole number, 1 or more"):
-        _handlers.check_number("buffer", bad)
-    assert _handlers.check_number("buffer", 1) == 1
+        _validation.check_number("buffer", bad)
+    assert _validation.check_number("buffer", 1) == 1
 
 
 # payloads

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from engine_bench import PAYLOAD
 
-from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
 from trio_jobs._engine.decide import Ending
-from trio_jobs._engine.head import Head
+from trio_jobs._engine.jobs import FINAL, Outcome, State
+from trio_jobs._engine.projection import Head
+from trio_jobs._engine.retry import Rules
 from trio_jobs._errors import IllegalTransition, NoSuchJob
-from trio_jobs._jobs import FINAL, Outcome, State
-from trio_jobs._retry import Rules
 
 
 def submit(head: Head, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:

@@ -17,14 +17,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from trio_jobs import _events as ev
 from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
 from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.head import Head, KeyEntry
-from trio_jobs._engine.keys import ForgottenKey
+from trio_jobs._engine.jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown
+from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.projection import Head, KeyEntry
+from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import NoSuchJob, WrongState
-from trio_jobs._jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown
-from trio_jobs._retry import Retry, Rules
 
 S = State
 WAITS = (1.0, 2.0, 4.0)

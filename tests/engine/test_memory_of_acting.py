@@ -6,8 +6,8 @@ import pytest
 from engine_bench import NOT_DONE, PLAIN, Bench, ended, error
 
 from trio_jobs._engine.decide import Ending
-from trio_jobs._jobs import Outcome, State
-from trio_jobs._retry import Retry, Rules
+from trio_jobs._engine.jobs import Outcome, State
+from trio_jobs._engine.retry import Retry, Rules
 
 
 def after_an_entered_error(rules: Rules = PLAIN) -> Bench:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 from engine_bench import PAYLOAD, Bench, error
 
-from trio_jobs import _events as ev
-from trio_jobs._engine.keys import ForgottenKey
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey
 from trio_jobs._errors import StoreError
-from trio_jobs._history import History
-from trio_jobs._jobs import State
+from trio_jobs._runtime.event_log import History
 from trio_jobs._stores.memory import MemoryStore
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs._errors import MAX_WAIT, UsageError
-from trio_jobs._retry import DEFAULT_RETRY, Retry
+from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
+from trio_jobs._errors import UsageError
+from trio_jobs._validation import MAX_WAIT
 
 SECONDS = st.floats(0, MAX_WAIT)
 CHANCE = st.floats(0, 1, exclude_max=True)

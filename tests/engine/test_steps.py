@@ -8,8 +8,8 @@ import pytest
 from engine_bench import BOOM, NOT_DONE, PLAIN, Bench, ended, error, in_state
 
 from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._jobs import Outcome, State, Unknown, open_step, view
-from trio_jobs._retry import Rules
+from trio_jobs._engine.jobs import Outcome, State, Unknown, open_step, view
+from trio_jobs._engine.retry import Rules
 
 VERIFIES = attrs.evolve(PLAIN, verifies=True)
 

@@ -6,8 +6,8 @@ import pytest
 from engine_bench import Bench, ended
 
 from trio_jobs._engine.decide import Ending
-from trio_jobs._jobs import Doubt, Limit, Outcome, State, view
-from trio_jobs._retry import Rules
+from trio_jobs._engine.jobs import Doubt, Limit, Outcome, State, view
+from trio_jobs._engine.retry import Rules
 
 IDEMPOTENT = Rules(idempotent=True)
 

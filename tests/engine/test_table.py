@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from engine_bench import PAYLOAD, in_state, snapshot
 
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
-from trio_jobs._engine.head import Head
+from trio_jobs._engine.jobs import FINAL, Limit, State
+from trio_jobs._engine.projection import Head
+from trio_jobs._engine.transitions import TABLE, target
 from trio_jobs._errors import IllegalTransition, NoSuchJob
-from trio_jobs._jobs import FINAL, Limit, State
-from trio_jobs._transitions import TABLE, target
 
 # What each event makes of a job in each state; a dot where it cannot happen.
 GRID = """

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Done, LineFull, MemoryStore, Retry, Service, State
-from trio_jobs._events import Paused, Resumed
+from trio_jobs._engine.events import Paused, Resumed
 
 
 def make_service(book: Book, **settings: Any) -> Service:

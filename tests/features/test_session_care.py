@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Done, NotDone, OpenFailed, Retry, Service, SessionLost, State
-from trio_jobs._events import HostClosed, HostOpened
+from trio_jobs._engine.events import HostClosed, HostOpened
 
 
 def make_service(book: Book, **settings: Any) -> Service:

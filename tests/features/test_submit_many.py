@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import NewJob, Queue, QueueClosed, Receipt, Service, State
-from trio_jobs._events import JobEvent, Submitted
+from trio_jobs._engine.events import JobEvent, Submitted
 
 
 def make_service(book: Book, **settings: object) -> Service:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 import trio_jobs
 from trio_jobs import Service
-from trio_jobs._watchdog import Watchdog
+from trio_jobs._runtime.watchdog import Watchdog
 
 LIMIT = 0.05
 

@@ -8,8 +8,8 @@ import outcome
 import pytest
 import trio
 
-from trio_jobs._hosts.in_loop import InLoopHost
-from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._executors.thread import ThreadHost
+from trio_jobs._executors.trio_task import InLoopHost
 from trio_jobs.testing import Nonconforming, check_host
 
 

@@ -23,13 +23,13 @@ from worked_example import Invoice, Ledger, make_mended_service, make_service
 
 import trio_jobs
 from trio_jobs import State
-from trio_jobs._engine import endings
-from trio_jobs._events import Event, Started
-from trio_jobs._hosts.thread import ThreadHost
-from trio_jobs._line import Line, LineStatistics
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.report import Health
-from trio_jobs._reading import Subscription
+from trio_jobs._engine import attempt_result
+from trio_jobs._engine.events import Event, Started
+from trio_jobs._executors.thread import ThreadHost
+from trio_jobs._runtime.event_stream import Subscription
+from trio_jobs._runtime.job_channel import Line, LineStatistics
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.report import Health
 from trio_jobs.testing import QueueMachine
 from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
 
@@ -122,14 +122,14 @@ def test_p4_a_queue_that_takes_a_known_key_for_a_new_one_is_found(mistakes: pyte
 
 
 def test_p6_a_queue_that_takes_a_timeout_for_a_success_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    end = endings.end
+    end = attempt_result.end
 
     def hopeful(record: Any, ending: Any, *args: Any) -> Any:
         if ending.outcome == "timed_out":
             ending = msgspec.structs.replace(ending, outcome=trio_jobs.Outcome.COMPLETED)
         return end(record, ending, *args)
 
-    mistakes.setattr("trio_jobs._loops.consumer.decide.end", hopeful)
+    mistakes.setattr("trio_jobs._runtime.consumer.decide.end", hopeful)
     assert "P6" in found(InMemory)
 
 
@@ -142,7 +142,7 @@ def test_p3_a_queue_that_leaves_its_sdk_open_is_found(mistakes: pytest.MonkeyPat
 
 
 def test_p9_a_queue_that_loses_places_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._line.Line.give_place_back", lambda self: None)
+    mistakes.setattr("trio_jobs._runtime.job_channel.Line.give_place_back", lambda self: None)
     assert "P9" in found(InMemory)
 
 
@@ -158,12 +158,12 @@ def test_p9_a_queue_that_miscounts_places_while_jobs_wait_is_found(mistakes: pyt
 
 
 def test_p10_a_queue_that_lets_jobs_wait_past_their_deadline_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._loops.stager.decide.expire", lambda *args: [])
+    mistakes.setattr("trio_jobs._runtime.scheduler.decide.expire", lambda *args: [])
     assert "P10" in found(InMemory)
 
 
 def test_p10_an_attempt_without_an_end_that_nobody_is_told_of_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._loops.warden.Warden._look", lambda self, running: float("inf"))
+    mistakes.setattr("trio_jobs._runtime.overrun_monitor.Warden._look", lambda self, running: float("inf"))
     assert "P10" in found(InMemory)
 
 
@@ -217,7 +217,7 @@ def test_a_consumer_that_dies_is_found(mistakes: pytest.MonkeyPatch) -> None:
     async def die(*args: Any) -> None:
         raise ZeroDivisionError
 
-    mistakes.setattr("trio_jobs._loops.consumer.Consumer._look_after_doubt", die)
+    mistakes.setattr("trio_jobs._runtime.consumer.Consumer._look_after_doubt", die)
     assert found(InMemory).startswith("QueueBroken")
 
 

@@ -16,8 +16,8 @@ import trio
 import trio.testing
 
 from trio_jobs import JournalDamaged, Queue, Service, SqliteStore, State, StoreError, UsageError
-from trio_jobs import _events as ev
-from trio_jobs._stores import _sqlite_backup
+from trio_jobs._engine import events as ev
+from trio_jobs._stores.sqlite import backup as backup_module
 from trio_jobs.testing.stores import submitted
 
 
@@ -73,7 +73,7 @@ async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_
 async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sqlite_backup, "PAGE", 5)
+    monkeypatch.setattr(backup_module, "PAGE", 5)
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(seq) for seq in range(1, 101)])
@@ -123,13 +123,13 @@ async def test_one_that_appears_meanwhile_is_not_overwritten_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        finish = _sqlite_backup._Part.finish
+        finish = backup_module._Part.finish
 
         def late(part: Any) -> int:
             (tmp_path / "copy.db").write_text("mine")
             return finish(part)
 
-        monkeypatch.setattr(_sqlite_backup._Part, "finish", late)
+        monkeypatch.setattr(backup_module._Part, "finish", late)
         with pytest.raises(StoreError, match="exists already"):
             await queue.backup(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
@@ -153,7 +153,7 @@ async def test_a_backup_that_fails_or_is_cancelled_leaves_nothing_behind(
             await queue.backup(tmp_path / "copy.db")
         assert scope.cancelled_caught
         with monkeypatch.context() as patch:
-            patch.setattr(_sqlite_backup._Part, "add", no_room)
+            patch.setattr(backup_module._Part, "add", no_room)
             with pytest.raises(StoreError, match="the disk is full"):
                 await queue.backup(tmp_path / "copy.db")
         await done(queue, [2])
@@ -237,14 +237,14 @@ async def test_another_journals_log_is_not_poured_into_a_backup(tmp_path: Path) 
 async def test_a_power_cut_between_mark_and_adoption_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trio_jobs._stores import _sqlite_adopt
+    from trio_jobs._stores.sqlite import restore
 
     def cut(connection: Any) -> Any:
         raise OSError("the power is gone")
 
     await a_backup(tmp_path, later=False)
     with monkeypatch.context() as patch:
-        patch.setattr(_sqlite_adopt, "transaction", cut)
+        patch.setattr(restore, "transaction", cut)
         with pytest.raises(StoreError, match="the power is gone"):
             await opens(tmp_path / "copy.db")
     assert (tmp_path / "copy.db-mark").exists()

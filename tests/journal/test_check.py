@@ -16,10 +16,10 @@ import pytest
 import trio
 
 from trio_jobs import SqliteStore, State, StoreError
-from trio_jobs import _events as ev
 from trio_jobs._cli.main import main
-from trio_jobs._engine.keys import ForgottenKey, key_name
-from trio_jobs._stores._sqlite_check import check
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._stores.sqlite.check import check
 from trio_jobs.testing.stores import submitted
 
 EVENTS: Sequence[ev.Event] = (

@@ -19,10 +19,10 @@ import trio
 
 import trio_jobs
 from trio_jobs import SqliteStore, State
-from trio_jobs._events import JobEvent
-from trio_jobs._history import History
-from trio_jobs._jobs import FINAL
-from trio_jobs._wire.bodies import STATE_AFTER
+from trio_jobs._engine.events import JobEvent
+from trio_jobs._engine.jobs import FINAL
+from trio_jobs._runtime.event_log import History
+from trio_jobs._wire.event_encoding import STATE_AFTER
 
 CHILD = Path(__file__).with_name("crash_child.py")
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_jobs import MemoryStore, Service
-from trio_jobs import _events as ev
-from trio_jobs._jobs import State
-from trio_jobs._loops import feed as module
-from trio_jobs._loops.feed import RING, Feed
-from trio_jobs._reading import Cursor, Filter, Lagged, Subscription
-from trio_jobs._wire.bodies import STATE_AFTER
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._runtime import feed as module
+from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged, Subscription
+from trio_jobs._runtime.feed import RING, Feed
+from trio_jobs._wire.event_encoding import STATE_AFTER
 
 
 class Kept:

@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
-from trio_jobs._events import Event
+from trio_jobs._engine.events import Event
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 HostKind = Literal["thread", "in_loop"]

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from trio_jobs import MemoryStore, OutcomeUnknown, StoreError
-from trio_jobs._events import Event, Refused
+from trio_jobs._engine.events import Event, Refused
 
 
 class SlowStore(MemoryStore):

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, NewJob, Queue, Retry, State, StoreError
-from trio_jobs._events import Started, Submitted
+from trio_jobs._engine.events import Started, Submitted
 from trio_jobs.testing import FakeSession
 
 both_orders = pytest.mark.parametrize("strict_order", [False, True])

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 import trio_jobs
 from trio_jobs import Queue, SdkHandle, State
-from trio_jobs._jobs import FINAL
+from trio_jobs._engine.jobs import FINAL
 from trio_jobs.testing import FakeSdk, FakeSession
 
 #: No scenario here has more steps than this; a run that never ends uncancelled is a failure

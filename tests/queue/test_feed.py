@@ -10,9 +10,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Lagged, MemoryStore, Subscription
-from trio_jobs._events import Event
-from trio_jobs._loops.feed import RING
-from trio_jobs._reading import PAGE
+from trio_jobs._engine.events import Event
+from trio_jobs._runtime.event_stream import PAGE
+from trio_jobs._runtime.feed import RING
 
 
 async def read_all(stream: Subscription) -> list[Event]:
@@ -147,7 +147,7 @@ async def test_the_store_refuses_what_it_has_let_go_of() -> None:
     assert (store.oldest, store.last_seq) == (1, 0)
     await store.open(lambda events: None)
     for seq in range(1, 6):
-        store.append([trio_jobs._events.HostOpened(seq=seq, at=0.0, session=1)])
+        store.append([trio_jobs._engine.events.HostOpened(seq=seq, at=0.0, session=1)])
     assert (store.oldest, store.last_seq) == (4, 5)
     with pytest.raises(trio_jobs.StoreError, match="events before 4 are gone, 2 was asked for"):
         await store.events(1, 10)

@@ -146,7 +146,7 @@ async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> 
         with pytest.raises(trio_jobs.SdkCallRefused, match="begins no more steps"):
             await kept[0].step("late", trio.lowlevel.checkpoint)
         with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be kept"):
-            await queue._desk.finish_step(kept[0]._running, "late", trio_jobs._handlers.NULL)
+            await queue._desk.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
     assert refused == ["this attempt is over, or about to be; it begins no more steps"]
 
 

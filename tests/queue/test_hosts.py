@@ -15,8 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import HostStuck, State
-from trio_jobs._hosts.in_loop import InLoopHost
-from trio_jobs._hosts.thread import ThreadHost
+from trio_jobs._executors.thread import ThreadHost
+from trio_jobs._executors.trio_task import InLoopHost
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 

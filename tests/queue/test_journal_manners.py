@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
-from trio_jobs._events import Completed, Entered, HostClosed, Paused, Scheduled, Started, Submitted
+from trio_jobs._engine.events import Completed, Entered, HostClosed, Paused, Scheduled, Started, Submitted
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 

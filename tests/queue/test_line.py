@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_jobs._line import Line
+from trio_jobs._runtime.job_channel import Line
 
 
 async def test_in_strict_order_places_that_were_kept_go_to_those_who_wait_when_nobody_comes_back_after_all() -> None:

@@ -29,7 +29,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Limit, LineFull, OpenFailed, Outcome, QueueBroken, State
-from trio_jobs._watchdog import Watchdog
+from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import FakeSdk, FakeSession, Hold
 
 
@@ -332,7 +332,7 @@ async def test_p3_a_crashed_loop_closes_the_sdk_and_raises_from_the_block(
     async def die(self: Any) -> None:
         raise died
 
-    monkeypatch.setattr("trio_jobs._loops.pruner.Pruner.run", die)
+    monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
     with pytest.raises(QueueBroken, match="a part of the queue died") as caught:
         async with rig.open() as queue:
             await trio.sleep_forever()
@@ -509,7 +509,9 @@ async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplo
 # P7: loud
 
 
-@pytest.mark.parametrize("loop", ["consumer.Consumer", "stager.Stager", "feed.Feed", "warden.Warden", "pruner.Pruner"])
+@pytest.mark.parametrize(
+    "loop", ["consumer.Consumer", "scheduler.Stager", "feed.Feed", "overrun_monitor.Warden", "pruner.Pruner"]
+)
 @pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
 async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
     loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
@@ -520,7 +522,7 @@ async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
         await trio.sleep(1)
         raise error
 
-    monkeypatch.setattr(f"trio_jobs._loops.{loop}.run", die)
+    monkeypatch.setattr(f"trio_jobs._runtime.{loop}.run", die)
     with pytest.raises(QueueBroken if isinstance(error, Exception) else SystemExit):
         async with rig.open():
             await trio.sleep_forever()
@@ -535,7 +537,7 @@ async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
     async def die(self: Any) -> None:
         raise trio_jobs.StoreError("gone")
 
-    monkeypatch.setattr("trio_jobs._loops.pruner.Pruner.run", die)
+    monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
     with pytest.raises(trio_jobs.StoreError, match="gone") as caught:
         async with rig.open():
             try:

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import NoSuchJob, State
-from trio_jobs._loops.pruner import BATCH
+from trio_jobs._runtime.pruner import BATCH
 from trio_jobs.testing import Hold
 
 

@@ -478,7 +478,7 @@ async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_stat
 async def test_where_pages_ended_is_kept_of_the_newest(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._queue.looking.MAX_ENDS", 2)
+    monkeypatch.setattr("trio_jobs._runtime.queries.MAX_ENDS", 2)
     rig = make_rig("in_loop")
     async with standing_line(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]

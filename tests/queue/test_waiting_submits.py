@@ -22,7 +22,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import NewJob, OutcomeUnknown, Queue, StoreError
-from trio_jobs._events import Submitted
+from trio_jobs._engine.events import Submitted
 
 TIMEOUT = 30.0  #: `commit_timeout` as it comes
 

@@ -20,7 +20,7 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 from trio_jobs import Queue, Service
 from trio_jobs._server.limits import Limits
-from trio_jobs._server.serve import Server, serve
+from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import PROTOCOL
 

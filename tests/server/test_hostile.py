@@ -17,7 +17,7 @@ import trio
 from server_bench import OWNER, WATCHER, Bench, Raw, bench, handshake, make_service, quick
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from trio_jobs._server import listening
+from trio_jobs._server import listener
 from trio_jobs._server.tokens import Token
 
 
@@ -103,7 +103,7 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
 async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
     async with bench(limits=quick(connections=6, head_timeout=30.0)) as b:
         clients = [await b.raw() for _ in range(known)]
         slow = [await b.socket() for _ in range(12)]
@@ -118,7 +118,7 @@ async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
 
 
 async def test_clients_with_a_wrong_token_do_not_keep_an_honest_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_jobs._server.serve.PATIENCE", 0.05)
+    monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
     async with bench(limits=quick(connections=4, head_timeout=30.0, close_timeout=30.0)) as b:
         wrong = [await b.socket() for _ in range(8)]
         for client in wrong:  # they never answer the close frame
@@ -438,7 +438,7 @@ async def test_without_descriptors_the_server_waits_and_says_so_once(
             pauses += 1
             await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(listening, "trio", Clock())
+    monkeypatch.setattr(listener, "trio", Clock())
     async with bench(limits=quick()) as b:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         sockets = [socket.socket(), socket.socket()]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
 
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
 
 PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)
 

@@ -10,7 +10,7 @@ from server_bench import KEY, OWNER, handshake
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
-from trio_jobs._server.head import BadHead, parse, replay
+from trio_jobs._server.request import BadHead, parse, replay
 
 HOSTS = frozenset({"localhost", "jobs.example"})
 

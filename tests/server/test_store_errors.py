@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from server_bench import OWNER, Bench, make_service
 
-from trio_jobs._server.serve import serve
+from trio_jobs._server.server import serve
 from trio_jobs.testing import Disk
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
 
 from trio_jobs import MemoryStore
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
 from trio_jobs._server.limits import Limits
-from trio_jobs._server.serve import serve
+from trio_jobs._server.server import serve
 
 
 class Follower:

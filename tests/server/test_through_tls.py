@@ -13,7 +13,7 @@ from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quic
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_jobs._server.limits import Limits
-from trio_jobs._server.serve import serve
+from trio_jobs._server.server import serve
 from trio_jobs._server.stream import CountedStream, GuardedStream
 
 

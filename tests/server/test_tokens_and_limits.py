@@ -11,7 +11,7 @@ from server_bench import OWNER, WATCHER, make_service
 
 from trio_jobs import UsageError
 from trio_jobs._server.limits import Bucket, Limits
-from trio_jobs._server.serve import serve
+from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token, Tokens
 
 TOKENS = Tokens([OWNER, WATCHER])

@@ -22,8 +22,8 @@ from sim.plan import CALM, DiskHabits, draw
 from sim.recording import Recording, surroundings
 from sim.timeline import Timeline
 from sim.world import World
-from trio_jobs._history import History
-from trio_jobs._stores._sqlite_mark import Mark, MarkFile
+from trio_jobs._runtime.event_log import History
+from trio_jobs._stores.sqlite.high_water_mark import Mark, MarkFile
 from trio_jobs.testing import check_store
 
 #: What 2,000 schedules did to the outside. A change that is meant to change nothing leaves it as it is; another one

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores.sqlite.disk import Connection, Disk
 
 Fault = Callable[[str, bool], None]  #: (statement, is it done already) -> raises, or not
 

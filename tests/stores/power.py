@@ -21,7 +21,7 @@ from typing import Any
 import apsw
 import attrs
 
-from trio_jobs._stores._sqlite_disk import Connection, Disk
+from trio_jobs._stores.sqlite.disk import Connection, Disk
 
 SECTOR = 512
 _names = count()

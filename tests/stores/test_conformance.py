@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from trio_jobs import MemoryStore
-from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing import check_store
-from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.crashable_store import Disk
 from trio_jobs.testing.report import Nonconforming
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
-from trio_jobs import _events as ev
-from trio_jobs._engine.keys import ForgottenKey, key_name
-from trio_jobs._jobs import State
-from trio_jobs._stores import _sqlite_schema
-from trio_jobs._stores._sqlite_disk import Disk
-from trio_jobs._stores._sqlite_journal import Journal
-from trio_jobs._stores._sqlite_schema import APPLICATION_ID, SCHEMA_VERSION
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._stores.sqlite import schema
+from trio_jobs._stores.sqlite.disk import Disk
+from trio_jobs._stores.sqlite.journal import Journal
+from trio_jobs._stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from trio_jobs.testing.stores import submitted
 
 SUFFIXES = ("", "-wal", "-mark")
@@ -293,18 +293,18 @@ def test_an_older_schema_is_brought_up_to_date_in_one_transaction(
 ) -> None:
     """There is no older one yet; this makes a newer one, to show that there is a way, and that it is all or nothing."""
     write_some(tmp_path / "jobs.db", 2)
-    monkeypatch.setattr(_sqlite_schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     monkeypatch.setitem(
-        _sqlite_schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT", "CREATE TABLE more (y TEXT)")
+        schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT", "CREATE TABLE more (y TEXT)")
     )
-    monkeypatch.setitem(_sqlite_schema.TABLES, "more", "CREATE TABLE more (x TEXT) STRICT")
+    monkeypatch.setitem(schema.TABLES, "more", "CREATE TABLE more (x TEXT) STRICT")
     with pytest.raises(StoreError, match="more already exists"):
         journal(tmp_path / "jobs.db").open()
     with sqlite3.connect(tmp_path / "jobs.db") as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'more'").fetchone() == (0,)
     connection.close()
-    monkeypatch.setitem(_sqlite_schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT",))
+    monkeypatch.setitem(schema.MIGRATIONS, SCHEMA_VERSION, ("CREATE TABLE more (x TEXT) STRICT",))
     for _ in range(2):
         made = journal(tmp_path / "jobs.db")
         assert len(made.open()) == 6

@@ -16,9 +16,9 @@ from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
-from trio_jobs import _events as ev
-from trio_jobs._engine.head import Head
-from trio_jobs._stores._sqlite_thread import CLOSE
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.projection import Head
+from trio_jobs._stores.sqlite.writer_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
 

@@ -19,17 +19,17 @@ from bad_disks import FaultyDisk
 from test_damage import journal, write_some
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
-from trio_jobs import _events as ev
-from trio_jobs._engine.keys import ForgottenKey, key_name
-from trio_jobs._jobs import State
-from trio_jobs._stores import _sqlite_check
-from trio_jobs._stores._sqlite_check import check
-from trio_jobs._stores._sqlite_disk import Connection, Disk
-from trio_jobs._stores._sqlite_errors import explain
-from trio_jobs._stores._sqlite_keys import read_keys
-from trio_jobs._stores._sqlite_lock import _owner
-from trio_jobs._stores._sqlite_rows import Rows, decode, is_sound, to_row
-from trio_jobs._stores._sqlite_schema import BACKUP_ID, row_checksum
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._stores.sqlite import check as check_module
+from trio_jobs._stores.sqlite.check import check
+from trio_jobs._stores.sqlite.disk import Connection, Disk
+from trio_jobs._stores.sqlite.errors import explain
+from trio_jobs._stores.sqlite.keys import read_keys
+from trio_jobs._stores.sqlite.lock import _owner
+from trio_jobs._stores.sqlite.rows import Rows, decode, is_sound, to_row
+from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
 from trio_jobs.testing.stores import submitted
 
 KEYS = [ForgottenKey(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
@@ -222,7 +222,7 @@ def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trio_jobs._stores._sqlite_journal.rebuild", full)
+        patch.setattr("trio_jobs._stores.sqlite.journal.rebuild", full)
         with pytest.raises(OSError, match="No space left"):
             journal(path, accept_loss=True).open()
     kept = journal(path, accept_loss=True)
@@ -431,7 +431,7 @@ def test_a_check_of_what_is_no_database_any_more_says_so(path: Path) -> None:
 
 def test_a_check_of_what_changes_meanwhile_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stamps = iter([[(1, 1, 1)], [(1, 1, 2)]])
-    monkeypatch.setattr(_sqlite_check, "_stamps", lambda names: next(stamps))
+    monkeypatch.setattr(check_module, "_stamps", lambda names: next(stamps))
     with pytest.raises(StoreError, match="was written to while it was read; try again"):
         check(path)
 

@@ -11,8 +11,8 @@ import trio
 from bad_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
-from trio_jobs import _events as ev
-from trio_jobs._stores._sqlite_gather import TURNS, Gathering
+from trio_jobs._engine import events as ev
+from trio_jobs._stores.group_commit import TURNS, Gathering
 from trio_jobs.testing.stores import submitted
 
 

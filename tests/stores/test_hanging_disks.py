@@ -15,9 +15,9 @@ import trio.testing
 from bad_disks import FaultyDisk, error
 
 from trio_jobs import OutcomeUnknown, SqliteStore, StoreError
-from trio_jobs import _events as ev
-from trio_jobs._stores._sqlite_disk import Disk
-from trio_jobs._stores._sqlite_journal import Journal
+from trio_jobs._engine import events as ev
+from trio_jobs._stores.sqlite.disk import Disk
+from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs.testing.stores import submitted
 
 
@@ -228,7 +228,7 @@ async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Pa
 async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._stores._sqlite_thread.IDLE", 3600)
+    monkeypatch.setattr("trio_jobs._stores.sqlite.writer_thread.IDLE", 3600)
     async with mark_is_synced_after(tmp_path / "jobs.db") as store:
         await store.events(0, 10)
 

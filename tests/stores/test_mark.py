@@ -9,8 +9,8 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_jobs._stores._sqlite_disk import Disk, File
-from trio_jobs._stores._sqlite_mark import Beside, Mark, MarkFile
+from trio_jobs._stores.sqlite.disk import Disk, File
+from trio_jobs._stores.sqlite.high_water_mark import Beside, Mark, MarkFile
 
 Hook = Callable[[], None]
 

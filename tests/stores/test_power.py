@@ -16,13 +16,13 @@ pytest.importorskip("apsw")
 from power import PowerDisk, Step, cut
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
-from trio_jobs import _events as ev
-from trio_jobs._engine.keys import ForgottenKey, key_name
-from trio_jobs._jobs import State
-from trio_jobs._stores._sqlite_errors import is_full
-from trio_jobs._stores._sqlite_journal import Journal
-from trio_jobs._stores._sqlite_mark import MarkFile
-from trio_jobs._stores._sqlite_rows import decode
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._stores.sqlite.errors import is_full
+from trio_jobs._stores.sqlite.high_water_mark import MarkFile
+from trio_jobs._stores.sqlite.journal import Journal
+from trio_jobs._stores.sqlite.rows import decode
 from trio_jobs.testing.stores import submitted
 
 PATH = "/jobs.db"

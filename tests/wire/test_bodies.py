@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from trio_jobs import _events as ev
-from trio_jobs._jobs import ErrorInfo, Limit, Outcome, State
-from trio_jobs._transitions import TRANSITIONS
-from trio_jobs._wire import messages as m
-from trio_jobs._wire.bodies import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import ErrorInfo, Limit, Outcome, State
+from trio_jobs._engine.transitions import TRANSITIONS
+from trio_jobs._wire import jsonrpc as m
+from trio_jobs._wire.event_encoding import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.methods import EventParams
-from trio_jobs._wire.values import EventView
+from trio_jobs._wire.schemas import EventView
 
 SECRET = msgspec.Raw(b'{"card":"4111"}')
 

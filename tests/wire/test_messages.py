@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs._jobs import State
-from trio_jobs._wire import messages as m
+from trio_jobs._engine.jobs import State
+from trio_jobs._wire import jsonrpc as m
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, HelloResult, OneJob, Snapshot, Submit
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_jobs._cli.asking import say
+from trio_jobs._cli.commands import say
 from trio_jobs._client.client import Client
+from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import StoreError, UsageError
-from trio_jobs._jobs import escape
 from trio_jobs._ports import Backup
-from trio_jobs._stores._sqlite_check import Found, check
-from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._stores.sqlite.check import Found, check
+from trio_jobs._stores.sqlite.store import SqliteStore
 
 __all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
 

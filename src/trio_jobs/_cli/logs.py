@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
-from trio_jobs._cli.jsonlines import json_line
-from trio_jobs._jobs import escape
+from trio_jobs._cli.json_lines import json_line
+from trio_jobs._engine.jobs import escape
 
 __all__ = ["begin"]
 

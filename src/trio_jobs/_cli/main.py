@@ -12,15 +12,15 @@ import trio
 
 from trio_jobs import __version__
 from trio_jobs import _errors as e
-from trio_jobs._cli.asking import ASKING
+from trio_jobs._cli.commands import ASKING
 from trio_jobs._cli.journal import CHECK_CODES, backup_of_file, backup_of_service, check_file
-from trio_jobs._cli.serving import run_server
-from trio_jobs._cli.tokenfile import VARIABLE, find_token
-from trio_jobs._cli.watching import watch
+from trio_jobs._cli.serve import run_server
+from trio_jobs._cli.token_file import VARIABLE, find_token
+from trio_jobs._cli.watch import watch
 from trio_jobs._client.client import connect
-from trio_jobs._client.link import parse_url
-from trio_jobs._jobs import State, escape
-from trio_jobs._server.serve import DEFAULT_PORT
+from trio_jobs._client.reconnect import parse_url
+from trio_jobs._engine.jobs import State, escape
+from trio_jobs._server.server import DEFAULT_PORT
 
 __all__ = ["main"]
 

@@ -14,14 +14,15 @@ import msgspec
 import trio
 
 from trio_jobs import _errors as e
-from trio_jobs._client.link import Link
+from trio_jobs._client.reconnect import Link
 from trio_jobs._client.session import Lost, Session
-from trio_jobs._client.updates import Updates
-from trio_jobs._jobs import CancelAnswer, Receipt, State
+from trio_jobs._client.subscription import Updates
+from trio_jobs._engine.jobs import CancelAnswer, Receipt, State
+from trio_jobs._validation import check_seconds
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.messages import Told
+from trio_jobs._wire.jsonrpc import Told
 from trio_jobs._wire.methods import METHODS
-from trio_jobs._wire.values import JobView
+from trio_jobs._wire.schemas import JobView
 
 __all__ = ["Client", "connect"]
 
@@ -298,7 +299,7 @@ def _moment(at: datetime | None, after: float | None, now: float) -> float | Non
     if at is not None and after is not None:
         raise e.UsageError("say a time or a number of seconds, not both")
     if after is not None:
-        return now + e.check_seconds("a delay", after)
+        return now + check_seconds("a delay", after)
     if at is not None and at.tzinfo is None:
         raise e.UsageError(f"a time must be an aware datetime, such as datetime.now(UTC), not {at!r}")
     return None if at is None else at.timestamp()

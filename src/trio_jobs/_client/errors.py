@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trio_jobs import _errors as e
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.messages import ErrorBody
-from trio_jobs._wire.values import ErrorData
+from trio_jobs._wire.jsonrpc import ErrorBody
+from trio_jobs._wire.schemas import ErrorData
 
 __all__ = ["as_exception"]
 

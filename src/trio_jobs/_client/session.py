@@ -13,7 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_jobs._errors import ConnectionFailed
-from trio_jobs._wire.messages import Answer, Told, encode_request, read_from_server
+from trio_jobs._wire.jsonrpc import Answer, Told, encode_request, read_from_server
 from trio_jobs._wire.methods import Params
 
 __all__ = ["Lost", "Session"]

@@ -14,8 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from trio_jobs import _events as ev
-from trio_jobs._engine.endings import (
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.attempt_result import (
     Ending,
     Events,
     Verified,
@@ -27,8 +27,8 @@ from trio_jobs._engine.endings import (
     stuck,
     verified,
 )
+from trio_jobs._engine.jobs import FINAL, CancelAnswer, JobRecord, Limit, State
 from trio_jobs._errors import WrongState
-from trio_jobs._jobs import FINAL, CancelAnswer, JobRecord, Limit, State
 
 __all__ = [
     "Ending",

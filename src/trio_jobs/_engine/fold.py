@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec import UNSET
 
-from trio_jobs import _events as ev
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
+from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
-from trio_jobs._jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
-from trio_jobs._transitions import TRANSITIONS, target
 
 __all__ = ["begin", "fold"]
 

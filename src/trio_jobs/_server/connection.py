@@ -18,13 +18,13 @@ from typing import Any, Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from trio_jobs._context import Progress
+from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import TrioJobsError
-from trio_jobs._jobs import escape
-from trio_jobs._queue.queue import Queue
-from trio_jobs._reading import Filter
-from trio_jobs._server.answers import Answers, as_rpc_error
+from trio_jobs._runtime.event_stream import Filter
+from trio_jobs._runtime.job_context import Progress
+from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._server.methods import Answers, as_rpc_error
 from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
@@ -32,7 +32,7 @@ from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.frames import close_frame, ping_frame, text_frame
-from trio_jobs._wire.messages import RequestId, RpcError, decode_request, encode_error, encode_result
+from trio_jobs._wire.jsonrpc import RequestId, RpcError, decode_request, encode_error, encode_result
 
 __all__ = ["Connection"]
 

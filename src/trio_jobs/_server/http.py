@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 import h11
 import msgspec
 
-from trio_jobs._queue.queue import Queue
-from trio_jobs._server.answers import Census
-from trio_jobs._server.head import BadHead, Head
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.methods import Census
 from trio_jobs._server.metrics import Metrics
+from trio_jobs._server.request import BadHead, Head
 from trio_jobs._server.tokens import Token
 
 __all__ = ["Page", "Pages", "response"]

@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from trio_jobs._errors import UsageError, check_seconds
-from trio_jobs._handlers import check_number
+from trio_jobs._errors import UsageError
+from trio_jobs._validation import check_number, check_seconds
 
 __all__ = ["Bucket", "Limits"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trio_jobs import _events as ev
-from trio_jobs._jobs import State
-from trio_jobs._queue.queue import Queue
-from trio_jobs._reading import Lagged
-from trio_jobs._server.answers import Census
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._runtime.event_stream import Lagged
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.methods import Census
 
 __all__ = ["Metrics", "is_available"]
 

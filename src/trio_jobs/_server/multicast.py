@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from trio_jobs._events import Event
-from trio_jobs._loops.feed import Feed
-from trio_jobs._reading import Cursor, Filter, Lagged
+from trio_jobs._engine.events import Event
+from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged
+from trio_jobs._runtime.feed import Feed
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.frames import text_header
 

@@ -11,20 +11,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from trio_jobs._context import Progress as JobProgress
+from trio_jobs._engine.events import Event
 from trio_jobs._errors import NoSuchJob
-from trio_jobs._events import Event
-from trio_jobs._loops.feed import Feed
-from trio_jobs._queue.queue import Queue
-from trio_jobs._reading import Cursor, Filter, Lagged
+from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.job_context import Progress as JobProgress
+from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.bodies import prefix
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
+from trio_jobs._wire.event_encoding import prefix
 from trio_jobs._wire.frames import text_frame
-from trio_jobs._wire.messages import encode_notification
-from trio_jobs._wire.values import job_view
+from trio_jobs._wire.jsonrpc import encode_notification
+from trio_jobs._wire.schemas import job_view
 
 __all__ = ["Subscriber"]
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import trio
 
-from trio_jobs._engine.keys import ForgottenKey
+from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
+from trio_jobs._engine.key_tombstones import ForgottenKey
 from trio_jobs._errors import StoreError
-from trio_jobs._events import Event, JobEvent, Paused, Resumed
 
 __all__ = ["MemoryStore"]
 

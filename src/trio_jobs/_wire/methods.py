@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_jobs._jobs import CancelAnswer, State
+from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
-from trio_jobs._wire.values import ErrorView, EventView, JobId, JobView, Seq, SubscriptionId
+from trio_jobs._wire.schemas import ErrorView, EventView, JobId, JobView, Seq, SubscriptionId
 
 __all__ = ["METHODS", "NOTIFICATIONS", "Method", "Notification"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trio_jobs.testing._time import pass_time
 from trio_jobs.testing.bad_handlers import BAD_HANDLERS, BadHandler, check_bad_handlers
-from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.crashable_store import Disk
+from trio_jobs.testing.executors import check_host
 from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hang, Hold, Slow
 from trio_jobs.testing.handlers import check_handler
-from trio_jobs.testing.hosts import check_host
 from trio_jobs.testing.kit import Performed, assert_submitted, drain, open_queue, perform
 from trio_jobs.testing.report import Finding, Nonconforming, Report
 from trio_jobs.testing.stores import check_store

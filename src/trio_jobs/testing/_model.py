@@ -12,8 +12,8 @@ from typing import Final
 
 import attrs
 
-from trio_jobs import _events as ev
-from trio_jobs._jobs import FINAL, Outcome, State
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import FINAL, Outcome, State
 
 __all__ = ["GRACE", "Model", "ModelJob"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
-from trio_jobs._jobs import Done, NotDone
-from trio_jobs._queue.service import Service
-from trio_jobs._retry import Retry
+from trio_jobs._engine.jobs import Done, NotDone
+from trio_jobs._engine.retry import Retry
+from trio_jobs._service import Service
 from trio_jobs.testing.fakes import FakeSdk, FakeSession
 
 __all__ = ["OwnWork", "own_service"]

@@ -12,16 +12,16 @@ from typing import Any, Final, Literal
 import trio
 import trio.testing
 
-from trio_jobs._events import Event
+from trio_jobs._engine.events import Event
 from trio_jobs._ports import Store
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.report import Report
-from trio_jobs._queue.service import Service
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.report import Report
+from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing._virtual import HostLog, Work
 from trio_jobs.testing._watched import Watch, watched
-from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.crashable_store import Disk
 from trio_jobs.testing.kit import open_queue
 
 __all__ = ["Keeps", "Process", "Shelf"]

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
 
-from trio_jobs._errors import OutcomeUnknown, QueueClosed, SessionLost, StoreError
-from trio_jobs._events import Event
-from trio_jobs._jobs import FINAL, State
-from trio_jobs._queue.report import Report
-from trio_jobs._queue.service import Service
+from trio_jobs._engine.directives import SessionLost
+from trio_jobs._engine.events import Event
+from trio_jobs._engine.jobs import FINAL, State
+from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
+from trio_jobs._runtime.report import Report
+from trio_jobs._service import Service
 from trio_jobs.testing._model import Model
 from trio_jobs.testing._own_service import OwnWork, own_service
 from trio_jobs.testing._process import Keeps, Process, Shelf

@@ -19,12 +19,12 @@ import outcome
 import trio
 import trio.testing
 
-from trio_jobs._engine.keys import ForgottenKey
+from trio_jobs._engine.events import Event
+from trio_jobs._engine.key_tombstones import ForgottenKey
 from trio_jobs._errors import StoreError
-from trio_jobs._events import Event
-from trio_jobs._hosts.thread import SdkHandle
+from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Host, Store
-from trio_jobs.testing.disk import DiskStore
+from trio_jobs.testing.crashable_store import DiskStore
 
 __all__ = ["HostLog", "PatientHost", "PatientStore", "Work", "at_work"]
 

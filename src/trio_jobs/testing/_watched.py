@@ -22,8 +22,8 @@ from typing import Any, Final, Literal
 import attrs
 import trio
 
-from trio_jobs._handlers import Handler
-from trio_jobs._hosts.thread import SdkHandle
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._executors.thread import SdkHandle
 from trio_jobs.testing._virtual import at_work
 from trio_jobs.testing.fakes import Hold
 

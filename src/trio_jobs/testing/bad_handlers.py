@@ -13,10 +13,10 @@ import attrs
 import trio
 import trio.testing
 
-from trio_jobs._errors import Cancel, Fail, RetryAfter, Snooze
-from trio_jobs._jobs import Job, Outcome, State
-from trio_jobs._queue.service import Service
-from trio_jobs._retry import Retry
+from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, Snooze
+from trio_jobs._engine.jobs import Job, Outcome, State
+from trio_jobs._engine.retry import Retry
+from trio_jobs._service import Service
 from trio_jobs.testing.fakes import FakeSdk, FakeSession
 from trio_jobs.testing.kit import open_queue
 from trio_jobs.testing.report import Finding, Report

@@ -22,14 +22,14 @@ from typing import Any, Final
 import attrs
 import trio
 
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import Done, Job, NotDone, Outcome, State
 from trio_jobs._errors import TrioJobsError, UsageError
-from trio_jobs._handlers import Handler
-from trio_jobs._jobs import Done, Job, NotDone, Outcome, State
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.service import Service
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._service import Service
 from trio_jobs.testing._virtual import Work
 from trio_jobs.testing._watched import LAST, Plan, Point, Watch, watched
-from trio_jobs.testing.disk import Disk
+from trio_jobs.testing.crashable_store import Disk
 from trio_jobs.testing.kit import drain, find_handler, open_queue, virtual_clock
 from trio_jobs.testing.report import Finding, Report
 

@@ -21,17 +21,17 @@ import attrs
 import trio
 import trio.testing
 
-from trio_jobs._clock import SystemClock, TrioClock
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import ErrorInfo, Job, Outcome, State
+from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import QueueClosed, UsageError
-from trio_jobs._handlers import Handler
-from trio_jobs._jobs import ErrorInfo, Job, Outcome, State
 from trio_jobs._ports import Clock, Host, Store
-from trio_jobs._queue.lifecycle import open_queue as open_real_queue
-from trio_jobs._queue.queue import Queue
-from trio_jobs._queue.service import Service
-from trio_jobs._retry import Retry
+from trio_jobs._runtime.clock import SystemClock, TrioClock
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.supervisor import open_queue as open_real_queue
+from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite import SqliteStore
+from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing._virtual import HostLog, PatientHost, PatientStore, Work
 
 __all__ = ["Performed", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]

@@ -25,10 +25,10 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from trio_jobs._clock import TrioClock
+from trio_jobs._engine.events import Event
+from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import KeyConflict, LineFull, OutcomeUnknown, WrongState
-from trio_jobs._events import Event
-from trio_jobs._jobs import FINAL, State
+from trio_jobs._runtime.clock import TrioClock
 from trio_jobs.testing._model import GRACE
 from trio_jobs.testing._surroundings import FAULTS, Surroundings
 from trio_jobs.testing._watched import Point

@@ -8,10 +8,10 @@ import msgspec
 import trio
 import trio.testing
 
-from trio_jobs import _events as ev
-from trio_jobs._engine.keys import ForgottenKey, key_name
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
 from trio_jobs._errors import StoreError
-from trio_jobs._jobs import State
 from trio_jobs._ports import Store
 from trio_jobs.testing.report import Report, collect
 

@@ -1,0 +1,264 @@
+"""What the parts of a queue share: its rooms, wired to each other, and what follows from each committed event."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import Job, JobRecord, State, escape
+from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError, UsageError
+from trio_jobs._ports import Clock, Host
+from trio_jobs._runtime.attempt import Running, log_fields
+from trio_jobs._runtime.attempt_recorder import HandlersDesk
+from trio_jobs._runtime.consumer import Consumer
+from trio_jobs._runtime.event_log import History
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.hooks import Hooks, Occasion
+from trio_jobs._runtime.job_channel import Line
+from trio_jobs._runtime.job_context import Progress
+from trio_jobs._runtime.overrun_monitor import Warden
+from trio_jobs._runtime.pruner import Pruner
+from trio_jobs._runtime.report import Report
+from trio_jobs._runtime.scheduler import Stager
+from trio_jobs._runtime.sdk_session import Gate
+from trio_jobs._runtime.settings import KEEP_KEYS, Settings
+
+__all__ = ["MAX_PAGE", "Core", "read_state"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
+
+MAX_PAGE: Final = 1000  #: jobs that one call lists or changes
+
+
+class Core:
+    """The rooms of one running queue. `Queue` is this with what its owner may do."""
+
+    def __init__(
+        self,
+        *,
+        handlers: dict[str, Handler],
+        settings: Settings,
+        history: History,
+        host: Host,
+        gate: Gate,
+        clock: Clock,
+        chance: random.Random,
+        hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
+        on_stuck: Callable[[str], None],
+    ) -> None:
+        self.report: Report | None = None
+        """How it stopped; None while it runs."""
+        self._handlers = handlers
+        self._by_name = handlers | {handler.fn: handler for handler in handlers.values()}
+        """By kind and by function: both name a handler."""
+        self._settings = settings
+        self._min_interval = settings.min_interval
+        self._fewest_kept = min(settings.keep_jobs.values())
+        self._history = history
+        self._head = history.head
+        self._host = host
+        self._gate = gate
+        self._clock = clock
+        self._random_bits = chance.getrandbits
+        self._many = trio.Lock()
+        self._token = trio.lowlevel.current_trio_token()
+        self._closing = False
+        self._waiters: dict[str, trio.Event] = {}
+        self._idle: trio.Event | None = None
+        self._ends: dict[tuple[str, State | None], int] = {}
+        """Behind which event the newest pages of lists ended, by their last job and the state that was asked for."""
+        self._held: set[str] = set()
+        """Open jobs that no handler here can take."""
+        self._stop_for_stuck = on_stuck
+        self._mean_run: float | None = None
+        self._mean_turn: float | None = None
+        """Seconds from one start to the next, as far as it is known."""
+        self._line = Line(settings.buffer, strict=settings.strict_order)
+        self._feed = Feed(history.store, self._kind_of)
+        self._stager = Stager(history=history, line=self._line, clock=clock, leave_line=self._on_expired)
+        self._warden = Warden(
+            history=history,
+            host=host,
+            clock=clock,
+            current=lambda: self._consumer.current,
+            on_stuck=self._on_stuck,
+        )
+        self._desk = HandlersDesk(
+            history=history, clock=clock, current=lambda: self._consumer.current, tell=self._on_progress
+        )
+        self._hooks = Hooks(hooks)
+        self._told: tuple[Running, Progress] | None = None
+        self.progress_listeners: set[Callable[[Progress], None]] = set()
+        """Called with each progress that is passed on; they must return at once and not raise."""
+        self._consumer = Consumer(
+            history=history,
+            line=self._line,
+            host=host,
+            clock=clock,
+            handlers=handlers,
+            gate=gate,
+            desk=self._desk,
+            strict_order=settings.strict_order,
+            watch=self._warden.watch,
+            verify_later=self._stager.wait_to_verify,
+            chance=chance.random,
+        )
+        self._pruner = Pruner(
+            history=history,
+            clock=clock,
+            keep_for=settings.keep_for,
+            keep_jobs=settings.keep_jobs,
+            keep_keys_for=settings.keep_keys_for,
+            keep_keys=settings.keep_keys if settings.keep_keys is not None else KEEP_KEYS[history.durable],
+        )
+        history.publish = self._feed.publish
+        for kind in (ev.Completed, ev.Failed, ev.Cancelled):
+            history.reactions[kind] = self._on_final
+        history.reactions[ev.Retrying] = self._on_put_off
+        history.reactions[ev.Snoozed] = self._on_put_off
+        history.reactions[ev.Interrupted] = self._on_pending
+        history.reactions[ev.Released] = self._on_pending
+        history.reactions[ev.InDoubt] = self._on_doubt
+
+    def close_to_submits(self) -> None:
+        """From now on `submit` raises `QueueClosed`, for those who wait for a place too."""
+        if not self._closing:
+            self._closing = True
+            self._line.wake_submitters()
+
+    def wake_all_waiters(self) -> None:
+        """The queue has stopped: whoever waits for something of it is to look again."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            waiter.set()
+        if self._idle is not None:
+            self._idle.set()
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise QueueClosed("the queue takes no new jobs: it is draining or has stopped")
+        if self._history.durable and (trouble := self._history.store.trouble) is not None:
+            raise StoreError(f"nothing is accepted now: {trouble}")
+
+    async def _kept(self) -> None:
+        """Return when what was recorded so far is kept. Raises `OutcomeUnknown`. Shielded."""
+        if self._history.durable:
+            await self._within_commit_timeout(self._history.committed, self._head.seq)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _within_commit_timeout(
+        self, wait: Callable[[int], Awaitable[None]], seq: int, since: float | None = None
+    ) -> None:
+        """since: when the caller began to wait, on Trio's clock; as it comes, it begins with this call."""
+        timeout = self._settings.commit_timeout
+        began = trio.current_time() if since is None else since
+        with trio.CancelScope(deadline=began + timeout, shield=True) as scope:
+            await wait(seq)
+        if scope.cancelled_caught:
+            raise OutcomeUnknown(f"the store did not answer within {timeout:g} s: it may be done, or not; ask again")
+
+    def _committed(self, job_id: str) -> JobRecord:
+        """The job's newest record, if there is anything to be seen of it. Raises `NoSuchJob`."""
+        self._history.seen(job_id)
+        return self._head.jobs[job_id]
+
+    # what follows from events
+
+    def _on_progress(self, running: Running, progress: Progress) -> None:
+        self._told = running, progress
+        for listener in self.progress_listeners:
+            listener(progress)
+
+    def _kind_of(self, job_id: str) -> str | None:
+        record = self._head.jobs.get(job_id)
+        return None if record is None else record.kind
+
+    def _on_expired(self, record: JobRecord) -> None:
+        self._line.remove(record)
+        self._consumer.touch(record)
+
+    def _on_stuck(self, running: Running) -> None:
+        self._hooks.tell("stuck", running.record)
+        self._stop_for_stuck(running.record.id)
+
+    def _on_final(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        jobs = self._head.jobs
+        record = jobs[event.job]
+        if self._waiters:
+            waiter = self._waiters.pop(event.job, None)
+            if waiter is not None:
+                waiter.set()
+        if self._held:
+            self._held.discard(event.job)
+        if self._consumer.holding is not None:
+            self._consumer.touch(record)
+        if record.state is State.FAILED:
+            self._hooks.tell("failed", record)
+        if event.outcome is not None:
+            ran, mean = event.at - record.attempts[-1].started_at, self._mean_run
+            self._mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
+            self._mean_turn = mean + self._min_interval
+        if len(jobs) > self._fewest_kept:
+            self._pruner.one_more(record.state)
+        if self._idle is not None:
+            self._tell_if_idle()
+
+    def _on_put_off(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        record = self._head.jobs[event.job]
+        if record.last_seq == event.seq and not self._is_held(record):  # it may have moved on before this was committed
+            self._stager.wait_until_due(record)
+        self._tell_if_idle()
+
+    def _on_pending(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        record = self._head.jobs[event.job]
+        if record.last_seq != event.seq or event.job in self._held:
+            return  # it has moved on, or nobody here can take it
+        if self._is_held(record):
+            self._consumer.touch(record)
+        else:
+            self._stager.wait_for_place(record)
+
+    def _is_held(self, record: JobRecord) -> bool:
+        """In strict order the consumer keeps the job at the head in hand, until it has ended."""
+        if not self._settings.strict_order:
+            return False
+        current = self._consumer.current
+        return self._consumer.holding is record or (current is not None and current.record is record)
+
+    def _on_doubt(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.Ended)
+        waiter = self._waiters.pop(event.job, None)
+        record = self._head.jobs[event.job]
+        asked = isinstance(event, ev.InDoubt) and (event.asked or event.inside)
+        handler = self._handlers.get(record.kind)
+        if record.state is State.IN_DOUBT and (asked or handler is None or not handler.rules.verifies):
+            log.error(
+                "job %s (%s, key %s) is in doubt: %s; nobody knows what attempt %d did, resolve it by hand",
+                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
+            )  # fmt: skip
+            self._hooks.tell("in_doubt", record)
+        if waiter is not None:  # for those who asked to be told of a doubt; the others wait again
+            waiter.set()
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
+        if self._idle is not None and not self._head.count(State.PENDING, State.PROCESSING, State.RETRYING):
+            self._idle.set()
+
+
+def read_state(name: State | str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        raise UsageError(f"there is no state {name!r}; there are {', '.join(State)}") from None

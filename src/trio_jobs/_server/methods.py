@@ -1,0 +1,224 @@
+"""What each method does, and what becomes of its errors. All of it can be done in the process, too."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import msgspec
+import trio
+
+from trio_jobs import _errors as e
+from trio_jobs._engine.jobs import FINAL, State
+from trio_jobs._runtime.event_stream import Filter
+from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.subscriber import Subscriber
+from trio_jobs._server.tokens import Token
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.codes import PROTOCOL, ErrorCode
+from trio_jobs._wire.jsonrpc import RpcError
+from trio_jobs._wire.schemas import ErrorData, JobView, job_view, without_traceback
+
+__all__ = ["Answers", "Asker", "Census", "as_rpc_error"]
+
+
+class Asker(Protocol):
+    """The connection that a request came by."""
+
+    token: Token
+
+    def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
+        """Raises `RpcError`: too many, or that id is taken."""
+        ...
+
+    def unsubscribe(self, subscription: str) -> int | None:
+        """How far it came; None if there is no such subscription."""
+        ...
+
+
+class Census(Protocol):
+    """Who is here."""
+
+    @property
+    def connections(self) -> int: ...
+
+    @property
+    def subscriptions(self) -> int: ...
+
+
+class Answers:
+    """The methods of one server."""
+
+    def __init__(self, queue: Queue, census: Census) -> None:
+        self._queue = queue
+        self._feed = queue._feed
+        self._census = census
+
+    async def answer(self, asker: Asker, method: w.Method, params: Any) -> Any:
+        """The method's result. Raises `RpcError`, and what the queue raises. Cancelled: as the queue's own methods."""
+        if method.scope == "control" and asker.token.scope != "control":
+            raise RpcError(ErrorCode.NOT_ALLOWED, f"{method.name} takes a token of scope control; this one watches")
+        return await _DO[method.name](self, asker, params)
+
+    async def hello(self, asker: Asker, params: w.Hello) -> w.HelloResult:
+        token = asker.token
+        return w.HelloResult(PROTOCOL, self._queue.epoch, self._feed.seq, self._feed.oldest, token.scope, token.name)
+
+    async def submit(self, asker: Asker, params: w.Submit) -> w.SubmitResult:
+        receipt = await self._queue.submit(
+            params.kind,
+            params.payload,
+            key=params.key,
+            due_at=_moment(params.due_at),
+            deadline_at=_moment(params.deadline_at),
+            wait=params.wait,
+            by=asker.token.name,
+        )
+        return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
+
+    async def get(self, asker: Asker, params: w.OneJob) -> JobView:
+        return job_view(self._queue.get(params.job), history=True, private=asker.token.scope == "control")
+
+    async def list(self, asker: Asker, params: w.List) -> w.ListResult:
+        jobs, more = self._queue._page(params.state, params.kind, params.after, params.limit)
+        return w.ListResult(self._feed.seq, [job_view(job) for job in jobs], more)
+
+    async def result(self, asker: Asker, params: w.Result) -> w.ResultResult:
+        in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
+        with trio.move_on_after(params.wait):
+            # how it ended is told below, as it stands then
+            with contextlib.suppress(e.JobFailed, e.JobCancelled, e.ResultUnavailable, e.JobInDoubt):
+                await self._queue.result(params.job, in_doubt=in_doubt)
+        job = self._queue.get(params.job)
+        return w.ResultResult(
+            job=job.id,
+            state=job.state,
+            final=job.state in FINAL,
+            result=msgspec.UNSET if job.result is None else msgspec.Raw(job.result),
+            problem=job.result_problem,
+            reason=job.reason,
+            error=without_traceback(job.error),
+            may_have_acted=job.acted,
+        )
+
+    async def cancel(self, asker: Asker, params: w.OneJob) -> w.CancelResult:
+        answer = await self._queue.cancel(params.job, by=asker.token.name)
+        return w.CancelResult(params.job, answer, self._state(params.job))
+
+    async def retry(self, asker: Asker, params: w.OneJob) -> w.StateResult:
+        await self._queue.retry(params.job, by=asker.token.name)
+        return w.StateResult(params.job, self._state(params.job))
+
+    async def resolve(self, asker: Asker, params: w.Resolve) -> w.StateResult:
+        await self._queue.resolve(params.job, params.resolution, result=params.result, by=asker.token.name)
+        return w.StateResult(params.job, self._state(params.job))
+
+    async def subscribe(self, asker: Asker, params: w.Subscribe) -> Subscriber:
+        """The connection answers for it, since the stream begins behind the answer."""
+        feed = self._feed
+        after = feed.seq
+        if params.after is not None:
+            known = params.epoch in (None, self._queue.epoch)
+            if not known or not feed.oldest - 1 <= params.after <= feed.seq:
+                why = "that event is no longer kept" if known else "that is another history's"
+                data = ErrorData(epoch=self._queue.epoch, seq=feed.seq, oldest=feed.oldest)
+                raise RpcError(ErrorCode.CANNOT_RESUME, f"cannot go on from there, {why}: ask for a snapshot", data)
+            after = params.after
+        wanted = Filter(params.jobs, params.kinds, None if params.states is None else frozenset(params.states))
+        subscriber = asker.subscribe(params, wanted, after)
+        if params.snapshot:
+            subscriber.begin_snapshot()
+        return subscriber
+
+    async def unsubscribe(self, asker: Asker, params: w.Unsubscribe) -> w.UnsubscribeResult:
+        seq = asker.unsubscribe(params.subscription)
+        if seq is None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"there is no subscription {params.subscription!r} here")
+        return w.UnsubscribeResult(params.subscription, seq)
+
+    async def pause(self, asker: Asker, params: w.Pause) -> w.Done:
+        await self._queue.pause(params.reason, by=asker.token.name)
+        return w.Done(self._feed.seq)
+
+    async def resume(self, asker: Asker, params: w.Nothing) -> w.Done:
+        await self._queue.resume(by=asker.token.name)
+        return w.Done(self._feed.seq)
+
+    async def drain(self, asker: Asker, params: w.Nothing) -> w.Done:
+        await self._queue.drain()
+        return w.Done(self._feed.seq)
+
+    async def backup(self, asker: Asker, params: w.Backup) -> w.BackupResult:
+        made = await self._queue.backup_beside(params.name)
+        return w.BackupResult(made.path, made.seq, made.events, made.size)
+
+    async def statistics(self, asker: Asker, params: w.Nothing) -> w.StatisticsResult:
+        now, health = self._queue.statistics(), self._queue.health()
+        return w.StatisticsResult(
+            jobs={str(state): count for state, count in now.jobs.items()},
+            capacity=now.capacity,
+            free=now.free,
+            waiting_callers=now.waiting_callers,
+            waiting_jobs=now.waiting_jobs,
+            session=now.session,
+            inside=now.inside,
+            seq=now.seq,
+            ok=health.ok,
+            problems=[*health.problems],
+            connections=self._census.connections,
+            subscriptions=self._census.subscriptions,
+            mean_run=now.mean_run,
+        )
+
+    def _state(self, job_id: str) -> State:
+        return self._queue.get(job_id).state
+
+
+_DO: Final[dict[str, Callable[[Answers, Asker, Any], Awaitable[Any]]]] = {
+    "server.hello": Answers.hello,
+    "jobs.submit": Answers.submit,
+    "jobs.get": Answers.get,
+    "jobs.list": Answers.list,
+    "jobs.result": Answers.result,
+    "jobs.cancel": Answers.cancel,
+    "jobs.retry": Answers.retry,
+    "jobs.resolve": Answers.resolve,
+    "jobs.subscribe": Answers.subscribe,
+    "jobs.unsubscribe": Answers.unsubscribe,
+    "queue.pause": Answers.pause,
+    "queue.resume": Answers.resume,
+    "queue.drain": Answers.drain,
+    "queue.backup": Answers.backup,
+    "queue.statistics": Answers.statistics,
+}
+assert _DO.keys() == w.METHODS.keys()
+
+
+def as_rpc_error(error: e.TrioJobsError) -> RpcError:
+    """The queue's own errors, as they go over the wire."""
+    code, data = ErrorCode.INTERNAL, None
+    match error:
+        case e.NoSuchJob():
+            code, data = ErrorCode.NO_SUCH_JOB, ErrorData(job=error.job_id)
+        case e.WrongState():
+            code, data = ErrorCode.WRONG_STATE, ErrorData(job=error.job_id, state=error.state)
+        case e.KeyConflict():
+            code, data = ErrorCode.KEY_CONFLICT, ErrorData(job=error.job_id, key=error.key)
+        case e.LineFull():
+            code = ErrorCode.LINE_FULL
+            data = ErrorData(capacity=error.capacity, waiting=error.waiting, retry_after=error.retry_after)
+        case e.QueueClosed():
+            code = ErrorCode.SHUTTING_DOWN
+        case e.OutcomeUnknown():
+            code = ErrorCode.OUTCOME_UNKNOWN
+        case e.StoreError():
+            code = ErrorCode.STORE
+        case e.UsageError():
+            code = ErrorCode.INVALID_PARAMS
+    return RpcError(code, str(error), data)
+
+
+def _moment(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)

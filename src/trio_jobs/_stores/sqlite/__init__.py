@@ -1,0 +1,1 @@
+"""The journal: a store in one SQLite file."""

@@ -1,0 +1,179 @@
+"""The journal's tables, and how a connection to them is made: settings that durability hangs on are read back.
+
+`events` holds what happened, `keys` what is remembered of keys whose jobs are forgotten, `meta` what must be known to
+tell that no row of either is missing. There is no table of jobs:
+they are folded from the events, so nothing can disagree with them. There is no index on `job` either: it would cost a
+second page in each commit, and only pruning asks for a job's rows, which knows between which numbers they lie.
+
+A row's checksum is a CRC-32 over its number, its job and its body. It finds every damage of up to 32 bits in a row, so
+any flipped byte, and misses one random change in four thousand million; it is against accidents, not against people,
+who could write a new one. That a whole row is missing it cannot see: for that, rows are counted (`meta.pruned`).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from trio_jobs._errors import JournalDamaged, StoreError
+from trio_jobs._stores.sqlite.disk import Connection, Disk
+
+__all__ = [
+    "APPLICATION_ID",
+    "BACKUP_ID",
+    "PAGE_SIZE",
+    "SCHEMA_VERSION",
+    "check_schema",
+    "connect",
+    "create",
+    "get_meta",
+    "is_backup",
+    "is_foreign",
+    "row_checksum",
+    "set_meta",
+    "transaction",
+]
+
+APPLICATION_ID: Final = 0x74726A62  #: "trjb"
+BACKUP_ID: Final = 0x74726A63  #: "trjc": a copy, which is no journal before it has got a history of its own
+SCHEMA_VERSION: Final = 1
+PAGE_SIZE: Final = 4096
+_MAGIC: Final = b"SQLite format 3\0"
+
+TABLES: Final = {
+    "events": (
+        "CREATE TABLE events (seq INTEGER PRIMARY KEY, job TEXT NOT NULL, body BLOB NOT NULL, "
+        "checksum INTEGER NOT NULL) STRICT"
+    ),
+    "keys": (
+        "CREATE TABLE keys (name BLOB PRIMARY KEY, job TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, "
+        "at REAL NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+    ),
+    "meta": (
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, "
+        "WITHOUT ROWID"
+    ),
+}
+
+#: What turns a file of version n into one of n + 1
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+
+
+def is_backup(head: bytes) -> bool:
+    """Is that the beginning of a backup? To be asked before SQLite opens it, which pours in any log beside it."""
+    return head.startswith(_MAGIC) and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+
+
+def is_foreign(head: bytes) -> bool:
+    """Is that the beginning of a file that is neither a journal nor a backup?"""
+    ours = (APPLICATION_ID.to_bytes(4, "big"), BACKUP_ID.to_bytes(4, "big"))
+    return not head.startswith(_MAGIC) or head[68:72] not in ours
+
+
+def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
+    """A connection that syncs each commit and lets nobody else in. Raises `sqlite3.Error`, `StoreError`."""
+    connection = disk.connect(path)
+    try:
+        wanted = [
+            ("locking_mode", "EXCLUSIVE", "exclusive"),  # before the journal mode: then no shared memory is needed
+            ("journal_mode", journal_mode, "memory" if path == ":memory:" else journal_mode.lower()),
+            ("synchronous", "FULL", 2),
+            ("fullfsync", "1", 1),  # macOS: through the drive's own cache
+            ("checkpoint_fullfsync", "1", 1),
+            ("cell_size_check", "1", 1),
+            ("temp_store", "MEMORY", 2),
+            ("secure_delete", "ON", 1),  # what is forgotten is gone from the file: payloads are people's
+        ]
+        for name, value, expected in wanted:
+            connection.execute(f"PRAGMA {name} = {value}").fetchone()
+            got = connection.execute(f"PRAGMA {name}").fetchone()[0]
+            if got != expected:
+                raise StoreError(
+                    f"journal {path}: SQLite answers {name} = {got}, not {expected}; it cannot be relied on"
+                )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(connection: Connection, epoch: str, application_id: int = APPLICATION_ID) -> None:
+    """Make the tables, in one transaction."""
+    with transaction(connection):
+        for statement in TABLES.values():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {application_id}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        for name, value in (("epoch", epoch), ("pruned", "0"), ("oldest", "1"), ("keys", "0")):
+            set_meta(connection, name, value)
+
+
+def check_schema(connection: Connection, path: str) -> bool:
+    """Is there a schema? One of an older program is brought up to date. Raises `StoreError`, `JournalDamaged`."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
+    if not tables and version == 0 and application == 0:
+        return False
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path} is a database, but no journal of trio-jobs")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"journal {path} was written by a newer trio-jobs (schema {version}; this one reads up to {SCHEMA_VERSION})"
+        )
+    if version < SCHEMA_VERSION and version not in MIGRATIONS:
+        raise JournalDamaged(path, f"its schema version reads {version}, which there never was")
+    if version < SCHEMA_VERSION:
+        _migrate(connection, version)
+        tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
+    if tables != TABLES:
+        raise JournalDamaged(path, f"its tables are not those of schema {SCHEMA_VERSION}")
+    return True
+
+
+def _migrate(connection: Connection, version: int) -> None:
+    with transaction(connection):
+        for step in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[step]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def transaction(connection: Connection) -> Iterator[Connection]:
+    """All of the block or nothing. Raises what it raised, and `sqlite3.Error`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def row_checksum(seq: int, job: str, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(job.encode(), zlib.crc32(seq.to_bytes(8, "little"))))
+
+
+def get_meta(connection: Connection, path: str) -> dict[str, str]:
+    """Raises `JournalDamaged`."""
+    found: dict[str, str] = {}
+    for name, value, checksum in connection.execute("SELECT name, value, checksum FROM meta").fetchall():
+        if not isinstance(name, str) or zlib.crc32(f"{name}={value}".encode()) != checksum:
+            raise JournalDamaged(path, "its meta table fails its checksum")
+        found[name] = value
+    missing = {"epoch", "keys", "oldest", "pruned"} - set(found)
+    if missing:
+        raise JournalDamaged(path, f"its meta table lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def set_meta(connection: Connection, name: str, value: str) -> None:
+    connection.execute(
+        "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, "
+        "checksum = excluded.checksum",
+        (name, value, zlib.crc32(f"{name}={value}".encode())),
+    )

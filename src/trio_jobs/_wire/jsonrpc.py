@@ -1,0 +1,162 @@
+"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification): text to message and back, for both sides.
+
+Of its freedoms some are not taken: no batches, parameters by name, an id in every request.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, Method
+from trio_jobs._wire.schemas import ErrorData
+
+__all__ = [
+    "Answer",
+    "ErrorBody",
+    "RequestId",
+    "RpcError",
+    "Told",
+    "decode_request",
+    "encode_error",
+    "encode_notification",
+    "encode_request",
+    "encode_result",
+    "read_from_server",
+]
+
+RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client sends."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestId
+    method: str
+    params: Raw = Raw(b"{}")
+
+
+class RequestOut(Struct, frozen=True):
+    """The same, as it is written."""
+
+    id: RequestId
+    method: str
+    params: Any
+    jsonrpc: str = "2.0"
+
+
+class ErrorBody(Struct, frozen=True, omit_defaults=True):
+    """code: see ErrorCode. message: one line. data: the facts, where there are some."""
+
+    code: int
+    message: str
+    data: ErrorData | None = None
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """What came back: the result, or the error."""
+
+    id: RequestId | None
+    result: Raw = Raw(b"")
+    error: ErrorBody | None = None
+
+
+class Told(Struct, frozen=True):
+    """A notification; params are of the type in NOTIFICATIONS."""
+
+    method: str
+    params: Any
+
+
+class _FromServer(Struct, frozen=True):
+    jsonrpc: Literal["2.0"]
+    id: RequestId | None = None
+    method: str | None = None
+    params: Raw = Raw(b"{}")
+    result: Raw = Raw(b"")
+    error: ErrorBody | None = None
+
+
+class _ResultOut(Struct, frozen=True):
+    id: RequestId
+    result: Any
+    jsonrpc: str = "2.0"
+
+
+class _ErrorOut(Struct, frozen=True):
+    id: RequestId | None
+    error: ErrorBody
+    jsonrpc: str = "2.0"
+
+
+class _NotificationOut(Struct, frozen=True):
+    method: str
+    params: Any
+    jsonrpc: str = "2.0"
+
+
+class RpcError(Exception):
+    """An error as it goes over the wire. `id` is the request's, None where that could not be read."""
+
+    def __init__(
+        self, code: int, message: str, data: ErrorData | None = None, *, request_id: RequestId | None = None
+    ) -> None:
+        self.code: Final = code
+        self.message: Final = message
+        self.data: Final = data
+        self.id = request_id
+        super().__init__(f"{message} ({code})")
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_request: Final = msgspec.json.Decoder(Request).decode
+_decode_from_server: Final = msgspec.json.Decoder(_FromServer).decode
+_decode_params: Final = {name: msgspec.json.Decoder(method.params).decode for name, method in METHODS.items()}
+_decode_told: Final = {name: msgspec.json.Decoder(row.params).decode for name, row in NOTIFICATIONS.items()}
+
+
+def decode_request(text: str | bytes) -> tuple[RequestId, Method, Any]:
+    """A request's id, its method and its checked parameters. Raises `RpcError`."""
+    try:
+        request = _decode_request(text)
+    except msgspec.ValidationError as error:
+        raise RpcError(ErrorCode.INVALID_REQUEST, f"not a request: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RpcError(ErrorCode.PARSE, f"not JSON: {error}") from None
+    method = METHODS.get(request.method)
+    if method is None:
+        raise RpcError(ErrorCode.UNKNOWN_METHOD, f"there is no method {request.method[:100]!r}", request_id=request.id)
+    try:
+        return request.id, method, _decode_params[method.name](request.params)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name}: {error}", request_id=request.id) from None
+
+
+def encode_result(request_id: RequestId, result: Any) -> bytes:
+    return _encode(_ResultOut(request_id, result))
+
+
+def encode_error(error: RpcError, request_id: RequestId | None = None) -> bytes:
+    body = ErrorBody(int(error.code), error.message, error.data)
+    return _encode(_ErrorOut(error.id if request_id is None else request_id, body))
+
+
+def encode_notification(method: str, params: Struct) -> bytes:
+    return _encode(_NotificationOut(method, params))
+
+
+def encode_request(request_id: RequestId, method: str, params: Struct) -> bytes:
+    return _encode(RequestOut(request_id, method, params))
+
+
+def read_from_server(text: str | bytes) -> Answer | Told | None:
+    """What a client was sent; None for a notification it does not know. Raises `msgspec.MsgspecError`."""
+    message = _decode_from_server(text)
+    if message.method is None:
+        return Answer(message.id, message.result, message.error)
+    decode = _decode_told.get(message.method)
+    return None if decode is None else Told(message.method, decode(message.params))

@@ -1,0 +1,162 @@
+"""A journal without a file or a thread, whose process can die: what is committed by then is there for the next one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import trio
+
+from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
+from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._errors import OutcomeUnknown, StoreError
+
+__all__ = ["Disk", "DiskStore"]
+
+
+class Disk:
+    """What outlives a process. `store()` is what a process opens on it; `crash()` is its death.
+
+    Everything that was handed over and not committed by then is lost, and whatever the dead process still does (its
+    tasks have to be cancelled, which takes them a moment) goes nowhere.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = secrets.token_hex(16)
+        self.kept: list[Event] = []
+        self.keys: dict[bytes, ForgottenKey] = {}
+        self.oldest = 1
+        self.last_seq = 0
+        self._store: DiskStore | None = None
+
+    def __repr__(self) -> str:
+        return f"<Disk {len(self.kept)} events>"
+
+    def store(self) -> DiskStore:
+        """A store on this disk, not open. The one before must be closed, or have crashed."""
+        self._store = DiskStore(self)
+        return self._store
+
+    def crash(self) -> None:
+        """The process that has the disk open dies now. From any thread."""
+        if self._store is not None:
+            self._store.crash()
+
+
+class DiskStore:
+    """Conforms to `Store`: commits in groups, as soon as Trio comes to it after a hand-over."""
+
+    durable = True
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._on_commit: Callable[[Sequence[Event]], None] | None = None
+        self._handed: list[Event] = []
+        self._waits: dict[int, trio.Event] = {}
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._dead = False
+        self.on_death: Callable[[], None] = lambda: None
+        """Called in Trio's thread when the process has died: nothing will be committed any more."""
+
+    def __repr__(self) -> str:
+        return f"<DiskStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
+
+    @property
+    def epoch(self) -> str:
+        return self._disk.epoch
+
+    @property
+    def trouble(self) -> str | None:
+        return "the process has died" if self._dead else None
+
+    @property
+    def oldest(self) -> int:
+        return self._disk.oldest
+
+    @property
+    def last_seq(self) -> int:
+        return self._disk.last_seq
+
+    def crash(self) -> None:
+        """See `Disk.crash`."""
+        self._dead = True
+        if self._token is not None:
+            self._token.run_sync_soon(self._wake_all)
+
+    async def open(
+        self,
+        on_commit: Callable[[Sequence[Event]], None],
+        on_failure: Callable[[], Sequence[Event]] | None = None,
+        on_broken: Callable[[StoreError], None] | None = None,
+    ) -> Iterable[Event]:
+        await trio.lowlevel.checkpoint()
+        if self._on_commit is not None:
+            raise StoreError("this store is in use by another queue; close that one first")
+        self._on_commit = on_commit
+        self._token = trio.lowlevel.current_trio_token()
+        pauses = [event for event in self._disk.kept if isinstance(event, Paused | Resumed)][-1:]
+        return [event for event in self._disk.kept if isinstance(event, JobEvent) or event in pauses]
+
+    def append(self, events: Sequence[Event]) -> None:
+        if self._dead:
+            return
+        if self._on_commit is None or self._token is None:
+            raise StoreError("this store is closed")
+        self._handed.extend(events)
+        self._token.run_sync_soon(self._commit, idempotent=True)
+
+    async def committed(self, seq: int) -> None:
+        if seq <= self._disk.last_seq and not self._dead:
+            return
+        if not self._dead:
+            await self._waits.setdefault(seq, trio.Event()).wait()
+        if self._dead:
+            raise OutcomeUnknown("the process has died")
+
+    async def events(self, after: int, limit: int) -> Sequence[Event]:
+        await trio.lowlevel.checkpoint()
+        if after + 1 < self._disk.oldest:
+            raise StoreError(f"events before {self._disk.oldest} are gone, {after + 1} was asked for")
+        return [event for event in self._disk.kept if event.seq > after][:limit]
+
+    def keys(self) -> Iterable[ForgottenKey]:
+        return list(self._disk.keys.values())
+
+    async def prune(
+        self,
+        jobs: Mapping[str, tuple[int, int]],
+        keys: Sequence[ForgottenKey] = (),
+        stale: Sequence[ForgottenKey] = (),
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        disk = self._disk
+        if self._dead:
+            return
+        disk.kept = [event for event in disk.kept if not (isinstance(event, JobEvent) and event.job in jobs)]
+        disk.oldest = max([disk.oldest, *(last + 1 for _, last in jobs.values())])
+        for key in keys:
+            disk.keys[key.name] = key
+        for key in stale:
+            disk.keys.pop(key.name, None)
+
+    async def aclose(self) -> None:
+        self._commit()
+        self._on_commit = None
+        await trio.lowlevel.checkpoint()
+
+    def _commit(self) -> None:
+        if self._dead or not self._handed or self._on_commit is None:
+            return
+        group, self._handed = self._handed, []
+        self._disk.kept.extend(group)
+        self._disk.last_seq = group[-1].seq
+        self._on_commit(group)
+        for event in group:
+            if (wait := self._waits.pop(event.seq, None)) is not None:
+                wait.set()
+
+    def _wake_all(self) -> None:
+        self.on_death()
+        waits, self._waits = self._waits, {}
+        for wait in waits.values():
+            wait.set()
