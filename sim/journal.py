@@ -1,6 +1,6 @@
 """The real store on the simulated disk: its thread's code runs in a task of Trio's, in virtual time.
 
-`JournalThread` does everything as in its thread; only where it would wait it is asked instead. A sync takes virtual
+`WriterThread` does everything as in its thread; only where it would wait it is asked instead. A sync takes virtual
 time before the group is written, and what the thread tells arrives one scheduler step later or more, so that a crash
 can come between any two of: handed over, collected, on the disk, told.
 """
@@ -19,12 +19,12 @@ import trio
 from sim.disk import SimDisk
 from sim.plan import DiskHabits
 from trio_jobs._engine.events import Event
-from trio_jobs._stores.group_commit import Gathering
-from trio_jobs._stores.sqlite.high_water_mark import Beside
+from trio_jobs._stores.group_commit import GroupCommit
+from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import insert, to_row
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._stores.sqlite.writer_thread import IDLE, Face, Item, JournalThread
+from trio_jobs._stores.sqlite.writer_thread import IDLE, Item, StoreListener, WriterThread
 
 __all__ = ["PowerSwitch", "SimStore"]
 
@@ -51,17 +51,19 @@ class SimStore(SqliteStore):
 
     def __init__(self, disk: SimDisk, machine: PowerSwitch, habits: DiskHabits, chance: random.Random) -> None:
         super().__init__(PATH, disk=disk)
-        self._gathering = Gathering(self._hand_over, turns=1)  # the clock, which never waits, would jump meanwhile
+        self._group_commit = GroupCommit(self._hand_over, turns=1)  # the clock, which never waits, would jump meanwhile
         self._sim_disk = disk
         self._machine = machine
         self._habits = habits
         self._disk_chance = chance
-        self.loop: _LoopThread | None = None
+        self.loop: _LoopWriterThread | None = None
 
-    def _make_thread(self) -> tuple[Journal, JournalThread]:
-        beside = _LoopBeside(self._disk_chance, self._machine)
-        journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
-        self.loop = _LoopThread(journal, beside, self, self._sim_disk, self._machine, self._habits, self._disk_chance)
+    def _make_thread(self) -> tuple[Journal, WriterThread]:
+        background = _LoopBackgroundSync(self._disk_chance, self._machine)
+        journal = Journal(self.path, self._disk, allow_data_loss=self._allow_data_loss, background=background.run)
+        self.loop = _LoopWriterThread(
+            journal, background, self, self._sim_disk, self._machine, self._habits, self._disk_chance
+        )
         return journal, self.loop
 
     @property
@@ -80,7 +82,7 @@ class SimStore(SqliteStore):
             self.loop.crash()
 
 
-class _LoopBeside(Beside):
+class _LoopBackgroundSync(BackgroundSync):
     """The mark's sync: at once, or so late that a crash comes first."""
 
     def __init__(self, chance: random.Random, machine: PowerSwitch) -> None:
@@ -133,18 +135,18 @@ class _Waits:
         """Whoever gives up does not want to wait."""
 
 
-class _LoopThread(JournalThread):
+class _LoopWriterThread(WriterThread):
     def __init__(
         self,
         journal: Journal,
-        beside: Beside,
-        face: Face,
+        background: BackgroundSync,
+        listener: StoreListener,
         disk: SimDisk,
         machine: PowerSwitch,
         habits: DiskHabits,
         chance: random.Random,
     ) -> None:
-        super().__init__(journal, None, beside, face, cast("Any", None))
+        super().__init__(journal, None, background, listener, cast("Any", None))
         self._box = _Inbox()
         self.inbox = cast("Any", self._box)
         self._waits = _Waits()
@@ -170,7 +172,7 @@ class _LoopThread(JournalThread):
 
     def _tell(self, fn: Callable[..., None], *args: Any) -> None:
         self._to_tell.append((fn, args))
-        if fn == self._face.failed:
+        if fn == self._listener.on_failed:
             self._flush()  # what it answers is waited for right behind this
 
     def _flush(self) -> None:
@@ -187,19 +189,19 @@ class _LoopThread(JournalThread):
     async def _live(self) -> None:
         try:
             result = outcome.capture(self._open)
-            self._tell(self._face.opened, result)
+            self._tell(self._listener.on_opened, result)
             await self._told()
             if isinstance(result, outcome.Value):
-                await self._serve_in_loop()
+                await self._serve_in_trio()
         except Exception as error:
-            self._tell(self._face.broke, error)
+            self._tell(self._listener.on_broken, error)
         finally:
             if self._machine.alive:
                 self._journal.close()
-            self._tell(self._face.closed)
+            self._tell(self._listener.on_closed)
             self._flush()
 
-    async def _serve_in_loop(self) -> None:
+    async def _serve_in_trio(self) -> None:
         group: list[Event] = []
         while True:
             if not group:
@@ -209,7 +211,7 @@ class _LoopThread(JournalThread):
                     await self._arrived()
                 self._collect(group, wait=False)
             if group:
-                group = await self._commit_in_loop(group)
+                group = await self._commit_in_trio(group)
                 if self._give_up:
                     return
             if self._asked:
@@ -226,13 +228,13 @@ class _LoopThread(JournalThread):
                 self._journal.sync_mark()
         await self._box.arrived()
 
-    async def _commit_in_loop(self, group: list[Event]) -> list[Event]:
+    async def _commit_in_trio(self, group: list[Event]) -> list[Event]:
         habits, chance = self.habits, self._chance
         self._in_flight = list(group)
         await self._machine.sleep(habits.sync_time(chance))
         self._in_flight = []
         if not self._machine.alive:  # nobody can be told anything any more; only let go of those who wait
-            self._tell(self._face.took, group)
+            self._tell(self._listener.on_committed, group)
             await self._told()
             return []
         self._disk.fault = habits.fault(chance)

@@ -18,17 +18,17 @@ from sim.world import World
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import Receipt, State
 from trio_jobs._errors import (
+    InvalidState,
     JobCancelled,
     JobFailed,
     JobInDoubt,
+    JobNotFound,
     KeyConflict,
-    LineFull,
-    NoSuchJob,
     OutcomeUnknown,
     QueueClosed,
+    QueueFull,
     ResultUnavailable,
     StoreError,
-    WrongState,
 )
 from trio_jobs._runtime.admission import NewJob
 from trio_jobs._runtime.event_stream import Lagged
@@ -134,7 +134,7 @@ class Client:
                 if job["key"] is None:
                     return  # to ask again could do it twice
                 patience = None
-            except (LineFull, QueueClosed, StoreError) as error:
+            except (QueueFull, QueueClosed, StoreError) as error:
                 self._note(f"is refused {what}: {type(error).__name__}")
                 await trio.sleep(0.3)
             except KeyConflict as error:
@@ -151,7 +151,7 @@ class Client:
         """P4: the outcome is unknown only while the store has not settled what was handed over."""
         machine = self._street.machine
         if machine is not None and (queue := machine.queue) is not None:
-            settled = queue._history.committed_seq == queue._head.seq
+            settled = queue._event_log.committed_seq == queue._projection.seq
             if settled and queue.health().store is None:
                 self._world.wrong("P4", f"{self.name} is not told what became of {what}, and the store knows")
 
@@ -166,7 +166,7 @@ class Client:
         self._note(f"submits {', '.join(str(job['payload']) for job in jobs)} together")
         try:
             receipts = await self._ask(lambda queue: queue.submit_many([NewJob(**job) for job in jobs]))
-        except (Lost, OutcomeUnknown, LineFull, QueueClosed, StoreError, KeyConflict) as error:
+        except (Lost, OutcomeUnknown, QueueFull, QueueClosed, StoreError, KeyConflict) as error:
             self._note(f"gets none of them: {type(error).__name__}")
             return
         for receipt, job in zip(receipts, jobs, strict=True):
@@ -208,7 +208,7 @@ class Client:
             told = type(error).__name__
         except (Lost, QueueClosed, JobInDoubt):
             return
-        except NoSuchJob:
+        except JobNotFound:
             self._gone(job)
             return
         else:
@@ -218,7 +218,7 @@ class Client:
 
     def _gone(self, job: str) -> None:
         """Only what has been pruned may be unknown."""
-        if self._world.plan.settings["keep_for"] > 100:
+        if self._world.plan.settings["job_retention"] > 100:
             self._world.wrong("P4", f"{self._world.name(job)} was accepted, and nobody knows it any more")
 
     async def _look(self) -> None:
@@ -233,7 +233,7 @@ class Client:
                 world = self._world
                 world.told.seen.append((job, seen.seq, str(seen.state), len(seen.attempts)))
                 self._note(f"sees {world.name(job)}: {seen.state}")
-        except NoSuchJob:
+        except JobNotFound:
             self._gone(job)
         except Lost:
             return
@@ -246,10 +246,10 @@ class Client:
         world.told.cancel_asked.setdefault(job, []).append(world.clock())
         try:
             answer = await self._ask(lambda queue: queue.cancel(job, by=self.name))
-        except NoSuchJob:
+        except JobNotFound:
             self._gone(job)
             return
-        except (Lost, WrongState, OutcomeUnknown, StoreError) as error:
+        except (Lost, InvalidState, OutcomeUnknown, StoreError) as error:
             self._note(f"would cancel {world.name(job)}: {type(error).__name__}")
             return
         self._note(f"cancels {world.name(job)}: {answer}")
@@ -261,7 +261,7 @@ class Client:
             return
         try:
             await self._ask(lambda queue: queue.retry(job, by=self.name))
-        except (Lost, WrongState, NoSuchJob, QueueClosed, OutcomeUnknown, StoreError):
+        except (Lost, InvalidState, JobNotFound, QueueClosed, OutcomeUnknown, StoreError):
             return
         self._note(f"retries {self._world.name(job)}")
 
@@ -271,7 +271,7 @@ class Client:
             return
         try:
             await self._ask(lambda queue: resolve_truthfully(queue, self._world, job))
-        except (Lost, WrongState, NoSuchJob, OutcomeUnknown, StoreError):
+        except (Lost, InvalidState, JobNotFound, OutcomeUnknown, StoreError):
             return
 
     async def _pause(self) -> None:
@@ -287,7 +287,7 @@ class Client:
 
 
 async def resolve_truthfully(queue: Queue, world: World, job: str) -> None:
-    """Look into the SDK's book, and say what it says. Raises `WrongState`, `NoSuchJob`."""
+    """Look into the SDK's book, and say what it says. Raises `InvalidState`, `JobNotFound`."""
     if any(call.job == job for call in world.inside):
         return
     done = bool(world.booked.get(job))
@@ -365,7 +365,7 @@ class Follower:
 
     def _lagged(self, lagged: Lagged) -> None:
         self._world.note(self.name, f"cannot have {lagged.after + 1} to {lagged.oldest - 1}")
-        if self._world.plan.settings["keep_for"] > 100:
+        if self._world.plan.settings["job_retention"] > 100:
             self._world.wrong("P8", f"events {lagged.after + 1} to {lagged.oldest - 1} are gone, and nothing is pruned")
         self.gaps.append((lagged.after, lagged.oldest))
         self.position = lagged.oldest - 1

@@ -59,7 +59,7 @@ class KindRules:
     verifies: bool = False
     on_doubt: Literal["hold", "retry", "fail"] = "hold"
     timeout: float | None = ATTEMPT_TIMEOUT
-    settle_after: float = 0.0
+    verify_delay: float = 0.0
     calls: bool = False
     steps: bool = False
     max_retries: int = 2
@@ -68,7 +68,7 @@ class KindRules:
 KINDS: Final[dict[str, KindRules]] = {
     "plain": KindRules(),
     "asked": KindRules(verifies=True),
-    "settled": KindRules(verifies=True, settle_after=0.7),
+    "settled": KindRules(verifies=True, verify_delay=0.7),
     "safe": KindRules(idempotent=True),
     "pushy": KindRules(on_doubt="retry"),
     "dropped": KindRules(on_doubt="fail"),
@@ -181,7 +181,7 @@ def draw(seed: int) -> Plan:
         "cancel_timeout": chance.choice((0.0, 0.5, 5.0)),
         "close_timeout": 3.0,
         "open_timeout": 20.0,
-        "keep_for": chance.choice((7 * 86400.0,) * 4 + (5.0,)),
+        "job_retention": chance.choice((7 * 86400.0,) * 4 + (5.0,)),
         "watchdog": None,
     }
     faults = chance.random() < 0.35

@@ -27,11 +27,11 @@ from sim.timeline import Timeline, Violation
 from sim.world import World
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import (
-    HostStuck,
     JournalDamaged,
-    OpenFailed,
     OutcomeUnknown,
     QueueBroken,
+    SdkCallStuck,
+    SdkOpenFailed,
     StoreError,
     TrioJobsError,
 )
@@ -267,7 +267,7 @@ class _Play:
         assert queue.report is not None
         named = {left.job_id for left in queue.report.left}
         for job in self.world.told.accepted:
-            record = queue._head.jobs.get(job)
+            record = queue._projection.jobs.get(job)
             if record is not None and record.state not in FINAL and job not in named:
                 self.world.wrong("P5", f"{self.world.name(job)} is {record.state}, and the report does not name it")
 
@@ -280,7 +280,7 @@ class _Play:
             excused = plan.disk.fails > 0 and not isinstance(error, JournalDamaged) and machine.number <= plan.lives
         else:
             excused = not calm and (
-                isinstance(error, HostStuck) or (isinstance(error, OpenFailed) and plan.open_failures > 0)
+                isinstance(error, SdkCallStuck) or (isinstance(error, SdkOpenFailed) and plan.open_failures > 0)
             )
         if not excused:
             known = isinstance(error, TrioJobsError) and not isinstance(error, QueueBroken)

@@ -1,8 +1,8 @@
 """The SDK as handlers see it, for a thread of its own and for Trio, the hosts around it, and the service.
 
-`LoopThreadHost` is the real `ThreadHost` whose thread is a task of Trio's: a plain handler runs in one step, and what
-it would have taken passes in virtual time before its call returns. Nobody can tell the difference, except that it can
-be played again.
+`LoopThreadExecutor` is the real `ThreadExecutor` whose thread is a task of Trio's: a plain handler runs in one step,
+and what it would have taken passes in virtual time before its call returns. Nobody can tell the difference, except that
+it can be played again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, 
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._engine.retry import Retry
-from trio_jobs._executors.thread import ThreadHost
-from trio_jobs._ports import Host
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._service import Service
 
@@ -65,29 +65,29 @@ class SimService(Service):
                 idempotent=rules.idempotent,
                 verify=verify if rules.verifies else None,
                 verify_timeout=VERIFY_TIMEOUT,
-                settle_after=rules.settle_after,
+                verify_delay=rules.verify_delay,
                 on_doubt=rules.on_doubt,
             )(fn)
 
-    def _make_host(self, nursery: trio.Nursery) -> Host:
+    def _make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
         if self._async_sdk is None:
-            return LoopThreadHost(self._sdk, self._machine)
-        return super()._make_host(nursery)
+            return LoopThreadExecutor(self._sdk, self._machine)
+        return super()._make_executor(nursery)
 
 
 def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions of their own for each kind: one function is one handler."""
     if not thread:
 
-        async def in_loop(session: Any, payload: int, job: AsyncJobContext) -> str:
+        async def in_trio(session: Any, payload: int, job: AsyncJobContext) -> str:
             if rules.steps:
                 return cast("str", await job.step("book", session.acall, job, payload))
             return cast("str", await session.acall(job, payload))
 
-        async def verify_in_loop(session: Any, job: AsyncJobContext) -> Verdict:
+        async def verify_in_trio(session: Any, job: AsyncJobContext) -> Verdict:
             return cast("Verdict", await session.averify(job))
 
-        return in_loop, verify_in_loop
+        return in_trio, verify_in_trio
     if rules.calls:
 
         async def calls(sdk: Any, payload: int, job: AsyncJobContext) -> str:
@@ -315,7 +315,7 @@ class _Inbox:
         return self._items.popleft()
 
 
-class LoopThreadHost(ThreadHost):
+class LoopThreadExecutor(ThreadExecutor):
     """The real one; its thread is a task."""
 
     def __init__(self, factory: Callable[[], Any] | None, machine: Machine) -> None:

@@ -50,13 +50,15 @@ def document() -> dict[str, Any]:
             "reply": {"channel": {"$ref": "#/channels/ws"}, "messages": [_in_channel(answer), _in_channel("error")]},
         }
     messages["error"] = _message("error", "What could not be done, and why.", _error())
-    for told in NOTIFICATIONS.values():
-        messages[told.name] = _message(told.name, told.does, _notification(told.name, shown[_key(told.params)]))
-        operations[told.name] = {
+    for notification in NOTIFICATIONS.values():
+        messages[notification.name] = _message(
+            notification.name, notification.does, _notification(notification.name, shown[_key(notification.params)])
+        )
+        operations[notification.name] = {
             "action": "send",
             "channel": {"$ref": "#/channels/ws"},
-            "summary": told.does,
-            "messages": [_in_channel(told.name)],
+            "summary": notification.does,
+            "messages": [_in_channel(notification.name)],
         }
     return {
         "asyncapi": "3.0.0",

@@ -18,7 +18,7 @@ import trio
 
 import trio_jobs
 from benchmarks.peers.common import answer, rate, warm
-from trio_jobs._executors.thread import ThreadHost
+from trio_jobs._executors.thread import ThreadExecutor
 
 
 def echo(sdk: object, number: int) -> int:
@@ -51,7 +51,7 @@ async def to_thread(jobs: int) -> float:
 
 
 async def host(jobs: int) -> float:
-    ours = ThreadHost(sdk)
+    ours = ThreadExecutor(sdk)
     await ours.open()
     rated = await timed(jobs, lambda number: ours.call(echo, number))
     await ours.close()

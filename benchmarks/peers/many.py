@@ -63,7 +63,7 @@ async def known(sizes: list[int]) -> dict[str, list[float]]:
     looking one up; the newest hundred; the numbers. Bytes for all of them."""
     told: dict[str, list[float]] = {name: [] for name in ("submit", "run", "get", "list", "statistics", "memory")}
     batch = min(BATCH, sizes[0])
-    async with service(buffer=2 * batch, keep_jobs=max(sizes) + 10 * batch).open() as queue:
+    async with service(buffer=2 * batch, max_finished_jobs=max(sizes) + 10 * batch).open() as queue:
         count = 0
 
         async def more(jobs: int) -> tuple[float, float, str]:
@@ -141,7 +141,7 @@ async def reopen(journal: str, size: int) -> dict[str, float]:
 async def subscribers(count: int) -> float:
     """Bytes for one that follows all events inside the process, asleep."""
 
-    async def follow(events: trio_jobs.Subscription) -> None:
+    async def follow(events: trio_jobs.EventStream) -> None:
         async for _ in events:
             pass
 

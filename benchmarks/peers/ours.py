@@ -50,7 +50,7 @@ async def submit(queue: trio_jobs.Queue, jobs: int, kind: str = "nothing") -> No
 async def memory(jobs: int, subscribers: int = 0) -> float:
     heard = 0
 
-    async def follow(events: trio_jobs.Subscription) -> None:
+    async def follow(events: trio_jobs.EventStream) -> None:
         nonlocal heard
         async for _ in events:
             heard += 1
@@ -119,7 +119,7 @@ async def latency(
     told: dict[str, float] = {}
     all_told = trio.Event()
 
-    async def follow(events: trio_jobs.Subscription) -> None:
+    async def follow(events: trio_jobs.EventStream) -> None:
         async for event in events:
             if isinstance(event, ev.Completed) and event.job in numbers:
                 told[event.job] = time.perf_counter()
@@ -173,7 +173,7 @@ async def afar(port: int, token: str, count: int) -> dict[str, float]:
     told: dict[str, float] = {}
     async with (
         trio_jobs.connect(f"ws://127.0.0.1:{port}/ws", token=token) as client,
-        client.updates(kinds=["stamp"]) as updates,
+        client.subscribe(kinds=["stamp"]) as updates,
     ):
         print("ready", flush=True)
         async for update in updates:

@@ -1,37 +1,33 @@
 """A Trio job queue for the thing that can do only one thing at a time.
 
-The rooms, each importing only from those below it (.importlinter holds them to that):
+The packages, each importing only from those listed above it (.importlinter enforces that):
 
-    _cli/              the command line, trio-jobs
-    _server/ _client/  the websocket service and its client
-    _queue/            the declaration (service), a running queue, how it starts and stops
-    _loops/            consumer, stager, pruner, feed, warden, desk, hooks
-    _context           what a handler is told of its job
-    _attempts          an attempt under way, and what its end is called
-    _line _watchdog    the memory channel with its places; the thread that notices a blocked event loop
-    _hosts/ _stores/ _clock    who owns the SDK, where jobs are kept, where time comes from
-    _history           the one way in which anything changes
-    _wire/             the protocol, without a socket
-    _handlers _ports   a handler as declared; the doors to the outside
-    _engine/           decide and fold, pure
-    _transitions _retry        the table of states; when to try again
-    _events            one class for each accepted change
-    _jobs              the values a job is told by
-    _errors            everything that can go wrong
+    _errors        every error, by who caused it
+    _validation    checks of arguments
+    _engine/       pure: jobs, events, the table of states, decisions and what follows from them
+    _ports         what a store, an SDK executor and a clock must guarantee
+    _wire/         the protocol without IO: schemas, methods, JSON-RPC, frames
+    _executors/    the owner of the SDK session: on a thread, in Trio
+    _stores/       where events are kept: in memory, in a journal
+    _runtime/      the running queue
+    _service       the declaration
+    _server/       the websocket service
+    _client/       its client
+    _cli/          the command line
 
-testing/ stands beside them: what people need to test their own handlers and stores. Outside the package are the demo
-(trio_jobs_demo: invoices become vouchers), the simulator (sim) and the generators (tools).
+`testing` is for users' tests of their handlers, executors and stores. Outside of what is installed are the demo
+(trio_jobs_demo), the simulator (sim) and the generators (tools).
 """
 
 from trio_jobs._client.client import Client, connect
-from trio_jobs._client.subscription import Gap, Snapshot, Updates
+from trio_jobs._client.subscription import Gap, Snapshot, Subscription
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.jobs import (
     Attempt,
     Done,
+    EndedBy,
     ErrorInfo,
     Job,
-    Limit,
     NotDone,
     Outcome,
     Receipt,
@@ -41,40 +37,40 @@ from trio_jobs._engine.jobs import (
 from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import (
     ConnectionFailed,
-    HostStuck,
     InvalidHandler,
     InvalidPayload,
+    InvalidState,
     JobCancelled,
     JobFailed,
     JobInDoubt,
+    JobNotFound,
     JournalDamaged,
     JournalInUse,
     KeyConflict,
-    LineFull,
-    NoSuchJob,
-    NotAllowed,
-    OpenFailed,
     OutcomeUnknown,
+    PermissionDenied,
     QueueBroken,
     QueueClosed,
+    QueueFull,
     ResultUnavailable,
     SdkCallRefused,
+    SdkCallStuck,
+    SdkOpenFailed,
     StoreError,
     TrioJobsError,
-    UnknownJobs,
+    UnhandledJobs,
     UnknownKind,
     UsageError,
-    WrongState,
 )
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.admission import NewJob
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.event_stream import Lagged, Subscription
+from trio_jobs._runtime.event_stream import EventStream, Lagged
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Health, Left, Report, Statistics
-from trio_jobs._server.limits import Limits
+from trio_jobs._runtime.report import Health, ShutdownReport, Statistics, UnfinishedJob
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
@@ -92,50 +88,51 @@ __all__ = [
     "Client",
     "ConnectionFailed",
     "Done",
+    "EndedBy",
     "ErrorInfo",
+    "EventStream",
     "EventView",
     "Fail",
     "Gap",
     "Health",
-    "HostStuck",
     "InvalidHandler",
     "InvalidPayload",
+    "InvalidState",
     "Job",
     "JobCancelled",
     "JobContext",
     "JobFailed",
     "JobInDoubt",
+    "JobNotFound",
     "JobView",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
     "Lagged",
-    "Left",
-    "Limit",
-    "Limits",
-    "LineFull",
     "MemoryStore",
     "NewJob",
-    "NoSuchJob",
-    "NotAllowed",
     "NotDone",
-    "OpenFailed",
     "Outcome",
     "OutcomeUnknown",
+    "PermissionDenied",
     "Progress",
     "Queue",
     "QueueBroken",
     "QueueClosed",
+    "QueueFull",
     "Receipt",
-    "Report",
     "ResultUnavailable",
     "Retry",
     "RetryAfter",
     "SdkCallRefused",
+    "SdkCallStuck",
     "SdkHandle",
+    "SdkOpenFailed",
     "Server",
+    "ServerLimits",
     "Service",
     "SessionLost",
+    "ShutdownReport",
     "Snapshot",
     "Snooze",
     "SqliteStore",
@@ -147,12 +144,11 @@ __all__ = [
     "Token",
     "TrioClock",
     "TrioJobsError",
+    "UnfinishedJob",
+    "UnhandledJobs",
     "Unknown",
-    "UnknownJobs",
     "UnknownKind",
-    "Updates",
     "UsageError",
-    "WrongState",
     "connect",
     "serve",
 ]

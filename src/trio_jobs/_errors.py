@@ -1,8 +1,8 @@
 """Floor 0: everything that can go wrong, sorted by whose doing it is.
 
-The caller's: `UsageError` and its children. The line's: `LineFull`, `QueueClosed`. The job's own end, told to whoever
-waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `OpenFailed`, `HostStuck`.
-The store's: `StoreError`, `OutcomeUnknown`. The network's: `ConnectionFailed`. Our bug: `QueueBroken`.
+The caller's: `UsageError` and its children. The line's: `QueueFull`, `QueueClosed`. The job's own end, told to whoever
+waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `SdkOpenFailed`,
+`SdkCallStuck`. The store's: `StoreError`, `OutcomeUnknown`. The network's: `ConnectionFailed`. Our bug: `QueueBroken`.
 
 What a handler raises to decide about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) is in `_engine.directives`:
 those are not failures of the queue, so they do not share its base class.
@@ -14,31 +14,31 @@ from typing import Final
 
 __all__ = [
     "ConnectionFailed",
-    "HostStuck",
     "IllegalTransition",
     "InvalidHandler",
     "InvalidPayload",
+    "InvalidState",
     "JobCancelled",
     "JobFailed",
     "JobInDoubt",
+    "JobNotFound",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
-    "LineFull",
-    "NoSuchJob",
-    "NotAllowed",
-    "OpenFailed",
     "OutcomeUnknown",
+    "PermissionDenied",
     "QueueBroken",
     "QueueClosed",
+    "QueueFull",
     "ResultUnavailable",
     "SdkCallRefused",
+    "SdkCallStuck",
+    "SdkOpenFailed",
     "StoreError",
     "TrioJobsError",
-    "UnknownJobs",
+    "UnhandledJobs",
     "UnknownKind",
     "UsageError",
-    "WrongState",
 ]
 
 
@@ -67,7 +67,7 @@ class UnknownKind(UsageError):
         super().__init__(f"no handler is registered for kind {kind!r} (registered: {there_are})")
 
 
-class UnknownJobs(UsageError):
+class UnhandledJobs(UsageError):
     """The store holds open jobs that no handler here can take: a kind without one, or a payload that does not fit.
 
     `kinds` says how many, by kind. Register the handlers, or open with `unknown="hold"` to leave those jobs alone.
@@ -97,7 +97,7 @@ class KeyConflict(UsageError):
         super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload")
 
 
-class NoSuchJob(UsageError):
+class JobNotFound(UsageError):
     """No job has that id: it never had, or the job was pruned."""
 
     def __init__(self, job_id: str) -> None:
@@ -105,7 +105,7 @@ class NoSuchJob(UsageError):
         super().__init__(f"no job {job_id!r} is known (never submitted here, or pruned since)")
 
 
-class WrongState(UsageError):
+class InvalidState(UsageError):
     """The job is not in a state in which this can be asked of it."""
 
     def __init__(self, job_id: str, state: str, why: str) -> None:
@@ -114,7 +114,7 @@ class WrongState(UsageError):
         super().__init__(f"job {job_id} is {state}: {why}")
 
 
-class LineFull(TrioJobsError):
+class QueueFull(TrioJobsError):
     """No place is free. Nothing was accepted; try again after `retry_after` seconds (an estimate, at least 0.1).
 
     `capacity` is the number of places, `waiting` how many callers already wait for one.
@@ -173,11 +173,11 @@ class ResultUnavailable(TrioJobsError):
         super().__init__(f"job {job_id} completed, its result was not kept: {why}")
 
 
-class OpenFailed(TrioJobsError):
+class SdkOpenFailed(TrioJobsError):
     """The SDK could not be opened, so no job was taken. `__cause__` is the last error, if there was one."""
 
 
-class HostStuck(TrioJobsError):
+class SdkCallStuck(TrioJobsError):
     """A call into the SDK did not return within its limits, and `on_stuck="stop"` asked to stop for that."""
 
 
@@ -203,13 +203,13 @@ class JournalInUse(StoreError):
 class JournalDamaged(StoreError):
     """The journal does not hold what it should. Nothing was changed; `found` says what is wrong with it.
 
-    Bring back the right file, or open with `accept_loss=True` to go on with what is left.
+    Bring back the right file, or open with `allow_data_loss=True` to go on with what is left.
     """
 
     def __init__(self, path: str, found: str) -> None:
         self.path: Final = path
         self.found: Final = found
-        super().__init__(f"journal {path} is refused: {found} (accept_loss=True goes on with what is left)")
+        super().__init__(f"journal {path} is refused: {found} (allow_data_loss=True goes on with what is left)")
 
 
 class OutcomeUnknown(TrioJobsError):
@@ -220,7 +220,7 @@ class ConnectionFailed(TrioJobsError):
     """The server cannot be reached, or the connection was lost and asking again could do something twice."""
 
 
-class NotAllowed(UsageError):
+class PermissionDenied(UsageError):
     """The server does not know this token, or it is not for this."""
 
 

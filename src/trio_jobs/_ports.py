@@ -1,6 +1,6 @@
 """Floor 5: the doors to the outside. What a store, a host and a clock must guarantee stands in their docstrings.
 
-A conforming implementation may be passed to `Service.open` or `Service`; ours are in `_stores` and `_hosts`.
+A conforming implementation may be passed to `Service.open` or `Service`; ours are in `_stores` and `_executors`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import attrs
 import outcome
 
 from trio_jobs._engine.events import Event
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 
-__all__ = ["BacksUp", "Backup", "Clock", "Host", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
 
 
 @attrs.frozen
@@ -111,7 +111,7 @@ class Store(Protocol):
         """`seq` of the last committed event, 0 before the first; known once it is open."""
         ...
 
-    def keys(self) -> Iterable[ForgottenKey]:
+    def keys(self) -> Iterable[KeyTombstone]:
         """The keys of forgotten jobs, in the order of `at`: all that `prune` was given and not told to let go of. Asked
         for once, after `open`."""
         ...
@@ -119,8 +119,8 @@ class Store(Protocol):
     async def prune(
         self,
         jobs: Mapping[str, tuple[int, int]],
-        keys: Sequence[ForgottenKey] = (),
-        stale: Sequence[ForgottenKey] = (),
+        keys: Sequence[KeyTombstone] = (),
+        stale: Sequence[KeyTombstone] = (),
     ) -> None:
         """Forget the events of these jobs, which are final; with each id, the `seq` of its first and last event.
 
@@ -153,7 +153,7 @@ class BacksUp(Protocol):
         ...
 
 
-class Host(Protocol):
+class SdkExecutor(Protocol):
     """Owns the SDK session. One caller at a time; nothing enters the SDK while a call is `inside`."""
 
     session: int
@@ -195,7 +195,7 @@ class Host(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Wait for the call that is inside no longer: the one who waits gets `HostStuck`."""
+        """Wait for the call that is inside no longer: the one who waits gets `SdkCallStuck`."""
         ...
 
     async def close(self) -> bool:

@@ -14,11 +14,11 @@ from trio_jobs._engine.handlers import Handler, SdkKind, make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._errors import InvalidHandler, UsageError
-from trio_jobs._executors.thread import ThreadHost
-from trio_jobs._executors.trio_task import InLoopHost
-from trio_jobs._ports import Clock, Host, Store
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
-from trio_jobs._runtime.hooks import Occasion
+from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.supervisor import open_queue
@@ -57,9 +57,9 @@ class Service:
             raise UsageError(f"there is no setting {', '.join(sorted(unknown))}") from None
         self._sdk = sdk
         self._async_sdk = async_sdk
-        self._sdk_kind: SdkKind = "thread" if sdk is not None else "in_loop" if async_sdk is not None else "none"
+        self._sdk_kind: SdkKind = "thread" if sdk is not None else "trio" if async_sdk is not None else "none"
         self._handlers: dict[str, Handler] = {}
-        self._hooks: dict[Occasion, list[Callable[[Job], Any]]] = {}
+        self._hooks: dict[HookName, list[Callable[[Job], Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._handlers)) or 'without handlers'}>"
@@ -80,7 +80,7 @@ class Service:
         idempotent: bool = False,
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
-        settle_after: float = 0.0,
+        verify_delay: float = 0.0,
         verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Callable[[F], F]: ...
@@ -98,7 +98,7 @@ class Service:
         idempotent: bool = False,
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
-        settle_after: float = 0.0,
+        verify_delay: float = 0.0,
         verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
     ) -> Any:
@@ -111,7 +111,7 @@ class Service:
         limit. stuck_after: seconds past that after which a call that cannot be ended is stuck, by default the limit
         again. retry: what is tried again, when. idempotent: doing it twice does no harm, so nothing of it is ever in
         doubt. verify: `(sdk, job)`, asked whether an attempt that entered the SDK did its work, before it is tried
-        again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. settle_after: seconds to let
+        again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. verify_delay: seconds to let
         pass before verify is asked. verify_first: ask it before
         the first attempt too, for callers who submit again what an earlier process may have done. on_doubt: what
         becomes of a job when nobody can tell: "hold" it for a person, "retry" or "fail".
@@ -131,7 +131,7 @@ class Service:
                 idempotent=idempotent,
                 verify=verify,
                 verify_timeout=verify_timeout,
-                settle_after=settle_after,
+                verify_delay=verify_delay,
                 verify_first=verify_first,
                 on_doubt=on_doubt,
             )
@@ -146,50 +146,53 @@ class Service:
 
         return register if fn is None else register(fn)
 
-    def on(self, occasion: Occasion, hook: Callable[[Job], Any]) -> None:
-        """Have `hook(job)` called when a job comes into doubt (and verify cannot settle it), is stuck, or has failed.
+    def on(self, hook: HookName, /, fn: Callable[[Job], Any]) -> None:
+        """Have `fn(job)` called when a job comes into doubt (and verify cannot settle it), is stuck, or has failed.
 
         A plain function must return at once; an async one may take 30 seconds. What it raises is logged; the job is
-        not touched by it. Raises `UsageError` for an occasion that is none.
+        not touched by it. Raises `UsageError` for an unknown hook.
         """
-        if occasion not in get_args(Occasion):
-            raise UsageError(f"there is no occasion {occasion!r}; there are {', '.join(get_args(Occasion))}")
-        self._hooks.setdefault(occasion, []).append(hook)
+        if hook not in get_args(HookName):
+            raise UsageError(f"there is no hook {hook!r}; there are {', '.join(get_args(HookName))}")
+        self._hooks.setdefault(hook, []).append(fn)
 
     def open(
         self,
         *,
         journal: str | Path | None = None,
-        accept_loss: bool = False,
+        allow_data_loss: bool = False,
         store: Store | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
     ) -> AbstractAsyncContextManager[Queue]:
         """Open the SDK and run a queue: `async with service.open() as queue`.
 
-        journal: the file that jobs are kept in; without one they live in memory. accept_loss: go on with what is left
-        of a damaged journal. store: where jobs are kept instead. clock, seed: for tests; where times and chance come
-        from.
+        journal: the file that jobs are kept in; without one they live in memory. allow_data_loss: go on with what is
+        left of a damaged journal. store: where jobs are kept instead. clock, seed: for tests; where times and chance
+        come from.
 
-        Raises `OpenFailed`, `StoreError` (`JournalInUse`, `JournalDamaged`), `UnknownJobs` before the block begins. Out
-        of the block comes the block's own exception; or `HostStuck`, `StoreError`, or `QueueBroken` if a part of the
-        queue died. Cancelled: the running attempt is cancelled, the SDK is closed, `queue.report` tells what is left.
+        Raises `SdkOpenFailed`, `StoreError` (`JournalInUse`, `JournalDamaged`), `UnhandledJobs` before the block
+        begins. Out of the block comes the block's own exception; or `SdkCallStuck`, `StoreError`, or `QueueBroken` if a
+        part of the queue died. Cancelled: the running attempt is cancelled, the SDK is closed, `queue.report` tells
+        what is left.
         """
         if journal is not None and store is not None:
             raise UsageError("say journal or store, not both")
         if store is None:
-            store = MemoryStore(reopens=False) if journal is None else SqliteStore(journal, accept_loss=accept_loss)
+            store = (
+                MemoryStore(reopens=False) if journal is None else SqliteStore(journal, allow_data_loss=allow_data_loss)
+            )
         return open_queue(
             handlers=dict(self._handlers),
             settings=self.settings,
             store=store,
-            make_host=self._make_host,
+            make_executor=self._make_executor,
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),
-            hooks={occasion: tuple(hooks) for occasion, hooks in self._hooks.items()},
+            hooks={hook: tuple(hooks) for hook, hooks in self._hooks.items()},
         )
 
-    def _make_host(self, nursery: trio.Nursery) -> Host:
+    def _make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
         if self._async_sdk is not None:
-            return InLoopHost(self._async_sdk, nursery)
-        return ThreadHost(self._sdk)
+            return TrioExecutor(self._async_sdk, nursery)
+        return ThreadExecutor(self._sdk)

@@ -46,7 +46,7 @@ class Demo:
     port: int | None = None
     paused: bool = False
     totals: Totals | None = None
-    report: trio_jobs.Report | None = None
+    report: trio_jobs.ShutdownReport | None = None
 
     async def run(self) -> None:
         """Book all files. Cancelled: the invoice under way is finished or cut off, the ledger is closed."""
@@ -113,7 +113,7 @@ class Demo:
         if item.fate is not Fate.OPEN:
             screen.show(item)
 
-    async def _follow(self, queue: trio_jobs.Queue, screen: Screen, events: trio_jobs.Subscription) -> None:
+    async def _follow(self, queue: trio_jobs.Queue, screen: Screen, events: trio_jobs.EventStream) -> None:
         shown: dict[str, tuple[trio_jobs.State, int]] = {}
         async for event in events:
             job_id = getattr(event, "job", None)
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if group.subgroup(KeyboardInterrupt) is None:
                 raise
             return 130
-        except (trio_jobs.OpenFailed, trio_jobs.StoreError, trio_jobs.UsageError, LedgerError, OSError) as error:
+        except (trio_jobs.SdkOpenFailed, trio_jobs.StoreError, trio_jobs.UsageError, LedgerError, OSError) as error:
             print(f"demo: {escape(str(error))}", file=sys.stderr)
             return 2
         closed = demo.report is not None and demo.report.sdk_closed

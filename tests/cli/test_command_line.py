@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,12 @@ SERVICE = textwrap.dedent(
     async def wait(sdk: str, seconds: float) -> str:
         await trio.sleep(seconds)
         return "waited"
+
+    @service.handler
+    async def wait_for_file(sdk: str, path: str) -> str:
+        while not await trio.Path(path).exists():
+            await trio.sleep(0.01)
+        return "found"
 
     @service.handler(attempt_timeout=0.05)
     async def hang(sdk: str, name: str) -> None:
@@ -104,6 +111,23 @@ class Shell:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def wait_for(self, text: str) -> None:
+        """Read the server's log until a message has `text` in it. Fails when the server ends before, or kills it after
+        a minute."""
+        assert self.server.stderr is not None
+        watchdog = threading.Timer(60.0, self.server.kill)
+        watchdog.start()
+        try:
+            assert any(text in line for line in self.server.stderr), f"the server has ended and never said {text!r}"
+        finally:
+            watchdog.cancel()
+
+    def wait_for_connections(self, count: int) -> None:
+        """Until so many clients are connected, the one that asks included; at most a minute."""
+        until = time.monotonic() + 60.0
+        while (connections := self.json("status")["connections"]) < count:
+            assert time.monotonic() < until, f"{connections} connections, not {count}"
+
     def stop(self, *signals: signal.Signals) -> tuple[int, str, str]:
         for number in signals:
             self.server.send_signal(number)
@@ -125,8 +149,8 @@ def test_a_job_from_submit_to_result(shell: Shell) -> None:
     assert not shell.json("submit", "double", "21", "--key", "k1")["created"]
     assert shell.run("result", receipt["job"]).stdout == "42\n"
     assert shell.run("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
-    assert receipt["job"] in shell.run("status", receipt["job"]).stdout
-    assert shell.json("status", receipt["job"])["history"][0]["outcome"] == "completed"
+    assert receipt["job"] in shell.run("show", receipt["job"]).stdout
+    assert shell.json("show", receipt["job"])["history"][0]["outcome"] == "completed"
     listed = [json.loads(line) for line in shell.run("list", "--state", "completed", "--json").stdout.splitlines()]
     assert receipt["job"] in [job["id"] for job in listed]
 
@@ -156,9 +180,9 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     job = shell.json("submit", "double", "1")["job"]
     assert shell.json("cancel", job)["answer"] == "cancelled"
     assert shell.run("result", job).returncode == 1
-    assert shell.json("stats")["jobs"]["pending"] == 0
+    assert shell.json("status")["jobs"]["pending"] == 0
     assert shell.run("resume").stdout == "resumed\n"
-    assert "places free" in shell.run("stats").stdout
+    assert "places free" in shell.run("status").stdout
 
 
 def start_watching(shell: Shell, *arguments: str) -> tuple[subprocess.Popen[str], Iterator[Any]]:
@@ -191,13 +215,13 @@ def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["status", "nobody"], 3),
+        (["show", "nobody"], 3),
         (["submit", "double", "{"], 2),
         (["submit", "double", '"text"'], 2),
         (["submit", "unknown", "1"], 2),
         (["list", "--limit", "0"], 0),
         (["watch", "--job", "x" * 65], 2),
-        (["status", "a", "--token-file", "nowhere"], 2),
+        (["show", "a", "--token-file", "nowhere"], 2),
     ],
 )
 def test_errors_are_one_line_with_a_code(shell: Shell, arguments: list[str], code: int) -> None:
@@ -208,9 +232,9 @@ def test_errors_are_one_line_with_a_code(shell: Shell, arguments: list[str], cod
 
 
 def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
-    assert shell.run("stats", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
+    assert shell.run("status", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
     done = subprocess.run(
-        [*shell.command("stats"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"],
+        [*shell.command("status"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"],
         env=shell.environment,
         capture_output=True,
         text=True,
@@ -226,10 +250,10 @@ def test_the_token_is_in_a_file_for_its_owner_alone(shell: Shell) -> None:
     other = shell.folder / "copied"
     other.write_text(path.read_text())
     other.chmod(0o644)
-    assert "chmod 600" in shell.run("stats", "--token-file", str(other)).stderr
+    assert "chmod 600" in shell.run("status", "--token-file", str(other)).stderr
     other.chmod(0o600)
-    assert shell.run("stats", "--token-file", str(other)).returncode == 0
-    assert shell.run("stats", TRIO_JOBS_TOKEN=path.read_text().strip()).returncode == 0
+    assert shell.run("status", "--token-file", str(other)).returncode == 0
+    assert shell.run("status", TRIO_JOBS_TOKEN=path.read_text().strip()).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["shop", "shop:", "shop:nothing", "nowhere:service", "shop:trio"])
@@ -275,16 +299,19 @@ def test_a_command_does_not_wait_for_ever_for_a_server_that_has_gone(tmp_path: P
 
 def test_the_first_signal_lets_the_running_attempt_end(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
-    job = shell.json("submit", "wait", "3")["job"]
-    waiting = subprocess.Popen(
+    file = tmp_path / "go on"
+    job = shell.json("submit", "wait_for_file", json.dumps(str(file)))["job"]
+    with subprocess.Popen(
         [*shell.command("result", job), "--url", shell.url], env=shell.environment, stdout=subprocess.PIPE, text=True
-    )
-    while shell.json("stats")["connections"] < 2:
-        pass
-    code, out, err = shell.stop(signal.SIGINT)
-    assert (code, out) == (0, "closed\n")
-    assert "0 jobs left" in err
-    assert waiting.communicate(timeout=10)[0] == '"waited"\n'
+    ) as waiting:
+        shell.wait_for_connections(2)
+        shell.server.send_signal(signal.SIGINT)
+        shell.wait_for("stopping")
+        file.touch()
+        code, out, err = shell.stop()
+        assert (code, out) == (0, "closed\n")
+        assert "0 jobs left" in err
+        assert waiting.communicate(timeout=60)[0] == '"found"\n'
     assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
 
 
@@ -292,10 +319,7 @@ def test_the_second_signal_cancels_it(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     job = shell.json("submit", "wait", "60")["job"]
     shell.server.send_signal(signal.SIGTERM)
-    assert shell.server.stderr is not None
-    for line in shell.server.stderr:
-        if "stopping" in line:
-            break
+    shell.wait_for("stopping")
     code, out, err = shell.stop(signal.SIGTERM)
     assert (code, out) == (0, "closed\n")
     assert job in err
@@ -365,7 +389,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
     refused = serve_in_vain(shell, tmp_path, "jobs.db")
     assert refused.returncode == 2
     assert "high-water mark" in refused.stderr
-    shell = Shell(tmp_path, "--journal", "jobs.db", "--accept-loss")
+    shell = Shell(tmp_path, "--journal", "jobs.db", "--allow-data-loss")
     assert not shell.json("submit", "double", "21", "--key", "a")["created"]
     assert shell.stop(signal.SIGTERM)[0] == 0
 
@@ -373,7 +397,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
 def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
     done = subprocess.run(
-        [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--accept-loss"],
+        [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--allow-data-loss"],
         cwd=tmp_path, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert (done.returncode, "--journal" in done.stderr) == (2, True)
@@ -403,7 +427,7 @@ def test_a_follower_goes_on_when_a_server_with_a_journal_is_killed_and_started_a
 
 def test_a_token_beside_a_journal_or_named_stays_for_the_next_server(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "--journal", "jobs.db", "--watch-token-file", "look")
-    assert shell.run("stats").returncode == 0
+    assert shell.run("status").returncode == 0
     kept = [(tmp_path / name).read_text() for name in ("jobs.db-token", "look")]
     assert shell.stop(signal.SIGTERM)[0] == 0
     assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
@@ -417,7 +441,7 @@ def test_a_token_beside_a_journal_or_named_stays_for_the_next_server(tmp_path: P
 
 def test_a_token_that_only_watches_changes_nothing(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "--watch-token-file", "look")
-    assert shell.run("stats", "--token-file", "look").returncode == 0
+    assert shell.run("status", "--token-file", "look").returncode == 0
     refused = shell.run("pause", "--token-file", "look")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     shell.stop(signal.SIGTERM)
@@ -426,8 +450,8 @@ def test_a_token_that_only_watches_changes_nothing(tmp_path: Path) -> None:
 def test_the_environment_may_give_the_server_its_token(tmp_path: Path) -> None:
     secret = "given-by-the-environment"
     shell = Shell(tmp_path, "--journal", "jobs.db", TRIO_JOBS_TOKEN=secret)
-    assert shell.run("stats").returncode == 0
-    assert shell.run("stats", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
+    assert shell.run("status").returncode == 0
+    assert shell.run("status", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
     assert secret not in shell.stop(signal.SIGTERM)[2] + json.dumps(shell.logs)
     assert not (tmp_path / "jobs.db-token").exists()
 
@@ -485,7 +509,7 @@ def test_an_address_or_a_token_that_is_none_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, token: str
 ) -> None:
     monkeypatch.setenv("TRIO_JOBS_TOKEN", token)
-    assert main(["stats", "--url", url, "--connect-timeout", "0.1"]) == 2
+    assert main(["status", "--url", url, "--connect-timeout", "0.1"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert token not in told

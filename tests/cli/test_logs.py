@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trio_jobs._cli import logs
-from trio_jobs._cli.commands import say
+from trio_jobs._cli.commands import print_answer
 
 ROOT = Path(__file__).parents[2]
 WILD = "a\x1b[2Jb\x7fc\x9b2Jd\u202ee"
@@ -66,7 +66,7 @@ def test_nothing_that_is_logged_reaches_a_terminal_as_a_control(
 
 def test_an_answer_in_json_is_valid_and_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     value = {WILD: [WILD, "\\\x85", "\U0001f600\u00e9"]}
-    say(value, True, "")
+    print_answer(value, True, "")
     told = capsys.readouterr().out
     assert not CONTROL.search(told)
     assert json.loads(told) == value

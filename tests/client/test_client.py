@@ -44,7 +44,7 @@ def make_service(**changes: Any) -> Service:
 
 @asynccontextmanager
 async def served(service: Service | None = None, **changes: Any) -> AsyncIterator[tuple[trio_jobs.Queue, str]]:
-    limits = trio_jobs.Limits(messages=10**6, messages_per_second=10**6)
+    limits = trio_jobs.ServerLimits(messages=10**6, messages_per_second=10**6)
     arguments = {"port": 0, "tokens": [OWNER, WATCHER], "limits": limits, **changes}
     store = arguments.pop("store", None)
     async with (service or make_service()).open(store=store) as queue, trio_jobs.serve(queue, **arguments) as server:
@@ -67,7 +67,7 @@ async def test_a_job_is_submitted_and_its_result_comes_back() -> None:
 
 async def test_the_queue_s_own_exceptions_come_back() -> None:
     async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
-        with pytest.raises(trio_jobs.NoSuchJob):
+        with pytest.raises(trio_jobs.JobNotFound):
             await client.get("none")
         with pytest.raises(trio_jobs.UsageError):
             await client.submit("double", "text")
@@ -82,7 +82,7 @@ async def test_the_queue_s_own_exceptions_come_back() -> None:
         assert await client.cancel(later.job_id) == "cancelled"
         with pytest.raises(trio_jobs.JobCancelled):
             await client.result(later.job_id)
-        with pytest.raises(trio_jobs.WrongState):
+        with pytest.raises(trio_jobs.InvalidState):
             await client.retry(running.job_id)
         await client.retry(failed.job_id)
         assert await client.cancel(running.job_id) == "requested"
@@ -108,7 +108,7 @@ async def test_a_full_line_is_waited_for_or_refused() -> None:
     async with served(service) as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
         await client.pause("full")
         await client.submit("nothing", 1)
-        with pytest.raises(trio_jobs.LineFull):
+        with pytest.raises(trio_jobs.QueueFull):
             for _ in range(3):
                 await client.submit("nothing", 3, wait=0)
         async with trio.open_nursery() as nursery:
@@ -121,11 +121,11 @@ async def test_a_full_line_is_waited_for_or_refused() -> None:
 
 async def test_a_wrong_token_is_told_before_the_block_begins() -> None:
     async with served() as (_, url):
-        with pytest.raises(trio_jobs.NotAllowed):
+        with pytest.raises(trio_jobs.PermissionDenied):
             async with trio_jobs.connect(url, token="x" * 30):
                 pass
         async with trio_jobs.connect(url, token=WATCHER.secret) as client:
-            with pytest.raises(trio_jobs.NotAllowed, match="control"):
+            with pytest.raises(trio_jobs.PermissionDenied, match="control"):
                 await client.submit("double", 1)
 
 
@@ -146,17 +146,17 @@ async def test_the_block_s_own_error_comes_out_bare() -> None:
 
 async def test_updates_are_what_happens_from_the_block_s_beginning() -> None:
     async with served() as (_, url), trio_jobs.connect(url, token=OWNER.secret) as client:
-        async with client.updates(states=[State.COMPLETED]) as updates:
+        async with client.subscribe(states=[State.COMPLETED]) as subscription:
             ids = [(await client.submit("double", i)).job_id for i in range(3)]
-            got = [await anext(updates) for _ in range(3)]
+            got = [await anext(subscription) for _ in range(3)]
             assert [update.job for update in got if isinstance(update, EventView)] == ids
-            assert updates.epoch == client.epoch
-            assert updates.seq == got[-1].seq  # type: ignore[union-attr]
-        async with client.updates(after=0, epoch=client.epoch, jobs=[ids[1]]) as updates:
-            types = [(await anext(updates)).type for _ in range(3)]  # type: ignore[union-attr]
+            assert subscription.epoch == client.epoch
+            assert subscription.seq == got[-1].seq  # type: ignore[union-attr]
+        async with client.subscribe(after=0, epoch=client.epoch, jobs=[ids[1]]) as subscription:
+            types = [(await anext(subscription)).type for _ in range(3)]  # type: ignore[union-attr]
             assert types == ["submitted", "started", "completed"]
         with pytest.raises(trio_jobs.UsageError):
-            async with client.updates(jobs=[]):
+            async with client.subscribe(jobs=[]):
                 pass
 
 
@@ -164,10 +164,10 @@ async def test_a_snapshot_comes_first_and_the_stream_behind_it() -> None:
     async with served() as (queue, url), trio_jobs.connect(url, token=OWNER.secret) as client:
         for i in range(700):
             await queue.submit("double", i)
-        async with client.updates(snapshot=True) as updates:
+        async with client.subscribe(snapshot=True) as subscription:
             known: dict[str, State] = {}
             while not known or any(state is not State.COMPLETED for state in known.values()) or len(known) < 700:
-                match await anext(updates):
+                match await anext(subscription):
                     case Snapshot() as page:
                         if page.first:
                             known.clear()
@@ -181,7 +181,7 @@ async def test_a_slow_reader_holds_up_neither_the_client_nor_itself() -> None:
     async with (
         served() as (queue, url),
         trio_jobs.connect(url, token=OWNER.secret) as client,
-        client.updates(after=0) as updates,
+        client.subscribe(after=0) as subscription,
     ):
         for i in range(900):
             await queue.submit("double", i)
@@ -190,10 +190,10 @@ async def test_a_slow_reader_holds_up_neither_the_client_nor_itself() -> None:
         last = (await client.hello()).seq
         seqs: list[int] = []
         while not seqs or seqs[-1] < last:
-            update = await anext(updates)
+            update = await anext(subscription)
             assert isinstance(update, EventView)
             seqs.append(update.seq)
-            assert len(updates._buffer) <= 1001
+            assert len(subscription._buffer) <= 1001
         assert seqs == list(range(1, last + 1))
 
 
@@ -208,8 +208,8 @@ def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int],
             proxy.target = int(url.split(":")[2].split("/")[0])
             nursery.start_soon(proxy.run)
             async with trio_jobs.connect(proxy.url, token=OWNER.secret) as client:
-                async with client.updates() as updates:
-                    begun = updates.seq or queue.statistics().seq
+                async with client.subscribe() as subscription:
+                    begun = subscription.seq or queue.statistics().seq
 
                     async def work() -> None:
                         for i in range(400):
@@ -225,7 +225,7 @@ def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int],
                         while True:
                             if proxy.budget == float("inf"):
                                 proxy.budget = next(left, float("inf"))
-                            update = await anext(updates)
+                            update = await anext(subscription)
                             if isinstance(update, EventView):
                                 seqs.append(update.seq)
                                 if update.type == "failed":
@@ -256,10 +256,10 @@ async def test_updates_go_on_over_a_restart_of_the_server_with_the_same_history(
             async def follow() -> None:
                 async with (
                     trio_jobs.connect(proxy.url, token=OWNER.secret) as client,
-                    client.updates(after=0) as updates,
+                    client.subscribe(after=0) as subscription,
                 ):
                     done.set()
-                    async for update in updates:
+                    async for update in subscription:
                         assert isinstance(update, EventView)
                         seqs.append(update.seq)
                         if update.key == "last":
@@ -297,23 +297,23 @@ async def test_a_lost_history_is_told_and_followed_by_a_snapshot() -> None:
             inner.start_soon(first_life)
             await ready.wait()
             async with trio_jobs.connect(proxy.url, token=OWNER.secret) as client:
-                async with client.updates(after=0) as updates:
+                async with client.subscribe(after=0) as subscription:
                     for _ in range(3):
-                        await anext(updates)
+                        await anext(subscription)
                     stop.set()
                     async with served() as (queue, url):
                         proxy.target = int(url.split(":")[2].split("/")[0])
                         await queue.submit("double", 7)
                         with trio.fail_after(10):
-                            while not isinstance(update := await anext(updates), Gap):
+                            while not isinstance(update := await anext(subscription), Gap):
                                 pass
                             assert update.new_history
-                            assert update.epoch == queue.epoch == updates.epoch
-                            page = await anext(updates)
+                            assert update.epoch == queue.epoch == subscription.epoch
+                            page = await anext(subscription)
                             assert isinstance(page, Snapshot)
                             assert (page.first, page.last, len(page.jobs)) == (True, True, 1)
                             job = (await client.submit("double", 8)).job_id
-                            while not (isinstance(u := await anext(updates), EventView) and u.job == job):
+                            while not (isinstance(u := await anext(subscription), EventView) and u.job == job):
                                 pass
         nursery.cancel_scope.cancel()
 
@@ -384,12 +384,12 @@ async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_a
 
 
 @asynccontextmanager
-async def through_a_proxy(patience: float) -> AsyncIterator[tuple[trio_jobs.Client, Proxy]]:
+async def through_a_proxy(reconnect_timeout: float) -> AsyncIterator[tuple[trio_jobs.Client, Proxy]]:
     async with served() as (_, url), trio.open_nursery() as nursery:
         proxy = Proxy()
         proxy.target = int(url.split(":")[2].split("/")[0])
         nursery.start_soon(proxy.run)
-        async with trio_jobs.connect(proxy.url, token=OWNER.secret, patience=patience) as client:
+        async with trio_jobs.connect(proxy.url, token=OWNER.secret, reconnect_timeout=reconnect_timeout) as client:
             yield client, proxy
         nursery.cancel_scope.cancel()
 
@@ -398,8 +398,8 @@ async def outage(client: trio_jobs.Client, proxy: Proxy) -> int:
     """No connection lives, none can be made, and the client knows. Gives where the server is."""
     server, proxy.target = proxy.target, 1
     proxy.cut()
-    while client._link.current is not None:
-        await client._link._changed.wait()
+    while client._session.current is not None:
+        await client._session._changed.wait()
     return server
 
 
@@ -409,7 +409,7 @@ async def test_a_question_in_an_outage_raises_once_patience_is_at_its_end() -> N
         with pytest.raises(trio_jobs.ConnectionFailed, match="no server answers"):
             await client.statistics()
         proxy.target = server
-        await client._link.session(10)
+        await client._session.session(10)
         assert (await client.statistics()).ok
 
 
@@ -417,9 +417,9 @@ async def test_a_question_is_held_back_for_as_long_as_patience_lasts() -> None:
     async with through_a_proxy(60) as (client, proxy), trio.open_nursery() as nursery:
         server = await outage(client, proxy)
         nursery.start_soon(client.pause, "asked in the outage")
-        await client._link._changed.wait()  # one more try has failed
+        await client._session._changed.wait()  # one more try has failed
         proxy.target = server
-        await client._link.session(10)
+        await client._session.session(10)
     assert client.reconnects >= 1
 
 
@@ -427,22 +427,22 @@ async def test_updates_opened_in_an_outage_raise_bare_and_the_client_goes_on() -
     async with through_a_proxy(0.05) as (client, proxy):
         server = await outage(client, proxy)
         with pytest.raises(trio_jobs.ConnectionFailed, match="no server answers"):
-            async with client.updates():
+            async with client.subscribe():
                 pass
         proxy.target = server
-        await client._link.session(10)
-        async with client.updates(kinds=["double"]) as updates:
+        await client._session.session(10)
+        async with client.subscribe(kinds=["double"]) as subscription:
             await client.submit("double", 1)
-            assert (await anext(updates)).type == "submitted"  # type: ignore[union-attr]
+            assert (await anext(subscription)).type == "submitted"  # type: ignore[union-attr]
 
 
 async def test_a_stream_that_has_begun_outlives_patience() -> None:
-    async with through_a_proxy(0.05) as (client, proxy), client.updates(kinds=["double"]) as updates:
+    async with through_a_proxy(0.05) as (client, proxy), client.subscribe(kinds=["double"]) as subscription:
         server = await outage(client, proxy)
-        client._start(updates)  # as where a session was lost before the stream had begun on it
+        client._start(subscription)  # as where a session was lost before the stream had begun on it
         with pytest.raises(trio_jobs.ConnectionFailed):
             await client.statistics()
         proxy.target = server
-        await client._link.session(10)
+        await client._session.session(10)
         receipt = await client.submit("double", 1)
-        assert (await anext(updates)).job == receipt.job_id  # type: ignore[union-attr]
+        assert (await anext(subscription)).job == receipt.job_id  # type: ignore[union-attr]

@@ -114,10 +114,10 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
 
 
 def test_every_limit_and_code_that_the_page_names_is_so() -> None:
-    from trio_jobs._server.limits import Limits
+    from trio_jobs._server.limits import ServerLimits
     from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, CloseCode, ErrorCode
 
-    limits = Limits()
+    limits = ServerLimits()
     assert (MAX_MESSAGE, MAX_IN_FLIGHT) == (2**20, 64)
     assert (limits.messages, limits.messages_per_second, limits.subscriptions, limits.ping) == (200, 100, 32, 20)
     for code in (1001, 1009, 4400, 4401, 4403, 4429):

@@ -68,12 +68,12 @@ class Follower:
             nursery.start_soon(self.proxy.run)
             async with (
                 trio_jobs.connect(self.proxy.url, token=SECRET) as client,
-                client.updates(after=0, **self._filters) as updates,
+                client.subscribe(after=0, **self._filters) as subscription,
             ):
                 while True:
                     if self.proxy.budget == float("inf"):
                         self.proxy.budget = next(self._cuts, float("inf"))
-                    update = await anext(updates)
+                    update = await anext(subscription)
                     assert isinstance(update, EventView), update
                     self.got.append((update.seq, update.type))
                     self._news.set()

@@ -28,12 +28,12 @@ async def test_jobs_are_followed_through_tls(certificate: tuple[Path, Path]) -> 
         service.open() as queue,
         trio_jobs.serve(queue, port=0, tokens=[TOKEN], tls=context) as server,
         trio_jobs.connect(server.url, token=TOKEN.secret, tls=trust) as client,
-        client.updates(states=[trio_jobs.State.COMPLETED]) as updates,
+        client.subscribe(states=[trio_jobs.State.COMPLETED]) as subscription,
     ):
         assert server.url.startswith("wss://")
         ids = [(await client.submit("double", i)).job_id for i in range(20)]
         assert await client.result(ids[-1]) == 38
-        got = [await anext(updates) for _ in ids]
+        got = [await anext(subscription) for _ in ids]
         assert [update.job for update in got if isinstance(update, trio_jobs.EventView)] == ids
         with trio.fail_after(5):  # who is no TLS client is dropped
             async with await trio.open_tcp_stream("127.0.0.1", server.port) as plain:

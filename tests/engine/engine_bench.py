@@ -9,9 +9,9 @@ import msgspec
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.jobs import ErrorInfo, JobRecord, Limit, NotDone, Outcome, State
-from trio_jobs._engine.projection import Head
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State
+from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Retry, Rules
 
 PAYLOAD = msgspec.Raw(b'{"folio":"A-1"}')
@@ -20,10 +20,10 @@ PLAIN = Rules(retry=Retry(3, waits=[1, 2, 4]))
 
 #: What kind of end it is, with what the consumer would say of it beside that.
 BOUNDS = {
-    Outcome.TIMED_OUT: Limit.ATTEMPT_TIMEOUT,
-    Outcome.EXPIRED: Limit.DEADLINE,
-    Outcome.CANCELLED: Limit.CANCEL,
-    Outcome.STOPPED: Limit.STOP,
+    Outcome.TIMED_OUT: EndedBy.ATTEMPT_TIMEOUT,
+    Outcome.EXPIRED: EndedBy.DEADLINE,
+    Outcome.CANCELLED: EndedBy.CANCEL,
+    Outcome.STOPPED: EndedBy.STOP,
 }
 
 
@@ -34,22 +34,22 @@ class Bench:
         self.rules = rules
         self.now = now
         self.chance = 0.0
-        self.head = Head()
+        self.projection = Projection()
         self.events: list[ev.Event] = []
         self.take([decide.submit("job", "kind", PAYLOAD, now, 1, **submit)])
 
     @property
     def job(self) -> JobRecord:
-        return self.head.jobs["job"]
+        return self.projection.jobs["job"]
 
     @property
     def seq(self) -> int:
-        return self.head.seq + 1
+        return self.projection.seq + 1
 
     def take(self, events: Iterable[ev.JobEvent]) -> list[str]:
         taken = list(events)
         for event in taken:
-            self.head.apply(event)
+            self.projection.apply(event)
         self.events.extend(taken)
         return names(taken)
 
@@ -70,19 +70,19 @@ class Bench:
     def finish_step(self, step: str, result: msgspec.Raw = PAYLOAD) -> list[str]:
         return self.take(decide.finish_step(self.job, step, result, self.now, self.seq))
 
-    def overdue(self, limit: Limit = Limit.ATTEMPT_TIMEOUT) -> list[str]:
+    def overdue(self, limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT) -> list[str]:
         return self.take(decide.overdue(self.job, limit, self.now, self.seq))
 
-    def stuck(self, limit: Limit = Limit.ATTEMPT_TIMEOUT) -> list[str]:
+    def stuck(self, limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT) -> list[str]:
         return self.take(decide.stuck(self.job, limit, self.now, self.seq))
 
-    def end(self, ending: Ending, verdict: Verified | None = None) -> list[str]:
-        return self.take(decide.end(self.job, ending, self.rules, self.now, self.chance, self.seq, verdict))
+    def end(self, result: AttemptResult, verdict: VerifyAnswer | None = None) -> list[str]:
+        return self.take(decide.end(self.job, result, self.rules, self.now, self.chance, self.seq, verdict))
 
     def crash(self) -> list[str]:
         return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq))
 
-    def verified(self, answer: Verified) -> list[str]:
+    def verified(self, answer: VerifyAnswer) -> list[str]:
         return self.take(decide.verified(self.job, answer, self.rules, self.now, self.chance, self.seq))
 
     def cancel(self, by: str | None = "ana") -> str:
@@ -99,22 +99,22 @@ class Bench:
     def expire(self) -> list[str]:
         return self.take(decide.expire(self.job, self.now, self.seq))
 
-    def attempt(self, ending: Ending, verdict: Verified | None = None) -> list[str]:
+    def attempt(self, result: AttemptResult, verdict: VerifyAnswer | None = None) -> list[str]:
         """A whole attempt, from its start to this end."""
-        self.start(entered=ending.entered)
-        return self.end(ending, verdict)
+        self.start(entered=result.entered)
+        return self.end(result, verdict)
 
 
 def names(events: Iterable[ev.Event]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
-def error(*, entered: bool = False, retryable: bool = True, late: bool = False) -> Ending:
-    return Ending(Outcome.ERROR, error=BOOM, retryable=retryable, entered=entered, late=late)
+def error(*, entered: bool = False, retryable: bool = True, late: bool = False) -> AttemptResult:
+    return AttemptResult(Outcome.ERROR, error=BOOM, retryable=retryable, entered=entered, late=late)
 
 
-def ended(outcome: Outcome, *, entered: bool = False, **more: Any) -> Ending:
-    return Ending(outcome, ended_by=BOUNDS.get(outcome), entered=entered, **more)
+def ended(outcome: Outcome, *, entered: bool = False, **more: Any) -> AttemptResult:
+    return AttemptResult(outcome, ended_by=BOUNDS.get(outcome), entered=entered, **more)
 
 
 def in_state(state: State, rules: Rules = PLAIN, **submit: Any) -> Bench:
@@ -131,9 +131,9 @@ def in_state(state: State, rules: Rules = PLAIN, **submit: Any) -> Bench:
         case State.IN_DOUBT:
             bench.end(ended(Outcome.TIMED_OUT, entered=True))
         case State.COMPLETED:
-            bench.end(Ending(Outcome.COMPLETED, msgspec.Raw(b"7")))
+            bench.end(AttemptResult(Outcome.COMPLETED, msgspec.Raw(b"7")))
         case State.FAILED:
-            bench.end(Ending(Outcome.FAIL, error=BOOM))
+            bench.end(AttemptResult(Outcome.FAIL, error=BOOM))
         case State.CANCELLED:
             bench.end(ended(Outcome.CANCELLED))
     assert bench.job.state is state
@@ -148,4 +148,4 @@ def snapshot(record: JobRecord) -> dict[str, Any]:
     }
 
 
-NOT_DONE = Verified(NotDone())
+NOT_DONE = VerifyAnswer(NotDone())

@@ -13,14 +13,14 @@ import pytest
 from engine_bench import BOOM, NOT_DONE, PLAIN, Bench, ended, error, in_state
 
 from trio_jobs._engine import decide
-from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.jobs import Done, Doubt, Limit, Outcome, State, Unknown
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.jobs import Done, Doubt, EndedBy, Outcome, State, Unknown
 from trio_jobs._engine.retry import Retry, Rules
-from trio_jobs._errors import WrongState
+from trio_jobs._errors import InvalidState
 
-DONE = Verified(Done(7), msgspec.Raw(b"7"))
-UNKNOWN = Verified(Unknown())
-NOT_ASKED = Verified(Unknown(), asked=False)
+DONE = VerifyAnswer(Done(7), msgspec.Raw(b"7"))
+UNKNOWN = VerifyAnswer(Unknown())
+NOT_ASKED = VerifyAnswer(Unknown(), asked=False)
 
 IDEMPOTENT = attrs.evolve(PLAIN, idempotent=True)
 ASK = attrs.evolve(PLAIN, verifies=True)
@@ -48,12 +48,12 @@ class Case:
     """
 
     name: str
-    ending: Ending
+    result: AttemptResult
     becomes: State
     reason: str
     entered: Sequence[bool] = BOTH
     rules: Rules = PLAIN
-    verdict: Verified | None = None
+    verdict: VerifyAnswer | None = None
     acted: bool = False
     retries: int = 0
     wait: float | None = None
@@ -64,12 +64,12 @@ class Case:
     deadline: float | None = None
 
 
-RETURNED = Ending(Outcome.COMPLETED, msgspec.Raw(b"7"))
-ALREADY = Ending(Outcome.ALREADY_DONE, msgspec.Raw(b"7"))
-FAIL = Ending(Outcome.FAIL, error=BOOM)
-CANCEL = Ending(Outcome.CANCEL, error=BOOM)
-SNOOZE = Ending(Outcome.SNOOZE, wait=60.0)
-AFTER = Ending(Outcome.RETRY_AFTER, error=BOOM, wait=60.0)
+RETURNED = AttemptResult(Outcome.COMPLETED, msgspec.Raw(b"7"))
+ALREADY = AttemptResult(Outcome.ALREADY_DONE, msgspec.Raw(b"7"))
+FAIL = AttemptResult(Outcome.FAIL, error=BOOM)
+CANCEL = AttemptResult(Outcome.CANCEL, error=BOOM)
+SNOOZE = AttemptResult(Outcome.SNOOZE, wait=60.0)
+AFTER = AttemptResult(Outcome.RETRY_AFTER, error=BOOM, wait=60.0)
 ERROR = error()
 HOPELESS = error(retryable=False)
 TIMED_OUT = ended(Outcome.TIMED_OUT)
@@ -91,7 +91,7 @@ CASES = [
     Case("2 Fail", FAIL, FAILED, "fail"),
     Case("2 Fail with retries left and verify", FAIL, FAILED, "fail", rules=ASK),
     Case("2 Cancel", CANCEL, CANCELLED, "boom"),
-    Case("2 Cancel without a word", Ending(Outcome.CANCEL), CANCELLED, ""),
+    Case("2 Cancel without a word", AttemptResult(Outcome.CANCEL), CANCELLED, ""),
     Case("2 Snooze uses no retry", SNOOZE, SCHEDULED, "snooze", wait=60, used=3),
     Case("2 Snooze, the last one allowed", SNOOZE, SCHEDULED, "snooze", wait=60, snoozes=999),
     Case("2 Snooze, one too many", SNOOZE, FAILED, "too_many_snoozes", snoozes=1000),
@@ -206,53 +206,53 @@ def params(cases: list[Case]) -> list[Any]:
 @pytest.mark.parametrize(("case", "entered"), params(CASES))
 def test_an_attempt_that_ends_by_itself_or_by_a_bound_comes_to(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
-    ending = msgspec.structs.replace(case.ending, entered=entered)
-    asks = decide.asks_verify(bench.job, ending, case.rules)
+    result = msgspec.structs.replace(case.result, entered=entered)
+    asks = decide.asks_verify(bench.job, result, case.rules)
     assert asks is (case.verdict is not None)
     bench.now += 1
-    bench.end(ending, case.verdict)
+    bench.end(result, case.verdict)
     check(bench, case)
     attempt = bench.job.attempts[0]
-    assert (attempt.outcome, attempt.ended_by, attempt.entered) == (ending.outcome, ending.ended_by, entered)
-    assert (attempt.error, attempt.ended_at, attempt.late) == (ending.error, bench.now, False)
+    assert (attempt.outcome, attempt.ended_by, attempt.entered) == (result.outcome, result.ended_by, entered)
+    assert (attempt.error, attempt.ended_at, attempt.late) == (result.error, bench.now, False)
 
 
 @pytest.mark.parametrize(
-    ("case", "entered"), params([case for case in CASES if case.ending not in (ALREADY, UNVERIFIED)])
+    ("case", "entered"), params([case for case in CASES if case.result not in (ALREADY, UNVERIFIED)])
 )
 def test_8_a_stuck_attempt_comes_to_the_same_when_it_ends_late(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
     bench.overdue()
     bench.stuck()
     assert bench.job.state is IN_DOUBT
-    ending = msgspec.structs.replace(case.ending, entered=entered, late=True)
-    assert decide.asks_verify(bench.job, ending, case.rules) is (case.verdict is not None)
+    result = msgspec.structs.replace(case.result, entered=entered, late=True)
+    assert decide.asks_verify(bench.job, result, case.rules) is (case.verdict is not None)
     bench.now += 1
-    bench.end(ending, case.verdict)
+    bench.end(result, case.verdict)
     # there is no way from in_doubt to scheduled: a late snooze waits as a retry does
     check(bench, attrs.evolve(case, becomes=RETRYING) if case.becomes is SCHEDULED else case)
     attempt = bench.job.attempts[0]
-    assert (attempt.outcome, attempt.late, attempt.overdue) == (ending.outcome, True, True)
+    assert (attempt.outcome, attempt.late, attempt.overdue) == (result.outcome, True, True)
 
 
 def check(bench: Bench, case: Case) -> None:
     job = bench.job
-    assert (job.state, job.reason, job.acted) == (case.becomes, case.reason, case.acted)
+    assert (job.state, job.reason, job.may_have_acted) == (case.becomes, case.reason, case.acted)
     assert job.retries_used - case.used == case.retries
     waits = job.state in (RETRYING, SCHEDULED)
     assert (job.due_at - bench.now if waits and job.due_at is not None else None) == case.wait
-    assert job.snoozes - case.snoozes == (case.ending is SNOOZE and waits)
+    assert job.snoozes - case.snoozes == (case.result is SNOOZE and waits)
     assert (job.doubt is not None) is (job.state is IN_DOUBT)
     if job.state is IN_DOUBT:
-        asked = case.verdict is UNKNOWN or case.ending is UNVERIFIED
+        asked = case.verdict is UNKNOWN or case.result is UNVERIFIED
         assert job.doubt == Doubt(
-            case.ending.outcome, case.ending.retryable or case.ending.outcome is not Outcome.ERROR, False, asked
+            case.result.outcome, case.result.retryable or case.result.outcome is not Outcome.ERROR, False, asked
         )
     if job.state is COMPLETED:
         assert job.result == msgspec.Raw(b"7")
     else:
         assert job.result is None
-        assert job.error == case.ending.error
+        assert job.error == case.result.error
 
 
 # 8: still inside
@@ -265,14 +265,14 @@ def test_8_a_call_that_is_still_inside_is_overdue_and_then_in_doubt_until_it_ret
 ) -> None:
     bench = Bench(rules)
     bench.start(entered=entered)
-    assert bench.overdue(Limit.DEADLINE) == ["Overdue"]
+    assert bench.overdue(EndedBy.DEADLINE) == ["Overdue"]
     assert (bench.job.state, bench.job.attempts[0].overdue) == (State.PROCESSING, True)
-    assert bench.stuck(Limit.DEADLINE) == ["InDoubt"]
+    assert bench.stuck(EndedBy.DEADLINE) == ["InDoubt"]
     assert (bench.job.state, bench.job.reason) == (IN_DOUBT, "stuck")
-    assert bench.job.attempts[0].ended_by is Limit.DEADLINE
+    assert bench.job.attempts[0].ended_by is EndedBy.DEADLINE
     # whatever on_doubt says, and whatever verify would: nothing can be done while it is inside
     assert bench.verified(DONE) == []
-    with pytest.raises(WrongState, match="still inside the SDK; wait for it to return"):
+    with pytest.raises(InvalidState, match="still inside the SDK; wait for it to return"):
         bench.resolve("not_done")
 
 
@@ -281,7 +281,7 @@ def test_9_a_crash_takes_what_is_recorded_of_the_attempt(entered: bool) -> None:
     bench = Bench()
     bench.start(entered=False)
     if entered:
-        assert bench.enter() == ["Entered"]
+        assert bench.enter() == ["SdkEntered"]
         assert bench.enter() == []
     bench.crash()
     assert bench.job.state is (IN_DOUBT if entered else PENDING)
@@ -323,7 +323,7 @@ class Settled:
 
     name: str
     outcome: Outcome
-    answer: Verified
+    answer: VerifyAnswer
     becomes: State
     reason: str
     rules: Rules = ASK
@@ -384,7 +384,7 @@ def test_a_doubt_that_verify_is_asked_about_becomes(case: Settled) -> None:
     job.retries_used = case.used
     bench.now += 5
     bench.verified(case.answer)
-    assert (job.state, job.reason, job.acted) == (case.becomes, case.reason, case.acted)
+    assert (job.state, job.reason, job.may_have_acted) == (case.becomes, case.reason, case.acted)
     assert job.retries_used - case.used == case.retries
     assert (job.due_at - bench.now if job.due_at is not None else None) == case.wait
     assert job.attempts[0].outcome is case.outcome  # what the attempt itself came to does not change
@@ -402,7 +402,7 @@ def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_wa
     was = bench.job.doubt
     assert bench.verified(NOT_ASKED) == []
     assert (bench.job.state, bench.job.doubt) == (IN_DOUBT, was)
-    assert bench.verified(NOT_DONE) == ["Released"]
+    assert bench.verified(NOT_DONE) == ["DoubtResolved"]
 
 
 def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() -> None:
@@ -411,7 +411,7 @@ def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() ->
     assert bench.end(msgspec.structs.replace(ERROR, entered=True)) == ["InDoubt"]
     assert bench.job.doubt == Doubt(Outcome.ERROR, retryable=True, inside=False, asked=False)
     bench.verified(NOT_DONE)
-    assert (bench.job.state, bench.job.acted) == (RETRYING, False)
+    assert (bench.job.state, bench.job.may_have_acted) == (RETRYING, False)
 
 
 def test_12_a_doubt_keeps_the_error_and_whether_it_is_worth_another_try() -> None:
@@ -460,24 +460,24 @@ def test_14_a_person_settles_a_doubt(
     if cancel and becomes is PENDING:
         becomes = CANCELLED
     assert job.state is becomes
-    assert not job.acted
+    assert not job.may_have_acted
     assert job.result == (msgspec.Raw(b'"found it"') if becomes is COMPLETED else None)
     assert job.error == (BOOM if becomes is FAILED else None)
     assert {getattr(event, "by", "nobody") for event in bench.events[-1:]} == {"ana"}
 
 
 @pytest.mark.parametrize(
-    "ending", [RETURNED, FAIL, SNOOZE, ERROR, TIMED_OUT, STOPPED, CRASHED], ids=lambda e: e.outcome
+    "result", [RETURNED, FAIL, SNOOZE, ERROR, TIMED_OUT, STOPPED, CRASHED], ids=lambda e: e.outcome
 )
 @pytest.mark.parametrize("resolution", ["done", "failed"])
 def test_15_a_call_that_returns_after_a_person_settled_it_changes_nothing(
-    ending: Ending, resolution: decide.Resolution
+    result: AttemptResult, resolution: decide.Resolution
 ) -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
     bench.stuck()
     bench.resolve(resolution)
-    late = msgspec.structs.replace(ending, entered=True, late=True)
+    late = msgspec.structs.replace(result, entered=True, late=True)
     assert not decide.asks_verify(bench.job, late, ASK)
     assert bench.end(late) == []
 
@@ -492,7 +492,7 @@ def test_14_a_job_that_is_not_done_by_its_deadline_has_expired(cancel: bool, bec
     bench.now = 2000.0
     bench.resolve("not_done")
     assert (bench.job.state, bench.job.reason) == (becomes, "cancelled" if cancel else "expired")
-    assert not bench.job.acted
+    assert not bench.job.may_have_acted
 
 
 # the docs

@@ -12,9 +12,9 @@ from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import FINAL, Outcome, State
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import WrongState
+from trio_jobs._errors import InvalidState
 
-#: state -> what each command gives: an answer, the events, or the words of its WrongState.
+#: state -> what each command gives: an answer, the events, or the words of its InvalidState.
 COMMANDS: dict[State, dict[str, Any]] = {
     State.SCHEDULED: {
         "cancel": ("cancelled", ["Cancelled"]), "retry": "only a failed or cancelled", "resolve": "only a job that is",
@@ -26,7 +26,7 @@ COMMANDS: dict[State, dict[str, Any]] = {
     },
     State.PROCESSING: {
         "cancel": ("requested", ["CancelRequested"]), "retry": "only a failed or cancelled",
-        "resolve": "only a job that is", "due": [], "start": [], "expire": [], "enter": ["Entered"],
+        "resolve": "only a job that is", "due": [], "start": [], "expire": [], "enter": ["SdkEntered"],
         "overdue": ["Overdue"], "stuck": ["InDoubt"],
     },
     State.RETRYING: {
@@ -35,7 +35,7 @@ COMMANDS: dict[State, dict[str, Any]] = {
     },
     State.IN_DOUBT: {
         "cancel": "settle that with resolve instead of cancel", "retry": "only a failed or cancelled",
-        "resolve": {"done": ["Completed"], "not_done": ["Released"], "failed": ["Failed"]},
+        "resolve": {"done": ["Completed"], "not_done": ["DoubtResolved"], "failed": ["Failed"]},
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
     State.COMPLETED: {
@@ -43,11 +43,11 @@ COMMANDS: dict[State, dict[str, Any]] = {
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
     State.FAILED: {
-        "cancel": ("too_late", []), "retry": ["Retried"], "resolve": "only a job that is",
+        "cancel": ("too_late", []), "retry": ["RunRestarted"], "resolve": "only a job that is",
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
     State.CANCELLED: {
-        "cancel": ("cancelled", []), "retry": ["Retried"], "resolve": "only a job that is",
+        "cancel": ("cancelled", []), "retry": ["RunRestarted"], "resolve": "only a job that is",
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
 }  # fmt: skip
@@ -72,7 +72,7 @@ def test_cancel(state: State) -> None:
     bench = a_job(state)
     was, wanted = snapshot(bench.job), COMMANDS[state]["cancel"]
     if isinstance(wanted, str):
-        with pytest.raises(WrongState, match=wanted) as raised:
+        with pytest.raises(InvalidState, match=wanted) as raised:
             bench.cancel()
         assert (raised.value.job_id, raised.value.state) == ("job", state)
         return
@@ -84,7 +84,7 @@ def test_cancel(state: State) -> None:
     if answer == "cancelled":
         assert bench.job.state is State.CANCELLED
     assert bench.cancel() == answer  # asked again it answers the same
-    assert bench.head.seq == was["last_seq"] + len(events)
+    assert bench.projection.seq == was["last_seq"] + len(events)
 
 
 @pytest.mark.parametrize("state", State)
@@ -92,7 +92,7 @@ def test_retry(state: State) -> None:
     bench = a_job(state)
     wanted = COMMANDS[state]["retry"]
     if isinstance(wanted, str):
-        with pytest.raises(WrongState, match=wanted):
+        with pytest.raises(InvalidState, match=wanted):
             bench.retry()
     else:
         assert bench.retry() == wanted
@@ -105,7 +105,7 @@ def test_resolve(state: State, resolution: decide.Resolution) -> None:
     bench = a_job(state)
     wanted = COMMANDS[state]["resolve"]
     if isinstance(wanted, str):
-        with pytest.raises(WrongState, match=wanted):
+        with pytest.raises(InvalidState, match=wanted):
             bench.resolve(resolution)
     else:
         assert bench.resolve(resolution, msgspec.Raw(b"7")) == wanted[resolution]
@@ -149,7 +149,7 @@ def test_a_job_that_may_have_acted_says_so_when_it_is_cancelled_or_expires() -> 
         bench.attempt(error(entered=True))
         bench.now = 3000.0
         bench.cancel() if how == "cancel" else bench.expire()
-        assert (bench.job.state, bench.job.acted, bench.job.error) == (state, True, BOOM)
+        assert (bench.job.state, bench.job.may_have_acted, bench.job.error) == (state, True, BOOM)
 
 
 def test_an_attempt_that_would_begin_at_its_deadline_expires_instead() -> None:
@@ -168,17 +168,17 @@ def test_an_attempt_that_begins_before_its_deadline_begins() -> None:
 def test_a_cancel_that_was_requested_is_not_requested_again() -> None:
     bench = a_job(State.PROCESSING)
     assert bench.cancel() == "requested"
-    seq = bench.head.seq
+    seq = bench.projection.seq
     assert bench.cancel() == "requested"
-    assert bench.head.seq == seq
+    assert bench.projection.seq == seq
 
 
 def test_a_stuck_job_cannot_be_cancelled_or_begun_anew() -> None:
     bench = a_job(State.PROCESSING)
     bench.stuck()
-    with pytest.raises(WrongState, match="settle that with resolve"):
+    with pytest.raises(InvalidState, match="settle that with resolve"):
         bench.cancel()
-    with pytest.raises(WrongState, match="wait for it to return"):
+    with pytest.raises(InvalidState, match="wait for it to return"):
         bench.resolve("not_done")
     assert bench.resolve("done", msgspec.Raw(b"7")) == ["Completed"]
     assert bench.job.result == msgspec.Raw(b"7")
@@ -214,7 +214,7 @@ def test_a_submit_says_all_that_was_asked_for() -> None:
 
 def test_a_new_run_has_a_new_budget_and_goes_on_counting_attempts() -> None:
     bench = Bench(Rules(max_snoozes=1))
-    bench.attempt(decide.Ending(Outcome.SNOOZE, wait=10))
+    bench.attempt(decide.AttemptResult(Outcome.SNOOZE, wait=10))
     bench.now += 10
     bench.start()
     bench.crash()

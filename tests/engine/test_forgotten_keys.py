@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey, ForgottenKeys, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
 
 
-def key(name: str, at: float = 1.0, kind: str = "kind") -> ForgottenKey:
-    return ForgottenKey(key_name(kind, name), f"job of {name}", "digest", State.COMPLETED, at)
+def key(name: str, at: float = 1.0, kind: str = "kind") -> KeyTombstone:
+    return KeyTombstone(key_name(kind, name), f"job of {name}", "digest", State.COMPLETED, at)
 
 
-def filled(*names: str) -> ForgottenKeys:
-    made = ForgottenKeys()
+def filled(*names: str) -> KeyTombstones:
+    made = KeyTombstones()
     made.add(key(name, at) for at, name in enumerate(names))
     return made
 

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 class Invoice:
     folio: str
     total_cents: int
-    lines: list[Line] = attrs.field(factory=list)
+    lines: list[JobChannel] = attrs.field(factory=list)
 
 
 @dataclass
-class Line:
+class JobChannel:
     text: str
     amount: Decimal = Decimal(0)
     on: date | None = None
@@ -60,7 +60,7 @@ async def post_async(sdk: object, invoice: Invoice, job: object) -> str:
 def made(fn: Any = post, sdk: Any = "thread", **changed: Any) -> Handler:
     given: dict[str, Any] = {
         "kind": None, "payload_type": None, "attempt_timeout": None, "stuck_after": None, "retry": Retry(),
-        "idempotent": False, "verify": None, "verify_timeout": 30.0, "settle_after": 0.0,
+        "idempotent": False, "verify": None, "verify_timeout": 30.0, "verify_delay": 0.0,
         "verify_first": False, "on_doubt": "hold",
     }  # fmt: skip
     return make_handler(fn, sdk, **{**given, **changed})
@@ -83,7 +83,7 @@ def test_an_async_function_beside_a_plain_sdk_enters_with_its_first_call() -> No
 
 
 def test_an_async_function_that_is_handed_an_async_sdk_has_entered_from_the_start() -> None:
-    assert made(post_async, "in_loop").enters_at_start
+    assert made(post_async, "trio").enters_at_start
 
 
 def test_without_an_sdk_a_handler_takes_the_payload_first() -> None:
@@ -126,7 +126,7 @@ def test_the_rules_say_what_was_declared() -> None:
 
 def test_without_limits_nothing_is_ever_overdue() -> None:
     handler = made()
-    assert (handler.attempt_timeout, handler.stuck_after, handler.settle_after) == (math.inf, math.inf, 0)
+    assert (handler.attempt_timeout, handler.stuck_after, handler.verify_delay) == (math.inf, math.inf, 0)
 
 
 def test_a_call_is_stuck_after_its_limit_again_unless_said_otherwise() -> None:
@@ -138,7 +138,7 @@ def test_an_async_verify_is_known_for_one() -> None:
     async def check(sdk: object, job: object) -> Done:
         raise NotImplementedError
 
-    assert made(post_async, "in_loop", verify=check).verify_is_async
+    assert made(post_async, "trio", verify=check).verify_is_async
     assert not made(verify=lambda sdk, job: Done()).verify_is_async
     assert not made().verify_is_async
 
@@ -223,9 +223,9 @@ def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(fn: Any, mor
 
 def test_a_plain_function_is_refused_beside_an_async_sdk() -> None:
     with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous: write it as async def"):
-        made(post, "in_loop")
+        made(post, "trio")
     with pytest.raises(InvalidHandler, match="verify of 'post_async' must be async def"):
-        made(post_async, "in_loop", verify=lambda sdk, job: Done())
+        made(post_async, "trio", verify=lambda sdk, job: Done())
 
 
 def test_without_an_sdk_the_messages_name_no_sdk() -> None:
@@ -235,7 +235,7 @@ def test_without_an_sdk_the_messages_name_no_sdk() -> None:
         made(_no_payload, "none", payload_type=int, verify=lambda sdk, job: Done())
 
 
-@pytest.mark.parametrize("name", ["attempt_timeout", "stuck_after", "verify_timeout", "settle_after"])
+@pytest.mark.parametrize("name", ["attempt_timeout", "stuck_after", "verify_timeout", "verify_delay"])
 @pytest.mark.parametrize("bad", [-1, math.nan, "5", True])
 def test_a_limit_that_is_no_time_is_refused_by_its_name(name: str, bad: Any) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a number of seconds"):
@@ -261,7 +261,7 @@ def test_a_number_that_is_not_whole_or_too_small_is_refused(bad: Any) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        Invoice("A-1", 11600, [Line("x", Decimal("1.10"), date(2026, 1, 2))]),
+        Invoice("A-1", 11600, [JobChannel("x", Decimal("1.10"), date(2026, 1, 2))]),
         {"folio": "A-1", "total_cents": 11600, "lines": [{"text": "x", "amount": "1.10", "on": "2026-01-02"}]},
     ],
     ids=["object", "plain"],
@@ -270,7 +270,7 @@ def test_a_payload_is_taken_as_its_type_or_as_plain_values_and_each_attempt_read
     handler = made()
     body = handler.encode(payload)
     one, other = handler.decode(body), handler.decode(body)
-    assert one == other == Invoice("A-1", 11600, [Line("x", Decimal("1.10"), date(2026, 1, 2))])
+    assert one == other == Invoice("A-1", 11600, [JobChannel("x", Decimal("1.10"), date(2026, 1, 2))])
     assert one is not other
 
 
@@ -350,7 +350,12 @@ def test_payloads_that_differ_have_different_digests(one: Any, other: Any) -> No
 
 @pytest.mark.parametrize(
     ("value", "body"),
-    [(None, b"null"), (7, b"7"), (Line("x"), b'{"text":"x","amount":"0","on":null}'), ({"a": (1, 2)}, b'{"a":[1,2]}')],
+    [
+        (None, b"null"),
+        (7, b"7"),
+        (JobChannel("x"), b'{"text":"x","amount":"0","on":null}'),
+        ({"a": (1, 2)}, b'{"a":[1,2]}'),
+    ],
     ids=["none", "int", "object", "dict"],
 )
 def test_a_result_is_kept_as_json(value: Any, body: bytes) -> None:

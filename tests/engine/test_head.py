@@ -9,33 +9,33 @@ from engine_bench import PAYLOAD
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.decide import Ending
+from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import FINAL, Outcome, State
-from trio_jobs._engine.projection import Head
+from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import IllegalTransition, NoSuchJob
+from trio_jobs._errors import IllegalTransition, JobNotFound
 
 
-def submit(head: Head, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:
-    head.apply(decide.submit(job, kind, PAYLOAD, at, head.seq + 1, key=key, digest=f"digest of {key}"))
+def submit(projection: Projection, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:
+    projection.apply(decide.submit(job, kind, PAYLOAD, at, projection.seq + 1, key=key, digest=f"digest of {key}"))
 
 
-def finish(head: Head, job: str, outcome: Outcome = Outcome.COMPLETED, *, at: float = 0.0) -> None:
-    record = head.get(job)
-    for event in decide.start(record, False, at, head.seq + 1):
-        head.apply(event)
-    for event in decide.end(record, Ending(outcome), Rules(), at, 0.0, head.seq + 1):
-        head.apply(event)
+def finish(projection: Projection, job: str, outcome: Outcome = Outcome.COMPLETED, *, at: float = 0.0) -> None:
+    record = projection.get(job)
+    for event in decide.start(record, False, at, projection.seq + 1):
+        projection.apply(event)
+    for event in decide.end(record, AttemptResult(outcome), Rules(), at, 0.0, projection.seq + 1):
+        projection.apply(event)
     assert record.state in FINAL
 
 
-def with_finals(*jobs: str, outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)) -> Head:
+def with_finals(*jobs: str, outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)) -> Projection:
     """Jobs that ended one by one, a second apart, each with its id as key."""
-    head = Head()
+    projection = Projection()
     for at, job in enumerate(jobs):
-        submit(head, job, key=job, at=float(at))
-        finish(head, job, outcomes[at % len(outcomes)], at=float(at))
-    return head
+        submit(projection, job, key=job, at=float(at))
+        finish(projection, job, outcomes[at % len(outcomes)], at=float(at))
+    return projection
 
 
 # order
@@ -43,90 +43,90 @@ def with_finals(*jobs: str, outcomes: tuple[Outcome, ...] = (Outcome.COMPLETED,)
 
 @pytest.mark.parametrize("seq", [0, 1, 3])
 def test_an_event_out_of_order_is_illegal_and_changes_nothing(seq: int) -> None:
-    head = Head()
-    submit(head, "a")
+    projection = Projection()
+    submit(projection, "a")
     with pytest.raises(IllegalTransition, match=f"event {seq} cannot follow event 1"):
-        head.apply(decide.submit("b", "kind", PAYLOAD, 0.0, seq))
-    assert (head.seq, list(head.jobs)) == (1, ["a"])
+        projection.apply(decide.submit("b", "kind", PAYLOAD, 0.0, seq))
+    assert (projection.seq, list(projection.jobs)) == (1, ["a"])
 
 
 def test_a_job_begins_once() -> None:
-    head = Head()
-    submit(head, "a")
+    projection = Projection()
+    submit(projection, "a")
     with pytest.raises(IllegalTransition, match="Submitted cannot happen to a job that is pending"):
-        submit(head, "a")
-    assert head.seq == 1
+        submit(projection, "a")
+    assert projection.seq == 1
 
 
 def test_an_unknown_job_has_no_events() -> None:
-    head = Head()
-    with pytest.raises(NoSuchJob) as raised:
-        head.get("a")
+    projection = Projection()
+    with pytest.raises(JobNotFound) as raised:
+        projection.get("a")
     assert raised.value.job_id == "a"
-    with pytest.raises(NoSuchJob):
-        head.apply(ev.Due(seq=1, at=0.0, job="a"))
-    assert head.seq == 0
+    with pytest.raises(JobNotFound):
+        projection.apply(ev.Due(seq=1, at=0.0, job="a"))
+    assert projection.seq == 0
 
 
 def test_jobs_of_a_state_stand_in_the_order_in_which_they_came_into_it() -> None:
-    head = Head()
+    projection = Projection()
     for job in "abc":
-        submit(head, job)
+        submit(projection, job)
     for job in "cab":
-        finish(head, job)
-    assert list(head.by_state[State.COMPLETED]) == ["c", "a", "b"]
-    assert head.count(State.COMPLETED, State.FAILED) == 3
-    assert head.count(State.PENDING) == 0
+        finish(projection, job)
+    assert list(projection.by_state[State.COMPLETED]) == ["c", "a", "b"]
+    assert projection.count(State.COMPLETED, State.FAILED) == 3
+    assert projection.count(State.PENDING) == 0
 
 
 def test_the_head_remembers_that_it_is_paused_and_by_whom() -> None:
-    head = Head()
-    head.apply(ev.Paused(seq=1, at=0.0, reason="month end", by="ana"))
-    assert head.paused is not None
-    assert (head.paused.reason, head.paused.by) == ("month end", "ana")
-    head.apply(ev.Resumed(seq=2, at=0.0))
-    assert head.paused is None
+    projection = Projection()
+    projection.apply(ev.Paused(seq=1, at=0.0, reason="month end", by="ana"))
+    assert projection.paused is not None
+    assert (projection.paused.reason, projection.paused.by) == ("month end", "ana")
+    projection.apply(ev.Resumed(seq=2, at=0.0))
+    assert projection.paused is None
 
 
 # keys
 
 
 def test_a_key_belongs_to_a_kind() -> None:
-    head = Head()
-    submit(head, "a", key="A-1", kind="post")
-    submit(head, "b", key="A-1", kind="print")
-    assert {name: entry.job for name, entry in head.keys.items()} == {("post", "A-1"): "a", ("print", "A-1"): "b"}
-    assert head.keys["post", "A-1"].digest == "digest of A-1"
+    projection = Projection()
+    submit(projection, "a", key="A-1", kind="post")
+    submit(projection, "b", key="A-1", kind="print")
+    assert {name: entry.job for name, entry in projection.keys.items()} == {("post", "A-1"): "a", ("print", "A-1"): "b"}
+    assert projection.keys["post", "A-1"].digest == "digest of A-1"
 
 
 def test_a_key_outlives_its_job_and_knows_how_that_ended() -> None:
-    head = with_finals("a", "b", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
-    told = head.forget(["a", "b"], now=9.0)
-    assert not head.jobs
-    assert not head.keys
+    projection = with_finals("a", "b", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
+    told = projection.forget(["a", "b"], now=9.0)
+    assert not projection.jobs
+    assert not projection.keys
     assert [(key.job, key.state, key.digest, key.at) for key in told] == [
         ("a", State.COMPLETED, "digest of a", 9.0),
         ("b", State.FAILED, "digest of b", 9.0),
     ]
-    assert [head.forgotten.find("kind", job) for job in "ab"] == told
-    assert head.forgotten.find("another kind", "a") is None
+    assert [projection.forgotten.find("kind", job) for job in "ab"] == told
+    assert projection.forgotten.find("another kind", "a") is None
 
 
 def test_the_key_of_a_job_that_is_known_is_never_let_go_of() -> None:
-    head = with_finals("a", "b")
-    submit(head, "c", key="c")
-    head.forget(["a"], now=1.0)
-    assert [key.job for key in head.forgotten.take_stale(1e9, 0, 100)] == ["a"]
-    assert set(head.keys) == {("kind", "b"), ("kind", "c")}
+    projection = with_finals("a", "b")
+    submit(projection, "c", key="c")
+    projection.forget(["a"], now=1.0)
+    assert [key.job for key in projection.forgotten.take_stale(1e9, 0, 100)] == ["a"]
+    assert set(projection.keys) == {("kind", "b"), ("kind", "c")}
 
 
 def test_a_job_without_a_key_leaves_nothing_behind() -> None:
-    head = Head()
-    submit(head, "a")
-    finish(head, "a")
-    assert head.forget(["a"], now=1.0) == []
-    assert (head.jobs, head.keys, len(head.forgotten)) == ({}, {}, 0)
-    assert head.count(*State) == 0
+    projection = Projection()
+    submit(projection, "a")
+    finish(projection, "a")
+    assert projection.forget(["a"], now=1.0) == []
+    assert (projection.jobs, projection.keys, len(projection.forgotten)) == ({}, {}, 0)
+    assert projection.count(*State) == 0
 
 
 # what is forgotten
@@ -140,27 +140,27 @@ def each(value: Any) -> dict[State, Any]:
 
 
 def test_of_each_state_those_that_ended_first_are_forgotten_first() -> None:
-    head = with_finals(*"abcdef", outcomes=OUTCOMES)  # a and d completed, b and e failed, c and f were cancelled
-    assert head.prunable(each(-1.0), each(1), limit=100) == ["a", "b", "c"]
-    assert head.prunable(each(2.0), each(100), limit=100) == ["a", "b", "c"]
-    assert head.prunable(each(100.0), each(100), limit=100) == ["a", "d", "b", "e", "c", "f"]
+    projection = with_finals(*"abcdef", outcomes=OUTCOMES)  # a and d completed, b and e failed, c and f were cancelled
+    assert projection.prunable(each(-1.0), each(1), limit=100) == ["a", "b", "c"]
+    assert projection.prunable(each(2.0), each(100), limit=100) == ["a", "b", "c"]
+    assert projection.prunable(each(100.0), each(100), limit=100) == ["a", "d", "b", "e", "c", "f"]
 
 
 def test_each_state_has_its_own_age_and_count() -> None:
-    head = with_finals(*"abcdef", outcomes=OUTCOMES)
+    projection = with_finals(*"abcdef", outcomes=OUTCOMES)
     age = {State.COMPLETED: 100.0, State.FAILED: -1.0, State.CANCELLED: 2.0}
-    assert head.prunable(age, each(100), limit=100) == ["a", "d", "c"]
+    assert projection.prunable(age, each(100), limit=100) == ["a", "d", "c"]
     count = {State.COMPLETED: 100, State.FAILED: 0, State.CANCELLED: 1}
-    assert head.prunable(each(-1.0), count, limit=100) == ["b", "e", "c"]
+    assert projection.prunable(each(-1.0), count, limit=100) == ["b", "e", "c"]
 
 
 def test_at_most_limit_are_forgotten_at_once_and_the_next_call_finds_the_rest() -> None:
-    head = with_finals(*"abcde", outcomes=OUTCOMES)
+    projection = with_finals(*"abcde", outcomes=OUTCOMES)
     found = []
-    while ids := head.prunable(each(100.0), each(0), limit=2):
+    while ids := projection.prunable(each(100.0), each(0), limit=2):
         assert len(ids) <= 2
         found += ids
-        head.forget(ids, now=1.0)
+        projection.forget(ids, now=1.0)
     assert found == list("adbec")
 
 
@@ -169,14 +169,14 @@ def test_nothing_is_forgotten_that_is_young_and_not_too_many() -> None:
 
 
 def test_a_job_that_is_not_final_is_never_forgotten() -> None:
-    head = with_finals("a")
-    submit(head, "b")
-    assert head.prunable(each(1e12), each(0), limit=100) == ["a"]
+    projection = with_finals("a")
+    submit(projection, "b")
+    assert projection.prunable(each(1e12), each(0), limit=100) == ["a"]
 
 
 def test_a_new_run_makes_a_job_young_again() -> None:
-    head = with_finals("a", "b", outcomes=(Outcome.FAIL,))
-    for event in decide.retry(head.get("a"), None, 5.0, head.seq + 1):
-        head.apply(event)
-    finish(head, "a", Outcome.FAIL, at=6.0)
-    assert head.prunable(each(100.0), each(0), limit=100) == ["b", "a"]
+    projection = with_finals("a", "b", outcomes=(Outcome.FAIL,))
+    for event in decide.retry(projection.get("a"), None, 5.0, projection.seq + 1):
+        projection.apply(event)
+    finish(projection, "a", Outcome.FAIL, at=6.0)
+    assert projection.prunable(each(100.0), each(0), limit=100) == ["b", "a"]

@@ -19,12 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.decide import Ending, Verified
-from trio_jobs._engine.jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown
-from trio_jobs._engine.key_tombstones import ForgottenKey
-from trio_jobs._engine.projection import Head, KeyEntry
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.jobs import FINAL, Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown
+from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.projection import KeyEntry, Projection
 from trio_jobs._engine.retry import Retry, Rules
-from trio_jobs._errors import NoSuchJob, WrongState
+from trio_jobs._errors import InvalidState, JobNotFound
 
 S = State
 WAITS = (1.0, 2.0, 4.0)
@@ -78,11 +78,11 @@ class Model:
         self.left = False
         self.go(S.COMPLETED)
 
-    def try_again(self, now: float, retryable: bool, acted: bool, wait: float | None = None) -> None:
+    def try_again(self, now: float, retryable: bool, may_have_acted: bool, wait: float | None = None) -> None:
         """The retry policy; and no retry follows a cancel."""
-        self.left = self.left or acted
+        self.left = self.left or may_have_acted
         if self.cancel:
-            self.go(S.FAILED if acted else S.CANCELLED)
+            self.go(S.FAILED if may_have_acted else S.CANCELLED)
         elif not retryable or self.retries >= self.rules.retry.max_retries or self.expired(now):
             self.go(S.FAILED)
         else:
@@ -109,13 +109,13 @@ class Model:
             elif cause is Outcome.EXPIRED:
                 self.go(S.FAILED)
             else:
-                self.try_again(now, self.retryable, acted=True)
+                self.try_again(now, self.retryable, may_have_acted=True)
 
     # what an attempt comes to
 
-    def end(self, now: float, ending: Ending, verdict: Verified | None) -> None:
-        unknown = ending.entered and not self.rules.idempotent  # the right-hand column
-        outcome, late = ending.outcome, self.inside
+    def end(self, now: float, result: AttemptResult, verdict: VerifyAnswer | None) -> None:
+        unknown = result.entered and not self.rules.idempotent  # the right-hand column
+        outcome, late = result.outcome, self.inside
         match outcome:
             case Outcome.COMPLETED:
                 self.complete()
@@ -129,20 +129,20 @@ class Model:
                 self.go(S.FAILED)
             case Outcome.SNOOZE:
                 self.snoozes += 1
-                self.go(S.RETRYING if late else S.SCHEDULED, now + ending.wait)
+                self.go(S.RETRYING if late else S.SCHEDULED, now + result.wait)
             case Outcome.RETRY_AFTER:
-                self.try_again(now, True, acted=False, wait=ending.wait)
+                self.try_again(now, True, may_have_acted=False, wait=result.wait)
             case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, Done):
                 self.complete()
             case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, NotDone):
                 self.left = False
-                self.try_again(now, ending.retryable, acted=False)
+                self.try_again(now, result.retryable, may_have_acted=False)
             case Outcome.ERROR if verdict is not None:
-                self.doubt(now, outcome, retryable=ending.retryable, asked=verdict.asked)
+                self.doubt(now, outcome, retryable=result.retryable, asked=verdict.asked)
             case Outcome.ERROR if unknown and (self.open_steps or self.rules.verifies):
-                self.doubt(now, outcome, retryable=ending.retryable)
+                self.doubt(now, outcome, retryable=result.retryable)
             case Outcome.ERROR:
-                self.try_again(now, ending.retryable, acted=unknown)
+                self.try_again(now, result.retryable, may_have_acted=unknown)
             case Outcome.CRASHED if self.crashes == 2:
                 self.crashes += 1
                 self.retries += 1
@@ -155,7 +155,7 @@ class Model:
             case _ if unknown:
                 self.doubt(now, outcome)
             case Outcome.TIMED_OUT:
-                self.try_again(now, True, acted=False)
+                self.try_again(now, True, may_have_acted=False)
             case Outcome.EXPIRED:
                 self.go(S.FAILED)
             case Outcome.CANCELLED:
@@ -178,17 +178,17 @@ class Model:
             elif cause in BROKEN_OFF:
                 self.go(S.PENDING)
             else:
-                self.try_again(now, self.retryable, acted=False)
+                self.try_again(now, self.retryable, may_have_acted=False)
         else:
             self.asked = True
             self.nobody_can_tell(now)
 
 
 ENDINGS = st.one_of(
-    st.just(Ending(Outcome.COMPLETED, msgspec.Raw(b"7"))),
-    st.sampled_from([Outcome.FAIL, Outcome.CANCEL, *BOUNDS]).map(lambda o: Ending(o, ended_by=BOUNDS.get(o))),
-    st.builds(Ending, st.sampled_from([Outcome.SNOOZE, Outcome.RETRY_AFTER]), wait=st.sampled_from([0.0, 3.0])),
-    st.builds(Ending, st.just(Outcome.ERROR), retryable=st.booleans()),
+    st.just(AttemptResult(Outcome.COMPLETED, msgspec.Raw(b"7"))),
+    st.sampled_from([Outcome.FAIL, Outcome.CANCEL, *BOUNDS]).map(lambda o: AttemptResult(o, ended_by=BOUNDS.get(o))),
+    st.builds(AttemptResult, st.sampled_from([Outcome.SNOOZE, Outcome.RETRY_AFTER]), wait=st.sampled_from([0.0, 3.0])),
+    st.builds(AttemptResult, st.just(Outcome.ERROR), retryable=st.booleans()),
 )
 
 
@@ -198,8 +198,8 @@ class Try:
 
     entered: bool
     between: list[str]
-    ending: Ending | None
-    verdict: Verified
+    result: AttemptResult | None
+    verdict: VerifyAnswer
     after: decide.Resolution | None
     anew: bool
 
@@ -208,17 +208,17 @@ DEADLINES = st.sampled_from([None, None, 4.0, 30.0])
 JOBS = st.integers(0, 3)  # which of those that are known
 VERDICTS = st.sampled_from(
     [
-        Verified(Done(7), msgspec.Raw(b"7")),
-        Verified(NotDone()),
-        Verified(Unknown()),
-        Verified(Unknown(), asked=False),  # the stop kept it from answering
+        VerifyAnswer(Done(7), msgspec.Raw(b"7")),
+        VerifyAnswer(NotDone()),
+        VerifyAnswer(Unknown()),
+        VerifyAnswer(Unknown(), asked=False),  # the stop kept it from answering
     ]
 )
 TRIES = st.builds(
     Try,
     entered=st.booleans(),
     between=st.lists(st.sampled_from(["enter", "step", "stuck", "cancel", "time"]), max_size=2),
-    ending=ENDINGS | st.none(),
+    result=ENDINGS | st.none(),
     verdict=VERDICTS,
     after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
     anew=st.sampled_from([False, False, False, True]),
@@ -228,7 +228,7 @@ TRIES = st.builds(
 class EngineAgainstModel(RuleBasedStateMachine):
     @initialize(first=st.lists(st.tuples(st.sampled_from(RULES), DEADLINES), min_size=2, max_size=3))
     def begin(self, first: list[tuple[Rules, float | None]]) -> None:
-        self.head = Head()
+        self.projection = Projection()
         self.now = 1000.0
         self.log: list[bytes] = []
         self.models: dict[str, Model] = {}
@@ -242,16 +242,16 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
     @property
     def seq(self) -> int:
-        return self.head.seq + 1
+        return self.projection.seq + 1
 
     def take(self, events: Any) -> int:
         for event in events:
-            record = self.head.jobs.get(event.job)
+            record = self.projection.jobs.get(event.job)
             before = record.state if record is not None else None
             run = record.run if record is not None else 1
-            self.head.apply(event)
+            self.projection.apply(event)
             self.log.append(msgspec.json.encode(event))
-            after = self.head.jobs[event.job].state
+            after = self.projection.jobs[event.job].state
             if before is not after:
                 if before is not None:
                     self.order[before].remove(event.job)
@@ -262,11 +262,11 @@ class EngineAgainstModel(RuleBasedStateMachine):
         return len(events)
 
     def known(self, which: int) -> tuple[JobRecord, Model] | None:
-        jobs = list(self.head.jobs)
+        jobs = list(self.projection.jobs)
         if not jobs:
             return None
         job = jobs[which % len(jobs)]
-        return self.head.get(job), self.models[job]
+        return self.projection.get(job), self.models[job]
 
     @precondition(lambda self: len(self.models) - len(self.pruned) < 4)  # few jobs that live much
     @rule(
@@ -276,9 +276,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
         deadline_in=DEADLINES,
     )
     def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
-        known: KeyEntry | ForgottenKey | None = None
+        known: KeyEntry | KeyTombstone | None = None
         if key is not None:
-            known = self.head.keys.get(("kind", key)) or self.head.forgotten.find("kind", key)
+            known = self.projection.keys.get(("kind", key)) or self.projection.forgotten.find("kind", key)
         assert (known.job if known is not None else None) == (self.keys.get(key) if key is not None else None)
         if known is not None:
             return
@@ -352,14 +352,14 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 model.open_steps.add(step)
                 model.entered = True
 
-    @rule(job=JOBS, limit=st.sampled_from(Limit))
-    def overdue(self, job: int, limit: Limit) -> None:
+    @rule(job=JOBS, limit=st.sampled_from(EndedBy))
+    def overdue(self, job: int, limit: EndedBy) -> None:
         if (found := self.known(job)) is not None:
             told = self.take(decide.overdue(found[0], limit, self.now, self.seq))
             assert told in (0, found[1].state is S.PROCESSING)
 
-    @rule(job=JOBS, limit=st.sampled_from(Limit))
-    def stuck(self, job: int, limit: Limit) -> None:
+    @rule(job=JOBS, limit=st.sampled_from(EndedBy))
+    def stuck(self, job: int, limit: EndedBy) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
@@ -368,23 +368,23 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if told:
             model.state, model.inside, model.cause, model.retryable = S.IN_DOUBT, True, Outcome.INSIDE, True
 
-    @rule(job=JOBS, ending=ENDINGS, verdict=VERDICTS)
-    def end(self, job: int, ending: Ending, verdict: Verified) -> None:
+    @rule(job=JOBS, result=ENDINGS, verdict=VERDICTS)
+    def end(self, job: int, result: AttemptResult, verdict: VerifyAnswer) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
         under_way = model.state is S.PROCESSING or model.inside
-        ending = msgspec.structs.replace(ending, entered=model.entered, late=model.inside)
-        if ending.outcome is Outcome.CANCELLED and under_way and not model.cancel:
+        result = msgspec.structs.replace(result, entered=model.entered, late=model.inside)
+        if result.outcome is Outcome.CANCELLED and under_way and not model.cancel:
             return  # there is a person's request behind it, always
-        asks = decide.asks_verify(record, ending, model.rules)
+        asks = decide.asks_verify(record, result, model.rules)
         by_verify = model.rules.verifies and not model.rules.idempotent and model.entered
-        assert asks == (under_way and ending.outcome is Outcome.ERROR and by_verify)
+        assert asks == (under_way and result.outcome is Outcome.ERROR and by_verify)
         answer = verdict if asks else None
-        told = self.take(decide.end(record, ending, model.rules, self.now, 0.0, self.seq, answer))
+        told = self.take(decide.end(record, result, model.rules, self.now, 0.0, self.seq, answer))
         assert (told > 0) == under_way, "P5: what comes after a job was settled is not the job's"
         if under_way:
-            model.end(self.now, ending, answer)
+            model.end(self.now, result, answer)
 
     @rule(job=JOBS, tries=st.lists(TRIES, min_size=1, max_size=5))
     def life(self, job: int, tries: list[Try]) -> None:
@@ -399,16 +399,16 @@ class EngineAgainstModel(RuleBasedStateMachine):
                     case "step":
                         self.step(job, "book")
                     case "stuck":
-                        self.overdue(job, Limit.DEADLINE)
-                        self.stuck(job, Limit.DEADLINE)
+                        self.overdue(job, EndedBy.DEADLINE)
+                        self.stuck(job, EndedBy.DEADLINE)
                     case "cancel":
                         self.cancel(job)
                     case "time":
                         self.time_passes(5.0)
-            if one.ending is None:
+            if one.result is None:
                 self.crash(job)
             else:
-                self.end(job, one.ending, one.verdict)
+                self.end(job, one.result, one.verdict)
             if one.after is None:
                 self.verify(job, one.verdict)
             else:
@@ -422,10 +422,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         self.take(decide.crashed(record, model.rules, self.now, 0.0, self.seq))
-        model.end(self.now, Ending(Outcome.CRASHED, entered=model.entered), None)
+        model.end(self.now, AttemptResult(Outcome.CRASHED, entered=model.entered), None)
 
     @rule(job=JOBS, answer=VERDICTS)
-    def verify(self, job: int, answer: Verified) -> None:
+    def verify(self, job: int, answer: VerifyAnswer) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
@@ -441,7 +441,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         if model.state is S.IN_DOUBT:
-            with pytest.raises(WrongState):
+            with pytest.raises(InvalidState):
                 decide.cancel(record, "ana", self.now, self.seq)
             return
         answer, events = decide.cancel(record, "ana", self.now, self.seq)
@@ -460,7 +460,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         if model.state not in (S.FAILED, S.CANCELLED):
-            with pytest.raises(WrongState):
+            with pytest.raises(InvalidState):
                 decide.retry(record, "ana", self.now, self.seq)
             return
         self.take(decide.retry(record, "ana", self.now, self.seq))
@@ -477,7 +477,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         if model.state is not S.IN_DOUBT or (model.inside and resolution == "not_done"):
-            with pytest.raises(WrongState):
+            with pytest.raises(InvalidState):
                 decide.resolve(record, resolution, "ana", self.now, self.seq)
             return
         self.take(decide.resolve(record, resolution, "ana", self.now, self.seq, msgspec.Raw(b"7")))
@@ -506,33 +506,37 @@ class EngineAgainstModel(RuleBasedStateMachine):
         old: list[str] = []
         for state in (S.COMPLETED, S.FAILED, S.CANCELLED):
             over = [job for job in self.models if job not in self.pruned and self.models[job].state is state]
-            over.sort(key=lambda job: self.head.jobs[job].last_seq)
+            over.sort(key=lambda job: self.projection.jobs[job].last_seq)
             excess = len(over) - keep
-            old += [job for i, job in enumerate(over) if i < excess or self.head.jobs[job].changed_at <= self.now - age]
-        chosen = self.head.prunable(dict.fromkeys(FINAL, self.now - age), dict.fromkeys(FINAL, keep), limit)
+            old += [
+                job
+                for i, job in enumerate(over)
+                if i < excess or self.projection.jobs[job].changed_at <= self.now - age
+            ]
+        chosen = self.projection.prunable(dict.fromkeys(FINAL, self.now - age), dict.fromkeys(FINAL, keep), limit)
         assert chosen == old[:limit]
-        told = self.head.forget(chosen, self.now)
+        told = self.projection.forget(chosen, self.now)
         assert [key.job for key in told] == [job for job in chosen if self.models[job].key is not None]
         for job in chosen:
             self.pruned.add(job)
-            with pytest.raises(NoSuchJob):
-                self.head.get(job)
+            with pytest.raises(JobNotFound):
+                self.projection.get(job)
             self.order[self.models[job].state].remove(job)
             if (key := self.models[job].key) is not None:
                 self.pruned_keys.append(key)
         excess = max(len(self.pruned_keys) - keys, 0)
-        stale = self.head.forgotten.take_stale(-1.0, keys, 1000)
+        stale = self.projection.forgotten.take_stale(-1.0, keys, 1000)
         assert [key.job for key in stale] == [self.keys.pop(key) for key in self.pruned_keys[:excess]]
         self.pruned_keys = self.pruned_keys[excess:]
 
     @invariant()
     def the_engine_knows_what_the_model_knows(self) -> None:
-        assert set(self.head.jobs) == set(self.models) - self.pruned
-        for job, record in self.head.jobs.items():
+        assert set(self.projection.jobs) == set(self.models) - self.pruned
+        for job, record in self.projection.jobs.items():
             model = self.models[job]
             assert {
                 "state": record.state, "run": record.run, "retries": record.retries_used, "snoozes": record.snoozes,
-                "crashes": record.crashes, "cancel": record.cancel_requested, "left": record.acted,
+                "crashes": record.crashes, "cancel": record.cancel_requested, "left": record.may_have_acted,
                 "due": record.due_at, "deadline": record.deadline_at, "numbers": [a.number for a in record.attempts],
                 "doubt": record.doubt and (record.doubt.outcome, record.doubt.inside, record.doubt.asked),
                 "open": {name for name, result in record.steps.items() if result is None},
@@ -547,43 +551,47 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def every_index_agrees_with_the_jobs(self) -> None:
-        head = self.head
+        projection = self.projection
         for state in State:
-            assert list(head.by_state[state]) == self.order[state]
-            assert all(head.jobs[job] is record for job, record in head.by_state[state].items())
-        assert head.count(*State) == len(head.jobs)
-        held = {key: entry.job for (_, key), entry in head.keys.items()}
-        lost = {key: found.job for key in self.pruned_keys if (found := head.forgotten.find("kind", key)) is not None}
+            assert list(projection.by_state[state]) == self.order[state]
+            assert all(projection.jobs[job] is record for job, record in projection.by_state[state].items())
+        assert projection.count(*State) == len(projection.jobs)
+        held = {key: entry.job for (_, key), entry in projection.keys.items()}
+        lost = {
+            key: found.job for key in self.pruned_keys if (found := projection.forgotten.find("kind", key)) is not None
+        }
         assert held | lost == self.keys
-        assert len(held) + len(lost) == len(head.keys) + len(head.forgotten) == len(self.keys)
+        assert len(held) + len(lost) == len(projection.keys) + len(projection.forgotten) == len(self.keys)
 
     @invariant()
     def every_run_that_is_over_has_one_end_and_no_other_run_has_one(self) -> None:
-        for job, record in self.head.jobs.items():
+        for job, record in self.projection.jobs.items():
             assert self.ended.get((job, record.run)) is (record.state if record.state in FINAL else None)
             earlier = [self.ended[job, run] for run in range(1, record.run)]
             assert S.COMPLETED not in earlier, "nothing leaves completed"
 
     @invariant()
     def only_an_attempt_that_is_under_way_is_open(self) -> None:
-        for record in self.head.jobs.values():
+        for record in self.projection.jobs.values():
             running = [attempt for attempt in record.attempts if attempt.outcome is None]
             assert running == (record.attempts[-1:] if record.state is S.PROCESSING else [])
             assert record.result is None or record.state is S.COMPLETED
 
     def teardown(self) -> None:
-        if not hasattr(self, "head"):
+        if not hasattr(self, "projection"):
             return
         decoder = msgspec.json.Decoder(ev.AnyEvent)
-        again = Head()
+        again = Projection()
         for body in self.log:
             event = decoder.decode(body)
             assert msgspec.json.encode(event) == body
             again.apply(event)
-        assert again.seq == self.head.seq
-        assert {job: record for job, record in again.jobs.items() if job not in self.pruned} == self.head.jobs
+        assert again.seq == self.projection.seq
+        assert {job: record for job, record in again.jobs.items() if job not in self.pruned} == self.projection.jobs
         for state in State:
-            assert [job for job in again.by_state[state] if job not in self.pruned] == list(self.head.by_state[state])
+            assert [job for job in again.by_state[state] if job not in self.pruned] == list(
+                self.projection.by_state[state]
+            )
 
 
 TestEngineAgainstModel = EngineAgainstModel.TestCase

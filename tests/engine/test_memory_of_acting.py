@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_bench import NOT_DONE, PLAIN, Bench, ended, error
 
-from trio_jobs._engine.decide import Ending
+from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import Outcome, State
 from trio_jobs._engine.retry import Retry, Rules
 
@@ -14,12 +14,12 @@ def after_an_entered_error(rules: Rules = PLAIN) -> Bench:
     bench = Bench(rules)
     bench.attempt(error(entered=True))
     assert bench.job.state is State.RETRYING
-    assert bench.job.acted
+    assert bench.job.may_have_acted
     return bench
 
 
 @pytest.mark.parametrize(
-    "ending",
+    "result",
     [
         error(),
         ended(Outcome.TIMED_OUT),
@@ -27,30 +27,30 @@ def after_an_entered_error(rules: Rules = PLAIN) -> Bench:
         ended(Outcome.CANCELLED),
         ended(Outcome.STOPPED),
         ended(Outcome.CRASHED),
-        Ending(Outcome.SNOOZE, wait=5),
-        Ending(Outcome.RETRY_AFTER, wait=5),
-        Ending(Outcome.FAIL),
-        Ending(Outcome.CANCEL),
+        AttemptResult(Outcome.SNOOZE, wait=5),
+        AttemptResult(Outcome.RETRY_AFTER, wait=5),
+        AttemptResult(Outcome.FAIL),
+        AttemptResult(Outcome.CANCEL),
     ],
-    ids=lambda ending: str(ending.outcome),
+    ids=lambda result: str(result.outcome),
 )
-def test_an_attempt_that_did_not_enter_says_nothing_about_the_one_that_did(ending: Ending) -> None:
+def test_an_attempt_that_did_not_enter_says_nothing_about_the_one_that_did(result: AttemptResult) -> None:
     bench = after_an_entered_error()
-    bench.attempt(ending)
-    assert bench.job.acted
+    bench.attempt(result)
+    assert bench.job.may_have_acted
 
 
 def test_a_job_whose_last_attempt_did_not_enter_ends_failed_with_may_have_acted() -> None:
     bench = after_an_entered_error(Rules(retry=Retry(1)))
     bench.attempt(error())
     assert bench.job.state is State.FAILED
-    assert bench.job.acted
+    assert bench.job.may_have_acted
 
 
 def test_it_is_forgotten_when_the_handler_returns() -> None:
     bench = after_an_entered_error()
-    bench.attempt(Ending(Outcome.COMPLETED, entered=True))
-    assert not bench.job.acted
+    bench.attempt(AttemptResult(Outcome.COMPLETED, entered=True))
+    assert not bench.job.may_have_acted
 
 
 def test_it_is_forgotten_when_verify_says_not_done() -> None:
@@ -58,14 +58,14 @@ def test_it_is_forgotten_when_verify_says_not_done() -> None:
     bench.rules = Rules(verifies=True)
     bench.attempt(error(entered=True), NOT_DONE)
     assert bench.job.state is State.RETRYING
-    assert not bench.job.acted
+    assert not bench.job.may_have_acted
 
 
 def test_it_is_forgotten_when_a_person_says_not_done() -> None:
     bench = after_an_entered_error()
     bench.attempt(ended(Outcome.TIMED_OUT, entered=True))
     bench.resolve("not_done")
-    assert not bench.job.acted
+    assert not bench.job.may_have_acted
 
 
 def test_a_new_run_does_not_forget_it() -> None:
@@ -73,4 +73,4 @@ def test_a_new_run_does_not_forget_it() -> None:
     bench.cancel()
     bench.retry()
     assert bench.job.state is State.PENDING
-    assert bench.job.acted
+    assert bench.job.may_have_acted

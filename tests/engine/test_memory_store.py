@@ -9,9 +9,9 @@ from engine_bench import PAYLOAD, Bench, error
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
-from trio_jobs._runtime.event_log import History
+from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._stores.memory import MemoryStore
 
 
@@ -78,7 +78,9 @@ async def test_what_was_pruned_is_not_given_back() -> None:
 async def test_of_the_queues_own_events_the_last_pause_is_given_back() -> None:
     store, _ = await opened()
     pause, again = ev.Paused(seq=2, at=2.0, reason="x"), ev.Paused(seq=4, at=4.0, reason="y")
-    store.append([ev.HostOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again, submitted(5, "a")])
+    store.append(
+        [ev.SessionOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again, submitted(5, "a")]
+    )
     await store.aclose()
     assert list(await store.open(Told())) == [again, submitted(5, "a")]
 
@@ -132,7 +134,7 @@ async def test_a_store_that_nobody_can_open_again_keeps_the_stream_and_no_more()
     assert list(await store.open(told)) == []
     store.append([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
     assert [event.seq for event in await store.events(1, 10)] == [2, 3]
-    await store.prune({"a": (1, 1)}, [ForgottenKey(b"name", "a", "digest", State.COMPLETED, 1.0)])
+    await store.prune({"a": (1, 1)}, [KeyTombstone(b"name", "a", "digest", State.COMPLETED, 1.0)])
     assert list(store.keys()) == []
     assert len(told.events) == 3
     await store.aclose()
@@ -145,64 +147,64 @@ async def test_a_store_that_nobody_can_open_again_keeps_the_stream_and_no_more()
 
 async def test_a_history_restored_from_it_has_the_same_head() -> None:
     store = MemoryStore()
-    history = History(store)
-    await history.restore()
+    event_log = EventLog(store)
+    await event_log.restore()
     bench = Bench()
     bench.attempt(error(entered=True))
     bench.start(entered=True)
-    history.record(bench.events)
-    history.record([ev.Paused(seq=history.next_seq, at=1.0), submitted(history.next_seq + 1, "other")])
+    event_log.append(bench.events)
+    event_log.append([ev.Paused(seq=event_log.next_seq, at=1.0), submitted(event_log.next_seq + 1, "other")])
     await store.aclose()
-    again = History(store)
+    again = EventLog(store)
     await again.restore()
-    assert again.head.jobs == history.head.jobs
-    assert again.head.jobs["job"] == bench.job
-    assert again.head.by_state[State.PROCESSING] == history.head.by_state[State.PROCESSING]
-    assert again.head.paused == history.head.paused
-    assert again.next_seq == history.next_seq == again.committed_seq + 1
+    assert again.projection.jobs == event_log.projection.jobs
+    assert again.projection.jobs["job"] == bench.job
+    assert again.projection.by_state[State.PROCESSING] == event_log.projection.by_state[State.PROCESSING]
+    assert again.projection.paused == event_log.projection.paused
+    assert again.next_seq == event_log.next_seq == again.committed_seq + 1
 
 
 async def test_a_history_without_its_pruned_jobs_goes_on_with_the_numbers() -> None:
     store = MemoryStore()
-    history = History(store)
-    await history.restore()
-    history.record([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
+    event_log = EventLog(store)
+    await event_log.restore()
+    event_log.append([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
     await store.prune({"a": (1, 1), "c": (3, 3)})
     await store.aclose()
-    again = History(store)
+    again = EventLog(store)
     await again.restore()
-    assert list(again.head.jobs) == ["b"]
-    again.record([submitted(4, "d")])
+    assert list(again.projection.jobs) == ["b"]
+    again.append([submitted(4, "d")])
     assert again.committed_seq == 4
 
 
 async def test_what_is_recorded_is_told_first_to_those_who_react_then_to_all() -> None:
-    history = History(MemoryStore())
-    await history.restore()
+    event_log = EventLog(MemoryStore())
+    await event_log.restore()
     heard: list[str] = []
-    history.reactions[ev.Started] = lambda event: heard.append(f"reaction {event.seq}")
-    history.publish = lambda events: heard.append(f"published {[event.seq for event in events]}")
-    history.record([submitted(1, "a"), started(2, "a")])
+    event_log.reactions[ev.Started] = lambda event: heard.append(f"reaction {event.seq}")
+    event_log.publish = lambda events: heard.append(f"published {[event.seq for event in events]}")
+    event_log.append([submitted(1, "a"), started(2, "a")])
     assert heard == ["reaction 2", "published [1, 2]"]
 
 
 async def test_told_nobody_a_history_records_all_the_same() -> None:
-    history = History(MemoryStore())
-    await history.restore()
-    history.record([submitted(1, "a")])
-    assert (history.head.seq, history.committed_seq) == (1, 1)
+    event_log = EventLog(MemoryStore())
+    await event_log.restore()
+    event_log.append([submitted(1, "a")])
+    assert (event_log.projection.seq, event_log.committed_seq) == (1, 1)
 
 
 async def test_a_history_closes_its_store_once_and_only_if_it_was_the_one_to_open_it() -> None:
     store = MemoryStore()
-    first, second = History(store), History(store)
+    first, second = EventLog(store), EventLog(store)
     await first.restore()
     with pytest.raises(StoreError, match="in use"):
         await second.restore()
     await second.aclose()
-    first.record([submitted(1, "a")])
+    first.append([submitted(1, "a")])
     await first.aclose()
     await second.restore()
     await first.aclose()
-    second.record([submitted(2, "b")])
-    assert list(second.head.jobs) == ["a", "b"]
+    second.append([submitted(2, "b")])
+    assert list(second.projection.jobs) == ["a", "b"]

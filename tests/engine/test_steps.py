@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from engine_bench import BOOM, NOT_DONE, PLAIN, Bench, ended, error, in_state
 
-from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.jobs import Outcome, State, Unknown, open_step, view
 from trio_jobs._engine.retry import Rules
 
@@ -48,7 +48,10 @@ def test_an_error_between_two_steps_is_left_to_the_policy() -> None:
 def test_an_error_in_a_step_follows_on_doubt(on_doubt: str) -> None:
     bench = with_open_step(Rules(on_doubt="retry" if on_doubt == "retry" else "fail"))
     bench.end(error(entered=True))
-    assert (bench.job.state, bench.job.acted) == (State.RETRYING if on_doubt == "retry" else State.FAILED, True)
+    assert (bench.job.state, bench.job.may_have_acted) == (
+        State.RETRYING if on_doubt == "retry" else State.FAILED,
+        True,
+    )
     assert open_step(bench.job) == "voucher"
 
 
@@ -68,7 +71,7 @@ def test_verify_that_says_not_done_lets_the_step_be_done_again() -> None:
 
 def test_verify_that_cannot_tell_leaves_the_step_open() -> None:
     bench = with_open_step(VERIFIES)
-    bench.end(error(entered=True), Verified(Unknown()))
+    bench.end(error(entered=True), VerifyAnswer(Unknown()))
     assert bench.job.state is State.IN_DOUBT
     assert open_step(bench.job) == "voucher"
     bench.resolve("not_done")
@@ -78,7 +81,7 @@ def test_verify_that_cannot_tell_leaves_the_step_open() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.CANCEL, Outcome.SNOOZE, Outcome.RETRY_AFTER])
 def test_a_handler_that_says_what_it_wants_vouches_for_its_open_step(outcome: Outcome) -> None:
     bench = with_open_step()
-    bench.end(Ending(outcome, entered=True))
+    bench.end(AttemptResult(outcome, entered=True))
     assert open_step(bench.job) is None
     assert view(bench.job).steps == ("draft",)
 
@@ -97,7 +100,7 @@ def test_a_stuck_step_stays_open_until_it_is_done() -> None:
     assert bench.start_step("next") == []
     assert bench.finish_step("voucher") == ["StepFinished"]
     assert (bench.job.state, open_step(bench.job)) == (State.IN_DOUBT, None)
-    bench.end(Ending(Outcome.COMPLETED, entered=True, late=True))
+    bench.end(AttemptResult(Outcome.COMPLETED, entered=True, late=True))
     assert bench.job.state is State.COMPLETED
 
 
@@ -126,7 +129,7 @@ def test_no_step_begins_or_ends_where_no_attempt_is_under_way(state: State) -> N
 
 def test_steps_that_are_done_outlive_the_run() -> None:
     bench = with_open_step()
-    bench.end(Ending(Outcome.FAIL, entered=True))
+    bench.end(AttemptResult(Outcome.FAIL, entered=True))
     bench.retry()
     assert view(bench.job).steps == ("draft",)
 

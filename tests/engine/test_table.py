@@ -9,10 +9,10 @@ from engine_bench import PAYLOAD, in_state, snapshot
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
-from trio_jobs._engine.jobs import FINAL, Limit, State
-from trio_jobs._engine.projection import Head
+from trio_jobs._engine.jobs import FINAL, EndedBy, State
+from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.transitions import TABLE, target
-from trio_jobs._errors import IllegalTransition, NoSuchJob
+from trio_jobs._errors import IllegalTransition, JobNotFound
 
 # What each event makes of a job in each state; a dot where it cannot happen.
 GRID = """
@@ -21,20 +21,20 @@ Submitted         pending     .          .           .           .          .   
 Scheduled         scheduled   .          .           .           .          .          .          .        .
 Due               .           pending    .           .           pending    .          .          .        .
 Started           .           .          processing  .           .          .          .          .        .
-Entered           .           .          .           processing  .          .          .          .        .
+SdkEntered        .           .          .           processing  .          .          .          .        .
 StepStarted       .           .          .           processing  .          .          .          .        .
 StepFinished      .           .          .           processing  .          in_doubt   .          .        .
 CancelRequested   .           .          .           processing  .          .          .          .        .
 Overdue           .           .          .           processing  .          .          .          .        .
 Completed         .           .          .           completed   .          completed  .          .        .
-Retrying          .           .          .           retrying    .          retrying   .          .        .
+RetryScheduled    .           .          .           retrying    .          retrying   .          .        .
 Snoozed           .           .          .           scheduled   .          .          .          .        .
 Interrupted       .           .          .           pending     .          .          .          .        .
 InDoubt           .           .          .           in_doubt    .          in_doubt   .          .        .
-Released          .           .          .           .           .          pending    .          .        .
+DoubtResolved     .           .          .           .           .          pending    .          .        .
 Failed            .           failed     failed      failed      failed     failed     .          .        .
 Cancelled         .           cancelled  cancelled   cancelled   cancelled  .          .          .        .
-Retried           .           .          .           .           .          .          .          pending  pending
+RunRestarted      .           .          .           .           .          .          .          pending  pending
 """
 
 # "leaves to" in the design's table of states
@@ -76,11 +76,11 @@ NEEDED: dict[type[ev.Event], dict[str, Any]] = {
     ev.Submitted: {"kind": "kind", "payload": PAYLOAD},
     ev.Scheduled: {"kind": "kind", "payload": PAYLOAD, "due_at": 9.0},
     ev.Started: {"attempt": 2},
-    ev.Entered: {"attempt": 1},
+    ev.SdkEntered: {"attempt": 1},
     ev.StepStarted: {"attempt": 1, "step": "voucher"},
     ev.StepFinished: {"attempt": 1, "step": "voucher", "result": PAYLOAD},
-    ev.Overdue: {"attempt": 1, "limit": Limit.DEADLINE},
-    ev.Retrying: {"due_at": 9.0},
+    ev.Overdue: {"attempt": 1, "limit": EndedBy.DEADLINE},
+    ev.RetryScheduled: {"due_at": 9.0},
     ev.Snoozed: {"due_at": 9.0},
 }
 
@@ -120,7 +120,7 @@ def test_the_head_moves_a_job_between_its_indices_or_changes_nothing(
     before: State, event: type[ev.JobEvent], after: State | None
 ) -> None:
     bench = in_state(before)
-    head, was = bench.head, snapshot(bench.job)
+    head, was = bench.projection, snapshot(bench.job)
     seq = head.seq
     if after is None:
         with pytest.raises(IllegalTransition):
@@ -137,9 +137,9 @@ def test_the_head_moves_a_job_between_its_indices_or_changes_nothing(
     ("event", "after"), [(event, after) for before, event, after in CELLS if before is None], ids=name_of
 )
 def test_only_a_submit_begins_a_job(event: type[ev.JobEvent], after: State | None) -> None:
-    head = Head()
+    head = Projection()
     if after is None:
-        with pytest.raises(NoSuchJob):
+        with pytest.raises(JobNotFound):
             head.apply(an(event, 1))
         with pytest.raises(IllegalTransition, match=f"{event.__name__} cannot happen to a job that is not there"):
             target(None, event)
@@ -177,7 +177,7 @@ def test_a_state_is_left_only_to_where_the_design_says(state: State) -> None:
 
 def test_nothing_leaves_completed_and_only_a_persons_retry_leaves_another_end() -> None:
     leaving = {row.event for row in TABLE if row.before in FINAL}
-    assert leaving == {ev.Retried}
+    assert leaving == {ev.RunRestarted}
     assert not any(row.before is State.COMPLETED for row in TABLE)
 
 
@@ -192,8 +192,8 @@ def test_an_event_of_the_queue_itself_changes_no_job() -> None:
     assert queue_events
     for event in queue_events:
         assert issubclass(event, ev.QueueEvent)
-        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}, ev.Refused: {}}.get(
+        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}, ev.SubmitRejected: {}}.get(
             event, {"session": 1}
         )
-        bench.head.apply(event(seq=bench.head.seq + 1, at=5.0, **more))
+        bench.projection.apply(event(seq=bench.projection.seq + 1, at=5.0, **more))
     assert snapshot(bench.job) == was

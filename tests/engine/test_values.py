@@ -116,7 +116,7 @@ def test_a_view_shows_the_record_and_stays_as_it_is_when_the_job_moves_on(state:
     assert (job.id, job.kind, job.key, job.by, job.payload) == ("job", "kind", "A-1", "ana", b'{"folio":"A-1"}')
     assert job.state is state
     assert job.is_final is (state in FINAL)
-    assert job.seq == bench.job.last_seq == bench.head.seq
+    assert job.seq == bench.job.last_seq == bench.projection.seq
     assert job.submitted_at == datetime.fromtimestamp(1000, UTC)
     assert job.deadline_at == datetime.fromtimestamp(9000, UTC)
     if state in (State.FAILED, State.CANCELLED):
@@ -181,9 +181,9 @@ def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
         (errors.UnknownKind("x", ()), {"known": ()}, "(registered: none)"),
         (errors.InvalidPayload("k", "no folio"), {"kind": "k", "why": "no folio"}, "payload for 'k' refused: no folio"),
         (errors.KeyConflict("k", "A-1", "j"), {"kind": "k", "key": "A-1", "job_id": "j"}, "another payload"),
-        (errors.NoSuchJob("j"), {"job_id": "j"}, "no job 'j' is known"),
-        (errors.WrongState("j", "failed", "use retry"), {"job_id": "j", "state": "failed"}, "is failed: use retry"),
-        (errors.LineFull(5, 2, 1.25), {"capacity": 5, "waiting": 2, "retry_after": 1.25}, "try again in about 1.2 s"),
+        (errors.JobNotFound("j"), {"job_id": "j"}, "no job 'j' is known"),
+        (errors.InvalidState("j", "failed", "use retry"), {"job_id": "j", "state": "failed"}, "is failed: use retry"),
+        (errors.QueueFull(5, 2, 1.25), {"capacity": 5, "waiting": 2, "retry_after": 1.25}, "try again in about 1.2 s"),
         (
             errors.JobFailed("j", "error", "E: x", True),
             {"may_have_acted": True},
@@ -213,8 +213,8 @@ def test_an_error_carries_the_facts_and_says_what_to_do(made: Exception, facts: 
 def test_every_error_shares_one_base_and_what_a_handler_raises_on_purpose_does_not() -> None:
     assert all(issubclass(getattr(errors, name), errors.TrioJobsError) for name in errors.__all__)
     assert not any(issubclass(getattr(directives, name), errors.TrioJobsError) for name in directives.__all__)
-    callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict, errors.NoSuchJob}
-    assert all(issubclass(error, errors.UsageError) for error in callers | {errors.WrongState})
+    callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict, errors.JobNotFound}
+    assert all(issubclass(error, errors.UsageError) for error in callers | {errors.InvalidState})
 
 
 @pytest.mark.parametrize("bad", [-1, -math.inf, math.nan, "5", None, True, 1j])

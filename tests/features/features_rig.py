@@ -16,7 +16,7 @@ import trio
 
 from trio_jobs import Job, Queue, Service, TrioClock
 
-__all__ = ["Book", "Hold", "ThreadBook", "Wrong", "cut_at", "open_queue", "outcomes", "until"]
+__all__ = ["Blocker", "Book", "ThreadBook", "Wrong", "cut_at", "open_queue", "outcomes", "until"]
 
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Book:
         return Service(async_sdk=self.session, **settings)
 
 
-class Hold:
+class Blocker:
     """A place in a thread where it waits until the test lets it go; no test waits longer than it must."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class ThreadBook:
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self.record: list[tuple[float, str]] = []
-        self.script: dict[str, list[BaseException | Hold]] = {}
+        self.script: dict[str, list[BaseException | Blocker]] = {}
         self.threads: set[int] = set()
         self._clock = clock
         self._inside: str | None = None
@@ -127,7 +127,7 @@ class ThreadBook:
         try:
             script = self.script.get(what)
             step = script.pop(0) if script else None
-            if isinstance(step, Hold):
+            if isinstance(step, Blocker):
                 step.wait()
             elif step is not None:
                 raise step
@@ -135,7 +135,7 @@ class ThreadBook:
             self._inside = None
         return what
 
-    def does(self, what: str, *steps: BaseException | Hold) -> None:
+    def does(self, what: str, *steps: BaseException | Blocker) -> None:
         self.script.setdefault(what, []).extend(steps)
 
     def _note(self, what: str) -> None:

@@ -147,7 +147,7 @@ async def test_a_snoozed_job_comes_back_after_its_seconds_and_uses_no_retry(auto
         receipt = await queue.submit("work", "a")
         asleep = await until(queue, receipt.job_id, "scheduled")
         assert asleep.due_at == utc(7)
-        assert not asleep.acted, "who snoozes vouches that nothing is half done"
+        assert not asleep.may_have_acted, "who snoozes vouches that nothing is half done"
         assert await queue.result(receipt.job_id) == "a"
         job = queue.get(receipt.job_id)
     assert [at for at, what in book.record if what == "a"] == [0, 7, 9]
@@ -191,7 +191,7 @@ async def test_a_pending_job_expires_at_its_deadline_and_frees_its_place(
         await queue.submit("work", "next")  # waits for the place
         expired_at = trio.current_time()
         job = queue.get(doomed.job_id)
-        assert (job.state, job.reason, job.acted) == (State.FAILED, "expired", False)
+        assert (job.state, job.reason, job.may_have_acted) == (State.FAILED, "expired", False)
         with pytest.raises(trio_jobs.JobFailed, match="expired"):
             await queue.result(doomed.job_id)
     assert expired_at == (3.75 if "deadline_after" in how else 3.5)

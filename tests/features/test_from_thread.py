@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Hold, ThreadBook
+from features_rig import Blocker, ThreadBook
 from trio.testing import wait_all_tasks_blocked
 
 import trio_jobs
@@ -85,9 +85,9 @@ async def test_a_thread_gets_the_errors_that_a_task_would_get() -> None:
             await in_thread(threads.submit, "nobody", "x")
         with pytest.raises(trio_jobs.InvalidPayload):
             await in_thread(threads.submit, "work", 7)
-        with pytest.raises(trio_jobs.NoSuchJob):
+        with pytest.raises(trio_jobs.JobNotFound):
             await in_thread(threads.get, "nothing")
-        with pytest.raises(trio_jobs.NoSuchJob):
+        with pytest.raises(trio_jobs.JobNotFound):
             await in_thread(threads.cancel, "nothing")
 
 
@@ -106,7 +106,7 @@ def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Ev
 async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("held", hold)
     told = []
 

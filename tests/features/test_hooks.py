@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue, until
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
@@ -187,7 +187,7 @@ async def test_a_hook_does_not_keep_the_stop_waiting(autojump_clock: MockClock) 
 
 
 async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
-    book, hold, told = ThreadBook(), Hold(), list[Any]()
+    book, hold, told = ThreadBook(), Blocker(), list[Any]()
     book.does("held", hold)
     service = Service(sdk=book.session)
 
@@ -215,7 +215,7 @@ async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
 async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_the_next_start(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    book, hold, told = ThreadBook(), Hold(), list[Any]()
+    book, hold, told = ThreadBook(), Blocker(), list[Any]()
     book.does("held", hold)
     store = trio_jobs.MemoryStore()
 
@@ -241,6 +241,6 @@ async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_th
     assert "is in doubt: crashed; nobody knows what attempt 1 did" in caplog.text
 
 
-def test_an_occasion_that_is_none_is_refused() -> None:
-    with pytest.raises(trio_jobs.UsageError, match="there is no occasion 'completed'; there are in_doubt, stuck"):
+def test_an_unknown_hook_is_refused() -> None:
+    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; there are in_doubt, stuck"):
         Service().on("completed", print)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue, outcomes, until
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue, outcomes, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
@@ -299,7 +299,7 @@ async def test_a_step_is_refused_when_the_attempt_is_over(autojump_clock: MockCl
     service, kept, done = Service(), list[AsyncJobContext](), list[str]()
 
     async def act() -> None:
-        done.append("acted")
+        done.append("may_have_acted")
 
     @service.handler
     async def work(what: str, job: AsyncJobContext) -> None:
@@ -318,7 +318,7 @@ async def test_a_step_is_refused_when_the_attempt_is_over(autojump_clock: MockCl
 async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limit_ended_it(
     mock_clock: MockClock,
 ) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("a", hold)
     async with open_queue(plain_service(book, attempt_timeout=10)) as queue:
         receipt = await queue.submit("work", "x")
@@ -337,7 +337,7 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
 
 
 async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("a", hold)
     async with open_queue(plain_service(book, attempt_timeout=10, stuck_after=5)) as queue:
         receipt = await queue.submit("work", "x")
@@ -380,7 +380,7 @@ async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_
 
 
 async def test_a_long_call_of_a_plain_handler_sees_that_it_is_asked_to_end() -> None:
-    book, hold, seen = ThreadBook(), Hold(), list[bool]()
+    book, hold, seen = ThreadBook(), Blocker(), list[bool]()
     book.does("held", hold)
     service = Service(sdk=book.session)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue, until
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import OpenFailed, Retry, Service
+from trio_jobs import Retry, SdkOpenFailed, Service
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
 SECRET = "SECRET-PAYLOAD"
@@ -122,7 +122,7 @@ async def test_a_verify_that_does_not_answer_is_a_warning(
 async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
     mock_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("held", hold)
     service = Service(sdk=book.session)
 
@@ -142,8 +142,8 @@ async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
         await queue._consumer.between_attempts()
     told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
     assert [line for line in told if line[0] != "queue"] == [
-        ("warden", "WARNING"),
-        ("warden", "ERROR"),
+        ("overrun_monitor", "WARNING"),
+        ("overrun_monitor", "ERROR"),
         ("consumer", "WARNING"),
     ]
 
@@ -154,7 +154,7 @@ async def test_a_failed_opening_is_a_warning_without_its_message(
     def session() -> Any:
         raise Wrong(SECRET)
 
-    with pytest.raises(OpenFailed):
+    with pytest.raises(SdkOpenFailed):
         async with open_queue(Service(async_sdk=session, open_retry=Retry(1, waits=[1]))):
             raise AssertionError
     assert [record.getMessage() for record in everything.records] == [

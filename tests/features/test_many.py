@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue, until
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_jobs import Fail, Queue, QueueClosed, Retry, Service, State, UsageError
@@ -183,7 +183,7 @@ async def test_cancelled_jobs_leave_the_line_and_free_their_places(autojump_cloc
 
 
 async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("held", hold)
     service = Service(sdk=book.session)
 

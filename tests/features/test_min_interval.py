@@ -138,7 +138,7 @@ async def test_a_person_s_cancel_in_the_rest_before_a_verify_leaves_the_doubt_to
         job = await until(queue, receipt.job_id, "cancelled")
     assert book.calls == ["a", "verify"]
     assert gaps(book) == [REST]
-    assert not job.acted
+    assert not job.may_have_acted
 
 
 async def test_a_stop_does_not_wait_for_the_rest_of_a_verify_and_the_next_start_asks_it(

@@ -10,7 +10,7 @@ from features_rig import Book, Wrong, open_queue, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Done, LineFull, MemoryStore, Retry, Service, State
+from trio_jobs import Done, MemoryStore, QueueFull, Retry, Service, State
 from trio_jobs._engine.events import Paused, Resumed
 
 
@@ -59,7 +59,7 @@ async def test_submits_go_on_until_the_line_is_full(autojump_clock: MockClock) -
         for n in range(3):
             await queue.submit("work", str(n))
             await wait_all_tasks_blocked()
-        with pytest.raises(LineFull):
+        with pytest.raises(QueueFull):
             await queue.submit("work", "3", wait=5)
         await queue.resume()
     assert book.calls == ["0", "1", "2"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
@@ -150,7 +150,7 @@ async def test_a_message_is_cut_at_two_hundred_characters_and_escaped(autojump_c
 
 
 async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("held", hold)
     service = Service(sdk=book.session)
 

@@ -15,11 +15,11 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import AsyncJobContext, JobContext, Limit, MemoryStore, NotDone, Outcome, Queue, Retry, Service, Snooze
+from trio_jobs import AsyncJobContext, EndedBy, JobContext, MemoryStore, NotDone, Outcome, Queue, Retry, Service, Snooze
 
 
 @attrs.frozen
@@ -189,9 +189,9 @@ async def test_p3_p5_however_and_whenever_it_ends(
 @pytest.mark.parametrize(
     ("attempt_timeout", "deadline_after", "stop_at", "ended_by", "outcome"),
     [
-        (5, 10, None, Limit.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
-        (10, 5, None, Limit.DEADLINE, Outcome.EXPIRED),
-        (10, 10, 5, Limit.STOP, Outcome.STOPPED),
+        (5, 10, None, EndedBy.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
+        (10, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        (10, 10, 5, EndedBy.STOP, Outcome.STOPPED),
     ],
     ids=["attempt", "job", "stop"],
 )
@@ -199,7 +199,7 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     attempt_timeout: float,
     deadline_after: float,
     stop_at: float | None,
-    ended_by: Limit,
+    ended_by: EndedBy,
     outcome: Outcome,
     option: Option,
     autojump_clock: MockClock,
@@ -288,7 +288,7 @@ async def test_p1_p2_p3_on_a_thread(option: Option) -> None:
 async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
     option: Option, mock_clock: MockClock
 ) -> None:
-    book, hold = ThreadBook(), Hold()
+    book, hold = ThreadBook(), Blocker()
     book.does("late", hold)
     service = Service(sdk=book.session, **option.settings)
 

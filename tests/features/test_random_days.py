@@ -106,7 +106,7 @@ class Day:
         self.fates = fates
         self.calls: Counter[int] = Counter()
         self.inside = 0
-        self.service = Service(buffer=200, drain_timeout=1e6, keep_jobs=2 * JOBS)
+        self.service = Service(buffer=200, drain_timeout=1e6, max_finished_jobs=2 * JOBS)
         self.service.handler(kind="live", retry=Retry(MAX_RETRIES, first=1, factor=3, jitter=0.5))(self.live)
 
     async def live(self, n: int, job: AsyncJobContext) -> int:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import trio
-from features_rig import Book, Hold, ThreadBook, Wrong, open_queue, outcomes, until
+from features_rig import Blocker, Book, ThreadBook, Wrong, open_queue, outcomes, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Done, NotDone, OpenFailed, Retry, Service, SessionLost, State
-from trio_jobs._engine.events import HostClosed, HostOpened
+from trio_jobs import Done, NotDone, Retry, SdkOpenFailed, Service, SessionLost, State
+from trio_jobs._engine.events import SessionClosed, SessionOpened
 
 
 def make_service(book: Book, **settings: Any) -> Service:
@@ -198,8 +198,8 @@ async def test_there_is_one_close_for_each_open(how: dict[str, Any], autojump_cl
     doors = [step for step in steps(book) if step in ("open", "close")]
     assert len(doors) in (8, 10)
     assert doors == ["open", "close"] * (len(doors) // 2)
-    told = [(type(e), e.session) async for e in events if isinstance(e, HostOpened | HostClosed)]
-    assert told == [(kind, n) for n in range(1, len(doors) // 2 + 1) for kind in (HostOpened, HostClosed)]
+    told = [(type(e), e.session) async for e in events if isinstance(e, SessionOpened | SessionClosed)]
+    assert told == [(kind, n) for n in range(1, len(doors) // 2 + 1) for kind in (SessionOpened, SessionClosed)]
 
 
 async def test_plain_sessions_are_renewed_on_the_one_thread() -> None:
@@ -239,7 +239,7 @@ async def test_a_close_that_raises_is_told_and_the_next_session_opened(autojump_
         await queue.submit(work, "a")
         await queue.submit(work, "b")
     assert steps(book)[:6] == ["open", "a", "close", "open", "b", "close"]
-    assert [e.problem async for e in events if isinstance(e, HostClosed)][:2] == ["Wrong: the book is warm", None]
+    assert [e.problem async for e in events if isinstance(e, SessionClosed)][:2] == ["Wrong: the book is warm", None]
 
 
 def failing_from(book: Book, first_bad: int) -> Callable[[], Any]:
@@ -265,7 +265,7 @@ async def test_a_renewal_that_cannot_open_ends_the_queue_and_loses_no_job_silent
     async def work(book: Book, what: str) -> str:
         return await book.call(what)
 
-    with pytest.raises(OpenFailed, match=r"3 tries\): Wrong: try 4"):
+    with pytest.raises(SdkOpenFailed, match=r"3 tries\): Wrong: try 4"):
         async with open_queue(service) as queue:
             await queue.submit(work, "a")
             second = await queue.submit(work, "b")
@@ -324,7 +324,7 @@ async def test_a_stop_while_a_session_is_being_opened_waits_for_it_and_closes_it
 
 
 async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it_returns(mock_clock: MockClock) -> None:
-    hold, book = Hold(), ThreadBook()
+    hold, book = Blocker(), ThreadBook()
     opened = 0
 
     def session() -> Any:

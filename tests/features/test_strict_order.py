@@ -167,7 +167,7 @@ async def test_a_job_retried_by_a_person_joins_the_end(autojump_clock: MockClock
 # verify
 
 
-def make_asked(book: Book, *answers: Any, settle_after: float = 0, **settings: Any) -> Service:
+def make_asked(book: Book, *answers: Any, verify_delay: float = 0, **settings: Any) -> Service:
     """A service with a kind "asked", cut off after 2 seconds, whose verify gives these answers one after another."""
     left = list(answers)
     service = make_service(book, **settings)
@@ -176,42 +176,42 @@ def make_asked(book: Book, *answers: Any, settle_after: float = 0, **settings: A
         await book.call("verify")
         return left.pop(0)
 
-    @service.handler(attempt_timeout=2, retry=Retry(3, waits=[10]), verify=verify, settle_after=settle_after)
+    @service.handler(attempt_timeout=2, retry=Retry(3, waits=[10]), verify=verify, verify_delay=verify_delay)
     async def asked(book: Book, what: str) -> str:
         return await book.call(what, 1 if book.calls.count(what) else 3)
 
     return service
 
 
-@pytest.mark.parametrize("settle_after", [0, 20])
-async def test_verify_is_asked_before_anybody_else_s_turn(settle_after: float, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("verify_delay", [0, 20])
+async def test_verify_is_asked_before_anybody_else_s_turn(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
-    async with open_queue(make_asked(book, NotDone(), settle_after=settle_after)) as queue:
+    async with open_queue(make_asked(book, NotDone(), verify_delay=verify_delay)) as queue:
         first = await queue.submit("asked", "a")
         await submit_all(queue, "b")
         await queue.result(first.job_id)
     assert book.record[1:-1] == [
         (0, "a"),
-        (2 + settle_after, "verify"),
-        (12 + settle_after, "a"),
-        (13 + settle_after, "b"),
+        (2 + verify_delay, "verify"),
+        (12 + verify_delay, "a"),
+        (13 + verify_delay, "b"),
     ]
 
 
-@pytest.mark.parametrize("settle_after", [0, 20])
-async def test_what_verify_finds_done_is_not_done_again(settle_after: float, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("verify_delay", [0, 20])
+async def test_what_verify_finds_done_is_not_done_again(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
-    async with open_queue(make_asked(book, Done(7), settle_after=settle_after)) as queue:
+    async with open_queue(make_asked(book, Done(7), verify_delay=verify_delay)) as queue:
         first = await queue.submit("asked", "a")
         await submit_all(queue, "b")
         assert await queue.result(first.job_id) == 7
     assert book.calls == ["a", "verify", "b"]
 
 
-@pytest.mark.parametrize("settle_after", [0, 20])
-async def test_what_verify_cannot_tell_holds_the_line(settle_after: float, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("verify_delay", [0, 20])
+async def test_what_verify_cannot_tell_holds_the_line(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
-    service = make_asked(book, Unknown(), settle_after=settle_after, drain_timeout=0)
+    service = make_asked(book, Unknown(), verify_delay=verify_delay, drain_timeout=0)
     async with open_queue(service) as queue:
         first = await queue.submit("asked", "a")
         await submit_all(queue, "b")
@@ -231,7 +231,7 @@ async def test_a_person_who_resolves_while_it_settles_is_heard_at_once(
     resolution: Any, calls: list[str], autojump_clock: MockClock
 ) -> None:
     book = Book()
-    async with open_queue(make_asked(book, settle_after=100)) as queue:
+    async with open_queue(make_asked(book, verify_delay=100)) as queue:
         first = await queue.submit("asked", "a")
         await submit_all(queue, "b")
         await trio.sleep(5)
@@ -324,11 +324,11 @@ async def test_after_a_restart_nobody_passes_a_job_in_doubt(autojump_clock: Mock
     assert book.calls == ["a", "b"]
 
 
-@pytest.mark.parametrize("settle_after", [0, 20])
-async def test_after_a_restart_verify_is_asked_first_of_all(settle_after: float, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("verify_delay", [0, 20])
+async def test_after_a_restart_verify_is_asked_first_of_all(verify_delay: float, autojump_clock: MockClock) -> None:
     """The stop cut the attempt off; only the next start can ask."""
     book, store = Book(), MemoryStore()
-    service = make_asked(book, NotDone(), settle_after=settle_after, drain_timeout=0)
+    service = make_asked(book, NotDone(), verify_delay=verify_delay, drain_timeout=0)
     async with open_queue(service, store=store) as queue:
         first = await queue.submit("asked", "a")
         await submit_all(queue, "b")

@@ -108,7 +108,7 @@ async def test_those_for_later_need_no_place(autojump_clock: MockClock) -> None:
 
 async def test_those_for_later_count_against_what_may_wait(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), max_waiting=2)) as queue:
-        with pytest.raises(trio_jobs.LineFull):
+        with pytest.raises(trio_jobs.QueueFull):
             await queue.submit_many([NewJob("work", str(n), delay=9) for n in range(3)])
         assert queue.list() == []
         await queue.submit_many([NewJob("work", str(n), delay=9) for n in range(2)])

@@ -35,7 +35,7 @@ async def test_what_is_done_already_is_not_done_again(autojump_clock: MockClock)
         assert await queue.result(receipt.job_id) == "voucher 7"
         job = queue.get(receipt.job_id)
     assert book.calls == ["verify k"]
-    assert (job.reason, outcomes(job), job.acted) == ("verified", ["already_done"], False)
+    assert (job.reason, outcomes(job), job.may_have_acted) == ("verified", ["already_done"], False)
 
 
 async def test_what_is_not_done_is_done(autojump_clock: MockClock) -> None:
@@ -108,7 +108,7 @@ async def test_the_attempt_s_clock_starts_after_the_answer(autojump_clock: MockC
 
 async def test_a_first_verify_lets_what_an_earlier_process_did_settle(autojump_clock: MockClock) -> None:
     book = Book()
-    async with open_queue(make_service(book, NotDone(), settle_after=30)) as queue:
+    async with open_queue(make_service(book, NotDone(), verify_delay=30)) as queue:
         await queue.result((await queue.submit("work", "a", key="k")).job_id)
     assert book.record[1:3] == [(30, "verify k"), (30, "a")]
 
@@ -117,7 +117,7 @@ async def test_settling_is_counted_from_the_end_of_the_last_attempt(autojump_clo
     """Not once more from the start of the next: by then it has long settled."""
     book = Book()
     book.fails("a", trio_jobs.RetryAfter(100))
-    async with open_queue(make_service(book, NotDone(), NotDone(), settle_after=30)) as queue:
+    async with open_queue(make_service(book, NotDone(), NotDone(), verify_delay=30)) as queue:
         await queue.result((await queue.submit("work", "a", key="k")).job_id)
     assert book.record[1:-1] == [(30, "verify k"), (30, "a"), (130, "verify k"), (130, "a")]
 
@@ -127,7 +127,7 @@ async def test_a_cancel_while_it_settles_leaves_it_to_the_answer(
     answer: Any, state: str, autojump_clock: MockClock
 ) -> None:
     book = Book()
-    async with open_queue(make_service(book, answer, settle_after=30)) as queue:
+    async with open_queue(make_service(book, answer, verify_delay=30)) as queue:
         receipt = await queue.submit("work", "a", key="k")
         await trio.sleep(5)
         assert await queue.cancel(receipt.job_id) == "requested"

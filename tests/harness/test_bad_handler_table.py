@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from trio_jobs.testing import BAD_HANDLERS, Nonconforming, check_bad_handlers
+from trio_jobs.testing import BAD_HANDLERS, ConformanceError, check_bad_handlers
 
 
 async def test_the_queue_classifies_every_bad_handler_and_lives(autojump_clock: MockClock) -> None:
@@ -43,7 +43,7 @@ def translating(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def test_a_wrapper_that_hides_what_is_raised_is_found(autojump_clock: MockClock) -> None:
-    with pytest.raises(Nonconforming, match="handler that raises Fail: its outcome is error, not fail") as caught:
+    with pytest.raises(ConformanceError, match="handler that raises Fail: its outcome is error, not fail") as caught:
         await check_bad_handlers(translating)
     assert len(caught.value.report.findings) > 20
 

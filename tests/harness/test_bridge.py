@@ -60,7 +60,7 @@ def failing_steps(machine: type[RuleBasedStateMachine], error: type[BaseExceptio
     return [line.removeprefix("state.") for line in lines if line.startswith("state.") and "teardown" not in line]
 
 
-class Line(TrioStateMachine):
+class JobChannel(TrioStateMachine):
     """All that Hypothesis offers, once: bundles, preconditions, plain and asynchronous rules, invariants."""
 
     jobs = Bundle("jobs")
@@ -110,7 +110,7 @@ class Line(TrioStateMachine):
             assert self.done == []
 
 
-class Longer(Line):
+class Longer(JobChannel):
     @initialize()
     async def more(self) -> None:
         self.looked = 0
@@ -127,7 +127,7 @@ class Longest(Longer):
         self.looked += n
 
 
-TestLine = Line.TestCase
+TestLine = JobChannel.TestCase
 TestLine.settings = FEW
 TestLongest = Longest.TestCase
 TestLongest.settings = FEW
@@ -313,7 +313,7 @@ def test_what_hides_behind_a_shield_for_ever_is_thrown_out_and_told() -> None:
 
     with pytest.raises(Stuck, match=r"did not end when they were cancelled:(?s:.)*hidden"):
         run(Machine, ONCE)
-    run(Line, ONCE)  # and the next run can begin
+    run(JobChannel, ONCE)  # and the next run can begin
 
 
 def test_at_the_end_time_runs_by_itself() -> None:
@@ -476,14 +476,14 @@ def test_what_crashes_when_it_is_cancelled_at_the_end_is_a_failure() -> None:
 
 def test_nothing_of_trio_runs_before_the_first_step() -> None:
     async def make_one() -> None:
-        Line()  # inside another run, where none could begin
+        JobChannel()  # inside another run, where none could begin
 
     trio.run(make_one)
 
 
 def test_a_machine_cannot_be_run_inside_trio_and_says_so() -> None:
     async def main() -> None:
-        run(Line, ONCE)
+        run(JobChannel, ONCE)
 
     with pytest.raises(RuntimeError, match=r"run\(\) from inside"):
         trio.run(main)
@@ -576,7 +576,7 @@ def test_a_keyboard_interrupt_goes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(Machine)
-    run(Line, ONCE)
+    run(JobChannel, ONCE)
 
 
 def test_after_a_rule_everything_has_happened_that_needs_no_time() -> None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 import trio_jobs
 from trio_jobs import Done, Fail, JobContext, NotDone, Retry, Service, Unknown
 from trio_jobs.testing import check_handler
-from trio_jobs.testing.report import Nonconforming
+from trio_jobs.testing.report import ConformanceError
 
 
 @attrs.frozen
@@ -68,7 +68,7 @@ def verify(ledger: Ledger, job: JobContext) -> Any:
     return Done(voucher) if voucher else NotDone()
 
 
-async def run(ledger: Ledger, service: Service, *payloads: Any, **options: Any) -> trio_jobs.testing.report.Report:
+async def run(ledger: Ledger, service: Service, *payloads: Any, **options: Any) -> trio_jobs.testing.report.CheckReport:
     return await check_handler(
         service,
         "post",
@@ -284,7 +284,7 @@ async def test_a_result_that_cannot_be_kept_and_a_payload_that_changes_are_found
         "run without a fault, it completes or asks for another end, and its result can be kept",
     ]
     assert report.left_out == ("what was really done: there is no `effects` to look at",)
-    with pytest.raises(Nonconforming, match="comes back from JSON as"):
+    with pytest.raises(ConformanceError, match="comes back from JSON as"):
         await check_handler(service, "post", [Loose(("a", "b"))])
 
 

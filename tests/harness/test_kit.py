@@ -13,10 +13,9 @@ from trio.testing import MockClock
 import trio_jobs
 from trio_jobs import AsyncJobContext, JobContext, Outcome, Service, State
 from trio_jobs.testing import (
+    Blocker,
     FakeSdk,
     FakeSession,
-    Hang,
-    Hold,
     Slow,
     assert_submitted,
     drain,
@@ -51,7 +50,7 @@ def asynchronous(sdk: FakeSdk, **rules: Any) -> Service:
     return service
 
 
-BOTH = pytest.mark.parametrize("make", [plain, asynchronous], ids=["thread", "in_loop"])
+BOTH = pytest.mark.parametrize("make", [plain, asynchronous], ids=["thread", "trio"])
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -98,7 +97,7 @@ async def test_a_call_that_takes_longer_than_its_limit_is_late(make: Any, autoju
 
 async def test_time_goes_by_while_a_call_stands_in_a_hold_on_its_thread(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hold = Hold("at last")
+    hold = Blocker("at last")
     sdk.script("call", hold)
     async with open_queue(plain(sdk, attempt_timeout=5)) as queue:
         receipt = await queue.submit("post", Order(1))
@@ -114,7 +113,7 @@ async def test_time_goes_by_while_a_call_stands_in_a_hold_on_its_thread(autojump
 @BOTH
 async def test_a_hang_ends_with_the_test(make: Any, autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hang = Hang()
+    hang = Blocker()
     sdk.at("call", 2, hang)
     async with open_queue(make(sdk), drain_timeout=5.0, cancel_timeout=5.0, close_timeout=5.0) as queue:
         await queue.submit("post", Order(1))

@@ -25,9 +25,9 @@ import trio_jobs
 from trio_jobs import State
 from trio_jobs._engine import attempt_result
 from trio_jobs._engine.events import Event, Started
-from trio_jobs._executors.thread import ThreadHost
-from trio_jobs._runtime.event_stream import Subscription
-from trio_jobs._runtime.job_channel import Line, LineStatistics
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._runtime.event_stream import EventStream
+from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import Health
 from trio_jobs.testing import QueueMachine
@@ -134,26 +134,26 @@ def test_p6_a_queue_that_takes_a_timeout_for_a_success_is_found(mistakes: pytest
 
 
 def test_p3_a_queue_that_leaves_its_sdk_open_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    async def forget(self: ThreadHost) -> bool:
+    async def forget(self: ThreadExecutor) -> bool:
         return False
 
-    mistakes.setattr(ThreadHost, "close", forget)
+    mistakes.setattr(ThreadExecutor, "close", forget)
     assert "P3" in found(OnThread)
 
 
 def test_p9_a_queue_that_loses_places_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._runtime.job_channel.Line.give_place_back", lambda self: None)
+    mistakes.setattr("trio_jobs._runtime.job_channel.JobChannel.release", lambda self: None)
     assert "P9" in found(InMemory)
 
 
 def test_p9_a_queue_that_miscounts_places_while_jobs_wait_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    count = Line.statistics
+    count = JobChannel.statistics
 
-    def miscount(self: Line) -> LineStatistics:
+    def miscount(self: JobChannel) -> ChannelStatistics:
         true = count(self)
         return attrs.evolve(true, free=max(true.free - bool(true.used), 0))
 
-    mistakes.setattr(Line, "statistics", miscount)
+    mistakes.setattr(JobChannel, "statistics", miscount)
     assert "P9" in found(InMemory)
 
 
@@ -163,7 +163,7 @@ def test_p10_a_queue_that_lets_jobs_wait_past_their_deadline_is_found(mistakes: 
 
 
 def test_p10_an_attempt_without_an_end_that_nobody_is_told_of_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._runtime.overrun_monitor.Warden._look", lambda self, running: float("inf"))
+    mistakes.setattr("trio_jobs._runtime.overrun_monitor.OverrunMonitor._look", lambda self, running: float("inf"))
     assert "P10" in found(InMemory)
 
 
@@ -187,13 +187,13 @@ def test_p7_an_overdue_attempt_that_health_does_not_name_is_found(mistakes: pyte
 
 def test_p8_a_feed_that_leaves_an_event_out_is_found(mistakes: pytest.MonkeyPatch) -> None:
     """What is kept is whole."""
-    give = Subscription.__anext__
+    give = EventStream.__anext__
 
-    async def skip(self: Subscription) -> Event:
+    async def skip(self: EventStream) -> Event:
         event = await give(self)
         return await give(self) if isinstance(event, Started) else event
 
-    mistakes.setattr(Subscription, "__anext__", skip)
+    mistakes.setattr(EventStream, "__anext__", skip)
     assert "P8: a reader is given" in found(InMemory)
 
 

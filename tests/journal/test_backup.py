@@ -44,7 +44,7 @@ async def done(queue: Queue, numbers: Sequence[int]) -> None:
 
 async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_path: Path) -> None:
     entries: list[int] = []
-    async with make_service(entries, keep_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
+    async with make_service(entries, max_finished_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
         await done(queue, range(4))
         while await queue._pruner.run_once():
             pass
@@ -262,7 +262,7 @@ async def test_a_backup_of_nothing_is_a_journal_too(tmp_path: Path) -> None:
 async def test_a_backup_all_of_whose_jobs_are_forgotten_goes_on_with_the_numbers(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
-    store.append([submitted(1), ev.HostClosed(seq=2, at=1.0, session=1)])
+    store.append([submitted(1), ev.SessionClosed(seq=2, at=1.0, session=1)])
     await store.committed(2)
     await store.prune({"job-1": (1, 2)})
     await store.backup(str(tmp_path / "copy.db"))

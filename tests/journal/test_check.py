@@ -18,7 +18,7 @@ import trio
 from trio_jobs import SqliteStore, State, StoreError
 from trio_jobs._cli.main import main
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs.testing.stores import submitted
 
@@ -38,7 +38,7 @@ async def path(tmp_path: Path) -> Path:
     await store.open(lambda events: None)
     store.append(EVENTS)
     await store.committed(6)
-    key = ForgottenKey(key_name("k", "c"), "c", "digest", State.CANCELLED, 3.0)
+    key = KeyTombstone(key_name("k", "c"), "c", "digest", State.CANCELLED, 3.0)
     await store.prune({"c": (5, 6)}, [key])
     await store.aclose()
     return tmp_path / "jobs.db"

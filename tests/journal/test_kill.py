@@ -21,7 +21,7 @@ import trio_jobs
 from trio_jobs import SqliteStore, State
 from trio_jobs._engine.events import JobEvent
 from trio_jobs._engine.jobs import FINAL
-from trio_jobs._runtime.event_log import History
+from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._wire.event_encoding import STATE_AFTER
 
 CHILD = Path(__file__).with_name("crash_child.py")
@@ -118,17 +118,17 @@ async def finish(tmp_path: Path) -> dict[str, str]:
     _, errors = await trio.to_thread.run_sync(lambda: end.communicate(timeout=120))
     assert end.returncode == 0, errors.decode()
 
-    history = History(SqliteStore(tmp_path / "jobs.db"))
-    await history.restore()
+    event_log = EventLog(SqliteStore(tmp_path / "jobs.db"))
+    await event_log.restore()
     ends: Counter[str] = Counter()
     after = 0
-    while events := await history.store.events(after, 1000):
+    while events := await event_log.store.events(after, 1000):
         after = events[-1].seq
         ends.update(
             event.job for event in events if isinstance(event, JobEvent) and STATE_AFTER.get(type(event)) in FINAL
         )
-    await history.store.aclose()
-    records = history.head.jobs.values()
+    await event_log.store.aclose()
+    records = event_log.projection.jobs.values()
     assert {record.state for record in records} == {State.COMPLETED}
     assert ends == Counter(record.id for record in records), "each has one end"
     entered = Counter((tmp_path / "book").read_text().splitlines())

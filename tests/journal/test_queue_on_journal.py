@@ -92,7 +92,7 @@ async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) 
     def _else(order: Order) -> None:
         pass
 
-    with pytest.raises(trio_jobs.UnknownJobs, match="2 of kind 'post'") as caught:
+    with pytest.raises(trio_jobs.UnhandledJobs, match="2 of kind 'post'") as caught:
         async with other.open(journal=tmp_path / "jobs.db"):
             raise AssertionError("not reached")
     assert caught.value.kinds == {"post": 2}
@@ -119,7 +119,7 @@ async def test_a_payload_that_no_longer_fits_is_refused(tmp_path: Path) -> None:
     def post(order: list[str]) -> None:
         pass
 
-    with pytest.raises(trio_jobs.UnknownJobs, match="payload does not fit"):
+    with pytest.raises(trio_jobs.UnhandledJobs, match="payload does not fit"):
         async with service.open(journal=tmp_path / "jobs.db"):
             raise AssertionError("not reached")
 
@@ -185,7 +185,7 @@ async def test_subscribers_resume_across_a_restart_without_a_gap(tmp_path: Path)
 
 
 async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
-    service = make_service(Book(), keep_jobs=5, keep_for=0.0, buffer=1000)
+    service = make_service(Book(), max_finished_jobs=5, job_retention=0.0, buffer=1000)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         ids = [(await queue.submit("post", Order(n))).job_id for n in range(20)]
         await queue.result(ids[-1])
@@ -199,8 +199,8 @@ async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
 
 
 async def test_each_final_state_is_kept_in_the_journal_for_its_own_time(tmp_path: Path) -> None:
-    def make(**keep_for: float) -> Service:
-        service = make_service(Book(), keep_for=keep_for)
+    def make(**job_retention: float) -> Service:
+        service = make_service(Book(), job_retention=job_retention)
 
         @service.handler
         async def fail(order: Order) -> None:
@@ -242,7 +242,7 @@ async def pruned(queue: trio_jobs.Queue) -> None:
 
 async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twice(tmp_path: Path) -> None:
     book = Book()
-    service = make_service(book, keep_for=0.0)
+    service = make_service(book, job_retention=0.0)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         first = await queue.submit("post", Order(4), key="A-1 ключ")
         await queue.result(first.job_id)
@@ -253,7 +253,7 @@ async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twi
             assert again == trio_jobs.Receipt(first.job_id, False, 0, State.COMPLETED)
             with pytest.raises(trio_jobs.KeyConflict):
                 await queue.submit("post", Order(5), key="A-1 ключ")
-            with pytest.raises(trio_jobs.NoSuchJob):
+            with pytest.raises(trio_jobs.JobNotFound):
                 queue.get(first.job_id)
     assert book.entries == [4]
     assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of it is kept"
@@ -261,7 +261,7 @@ async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twi
 
 async def test_a_pruned_jobs_key_is_let_go_of_on_disk_after_its_own_time(tmp_path: Path) -> None:
     book = Book()
-    async with make_service(book, keep_for=0.0, keep_keys_for=0.0).open(journal=tmp_path / "jobs.db") as queue:
+    async with make_service(book, job_retention=0.0, key_retention=0.0).open(journal=tmp_path / "jobs.db") as queue:
         first = await queue.submit("post", Order(4), key="a")
         await queue.result(first.job_id)
         await pruned(queue)

@@ -15,7 +15,7 @@ from trio_jobs import MemoryStore, Service
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._runtime import feed as module
-from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged, Subscription
+from trio_jobs._runtime.event_stream import Cursor, EventStream, Filter, Lagged
 from trio_jobs._runtime.feed import RING, Feed
 from trio_jobs._wire.event_encoding import STATE_AFTER
 
@@ -58,7 +58,7 @@ def publish(feed: Feed, store: Kept, jobs: Sequence[str]) -> None:
     feed.publish(events)
 
 
-async def take_until(subscription: Subscription, seq: int) -> list[int]:
+async def take_until(subscription: EventStream, seq: int) -> list[int]:
     got: list[int] = []
     async for event in subscription:
         got.append(event.seq)
@@ -72,7 +72,7 @@ async def test_a_reader_that_sleeps_is_woken_by_its_first_event() -> None:
     got: list[int] = []
 
     async def read() -> None:
-        got.extend(await take_until(Subscription(feed, 0), 2))
+        got.extend(await take_until(EventStream(feed, 0), 2))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
@@ -162,7 +162,7 @@ async def test_readers_of_jobs_look_for_themselves_when_more_came_than_the_ring_
 async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
-    subscription = Subscription(feed, 0)
+    subscription = EventStream(feed, 0)
     assert await take_until(subscription, RING + 1000) == list(range(1, RING + 1001))
     assert store.reads == 5
 
@@ -171,7 +171,7 @@ async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
     store.oldest = 500
-    subscription = Subscription(feed, 3)
+    subscription = EventStream(feed, 3)
     with pytest.raises(Lagged) as caught:
         await anext(subscription)
     assert (caught.value.after, caught.value.oldest) == (3, 500)
@@ -181,7 +181,7 @@ async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
 async def test_the_kind_of_a_forgotten_job_cannot_be_told() -> None:
     feed, store = make()
     publish(feed, store, ["j0", "gone", "j2"])
-    subscription = Subscription(feed, 0, Filter(kinds=["kind0"]))
+    subscription = EventStream(feed, 0, Filter(kinds=["kind0"]))
     assert (await anext(subscription)).seq == 1
     with pytest.raises(Lagged):
         await anext(subscription)
@@ -194,7 +194,7 @@ async def test_readers_end_when_the_feed_is_closed_and_all_is_read() -> None:
     got: list[int] = []
 
     async def read() -> None:
-        got.extend([event.seq async for event in Subscription(feed, 0)])
+        got.extend([event.seq async for event in EventStream(feed, 0)])
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
@@ -207,7 +207,7 @@ async def test_readers_end_when_the_feed_is_closed_and_all_is_read() -> None:
 
 async def test_a_cancelled_reader_loses_nothing() -> None:
     feed, store = make()
-    subscription = Subscription(feed, 0)
+    subscription = EventStream(feed, 0)
     publish(feed, store, ["a", "b"])
     assert (await anext(subscription)).seq == 1
     with trio.CancelScope() as scope:

@@ -116,8 +116,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit that the store refused stays among the jobs",
         SIMULATOR,
         "_runtime/event_log.py",
-        "event.job in refused else event",
-        "event.job in () else event",
+        "if isinstance(event, ev.JobEvent) and event.job in refused\n            else event",
+        "if isinstance(event, ev.JobEvent) and event.job in ()\n            else event",
     ),
     _M(
         "refused start kept",
@@ -140,7 +140,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that the store refused after it had joined the line still has its place there",
         BEGUN_AT_ONCE,
         "_runtime/admission.py",
-        "            self._line.remove(one.in_line)",
+        "            self._channel.remove(one.in_line)",
         "            pass",
     ),
     _M(
@@ -156,7 +156,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job is shown as it is in memory, before that is on the disk",
         BEGUN_AT_ONCE,
         "_runtime/event_log.py",
-        "return self._shadows.get(record.id, record) if self._shadows else record",
+        "return self._committed_copies.get(record.id, record) if self._committed_copies else record",
         "return record",
     ),
     _M(
@@ -164,16 +164,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "after a start events are numbered on from the last one of a job",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        self.head.seq = self.committed_seq = self.store.last_seq\n",
-        "        self.committed_seq = self.head.seq\n",
+        "        self.projection.seq = self.committed_seq = self.store.last_seq\n",
+        "        self.committed_seq = self.projection.seq\n",
     ),
     _M(
         "pause forgotten at restart",
         "a paused queue works again after a restart",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        self.head.forgotten.add(self.store.keys())",
-        "        self.head.paused = None",
+        "        self.projection.forgotten.add(self.store.keys())",
+        "        self.projection.paused = None",
     ),
     _M(
         "mark torn with its twin",
@@ -212,8 +212,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the mark says more than is on the disk",
         SIMULATOR,
         "_stores/sqlite/journal.py",
-        "self._mark.write(Mark(self.epoch, self.last_seq, rows[-1][3]))",
-        "self._mark.begin(Mark(self.epoch, self.last_seq + 1, rows[-1][3]))",
+        "self._mark.write(HighWaterMark(self.epoch, self.last_seq, rows[-1][3]))",
+        "self._mark.begin(HighWaterMark(self.epoch, self.last_seq + 1, rows[-1][3]))",
     ),
     _M(
         "not synced",
@@ -308,8 +308,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that was to be cancelled is tried again after the process died",
         MACHINE,
         "_engine/attempt_result.py",
-        "            out.write(ev.Interrupted, reason=reason, acted=record.acted)\n        if record.cancel_requested:",
-        "            out.write(ev.Interrupted, reason=reason, acted=record.acted)\n        if False:",
+        "may_have_acted=record.may_have_acted)\n        if record.cancel_requested:",
+        "may_have_acted=record.may_have_acted)\n        if False:",
     ),
     _M(
         "cancel forgotten at a retry",
@@ -366,15 +366,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is called before the start of the attempt is on the disk",
         SIMULATOR,
         "_runtime/consumer.py",
-        "            if history.durable and not handler.rules.idempotent:\n                with running",
-        "            if history.durable and handler.rules.idempotent:\n                with running",
+        "            if event_log.durable and not handler.rules.idempotent:\n                with running",
+        "            if event_log.durable and handler.rules.idempotent:\n                with running",
     ),
     _M(
         "entry not awaited",
         "an async handler's first call begins before it is on the disk",
         SIMULATOR,
         "_runtime/consumer.py",
-        "            if history.durable and not running.handler.rules.idempotent:\n",
+        "            if event_log.durable and not running.handler.rules.idempotent:\n",
         "            if False:\n",
     ),
     _M(
@@ -382,7 +382,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that is taken keeps its place for ever",
         SIMULATOR,
         "_runtime/consumer.py",
-        "        self._line.leave()\n",
+        "        self._channel.received()\n",
         "",
     ),
     _M(
@@ -390,7 +390,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job whose earlier attempt was in the SDK is tried again without asking",
         "tests/queue/test_restart.py",
         "_runtime/consumer.py",
-        "(record.acted or handler.verify_first)",
+        "(record.may_have_acted or handler.verify_first)",
         "handler.verify_first",
     ),
     _M(
@@ -418,12 +418,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            while record.state is State.PENDING and",
     ),
     _M(
-        "lost wake-up of the stager",
+        "lost wake-up of the scheduler",
         "a job that waits for a place waits until something else happens",
         SIMULATOR,
         "_runtime/scheduler.py",
-        "        self._line.some_come_back(True)\n        self._wake.set()\n",
-        "        self._line.some_come_back(True)\n",
+        "        self._channel.set_requeue_waiting(True)\n        self._wake.set()\n",
+        "        self._channel.set_requeue_waiting(True)\n",
     ),
     _M(
         "lost timer",
@@ -503,7 +503,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit that meets a key conflict after its wait keeps the place",
         "tests/queue/test_submit.py",
         "_runtime/admission.py",
-        "            except KeyConflict:\n                self._line.give_place_back()\n",
+        "            except KeyConflict:\n                self._channel.release()\n",
         "            except KeyConflict:\n",
     ),
     _M(
@@ -543,7 +543,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "attempts begin while the queue is paused",
         SIMULATOR,
         "_runtime/sdk_session.py",
-        "            and self._head.paused is None\n",
+        "            and self._projection.paused is None\n",
         "",
     ),
     _M(
@@ -559,7 +559,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is not closed when the queue stops",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "closed, problem = await self._gate.close_sdk()",
+        "closed, problem = await self._sessions.close_sdk()",
         "closed, problem = True, None",
     ),
     _M(
@@ -567,8 +567,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the report of the stop does not name jobs that wait for their retry",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "for r in head.jobs.values() if r.state not in FINAL)",
-        "for r in head.jobs.values() if r.state is State.PENDING)",
+        "if r.state not in FINAL\n        )\n        queue.report",
+        "if r.state is State.PENDING\n        )\n        queue.report",
     ),
     _M(
         "job dropped at restart",
@@ -599,7 +599,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a cancel is recorded, and the attempt goes on",
         SIMULATOR,
         "_runtime/operations.py",
-        "                current.cancel(Limit.CANCEL)\n",
+        "                current.cancel(EndedBy.CANCEL)\n",
         "                pass\n",
     ),
     # the hosts and the server
@@ -643,7 +643,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         SIMULATOR,
         "_runtime/consumer.py",
         "        events = decide.start(record, handler.enters_at_start",
-        "        await history.committed(history.head.seq)\n"
+        "        await event_log.committed(event_log.projection.seq)\n"
         "        events = decide.start(record, handler.enters_at_start",
     ),
     _M(
@@ -660,8 +660,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "drain does not wait for jobs that wait for their retry",
         QUEUE_MACHINE,
         "_runtime/queue.py",
-        "self._head.count(State.PENDING, State.PROCESSING, State.RETRYING)",
-        "self._head.count(State.PENDING, State.PROCESSING)",
+        "self._projection.count(State.PENDING, State.PROCESSING, State.RETRYING)",
+        "self._projection.count(State.PENDING, State.PROCESSING)",
     ),
     _M(
         "close problem kept back",
@@ -677,6 +677,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         CHECK_HANDLER,
         "_engine/attempt_result.py",
         'out.write(ev.Failed, reason="fail")',
-        'out.write(ev.Failed, reason="fail", acted=True)',
+        'out.write(ev.Failed, reason="fail", may_have_acted=True)',
     ),
 )

@@ -18,10 +18,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
-from trio_jobs.testing import FakeSdk, FakeSession, Hold
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
-HostKind = Literal["thread", "in_loop"]
-BOTH: tuple[HostKind, ...] = ("thread", "in_loop")
+HostKind = Literal["thread", "trio"]
+BOTH: tuple[HostKind, ...] = ("thread", "trio")
 
 #: Pass this as `settings` of a service whose failed open is not to be tried again
 NO_RETRY = trio_jobs.Retry(0)
@@ -39,9 +39,9 @@ class Rig:
     def open(self, **kwargs: Any) -> Any:
         return self.service.open(clock=TrioClock(), seed=1, **kwargs)
 
-    async def reached(self, hold: Hold) -> None:
+    async def reached(self, hold: Blocker) -> None:
         """The call stands in `hold`."""
-        await (hold.reached() if self.kind == "thread" else hold.reached_in_loop())
+        await (hold.reached() if self.kind == "thread" else hold.reached_in_trio())
 
 
 def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any] | None = None, **rules: Any) -> Rig:
@@ -74,7 +74,7 @@ def service_for(sdk: FakeSdk, kind: HostKind, **settings: Any) -> Service:
 
 
 def make_clock(kind: HostKind) -> MockClock:
-    return MockClock(autojump_threshold=0) if kind == "in_loop" else MockClock()
+    return MockClock(autojump_threshold=0) if kind == "trio" else MockClock()
 
 
 async def pass_time(clock: MockClock, seconds: float) -> None:
@@ -91,15 +91,15 @@ async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
     """The job, as soon as `says` is true of it. Unlike the feed, which rests between two wake-ups, this takes no time:
     the clock of a test may stand still."""
     if queue not in _NEWS:
-        history, waiting = queue._history, _NEWS.setdefault(queue, set())
-        publish = history.publish
+        event_log, waiting = queue._event_log, _NEWS.setdefault(queue, set())
+        publish = event_log.publish
 
         def tell(events: Sequence[Event]) -> None:
             publish(events)
             for waiter in waiting:
                 waiter.set()
 
-        history.publish = tell
+        event_log.publish = tell
     while not says(queue.get(job_id)):
         assert queue.report is None, f"the queue has stopped, and the job is {queue.get(job_id)}"
         news = trio.Event()
@@ -127,9 +127,9 @@ def outcomes(job: Job) -> list[str]:
 
 
 @asynccontextmanager
-async def standing_line(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, Hold, str]]:
+async def standing_line(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, Blocker, str]]:
     """A queue whose SDK is busy with a first job, in a hold, so that what is submitted stands in the line."""
-    hold = Hold("first")
+    hold = Blocker("first")
     rig.sdk.script("call", hold)
     try:
         async with rig.open(**kwargs) as queue:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from trio_jobs import MemoryStore, OutcomeUnknown, StoreError
-from trio_jobs._engine.events import Event, Refused
+from trio_jobs._engine.events import Event, SubmitRejected
 
 
 class SlowStore(MemoryStore):
@@ -81,7 +81,7 @@ class RefusingStore(SlowStore):
 
     def refuse(self) -> None:
         self._waiting = list(self._on_failure())
-        self.refused = {event.seq for event in self._waiting if isinstance(event, Refused)}
+        self.refused = {event.seq for event in self._waiting if isinstance(event, SubmitRejected)}
         self.keep()
 
     async def committed(self, seq: int) -> None:

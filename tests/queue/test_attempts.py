@@ -25,19 +25,19 @@ import trio_jobs
 from trio_jobs import (
     Cancel,
     Done,
+    EndedBy,
     Fail,
-    HostStuck,
-    Limit,
     NotDone,
     Outcome,
     Retry,
     RetryAfter,
+    SdkCallStuck,
     SdkHandle,
     Snooze,
     State,
     Unknown,
 )
-from trio_jobs.testing import FakeSdk, FakeSession, Hold
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
 class Busy(Exception):
@@ -71,12 +71,12 @@ async def test_what_returned_is_completed(kind: HostKind, clock: MockClock) -> N
     assert last(job).ended_by is None
     assert last(job).entered
     assert not last(job).late
-    assert not job.acted
+    assert not job.may_have_acted
 
 
 async def test_what_returned_late_on_the_thread_is_completed_and_marked(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5)
-    hold = Hold("late")
+    hold = Blocker("late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -92,7 +92,7 @@ async def test_what_returned_late_on_the_thread_is_completed_and_marked(mock_clo
 
 
 async def test_what_returned_late_in_the_loop_is_completed_and_marked(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=5)
+    rig = make_rig("trio", attempt_timeout=5)
     rig.sdk.script("call", lambda: linger(2, "late"))
     async with rig.open() as queue:
         job = await ended(queue, (await queue.submit("work", "a")).job_id)
@@ -103,7 +103,7 @@ async def test_what_returned_late_in_the_loop_is_completed_and_marked(autojump_c
 
 async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
-    hold = Hold("very late")
+    hold = Blocker("very late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -115,7 +115,7 @@ async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: Moc
         assert job.state is State.IN_DOUBT
         assert job.inside
         assert last(job).outcome is Outcome.INSIDE
-        with pytest.raises(trio_jobs.WrongState, match="resolve"):
+        with pytest.raises(trio_jobs.InvalidState, match="resolve"):
             await queue.cancel(receipt.job_id)
         hold.let_go()
         job = await ended(queue, receipt.job_id)
@@ -139,7 +139,7 @@ async def test_what_raises_after_it_was_stuck_comes_to_its_own_row(
     then: BaseException, state: str, reason: str, mock_clock: MockClock
 ) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
-    hold = Hold(then)
+    hold = Blocker(then)
     rig.sdk.script("call", hold)
     with trio.move_on_after(1000):
         async with rig.open() as queue:
@@ -158,16 +158,16 @@ async def test_a_person_may_settle_a_job_while_its_call_is_inside(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
-    hold = Hold("too late")
+    hold = Blocker("too late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached()
         await pass_time(mock_clock, 12)
-        with pytest.raises(trio_jobs.WrongState, match="inside the SDK"):
+        with pytest.raises(trio_jobs.InvalidState, match="inside the SDK"):
             await queue.resolve(receipt.job_id, "not_done")
         await queue.resolve(receipt.job_id, "failed", by="ann")
-        with pytest.raises(trio_jobs.WrongState, match="inside the SDK"):
+        with pytest.raises(trio_jobs.InvalidState, match="inside the SDK"):
             await queue.retry(receipt.job_id)
         second = await queue.submit("work", "b")
         hold.let_go()
@@ -188,7 +188,7 @@ async def test_fail_is_failed_and_not_tried_again(kind: HostKind, clock: MockClo
             await queue.result(receipt.job_id)
     job = queue.get(receipt.job_id)
     assert outcomes(job) == ["fail"]
-    assert not job.acted, "the handler vouches that nothing is half done"
+    assert not job.may_have_acted, "the handler vouches that nothing is half done"
     assert rig.sdk.count("verify") == 0
 
 
@@ -203,7 +203,7 @@ async def test_cancel_is_cancelled(kind: HostKind, clock: MockClock) -> None:
 
 
 async def test_snooze_comes_back_later_and_uses_no_retry(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", Snooze(100), Snooze(50), "done")
     began = trio.current_time()
     async with rig.open() as queue:
@@ -218,7 +218,7 @@ async def test_snooze_comes_back_later_and_uses_no_retry(autojump_clock: MockClo
 
 
 async def test_retry_after_waits_as_long_as_asked_and_uses_a_retry(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=Retry(1))
+    rig = make_rig("trio", retry=Retry(1))
     rig.sdk.script("call", RetryAfter(33, "license in use"), RetryAfter(33))
     began = trio.current_time()
     async with rig.open() as queue:
@@ -235,14 +235,14 @@ async def test_retry_after_waits_as_long_as_asked_and_uses_a_retry(autojump_cloc
 
 
 async def test_retries_wait_1_2_and_4_seconds_then_the_job_fails(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", *[Busy("busy")] * 4)
     async with rig.open() as queue:
         job = await ended(queue, (await queue.submit("work", "a")).job_id)
     began = job.attempts[0].started_at
     assert [(a.started_at - began).total_seconds() for a in job.attempts] == [0, 1, 3, 7]
     assert job.state is State.FAILED
-    assert job.acted
+    assert job.may_have_acted
     assert job.retries_used == 3
     assert job.error is not None
     assert (job.error.type, job.error.message, job.error.code) == ("Busy", "busy", 1205)
@@ -251,7 +251,7 @@ async def test_retries_wait_1_2_and_4_seconds_then_the_job_fails(autojump_clock:
 
 
 async def test_a_retrying_job_lets_others_pass(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", Busy())
     async with rig.open() as queue:
         await queue.submit("work", "a")
@@ -282,13 +282,13 @@ async def test_verify_done_after_an_error_completes_the_job(kind: HostKind, cloc
 
 
 async def test_verify_not_done_after_an_error_leaves_it_to_the_policy(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True)
+    rig = make_rig("trio", verifies=True)
     rig.sdk.script("call", Busy(), "done")
     rig.sdk.script("verify", NotDone())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "done"
-    assert [step.door for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
 
 
 async def test_verify_not_done_means_that_a_failed_job_has_not_acted(kind: HostKind, clock: MockClock) -> None:
@@ -298,7 +298,7 @@ async def test_verify_not_done_means_that_a_failed_job_has_not_acted(kind: HostK
     async with rig.open() as queue:
         job = await ended(queue, (await queue.submit("work", "a")).job_id)
     assert job.state is State.FAILED
-    assert not job.acted
+    assert not job.may_have_acted
 
 
 @pytest.mark.parametrize(
@@ -345,9 +345,9 @@ async def test_a_coroutine_from_a_plain_verify_is_no_answer(mock_clock: MockCloc
 async def test_verify_that_overruns_in_the_loop_cannot_tell(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig = make_rig("in_loop", verifies=True, verify_timeout=3)
+    rig = make_rig("trio", verifies=True, verify_timeout=3)
     rig.sdk.script("call", Busy())
-    rig.sdk.script("verify", Hold(Done()))
+    rig.sdk.script("verify", Blocker(Done()))
     began = trio.current_time()
     async with rig.open() as queue:
         await until_state(queue, (await queue.submit("work", "a")).job_id, "in_doubt")
@@ -359,7 +359,7 @@ async def test_verify_that_overruns_on_the_thread_is_waited_for_and_not_believed
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("thread", verifies=True, verify_timeout=3)
-    hold = Hold(Done())
+    hold = Blocker(Done())
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", hold)
     async with rig.open() as queue:
@@ -374,8 +374,8 @@ async def test_verify_that_overruns_on_the_thread_is_waited_for_and_not_believed
 
 
 async def test_settle_after_passes_between_the_end_of_an_attempt_and_verify(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, settle_after=10, attempt_timeout=5)
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", verifies=True, verify_delay=10, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
     asked_at: list[float] = []
 
     def note() -> Done:
@@ -391,7 +391,7 @@ async def test_settle_after_passes_between_the_end_of_an_attempt_and_verify(auto
 
 
 async def test_settle_after_an_error_passes_within_the_attempt(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, settle_after=10)
+    rig = make_rig("trio", verifies=True, verify_delay=10)
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", Done("there it is"))
     async with rig.open() as queue:
@@ -403,8 +403,8 @@ async def test_settle_after_an_error_passes_within_the_attempt(autojump_clock: M
 
 @pytest.mark.parametrize("on_doubt", ["hold", "retry", "fail"])
 async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", on_doubt=on_doubt, attempt_timeout=5)
-    rig.sdk.script("call", Hold(), "second")
+    rig = make_rig("trio", on_doubt=on_doubt, attempt_timeout=5)
+    rig.sdk.script("call", Blocker(), "second")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         job = await until(
@@ -416,13 +416,13 @@ async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojum
     assert job.state is expected[on_doubt]
     assert outcomes(job) == (["timed_out", "completed"] if on_doubt == "retry" else ["timed_out"])
     if on_doubt == "fail":
-        assert job.acted
+        assert job.may_have_acted
         assert job.reason == "on_doubt"
 
 
 @pytest.mark.parametrize("on_doubt", ["retry", "fail"])
 async def test_on_doubt_decides_where_verify_cannot_tell(on_doubt: str, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, on_doubt=on_doubt)
+    rig = make_rig("trio", verifies=True, on_doubt=on_doubt)
     rig.sdk.script("call", Busy(), "second")
     rig.sdk.script("verify", Unknown(), Unknown())
     async with rig.open() as queue:
@@ -431,8 +431,8 @@ async def test_on_doubt_decides_where_verify_cannot_tell(on_doubt: str, autojump
 
 
 async def test_an_idempotent_handler_is_never_in_doubt_nor_verified(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, idempotent=True, attempt_timeout=5)
-    rig.sdk.script("call", Hold(), Busy(), "third")
+    rig = make_rig("trio", verifies=True, idempotent=True, attempt_timeout=5)
+    rig.sdk.script("call", Blocker(), Busy(), "third")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "third"
@@ -443,18 +443,18 @@ async def test_an_idempotent_handler_is_never_in_doubt_nor_verified(autojump_clo
 # limits
 
 
-@pytest.mark.parametrize("limit", [Limit.ATTEMPT_TIMEOUT, Limit.DEADLINE, Limit.CANCEL, Limit.STOP])
-async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: Limit, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("limit", [EndedBy.ATTEMPT_TIMEOUT, EndedBy.DEADLINE, EndedBy.CANCEL, EndedBy.STOP])
+async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: EndedBy, autojump_clock: MockClock) -> None:
     rig = make_rig(
-        "in_loop",
-        attempt_timeout=5 if limit is Limit.ATTEMPT_TIMEOUT else None,
-        settings={"drain_timeout": 5 if limit is Limit.STOP else 1000},
+        "trio",
+        attempt_timeout=5 if limit is EndedBy.ATTEMPT_TIMEOUT else None,
+        settings={"drain_timeout": 5 if limit is EndedBy.STOP else 1000},
     )
-    rig.sdk.script("call", Hold())
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
-        deadline = 5 if limit is Limit.DEADLINE else None
+        deadline = 5 if limit is EndedBy.DEADLINE else None
         receipt = await queue.submit("work", "a", deadline_after=deadline)
-        if limit is Limit.CANCEL:
+        if limit is EndedBy.CANCEL:
             await until_state(queue, receipt.job_id, "processing")
             await trio.sleep(5)
             assert await queue.cancel(receipt.job_id, by="ann") == "requested"
@@ -464,13 +464,13 @@ async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: Limit, a
     assert last(job).entered
 
 
-@pytest.mark.parametrize("limit", [Limit.ATTEMPT_TIMEOUT, Limit.DEADLINE, Limit.CANCEL, Limit.STOP])
-async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: Limit, mock_clock: MockClock) -> None:
+@pytest.mark.parametrize("limit", [EndedBy.ATTEMPT_TIMEOUT, EndedBy.DEADLINE, EndedBy.CANCEL, EndedBy.STOP])
+async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: EndedBy, mock_clock: MockClock) -> None:
     """An async handler before a thread's SDK that has made no call yet."""
     sdk = FakeSdk()
     service = service_for(sdk, "thread", drain_timeout=5)
 
-    @service.handler(attempt_timeout=5 if limit is Limit.ATTEMPT_TIMEOUT else None, retry=NO_RETRY)
+    @service.handler(attempt_timeout=5 if limit is EndedBy.ATTEMPT_TIMEOUT else None, retry=NO_RETRY)
     async def work(handle: SdkHandle, what: str) -> None:
         await trio.sleep_forever()
 
@@ -479,9 +479,9 @@ async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: Limit, moc
 
     async def life() -> None:
         async with service.open(clock=clock) as queue:
-            receipt = await queue.submit(work, "a", deadline_after=5 if limit is Limit.DEADLINE else None)
+            receipt = await queue.submit(work, "a", deadline_after=5 if limit is EndedBy.DEADLINE else None)
             await until_state(queue, receipt.job_id, "processing")
-            if limit is Limit.CANCEL:
+            if limit is EndedBy.CANCEL:
                 await queue.cancel(receipt.job_id)
             begun.set()
         job = queue.get(receipt.job_id)
@@ -495,10 +495,10 @@ async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: Limit, moc
         await begun.wait()
         await pass_time(mock_clock, 5)
     expected = {
-        Limit.ATTEMPT_TIMEOUT: State.FAILED,
-        Limit.DEADLINE: State.FAILED,
-        Limit.CANCEL: State.CANCELLED,
-        Limit.STOP: State.PENDING,
+        EndedBy.ATTEMPT_TIMEOUT: State.FAILED,
+        EndedBy.DEADLINE: State.FAILED,
+        EndedBy.CANCEL: State.CANCELLED,
+        EndedBy.STOP: State.PENDING,
     }
     assert states == [expected[limit]]
     sdk.check()
@@ -507,7 +507,7 @@ async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: Limit, moc
 
 async def test_a_call_that_was_cancelled_inside_and_returns_is_completed(mock_clock: MockClock) -> None:
     rig = make_rig("thread")
-    hold = Hold("done anyway")
+    hold = Blocker("done anyway")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -520,7 +520,7 @@ async def test_a_call_that_was_cancelled_inside_and_returns_is_completed(mock_cl
 
 async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> None:
     rig = make_rig("thread", verifies=True)
-    hold = Hold(Busy())
+    hold = Blocker(Busy())
     rig.sdk.script("call", hold)
     rig.sdk.script("verify", NotDone())
     async with rig.open() as queue:
@@ -534,7 +534,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
 
 
 async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with standing_line(rig) as (queue, _, _first):
         receipt = await queue.submit("work", "too late", deadline_after=5)
         assert queue.statistics().free == 0
@@ -547,7 +547,7 @@ async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(a
 
 async def test_a_deadline_is_told_to_the_handler(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    service = service_for(sdk, "in_loop")
+    service = service_for(sdk, "trio")
     seen: list[trio_jobs.JobContext] = []
 
     @service.handler
@@ -569,7 +569,7 @@ async def test_a_deadline_is_told_to_the_handler(autojump_clock: MockClock) -> N
 
 async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hold = Hold()
+    hold = Blocker()
     sdk.script("call", hold)
     service = service_for(sdk, "thread")
 
@@ -590,7 +590,7 @@ async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> N
 
 
 async def test_what_returns_within_the_drain_is_completed(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"drain_timeout": 10})
+    rig = make_rig("trio", settings={"drain_timeout": 10})
 
     async def slow() -> str:
         await trio.sleep(9)
@@ -603,8 +603,8 @@ async def test_what_returns_within_the_drain_is_completed(autojump_clock: MockCl
 
 
 async def test_an_idempotent_attempt_is_given_back_by_a_stop(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", idempotent=True, settings={"drain_timeout": 1})
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", idempotent=True, settings={"drain_timeout": 1})
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
     job = queue.get(receipt.job_id)
@@ -617,7 +617,7 @@ async def test_an_idempotent_attempt_is_given_back_by_a_stop(autojump_clock: Moc
 
 
 async def test_an_attempt_that_hides_behind_a_shield_is_waited_for(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"drain_timeout": 1, "cancel_timeout": 1})
+    rig = make_rig("trio", settings={"drain_timeout": 1, "cancel_timeout": 1})
     rig.sdk.script("call", lambda: linger(20, "done"))
     began = trio.current_time()
     async with rig.open() as queue:
@@ -628,9 +628,9 @@ async def test_an_attempt_that_hides_behind_a_shield_is_waited_for(autojump_cloc
 
 
 async def test_a_stop_while_verify_runs_in_the_loop_ends_with_a_doubt(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, verify_timeout=100, settings={"drain_timeout": 1, "cancel_timeout": 2})
+    rig = make_rig("trio", verifies=True, verify_timeout=100, settings={"drain_timeout": 1, "cancel_timeout": 2})
     rig.sdk.script("call", Busy())
-    rig.sdk.script("verify", Hold())
+    rig.sdk.script("verify", Blocker())
     began = trio.current_time()
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -641,7 +641,7 @@ async def test_a_stop_while_verify_runs_in_the_loop_ends_with_a_doubt(autojump_c
 
 async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock: MockClock) -> None:
     rig = make_rig("thread", verifies=True, settings={"drain_timeout": 1, "cancel_timeout": 2, "close_timeout": 1})
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", hold)
     leaving = trio.Event()
@@ -666,7 +666,7 @@ async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock:
 
 
 async def test_a_stop_while_the_doubt_settles_does_not_wait(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, settle_after=500, settings={"drain_timeout": 1})
+    rig = make_rig("trio", verifies=True, verify_delay=500, settings={"drain_timeout": 1})
     rig.sdk.script("call", Busy())
     began = trio.current_time()
     async with rig.open() as queue:
@@ -681,7 +681,7 @@ async def test_a_stop_while_the_doubt_settles_does_not_wait(autojump_clock: Mock
 
 async def test_overdue_is_told_at_once_and_stuck_after_stuck_after(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
-    hold = Hold("late")
+    hold = Blocker("late")
     rig.sdk.script("call", hold)
     store = trio_jobs.MemoryStore()
     async with rig.open(store=store) as queue:
@@ -701,12 +701,12 @@ async def test_overdue_is_told_at_once_and_stuck_after_stuck_after(mock_clock: M
 
 async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7, settings={"on_stuck": "stop", "cancel_timeout": 1})
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("call", hold)
     begun, gone = trio.Event(), trio.Event()
 
     async def life() -> None:
-        with pytest.raises(HostStuck, match="did not return; the process should end"):
+        with pytest.raises(SdkCallStuck, match="did not return; the process should end"):
             async with rig.open() as queue:
                 await queue.submit("work", "a")
                 await hold.reached()
@@ -729,7 +729,7 @@ async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockCl
 
 
 async def test_a_cancelled_async_handler_has_a_second_to_clean_up(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=5, stuck_after=7)
+    rig = make_rig("trio", attempt_timeout=5, stuck_after=7)
     rig.sdk.script("call", lambda: linger(0.9), lambda: linger(1.1))
     async with rig.open() as queue:
         jobs = [await queue.submit("work", what) for what in "ab"]
@@ -743,7 +743,7 @@ async def test_a_cancelled_async_handler_has_a_second_to_clean_up(autojump_clock
 
 async def test_a_call_of_an_async_handler_ends_before_its_cancel(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hold = Hold("in vain")
+    hold = Blocker("in vain")
     sdk.script("call", hold)
     service = service_for(sdk, "thread")
     after: list[str] = []
@@ -802,8 +802,8 @@ async def test_entering_is_recorded_once_before_the_first_call(mock_clock: MockC
     async with service.open(clock=trio_jobs.TrioClock(), store=store) as queue:
         await queue.result((await queue.submit(work, "a")).job_id)
         names = [type(event).__name__ for event in await store.events(0, 100)]
-    assert names[:5] == ["HostOpened", "Submitted", "Started", "Entered", "Completed"]
-    assert names.count("Entered") == 1
+    assert names[:5] == ["SessionOpened", "Submitted", "Started", "SdkEntered", "Completed"]
+    assert names.count("SdkEntered") == 1
 
 
 async def test_stop_iteration_from_a_call_reaches_the_handler_as_an_error(mock_clock: MockClock) -> None:
@@ -901,8 +901,8 @@ async def test_verify_without_an_sdk_takes_the_job_alone() -> None:
 
 @pytest.mark.parametrize("resolution", ["done", "not_done", "failed"])
 async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=5)
-    rig.sdk.script("call", Hold(), "second time")
+    rig = make_rig("trio", attempt_timeout=5)
+    rig.sdk.script("call", Blocker(), "second time")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await until_state(queue, receipt.job_id, "in_doubt")
@@ -927,13 +927,13 @@ async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockCl
 
 
 async def test_a_person_settles_a_doubt_while_verify_runs(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, attempt_timeout=5)
-    hold = Hold(Done("by verify"))
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    hold = Blocker(Done("by verify"))
+    rig.sdk.script("call", Blocker())
     rig.sdk.script("verify", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         await queue.resolve(receipt.job_id, "done", result="by hand")
         hold.let_go()
         assert await queue.result(receipt.job_id) == "by hand"
@@ -941,7 +941,7 @@ async def test_a_person_settles_a_doubt_while_verify_runs(autojump_clock: MockCl
 
 
 async def test_attempt_numbers_go_on_and_no_attempt_is_lost(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=Retry(1, waits=[1]))
+    rig = make_rig("trio", retry=Retry(1, waits=[1]))
     rig.sdk.script("call", Busy(), Busy(), Snooze(1), Fail("no"), "at last")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -959,8 +959,8 @@ async def test_a_verify_that_is_stuck_is_told_as_the_queues_trouble_alone(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The job is in doubt already; what stands is the line."""
-    rig = make_rig("in_loop", verifies=True, verify_timeout=5, stuck_after=5, attempt_timeout=5)
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", verifies=True, verify_timeout=5, stuck_after=5, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
     rig.sdk.script("verify", lambda: linger(20, Done("found")))
     store = trio_jobs.MemoryStore()
     async with rig.open(store=store) as queue:
@@ -979,7 +979,7 @@ async def test_a_verify_that_is_stuck_is_told_as_the_queues_trouble_alone(
 
 async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
     rig = make_rig("thread", verifies=True, attempt_timeout=5, stuck_after=5, verify_timeout=5)
-    call, verify = Hold(Busy()), Hold(Done("found"))
+    call, verify = Blocker(Busy()), Blocker(Done("found"))
     rig.sdk.script("call", call)
     rig.sdk.script("verify", verify)
     store = trio_jobs.MemoryStore()
@@ -998,8 +998,8 @@ async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
 
 
 async def test_a_stop_that_came_before_a_doubt_settles_leaves_it_unasked(mock_clock: MockClock) -> None:
-    rig = make_rig("thread", verifies=True, settle_after=100, settings={"drain_timeout": 1, "cancel_timeout": 1000})
-    call = Hold(Busy())
+    rig = make_rig("thread", verifies=True, verify_delay=100, settings={"drain_timeout": 1, "cancel_timeout": 1000})
+    call = Blocker(Busy())
     rig.sdk.script("call", call)
     leaving, left = trio.Event(), trio.Event()
 

@@ -56,7 +56,7 @@ async def test_a_bad_plain_handler_is_classified_and_the_next_job_completes(
 
 
 async def test_what_is_no_exception_is_retried_only_if_it_is_named(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=trio_jobs.Retry(1, on=(Exception, Odd)))
+    rig = make_rig("trio", retry=trio_jobs.Retry(1, on=(Exception, Odd)))
     rig.sdk.script("call", Odd(), "second", SystemExit(1))
     async with rig.open() as queue:
         first = await queue.submit("work", "a")
@@ -69,7 +69,7 @@ async def test_a_retry_policy_that_raises_says_no(autojump_clock: MockClock) -> 
     def broken(error: BaseException) -> bool:
         raise ValueError
 
-    rig = make_rig("in_loop", retry=trio_jobs.Retry(on=broken))
+    rig = make_rig("trio", retry=trio_jobs.Retry(on=broken))
     rig.sdk.script("call", ValueError(), "the next")
     async with rig.open() as queue:
         assert (await ended(queue, (await queue.submit("work", "a")).job_id)).state is State.FAILED
@@ -80,7 +80,7 @@ async def test_a_retry_policy_that_raises_says_no(autojump_clock: MockClock) -> 
 async def test_an_sdks_code_is_kept_as_data_that_json_can_hold(code: int | str, autojump_clock: MockClock) -> None:
     error = ValueError("bad \ud800 text")
     error.code = code  # type: ignore[attr-defined]
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", error)
     async with rig.open() as queue:
         job = await ended(queue, (await queue.submit("work", "a")).job_id)
@@ -94,7 +94,7 @@ async def test_an_sdks_code_is_kept_as_data_that_json_can_hold(code: int | str, 
     "value", [object(), "x" * (1024 * 1024), {1, 2}.__iter__()], ids=["no json", "huge", "iterator"]
 )
 async def test_a_result_that_cannot_be_kept_does_not_undo_the_job(value: Any, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", value)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -129,7 +129,7 @@ async def test_a_payload_type_that_breaks_at_the_attempt_fails_the_job(autojump_
                 raise ValueError("not today")
 
     sdk = FakeSdk()
-    service = service_for(sdk, "in_loop")
+    service = service_for(sdk, "trio")
 
     @service.handler(payload_type=Moody, retry=NO_RETRY)
     async def work(session: FakeSession, what: Any) -> None: ...
@@ -205,7 +205,7 @@ async def test_keyboard_interrupt_in_verify_goes_through(mock_clock: MockClock) 
 
 
 async def test_a_job_cancelled_as_it_completes_is_completed(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
 
     async def finish() -> str:
         await queue.cancel(receipt.job_id)
@@ -222,7 +222,7 @@ async def test_a_job_cancelled_as_it_completes_is_completed(autojump_clock: Mock
 async def test_a_keyboard_interrupt_ends_the_block_and_leaves_the_job_told(
     where: str, autojump_clock: MockClock
 ) -> None:
-    rig = make_rig("in_loop", verifies=True)
+    rig = make_rig("trio", verifies=True)
     rig.sdk.script("call", KeyboardInterrupt() if where == "handler" else ValueError())
     rig.sdk.script("verify", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
@@ -245,7 +245,7 @@ async def test_a_consumer_that_is_cancelled_from_within_says_what_became_of_the_
     where: Any, autojump_clock: MockClock
 ) -> None:
     """Nothing in the queue does that while an attempt is under way; if it happened, it would pass for a stop."""
-    rig = make_rig("in_loop", verifies=True)
+    rig = make_rig("trio", verifies=True)
 
     async def cancel_the_consumer() -> None:
         queue._stop_for_stuck.__self__._consumer_scope.cancel()

@@ -15,7 +15,7 @@ from slow_stores import RefusingStore, SlowStore
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Limit, NewJob, Queue, Retry, State, StoreError
+from trio_jobs import EndedBy, NewJob, Queue, Retry, State, StoreError
 from trio_jobs._engine.events import Started, Submitted
 from trio_jobs.testing import FakeSession
 
@@ -71,7 +71,7 @@ async def goes_on(queue: Queue, rig: Rig) -> None:
 async def test_p6_it_is_begun_before_it_is_kept_and_done_and_seen_after_that(
     strict_order: bool, autojump_clock: MockClock
 ) -> None:
-    rig, store = make_rig("in_loop", settings={"strict_order": strict_order}), SlowStore(Submitted)
+    rig, store = make_rig("trio", settings={"strict_order": strict_order}), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         async with submitting(queue) as answers:
             assert store.handed_over(Started)
@@ -87,7 +87,7 @@ async def test_p6_it_is_begun_before_it_is_kept_and_done_and_seen_after_that(
 
 
 async def test_of_jobs_submitted_together_the_first_is_begun_at_once(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop"), SlowStore(Submitted)
+    rig, store = make_rig("trio"), SlowStore(Submitted)
     receipts: list[trio_jobs.Receipt] = []
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
         await wait_all_tasks_blocked()
@@ -106,7 +106,7 @@ async def test_of_jobs_submitted_together_the_first_is_begun_at_once(autojump_cl
 
 
 async def test_an_idempotent_one_is_not_since_its_handler_would_not_wait(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", idempotent=True), SlowStore(Submitted)
+    rig, store = make_rig("trio", idempotent=True), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         async with submitting(queue):
             assert not store.handed_over(Started)
@@ -118,7 +118,7 @@ async def test_an_idempotent_one_is_not_since_its_handler_would_not_wait(autojum
 
 @both_orders
 async def test_nor_one_that_would_pass_another(strict_order: bool, autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", settings={"strict_order": strict_order}, idempotent=True), SlowStore(Submitted)
+    rig, store = make_rig("trio", settings={"strict_order": strict_order}, idempotent=True), SlowStore(Submitted)
 
     @rig.service.handler
     async def once(session: FakeSession, what: str) -> None:
@@ -137,7 +137,7 @@ async def test_nor_one_that_would_pass_another(strict_order: bool, autojump_cloc
 async def test_one_with_a_key_that_is_asked_for_meanwhile_is_pending_as_far_as_anybody_is_told(
     autojump_clock: MockClock,
 ) -> None:
-    rig, store = make_rig("in_loop"), SlowStore(Submitted)
+    rig, store = make_rig("trio"), SlowStore(Submitted)
     async with (
         rig.open(store=store) as queue,
         submitting(queue, key="K") as first,
@@ -155,7 +155,7 @@ async def test_one_with_a_key_that_is_asked_for_meanwhile_is_pending_as_far_as_a
 async def test_p4_a_refused_one_that_was_begun_is_never_done_and_leaves_nothing(
     strict_order: bool, autojump_clock: MockClock
 ) -> None:
-    rig, store = make_rig("in_loop", settings={"strict_order": strict_order}), RefusingStore(Submitted)
+    rig, store = make_rig("trio", settings={"strict_order": strict_order}), RefusingStore(Submitted)
     async with rig.open(store=store) as queue:
         async with submitting(queue, key="K") as answers:
             assert store.handed_over(Started)
@@ -170,7 +170,7 @@ async def test_p4_nor_one_that_is_refused_on_its_way_to_the_consumer(
     is_open: bool, strict_order: bool, autojump_clock: MockClock
 ) -> None:
     """is_open: whether the gate is when the consumer has its turn."""
-    rig, store = make_rig("in_loop", settings={"strict_order": strict_order}), RefusingStore(Submitted)
+    rig, store = make_rig("trio", settings={"strict_order": strict_order}), RefusingStore(Submitted)
     async with rig.open(store=store) as queue:
 
         def refuse() -> None:
@@ -194,7 +194,7 @@ async def test_p4_nor_one_that_is_refused_on_its_way_to_the_consumer(
 async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
     is_refused: bool, autojump_clock: MockClock
 ) -> None:
-    rig, store = make_rig("in_loop"), RefusingStore(Submitted)
+    rig, store = make_rig("trio"), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
 
         def close_the_gate() -> None:
@@ -228,12 +228,12 @@ async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
 
 @pytest.mark.parametrize("is_refused", [False, True])
 async def test_p5_a_stop_before_it_is_kept_gives_it_back(is_refused: bool, autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", settings={"drain_timeout": 0}), RefusingStore(Submitted)
+    rig, store = make_rig("trio", settings={"drain_timeout": 0}), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, submitting(queue, key="K") as answers:
         current = queue._consumer.current
         assert current is not None
-        queue._gate.stop()
-        current.cancel(Limit.STOP)
+        queue._sessions.stop()
+        current.cancel(EndedBy.STOP)
         await wait_all_tasks_blocked()
         assert queue._consumer.current is None
         if is_refused:
@@ -247,7 +247,7 @@ async def test_p5_a_stop_before_it_is_kept_gives_it_back(is_refused: bool, autoj
 
 
 async def test_its_deadline_is_watched_from_then_on(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop", retry=Retry(5, first=10, jitter=0)), SlowStore(Submitted)
+    rig, store = make_rig("trio", retry=Retry(5, first=10, jitter=0)), SlowStore(Submitted)
     rig.sdk.script("call", OSError("not now"))
     async with rig.open(store=store) as queue:
         async with submitting(queue, deadline_after=5) as answers:
@@ -264,7 +264,7 @@ async def test_its_deadline_is_watched_from_then_on(autojump_clock: MockClock) -
 @pytest.mark.parametrize("idempotent", [False, True])
 async def test_p5_a_drain_ends_when_the_last_submit_is_refused(idempotent: bool, autojump_clock: MockClock) -> None:
     """Nobody told it: it waited for ever."""
-    rig, store = make_rig("in_loop", idempotent=idempotent), RefusingStore(Submitted)
+    rig, store = make_rig("trio", idempotent=idempotent), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, submitting(queue), trio.open_nursery() as nursery:
         nursery.start_soon(queue.drain)
         await wait_all_tasks_blocked()

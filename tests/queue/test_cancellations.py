@@ -100,7 +100,7 @@ class Submits:
     key: str | None
 
     async def __call__(self, cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop", settings={"buffer": 2})
+        rig = make_rig("trio", settings={"buffer": 2})
         accepted: set[str] = set()
         receipt: list[trio_jobs.Receipt] = []
 
@@ -133,7 +133,7 @@ def test_a_submit_cancelled_anywhere_is_accepted_or_not_and_nothing_between(full
 
 def test_a_submit_for_later_cancelled_anywhere_is_accepted_or_not() -> None:
     async def scenario(cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop")
+        rig = make_rig("trio")
         receipt: list[trio_jobs.Receipt] = []
 
         async def submit() -> None:
@@ -153,7 +153,7 @@ def test_a_submit_for_later_cancelled_anywhere_is_accepted_or_not() -> None:
 
 def test_a_submit_of_many_cancelled_anywhere_is_all_or_nothing() -> None:
     async def scenario(cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop", settings={"buffer": 3})
+        rig = make_rig("trio", settings={"buffer": 3})
         receipts: list[trio_jobs.Receipt] = []
         accepted: set[str] = set()
         rig.sdk.script("call", *[lambda: trio.sleep(1)] * 3)
@@ -201,11 +201,11 @@ class Block:
             check_books(queue, rig.sdk, accepted)
         else:
             assert rig.sdk.calls() == []
-            rig.sdk.check(closed=self.kind == "in_loop")  # a thread may still be on its way to closing
+            rig.sdk.check(closed=self.kind == "trio")  # a thread may still be on its way to closing
 
 
 def test_a_block_cancelled_anywhere_closes_the_sdk_once_and_accounts_for_every_job() -> None:
-    assert at_every_step(Block("in_loop", ["Snooze", "error"]), jumping) > 10
+    assert at_every_step(Block("trio", ["Snooze", "error"]), jumping) > 10
 
 
 def test_a_block_before_a_thread_cancelled_anywhere_closes_the_sdk_once() -> None:
@@ -240,7 +240,7 @@ def test_a_block_cancelled_at_each_step_of_an_attempt_in_the_loop_ends_it_honest
     async def scenario(cancel: CancelAtStep) -> None:
         sdk = FakeSdk()
         sdk.script("call", *[lambda: trio.sleep(1)] * 3)
-        service = service_for(sdk, "in_loop")
+        service = service_for(sdk, "trio")
 
         @service.handler
         async def work(session: FakeSession, what: str) -> None:
@@ -305,7 +305,7 @@ def test_a_block_cancelled_at_each_step_of_the_consumer_before_a_thread_ends_hon
 
 def test_a_wait_for_a_result_cancelled_anywhere_lets_the_job_go_on() -> None:
     async def scenario(cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop")
+        rig = make_rig("trio")
         rig.sdk.script("call", lambda: trio.sleep(1))
 
         async def wait(job_id: str) -> None:
@@ -324,7 +324,7 @@ def test_a_wait_for_a_result_cancelled_anywhere_lets_the_job_go_on() -> None:
 
 def test_a_reader_cancelled_anywhere_misses_nothing() -> None:
     async def scenario(cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop")
+        rig = make_rig("trio")
         seen: list[int] = []
 
         async def read() -> None:
@@ -351,7 +351,7 @@ def test_a_reader_cancelled_anywhere_misses_nothing() -> None:
 @pytest.mark.parametrize("what", ["cancel", "resolve", "retry", "pause"])
 def test_a_persons_word_is_done_even_if_the_person_is_cancelled(what: str) -> None:
     async def scenario(cancel: CancelAtStep) -> None:
-        rig = make_rig("in_loop", attempt_timeout=1, retry=trio_jobs.Retry(0))
+        rig = make_rig("trio", attempt_timeout=1, retry=trio_jobs.Retry(0))
         faults: dict[str, Any] = {"resolve": trio.sleep_forever, "retry": ValueError()}
         if what in faults:
             rig.sdk.script("call", faults[what])

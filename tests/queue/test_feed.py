@@ -9,21 +9,21 @@ from queue_rig import make_rig
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Lagged, MemoryStore, Subscription
+from trio_jobs import EventStream, Lagged, MemoryStore
 from trio_jobs._engine.events import Event
 from trio_jobs._runtime.event_stream import PAGE
 from trio_jobs._runtime.feed import RING
 
 
-async def read_all(stream: Subscription) -> list[Event]:
+async def read_all(stream: EventStream) -> list[Event]:
     return [event async for event in stream]
 
 
 async def test_p8_a_reader_sees_every_event_in_order_until_the_queue_has_stopped(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     seen: list[list[Event]] = []
 
-    async def read(stream: Subscription) -> None:
+    async def read(stream: EventStream) -> None:
         seen.append(await read_all(stream))
 
     async with trio.open_nursery() as nursery, rig.open() as queue:
@@ -37,7 +37,7 @@ async def test_p8_a_reader_sees_every_event_in_order_until_the_queue_has_stopped
 
 
 async def test_p8_readers_of_a_job_see_its_events_alone(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         jobs = [await queue.submit("work", what) for what in "ab"]
         stream = queue.events(after=0, jobs={jobs[1].job_id})
@@ -46,7 +46,7 @@ async def test_p8_readers_of_a_job_see_its_events_alone(autojump_clock: MockCloc
 
 
 async def test_p8_a_stream_after_the_end_is_over_at_once(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         pass
     assert await read_all(queue.events()) == []
@@ -54,11 +54,11 @@ async def test_p8_a_stream_after_the_end_is_over_at_once(autojump_clock: MockClo
 
 
 async def test_p8_a_burst_is_read_whole_though_readers_are_woken_seldom(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1000})
+    rig = make_rig("trio", settings={"buffer": 1000})
     seen: list[int] = []
     woken = 0
 
-    async def read(stream: Subscription) -> None:
+    async def read(stream: EventStream) -> None:
         nonlocal woken
         wake = stream._cursor.on_news
 
@@ -83,7 +83,7 @@ async def test_p8_a_burst_is_read_whole_though_readers_are_woken_seldom(autojump
 
 
 async def test_p8_a_slow_reader_delays_nobody_and_goes_on_from_the_store(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1000})
+    rig = make_rig("trio", settings={"buffer": 1000})
     store = MemoryStore(stream=3 * RING)
     async with rig.open(store=store) as queue:
         slow = queue.events(after=0)
@@ -103,7 +103,7 @@ async def test_p8_a_slow_reader_delays_nobody_and_goes_on_from_the_store(autojum
 async def test_p8_a_reader_whose_events_are_gone_is_told_and_can_go_on_behind_the_gap(
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     store = MemoryStore(stream=100)
     async with rig.open(store=store) as queue:
         slow = queue.events(after=0)
@@ -120,7 +120,7 @@ async def test_p8_a_reader_whose_events_are_gone_is_told_and_can_go_on_behind_th
 
 
 async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         stream = queue.events(after=0)
         with trio.CancelScope() as scope:
@@ -131,7 +131,7 @@ async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(autojump_clock: Mo
 
 
 async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         stream = queue.events()
         with trio.move_on_after(1):
@@ -147,7 +147,7 @@ async def test_the_store_refuses_what_it_has_let_go_of() -> None:
     assert (store.oldest, store.last_seq) == (1, 0)
     await store.open(lambda events: None)
     for seq in range(1, 6):
-        store.append([trio_jobs._engine.events.HostOpened(seq=seq, at=0.0, session=1)])
+        store.append([trio_jobs._engine.events.SessionOpened(seq=seq, at=0.0, session=1)])
     assert (store.oldest, store.last_seq) == (4, 5)
     with pytest.raises(trio_jobs.StoreError, match="events before 4 are gone, 2 was asked for"):
         await store.events(1, 10)

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import AsyncJobContext, JobContext, Progress, Retry, SdkHandle, State
-from trio_jobs.testing import FakeSdk, FakeSession, Hold
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
 async def test_a_finished_step_is_not_done_again(mock_clock: MockClock) -> None:
@@ -146,13 +146,13 @@ async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> 
         with pytest.raises(trio_jobs.SdkCallRefused, match="begins no more steps"):
             await kept[0].step("late", trio.lowlevel.checkpoint)
         with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be kept"):
-            await queue._desk.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
+            await queue._recorder.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
     assert refused == ["this attempt is over, or about to be; it begins no more steps"]
 
 
 async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hold = Hold("booked")
+    hold = Blocker("booked")
     sdk.script("call", hold)
     service = service_for(sdk, "thread")
 
@@ -173,7 +173,7 @@ async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_
 
 def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
     sdk = FakeSdk()
-    hold, told = Hold(), Hold()
+    hold, told = Blocker(), Blocker()
     sdk.script("call", hold)
     service = service_for(sdk, "thread", drain_timeout=0, cancel_timeout=0)
     refused: list[str] = []
@@ -206,7 +206,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
 
 async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    service = service_for(sdk, "in_loop")
+    service = service_for(sdk, "trio")
     told: list[tuple[float, Progress]] = []
 
     @service.handler
@@ -233,7 +233,7 @@ async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(
 
 async def test_progress_of_an_attempt_that_is_over_is_not_told(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    service = service_for(sdk, "in_loop")
+    service = service_for(sdk, "trio")
     kept: list[AsyncJobContext] = []
 
     @service.handler

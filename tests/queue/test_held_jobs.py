@@ -12,11 +12,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Done, MemoryStore, NotDone, Snooze, State, Unknown
-from trio_jobs.testing import Hold
+from trio_jobs.testing import Blocker
 
 
 def strict(**rules: Any) -> Rig:
-    return make_rig("in_loop", settings={"strict_order": True, "drain_timeout": 1000}, **rules)
+    return make_rig("trio", settings={"strict_order": True, "drain_timeout": 1000}, **rules)
 
 
 @pytest.mark.parametrize("fault", [ValueError(), Snooze(5), trio_jobs.RetryAfter(5)], ids=repr)
@@ -31,7 +31,7 @@ async def test_nobody_passes_a_job_that_is_to_be_tried_again(fault: Exception, a
 
 async def test_nobody_passes_a_job_in_doubt_until_a_person_settles_it(autojump_clock: MockClock) -> None:
     rig = strict(attempt_timeout=5)
-    rig.sdk.script("call", Hold())
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         doubt = await queue.submit("work", "a")
         other = await queue.submit("work", "b")
@@ -77,13 +77,13 @@ async def test_a_held_job_expires_at_its_deadline(autojump_clock: MockClock) -> 
         assert queue.get(held.job_id).reason == "expired"
 
 
-@pytest.mark.parametrize("settle_after", [0, 7])
+@pytest.mark.parametrize("verify_delay", [0, 7])
 @pytest.mark.parametrize("answer", [Done("found"), NotDone(), Unknown()], ids=repr)
 async def test_verify_settles_a_doubt_before_anybody_passes(
-    answer: Any, settle_after: float, autojump_clock: MockClock
+    answer: Any, verify_delay: float, autojump_clock: MockClock
 ) -> None:
-    rig = strict(verifies=True, attempt_timeout=5, settle_after=settle_after, on_doubt="retry")
-    rig.sdk.script("call", Hold())
+    rig = strict(verifies=True, attempt_timeout=5, verify_delay=verify_delay, on_doubt="retry")
+    rig.sdk.script("call", Blocker())
     rig.sdk.script("verify", answer)
     async with rig.open() as queue:
         for what in "ab":
@@ -115,7 +115,7 @@ async def test_a_crashed_job_is_verified_before_anybody_passes(autojump_clock: M
     rig.sdk.script("verify", NotDone())
     async with rig.open(store=store) as queue:
         await ended(queue, held)
-    assert [(step.door, step.what) for step in rig.sdk.steps] == [
+    assert [(step.operation, step.what) for step in rig.sdk.steps] == [
         ("open", "open"), ("verify", "work"), ("call", "held"), ("call", "a"), ("close", "close"),
     ]  # fmt: skip
 

@@ -1,4 +1,5 @@
-"""The contract of the hosts, each by itself (`_ports.Host`), and what the queue makes of a session that is lost."""
+"""The contract of the hosts, each by itself (`_ports.SdkExecutor`), and what the queue makes of a session that is
+lost."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from queue_rig import HostKind, make_rig, pass_time, service_for, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import HostStuck, State
-from trio_jobs._executors.thread import ThreadHost
-from trio_jobs._executors.trio_task import InLoopHost
-from trio_jobs.testing import FakeSdk, FakeSession, Hold
+from trio_jobs import SdkCallStuck, State
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
 class Wrong(Exception):
@@ -37,89 +38,89 @@ def leave() -> None:
 
 
 async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
-    host = ThreadHost(None)
-    await host.open()
-    assert host.is_open
-    result = await host.call(lambda sdk, *args: (sdk, args, threading.current_thread().name), 1, 2)
+    executor = ThreadExecutor(None)
+    await executor.open()
+    assert executor.is_open
+    result = await executor.call(lambda sdk, *args: (sdk, args, threading.current_thread().name), 1, 2)
     assert result.unwrap() == (None, (1, 2), "trio-jobs SDK")
-    assert await host.close()
-    assert not host.is_open
-    await host.stop()
+    assert await executor.close()
+    assert not executor.is_open
+    await executor.stop()
 
 
 async def test_what_a_call_raises_comes_back_as_a_value() -> None:
-    host = ThreadHost(None)
-    await host.open()
+    executor = ThreadExecutor(None)
+    await executor.open()
     for error in (Wrong(), StopIteration(), KeyboardInterrupt(), SystemExit(), GeneratorExit()):
 
         def fail(sdk: Any, error: BaseException = error) -> None:
             raise error
 
-        result = await host.call(fail)
+        result = await executor.call(fail)
         assert isinstance(result, outcome.Error)
         assert result.error is error
-    await host.close()
-    await host.stop()
+    await executor.close()
+    await executor.stop()
 
 
 async def test_nothing_enters_while_a_call_is_inside() -> None:
-    host, hold = ThreadHost(None), Hold("first")
-    await host.open()
+    executor, hold = ThreadExecutor(None), Blocker("first")
+    await executor.open()
     answers: list[Any] = []
 
     async def call() -> None:
-        answers.append(await host.call(lambda sdk: hold.stand()))
+        answers.append(await executor.call(lambda sdk: hold.stand()))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
         await hold.reached()
-        assert host.inside
-        assert "a call is inside" in repr(host)
-        with pytest.raises(HostStuck, match="nothing else may enter"):
-            await host.call(lambda sdk: None)
-        assert not await host.close(), "nor is it closed under the call"
-        assert host.is_open
-        await host.stop()  # nor does the thread end
+        assert executor.inside
+        assert "a call is inside" in repr(executor)
+        with pytest.raises(SdkCallStuck, match="nothing else may enter"):
+            await executor.call(lambda sdk: None)
+        assert not await executor.close(), "nor is it closed under the call"
+        assert executor.is_open
+        await executor.stop()  # nor does the thread end
         hold.let_go()
     assert len(answers) == 1
-    assert await host.close()
-    await host.stop()
+    assert await executor.close()
+    await executor.stop()
 
 
 async def test_a_call_is_waited_for_even_when_cancelled() -> None:
-    host, hold = ThreadHost(None), Hold()
-    await host.open()
+    executor, hold = ThreadExecutor(None), Blocker()
+    await executor.open()
     with trio.CancelScope() as scope:
         scope.cancel()
         trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
-        result = await host.call(lambda sdk: hold.stand() or "done")  # type: ignore[func-returns-value]
+        result = await executor.call(lambda sdk: hold.stand() or "done")  # type: ignore[func-returns-value]
         assert result.unwrap() == "done"
-    await host.close()
-    await host.stop()
+    await executor.close()
+    await executor.stop()
 
 
 async def test_whoever_waits_for_an_abandoned_call_gets_host_stuck_and_the_thread_closes_the_session() -> None:
-    sdk, hold, closing = FakeSdk(), Hold(), Hold()
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
     sdk.script("call", hold)
     sdk.script("close", closing)
-    host = ThreadHost(sdk.session)
-    await host.open()
+    executor = ThreadExecutor(sdk.session)
+    await executor.open()
     answers: list[Any] = []
 
     async def call() -> None:
-        answers.append(await host.call(lambda session: session.call("a")))
+        answers.append(await executor.call(lambda session: session.call("a")))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
         await hold.reached()
-        host.abandon()
-    assert isinstance(answers[0].error, HostStuck)
-    assert repr(host) == "<ThreadHost abandoned, a call is inside>"
-    assert not host.is_open
-    assert not await host.close()
-    with pytest.raises(HostStuck):
-        await host.call(lambda session: None)
-    host.abandon()  # twice is harmless
+        executor.abandon()
+    assert isinstance(answers[0].error, SdkCallStuck)
+    assert repr(executor) == "<ThreadExecutor abandoned, a call is inside>"
+    assert not executor.is_open
+    assert not await executor.close()
+    with pytest.raises(SdkCallStuck):
+        await executor.call(lambda session: None)
+    executor.abandon()  # twice is harmless
     hold.let_go()
     await closing.reached()
     sdk.check(closed=False)
@@ -127,19 +128,19 @@ async def test_whoever_waits_for_an_abandoned_call_gets_host_stuck_and_the_threa
 
 
 async def test_abandoning_a_host_with_nothing_inside_changes_nothing() -> None:
-    host = ThreadHost(None)
-    await host.open()
-    host.abandon()
-    assert (await host.call(lambda sdk: "still here")).unwrap() == "still here"
-    await host.close()
-    await host.stop()
+    executor = ThreadExecutor(None)
+    await executor.open()
+    executor.abandon()
+    assert (await executor.call(lambda sdk: "still here")).unwrap() == "still here"
+    await executor.close()
+    await executor.stop()
 
 
 async def test_an_open_that_is_cancelled_and_returns_later_is_closed_on_its_thread() -> None:
-    sdk, hold, closing = FakeSdk(), Hold(), Hold()
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
     sdk.script("open", hold)
     sdk.script("close", closing)
-    host = ThreadHost(sdk.session)
+    executor = ThreadExecutor(sdk.session)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
 
@@ -148,31 +149,31 @@ async def test_an_open_that_is_cancelled_and_returns_later_is_closed_on_its_thre
                 await hold.reached()
                 scope.cancel()
 
-            await host.open()
+            await executor.open()
     assert scope.cancelled_caught
-    assert host.inside
-    assert not host.is_open
-    with pytest.raises(HostStuck):
-        await host.open()
+    assert executor.inside
+    assert not executor.is_open
+    with pytest.raises(SdkCallStuck):
+        await executor.open()
     hold.let_go()
     await closing.reached()
     sdk.check(closed=False)
     closing.let_go()
-    assert host.session == 0
+    assert executor.session == 0
 
 
 async def test_an_open_that_raises_can_be_tried_again_on_the_same_thread() -> None:
     sdk = FakeSdk()
     sdk.script("open", Wrong("first"))
-    host = ThreadHost(sdk.session)
+    executor = ThreadExecutor(sdk.session)
     with pytest.raises(Wrong, match="first"):
-        await host.open()
-    assert not host.is_open
-    assert host.session == 0
-    await host.open()
-    assert host.session == 1
-    await host.close()
-    await host.stop()
+        await executor.open()
+    assert not executor.is_open
+    assert executor.session == 0
+    await executor.open()
+    assert executor.session == 1
+    await executor.close()
+    await executor.stop()
     sdk.check()
     assert len({step.thread for step in sdk.steps}) == 1
 
@@ -180,51 +181,51 @@ async def test_an_open_that_raises_can_be_tried_again_on_the_same_thread() -> No
 async def test_what_a_close_raises_is_told_once() -> None:
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
-    host = ThreadHost(sdk.session)
-    await host.open()
-    assert await host.close()
-    assert host.take_close_problem() == "Wrong: warm"
-    assert host.take_close_problem() is None
-    assert await host.close(), "closing twice is harmless"
-    await host.stop()
-    await host.stop()
+    executor = ThreadExecutor(sdk.session)
+    await executor.open()
+    assert await executor.close()
+    assert executor.take_close_problem() == "Wrong: warm"
+    assert executor.take_close_problem() is None
+    assert await executor.close(), "closing twice is harmless"
+    await executor.stop()
+    await executor.stop()
     assert sdk.count("close") == 1
 
 
 async def test_a_host_that_was_never_opened_is_closed() -> None:
-    host = ThreadHost(None)
-    assert await host.close()
-    await host.stop()
-    assert repr(host) == "<ThreadHost closed>"
+    executor = ThreadExecutor(None)
+    assert await executor.close()
+    await executor.stop()
+    assert repr(executor) == "<ThreadExecutor closed>"
 
 
 async def test_a_host_can_be_opened_again_after_its_stop() -> None:
     sdk = FakeSdk()
-    host = ThreadHost(sdk.session)
+    executor = ThreadExecutor(sdk.session)
     for _ in range(2):
-        await host.open()
-        await host.close()
-        await host.stop()
-    assert host.session == 2
+        await executor.open()
+        await executor.close()
+        await executor.stop()
+    assert executor.session == 2
     sdk.check()
 
 
 def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() -> None:
-    sdk, hold, closing = FakeSdk(), Hold(), Hold()
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
     sdk.script("call", hold)
     sdk.script("close", closing)
 
     async def main() -> None:
-        host = ThreadHost(sdk.session)
-        await host.open()
+        executor = ThreadExecutor(sdk.session)
+        await executor.open()
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def _call() -> None:
-                await host.call(lambda session: session.call("a"))
+                await executor.call(lambda session: session.call("a"))
 
             await hold.reached()
-            host.abandon()
+            executor.abandon()
 
     trio.run(main)
     hold.let_go()
@@ -234,9 +235,9 @@ def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() 
 
 
 async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -> None:
-    host = ThreadHost(None)
-    await host.open()
-    handle = host.handle(enter, leave)
+    executor = ThreadExecutor(None)
+    await executor.open()
+    handle = executor.handle(enter, leave)
     assert await handle.call(lambda sdk, n: n + 1, 1) == 2
 
     def fail(sdk: Any) -> None:
@@ -248,8 +249,8 @@ async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -
         scope.cancel()
         await handle.call(fail)
     assert scope.cancelled_caught, "Cancelled before its turn: the call was not made"
-    await host.close()
-    await host.stop()
+    await executor.close()
+    await executor.stop()
 
 
 # the host in the loop
@@ -257,84 +258,84 @@ async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -
 
 async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
-    host = InLoopHost(sdk.async_session, nursery)
-    assert repr(host) == "<InLoopHost closed>"
-    await host.open()
-    assert repr(host) == "<InLoopHost open>"
-    assert host.is_open
-    assert not host.inside
-    session = host.handle(enter, leave)
+    executor = TrioExecutor(sdk.async_session, nursery)
+    assert repr(executor) == "<TrioExecutor closed>"
+    await executor.open()
+    assert repr(executor) == "<TrioExecutor open>"
+    assert executor.is_open
+    assert not executor.inside
+    session = executor.handle(enter, leave)
     assert isinstance(session, FakeSession)
-    result = await host.call(FakeSession.acall, "a")
+    result = await executor.call(FakeSession.acall, "a")
     assert result.unwrap() == "a"
-    assert await host.close()
-    assert await host.close()
-    await host.stop()
+    assert await executor.close()
+    assert await executor.close()
+    await executor.stop()
     sdk.check()
 
 
 async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
-    hold = Hold()
+    hold = Blocker()
     sdk.script("open", hold)
-    host = InLoopHost(sdk.async_session, nursery)
+    executor = TrioExecutor(sdk.async_session, nursery)
     with trio.fail_after(5):
         async with trio.open_nursery() as opening:
 
             @opening.start_soon
             async def open_it() -> None:
-                with pytest.raises(HostStuck):
-                    await host.open()
+                with pytest.raises(SdkCallStuck):
+                    await executor.open()
 
-            await hold.reached_in_loop()
-            assert host.inside
-            host.abandon()
-    assert not host.is_open
-    assert not host.inside
-    await host.open()
-    assert await host.close()
+            await hold.reached_in_trio()
+            assert executor.inside
+            executor.abandon()
+    assert not executor.is_open
+    assert not executor.inside
+    await executor.open()
+    assert await executor.close()
 
 
 async def test_in_the_loop_what_open_raises_comes_out_of_open(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     sdk.script("open", Wrong())
-    host = InLoopHost(sdk.async_session, nursery)
+    executor = TrioExecutor(sdk.async_session, nursery)
     with pytest.raises(Wrong):
-        await host.open()
-    assert host.session == 0
-    await host.open()
-    assert host.session == 1
-    await host.close()
+        await executor.open()
+    assert executor.session == 0
+    await executor.open()
+    assert executor.session == 1
+    await executor.close()
     sdk.check()
 
 
 async def test_in_the_loop_a_cancelled_open_is_broken_off(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
-    sdk.script("open", Hold())
-    host = InLoopHost(sdk.async_session, nursery)
+    sdk.script("open", Blocker())
+    executor = TrioExecutor(sdk.async_session, nursery)
     with trio.CancelScope() as scope:
 
         @nursery.start_soon
         async def _cancel() -> None:
             await wait_all_tasks_blocked()
-            assert host.inside
+            assert executor.inside
             scope.cancel()
 
-        await host.open()
+        await executor.open()
     assert scope.cancelled_caught
     await wait_all_tasks_blocked()
-    assert not host.inside
+    assert not executor.inside
     assert sdk.open_now == 0
 
 
 async def test_in_the_loop_what_a_close_raises_is_told_once(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
-    host = InLoopHost(sdk.async_session, nursery)
-    await host.open()
-    assert await host.close()
-    assert host.take_close_problem() == "Wrong: warm"
-    assert host.take_close_problem() is None
+    executor = TrioExecutor(sdk.async_session, nursery)
+    await executor.open()
+    assert await executor.close()
+    assert executor.take_close_problem() == "Wrong: warm"
+    assert executor.take_close_problem() is None
 
 
 class Dying:
@@ -413,11 +414,11 @@ async def test_a_queue_whose_session_cannot_be_opened_again_breaks_loudly(autoju
     def never() -> Any:
         raise Wrong("no licence left")
 
-    with pytest.raises(trio_jobs.OpenFailed, match=r"\(2 tries\): Wrong: no licence left"):
+    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(2 tries\): Wrong: no licence left"):
         async with service.open(clock=trio_jobs.TrioClock()) as queue:
             dying.die.set()
             await wait_all_tasks_blocked()
-            queue._host._factory = never  # type: ignore[attr-defined]
+            queue._executor._factory = never  # type: ignore[attr-defined]
             await queue.submit(work, "a")
             await trio.sleep_forever()
     assert queue.report is not None
@@ -443,7 +444,7 @@ async def test_a_stop_while_the_sdk_is_being_opened_again_does_not_wait_for_it(a
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         dying.die.set()
         await wait_all_tasks_blocked()
-        queue._host._factory = never  # type: ignore[attr-defined]
+        queue._executor._factory = never  # type: ignore[attr-defined]
         await queue.submit(work, "a")
         await wait_all_tasks_blocked()
     assert trio.current_time() - began <= 1 + 2 + 3
@@ -462,18 +463,18 @@ async def test_a_session_is_renewed_after_so_many_jobs(after: int, kind: HostKin
         for n in range(6):
             await queue.submit("work", str(n))
     rig.sdk.check()
-    sessions = [step.session for step in rig.sdk.steps if step.door == "call"]
+    sessions = [step.session for step in rig.sdk.steps if step.operation == "call"]
     assert sessions == [1 + n // after for n in range(6)]
 
 
 async def test_a_session_is_renewed_after_it_was_idle(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"renew_after_idle": 100})
+    rig = make_rig("trio", settings={"renew_after_idle": 100})
     async with rig.open() as queue:
         for pause in (99, 101, 0):
             await queue.result((await queue.submit("work", "a")).job_id)
             await trio.sleep(pause)
         await queue.result((await queue.submit("work", "a")).job_id)
-    assert [step.session for step in rig.sdk.steps if step.door == "call"] == [1, 1, 2, 2]
+    assert [step.session for step in rig.sdk.steps if step.operation == "call"] == [1, 1, 2, 2]
     rig.sdk.check()
 
 
@@ -484,7 +485,7 @@ async def test_a_handler_may_say_that_its_session_is_lost(kind: HostKind, clock:
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "second"
-    doors = [(step.door, step.session) for step in rig.sdk.steps]
+    doors = [(step.operation, step.session) for step in rig.sdk.steps]
     assert doors == [
         ("open", 1), ("call", 1), ("close", 1), ("open", 2), ("verify", 2), ("call", 2), ("close", 2),
     ]  # fmt: skip
@@ -505,12 +506,12 @@ async def test_a_verify_may_say_that_its_session_is_lost(kind: HostKind, clock: 
 
 async def test_a_session_that_cannot_be_closed_to_be_renewed_stops_the_queue(mock_clock: MockClock) -> None:
     rig = make_rig("thread", settings={"renew_after_jobs": 1, "close_timeout": 5})
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("close", hold)
     failed = trio.Event()
 
     async def life() -> None:
-        with pytest.raises(HostStuck, match="to be renewed, but it did not close in time"):
+        with pytest.raises(SdkCallStuck, match="to be renewed, but it did not close in time"):
             async with rig.open() as queue:
                 await queue.submit("work", "a")
                 await queue.submit("work", "b")
@@ -530,7 +531,7 @@ async def test_a_session_that_cannot_be_closed_to_be_renewed_stops_the_queue(moc
 
 async def test_min_interval_passes_between_the_end_of_a_call_and_the_next(autojump_clock: MockClock) -> None:
     rig = make_rig(
-        "in_loop",
+        "trio",
         verifies=True,
         settings={"min_interval": 10, "drain_timeout": 100},
         retry=trio_jobs.Retry(1, waits=[0]),
@@ -595,14 +596,14 @@ async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_cl
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         dying.die.set()
         await wait_all_tasks_blocked()
-        queue._host._factory = never  # type: ignore[attr-defined]
+        queue._executor._factory = never  # type: ignore[attr-defined]
         await queue.submit(work, "a")
         await wait_all_tasks_blocked()
     assert trio.current_time() - began == 1
 
 
 def test_the_fakes_say_how_far_they_are() -> None:
-    sdk, hold = FakeSdk(), Hold()
+    sdk, hold = FakeSdk(), Blocker()
     assert repr(sdk) == "<FakeSdk 0 steps, 0 open>"
     assert repr(hold) == "<Hold ahead>"
     hold.let_go()

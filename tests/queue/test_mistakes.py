@@ -19,13 +19,13 @@ import trio_jobs
 from trio_jobs import (
     InvalidHandler,
     InvalidPayload,
-    NoSuchJob,
+    InvalidState,
+    JobNotFound,
     Retry,
     Service,
     TrioJobsError,
     UnknownKind,
     UsageError,
-    WrongState,
 )
 
 
@@ -123,9 +123,9 @@ HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError
     ),
     "a timeout that is no number": (
         plain,
-        {"settle_after": "soon"},
+        {"verify_delay": "soon"},
         UsageError,
-        "settle_after must be a number of seconds, 0 or more, not 'soon'",
+        "verify_delay must be a number of seconds, 0 or more, not 'soon'",
     ),
     "a timeout that is not a number": (
         plain,
@@ -179,25 +179,25 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no place": ({"buffer": 0}, "buffer must be a whole number, 1 or more, not 0"),
     "half a place": ({"buffer": 1.5}, "buffer must be a whole number, 1 or more, not 1.5"),
     "a true place": ({"buffer": True}, "buffer must be a whole number, 1 or more, not True"),
-    "less than none": ({"keep_jobs": -1}, "keep_jobs must be a whole number, 0 or more, not -1"),
+    "less than none": ({"max_finished_jobs": -1}, "max_finished_jobs must be a whole number, 0 or more, not -1"),
     "a state that does not end": (
-        {"keep_for": {"pending": 5}},
-        "keep_for is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
+        {"job_retention": {"pending": 5}},
+        "job_retention is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
     ),
     "no state at all": (
-        {"keep_jobs": {"done": 5}},
-        "keep_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
+        {"max_finished_jobs": {"done": 5}},
+        "max_finished_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
     ),
     "a bad age of one state": (
-        {"keep_for": {"failed": "x"}},
-        "keep_for['failed'] must be a number of seconds, 0 or more, not 'x'",
+        {"job_retention": {"failed": "x"}},
+        "job_retention['failed'] must be a number of seconds, 0 or more, not 'x'",
     ),
     "half a job of one state": (
-        {"keep_jobs": {"failed": 0.5}},
-        "keep_jobs['failed'] must be a whole number, 0 or more, not 0.5",
+        {"max_finished_jobs": {"failed": 0.5}},
+        "max_finished_jobs['failed'] must be a whole number, 0 or more, not 0.5",
     ),
-    "no age of keys": ({"keep_keys_for": -1}, "keep_keys_for must be a number of seconds, 0 or more, not -1"),
-    "no number of keys": ({"keep_keys": True}, "keep_keys must be a whole number, 0 or more, not True"),
+    "no age of keys": ({"key_retention": -1}, "key_retention must be a number of seconds, 0 or more, not -1"),
+    "no number of keys": ({"max_keys": True}, "max_keys must be a whole number, 0 or more, not True"),
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),
@@ -215,8 +215,8 @@ def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
         Service(**settings)
 
 
-def test_there_is_no_other_occasion() -> None:
-    with says(UsageError, "there is no occasion 'sunday'; there are in_doubt, stuck, failed"):
+def test_there_is_no_other_hook() -> None:
+    with says(UsageError, "there is no hook 'sunday'; there are in_doubt, stuck, failed"):
         Service().on("sunday", print)  # type: ignore[arg-type]
 
 
@@ -315,7 +315,7 @@ async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
 
 
 async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with standing_line(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
@@ -327,17 +327,17 @@ async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_cl
 
 async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     message = "no job 'nope' is known (never submitted here, or pruned since)"
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         queue.get("nope")
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         await queue.result("nope")
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         await queue.cancel("nope")
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         await queue.retry("nope")
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         await queue.resolve("nope", "done")
-    with says(NoSuchJob, message):
+    with says(JobNotFound, message):
         queue.list(after="nope")
 
 
@@ -355,14 +355,14 @@ async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump
 
 
 async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         job = (await queue.submit("work", "a")).job_id
         await queue.result(job)
         assert await queue.cancel(job) == "too_late"
-        with says(WrongState, f"job {job} is completed: only a failed or cancelled job can be retried"):
+        with says(InvalidState, f"job {job} is completed: only a failed or cancelled job can be retried"):
             await queue.retry(job)
-        with says(WrongState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
+        with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
         with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
             await queue.resolve(job, "maybe")
@@ -383,7 +383,7 @@ async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(
 
 @pytest.mark.parametrize("error", [trio_jobs.Snooze, trio_jobs.RetryAfter])
 async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
 
     def ask() -> None:
         raise error(-5)
@@ -425,23 +425,23 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
 
 async def test_a_queue_has_one_store(tmp_path: Path) -> None:
     with says(UsageError, "say journal or store, not both"):
-        async with make_rig("in_loop").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
+        async with make_rig("trio").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make_host(self: Service, nursery: trio.Nursery) -> Any:
+    def make_executor(self: Service, nursery: trio.Nursery) -> Any:
         raise LookupError("no such host")
 
-    monkeypatch.setattr(Service, "_make_host", make_host)
+    monkeypatch.setattr(Service, "_make_executor", make_executor)
     with pytest.raises(LookupError, match="no such host"):
-        async with make_rig("in_loop").open():
+        async with make_rig("trio").open():
             pass
 
 
 async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
-    block = make_rig("in_loop").open()
+    block = make_rig("trio").open()
     async with block:
         pass
     with pytest.raises((RuntimeError, AttributeError)):
@@ -451,7 +451,7 @@ async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
 
 async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
     service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type, return-value]
-    with pytest.raises(trio_jobs.OpenFailed, match="__enter__"):
+    with pytest.raises(trio_jobs.SdkOpenFailed, match="__enter__"):
         async with service.open():
             await trio.sleep_forever()
 
@@ -470,6 +470,6 @@ async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
     ],
 )
 async def test_whoever_does_something_has_a_name_that_can_be_kept(do: Any) -> None:
-    async with make_rig("in_loop").open() as queue:
+    async with make_rig("trio").open() as queue:
         with says(UsageError, r"by is a name of 1 to 200 characters, not '\ud800'"):
             await do(queue, "\ud800")

@@ -28,9 +28,9 @@ from queue_rig import (
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Limit, LineFull, OpenFailed, Outcome, QueueBroken, State
+from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkOpenFailed, State
 from trio_jobs._runtime.watchdog import Watchdog
-from trio_jobs.testing import FakeSdk, FakeSession, Hold
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
 class Wrong(Exception):
@@ -51,14 +51,14 @@ async def test_p1_attempts_never_overlap(kind: HostKind, clock: MockClock) -> No
 
 async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=1, verifies=True)
-    hold = Hold("late")
+    hold = Blocker("late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         first = await queue.submit("work", "first")
         second = await queue.submit("work", "second")
         await hold.reached()
         await pass_time(mock_clock, 100)
-        assert [step.door for step in rig.sdk.steps] == ["open", "call"]
+        assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
         assert queue.get(second.job_id).state is State.PENDING
         hold.let_go()
         assert (await ended(queue, first.job_id)).state is State.COMPLETED
@@ -68,7 +68,7 @@ async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_c
 
 async def test_p1_a_stop_does_not_close_what_a_call_is_inside_of(mock_clock: MockClock) -> None:
     rig = make_rig("thread", settings={"drain_timeout": 1, "cancel_timeout": 1, "close_timeout": 1})
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("call", hold)
     leaving = trio.Event()
 
@@ -85,7 +85,7 @@ async def test_p1_a_stop_does_not_close_what_a_call_is_inside_of(mock_clock: Moc
         await leaving.wait()
         await pass_time(mock_clock, 1)
         await pass_time(mock_clock, 1)
-    assert [step.door for step in rig.sdk.steps] == ["open", "call"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
     hold.let_go()
 
 
@@ -121,7 +121,7 @@ async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_tr
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "a"
-    assert [step.door for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
     threads = {step.thread for step in rig.sdk.steps}
     assert len(threads) == 1
     assert threads != {threading.get_ident()}
@@ -180,7 +180,7 @@ async def test_p3_the_owners_error_comes_out_bare(kind: HostKind, clock: MockClo
 
 async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(mock_clock: MockClock) -> None:
     rig = make_rig("thread")
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("call", hold)
     with trio.CancelScope() as outside:
         async with rig.open() as queue:
@@ -199,16 +199,16 @@ async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(
 async def test_p3_if_opening_fails_no_job_is_consumed(error: BaseException, kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"open_retry": NO_RETRY})
     rig.sdk.script("open", error)
-    with pytest.raises(OpenFailed, match=r"could not be opened \(1 tries\)") as caught:
+    with pytest.raises(SdkOpenFailed, match=r"could not be opened \(1 tries\)") as caught:
         async with rig.open():
             raise AssertionError("the block must not begin")
     assert caught.value.__cause__ is error
-    assert [step.door for step in rig.sdk.steps] == ["open"]
+    assert [step.operation for step in rig.sdk.steps] == ["open"]
     rig.sdk.check()
 
 
 async def test_p3_opening_is_tried_again_with_growing_waits(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("open", Wrong(), Wrong(), Wrong())
     began = trio.current_time()
     async with rig.open():
@@ -218,10 +218,10 @@ async def test_p3_opening_is_tried_again_with_growing_waits(autojump_clock: Mock
 
 
 async def test_p3_an_open_that_hangs_in_the_loop_is_broken_off(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"open_timeout": 5})
-    rig.sdk.script("open", Hold())
+    rig = make_rig("trio", settings={"open_timeout": 5})
+    rig.sdk.script("open", Blocker())
     began = trio.current_time()
-    with pytest.raises(OpenFailed, match="within 5 s"):
+    with pytest.raises(SdkOpenFailed, match="within 5 s"):
         async with rig.open():
             raise AssertionError("the block must not begin")
     assert trio.current_time() - began == 5
@@ -230,13 +230,13 @@ async def test_p3_an_open_that_hangs_in_the_loop_is_broken_off(autojump_clock: M
 
 async def test_p3_an_open_that_returns_too_late_is_closed_by_its_own_thread(mock_clock: MockClock) -> None:
     rig = make_rig("thread", settings={"open_timeout": 5})
-    hold, closed = Hold(), Hold()
+    hold, closed = Blocker(), Blocker()
     rig.sdk.script("open", hold)
     rig.sdk.script("close", closed)
-    raised: list[OpenFailed] = []
+    raised: list[SdkOpenFailed] = []
 
     async def life() -> None:
-        with pytest.raises(OpenFailed, match="its opening has not returned") as caught:
+        with pytest.raises(SdkOpenFailed, match="its opening has not returned") as caught:
             async with rig.open():
                 raise AssertionError("the block must not begin")
         raised.append(caught.value)
@@ -248,7 +248,7 @@ async def test_p3_an_open_that_returns_too_late_is_closed_by_its_own_thread(mock
     assert raised
     hold.let_go()
     await closed.reached()  # nobody waits for it any more, and it is closed all the same
-    assert [step.door for step in rig.sdk.steps] == ["open", "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "close"]
     rig.sdk.check(closed=False)
     closed.let_go()
 
@@ -257,10 +257,10 @@ async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("thread", settings={"drain_timeout": 0, "cancel_timeout": 1, "close_timeout": 1})
-    hold, closed = Hold(), Hold()
+    hold, closed = Blocker(), Blocker()
     rig.sdk.script("call", hold)
     rig.sdk.script("close", closed)
-    reports: list[trio_jobs.Report | None] = []
+    reports: list[trio_jobs.ShutdownReport | None] = []
     leaving = trio.Event()
 
     async def life() -> None:
@@ -284,14 +284,14 @@ async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
     hold.let_go()
     await closed.reached()  # when the call returns after all, its thread closes the session
     closed.let_go()
-    assert [step.door for step in rig.sdk.steps] == ["open", "call", "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "close"]
 
 
 async def test_p3_a_close_that_hangs_is_given_up_after_close_timeout(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"close_timeout": 3})
-    hold = Hold()
+    hold = Blocker()
     rig.sdk.script("close", hold)
-    reports: list[trio_jobs.Report | None] = []
+    reports: list[trio_jobs.ShutdownReport | None] = []
 
     async def life() -> None:
         async with rig.open() as queue:
@@ -319,7 +319,7 @@ async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clo
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert queue.report.sdk_problem == "Wrong: the book is warm"
-    assert [type(event).__name__ async for event in events] == ["HostOpened", "HostClosed"]
+    assert [type(event).__name__ async for event in events] == ["SessionOpened", "SessionClosed"]
     rig.sdk.check()
 
 
@@ -443,7 +443,7 @@ async def test_p4_a_submit_in_a_cancelled_scope_accepts_nothing(kind: HostKind, 
 
 async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"drain_timeout": 0}, retry=NO_RETRY)
-    rig.sdk.script("call", "ok", Wrong(), Hold("held"))
+    rig.sdk.script("call", "ok", Wrong(), Blocker("held"))
     hold = rig.sdk._scripts["call"][-1]
     accepted: set[str] = set()
     with pytest.raises(Wrong):
@@ -469,7 +469,7 @@ async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> 
         assert (await ended(queue, receipt.job_id)).state is State.FAILED
         await queue.retry(receipt.job_id, by="ann")
         assert await queue.result(receipt.job_id) == "ok"
-        names = [type(e).__name__ for e in await queue._history.store.events(0, 1000)]
+        names = [type(e).__name__ for e in await queue._event_log.store.events(0, 1000)]
     assert names.count("Failed") == 1
     assert names.count("Completed") == 1
     job = queue.get(receipt.job_id)
@@ -487,15 +487,15 @@ async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind
         receipt = await queue.submit("work", "a")
         job = await ended(queue, receipt.job_id)
     assert job.state is State.FAILED
-    assert job.acted, "it was in the SDK, and nobody said what that left behind"
+    assert job.may_have_acted, "it was in the SDK, and nobody said what that left behind"
     with pytest.raises(trio_jobs.JobFailed, match="it may have acted") as caught:
         await queue.result(receipt.job_id)
     assert caught.value.may_have_acted
 
 
 async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    rig = make_rig("in_loop", attempt_timeout=1)
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", attempt_timeout=1)
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a", key="K\x1b[2J")
         job = await until_state(queue, receipt.job_id, "in_doubt")
@@ -510,13 +510,13 @@ async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplo
 
 
 @pytest.mark.parametrize(
-    "loop", ["consumer.Consumer", "scheduler.Stager", "feed.Feed", "overrun_monitor.Warden", "pruner.Pruner"]
+    "loop", ["consumer.Consumer", "scheduler.Scheduler", "feed.Feed", "overrun_monitor.OverrunMonitor", "pruner.Pruner"]
 )
 @pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
 async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
     loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
 
     async def die(self: Any) -> None:
         await trio.sleep(1)
@@ -532,7 +532,7 @@ async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
 async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
 
     async def die(self: Any) -> None:
         raise trio_jobs.StoreError("gone")
@@ -549,7 +549,7 @@ async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
 
 async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=10, stuck_after=20, verifies=True)
-    hold = Hold("late")
+    hold = Blocker("late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
         assert queue.health() == trio_jobs.Health(ok=True, problems=(), in_doubt=0)
@@ -576,18 +576,18 @@ async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockC
     async with standing_line(rig) as (queue, _, _first):
         for n in range(3):
             queue.submit_nowait("work", str(n))
-        with pytest.raises(LineFull, match="all 3 places are taken"):
+        with pytest.raises(QueueFull, match="all 3 places are taken"):
             queue.submit_nowait("work", "one too many")
         assert queue.statistics().free == 0
         assert len(queue.list()) == 4
 
 
 async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"max_waiting": 2})
+    rig = make_rig("trio", settings={"max_waiting": 2})
     async with rig.open() as queue:
         for n in range(2):
             await queue.submit("work", str(n), delay=100)
-        with pytest.raises(LineFull) as caught:
+        with pytest.raises(QueueFull) as caught:
             await queue.submit("work", "one too many", delay=100)
         assert (caught.value.capacity, caught.value.waiting) == (2, 2)
         await queue.submit("work", "now")
@@ -595,7 +595,7 @@ async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: Moc
 
 
 async def test_p9_final_jobs_are_forgotten_beyond_their_number(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_jobs": 10})
+    rig = make_rig("trio", settings={"max_finished_jobs": 10})
     async with rig.open() as queue:
         for n in range(30):
             await queue.result((await queue.submit("work", str(n))).job_id)
@@ -613,26 +613,26 @@ class Bound:
     attempt_timeout: float | None
     deadline_after: float | None
     stop_at: float | None
-    ended_by: Limit
+    ended_by: EndedBy
     outcome: Outcome
 
 
 @pytest.mark.parametrize(
     "bound",
     [
-        Bound(5, 10, None, Limit.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
-        Bound(10, 5, None, Limit.DEADLINE, Outcome.EXPIRED),
-        Bound(5, 5, None, Limit.DEADLINE, Outcome.EXPIRED),
-        Bound(None, 5, None, Limit.DEADLINE, Outcome.EXPIRED),
-        Bound(5, None, None, Limit.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
-        Bound(10, 10, 5, Limit.STOP, Outcome.STOPPED),
-        Bound(None, None, 5, Limit.STOP, Outcome.STOPPED),
+        Bound(5, 10, None, EndedBy.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
+        Bound(10, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(5, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(None, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(5, None, None, EndedBy.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
+        Bound(10, 10, 5, EndedBy.STOP, Outcome.STOPPED),
+        Bound(None, None, 5, EndedBy.STOP, Outcome.STOPPED),
     ],
     ids=str,
 )
 async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=bound.attempt_timeout, settings={"drain_timeout": 0})
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", attempt_timeout=bound.attempt_timeout, settings={"drain_timeout": 0})
+    rig.sdk.script("call", Blocker())
     began = trio.current_time()
     with trio.move_on_after(bound.stop_at or 1000) as stop:
         async with rig.open() as queue:
@@ -647,7 +647,7 @@ async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, a
 
 
 async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=5)
+    rig = make_rig("trio", attempt_timeout=5)
 
     async def linger() -> None:
         try:
@@ -662,13 +662,13 @@ async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_
         await trio.sleep(2)
         assert await queue.cancel(receipt.job_id) == "requested"
         job = await until(queue, receipt.job_id, lambda job: last(job).outcome is not None if job.attempts else False)
-    assert last(job).ended_by is Limit.CANCEL
+    assert last(job).ended_by is EndedBy.CANCEL
 
 
 async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    sdk.script("call", Hold())
-    service = service_for(sdk, "in_loop", drain_timeout=7, cancel_timeout=1)
+    sdk.script("call", Blocker())
+    service = service_for(sdk, "trio", drain_timeout=7, cancel_timeout=1)
 
     @service.handler(attempt_timeout=1000)
     async def work(session: FakeSession, what: str) -> None:

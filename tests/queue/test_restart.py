@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from trio_jobs import Done, MemoryStore, NotDone, State, Unknown
-from trio_jobs.testing import Hold
+from trio_jobs.testing import Blocker
 
 
 async def as_after_a_crash(store: MemoryStore) -> MemoryStore:
@@ -26,12 +26,12 @@ async def as_after_a_crash(store: MemoryStore) -> MemoryStore:
 
 async def crashed_while_held(rig: Rig, *others: str, **options: Any) -> tuple[MemoryStore, str]:
     """A store as a process leaves it that dies while a first job is in the SDK and `others` stand in the line."""
-    store, hold = MemoryStore(), Hold()
+    store, hold = MemoryStore(), Blocker()
     rig.sdk.script("call", hold)
     with trio.CancelScope() as scope:
         async with rig.open(store=store) as queue:
             receipt = await queue.submit("work", "held", **options)
-            await hold.reached_in_loop()
+            await hold.reached_in_trio()
             for what in others:
                 await queue.submit("work", what)
             crashed = await as_after_a_crash(store)
@@ -42,13 +42,13 @@ async def crashed_while_held(rig: Rig, *others: str, **options: Any) -> tuple[Me
 
 
 async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: MockClock) -> None:
-    store, rig, hold = MemoryStore(), make_rig("in_loop", idempotent=True, settings={"drain_timeout": 0}), Hold()
+    store, rig, hold = MemoryStore(), make_rig("trio", idempotent=True, settings={"drain_timeout": 0}), Blocker()
     rig.sdk.script("call", "done before", hold)
     async with rig.open(store=store) as queue:
         done = await queue.submit("work", "done before", key="K")
         await queue.result(done.job_id)
         jobs = [(await queue.submit("work", str(n))).job_id for n in range(4)]
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
     assert [left.state for left in queue.report.left] == [State.PENDING] * 4
     rig.sdk.steps.clear()
     async with rig.open(store=store) as queue:
@@ -61,7 +61,7 @@ async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: Mo
 
 
 async def test_after_a_crash_an_entered_attempt_is_in_doubt(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     store, held = await crashed_while_held(rig, "a", "b")
     async with rig.open(store=store) as queue:
         job = queue.get(held)
@@ -79,18 +79,18 @@ async def test_after_a_crash_an_entered_attempt_is_in_doubt(autojump_clock: Mock
 async def test_after_a_crash_verify_is_asked_first(
     answer: Any, state: State, calls: int, autojump_clock: MockClock
 ) -> None:
-    rig = make_rig("in_loop", verifies=True)
+    rig = make_rig("trio", verifies=True)
     store, held = await crashed_while_held(rig)
     rig.sdk.script("verify", answer)
     async with rig.open(store=store) as queue:
         await until_state(queue, held, state)
         await trio.sleep(1)
         assert queue.get(held).state is state
-    assert [step.door for step in rig.sdk.steps] == ["open", "verify", *["call"] * calls, "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "verify", *["call"] * calls, "close"]
 
 
 async def test_after_a_crash_verify_waits_until_it_has_settled(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, settle_after=40)
+    rig = make_rig("trio", verifies=True, verify_delay=40)
     store, held = await crashed_while_held(rig)
     rig.sdk.script("verify", Done("found"))
     async with rig.open(store=store) as queue:
@@ -100,7 +100,7 @@ async def test_after_a_crash_verify_waits_until_it_has_settled(autojump_clock: M
 
 
 async def test_after_a_crash_an_idempotent_attempt_is_done_again_and_counts(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", idempotent=True)
+    rig = make_rig("trio", idempotent=True)
     store, held = await crashed_while_held(rig)
     async with rig.open(store=store) as queue:
         assert await queue.result(held) == "held"
@@ -110,14 +110,14 @@ async def test_after_a_crash_an_idempotent_attempt_is_done_again_and_counts(auto
 
 
 async def test_the_third_crash_of_a_job_is_poison(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", idempotent=True)
+    rig = make_rig("trio", idempotent=True)
     store, held = await crashed_while_held(rig)
     for _ in range(2):
-        hold = Hold()
+        hold = Blocker()
         rig.sdk.script("call", hold)
         with trio.CancelScope() as scope:
             async with rig.open(store=store) as queue:
-                await hold.reached_in_loop()
+                await hold.reached_in_trio()
                 store = await as_after_a_crash(store)
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
@@ -128,8 +128,8 @@ async def test_the_third_crash_of_a_job_is_poison(autojump_clock: MockClock) -> 
 
 
 async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", idempotent=True)
-    store, hold = MemoryStore(), Hold()
+    rig = make_rig("trio", idempotent=True)
+    store, hold = MemoryStore(), Blocker()
 
     async def stubborn() -> None:
         with trio.CancelScope(shield=True):
@@ -138,7 +138,7 @@ async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: Mock
     rig.sdk.script("call", stubborn)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         assert await queue.cancel(receipt.job_id) == "requested"
         crashed = await as_after_a_crash(store)
         hold.let_go()
@@ -149,7 +149,7 @@ async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: Mock
 
 
 async def test_waits_go_on_after_a_restart(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", trio_jobs.RetryAfter(100))
     store = MemoryStore()
     with trio.move_on_after(30):
@@ -170,7 +170,7 @@ async def test_waits_go_on_after_a_restart(autojump_clock: MockClock) -> None:
 
 
 async def test_what_expired_while_nobody_ran_is_failed_at_the_start(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     store = MemoryStore()
     with trio.move_on_after(1):
         async with rig.open(store=store) as queue:
@@ -183,9 +183,9 @@ async def test_what_expired_while_nobody_ran_is_failed_at_the_start(autojump_clo
 
 
 async def test_a_verify_that_a_stop_cut_short_is_asked_again_by_the_next_start(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, settings={"drain_timeout": 1})
+    rig = make_rig("trio", verifies=True, settings={"drain_timeout": 1})
     rig.sdk.script("call", ValueError("booked, then raised"))
-    rig.sdk.script("verify", Hold(), Done("found"))
+    rig.sdk.script("verify", Blocker(), Done("found"))
     store = MemoryStore()
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
@@ -196,18 +196,18 @@ async def test_a_verify_that_a_stop_cut_short_is_asked_again_by_the_next_start(a
 
 
 async def test_an_earlier_attempt_that_acted_is_verified_before_the_next(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, on_doubt="retry", settle_after=10)
+    rig = make_rig("trio", verifies=True, on_doubt="retry", verify_delay=10)
     rig.sdk.script("call", ValueError(), "second")
     rig.sdk.script("verify", Unknown(), NotDone())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "second"
-    assert [step.door for step in rig.sdk.steps] == ["open", "call", "verify", "verify", "call", "close"]
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "verify", "call", "close"]
 
 
 @pytest.mark.parametrize("answer", [Done("found after all"), Unknown()], ids=["done", "unknown"])
 async def test_what_verify_says_before_an_attempt_may_end_the_job(answer: Any, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, verify_first=True)
+    rig = make_rig("trio", verifies=True, verify_first=True)
     rig.sdk.script("verify", answer)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -217,12 +217,12 @@ async def test_what_verify_says_before_an_attempt_may_end_the_job(answer: Any, a
 
 
 async def test_a_cancel_while_verify_runs_before_an_attempt_is_honoured(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, verify_first=True)
-    hold = Hold(NotDone())
+    rig = make_rig("trio", verifies=True, verify_first=True)
+    hold = Blocker(NotDone())
     rig.sdk.script("verify", hold)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         assert await queue.cancel(receipt.job_id) == "requested"
         hold.let_go()
         job = await ended(queue, receipt.job_id)
@@ -231,8 +231,8 @@ async def test_a_cancel_while_verify_runs_before_an_attempt_is_honoured(autojump
 
 
 async def test_a_stop_while_verify_runs_before_an_attempt_gives_the_job_back(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", verifies=True, verify_first=True, settings={"drain_timeout": 1})
-    rig.sdk.script("verify", Hold())
+    rig = make_rig("trio", verifies=True, verify_first=True, settings={"drain_timeout": 1})
+    rig.sdk.script("verify", Blocker())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
     job = queue.get(receipt.job_id)
@@ -240,7 +240,7 @@ async def test_a_stop_while_verify_runs_before_an_attempt_gives_the_job_back(aut
 
 
 async def test_a_queue_that_was_paused_stays_paused(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"drain_timeout": 1})
+    rig = make_rig("trio", settings={"drain_timeout": 1})
     store = MemoryStore()
     async with rig.open(store=store) as queue:
         await queue.pause("stocktaking", by="ann")
@@ -257,7 +257,7 @@ async def test_a_queue_that_was_paused_stays_paused(autojump_clock: MockClock) -
 
 
 async def test_a_pause_acts_before_the_next_start_and_deadlines_run_on(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", lambda: trio.sleep(10))
     async with rig.open() as queue:
         first = await queue.submit("work", "under way")
@@ -276,7 +276,7 @@ async def test_a_pause_acts_before_the_next_start_and_deadlines_run_on(autojump_
 
 
 async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("in_loop"), MemoryStore()
+    rig, store = make_rig("trio"), MemoryStore()
     async with rig.open(store=store):
         with pytest.raises(trio_jobs.StoreError, match="in use by another queue"):
             async with rig.open(store=store):
@@ -288,14 +288,14 @@ async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock)
 async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_next_start(
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("in_loop", verifies=True, attempt_timeout=5)
-    rig.sdk.script("call", Hold())
-    verify = Hold()
+    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
+    verify = Blocker()
     rig.sdk.script("verify", verify, Done("found"))
     store = MemoryStore()
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
-        await verify.reached_in_loop()
+        await verify.reached_in_trio()
     assert queue.get(receipt.job_id).state is State.IN_DOUBT
     async with rig.open(store=store) as queue:
         assert await queue.result(receipt.job_id) == "found"
@@ -305,8 +305,8 @@ async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_n
 async def test_a_doubt_that_a_person_settles_while_the_queue_is_paused_is_not_asked_about(
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("in_loop", verifies=True, attempt_timeout=5)
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await until_state(queue, receipt.job_id, "processing")

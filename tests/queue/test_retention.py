@@ -8,13 +8,13 @@ from queue_rig import NO_RETRY, ended, make_rig, standing_line, until_state
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import NoSuchJob, State
+from trio_jobs import JobNotFound, State
 from trio_jobs._runtime.pruner import BATCH
-from trio_jobs.testing import Hold
+from trio_jobs.testing import Blocker
 
 
 async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 1000}, retry=NO_RETRY)
+    rig = make_rig("trio", settings={"job_retention": 1000}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())
     async with rig.open() as queue:
         jobs = [await queue.submit("work", what) for what in "ab"]
@@ -25,13 +25,13 @@ async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockCl
         await trio.sleep(200)
         assert queue.list() == []
         for receipt in jobs:
-            with pytest.raises(NoSuchJob, match="never submitted here, or pruned since"):
+            with pytest.raises(JobNotFound, match="never submitted here, or pruned since"):
                 queue.get(receipt.job_id)
 
 
 async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=5, settings={"keep_for": 0, "keep_jobs": 0})
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", attempt_timeout=5, settings={"job_retention": 0, "max_finished_jobs": 0})
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         doubt = await queue.submit("work", "a")
         later = await queue.submit("work", "b", delay=10_000)
@@ -41,7 +41,7 @@ async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
 
 
 async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_jobs": 3})
+    rig = make_rig("trio", settings={"max_finished_jobs": 3})
     async with rig.open() as queue:
         jobs = [await queue.submit("work", str(n)) for n in range(6)]
         await trio.sleep(61)
@@ -49,7 +49,7 @@ async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockC
 
 
 async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_jobs": 10})
+    rig = make_rig("trio", settings={"max_finished_jobs": 10})
     async with rig.open() as queue:
         for _ in range(BATCH + 10):
             receipt = await queue.submit("work", "a")
@@ -68,7 +68,7 @@ async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
             await trio.lowlevel.checkpoint()
             raise trio_jobs.StoreError("the disk is full")
 
-    rig = make_rig("in_loop", settings={"keep_for": 10})
+    rig = make_rig("trio", settings={"job_retention": 10})
     async with rig.open(store=Stubborn()) as queue:
         await queue.submit("work", "a", key="a")
         await trio.sleep(100)
@@ -79,7 +79,7 @@ async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
 
 
 async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 10}, retry=NO_RETRY)
+    rig = make_rig("trio", settings={"job_retention": 10}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())
     async with rig.open() as queue:
         jobs = [await queue.submit("work", what, key=what) for what in "ab"]
@@ -94,7 +94,7 @@ async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> No
 
 
 async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 10, "keep_keys": 2})
+    rig = make_rig("trio", settings={"job_retention": 10, "max_keys": 2})
     async with rig.open() as queue:
         for what in "abc":
             await queue.submit("work", what, key=what)
@@ -105,7 +105,7 @@ async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(auto
 
 
 async def test_a_forgotten_jobs_key_is_let_go_of_after_its_own_time(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 10, "keep_keys_for": 1000})
+    rig = make_rig("trio", settings={"job_retention": 10, "key_retention": 1000})
     async with rig.open() as queue:
         first = await queue.submit("work", "a", key="a")
         await trio.sleep(900)
@@ -115,7 +115,7 @@ async def test_a_forgotten_jobs_key_is_let_go_of_after_its_own_time(autojump_clo
 
 
 async def test_jobs_are_kept_by_the_state_they_ended_in(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": {"failed": 5000, "completed": 100}}, retry=NO_RETRY)
+    rig = make_rig("trio", settings={"job_retention": {"failed": 5000, "completed": 100}}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())
     async with rig.open() as queue:
         for what in "ab":
@@ -128,7 +128,7 @@ async def test_jobs_are_kept_by_the_state_they_ended_in(autojump_clock: MockCloc
 
 
 async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_jobs": {State.FAILED: 2}}, retry=NO_RETRY)
+    rig = make_rig("trio", settings={"max_finished_jobs": {State.FAILED: 2}}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", *[ValueError()] * 10)
     async with rig.open() as queue:
         for n in range(11):
@@ -138,14 +138,14 @@ async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clo
 
 
 async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 0, "keep_jobs": 0})
+    rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
     async with standing_line(rig) as (queue, hold, first):
         hold.let_go()
         assert await queue.result(first) == "first"
 
 
 async def test_a_job_retried_by_a_person_is_open_again_and_kept(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": 100}, retry=NO_RETRY)
+    rig = make_rig("trio", settings={"job_retention": 100}, retry=NO_RETRY)
     rig.sdk.script("call", ValueError(), trio_jobs.Snooze(1000))
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a", deadline_after=50)
@@ -159,8 +159,8 @@ async def test_a_job_retried_by_a_person_is_open_again_and_kept(autojump_clock: 
 
 
 async def test_a_retry_within_its_deadline_still_expires_at_it(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
-    rig.sdk.script("call", ValueError(), Hold())
+    rig = make_rig("trio", retry=NO_RETRY)
+    rig.sdk.script("call", ValueError(), Blocker())
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a", deadline_after=50)
         await ended(queue, receipt.job_id)

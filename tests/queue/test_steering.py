@@ -10,14 +10,14 @@ from queue_rig import NO_RETRY, ended, make_rig, pass_time, standing_line, until
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import Job, LineFull, NewJob, QueueClosed, State, UsageError
-from trio_jobs.testing import Hold
+from trio_jobs import Job, NewJob, QueueClosed, QueueFull, State, UsageError
+from trio_jobs.testing import Blocker
 
 # many at once
 
 
 async def test_many_are_submitted_in_order_as_one_change(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _first):
         receipts = await queue.submit_many(
             [NewJob("work", "a"), NewJob("work", "later", delay=5), NewJob("work", "b", key="K")], by="ann"
@@ -30,7 +30,7 @@ async def test_many_are_submitted_in_order_as_one_change(autojump_clock: MockClo
 
 
 async def test_many_with_the_same_key_are_one(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with rig.open() as queue:
         first, second = await queue.submit_many([NewJob("work", "a", key="K")] * 2)
         assert first.job_id == second.job_id
@@ -45,18 +45,18 @@ async def test_many_with_the_same_key_are_one(autojump_clock: MockClock) -> None
 
 
 async def test_more_than_the_line_has_places_are_refused(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 2, "max_waiting": 2})
+    rig = make_rig("trio", settings={"buffer": 2, "max_waiting": 2})
     async with rig.open() as queue:
         with pytest.raises(UsageError, match="3 jobs cannot have a place each in a line of 2"):
             await queue.submit_many([NewJob("work", str(n)) for n in range(3)])
-        with pytest.raises(LineFull):
+        with pytest.raises(QueueFull):
             await queue.submit_many([NewJob("work", str(n), delay=5) for n in range(3)])
         assert queue.list() == []
         assert queue.statistics().free == 2
 
 
 async def test_two_that_submit_many_do_not_wait_for_each_others_places(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 3})
+    rig = make_rig("trio", settings={"buffer": 3})
     async with standing_line(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
@@ -69,7 +69,7 @@ async def test_two_that_submit_many_do_not_wait_for_each_others_places(autojump_
 
 
 async def test_many_that_wait_when_the_queue_closes_are_told(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 2})
+    rig = make_rig("trio", settings={"buffer": 2})
     told: list[str] = []
 
     async def submit() -> None:
@@ -91,7 +91,7 @@ async def test_many_that_wait_when_the_queue_closes_are_told(autojump_clock: Moc
 
 
 async def test_a_key_that_came_in_while_many_waited_is_not_done_twice(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     receipts: list[trio_jobs.Receipt] = []
 
     async def submit() -> None:
@@ -110,7 +110,7 @@ async def test_a_key_that_came_in_while_many_waited_is_not_done_twice(autojump_c
 
 
 async def test_many_are_cancelled_that_fit(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, first):
         old = await queue.submit("work", "old", delay=10_000)
         await trio.sleep(100)
@@ -126,7 +126,7 @@ async def test_many_are_cancelled_that_fit(autojump_clock: MockClock) -> None:
 
 
 async def test_many_are_retried_that_fit(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", ValueError(), TypeError(), trio_jobs.Cancel("no"))
     async with rig.open() as queue:
         jobs = [(await queue.submit("work", what)).job_id for what in "abc"]
@@ -182,8 +182,8 @@ def test_other_threads_are_told_when_the_loop_has_ended() -> None:
 
 
 async def test_hooks_are_told_of_failed_jobs_and_doubts(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY, attempt_timeout=5)
-    rig.sdk.script("call", ValueError(), Hold(), "fine")
+    rig = make_rig("trio", retry=NO_RETRY, attempt_timeout=5)
+    rig.sdk.script("call", ValueError(), Blocker(), "fine")
     told: list[tuple[str, State]] = []
 
     async def on_doubt(job: Job) -> None:
@@ -202,7 +202,7 @@ async def test_hooks_are_told_of_failed_jobs_and_doubts(autojump_clock: MockCloc
 async def test_a_hook_that_raises_or_hangs_is_logged_and_touches_no_job(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", ValueError(), ValueError())
     told: list[str] = []
 
@@ -226,7 +226,7 @@ async def test_a_hook_that_raises_or_hangs_is_logged_and_touches_no_job(
 
 async def test_a_stuck_call_is_told(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=5)
-    hold = Hold("late")
+    hold = Blocker("late")
     rig.sdk.script("call", hold)
     told: list[str] = []
     rig.service.on("stuck", lambda job: told.append(f"stuck {job.inside}"))
@@ -243,7 +243,7 @@ async def test_a_stuck_call_is_told(mock_clock: MockClock) -> None:
 
 async def test_a_stuck_verify_is_told_and_waited_for(mock_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     rig = make_rig("thread", verifies=True, attempt_timeout=5, stuck_after=5, verify_timeout=5)
-    call, verify = Hold(), Hold(trio_jobs.Done("found"))
+    call, verify = Blocker(), Blocker(trio_jobs.Done("found"))
     rig.sdk.script("call", call)
     rig.sdk.script("verify", verify)
     call.then = ValueError()

@@ -12,8 +12,8 @@ from queue_rig import NO_RETRY, HostKind, ended, make_rig, standing_line, until_
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from trio_jobs import KeyConflict, LineFull, NoSuchJob, QueueClosed, State
-from trio_jobs.testing import Hold
+from trio_jobs import JobNotFound, KeyConflict, QueueClosed, QueueFull, State
+from trio_jobs.testing import Blocker
 
 # keys
 
@@ -58,7 +58,7 @@ async def test_keys_are_per_kind(kind: HostKind, clock: MockClock) -> None:
 
 
 async def test_failed_and_cancelled_jobs_keep_their_keys(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", retry=NO_RETRY)
+    rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", ValueError())
     async with rig.open() as queue:
         first = await queue.submit("work", "a", key="K")
@@ -140,7 +140,7 @@ async def test_a_job_handed_straight_to_the_waiting_consumer_is_first(kind: Host
 
 
 async def test_a_job_that_is_under_way_later_or_over_has_no_position(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _first):
         later = await queue.submit("work", "later", delay=10, key="L")
         assert (later.position, later.state) == (0, State.SCHEDULED)
@@ -162,7 +162,7 @@ async def test_a_full_line_says_how_full_it_is(kind: HostKind, clock: MockClock)
             for n in range(3):
                 nursery.start_soon(queue.submit, "work", f"waiting {n}")
             await wait_all_tasks_blocked()
-            with pytest.raises(LineFull) as caught:
+            with pytest.raises(QueueFull) as caught:
                 await queue.submit("work", "no", wait=0)
             assert (caught.value.capacity, caught.value.waiting, caught.value.retry_after) == (2, 3, 0.1)
             assert str(caught.value) == "all 2 places are taken and 3 callers wait; try again in about 0.1 s"
@@ -171,27 +171,27 @@ async def test_a_full_line_says_how_full_it_is(kind: HostKind, clock: MockClock)
 
 
 async def test_retry_after_is_estimated_from_how_long_attempts_took(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
-    rig.sdk.script("call", lambda: trio.sleep(8), Hold())
+    rig = make_rig("trio", settings={"buffer": 1})
+    rig.sdk.script("call", lambda: trio.sleep(8), Blocker())
     hold = rig.sdk._scripts["call"][1]
     async with rig.open() as queue:
         await queue.result((await queue.submit("work", "8 s")).job_id)
         assert queue.statistics().mean_run == 8
         await queue.submit("work", "held")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         await queue.submit("work", "in the line")
-        with pytest.raises(LineFull) as caught:
+        with pytest.raises(QueueFull) as caught:
             await queue.submit("work", "no", wait=0)
         assert caught.value.retry_after == 8
         hold.let_go()
 
 
 async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with standing_line(rig) as (queue, hold, _first):
         await queue.submit("work", "a")
         began = trio.current_time()
-        with pytest.raises(LineFull):
+        with pytest.raises(QueueFull):
             await queue.submit("work", "no", wait=7)
         assert trio.current_time() - began == 7
         async with trio.open_nursery() as nursery:
@@ -221,21 +221,21 @@ async def test_nobody_overtakes_those_who_wait(kind: HostKind, clock: MockClock)
             await wait_all_tasks_blocked()
             hold.let_go()
             await ended(queue, first)
-            with pytest.raises(LineFull):
+            with pytest.raises(QueueFull):
                 queue.submit_nowait("work", "no")
     assert rig.sdk.calls() == ["first", "a", "b"]
 
 
 async def test_returning_jobs_come_before_new_ones_but_only_every_second_time(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
-    hold = Hold()
+    rig = make_rig("trio", settings={"buffer": 1})
+    hold = Blocker()
     rig.sdk.script("call", *[trio_jobs.Snooze(10)] * 3, hold)
     async with rig.open() as queue, trio.open_nursery() as nursery:
         for n in range(3):
             receipt = await queue.submit("work", f"back {n}")
             await until_state(queue, receipt.job_id, "scheduled")
         await queue.submit("work", "held")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         await queue.submit("work", "in the line")
         for n in range(5):
             nursery.start_soon(queue.submit, "work", f"new {n}")
@@ -248,7 +248,7 @@ async def test_returning_jobs_come_before_new_ones_but_only_every_second_time(au
 
 
 async def test_returning_jobs_are_ordered_by_due_at_then_as_they_came(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with standing_line(rig) as (queue, hold, _first):
         for what, delay in (("c", 9), ("b1", 8), ("a", 7), ("b2", 8)):
             await queue.submit("work", what, delay=delay)
@@ -288,7 +288,7 @@ async def test_a_job_cancelled_on_its_way_to_the_consumer_is_not_done(kind: Host
 
 
 async def test_jobs_that_move_on_while_they_wait_outside_are_passed_over(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 1})
+    rig = make_rig("trio", settings={"buffer": 1})
     async with standing_line(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         scheduled = await queue.submit("work", "never", delay=50)
@@ -308,7 +308,7 @@ async def test_jobs_that_move_on_while_they_wait_outside_are_passed_over(autojum
 
 @pytest.mark.parametrize("how", ["delay", "due_at"])
 async def test_a_job_for_later_is_started_when_due(how: str, autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         now = datetime.fromtimestamp(trio_jobs.TrioClock().now(), UTC)
         when: dict[str, Any] = {"delay": 500} if how == "delay" else {"due_at": now + timedelta(seconds=500)}
@@ -320,14 +320,14 @@ async def test_a_job_for_later_is_started_when_due(how: str, autojump_clock: Moc
 
 
 async def test_a_job_due_in_the_past_is_due_now(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a", due_at=datetime(1990, 1, 1, tzinfo=UTC))
         assert (receipt.state, receipt.position) == (State.PENDING, 1)
 
 
 async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, hold, _first):
         for n in range(2):
             await queue.submit("work", str(n), delay=5, deadline_after=7 + n)
@@ -385,7 +385,7 @@ async def test_those_who_wait_for_a_place_are_told_that_the_queue_closes(kind: H
 
 
 async def test_drain_waits_for_what_is_pending_processing_and_retrying(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     rig.sdk.script("call", ValueError(), lambda: trio.sleep(3))
     async with rig.open() as queue:
         for n in range(3):
@@ -399,8 +399,8 @@ async def test_drain_waits_for_what_is_pending_processing_and_retrying(autojump_
 
 
 async def test_drain_does_not_wait_for_doubts(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", attempt_timeout=1)
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", attempt_timeout=1)
+    rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
         await queue.submit("work", "a")
         await queue.drain()
@@ -408,8 +408,8 @@ async def test_drain_does_not_wait_for_doubts(autojump_clock: MockClock) -> None
 
 
 async def test_a_stop_tells_those_who_drain_or_wait_for_a_result(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"drain_timeout": 1})
-    rig.sdk.script("call", Hold())
+    rig = make_rig("trio", settings={"drain_timeout": 1})
+    rig.sdk.script("call", Blocker())
     told: list[str] = []
 
     async def drain() -> None:
@@ -437,7 +437,7 @@ async def test_a_stop_tells_those_who_drain_or_wait_for_a_result(autojump_clock:
 
 
 async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, first):
         ids = [first] + [(await queue.submit("work", str(n))).job_id for n in range(5)]
         assert [job.id for job in queue.list()] == ids
@@ -451,7 +451,7 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
 
 
 async def test_a_list_goes_on_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(6)]
         assert [job.id for job in queue.list(state="pending", limit=3)] == ids[:3]
@@ -466,7 +466,7 @@ async def test_a_list_goes_on_behind_a_job_that_has_left_the_state(autojump_cloc
 async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_state_again(
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
@@ -479,7 +479,7 @@ async def test_where_pages_ended_is_kept_of_the_newest(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_jobs._runtime.queries.MAX_ENDS", 2)
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         after = None
@@ -494,7 +494,7 @@ async def test_where_pages_ended_is_kept_of_the_newest(
 
 
 async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"keep_for": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
+    rig = make_rig("trio", settings={"job_retention": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
     async with rig.open() as queue:
         await queue.pause("")
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
@@ -502,7 +502,7 @@ async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockC
         assert [job.id for job in queue.list(limit=2)] == ids[:2]
         await queue.cancel(ids[1])
         await trio.sleep(120)
-        with pytest.raises(NoSuchJob):
+        with pytest.raises(JobNotFound):
             queue.get(ids[1])
         assert [job.id for job in queue.list(state="pending", after=ids[1])] == ids[2:]
         assert [job.id for job in queue.list(after=ids[1])] == ids[2:]
@@ -510,7 +510,7 @@ async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockC
 
 
 async def test_a_job_seen_stays_as_it_was_seen(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with standing_line(rig) as (queue, hold, first):
         seen = queue.get(first)
         hold.let_go()
@@ -533,7 +533,7 @@ class SteppingClock(trio_jobs.TrioClock):
 
 
 async def test_a_job_that_comes_due_while_it_is_submitted_is_due(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.service.open(clock=SteppingClock(step=1)) as queue:
         receipt = await queue.submit("work", "a", delay=0.5)
         assert (receipt.state, receipt.position) == (State.PENDING, 0)
@@ -541,12 +541,12 @@ async def test_a_job_that_comes_due_while_it_is_submitted_is_due(autojump_clock:
 
 
 async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(autojump_clock: MockClock) -> None:
-    rig, wall = make_rig("in_loop"), SteppingClock()
-    hold = Hold()
+    rig, wall = make_rig("trio"), SteppingClock()
+    hold = Blocker()
     rig.sdk.script("call", hold)
     async with rig.service.open(clock=wall) as queue:
         await queue.submit("work", "first")
-        await hold.reached_in_loop()
+        await hold.reached_in_trio()
         late = await queue.submit("work", "late", deadline_after=100)
         wall.ahead = 1000
         hold.let_go()
@@ -557,9 +557,9 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
 
 
 async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
-    rig, wall = make_rig("in_loop"), SteppingClock()
+    rig, wall = make_rig("trio"), SteppingClock()
     async with standing_line(rig) as (queue, _, _first):
-        queue._clock = queue._stager._clock = wall
+        queue._clock = queue._scheduler._clock = wall
         doomed = await queue.submit("work", "doomed", deadline_after=10_000)
         wall.ahead = 20_000
         await trio.sleep(61)
@@ -567,7 +567,7 @@ async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockCl
 
 
 async def test_the_line_counts_itself(autojump_clock: MockClock) -> None:
-    rig = make_rig("in_loop", settings={"buffer": 5})
+    rig = make_rig("trio", settings={"buffer": 5})
     async with standing_line(rig) as (queue, _, _first):
         await queue.submit("work", "a")
-        assert repr(queue._line) == "<Line 1 waiting, 4 of 5 free>"
+        assert repr(queue._channel) == "<JobChannel 1 waiting, 4 of 5 free>"

@@ -74,7 +74,7 @@ class Street:
 @asynccontextmanager
 async def street(store: SlowStore) -> AsyncIterator[Street]:
     """A queue that has nothing to do but accept: it is paused. Whoever waits at the end gets his answer."""
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open(store=store) as queue:
         await queue.pause()
         async with trio.open_nursery() as nursery:
@@ -105,8 +105,8 @@ async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) ->
 async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         asked = await there.submit()
-        [job_id] = there.queue._head.jobs
-        with pytest.raises(trio_jobs.NoSuchJob):
+        [job_id] = there.queue._projection.jobs
+        with pytest.raises(trio_jobs.JobNotFound):
             there.queue.get(job_id)
         await there.keep()
         assert isinstance(asked.answer, trio_jobs.Receipt)
@@ -204,7 +204,7 @@ async def test_a_store_may_refuse_in_the_step_in_which_it_is_handed_a_submit(aut
             if self.handed_over(Submitted):
                 self.refuse()
 
-    rig = make_rig("in_loop")
+    rig = make_rig("trio")
     async with rig.open(store=AtOnce(Submitted)) as queue:
         await wait_all_tasks_blocked()
         with pytest.raises(StoreError):
@@ -232,7 +232,7 @@ async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(
         return really(*args, **options)
 
     with pytest.raises(StoreError, match="a bug"):
-        async with make_rig("in_loop").open(journal=tmp_path / "jobs.db") as queue, trio.open_nursery() as nursery:
+        async with make_rig("trio").open(journal=tmp_path / "jobs.db") as queue, trio.open_nursery() as nursery:
             await queue.pause()
             really, queue._join = queue._join, join
             for _ in range(3):
@@ -279,7 +279,7 @@ def test_p4_ctrl_c_while_it_waits_harms_nobody_who_waits_beside_it(
 
     async def main() -> None:
         store = SlowStore(Submitted)
-        async with make_rig("in_loop").open(store=store) as queue, trio.open_nursery() as nursery:
+        async with make_rig("trio").open(store=store) as queue, trio.open_nursery() as nursery:
             await queue.pause()
             for _ in range(others_before):
                 nursery.start_soon(other, queue)

@@ -19,7 +19,7 @@ import trio
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode
 
 from trio_jobs import Queue, Service
-from trio_jobs._server.limits import Limits
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import PROTOCOL
@@ -205,6 +205,6 @@ async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterat
     assert descriptors() <= before
 
 
-def quick(**changes: Any) -> Limits:
+def quick(**changes: Any) -> ServerLimits:
     """Limits that a test need not wait long for."""
-    return Limits(**{"head_timeout": 0.3, "write_timeout": 0.3, "close_timeout": 0.3, **changes})
+    return ServerLimits(**{"head_timeout": 0.3, "write_timeout": 0.3, "close_timeout": 0.3, **changes})

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
-from trio_jobs._server.limits import Limits
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.frames import close_frame, text_frame
 
@@ -19,7 +19,9 @@ async def test_who_takes_no_byte_for_the_time_of_a_write_is_given_up(mock_clock:
     with ours, theirs:
         ours.setblocking(False)
         theirs.setblocking(False)
-        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, Limits(write_timeout=1.0))
+        stream = GuardedStream(
+            trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits(write_timeout=1.0)
+        )
         given_up = False
 
         async def write() -> None:
@@ -53,7 +55,7 @@ async def test_a_write_that_is_cancelled_half_way_is_gone_on_with_by_the_next() 
     with ours, theirs:
         for s in (ours, theirs):
             s.setblocking(False)
-        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, Limits())
+        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits())
         asked = 0
 
         def on_rest() -> None:

@@ -231,10 +231,10 @@ async def test_requests_beyond_the_rate_are_refused_and_the_others_answered() ->
         client = await b.raw()
         requests = [client.request("server.hello")[1] for _ in range(8)]
         await client.send(b"".join(requests))
-        answers = [await client.message() for _ in range(8)]
-        codes = [answer["error"]["code"] for answer in answers if "error" in answer]
+        methods = [await client.message() for _ in range(8)]
+        codes = [answer["error"]["code"] for answer in methods if "error" in answer]
         assert codes == [-32016] * 3
-        assert [answer["result"]["name"] for answer in answers if "result" in answer] == ["ann"] * 5
+        assert [answer["result"]["name"] for answer in methods if "result" in answer] == ["ann"] * 5
         await client.say_goodbye()
 
 
@@ -284,8 +284,8 @@ async def test_more_than_64_requests_at_once_are_refused_and_the_64_go_on() -> N
         refused = [await client.message() for _ in range(6)]
         assert {answer["error"]["code"] for answer in refused} == {-32016}
         await b.queue.resume()
-        answers = [await client.message() for _ in range(64)]
-        assert {answer["result"]["result"] for answer in answers} == {2}
+        methods = [await client.message() for _ in range(64)]
+        assert {answer["result"]["result"] for answer in methods} == {2}
         await client.say_goodbye()
 
 

@@ -10,13 +10,13 @@ from server_bench import KEY, OWNER, handshake
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 
-from trio_jobs._server.request import BadHead, parse, replay
+from trio_jobs._server.request import BadRequest, parse, replay
 
 HOSTS = frozenset({"localhost", "jobs.example"})
 
 
-def refused(raw: bytes) -> BadHead:
-    with pytest.raises(BadHead) as caught:
+def refused(raw: bytes) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
         replay(parse(raw, HOSTS))
     return caught.value
 
@@ -94,7 +94,7 @@ def test_no_bytes_but_a_refusal_or_a_head_that_h11_reads_too(noise: bytes) -> No
     raw = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + noise.replace(b"\r\n\r\n", b"") + b"\r\n\r\n"
     try:
         head = parse(raw, HOSTS)
-    except BadHead as bad:
+    except BadRequest as bad:
         assert 400 <= bad.status < 500
         return
     connection = h11.Connection(h11.SERVER)
@@ -108,7 +108,7 @@ def test_whatever_is_taken_is_a_handshake_for_wsproto(changes: dict[str, str]) -
         made = replay(
             parse(handshake(OWNER, **{k: v.encode("utf-8").decode("latin-1") for k, v in changes.items()}), HOSTS)
         )
-    except BadHead:
+    except BadRequest:
         return
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(made)

@@ -6,11 +6,11 @@ import trio
 from server_bench import OWNER, Bench, make_service
 
 from trio_jobs._server.server import serve
-from trio_jobs.testing import Disk
+from trio_jobs.testing import CrashableStore
 
 
 async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_is_not() -> None:
-    disk = Disk()
+    disk = CrashableStore()
     store = disk.store()
     async with (
         make_service(commit_timeout=5).open(store=store) as queue,

@@ -18,7 +18,7 @@ from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quic
 
 from trio_jobs import MemoryStore
 from trio_jobs._engine import events as ev
-from trio_jobs._server.limits import Limits
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 
 
@@ -283,7 +283,9 @@ async def test_a_thousand_clients_are_all_told() -> None:
         asyncio.run(main())
     """)
     async with make_service().open() as queue:
-        patient = Limits(head_timeout=300.0, ping=300.0)  # a slow machine takes its time with a thousand handshakes
+        patient = ServerLimits(
+            head_timeout=300.0, ping=300.0
+        )  # a slow machine takes its time with a thousand handshakes
         async with serve(queue, port=0, tokens=[OWNER], limits=patient) as server:
             process = subprocess.Popen(
                 [sys.executable, "-c", program, server.url, OWNER.secret], stdout=subprocess.PIPE, text=True

@@ -12,7 +12,7 @@ import trio
 from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_jobs._server.limits import Limits
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 from trio_jobs._server.stream import CountedStream, GuardedStream
 
@@ -99,7 +99,7 @@ async def test_who_takes_a_few_bytes_a_second_through_tls_is_waited_for_and_who_
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server_end.do_handshake)
             nursery.start_soon(client_end.do_handshake)
-        stream = GuardedStream(server_end, None, Limits(write_timeout=1.0))
+        stream = GuardedStream(server_end, None, ServerLimits(write_timeout=1.0))
         given_up = False
 
         async def write() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from server_bench import OWNER, WATCHER, make_service
 
 from trio_jobs import UsageError
-from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token, Tokens
 
@@ -70,7 +70,7 @@ def test_a_token_that_cannot_be_is_refused_where_it_is_made(secret: str, name: s
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=40))
 def test_a_bucket_never_lets_more_through_than_its_size_and_its_rate(steps: list[tuple[float, float]]) -> None:
-    bucket, now, passed = Bucket(10, 2.0, 0.0), 0.0, 0.0
+    bucket, now, passed = RateLimiter(10, 2.0, 0.0), 0.0, 0.0
     for wait, amount in steps:
         now += wait
         if bucket.take(amount, now):
@@ -79,7 +79,7 @@ def test_a_bucket_never_lets_more_through_than_its_size_and_its_rate(steps: list
 
 
 def test_a_bucket_fills_up_again() -> None:
-    bucket = Bucket(2, 1.0, 0.0)
+    bucket = RateLimiter(2, 1.0, 0.0)
     assert [bucket.take(1, 0.0) for _ in range(3)] == [True, True, False]
     assert bucket.take(1, 1.0)
     assert not bucket.take(1, 1.5)
@@ -88,14 +88,14 @@ def test_a_bucket_fills_up_again() -> None:
 @pytest.mark.parametrize("name", ["connections", "pending", "ping", "write_timeout", "bytes_per_second", "frames"])
 def test_a_limit_of_nothing_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        Limits(**{name: 0})
+        ServerLimits(**{name: 0})
 
 
 @pytest.mark.parametrize(
     ("connections", "most"), [(1, 1), (2, 1), (500, 250), (960, 480), (2048, 1024), (10_000, 1024)]
 )
 def test_strangers_never_have_more_than_half_of_the_places(connections: int, most: int) -> None:
-    assert Limits(connections=connections).most_pending == most
+    assert ServerLimits(connections=connections).most_pending == most
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from sim.plan import CALM, DiskHabits, draw
 from sim.recording import Recording, surroundings
 from sim.timeline import Timeline
 from sim.world import World
-from trio_jobs._runtime.event_log import History
-from trio_jobs._stores.sqlite.high_water_mark import Mark, MarkFile
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs.testing import check_store
 
 #: What 2,000 schedules did to the outside. A change that is meant to change nothing leaves it as it is; another one
@@ -109,10 +109,10 @@ def test_a_failure_tells_its_seed_and_its_history(
 ) -> None:
     """With a queue that waits for no commit."""
 
-    async def at_once(self: History, seq: int, of: object = None) -> None:
+    async def at_once(self: EventLog, seq: int, of: object = None) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(History, "committed", at_once)
+    monkeypatch.setattr(EventLog, "committed", at_once)
     assert main(["--schedules", "50"]) == 1
     told = capsys.readouterr().out
     assert "is in the SDK before its start is on the disk" in told
@@ -163,16 +163,16 @@ def test_a_torn_mark_leaves_the_one_that_was_synced() -> None:
     for seed in range(300):
         chance = random.Random(seed)
         disk = SimDisk(chance, lambda seq: None)
-        mark = MarkFile(disk, "mark")
-        mark.begin(Mark("e" * 32, 1, 0))
+        mark = HighWaterMarkFile(disk, "mark")
+        mark.begin(HighWaterMark("e" * 32, 1, 0))
         synced = 1
         for seq in range(2, 12):
-            mark.write(Mark("e" * 32, seq, 0))
+            mark.write(HighWaterMark("e" * 32, seq, 0))
             if chance.random() < 0.4:
                 mark.sync()
                 synced = seq
         disk.crash()
-        found = MarkFile(disk, "mark").found
+        found = HighWaterMarkFile(disk, "mark").found
         assert found is not None
         assert synced <= found.seq <= 11
 

@@ -11,8 +11,8 @@ import pytest
 from trio_jobs import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing import check_store
-from trio_jobs.testing.crashable_store import Disk
-from trio_jobs.testing.report import Nonconforming
+from trio_jobs.testing.crashable_store import CrashableStore
+from trio_jobs.testing.report import ConformanceError
 
 
 async def test_the_memory_store_does_what_a_store_must() -> None:
@@ -29,7 +29,7 @@ async def test_a_journal_in_memory_does_what_a_store_must() -> None:
 
 
 async def test_the_disk_of_the_test_kit_does_what_a_store_must() -> None:
-    report = await check_store(lambda: Disk().store())
+    report = await check_store(lambda: CrashableStore().store())
     assert len(report.checked) == 11
 
 
@@ -48,5 +48,5 @@ async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:
         "counts on",
     ]
     assert "it does not hold that it gives back jobs" in str(report)
-    with pytest.raises(Nonconforming, match="5 findings"):
+    with pytest.raises(ConformanceError, match="5 findings"):
         await check_store(Forgetful)

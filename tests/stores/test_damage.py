@@ -18,7 +18,7 @@ import pytest
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite import schema
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.journal import Journal
@@ -33,9 +33,9 @@ def at_once(sync: Callable[[], None]) -> None:
     sync()
 
 
-def journal(path: Path, *, accept_loss: bool = False) -> Journal:
+def journal(path: Path, *, allow_data_loss: bool = False) -> Journal:
     # without room in advance each byte of its log counts
-    return Journal(str(path), Disk(log_size=0), accept_loss=accept_loss, beside=at_once)
+    return Journal(str(path), Disk(log_size=0), allow_data_loss=allow_data_loss, background=at_once)
 
 
 def write_some(path: Path, groups: int, *, size: int = 3, close: bool = True) -> Journal:
@@ -173,7 +173,7 @@ def test_a_refusal_that_is_still_being_handled_holds_no_lock(tmp_path: Path) -> 
     try:
         journal(tmp_path / "jobs.db").open()
     except JournalDamaged:  # with all its frames, and what they read
-        left = journal(tmp_path / "jobs.db", accept_loss=True)
+        left = journal(tmp_path / "jobs.db", allow_data_loss=True)
         assert len(left.open()) == 5, "also where the last event is among what is left"
         left.close()
 
@@ -191,7 +191,7 @@ def test_a_damaged_journal_that_is_refused_stays_as_it_was_found(tmp_path: Path)
         with pytest.raises(JournalDamaged, match="it held events up to 60"):
             journal(good).open()
         assert {path.name: path.read_bytes() for path in tmp_path.glob("good*")} == before
-    left = journal(good, accept_loss=True)
+    left = journal(good, allow_data_loss=True)
     assert 0 < len(left.open()) < 60
     left.close()
     aside = {path.name.removeprefix("good.db")[17:]: path.read_bytes() for path in tmp_path.glob("good.db.damaged-*")}
@@ -218,7 +218,7 @@ def test_accepted_loss_goes_on_with_what_is_left_under_a_new_epoch(tmp_path: Pat
     connection.close()
     with pytest.raises(JournalDamaged, match="event 4"):
         journal(tmp_path / "jobs.db").open()
-    left = journal(tmp_path / "jobs.db", accept_loss=True)
+    left = journal(tmp_path / "jobs.db", allow_data_loss=True)
     bodies = left.open()
     # b does not add up any more: completed, and never started
     assert [json.loads(body)["seq"] for body in bodies] == [1, 3, 5]
@@ -238,13 +238,13 @@ async def test_jobs_that_outlived_a_loss_can_be_forgotten_with_what_lies_between
     made = journal(path)
     made.open()
     started = ev.Started(seq=3, at=1.0, job="a", attempt=1)
-    made.write([submitted(1, "a"), ev.HostClosed(seq=2, at=1.0, session=1), started])
+    made.write([submitted(1, "a"), ev.SessionClosed(seq=2, at=1.0, session=1), started])
     made.write([submitted(4, "b")])
     made.close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE events SET body = x'00' WHERE seq = 4")
     connection.close()
-    store = SqliteStore(path, accept_loss=True)
+    store = SqliteStore(path, allow_data_loss=True)
     assert [event.seq for event in await store.open(lambda events: None)] == [1, 2, 3]
     await store.prune({"a": (1, 3)})
     await store.aclose()
@@ -256,7 +256,7 @@ async def test_jobs_that_outlived_a_loss_can_be_forgotten_with_what_lies_between
 def test_accepted_loss_of_everything_begins_anew_behind_the_last_number(tmp_path: Path) -> None:
     write_some(tmp_path / "jobs.db", 2)
     (tmp_path / "jobs.db").unlink()
-    left = journal(tmp_path / "jobs.db", accept_loss=True)
+    left = journal(tmp_path / "jobs.db", allow_data_loss=True)
     assert left.open() == []
     assert left.last_seq == 6
     left.close()
@@ -266,7 +266,7 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_text("my diary " * 1000)
     with pytest.raises(StoreError, match="no journal of trio-jobs"):
-        journal(path, accept_loss=True).open()
+        journal(path, allow_data_loss=True).open()
     assert path.read_text().startswith("my diary")
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
@@ -274,7 +274,7 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     before = other.read_bytes()
     with pytest.raises(StoreError, match="no journal of trio-jobs"):
-        journal(other, accept_loss=True).open()
+        journal(other, allow_data_loss=True).open()
     assert other.read_bytes() == before, "not even its mode is changed"
     assert sorted(found.name for found in tmp_path.iterdir()) == ["jobs.db", "other.db"]
 
@@ -374,7 +374,7 @@ def test_the_golden_file_of_this_schema_is_read_as_ever(tmp_path: Path) -> None:
         "host_opened", "submitted", "scheduled", "started", "completed", "due", "started", "in_doubt", "paused",
     ]  # fmt: skip
     assert golden.keys == [
-        ForgottenKey(
+        KeyTombstone(
             bytes.fromhex("e6ff99e963b6a9d7258f6ca2cc77f299"), "018bcfe5-6800-7000-8000-000000000003", "11" * 16,
             State.CANCELLED, 1_700_000_070.125,
         )

@@ -17,7 +17,7 @@ from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.projection import Head
+from trio_jobs._engine.projection import Projection
 from trio_jobs._stores.sqlite.writer_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
@@ -56,12 +56,12 @@ async def healthy(queue: Queue) -> None:
 async def check_fold(queue: Queue, path: Path) -> None:
     """The head is what a fold of the journal alone would be."""
     await queue._kept()
-    head = Head()
-    for event in await queue._history.store.events(0, 10_000):
-        head.apply(event)
-    assert {j: r.state for j, r in head.jobs.items()} == {j: r.state for j, r in queue._head.jobs.items()}
-    assert head.keys.keys() == queue._head.keys.keys()
-    assert head.seq == queue._head.seq
+    projection = Projection()
+    for event in await queue._event_log.store.events(0, 10_000):
+        projection.apply(event)
+    assert {j: r.state for j, r in projection.jobs.items()} == {j: r.state for j, r in queue._projection.jobs.items()}
+    assert projection.keys.keys() == queue._projection.keys.keys()
+    assert projection.seq == queue._projection.seq
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
@@ -435,7 +435,7 @@ async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
 async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
-    store.append([submitted(1, "a"), ev.Cancelled(seq=2, at=1.0, job="a", reason="cancelled", acted=False)])
+    store.append([submitted(1, "a"), ev.Cancelled(seq=2, at=1.0, job="a", reason="cancelled", may_have_acted=False)])
     await store.committed(2)
     disk.fault = times(1, sqlite3.SQLITE_IOERR, what="DELETE FROM events")
     with pytest.raises(StoreError, match="made up"):

@@ -21,7 +21,7 @@ from test_damage import journal, write_some
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite import check as check_module
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs._stores.sqlite.disk import Connection, Disk
@@ -32,7 +32,7 @@ from trio_jobs._stores.sqlite.rows import Rows, decode, is_sound, to_row
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
 from trio_jobs.testing.stores import submitted
 
-KEYS = [ForgottenKey(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
+KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_damage_is_told_in_its_own_words(
     with pytest.raises(JournalDamaged, match=told):
         journal(path).open()
     assert told in str(check(path).damage)
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert len(kept.open()) in (8, 9), "what is good is kept"
     kept.close()
 
@@ -124,13 +124,13 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     made.write([ev.Paused(seq=10, at=1.0), submitted(11)])
     made.close()
     unknown = b'{"type":"from the future \xff"}'
-    ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", acted=False))
+    ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", may_have_acted=False))
     more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
     edit(path, body(4, unknown), body(10, unknown, job=""), more, "DELETE FROM events WHERE seq = 7")
     found = check(path)
     assert found.damage == "it holds 11 events and should hold 12"
     assert found.jobs is not None and sum(found.jobs.values()) == 8
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert [decode(of).seq for of in kept.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
     kept.close()
 
@@ -146,7 +146,7 @@ def test_the_number_of_an_event_that_is_left_out_is_not_used_again(path: Path, j
     unknown = b'{"type":"from the future"}'
     edit(path, body(10, unknown, job), "DELETE FROM events WHERE seq = 4")
     path.with_name("jobs.db-mark").write_bytes(b"" if mark == "gone" else before)
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert len(kept.open()) == 8
     assert kept.last_seq == 10
     kept.close()
@@ -158,7 +158,7 @@ def test_nor_is_that_of_what_was_pruned(path: Path) -> None:
     made.forget(range(1, 10), 10, [])
     made.close()
     path.with_name("jobs.db-mark").unlink()
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert kept.open() == []
     assert kept.last_seq == 9
     kept.close()
@@ -170,7 +170,7 @@ def test_a_job_that_is_there_twice_is_left_out_when_loss_is_accepted(path: Path)
     made.write([submitted(10, "job-1")])
     made.close()
     edit(path, "DELETE FROM events WHERE seq = 4")
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert [decode(of).seq for of in kept.open()] == [2, 3, 5, 6, 7, 8, 9]
     kept.close()
     assert check(path).damage is None
@@ -179,7 +179,7 @@ def test_a_job_that_is_there_twice_is_left_out_when_loss_is_accepted(path: Path)
 def test_a_table_with_more_columns_gives_back_those_that_it_had(path: Path) -> None:
     edit(path, "ALTER TABLE events ADD COLUMN more TEXT", "ALTER TABLE keys ADD COLUMN more TEXT")
     assert "its tables are not those" in str(check(path).damage)
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert len(kept.open()) == 9
     assert len(kept.keys) == 2
     kept.close()
@@ -206,7 +206,7 @@ def test_a_journal_with_nothing_to_be_read_in_it_begins_anew_when_loss_is_accept
     path.write_bytes(b"not a database at all" * 1000)
     with pytest.raises(JournalDamaged):
         journal(path).open()
-    kept = journal(path, accept_loss=True)
+    kept = journal(path, allow_data_loss=True)
     assert kept.open() == []
     assert kept.last_seq == 9, "no number is used twice"
     kept.close()
@@ -224,8 +224,8 @@ def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
     with monkeypatch.context() as patch:
         patch.setattr("trio_jobs._stores.sqlite.journal.rebuild", full)
         with pytest.raises(OSError, match="No space left"):
-            journal(path, accept_loss=True).open()
-    kept = journal(path, accept_loss=True)
+            journal(path, allow_data_loss=True).open()
+    kept = journal(path, allow_data_loss=True)
     assert len(kept.open()) == 8
     kept.close()
 

@@ -12,7 +12,7 @@ from bad_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs._engine import events as ev
-from trio_jobs._stores.group_commit import TURNS, Gathering
+from trio_jobs._stores.group_commit import TURNS, GroupCommit
 from trio_jobs.testing.stores import submitted
 
 
@@ -45,13 +45,13 @@ async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -
 
 
 class Given:
-    """What a `Gathering` gave, and in which turn of the loop, counted from 1."""
+    """What a `GroupCommit` gave, and in which turn of the loop, counted from 1."""
 
     def __init__(self, gathering_turns: int = TURNS) -> None:
         self.groups: list[list[int]] = []
         self.turns: list[int] = []
         self.turn = 1
-        self.gathering = Gathering(self._take, gathering_turns)
+        self.group_commit = GroupCommit(self._take, gathering_turns)
 
     def _take(self, events: Sequence[ev.Event]) -> None:
         self.groups.append([event.seq for event in events])
@@ -64,32 +64,32 @@ class Given:
 
 async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() -> None:
     given = Given()
-    given.gathering.begin()
+    given.group_commit.begin()
     for seq in range(1, 2 * TURNS + 1):
-        given.gathering.add([submitted(seq)])
+        given.group_commit.add([submitted(seq)])
         await given.next_turn()
     assert given.groups == [list(range(1, TURNS + 1)), list(range(TURNS + 1, 2 * TURNS + 1))]
     assert given.turns == [TURNS, 2 * TURNS]
-    given.gathering.end()
+    given.group_commit.end()
 
 
 async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
     """Given in the turn in which the loop has nothing left to do, though more would be waited for."""
     given = Given(gathering_turns=1000)
-    given.gathering.begin()
-    given.gathering.add([submitted(1)])
+    given.group_commit.begin()
+    given.group_commit.add([submitted(1)])
     await trio.to_thread.run_sync(lambda: None)
     assert given.groups == [[1]]
-    given.gathering.end()
+    given.group_commit.end()
 
 
 async def test_what_is_gathered_at_the_end_is_given_once_and_nothing_is_listened_to_after_it() -> None:
     given = Given()
-    given.gathering.begin()
-    given.gathering.add([submitted(1)])
-    given.gathering.end()
-    given.gathering.end()
-    given.gathering.add([submitted(2)])
+    given.group_commit.begin()
+    given.group_commit.add([submitted(1)])
+    given.group_commit.end()
+    given.group_commit.end()
+    given.group_commit.add([submitted(2)])
     for _ in range(2 * TURNS):
         await given.next_turn()
     assert given.groups == [[1]]

@@ -21,7 +21,7 @@ from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs.testing.stores import submitted
 
 
-class Gate:
+class SdkSessionManager:
     """Where a thread of the store stands still, from `close` on until `open`."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class GatedDisk(FaultyDisk):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Gate()
+        self.sessions = SdkSessionManager()
         self.fault = lambda sql, done: None if done else self.pass_through(sql)
         of_files = ("create", "open_file", "size", "head", "identity", "move", "rewrite", "sync_folder")
         for name in ("connect", "discard", *of_files):
@@ -79,7 +79,7 @@ class HangingDisk(GatedDisk):
 
     def pass_through(self, name: str) -> None:
         if name.startswith(self._at):
-            self.gate.pass_through()
+            self.sessions.pass_through()
 
 
 class HangingAtCall(GatedDisk):
@@ -87,7 +87,7 @@ class HangingAtCall(GatedDisk):
 
     def __init__(self, at: int) -> None:
         super().__init__()
-        self.gate.close()
+        self.sessions.close()
         self.calls = 0
         self._at = at
         self._lock = threading.Lock()  # the mark has a thread of its own
@@ -97,7 +97,7 @@ class HangingAtCall(GatedDisk):
             self.calls += 1
             is_it = self.calls == self._at
         if is_it:
-            self.gate.pass_through()
+            self.sessions.pass_through()
 
 
 class _File:
@@ -139,7 +139,7 @@ async def a_day(store: SqliteStore, told: list[int]) -> None:
 async def two_days(store: SqliteStore, told: list[int], disk: HangingAtCall) -> None:
     for _ in range(2):
         await a_day(store, told)
-    disk.gate.reached.set()  # it may be by with fewer calls: a mark's sync that is under way stands for the next
+    disk.sessions.reached.set()  # it may be by with fewer calls: a mark's sync that is under way stands for the next
 
 
 async def count_calls(path: Path) -> int:
@@ -160,8 +160,8 @@ async def test_a_hang_in_any_call_ends_with_the_call(tmp_path: Path, every: int)
         disk, told = HangingAtCall(at), list[int]()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(two_days, SqliteStore(tmp_path / f"{at}.db", disk=disk), told, disk)
-            await disk.gate.until_reached()
-            disk.gate.open()
+            await disk.sessions.until_reached()
+            disk.sessions.open()
         assert told == list(range(1, 9)), f"hanging in call {at}"
 
 
@@ -173,10 +173,10 @@ async def test_who_gives_up_on_a_hang_in_any_call_leaves_what_was_told_and_no_lo
         store = SqliteStore(path, disk=disk)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(two_days, store, told, disk)
-            await disk.gate.until_reached()
+            await disk.sessions.until_reached()
             nursery.cancel_scope.cancel()
         await closed_within(store, 0.0)
-        disk.gate.open()
+        disk.sessions.open()
         await store._ended.wait()
         again = SqliteStore(path)
         await again.open(lambda events: None)
@@ -191,14 +191,14 @@ async def test_a_commit_that_hangs_holds_up_nobody_but_those_who_wait_for_it(tmp
     await opened(store, told)
     store.append([submitted(1)])
     await store.committed(1)
-    disk.gate.close()
+    disk.sessions.close()
     store.append([submitted(2)])
-    await disk.gate.until_reached()
+    await disk.sessions.until_reached()
     with trio.move_on_after(0.01) as scope:
         await store.committed(2)
     assert scope.cancelled_caught
     assert "has not returned" in str(store.trouble)
-    disk.gate.open()
+    disk.sessions.open()
     await store.committed(2)
     assert told == [1, 2]
     assert store.trouble is None
@@ -211,12 +211,12 @@ async def mark_is_synced_after(path: Path) -> AsyncIterator[SqliteStore]:
     disk = HangingDisk("file sync")
     store = SqliteStore(path, disk=disk)
     await opened(store, [])
-    disk.gate.close()
+    disk.sessions.close()
     store.append([submitted(1)])
     await store.committed(1)
     yield store
-    await disk.gate.until_reached()
-    disk.gate.open()
+    await disk.sessions.until_reached()
+    disk.sessions.open()
     await store.aclose()
 
 
@@ -239,12 +239,12 @@ async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -
     await opened(store, told)
     store.append([submitted(1)])
     await store.committed(1)
-    disk.gate.close()
+    disk.sessions.close()
     for seq in range(2, 20):
         store.append([submitted(seq)])
         await store.committed(seq)
-    await disk.gate.until_reached()
-    disk.gate.open()
+    await disk.sessions.until_reached()
+    disk.sessions.open()
     await store.aclose()
     assert told == list(range(1, 20))
 
@@ -267,13 +267,13 @@ async def test_a_wish_that_hangs_can_be_given_up_and_the_store_goes_on_when_it_d
     await opened(store, told)
     store.append([submitted(1), submitted(2)])
     await store.committed(2)
-    disk.gate.close()
+    disk.sessions.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, store, tmp_path)
-        await disk.gate.until_reached()
+        await disk.sessions.until_reached()
         nursery.cancel_scope.cancel()
     store.append([submitted(3)])
-    disk.gate.open()
+    disk.sessions.open()
     await store.committed(3)
     assert told == [1, 2, 3]
     assert list(tmp_path.glob("copy*")) == []
@@ -296,14 +296,14 @@ async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_
         Path(f"{path}-wal").write_bytes(b"")
     disk = HangingDisk(at)
     store = SqliteStore(path, disk=disk)
-    disk.gate.close()
+    disk.sessions.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.open, lambda events: None)
-        await disk.gate.until_reached()
+        await disk.sessions.until_reached()
         nursery.cancel_scope.cancel()
     with pytest.raises(StoreError, match="in use"):
         await store.open(lambda events: None)
-    disk.gate.open()
+    disk.sessions.open()
     await store._ended.wait()
     for again in (store, SqliteStore(path)):
         assert [event.seq for event in await again.open(lambda events: None)] == [1]
@@ -326,13 +326,13 @@ async def test_a_hang_while_it_is_read_back_is_unknown_until_it_returns(tmp_path
             raise error(sqlite3.SQLITE_IOERR_FSYNC)
 
     disk.fault = fault
-    disk.gate.close()
+    disk.sessions.close()
     store.append([submitted(2)])
-    await disk.gate.until_reached()
+    await disk.sessions.until_reached()
     with trio.move_on_after(0.01) as scope:
         await store.committed(2)
     assert scope.cancelled_caught
-    disk.gate.open()
+    disk.sessions.open()
     await store.committed(2)
     assert told == [1, 2]
     await store.aclose()
@@ -342,11 +342,11 @@ async def test_a_close_that_hangs_can_be_given_up(tmp_path: Path) -> None:
     disk = HangingDisk("INSERT")
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await store.open(lambda events: None)
-    disk.gate.close()
+    disk.sessions.close()
     store.append([submitted(1)])
-    await disk.gate.until_reached()
+    await disk.sessions.until_reached()
     await closed_within(store, 0.01)
-    disk.gate.open()
+    disk.sessions.open()
     await store._ended.wait()
     again = SqliteStore(tmp_path / "jobs.db")
     assert len(list(await again.open(lambda events: None))) == 1
@@ -415,7 +415,7 @@ async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
 
 
 def test_huge_rows_and_odd_names_are_written_and_read_back(tmp_path: Path) -> None:
-    made = Journal(str(tmp_path / "jobs.db"), Disk(), accept_loss=False, beside=lambda sync: sync())
+    made = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, background=lambda sync: sync())
     made.open()
     made.write([submitted(1, payload=b'"' + b"x" * 2_000_000 + b'"'), submitted(2, "j\u0000\U0001f600")])
     made.close()

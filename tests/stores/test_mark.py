@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_jobs._stores.sqlite.disk import Disk, File
-from trio_jobs._stores.sqlite.high_water_mark import Beside, Mark, MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync, HighWaterMark, HighWaterMarkFile
 
 Hook = Callable[[], None]
 
@@ -92,15 +92,15 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
     plan: list[tuple[str, str]], seed: int
 ) -> None:
     file = HookedFile()
-    mark = MarkFile(OneFile(file), "mark")
-    mark.begin(Mark("e" * 32, 1, 0))
+    mark = HighWaterMarkFile(OneFile(file), "mark")
+    mark.begin(HighWaterMark("e" * 32, 1, 0))
     begun = ended = certain = 1
     lost = 0  # what a sync that failed was to write, no other writes
 
     def write() -> None:
         nonlocal begun, ended
         begun += 1
-        mark.write(Mark("e" * 32, begun, 0))
+        mark.write(HighWaterMark("e" * 32, begun, 0))
         ended += 1
 
     def sync() -> None:
@@ -125,13 +125,13 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
     for _ in range(20):
         survivor = HookedFile()
         survivor.now = bytearray(file.cut(chance))
-        found = MarkFile(OneFile(survivor), "mark").found
+        found = HighWaterMarkFile(OneFile(survivor), "mark").found
         assert found is not None, "all slots are torn"
         assert certain <= found.seq <= begun
 
 
 def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_is_written() -> None:
-    beside = Beside()
+    background = BackgroundSync()
     is_in, go_on, is_over = threading.Event(), threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -144,11 +144,11 @@ def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_i
         done.append("quick")
         is_over.set()
 
-    beside.run(slow)
+    background.run(slow)
     assert is_in.wait(30)
     for _ in range(5):
-        beside.run(quick)
+        background.run(quick)
     go_on.set()
     assert is_over.wait(30)
-    beside.stop()
+    background.stop()
     assert done == ["slow", "quick"]

@@ -18,9 +18,9 @@ from power import PowerDisk, Step, cut
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite.errors import is_full
-from trio_jobs._stores.sqlite.high_water_mark import MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import decode
 from trio_jobs.testing.stores import submitted
@@ -33,8 +33,8 @@ def at_once(sync: Callable[[], None]) -> None:
         sync()
 
 
-def journal(disk: PowerDisk, path: str = PATH, beside: Callable[[Callable[[], None]], None] = at_once) -> Journal:
-    return Journal(path, disk, accept_loss=False, beside=beside)
+def journal(disk: PowerDisk, path: str = PATH, background: Callable[[Callable[[], None]], None] = at_once) -> Journal:
+    return Journal(path, disk, allow_data_loss=False, background=background)
 
 
 def kill(made: Journal, disk: PowerDisk) -> None:
@@ -54,7 +54,7 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         if chance.random() < 0.5:
             sync()
 
-    made = journal(disk, beside=in_time)
+    made = journal(disk, background=in_time)
     made.open()
     open_jobs: list[tuple[str, int]] = []
     for n in range(groups):
@@ -69,7 +69,7 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         open_jobs += [(f"job-{event.seq}", event.seq) for event in events]
         if n % 10 == 9 and len(open_jobs) > 20:
             gone = [at for _, at in open_jobs[:10]]
-            keys = [ForgottenKey(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
+            keys = [KeyTombstone(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
             made.forget(gone, gone[-1] + 1, keys)
             del open_jobs[:10]
         if n % 10 == 4:
@@ -77,7 +77,7 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
                 made.close()
             else:
                 kill(made, disk)
-            made = journal(disk, beside=in_time)
+            made = journal(disk, background=in_time)
             made.open()
     made.close()
     return written
@@ -118,14 +118,14 @@ def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> 
 
 def test_an_opening_syncs_the_mark_that_a_kill_has_left() -> None:
     disk = PowerDisk()
-    made = journal(disk, beside=lambda sync: None)
+    made = journal(disk, background=lambda sync: None)
     made.open()
     made.write([submitted(1)])
     kill(made, disk)
     journal(disk).open()
     chance = random.Random(1)
     for _ in range(50):
-        mark = MarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
+        mark = HighWaterMarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
         assert mark.found is not None
         assert mark.found.seq == 1
 
@@ -147,7 +147,7 @@ async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> Non
                 await store.committed(seq)
             if chance.random() < 0.2 and store.last_seq > gone + 5:
                 jobs = {f"job-{at}": (at, at) for at in range(gone, gone + 5)}
-                keys = [ForgottenKey(key_name("k", job), job, "d", State.FAILED, 1.0) for job in jobs]
+                keys = [KeyTombstone(key_name("k", job), job, "d", State.FAILED, 1.0) for job in jobs]
                 await store.prune(jobs, keys)
                 gone += 5
         await store.aclose()
@@ -209,7 +209,7 @@ def careful_work(disk: PowerDisk) -> None:
 
 def forget_some(made: Journal) -> None:
     gone = range(made.oldest, min(made.oldest + 2, made.last_seq + 1))
-    keys = [ForgottenKey(key_name("k", f"job-{at}"), f"job-{at}", "d", State.FAILED, 1.0) for at in gone]
+    keys = [KeyTombstone(key_name("k", f"job-{at}"), f"job-{at}", "d", State.FAILED, 1.0) for at in gone]
     try:
         made.forget(gone, gone.stop, keys)
     except sqlite3.Error as error:

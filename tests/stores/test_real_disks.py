@@ -50,7 +50,7 @@ class Order:
 
 FULL = r"the disk is full|nothing is accepted now"
 
-gate: list[trio.Event] = []
+sessions: list[trio.Event] = []
 ended: list[str] = []  #: what `wait` has done
 
 
@@ -63,7 +63,7 @@ def make_service() -> Service:
 
     @service.handler
     async def wait(order: Order) -> str:
-        await gate[0].wait()
+        await sessions[0].wait()
         ended.append(order.text)
         return order.text * 200_000
 
@@ -92,7 +92,7 @@ async def healthy(queue: Queue) -> None:
 
 
 async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once_there_is_room(small: Path) -> None:
-    gate[:] = [trio.Event()]
+    sessions[:] = [trio.Event()]
     del ended[:]
     async with make_service().open(journal=small / "jobs.db") as queue:
         running = await queue.submit("wait", Order("x"))
@@ -106,7 +106,7 @@ async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once
                 receipt = await queue.submit("post", Order("x" * 100_000), key=str(n), delay=3600)
                 kept += [receipt.job_id]  # those before the one that raises
         assert len(kept) < 300
-        gate[0].set()
+        sessions[0].set()
         await trio.testing.wait_all_tasks_blocked()
         assert ended == ["x"], "its handler runs to its end"
         for n in range(3):  # the end is longer than what was just refused; until it is in, nothing else is

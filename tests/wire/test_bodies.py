@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import ErrorInfo, Limit, Outcome, State
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State
 from trio_jobs._engine.transitions import TRANSITIONS
 from trio_jobs._wire import jsonrpc as m
 from trio_jobs._wire.event_encoding import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
@@ -37,11 +37,11 @@ def samples() -> list[ev.Event]:
         "attempt": 2,
         "step": "book",
         "entered": True,
-        "limit": Limit.DEADLINE,
+        "limit": EndedBy.DEADLINE,
         "outcome": Outcome.ERROR,
-        "ended_by": Limit.CANCEL,
+        "ended_by": EndedBy.CANCEL,
         "late": True,
-        "acted": True,
+        "may_have_acted": True,
         "reason": "why",
         "error": ErrorInfo("E", "message", 7, "Traceback: 4111"),
         "problem": "too large",
@@ -67,14 +67,14 @@ def test_every_field_of_every_event_is_on_the_wire_or_withheld_by_name() -> None
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
 def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
     text = prefix("s-1") + encode_body(event, "post")
-    told = m.read_from_server(text)
-    assert isinstance(told, m.Told)
-    assert isinstance(told.params, EventParams)
-    assert told.params.subscription == "s-1"
+    notification = m.read_from_server(text)
+    assert isinstance(notification, m.Notification)
+    assert isinstance(notification.params, EventParams)
+    assert notification.params.subscription == "s-1"
     assert json.loads(text)["jsonrpc"] == "2.0"
     view = event_view(event, "post")
     for name in EventView.__struct_fields__:
-        assert getattr(told.params, name) == getattr(view, name)
+        assert getattr(notification.params, name) == getattr(view, name)
     assert (view.seq, view.at, view.type) == (9, 1.5, event.__struct_config__.tag)
 
 
@@ -86,9 +86,9 @@ def test_no_event_carries_a_payload_a_result_a_digest_or_a_traceback(event: ev.E
 
 
 def test_an_event_tells_the_state_it_leads_to() -> None:
-    assert event_view(ev.Retried(seq=1, at=0, job="j"), "k").state is State.PENDING
-    assert event_view(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=Limit.STOP), "k").state is State.PROCESSING
-    assert event_view(ev.HostOpened(seq=1, at=0, session=1), None).state is None
+    assert event_view(ev.RunRestarted(seq=1, at=0, job="j"), "k").state is State.PENDING
+    assert event_view(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=EndedBy.STOP), "k").state is State.PROCESSING
+    assert event_view(ev.SessionOpened(seq=1, at=0, session=1), None).state is None
     stateless = {event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)} - set(STATE_AFTER)
     for event in stateless:
         assert all(before is after for before, after in TRANSITIONS[event].items()), "then its state must be told"

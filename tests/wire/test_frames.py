@@ -13,7 +13,7 @@ from wsproto.events import CloseConnection, Ping, TextMessage
 from wsproto.frame_protocol import FrameProtocol
 
 from trio_jobs._wire.codes import CloseCode
-from trio_jobs._wire.frames import FrameMeter, TooMuch, close_frame, ping_frame, text_frame
+from trio_jobs._wire.frames import FrameLimiter, LimitExceeded, close_frame, ping_frame, text_frame
 
 
 def as_client(*frames: bytes) -> list[object]:
@@ -60,7 +60,7 @@ def from_client(messages: Iterable[tuple[str, int]]) -> tuple[bytes, int]:
 )
 def test_however_bytes_arrive_the_frames_are_counted_right(messages: list[tuple[str, int]], cuts: list[int]) -> None:
     data, frames = from_client(messages)
-    meter, at, i = FrameMeter(10_000), 0, 0
+    meter, at, i = FrameLimiter(10_000), 0, 0
     while at < len(data):
         meter.feed(data[at : at + cuts[i % len(cuts)]])
         at += cuts[i % len(cuts)]
@@ -71,29 +71,29 @@ def test_however_bytes_arrive_the_frames_are_counted_right(messages: list[tuple[
 
 def test_a_message_that_announces_too_much_is_refused_before_it_comes() -> None:
     header = bytes((0x81, 0x80 | 127)) + (2**40).to_bytes(8, "big") + os.urandom(4)
-    with pytest.raises(TooMuch) as caught:
-        FrameMeter(1024).feed(header)
+    with pytest.raises(LimitExceeded) as caught:
+        FrameLimiter(1024).feed(header)
     assert caught.value.code is CloseCode.TOO_BIG
 
 
 def test_fragments_add_up() -> None:
     data, _ = from_client([("x" * 600, 1)])
-    meter = FrameMeter(1000)
+    meter = FrameLimiter(1000)
     meter.feed(bytes([data[0] & 0x7F]) + data[1:])  # not the last one
-    with pytest.raises(TooMuch):
+    with pytest.raises(LimitExceeded):
         meter.feed(bytes([0x80]) + data[1:])
 
 
 def test_empty_fragments_count() -> None:
-    meter = FrameMeter(1000, max_fragments=64)
+    meter = FrameLimiter(1000, max_fragments=64)
     empty = bytes((0x00, 0x80)) + bytes(4)
     meter.feed(bytes((0x01, 0x80)) + bytes(4) + empty * 63)
-    with pytest.raises(TooMuch) as caught:
+    with pytest.raises(LimitExceeded) as caught:
         meter.feed(empty)
     assert caught.value.code is CloseCode.TOO_MANY
 
 
 def test_a_close_frame_is_noticed() -> None:
-    meter = FrameMeter(1000)
+    meter = FrameLimiter(1000)
     meter.feed(FrameProtocol(client=True, extensions=[]).close(1000, "bye"))
     assert meter.closed

@@ -87,15 +87,15 @@ def test_an_answer_is_read_with_its_id() -> None:
 
 
 def test_an_error_is_read_with_its_facts() -> None:
-    answer = m.read_from_server(m.encode_error(m.RpcError(ErrorCode.LINE_FULL, "full", request_id="q")))
+    answer = m.read_from_server(m.encode_error(m.RpcError(ErrorCode.QUEUE_FULL, "full", request_id="q")))
     assert isinstance(answer, m.Answer)
     assert answer.error is not None
-    assert (answer.id, answer.error.code) == ("q", ErrorCode.LINE_FULL)
+    assert (answer.id, answer.error.code) == ("q", ErrorCode.QUEUE_FULL)
 
 
 def test_a_notification_is_read_by_its_name() -> None:
-    told = m.read_from_server(m.encode_notification("jobs.snapshot", Snapshot("s", 4, [], True)))
-    assert told == m.Told("jobs.snapshot", Snapshot("s", 4, [], True))
+    notification = m.read_from_server(m.encode_notification("jobs.snapshot", Snapshot("s", 4, [], True)))
+    assert notification == m.Notification("jobs.snapshot", Snapshot("s", 4, [], True))
 
 
 def test_a_notification_of_a_later_server_is_passed_over() -> None:

@@ -16,12 +16,12 @@ from trio_jobs._engine.jobs import State, escape
 from trio_jobs._errors import UsageError
 from trio_jobs._wire.schemas import JobView
 
-__all__ = ["ASKING", "say"]
+__all__ = ["COMMANDS", "print_answer"]
 
 FAILED: Final = 1
 
 
-def say(value: Any, as_json: bool, text: str) -> None:
+def print_answer(value: Any, as_json: bool, text: str) -> None:
     """One answer: its JSON on a line, or text for a person."""
     line = json_line(value) if as_json else text
     print(line, flush=True)
@@ -48,18 +48,18 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
         "state": receipt.state,
     }
     known = "" if receipt.created else " (known by its key)"
-    say(told, arguments.json, f"{receipt.job_id} {receipt.state}{known}")
+    print_answer(told, arguments.json, f"{receipt.job_id} {receipt.state}{known}")
     return await result(client, argparse.Namespace(**vars(arguments), job=receipt.job_id)) if arguments.result else 0
 
 
-async def status(client: Client, arguments: argparse.Namespace) -> int:
+async def show(client: Client, arguments: argparse.Namespace) -> int:
     job = await client.get(arguments.job)
     lines = [_line(job)]
     for attempt in job.history or ():
         error = "" if attempt.error is None else f": {attempt.error.type}: {attempt.error.message}"
         how = attempt.outcome or "under way"
         lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {how}{error}")
-    say(job, arguments.json, "\n".join(escape(line) for line in lines))
+    print_answer(job, arguments.json, "\n".join(escape(line) for line in lines))
     return 0
 
 
@@ -69,7 +69,7 @@ async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
     while left > 0:
         jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(left, 500))
         for job in jobs:
-            say(job, arguments.json, escape(_line(job)))
+            print_answer(job, arguments.json, escape(_line(job)))
         if len(jobs) < min(left, 500):
             break
         after, left = jobs[-1].id, left - len(jobs)
@@ -78,19 +78,19 @@ async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
 
 async def result(client: Client, arguments: argparse.Namespace) -> int:
     value = await client.result(arguments.job, in_doubt="raise")
-    say(value, True, "")
+    print_answer(value, True, "")
     return 0
 
 
 async def cancel(client: Client, arguments: argparse.Namespace) -> int:
     answer = await client.cancel(arguments.job)
-    say({"job": arguments.job, "answer": answer}, arguments.json, answer)
+    print_answer({"job": arguments.job, "answer": answer}, arguments.json, answer)
     return FAILED if answer == "too_late" else 0
 
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
     await client.retry(arguments.job)
-    say({"job": arguments.job}, arguments.json, "begun anew")
+    print_answer({"job": arguments.job}, arguments.json, "begun anew")
     return 0
 
 
@@ -100,31 +100,33 @@ async def resolve(client: Client, arguments: argparse.Namespace) -> int:
     except msgspec.DecodeError as error:
         raise UsageError(f"the result is not JSON: {error}") from None
     await client.resolve(arguments.job, arguments.resolution, result=value)
-    say({"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"settled: {arguments.resolution}")
+    print_answer(
+        {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"settled: {arguments.resolution}"
+    )
     return 0
 
 
 async def pause(client: Client, arguments: argparse.Namespace) -> int:
     await client.pause(arguments.reason)
-    say({"paused": True}, arguments.json, "paused: the attempt under way ends, no other begins")
+    print_answer({"paused": True}, arguments.json, "paused: the attempt under way ends, no other begins")
     return 0
 
 
 async def resume(client: Client, arguments: argparse.Namespace) -> int:
     await client.resume()
-    say({"paused": False}, arguments.json, "resumed")
+    print_answer({"paused": False}, arguments.json, "resumed")
     return 0
 
 
-async def stats(client: Client, arguments: argparse.Namespace) -> int:
+async def status(client: Client, arguments: argparse.Namespace) -> int:
     now = await client.statistics()
     jobs = ", ".join(f"{count} {state}" for state, count in now.jobs.items() if count) or "no jobs"
     how = "well" if now.ok else "not well: " + ", ".join(now.problems)
     text = (
         f"{how}\n{jobs}\n{now.free} of {now.capacity} places free, {now.waiting_callers} callers wait\n"
-        f"SDK session {now.session}{', busy' if now.inside else ''}; {now.connections} connections"
+        f"SDK session {now.session}{', busy' if now.sdk_busy else ''}; {now.connections} connections"
     )
-    say(now, arguments.json, text)
+    print_answer(now, arguments.json, text)
     return 0 if now.ok else FAILED
 
 
@@ -146,9 +148,9 @@ def _time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-ASKING: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]] = {
+COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]] = {
     "submit": submit,
-    "status": status,
+    "show": show,
     "list": list_jobs,
     "result": result,
     "cancel": cancel,
@@ -156,5 +158,5 @@ ASKING: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]]
     "resolve": resolve,
     "pause": pause,
     "resume": resume,
-    "stats": stats,
+    "status": status,
 }

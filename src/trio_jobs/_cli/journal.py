@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_jobs._cli.commands import say
+from trio_jobs._cli.commands import print_answer
 from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import StoreError, UsageError
@@ -34,7 +34,7 @@ def check_file(arguments: argparse.Namespace) -> int:
         found = check(arguments.file)
     except StoreError as error:
         raise UsageError(str(error)) from None
-    say(attrs.asdict(found), arguments.json, _text(found))
+    print_answer(attrs.asdict(found), arguments.json, _text(found))
     if found.holder is not None:
         return IN_USE
     return 0 if found.damage is None else DAMAGED
@@ -87,4 +87,6 @@ async def _copy(journal: Path, to: str) -> Backup:
 
 
 def _say_backup(made: Backup, as_json: bool) -> None:
-    say(attrs.asdict(made), as_json, escape(f"{made.path}: {made.events} events, up to {made.seq}, {made.size} bytes"))
+    print_answer(
+        attrs.asdict(made), as_json, escape(f"{made.path}: {made.events} events, up to {made.seq}, {made.size} bytes")
+    )

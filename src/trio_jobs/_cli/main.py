@@ -12,7 +12,7 @@ import trio
 
 from trio_jobs import __version__
 from trio_jobs import _errors as e
-from trio_jobs._cli.commands import ASKING
+from trio_jobs._cli.commands import COMMANDS
 from trio_jobs._cli.journal import CHECK_CODES, backup_of_file, backup_of_service, check_file
 from trio_jobs._cli.serve import run_server
 from trio_jobs._cli.token_file import VARIABLE, find_token
@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 EXIT_CODES: Final = """exit codes:
   0   done
-  1   the job failed, was cancelled or is in doubt; the queue is not well (stats); too late (cancel)
+  1   the job failed, was cancelled or is in doubt; the queue is not well (status); too late (cancel)
   2   wrong arguments, a payload that does not fit, a wrong or missing token; a journal that cannot be served
   3   no such job, or it is in another state
   4   the server cannot be reached, or it is not known whether it was done
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return check_file(parsed)
         if parsed.command == "journal" and parsed.journal is not None:
             return backup_of_file(parsed)
-        return trio.run(_ask, parsed)
+        return trio.run(_run_client, parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone: that is its right
@@ -68,26 +68,26 @@ def _tell(error: BaseException) -> int:
     match error:
         case e.JobFailed() | e.JobCancelled() | e.JobInDoubt() | e.ResultUnavailable():
             return 1
-        case e.NoSuchJob() | e.WrongState():
+        case e.JobNotFound() | e.InvalidState():
             return 3
         case e.ConnectionFailed() | e.OutcomeUnknown():
             return 4
-        case e.LineFull() | e.QueueClosed() | e.StoreError():
+        case e.QueueFull() | e.QueueClosed() | e.StoreError():
             return 5
-        case e.HostStuck():
+        case e.SdkCallStuck():
             return 70
     return 2
 
 
-async def _ask(arguments: argparse.Namespace) -> int:
+async def _run_client(arguments: argparse.Namespace) -> int:
     token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)
     timeout = arguments.connect_timeout
-    async with connect(arguments.url, token=token, connect_timeout=timeout, patience=timeout) as client:
+    async with connect(arguments.url, token=token, connect_timeout=timeout, reconnect_timeout=timeout) as client:
         if arguments.command == "watch":
             return await watch(client, arguments)
         if arguments.command == "journal":
             return await backup_of_service(client, arguments)
-        return await ASKING[arguments.command](client, arguments)
+        return await COMMANDS[arguments.command](client, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="for a place in the line (30)")
     add.add_argument("--result", action="store_true", help="wait for the job's end and print its result")
     for name, does in (
-        ("status", "a job with its attempts"),
+        ("show", "a job with its attempts"),
         ("result", "wait for a job's end and print its result"),
         ("cancel", "cancel a job"),
         ("retry", "begin a new run of a failed or cancelled job"),
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     settle.add_argument("--result", metavar="JSON", help="with done")
     command("pause", "let no attempt begin").add_argument("--reason", default="")
     command("resume", "let attempts begin again")
-    command("stats", "how full, how busy, how well")
+    command("status", "how full, how busy, how well")
     _add_journal(commands.add_parser("journal", help="look into a journal, or copy it"), common)
     return parser
 
@@ -175,7 +175,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Ctrl-C or SIGTERM once drains, twice cancels the running attempt, three times leaves at once."
     parser.add_argument("service", help="module:service")
     parser.add_argument("--journal", type=Path, help="a file that keeps the jobs; without it they live in memory")
-    parser.add_argument("--accept-loss", action="store_true", help="go on with what is left of a damaged journal")
+    parser.add_argument("--allow-data-loss", action="store_true", help="go on with what is left of a damaged journal")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s; another one only with TLS, or --insecure")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="%(default)s; 0 for any")
     parser.add_argument(

@@ -54,8 +54,8 @@ def run_server(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(service: Service, arguments: argparse.Namespace) -> int:
-    if arguments.accept_loss and arguments.journal is None:
-        raise UsageError("--accept-loss is about a journal: say --journal too")
+    if arguments.allow_data_loss and arguments.journal is None:
+        raise UsageError("--allow-data-loss is about a journal: say --journal too")
     told = trio.Event()
     scope = trio.CancelScope()
     queue: Queue | None = None
@@ -69,10 +69,12 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
             scope.cancel()
 
     opened: dict[str, Any] = (
-        {} if arguments.journal is None else {"journal": arguments.journal, "accept_loss": arguments.accept_loss}
+        {}
+        if arguments.journal is None
+        else {"journal": arguments.journal, "allow_data_loss": arguments.allow_data_loss}
     )
     try:
-        with signals.heard(on_signal), scope:
+        with signals.handle_signals(on_signal), scope:
             async with service.open(**opened) as queue:
                 await _serve_queue(queue, arguments, told)
     except StoreError as error:

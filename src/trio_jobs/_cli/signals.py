@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import trio
 
-__all__ = ["AT_ONCE", "heard"]
+__all__ = ["AT_ONCE", "handle_signals"]
 
 AT_ONCE: Final = 70  #: exit code: left without closing the SDK
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 @contextmanager
-def heard(on_signal: Callable[[int], None]) -> Iterator[None]:
+def handle_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
     """Within Trio, in the main thread: call `on_signal(count)` in Trio for the first two signals. The third ends the
     process."""
     wanted = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]

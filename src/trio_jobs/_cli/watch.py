@@ -12,7 +12,7 @@ import trio
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
-from trio_jobs._client.subscription import Gap, Snapshot, Update, Updates
+from trio_jobs._client.subscription import Gap, Snapshot, Subscription, Update
 from trio_jobs._engine.jobs import FINAL, State, escape
 from trio_jobs._errors import UsageError
 from trio_jobs._wire.methods import Progress
@@ -29,18 +29,18 @@ _WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 async def watch(client: Client, arguments: argparse.Namespace) -> int:
     states = None if arguments.state is None else [State(state) for state in arguments.state]
     live = sys.stdout.isatty() and not arguments.json
-    async with client.updates(
+    async with client.subscribe(
         jobs=arguments.job, kinds=arguments.kind, states=states, snapshot=live or arguments.snapshot
-    ) as updates:
+    ) as subscription:
         if live:
-            await _show(updates)
+            await _show(subscription)
         else:
-            await _print(updates)
+            await _print(subscription)
     return 0
 
 
-async def _print(updates: Updates) -> None:
-    async for update in updates:
+async def _print(subscription: Subscription) -> None:
+    async for update in subscription:
         print(json_line(_plain(update)), flush=True)
 
 
@@ -138,7 +138,7 @@ class Board:
         return ", ".join(parts) or "nothing to do"
 
 
-async def _show(updates: Updates) -> None:
+async def _show(subscription: Subscription) -> None:
     try:
         from rich.live import Live
     except ImportError:
@@ -147,7 +147,7 @@ async def _show(updates: Updates) -> None:
     changed = trio.Event()
 
     async def follow() -> None:
-        async for update in updates:
+        async for update in subscription:
             board.take(update)
             changed.set()
 

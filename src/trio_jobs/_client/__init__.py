@@ -2,7 +2,7 @@
 
 session  one WebSocket connection: requests out, answers and notifications in
 link     keeps a session, and makes a new one when it is lost
-updates  a stream of events that outlives any of them
+subscription  a stream of events that outlives any of them
 errors   what the server refuses, as the exceptions that the queue itself raises
 client   what users call
 """

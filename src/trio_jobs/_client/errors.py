@@ -15,12 +15,12 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
     data = error.data or ErrorData()
     job = data.job or "?"
     match error.code:
-        case ErrorCode.NO_SUCH_JOB:
-            return e.NoSuchJob(job)
-        case ErrorCode.WRONG_STATE:
-            return e.WrongState(job, data.state or "?", error.message.partition(": ")[2] or error.message)
-        case ErrorCode.LINE_FULL:
-            return e.LineFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
+        case ErrorCode.JOB_NOT_FOUND:
+            return e.JobNotFound(job)
+        case ErrorCode.INVALID_STATE:
+            return e.InvalidState(job, data.state or "?", error.message.partition(": ")[2] or error.message)
+        case ErrorCode.QUEUE_FULL:
+            return e.QueueFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
         case ErrorCode.KEY_CONFLICT:
             return e.KeyConflict(kind, data.key or "?", job)
         case ErrorCode.SHUTTING_DOWN:
@@ -29,8 +29,8 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
             return e.OutcomeUnknown(error.message)
         case ErrorCode.STORE:
             return e.StoreError(error.message)
-        case ErrorCode.NOT_ALLOWED:
-            return e.NotAllowed(error.message)
+        case ErrorCode.PERMISSION_DENIED:
+            return e.PermissionDenied(error.message)
         case ErrorCode.INVALID_PARAMS | ErrorCode.INVALID_REQUEST | ErrorCode.UNKNOWN_METHOD:
             return e.UsageError(error.message)
     return e.TrioJobsError(f"the server says: {error.message} ({error.code})")

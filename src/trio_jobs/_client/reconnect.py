@@ -15,13 +15,13 @@ from trio_websocket import HandshakeError, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
 from trio_jobs._client.errors import as_exception
-from trio_jobs._client.session import Lost, Session
-from trio_jobs._errors import ConnectionFailed, NotAllowed, TrioJobsError, UsageError
+from trio_jobs._client.session import ConnectionLost, Session
+from trio_jobs._errors import ConnectionFailed, PermissionDenied, TrioJobsError, UsageError
 from trio_jobs._wire.codes import PROTOCOL, CloseCode
-from trio_jobs._wire.jsonrpc import Answer, Told
+from trio_jobs._wire.jsonrpc import Answer, Notification
 from trio_jobs._wire.methods import Hello, HelloResult, Params
 
-__all__ = ["Link", "parse_url"]
+__all__ = ["ReconnectingSession", "parse_url"]
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
 DIAL_TIMEOUT: Final = 10.0
@@ -80,7 +80,7 @@ class _Ending(trio.abc.Stream):
         await self._stream.aclose()
 
 
-class Link:
+class ReconnectingSession:
     """on_told: called with each notification. on_session: called, with the session, when there is a new one.
     on_refused: called when there will never be one again. hello: what the server said of itself. last_error: why there
     is no session, None while there is one. reconnects: how often a lost session was replaced. patience: seconds that a
@@ -89,16 +89,16 @@ class Link:
     Raises `UsageError` for a url that is none, and for a token that no header can carry.
     """
 
-    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, patience: float) -> None:
-        self.on_told: Callable[[Told], None] = lambda told: None
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, reconnect_timeout: float) -> None:
+        self.on_notification: Callable[[Notification], None] = lambda notification: None
         self.on_session: Callable[[Session], None] = lambda session: None
         self.on_refused: Callable[[TrioJobsError], None] = lambda error: None
         self.hello: HelloResult | None = None
         self.last_error: Exception | None = None
-        self.refused: NotAllowed | ConnectionFailed | None = None
+        self.refused: PermissionDenied | ConnectionFailed | None = None
         self.reconnects = 0
         self._closing = False
-        self._patience = patience
+        self._reconnect_timeout = reconnect_timeout
         self._url = url
         self._where = parse_url(url)
         if token is not None and not _SENDABLE.fullmatch(token):
@@ -135,8 +135,8 @@ class Link:
             error = error.exceptions[0]
         assert isinstance(error, Exception)
         self.last_error = error
-        if isinstance(error, Lost) and error.code in _REFUSALS:
-            self.refused = NotAllowed(f"the server refuses us: {error.reason}")
+        if isinstance(error, ConnectionLost) and error.code in _REFUSALS:
+            self.refused = PermissionDenied(f"the server refuses us: {error.reason}")
         elif isinstance(error, _Untrusted):
             self.refused = error
         if self.refused is not None:
@@ -163,8 +163,8 @@ class Link:
                         max_message_size=MAX_MESSAGE,
                     )
                 if handshake.cancelled_caught:
-                    raise Lost("the connection was closed before the server had answered")
-                session = Session(websocket, lambda told: self.on_told(told))
+                    raise ConnectionLost("the connection was closed before the server had answered")
+                session = Session(websocket, lambda notification: self.on_notification(notification))
                 nursery.start_soon(self._welcome, session)
                 nursery.start_soon(session.keep_alive)
                 await session.read()
@@ -188,7 +188,7 @@ class Link:
             why = error.__cause__
             if isinstance(why, ssl.SSLCertVerificationError):
                 raise _Untrusted(f"the certificate of {self._url} is not trusted: {why.verify_message}") from why
-            raise Lost(f"no TLS connection: {why or 'it was closed'}") from why
+            raise ConnectionLost(f"no TLS connection: {why or 'it was closed'}") from why
         return stream
 
     async def aclose(self) -> None:
@@ -201,7 +201,7 @@ class Link:
         with trio.fail_after(DIAL_TIMEOUT):
             answer = await session.ask("server.hello", Hello())
         if answer.error is not None:
-            raise Lost(f"the server does not greet us: {answer.error.message}")
+            raise ConnectionLost(f"the server does not greet us: {answer.error.message}")
         if self.hello is not None:
             self.reconnects += 1
         self.hello = msgspec.json.decode(answer.result, type=HelloResult)
@@ -215,15 +215,15 @@ class Link:
     def current(self) -> Session | None:
         return self._session
 
-    async def session(self, patience: float | None = None) -> Session:
+    async def session(self, reconnect_timeout: float | None = None) -> Session:
         """The session, once there is one. patience: seconds to wait for it, where it is not the link's own.
 
-        Raises `ConnectionFailed`, `NotAllowed`.
+        Raises `ConnectionFailed`, `PermissionDenied`.
         """
-        return await self._session_within(self._patience if patience is None else patience)
+        return await self._session_within(self._reconnect_timeout if reconnect_timeout is None else reconnect_timeout)
 
     async def first_session(self, timeout: float) -> None:
-        """Raises `ConnectionFailed`, `NotAllowed`."""
+        """Raises `ConnectionFailed`, `PermissionDenied`."""
         await self._session_within(timeout)
 
     async def _session_within(self, timeout: float) -> Session:
@@ -242,7 +242,7 @@ class Link:
             session = await self.session()
             try:
                 answer = await session.ask(method, params)
-            except Lost as lost:
+            except ConnectionLost as lost:
                 if repeatable:
                     await trio.lowlevel.checkpoint()
                     continue

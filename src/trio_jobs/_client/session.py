@@ -13,17 +13,17 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_jobs._errors import ConnectionFailed
-from trio_jobs._wire.jsonrpc import Answer, Told, encode_request, read_from_server
+from trio_jobs._wire.jsonrpc import Answer, Notification, encode_request, read_from_server
 from trio_jobs._wire.methods import Params
 
-__all__ = ["Lost", "Session"]
+__all__ = ["ConnectionLost", "Session"]
 
 SEND_TIMEOUT: Final = 5.0
 PING: Final = 20.0  #: seconds between two pings, as the server does it
 PONG: Final = 10.0  #: seconds for their answer
 
 
-class Lost(ConnectionFailed):
+class ConnectionLost(ConnectionFailed):
     """The connection is lost. `code`: the close code, None without a close frame."""
 
     def __init__(self, why: str, code: int | None = None, reason: str = "") -> None:
@@ -46,19 +46,19 @@ class _Waiting:
 class Session:
     """on_told: called with each notification; synchronous. epoch: the server's, once it has been greeted."""
 
-    def __init__(self, websocket: WebSocketConnection, on_told: Callable[[Told], None]) -> None:
-        self.lost: Lost | None = None
+    def __init__(self, websocket: WebSocketConnection, on_notification: Callable[[Notification], None]) -> None:
+        self.lost: ConnectionLost | None = None
         self.epoch = ""
         self._closing = False
         self._websocket = websocket
-        self._on_told = on_told
+        self._on_notification = on_notification
         self._waiting: dict[int, _Waiting] = {}
         self._last_id = 0
 
     async def ask(self, method: str, params: Params, on_answer: Callable[[Answer], None] | None = None) -> Answer:
         """on_answer: called with the answer before anything that comes behind it is looked at.
 
-        Raises `Lost`. Cancelled: the request may have been sent; its answer is passed over.
+        Raises `ConnectionLost`. Cancelled: the request may have been sent; its answer is passed over.
         """
         if self.lost is not None:
             raise self.lost
@@ -71,27 +71,27 @@ class Session:
         finally:
             del self._waiting[request_id]
         if waiting.answer is None:
-            raise self.lost or Lost("the connection was lost")
+            raise self.lost or ConnectionLost("the connection was lost")
         return waiting.answer
 
     async def send(self, text: bytes) -> None:
-        """Raises `Lost`."""
+        """Raises `ConnectionLost`."""
         with trio.move_on_after(SEND_TIMEOUT, shield=True) as scope:
             try:
                 await self._websocket.send_message(text.decode())
             except ConnectionClosed as closed:
                 raise self._lose(closed) from None
         if scope.cancelled_caught:
-            self.lost = Lost("the server took nothing for some time")
+            self.lost = ConnectionLost("the server took nothing for some time")
             raise self.lost
 
     async def read(self) -> None:
-        """Take what comes until the connection is lost, then raise `Lost`. Cancelled: the session is over."""
+        """Take what comes until the connection is lost, then raise `ConnectionLost`. Cancelled: the session is over."""
         try:
             while True:
                 message = read_from_server(await self._websocket.get_message())
-                if isinstance(message, Told):
-                    self._on_told(message)
+                if isinstance(message, Notification):
+                    self._on_notification(message)
                 elif message is not None and isinstance(message.id, int) and message.id in self._waiting:
                     waiting = self._waiting[message.id]
                     waiting.answer = message
@@ -103,20 +103,20 @@ class Session:
                 await trio.sleep_forever()  # trio-websocket's reader, beside us, must live to see the server's answer
             raise self._lose(closed) from None
         except msgspec.MsgspecError as error:
-            raise Lost(f"the server does not speak this protocol: {error}") from error
+            raise ConnectionLost(f"the server does not speak this protocol: {error}") from error
         finally:
-            self.lost = self.lost or Lost("the connection was closed")
+            self.lost = self.lost or ConnectionLost("the connection was closed")
             for waiting in self._waiting.values():
                 waiting.event.set()
 
     async def keep_alive(self) -> None:
-        """Raises `Lost` when the server does not answer a ping."""
+        """Raises `ConnectionLost` when the server does not answer a ping."""
         while True:
             await trio.sleep(PING)
             with trio.move_on_after(PONG) as scope:
                 await self._websocket.ping()
             if scope.cancelled_caught:
-                raise Lost("the server does not answer")
+                raise ConnectionLost("the server does not answer")
 
     async def aclose(self) -> None:
         """Say goodbye and wait for the answer, a second at most; then `read` waits to be cancelled."""
@@ -124,9 +124,9 @@ class Session:
         with trio.move_on_after(1):
             await self._websocket.aclose()
 
-    def _lose(self, closed: ConnectionClosed) -> Lost:
+    def _lose(self, closed: ConnectionClosed) -> ConnectionLost:
         if self.lost is None:
             code, reason = (None, "") if closed.reason is None else (closed.reason.code, closed.reason.reason or "")
-            told = f" ({code}{', ' + reason if reason else ''})" if code is not None else ""
-            self.lost = Lost(f"the connection was closed{told}", code, reason)
+            detail = f" ({code}{', ' + reason if reason else ''})" if code is not None else ""
+            self.lost = ConnectionLost(f"the connection was closed{detail}", code, reason)
         return self.lost

@@ -21,10 +21,10 @@ from trio_jobs._client.session import Session
 from trio_jobs._errors import TrioJobsError
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.jsonrpc import Answer, Told
+from trio_jobs._wire.jsonrpc import Answer, Notification
 from trio_jobs._wire.schemas import EventView, JobView
 
-__all__ = ["Gap", "Snapshot", "Update", "Updates"]
+__all__ = ["Gap", "Snapshot", "Subscription", "Update"]
 
 BUFFER: Final = 1000  #: updates received and not yet read, some 500 KB
 
@@ -54,18 +54,20 @@ class Snapshot:
 Update = EventView | w.Progress | Snapshot | Gap
 
 
-class Updates:
-    """`async for update in updates`: EventView, in order, each once; Progress; Snapshot and Gap. One task reads it.
+class Subscription:
+    """`async for update in subscription`: EventView, in order, each once; Progress; Snapshot and Gap. One task reads
+    it.
 
-    seq, epoch: how far it has been read; given to another `updates` as `after` and `epoch`, that one goes on there.
+    seq, epoch: how far it has been read; given to another `subscription` as `after` and `epoch`, that one goes on
+    there.
 
     Raises what the server has against the subscription. Cancelled: nothing is lost.
     """
 
     def __init__(
         self,
-        start: Callable[[Updates], None],
-        route: Callable[[Updates, Session | None], str],
+        start: Callable[[Subscription], None],
+        route: Callable[[Subscription, Session | None], str],
         filters: dict[str, Any],
         after: int | None,
         epoch: str | None,
@@ -92,7 +94,7 @@ class Updates:
     def __repr__(self) -> str:
         return f"<Updates after event {self.seq} of {self.epoch}, {len(self._buffer)} waiting>"
 
-    def __aiter__(self) -> Updates:
+    def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> Update:
@@ -132,7 +134,7 @@ class Updates:
         self._begun.set()
 
     async def begin(self, session: Session) -> None:
-        """Subscribe on this session, behind what was received. Raises `Lost`."""
+        """Subscribe on this session, behind what was received. Raises `ConnectionLost`."""
         if self._behind:
             return
         if self._received is not None and self._epoch not in (None, session.epoch):
@@ -171,9 +173,9 @@ class Updates:
             if not self._in_snapshot:
                 self._put(result.seq, None)
 
-    def on_told(self, told: Told) -> None:
+    def on_notification(self, notification: Notification) -> None:
         """A notification of this subscription, in order. Synchronous: whoever calls reads from the socket."""
-        params = told.params
+        params = notification.params
         if len(self._buffer) >= BUFFER:
             self._behind = True
             self._route(self, None)

@@ -3,7 +3,7 @@
 One function for each command. Each takes the job's record and gives the events, numbered from `seq`; whoever calls
 applies them in the same synchronous step, so that every decision is made on what all decisions before it have left
 (there is no lock). A function changes nothing itself. Where a command makes no sense in the job's state the function
-raises `WrongState` (a person asked) or gives no events (the queue itself came too late).
+raises `InvalidState` (a person asked) or gives no events (the queue itself came too late).
 
 What an attempt comes to (`end` and its kin) is in `endings`, and is offered here with the rest.
 """
@@ -16,9 +16,9 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.attempt_result import (
-    Ending,
+    AttemptResult,
     Events,
-    Verified,
+    VerifyAnswer,
     Writer,
     asks_verify,
     crashed,
@@ -27,13 +27,13 @@ from trio_jobs._engine.attempt_result import (
     stuck,
     verified,
 )
-from trio_jobs._engine.jobs import FINAL, CancelAnswer, JobRecord, Limit, State
-from trio_jobs._errors import WrongState
+from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
+from trio_jobs._errors import InvalidState
 
 __all__ = [
-    "Ending",
+    "AttemptResult",
     "Resolution",
-    "Verified",
+    "VerifyAnswer",
     "asks_verify",
     "cancel",
     "crashed",
@@ -91,7 +91,11 @@ def expire(record: JobRecord, now: float, seq: int) -> Events:
         return ()
     if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
         return ()
-    return (ev.Failed(seq=seq, at=now, job=record.id, reason="expired", acted=record.acted, error=record.error),)
+    return (
+        ev.Failed(
+            seq=seq, at=now, job=record.id, reason="expired", may_have_acted=record.may_have_acted, error=record.error
+        ),
+    )
 
 
 def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
@@ -107,7 +111,7 @@ def enter(record: JobRecord, now: float, seq: int) -> Events:
     """An async handler is about to call the SDK. No events if it did before."""
     if record.state is not State.PROCESSING or record.attempts[-1].entered:
         return ()
-    return (ev.Entered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
+    return (ev.SdkEntered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
@@ -126,7 +130,7 @@ def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, s
     return (ev.StepFinished(seq=seq, at=now, job=record.id, attempt=attempt, step=step, result=result),)
 
 
-def overdue(record: JobRecord, limit: Limit, now: float, seq: int) -> Events:
+def overdue(record: JobRecord, limit: EndedBy, now: float, seq: int) -> Events:
     """The limit has passed and the attempt goes on."""
     if record.state is not State.PROCESSING or record.attempts[-1].overdue:
         return ()
@@ -134,49 +138,57 @@ def overdue(record: JobRecord, limit: Limit, now: float, seq: int) -> Events:
 
 
 def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[CancelAnswer, Events]:
-    """A person's cancel. Raises `WrongState` for a job in doubt: only `resolve` can settle that."""
+    """A person's cancel. Raises `InvalidState` for a job in doubt: only `resolve` can settle that."""
     state = record.state
     if state is State.CANCELLED:
         return "cancelled", ()
     if state in FINAL:
         return "too_late", ()
     if state is State.IN_DOUBT:
-        raise WrongState(record.id, state, "nobody knows what it did; settle that with resolve instead of cancel")
+        raise InvalidState(record.id, state, "nobody knows what it did; settle that with resolve instead of cancel")
     if state is State.PROCESSING:
         if record.cancel_requested:
             return "requested", ()
         return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by),)
     return "cancelled", (
-        ev.Cancelled(seq=seq, at=now, job=record.id, by=by, reason="cancelled", acted=record.acted, error=record.error),
+        ev.Cancelled(
+            seq=seq,
+            at=now,
+            job=record.id,
+            by=by,
+            reason="cancelled",
+            may_have_acted=record.may_have_acted,
+            error=record.error,
+        ),
     )
 
 
 def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
-    """A person begins a new run of a job that failed or was cancelled. Raises `WrongState` for any other."""
+    """A person begins a new run of a job that failed or was cancelled. Raises `InvalidState` for any other."""
     if record.state not in (State.FAILED, State.CANCELLED):
-        raise WrongState(record.id, record.state, "only a failed or cancelled job can be retried")
-    return (ev.Retried(seq=seq, at=now, job=record.id, by=by),)
+        raise InvalidState(record.id, record.state, "only a failed or cancelled job can be retried")
+    return (ev.RunRestarted(seq=seq, at=now, job=record.id, by=by),)
 
 
 def resolve(
     record: JobRecord, resolution: Resolution, by: str | None, now: float, seq: int, result: msgspec.Raw | None = None
 ) -> Events:
-    """A person settles a doubt. Raises `WrongState` for a job not in doubt, and for "not_done" while a call is
+    """A person settles a doubt. Raises `InvalidState` for a job not in doubt, and for "not_done" while a call is
     inside."""
     if record.state is not State.IN_DOUBT:
-        raise WrongState(record.id, record.state, "only a job that is in_doubt can be resolved")
+        raise InvalidState(record.id, record.state, "only a job that is in_doubt can be resolved")
     out = Writer(record, now, seq, None, by)
     inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
         out.complete(result, None, "resolved")
     elif resolution == "failed":
         # a call that is still inside may do its work yet, whatever the person knows
-        acted = inside and (record.acted or record.attempts[-1].entered)
-        out.write(ev.Failed, reason="resolved", acted=acted, error=record.error)
+        may_have_acted = inside and (record.may_have_acted or record.attempts[-1].entered)
+        out.write(ev.Failed, reason="resolved", may_have_acted=may_have_acted, error=record.error)
     else:
         if inside:
-            raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
-        out.write(ev.Released, reason="resolved")
+            raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
+        out.write(ev.DoubtResolved, reason="resolved")
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
         elif is_expired(record, now):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trio_jobs._engine.jobs import ErrorInfo, Limit, Outcome
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome
 
 __all__ = [
     "ALL_EVENTS",
@@ -20,30 +20,30 @@ __all__ = [
     "CancelRequested",
     "Cancelled",
     "Completed",
+    "DoubtResolved",
     "Due",
     "Ended",
-    "Entered",
     "Event",
     "Failed",
-    "HostClosed",
-    "HostOpened",
     "InDoubt",
     "Interrupted",
     "JobEvent",
     "Overdue",
     "Paused",
     "QueueEvent",
-    "Refused",
-    "Released",
     "Resumed",
-    "Retried",
-    "Retrying",
+    "RetryScheduled",
+    "RunRestarted",
     "Scheduled",
+    "SdkEntered",
+    "SessionClosed",
+    "SessionOpened",
     "Snoozed",
     "Started",
     "StepFinished",
     "StepStarted",
     "Stuck",
+    "SubmitRejected",
     "Submitted",
 ]
 
@@ -89,7 +89,7 @@ class Started(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     entered: bool = False
 
 
-class Entered(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="entered"):
+class SdkEntered(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="entered"):
     """The attempt is about to make its first call into the SDK."""
 
     attempt: int
@@ -120,22 +120,22 @@ class Overdue(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False,
     """The limit has passed and the attempt has not ended; it cannot be ended from outside."""
 
     attempt: int
-    limit: Limit
+    limit: EndedBy
 
 
 class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An attempt's end, or a decision about a job after it.
 
-    attempt: its number, 0 where no attempt was under way. outcome: None where the attempt had ended before. acted: what
-    is to be remembered of it: the SDK was entered and nobody has said what that left behind.
+    attempt: its number, 0 where no attempt was under way. outcome: None where the attempt had ended before.
+    may_have_acted: what is to be remembered of it: the SDK was entered and nobody has said what that left behind.
     """
 
     attempt: int = 0
     outcome: Outcome | None = None
-    ended_by: Limit | None = None
+    ended_by: EndedBy | None = None
     entered: bool = False
     late: bool = False
-    acted: bool = False
+    may_have_acted: bool = msgspec.field(default=False, name="acted")
     reason: str = ""
     error: ErrorInfo | None = None
     by: str | None = None
@@ -149,7 +149,7 @@ class Completed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, 
     problem: str | None = None
 
 
-class Retrying(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retrying"):
+class RetryScheduled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retrying"):
     """To be tried again at `due_at`; `uses_retry` unless it was put off without a failure."""
 
     due_at: float
@@ -174,19 +174,19 @@ class InDoubt(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
     asked: bool = False
 
 
-class Released(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="released"):
+class DoubtResolved(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="released"):
     """The doubt is settled: to be done anew."""
 
 
 class Failed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="failed"):
-    """Over without success; `acted` says that it may have acted."""
+    """Over without success; `may_have_acted` says that it may have acted."""
 
 
 class Cancelled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="cancelled"):
     """Over because someone said so: a person, or the handler."""
 
 
-class Retried(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retried"):
+class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retried"):
     """A person began a new run of a job that had ended."""
 
     by: str | None = None
@@ -196,13 +196,13 @@ class QueueEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """An event of the queue itself."""
 
 
-class HostOpened(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_opened"):
+class SessionOpened(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_opened"):
     """The SDK is open; `session` counts from 1 in one life of the queue."""
 
     session: int
 
 
-class HostClosed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_closed"):
+class SessionClosed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_closed"):
     """The SDK session is closed; `problem` says what its close raised."""
 
     session: int
@@ -228,7 +228,7 @@ class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     by: str | None = None
 
 
-class Refused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
+class SubmitRejected(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
     """Where a submit would stand that the store could not take, and whose caller was told so, or what came right behind
     it of its job. The number is spent."""
 
@@ -238,26 +238,26 @@ AnyEvent = (
     | Scheduled
     | Due
     | Started
-    | Entered
+    | SdkEntered
     | StepStarted
     | StepFinished
     | CancelRequested
     | Overdue
     | Completed
-    | Retrying
+    | RetryScheduled
     | Snoozed
     | Interrupted
     | InDoubt
-    | Released
+    | DoubtResolved
     | Failed
     | Cancelled
-    | Retried
-    | HostOpened
-    | HostClosed
+    | RunRestarted
+    | SessionOpened
+    | SessionClosed
     | Stuck
     | Paused
     | Resumed
-    | Refused
+    | SubmitRejected
 )
 
 ALL_EVENTS: tuple[type[Event], ...] = AnyEvent.__args__

@@ -64,7 +64,7 @@ def _started(record: JobRecord, event: ev.Started) -> None:
     record.error = None
 
 
-def _entered(record: JobRecord, event: ev.Entered) -> None:
+def _entered(record: JobRecord, event: ev.SdkEntered) -> None:
     record.attempts[-1].entered = True
 
 
@@ -97,10 +97,10 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         if event.outcome is Outcome.CRASHED:
             record.crashes += 1
             record.retries_used += 1
-    if record.steps and not event.acted and not isinstance(event, ev.InDoubt):
+    if record.steps and not event.may_have_acted and not isinstance(event, ev.InDoubt):
         # somebody has vouched that nothing is half done: what had begun may be begun again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
-    record.acted = event.acted
+    record.may_have_acted = event.may_have_acted
     record.doubt = None
     record.reason = event.reason
     record.error = event.error
@@ -112,7 +112,7 @@ def _completed(record: JobRecord, event: ev.Completed) -> None:
     record.result_problem = event.problem
 
 
-def _retrying(record: JobRecord, event: ev.Retrying) -> None:
+def _retrying(record: JobRecord, event: ev.RetryScheduled) -> None:
     _ended(record, event)
     record.due_at = event.due_at
     if event.uses_retry:
@@ -140,7 +140,7 @@ def _over(record: JobRecord, event: ev.Ended) -> None:
     record.due_at = None
 
 
-def _retried(record: JobRecord, event: ev.Retried) -> None:
+def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
     record.run += 1
     record.retries_used = 0
     record.snoozes = 0
@@ -154,20 +154,20 @@ def _retried(record: JobRecord, event: ev.Retried) -> None:
 
 _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.Started: _started,
-    ev.Entered: _entered,
+    ev.SdkEntered: _entered,
     ev.StepStarted: _step_started,
     ev.StepFinished: _step_finished,
     ev.CancelRequested: _cancel_requested,
     ev.Overdue: _overdue,
     ev.Completed: _completed,
-    ev.Retrying: _retrying,
+    ev.RetryScheduled: _retrying,
     ev.Snoozed: _snoozed,
     ev.Interrupted: _ended,
     ev.InDoubt: _in_doubt,
-    ev.Released: _ended,
+    ev.DoubtResolved: _ended,
     ev.Failed: _over,
     ev.Cancelled: _over,
-    ev.Retried: _retried,
+    ev.RunRestarted: _retried,
 }
 
 _MOVES = {

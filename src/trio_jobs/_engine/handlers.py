@@ -27,13 +27,13 @@ MAX_RESULT: Final = 1024 * 1024
 MAX_PAYLOAD: Final = 1024 * 1024
 NULL: Final = msgspec.Raw(b"null")
 
-SdkKind = Literal["thread", "in_loop", "none"]
+SdkKind = Literal["thread", "trio", "none"]
 
 
 @attrs.frozen(eq=False)
 class Handler:
     """kind: its name. is_async: runs on Trio's thread, else on the SDK's. enters_at_start: it is in the SDK from its
-    first moment. attempt_timeout, stuck_after, verify_timeout, settle_after: seconds; inf for no limit. verify_first:
+    first moment. attempt_timeout, stuck_after, verify_timeout, verify_delay: seconds; inf for no limit. verify_first:
     verify is asked before the first attempt too.
     """
 
@@ -51,7 +51,7 @@ class Handler:
     verify: Callable[..., Any] | None
     verify_is_async: bool
     verify_timeout: float
-    settle_after: float
+    verify_delay: float
     verify_first: bool
     decode: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
     decode_result: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
@@ -101,7 +101,7 @@ def make_handler(
     idempotent: bool,
     verify: Callable[..., Any] | None,
     verify_timeout: float,
-    settle_after: float,
+    verify_delay: float,
     verify_first: bool,
     on_doubt: OnDoubt,
 ) -> Handler:
@@ -114,7 +114,7 @@ def make_handler(
     is_async = _is_async(fn)
     if inspect.isasyncgenfunction(_called(fn)) or inspect.isgeneratorfunction(_called(fn)):
         raise InvalidHandler(f"handler {name!r} is a generator; it must return its result, not yield")
-    if sdk == "in_loop" and not is_async:
+    if sdk == "trio" and not is_async:
         raise InvalidHandler(
             f"handler {name!r} is a plain function, but the SDK is asynchronous: write it as async def"
         )
@@ -135,7 +135,7 @@ def make_handler(
         is_async=is_async,
         takes_sdk=takes_sdk,
         takes_job=takes_job,
-        enters_at_start=sdk == "in_loop" or not is_async,
+        enters_at_start=sdk == "trio" or not is_async,
         payload_type=payload_type,
         result_type=result_type,
         rules=Rules(retry=retry, idempotent=idempotent, verifies=verify is not None, on_doubt=on_doubt),
@@ -144,7 +144,7 @@ def make_handler(
         verify=verify,
         verify_is_async=verify is not None and _is_async(verify),
         verify_timeout=check_seconds("verify_timeout", verify_timeout, zero=False),
-        settle_after=check_seconds("settle_after", settle_after),
+        verify_delay=check_seconds("verify_delay", verify_delay),
         verify_first=verify_first,
         decode=_decoder(payload_type, name, "payload"),
         decode_result=_decoder(result_type, name, "result"),
@@ -182,7 +182,7 @@ def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk
     wanted = 2 if takes_sdk else 1
     if not callable(verify) or len(_positional(verify) or ()) != wanted:
         raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
-    if sdk == "in_loop" and not _is_async(verify):
+    if sdk == "trio" and not _is_async(verify):
         raise InvalidHandler(f"verify of {name!r} must be async def, as the SDK is asynchronous")
 
 

@@ -26,10 +26,10 @@ __all__ = [
     "CancelAnswer",
     "Done",
     "Doubt",
+    "EndedBy",
     "ErrorInfo",
     "Job",
     "JobRecord",
-    "Limit",
     "NotDone",
     "OnDoubt",
     "Outcome",
@@ -88,7 +88,7 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__
 
 
-class Limit(StrEnum):
+class EndedBy(StrEnum):
     """Which bound ended an attempt, the innermost first; None in a record where the attempt ended by itself."""
 
     ATTEMPT_TIMEOUT = "attempt_timeout"
@@ -161,7 +161,7 @@ class AttemptRecord(msgspec.Struct, gc=False):
     entered: bool
     ended_at: float | None = None
     outcome: Outcome | None = None
-    ended_by: Limit | None = None
+    ended_by: EndedBy | None = None
     error: ErrorInfo | None = None
     late: bool = False
     overdue: bool = False
@@ -192,7 +192,7 @@ class JobRecord(msgspec.Struct, gc=False):
     crashes: int = 0
     cancel_requested: bool = False
     # an attempt that is over entered the SDK, and nobody has said since that it left nothing behind
-    acted: bool = False
+    may_have_acted: bool = False
     doubt: Doubt | None = None
     # results of the steps that are done; None: begun, and nobody knows what it did
     steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS
@@ -224,7 +224,7 @@ class Attempt:
     started_at: datetime
     ended_at: datetime | None
     outcome: Outcome | None
-    ended_by: Limit | None
+    ended_by: EndedBy | None
     error: ErrorInfo | None
     entered: bool
     late: bool
@@ -237,10 +237,10 @@ class Job:
 
     payload: JSON. key: what makes its submit idempotent, None without. due_at: set in scheduled and retrying.
     deadline_at: when it expires, None for never. run: from 1, one more for each retry by a person. retries_used:
-    errors, timeouts and crashes of this run. acted: the SDK was entered and nobody has said yet what that left behind.
-    steps: those that are done. open_step: the one that has begun and of which nobody knows what it did. result: JSON,
-    set in completed. result_problem: why a completed job has no result. reason, error: why it is where it is, empty and
-    None where there is nothing to say. inside: in_doubt because a call has not returned yet.
+    errors, timeouts and crashes of this run. may_have_acted: the SDK was entered and nobody has said yet what that left
+    behind. steps: those that are done. open_step: the one that has begun and of which nobody knows what it did. result:
+    JSON, set in completed. result_problem: why a completed job has no result. reason, error: why it is where it is,
+    empty and None where there is nothing to say. inside: in_doubt because a call has not returned yet.
     """
 
     id: str
@@ -258,7 +258,7 @@ class Job:
     retries_used: int
     snoozes: int
     cancel_requested: bool
-    acted: bool
+    may_have_acted: bool
     inside: bool
     steps: tuple[str, ...]
     open_step: str | None
@@ -297,7 +297,7 @@ def view(record: JobRecord) -> Job:
         retries_used=record.retries_used,
         snoozes=record.snoozes,
         cancel_requested=record.cancel_requested,
-        acted=record.acted or (inside and record.attempts[-1].entered),
+        may_have_acted=record.may_have_acted or (inside and record.attempts[-1].entered),
         inside=inside,
         steps=tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),

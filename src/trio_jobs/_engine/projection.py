@@ -9,10 +9,10 @@ import msgspec
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
-from trio_jobs._engine.key_tombstones import ForgottenKey, ForgottenKeys, key_name
-from trio_jobs._errors import IllegalTransition, NoSuchJob
+from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
+from trio_jobs._errors import IllegalTransition, JobNotFound
 
-__all__ = ["Head", "KeyEntry"]
+__all__ = ["KeyEntry", "Projection"]
 
 
 _FINAL = tuple(state for state in State if state in FINAL)  # the set's own order changes from run to run
@@ -25,7 +25,7 @@ class KeyEntry(msgspec.Struct, gc=False):
     digest: str
 
 
-class Head:
+class Projection:
     """The jobs, by id, by state (in the order in which they came into it) and by key; and the keys of forgotten ones.
 
     Every change comes in as an event through `apply`. `seq` is the last one's number.
@@ -36,7 +36,7 @@ class Head:
         self.jobs: dict[str, JobRecord] = {}
         self.by_state: dict[State, dict[str, JobRecord]] = {state: {} for state in State}
         self.keys: dict[tuple[str, str], KeyEntry] = {}
-        self.forgotten = ForgottenKeys()
+        self.forgotten = KeyTombstones()
         self.paused: ev.Paused | None = None
 
     def apply(self, event: ev.Event) -> None:
@@ -68,13 +68,13 @@ class Head:
     def _begin(self, event: ev.JobEvent) -> None:
         job = event.job
         if not isinstance(event, ev.Submitted):
-            raise NoSuchJob(job)
+            raise JobNotFound(job)
         record = begin(event)
         self.jobs[job] = self.by_state[record.state][job] = record
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
-    def take_back(self, job_id: str) -> None:
+    def retract(self, job_id: str) -> None:
         """Undo a job from its beginning on; the numbers of its events stay spent."""
         record = self.jobs.pop(job_id)
         del self.by_state[record.state][job_id]
@@ -82,11 +82,11 @@ class Head:
             del self.keys[record.kind, record.key]
 
     def get(self, job_id: str) -> JobRecord:
-        """Raises `NoSuchJob`."""
+        """Raises `JobNotFound`."""
         try:
             return self.jobs[job_id]
         except KeyError:
-            raise NoSuchJob(job_id) from None
+            raise JobNotFound(job_id) from None
 
     def count(self, *states: State) -> int:
         return sum(len(self.by_state[state]) for state in states)
@@ -109,14 +109,14 @@ class Head:
                 chosen.append(record.id)
         return chosen
 
-    def forget(self, job_ids: Iterable[str], now: float) -> list[ForgottenKey]:
+    def forget(self, job_ids: Iterable[str], now: float) -> list[KeyTombstone]:
         """Drop final jobs. What is to be remembered of their keys, which is in `forgotten` from now on."""
-        keys: list[ForgottenKey] = []
+        keys: list[KeyTombstone] = []
         for job_id in job_ids:
             record = self.jobs.pop(job_id)
             del self.by_state[record.state][job_id]
             if record.key is not None:
                 entry = self.keys.pop((record.kind, record.key))
-                keys.append(ForgottenKey(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))
+                keys.append(KeyTombstone(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))
         self.forgotten.add(keys)
         return keys

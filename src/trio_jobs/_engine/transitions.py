@@ -9,7 +9,7 @@ it makes such an event; it is prose, for the docs, since the event itself is the
 a job exists.
 
 Two events are absent from most rows on purpose. A job in doubt is never `Cancelled`, `Snoozed` or `Interrupted`
-directly: it is `Released` first, so that the history shows who settled the doubt. And nothing leaves `completed`.
+directly: it is `DoubtResolved` first, so that the history shows who settled the doubt. And nothing leaves `completed`.
 """
 
 from __future__ import annotations
@@ -56,14 +56,20 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_RETRYING, ev.Due, _PENDING, "due_at has come", "the wait before the retry is over"),
     _T(_PENDING, ev.Started, _PROCESSING, "it has left the line, the host is free", "an attempt begins"),
     # an attempt is under way
-    _T(_PROCESSING, ev.Entered, _PROCESSING, "not entered yet", "an async handler begins its first call into the SDK"),
+    _T(
+        _PROCESSING,
+        ev.SdkEntered,
+        _PROCESSING,
+        "not entered yet",
+        "an async handler begins its first call into the SDK",
+    ),
     _T(_PROCESSING, ev.StepStarted, _PROCESSING, "not done before", "a step begins"),
     _T(_PROCESSING, ev.StepFinished, _PROCESSING, "it has begun", "a step is done, once and for all"),
     _T(_IN_DOUBT, ev.StepFinished, _IN_DOUBT, "it has begun, its call is still inside", "a late step is done"),
     _T(_PROCESSING, ev.CancelRequested, _PROCESSING, "not requested yet", "a person asks for cancel; no retry follows"),
     _T(_PROCESSING, ev.Overdue, _PROCESSING, "its limit has passed", "it cannot be ended from outside"),
     _T(_PROCESSING, ev.Completed, _COMPLETED, "the handler returned, or verify says done", "done"),
-    _T(_PROCESSING, ev.Retrying, _RETRYING, "retries are left, no cancel is requested", "to be tried again"),
+    _T(_PROCESSING, ev.RetryScheduled, _RETRYING, "retries are left, no cancel is requested", "to be tried again"),
     _T(_PROCESSING, ev.Snoozed, _SCHEDULED, "fewer than max_snoozes, no cancel is requested", "put off by its handler"),
     _T(_PROCESSING, ev.Interrupted, _PENDING, "not entered, or idempotent", "given back by a stop or a crash"),
     _T(_PROCESSING, ev.InDoubt, _IN_DOUBT, "entered and not returned, or stuck", "nobody knows what it did"),
@@ -72,8 +78,8 @@ TABLE: Final[tuple[Transition, ...]] = (
     # nobody knows what the attempt did
     _T(_IN_DOUBT, ev.InDoubt, _IN_DOUBT, "its call has ended, or verify cannot tell", "still in doubt"),
     _T(_IN_DOUBT, ev.Completed, _COMPLETED, "it returned late, or verify or a person says done", "it was done"),
-    _T(_IN_DOUBT, ev.Retrying, _RETRYING, "not done, on_doubt is retry, or it failed late", "to be tried again"),
-    _T(_IN_DOUBT, ev.Released, _PENDING, "not done, on_doubt is retry, or it ended late", "to be done anew"),
+    _T(_IN_DOUBT, ev.RetryScheduled, _RETRYING, "not done, on_doubt is retry, or it failed late", "to be tried again"),
+    _T(_IN_DOUBT, ev.DoubtResolved, _PENDING, "not done, on_doubt is retry, or it ended late", "to be done anew"),
     _T(_IN_DOUBT, ev.Failed, _FAILED, "no retry is left, expired, poison, or it is said so", "over without success"),
     # it ends before it is tried (again)
     _T(_SCHEDULED, ev.Cancelled, _CANCELLED, "", "a person cancels it"),
@@ -83,8 +89,8 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_PENDING, ev.Failed, _FAILED, "deadline_at has passed", "expired"),
     _T(_RETRYING, ev.Failed, _FAILED, "deadline_at has passed", "expired"),
     # a person begins a new run
-    _T(_FAILED, ev.Retried, _PENDING, "no call of it is inside", "a person retries it"),
-    _T(_CANCELLED, ev.Retried, _PENDING, "no call of it is inside", "a person retries it"),
+    _T(_FAILED, ev.RunRestarted, _PENDING, "no call of it is inside", "a person retries it"),
+    _T(_CANCELLED, ev.RunRestarted, _PENDING, "no call of it is inside", "a person retries it"),
 )
 
 #: The table as it is looked up: by event, then by the state before.

@@ -22,16 +22,17 @@ from typing import Any
 import outcome
 import trio
 
-from trio_jobs._errors import HostStuck
+from trio_jobs._errors import SdkCallStuck
 
-__all__ = ["SdkHandle", "ThreadHost"]
+__all__ = ["SdkHandle", "ThreadExecutor"]
 
 Work = Callable[[], Any]
 Factory = Callable[[], AbstractContextManager[Any]]
 
 
-class ThreadHost:
-    """Conforms to `Host`. `factory` gives a context manager; None hosts plain handlers of a service without an SDK."""
+class ThreadExecutor:
+    """Conforms to `SdkExecutor`. `factory` gives a context manager; None hosts plain handlers of a service without an
+    SDK."""
 
     def __init__(self, factory: Factory | None) -> None:
         self.session = 0
@@ -51,7 +52,7 @@ class ThreadHost:
 
     def __repr__(self) -> str:
         state = "abandoned" if self._abandoned else "open" if self._is_open else "closed"
-        return f"<ThreadHost {state}{', a call is inside' if self._inside else ''}>"
+        return f"<ThreadExecutor {state}{', a call is inside' if self._inside else ''}>"
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +93,7 @@ class ThreadHost:
             self._is_open = False
             waiter, self._waiter = self._waiter, None
             if waiter is not None:
-                trio.lowlevel.reschedule(waiter, outcome.Value(outcome.Error(HostStuck("the call did not return"))))
+                trio.lowlevel.reschedule(waiter, outcome.Value(outcome.Error(SdkCallStuck("the call did not return"))))
 
     async def close(self) -> bool:
         if self._thread is None:
@@ -115,7 +116,7 @@ class ThreadHost:
 
     async def _round_trip(self, work: Work, *, can_leave: bool = False) -> outcome.Value[Any] | outcome.Error:
         if self._inside or self._abandoned:
-            raise HostStuck("a call is inside the SDK; nothing else may enter")  # P1
+            raise SdkCallStuck("a call is inside the SDK; nothing else may enter")  # P1
         self._inside = True
         self._waiter = trio.lowlevel.current_task()
 
@@ -169,8 +170,10 @@ class ThreadHost:
 class SdkHandle:
     """What an async handler is handed for an SDK that lives on a thread. It belongs to one attempt and ends with it."""
 
-    def __init__(self, host: ThreadHost, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> None:
-        self._host = host
+    def __init__(
+        self, executor: ThreadExecutor, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]
+    ) -> None:
+        self._executor = executor
         self._enter = enter
         self._leave = leave
         self._turn = trio.Lock()
@@ -187,7 +190,7 @@ class SdkHandle:
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
             await self._enter()
-            result = await self._host.call(fn, *args)
+            result = await self._executor.call(fn, *args)
             self._leave()
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(result, outcome.Error) and isinstance(result.error, StopIteration):

@@ -14,15 +14,15 @@ from typing import Any
 import outcome
 import trio
 
-from trio_jobs._errors import HostStuck
+from trio_jobs._errors import SdkCallStuck
 
-__all__ = ["InLoopHost"]
+__all__ = ["TrioExecutor"]
 
 AsyncFactory = Callable[[], AbstractAsyncContextManager[Any]]
 
 
-class InLoopHost:
-    """Conforms to `Host`. `factory` gives an async context manager. Sessions run in `nursery`."""
+class TrioExecutor:
+    """Conforms to `SdkExecutor`. `factory` gives an async context manager. Sessions run in `nursery`."""
 
     def __init__(self, factory: AsyncFactory, nursery: trio.Nursery) -> None:
         self.session = 0
@@ -37,7 +37,7 @@ class InLoopHost:
         self._close_problem: str | None = None
 
     def __repr__(self) -> str:
-        return f"<InLoopHost {'open' if self._is_open else 'closed'}>"
+        return f"<TrioExecutor {'open' if self._is_open else 'closed'}>"
 
     @property
     def is_open(self) -> bool:
@@ -117,4 +117,4 @@ class InLoopHost:
             self._sdk = None
             self._ended.set()
             if not told:  # it was abandoned while it opened; after an error this says nothing any more
-                tell(outcome.Error(HostStuck("its opening was given up")))
+                tell(outcome.Error(SdkCallStuck("its opening was given up")))

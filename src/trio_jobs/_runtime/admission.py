@@ -15,8 +15,8 @@ from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler, digest
 from trio_jobs._engine.jobs import JobRecord, Receipt, State, uuid7
-from trio_jobs._engine.key_tombstones import ForgottenKey
-from trio_jobs._errors import KeyConflict, LineFull, OutcomeUnknown, StoreError, UnknownKind, UsageError
+from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._errors import KeyConflict, OutcomeUnknown, QueueFull, StoreError, UnknownKind, UsageError
 from trio_jobs._runtime.core import Core
 from trio_jobs._validation import check_by, check_seconds, check_wait, is_text
 
@@ -81,10 +81,10 @@ class Submitting(Core):
         """Whose caller asks the store, and looks at the clock, for all who wait."""
         self._sleepers: deque[_Accepted] = deque()
         """Those whose callers wait to be told, or to ask next, as they came; some of the first are told already."""
-        if self._history.durable:
-            self._history.reactions[ev.Submitted] = self._on_accepted
-            self._history.reactions[ev.Scheduled] = self._on_accepted
-            self._history.on_refused = self._on_refused
+        if self._event_log.durable:
+            self._event_log.reactions[ev.Submitted] = self._on_accepted
+            self._event_log.reactions[ev.Scheduled] = self._on_accepted
+            self._event_log.on_rejected = self._on_rejected
 
     async def submit(
         self,
@@ -105,7 +105,7 @@ class Submitting(Core):
         job. due_at (aware), delay (seconds): not before. deadline_at (aware), deadline_after (seconds): it expires
         then. wait: seconds to wait for a place, None for as long as it takes. by: who asks.
 
-        Raises `UnknownKind`, `InvalidPayload`, `KeyConflict`, `UsageError`, `LineFull` (after `wait`; at once for one
+        Raises `UnknownKind`, `InvalidPayload`, `KeyConflict`, `UsageError`, `QueueFull` (after `wait`; at once for one
         to be done later, if too many wait), `QueueClosed`, `StoreError` (not accepted), `OutcomeUnknown` (after
         `commit_timeout`: ask again with the same key).
 
@@ -123,20 +123,20 @@ class Submitting(Core):
         self._refuse_if_closing()
         if new.due is not None:
             self._refuse_if_too_many_wait(1)
-        elif not self._line.take_place_nowait():
+        elif not self._channel.try_reserve():
             await self._wait_for_place(wait)
             try:
                 known = self._receipt_of_known(new)  # somebody may have brought it in meanwhile
             except KeyConflict:
-                self._line.give_place_back()
+                self._channel.release()
                 raise
             if known is not None or self._closing:
-                self._line.give_place_back()
+                self._channel.release()
                 self._refuse_if_closing()
                 assert known is not None
                 await self._begun(known)
                 return known
-        if self._history.durable:
+        if self._event_log.durable:
             return (await self._keep(self._hand_over([new], by)))[0]
         receipt = self._accept(new, by)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -145,11 +145,11 @@ class Submitting(Core):
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
     ) -> Receipt:
-        """`submit` without a wait: `LineFull` if no place is free.
+        """`submit` without a wait: `QueueFull` if no place is free.
 
         Only without a journal, since there is a wait in being kept: use `await submit(..., wait=0)` with one.
         """
-        if self._history.store.durable:
+        if self._event_log.store.durable:
             raise UsageError("with a journal, accepting takes a wait: use await submit(..., wait=0)")
         check_by(by)
         new = self._prepare(handler, payload, key)
@@ -157,7 +157,7 @@ class Submitting(Core):
         if known is not None:
             return known
         self._refuse_if_closing()
-        if not self._line.take_place_nowait():
+        if not self._channel.try_reserve():
             raise self._line_full()
         return self._accept(new, by)
 
@@ -189,17 +189,17 @@ class Submitting(Core):
                     self._refuse_if_too_many(needed)
                     while held < needed:
                         self._refuse_if_closing()  # those who come to wait after that are woken by nobody
-                        await self._line.wait_for_place()
+                        await self._channel.reserve()
                         held += 1
             self._refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
             held -= sum(new.due is None for new in fresh)
-            durable = self._history.durable
+            durable = self._event_log.durable
             handed_over = self._hand_over(fresh, by) if durable else []
             accepted = [] if durable else self._accept_all(fresh, by)
         finally:
             for _ in range(held):
-                self._line.give_place_back()
+                self._channel.release()
         accepted = accepted or await self._keep(handed_over)
         receipts = dict(zip(map(id, fresh), accepted, strict=True))
         told = [receipts.get(id(new)) or self._known_receipt(new) for new in made]
@@ -212,9 +212,9 @@ class Submitting(Core):
         return sum(new.due is None and self._receipt_of_known(new) is None for new in made)
 
     def _refuse_if_too_many(self, needed: int) -> None:
-        if needed > self._line.capacity:
+        if needed > self._channel.capacity:
             raise UsageError(
-                f"{needed} jobs cannot have a place each in a line of {self._line.capacity}; "
+                f"{needed} jobs cannot have a place each in a line of {self._channel.capacity}; "
                 "give the service a larger buffer, or submit them in parts"
             )
 
@@ -257,19 +257,19 @@ class Submitting(Core):
 
         Only where what is appended is committed by that.
         """
-        event = self._decide(new, by, self._clock.now(), self._head.seq + 1)
-        self._history.record((event,))
-        return self._join(self._head.jobs[event.job], new)
+        event = self._decide(new, by, self._clock.now(), self._projection.seq + 1)
+        self._event_log.append((event,))
+        return self._join(self._projection.jobs[event.job], new)
 
     @trio.lowlevel.enable_ki_protection
     def _accept_all(self, made: Sequence[_Prepared], by: str | None) -> list[Receipt]:
         """The same for many."""
         events = self._decide_all(made, by)
-        self._history.record(events)
-        return [self._join(self._head.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
+        self._event_log.append(events)
+        return [self._join(self._projection.jobs[event.job], new) for event, new in zip(events, made, strict=True)]
 
     def _decide_all(self, made: Sequence[_Prepared], by: str | None) -> list[ev.Submitted]:
-        now, seq = self._clock.now(), self._head.seq + 1
+        now, seq = self._clock.now(), self._projection.seq + 1
         return [self._decide(new, by, now, seq + i) for i, new in enumerate(made)]
 
     @trio.lowlevel.enable_ki_protection
@@ -279,18 +279,18 @@ class Submitting(Core):
         events = self._decide_all(made, by)
         accepted = [_Accepted(new, event.seq) for event, new in zip(events, made, strict=True)]
         self._accepted.update((event.job, one) for event, one in zip(events, accepted, strict=True))
-        self._history.record(events)
+        self._event_log.append(events)
         if begins_at_once and not accepted[0].is_settled:  # a store may also commit, or refuse, at once
-            record = self._head.jobs[events[0].job]
+            record = self._projection.jobs[events[0].job]
             accepted[0].in_line = record
-            self._line.put(record)
+            self._channel.send(record)
         return accepted
 
     def _begins_at_once(self, new: _Prepared) -> bool:
         """May the job join the line before it is committed? Where the consumer has nothing else to do, its start is
         committed together with it, and awaited before the SDK is touched: one sync where there were two."""
         waits_for_its_start = not new.handler.rules.idempotent
-        comes_first = self._line.is_awaited and not self._accepted and not self._stager.waiting
+        comes_first = self._channel.consumer_waits and not self._accepted and not self._scheduler.waiting
         return new.due is None and waits_for_its_start and comes_first
 
     async def _keep(self, accepted: Sequence[_Accepted]) -> list[Receipt]:
@@ -318,13 +318,13 @@ class Submitting(Core):
         if self._asker is one:
             try:
                 if not one.is_settled:  # it may be by now, if it was made the next to ask
-                    await self._within_commit_timeout(self._history.store.committed, one.seq, began)
+                    await self._within_commit_timeout(self._event_log.store.committed, one.seq, began)
             finally:
                 self._pass_asking_on()
         if one.refused is not None:
             raise one.refused
         if one.receipt is None:  # the store has it, and what was to be done about that has raised: it is broken
-            trouble = self._history.store.trouble or "something went wrong"
+            trouble = self._event_log.store.trouble or "something went wrong"
             raise OutcomeUnknown(f"{trouble}: it may be done, or not; ask again")
 
     def _pass_asking_on(self) -> None:
@@ -338,9 +338,9 @@ class Submitting(Core):
 
     async def _begun(self, receipt: Receipt) -> None:
         """Return when that job's beginning is committed: somebody else is about to have it accepted."""
-        record = self._head.jobs.get(receipt.job_id)
-        if record is not None and record.submitted_seq > self._history.committed_seq:
-            await self._within_commit_timeout(self._history.store.committed, record.submitted_seq)
+        record = self._projection.jobs.get(receipt.job_id)
+        if record is not None and record.submitted_seq > self._event_log.committed_seq:
+            await self._within_commit_timeout(self._event_log.store.committed, record.submitted_seq)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -348,34 +348,34 @@ class Submitting(Core):
         """A submit is committed."""
         assert isinstance(event, ev.Submitted)
         one = self._accepted.pop(event.job)
-        record = self._head.jobs[event.job]
+        record = self._projection.jobs[event.job]
         one.receipt = self._join(record, one.new, is_in_line=one.in_line is not None)
         one.wake()
 
-    def _on_refused(self, event: ev.Submitted) -> None:
+    def _on_rejected(self, event: ev.Submitted) -> None:
         """A submit was taken back."""
         one = self._accepted.pop(event.job)
-        one.refused = StoreError(self._history.store.trouble or "the store has not taken it")
+        one.refused = StoreError(self._event_log.store.trouble or "the store has not taken it")
         one.wake()
         if one.in_line is not None:
-            self._line.remove(one.in_line)
+            self._channel.remove(one.in_line)
         elif one.new.due is None:
-            self._line.give_place_back()
+            self._channel.release()
         self._tell_if_idle()  # it may be the last that somebody's `drain` waits for
 
     def _join(self, record: JobRecord, new: _Prepared, *, is_in_line: bool = False) -> Receipt:
         if new.deadline is not None:
-            self._stager.watch_deadline(record)
+            self._scheduler.watch_deadline(record)
         if new.due is None:
             if not is_in_line:
-                self._line.put(record)
+                self._channel.send(record)
             # it may be under way by now; as it was accepted it was pending, and the first
-            position = 1 if is_in_line else self._line.used
+            position = 1 if is_in_line else self._channel.used
             return self._receipt(record.id, position, State.PENDING, created=True)
         if record.state is State.SCHEDULED:
-            self._stager.wait_until_due(record)
+            self._scheduler.schedule(record)
         else:  # its time has come before it was accepted: it comes in with those that are due
-            self._stager.wait_for_place(record)
+            self._scheduler.requeue(record)
         return self._receipt(record.id, 0, record.state, created=True)
 
     def _receipt(self, job_id: str, position: int, state: State, *, created: bool) -> Receipt:
@@ -384,11 +384,11 @@ class Submitting(Core):
 
     async def _wait_for_place(self, wait: float | None) -> None:
         if wait is None:
-            await self._line.wait_for_place()
+            await self._channel.reserve()
             return
         if check_seconds("wait", wait) > 0:
             with trio.move_on_after(wait):
-                await self._line.wait_for_place()
+                await self._channel.reserve()
                 return
         raise self._line_full()
 
@@ -403,21 +403,21 @@ class Submitting(Core):
         """The receipt of the job that the key belongs to; None for a new key, or none. Raises `KeyConflict`."""
         if new.key is None:
             return None
-        head = self._head
-        known = head.keys.get((new.handler.kind, new.key)) or head.forgotten.find(new.handler.kind, new.key)
+        projection = self._projection
+        known = projection.keys.get((new.handler.kind, new.key)) or projection.forgotten.find(new.handler.kind, new.key)
         if known is None:
             return None
         if known.digest != new.mark:
             raise KeyConflict(new.handler.kind, new.key, known.job)
-        if isinstance(known, ForgottenKey):
+        if isinstance(known, KeyTombstone):
             return Receipt(known.job, False, 0, known.state)
-        record = head.jobs[known.job]
-        seen = self._history.see(record)
+        record = projection.jobs[known.job]
+        seen = self._event_log.committed_view(record)
         if seen is not None:
             state = seen.state
         else:  # told once it is accepted, when it may have been begun too; that may be committed later
             state = State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING
-        return self._receipt(record.id, self._line.position(record), state, created=False)
+        return self._receipt(record.id, self._channel.position(record), state, created=False)
 
     def _known_receipt(self, new: _Prepared) -> Receipt:
         known = self._receipt_of_known(new)
@@ -425,15 +425,15 @@ class Submitting(Core):
         return known
 
     def _refuse_if_too_many_wait(self, more: int) -> None:
-        waiting = self._head.count(State.SCHEDULED, State.RETRYING) + self._stager.waiting
+        waiting = self._projection.count(State.SCHEDULED, State.RETRYING) + self._scheduler.waiting
         if waiting + more > self._settings.max_waiting:
-            raise LineFull(self._settings.max_waiting, waiting, 60.0)
+            raise QueueFull(self._settings.max_waiting, waiting, 60.0)
 
-    def _line_full(self) -> LineFull:
+    def _line_full(self) -> QueueFull:
         # one place comes free when one attempt has ended, and those who wait already come first
-        line = self._line.statistics()
-        estimate = (self._mean_turn or 0.0) * (line.waiting + 1)
-        return LineFull(line.capacity, line.waiting, min(max(estimate, 0.1), 600.0))
+        channel = self._channel.statistics()
+        estimate = (self._mean_turn or 0.0) * (channel.waiting + 1)
+        return QueueFull(channel.capacity, channel.waiting, min(max(estimate, 0.1), 600.0))
 
 
 def _stay(_: object) -> trio.lowlevel.Abort:

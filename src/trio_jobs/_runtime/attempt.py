@@ -2,8 +2,8 @@
 
 The hard part is to tell apart, after the fact, who ended an attempt. A handler may swallow Cancelled, raise something
 else while it is cancelled, raise a Cancelled that belongs to another scope, overrun its deadline behind a shield, or
-return just then. So nothing is concluded from the exception alone: `Running` remembers who asked for the end first,
-and `classify` looks at that, at the exception, and at whether the handler returned.
+return just then. So nothing is concluded from the exception alone: `RunningAttempt` remembers who asked for the end
+first, and `classify` looks at that, at the exception, and at whether the handler returned.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import msgspec
 import outcome
 import trio
 
-from trio_jobs._engine.decide import Ending
+from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo, JobRecord, Limit, Outcome, escape
-from trio_jobs._errors import HostStuck, SdkCallRefused
+from trio_jobs._engine.jobs import MAX_MESSAGE, MAX_TRACEBACK, EndedBy, ErrorInfo, JobRecord, Outcome, escape
+from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 
-__all__ = ["NEVER", "Running", "as_error", "classify", "describe", "log_fields"]
+__all__ = ["NEVER", "RunningAttempt", "as_error", "classify", "describe", "log_fields"]
 
 NEVER: Final = float("inf")  #: a time that does not come
 
 _BY_LIMIT: Final = {
-    Limit.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
-    Limit.DEADLINE: Outcome.EXPIRED,
-    Limit.CANCEL: Outcome.CANCELLED,
-    Limit.STOP: Outcome.STOPPED,
+    EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
+    EndedBy.DEADLINE: Outcome.EXPIRED,
+    EndedBy.CANCEL: Outcome.CANCELLED,
+    EndedBy.STOP: Outcome.STOPPED,
 }
 
 
-class Running(msgspec.Struct, eq=False):
+class RunningAttempt(msgspec.Struct, eq=False):
     """An attempt under way.
 
     scope: bounds it by attempt_timeout, a person's cancel and the stop; deadline_scope around it by the job's deadline,
@@ -48,9 +48,9 @@ class Running(msgspec.Struct, eq=False):
     scope: trio.CancelScope
     deadline_scope: trio.CancelScope | None = None
     limit_at: float = NEVER
-    limit: Limit = Limit.ATTEMPT_TIMEOUT
+    limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT
     entered: bool = False
-    why: Limit | None = None
+    why: EndedBy | None = None
     session_lost: bool = False
     aside: trio.CancelScope | None = None
     stopped: bool = False
@@ -62,9 +62,9 @@ class Running(msgspec.Struct, eq=False):
             self.aside.cancel()
         return self.aside
 
-    def cancel(self, why: Limit) -> None:
+    def cancel(self, why: EndedBy) -> None:
         """End it, unless something else does already."""
-        if why is Limit.STOP:
+        if why is EndedBy.STOP:
             self.stopped = True
             if self.aside is not None:
                 self.aside.cancel()
@@ -72,7 +72,7 @@ class Running(msgspec.Struct, eq=False):
             self.why = why
             self.scope.cancel()
 
-    def ended_by(self) -> Limit | None:
+    def ended_by(self) -> EndedBy | None:
         """Who ended it, or is about to; None while nobody did."""
         if self.why is not None:
             return self.why
@@ -82,13 +82,13 @@ class Running(msgspec.Struct, eq=False):
             assert self.deadline_scope is not None
             outer = self.deadline_scope.deadline <= self.scope.deadline
         if outer:
-            return Limit.DEADLINE
-        return Limit.ATTEMPT_TIMEOUT if inner else None
+            return EndedBy.DEADLINE
+        return EndedBy.ATTEMPT_TIMEOUT if inner else None
 
 
 def classify(
-    running: Running, result: outcome.Value[Any] | outcome.Error | None, late: bool
-) -> tuple[Ending, BaseException | None]:
+    running: RunningAttempt, result: outcome.Value[Any] | outcome.Error | None, late: bool
+) -> tuple[AttemptResult, BaseException | None]:
     """What the attempt's end is called; and an exception that must go on, if there is one.
 
     `result` is what the handler returned or raised, None when its scope caught the Cancelled that ended it.
@@ -96,43 +96,43 @@ def classify(
     entered = running.entered
     if isinstance(result, outcome.Value):
         body, problem = encode_result(result.value)
-        return Ending(Outcome.COMPLETED, body, problem, entered=entered, late=late), None
+        return AttemptResult(Outcome.COMPLETED, body, problem, entered=entered, late=late), None
     ended_by = running.ended_by()
     if result is None:
         assert ended_by is not None
-        return Ending(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
+        return AttemptResult(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
     error = _leaf(result.error)
     running.session_lost = _holds(error, SessionLost)
     if isinstance(error, Fail | Cancel | Snooze | RetryAfter):
         return _as_asked(error, entered, late), None
     info = describe(error)
-    if isinstance(error, HostStuck):
-        return Ending(Outcome.INSIDE, error=info, ended_by=Limit.STOP, entered=True), None
+    if isinstance(error, SdkCallStuck):
+        return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
     if _holds(error, KeyboardInterrupt):
-        return Ending(Outcome.STOPPED, error=info, ended_by=Limit.STOP, entered=entered), error
+        return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), error
     if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
-        return Ending(Outcome.STOPPED, ended_by=Limit.STOP, entered=entered), error
+        return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error
     refused = isinstance(error, SdkCallRefused)
     if ended_by is not None and (running.handler.is_async or refused):
         # cancelled, and its cleanup raised, or its call or step was refused for that: the bound ended it, not the error
         outcome_ = _BY_LIMIT[ended_by]
         kept = None if refused else info
-        return Ending(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
+        return AttemptResult(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
     retryable = running.handler.rules.retry.retries(error)
-    return Ending(Outcome.ERROR, error=info, retryable=retryable, entered=entered, late=late), None
+    return AttemptResult(Outcome.ERROR, error=info, retryable=retryable, entered=entered, late=late), None
 
 
-def _as_asked(error: Fail | Cancel | Snooze | RetryAfter, entered: bool, late: bool) -> Ending:
+def _as_asked(error: Fail | Cancel | Snooze | RetryAfter, entered: bool, late: bool) -> AttemptResult:
     match error:
         case Snooze():
-            return Ending(Outcome.SNOOZE, wait=error.seconds, entered=entered, late=late)
+            return AttemptResult(Outcome.SNOOZE, wait=error.seconds, entered=entered, late=late)
         case RetryAfter():
             info = as_error(error)
-            return Ending(Outcome.RETRY_AFTER, error=info, wait=error.seconds, entered=entered, late=late)
+            return AttemptResult(Outcome.RETRY_AFTER, error=info, wait=error.seconds, entered=entered, late=late)
         case Fail():
-            return Ending(Outcome.FAIL, error=as_error(error), entered=entered, late=late)
+            return AttemptResult(Outcome.FAIL, error=as_error(error), entered=entered, late=late)
         case _:
-            return Ending(Outcome.CANCEL, error=as_error(error), entered=entered, late=late)
+            return AttemptResult(Outcome.CANCEL, error=as_error(error), entered=entered, late=late)
 
 
 def _leaf(error: BaseException) -> BaseException:

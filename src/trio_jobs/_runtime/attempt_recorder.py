@@ -16,58 +16,58 @@ from trio_jobs._engine import decide
 from trio_jobs._engine.events import JobEvent
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._ports import Clock
-from trio_jobs._runtime.attempt import Running
-from trio_jobs._runtime.event_log import History
+from trio_jobs._runtime.attempt import RunningAttempt
+from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import Progress
 
-__all__ = ["HandlersDesk"]
+__all__ = ["AttemptRecorder"]
 
 INTERVAL: Final = 0.2  #: seconds between two words about one job
 
 
-class HandlersDesk:
-    """Conforms to `Desk`. current: the attempt under way. tell: called with each attempt's progress that is
+class AttemptRecorder:
+    """Conforms to `Recorder`. current: the attempt under way. tell: called with each attempt's progress that is
     passed on."""
 
     def __init__(
         self,
         *,
-        history: History,
+        event_log: EventLog,
         clock: Clock,
-        current: Callable[[], Running | None],
-        tell: Callable[[Running, Progress], None],
+        current: Callable[[], RunningAttempt | None],
+        tell: Callable[[RunningAttempt, Progress], None],
     ) -> None:
-        self._history = history
+        self._event_log = event_log
         self._clock = clock
         self._current = current
         self._tell = tell
-        self._news: tuple[Running, Progress] | None = None
+        self._news: tuple[RunningAttempt, Progress] | None = None
         self._wake = trio.Event()
 
-    async def start_step(self, running: Running, step: str) -> None:
+    async def start_step(self, running: RunningAttempt, step: str) -> None:
         """Raises `SdkCallRefused` where the attempt is over or about to be: then the step must not be done."""
         if self._current() is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; it begins no more steps")
         record = running.record
-        await self._keep(decide.start_step(record, step, self._clock.now(), self._history.next_seq))
+        await self._keep(decide.start_step(record, step, self._clock.now(), self._event_log.next_seq))
         running.entered = True
 
-    async def finish_step(self, running: Running, step: str, result: msgspec.Raw) -> None:
+    async def finish_step(self, running: RunningAttempt, step: str, result: msgspec.Raw) -> None:
         """The step is done, so this is kept whatever has become of the attempt. Cancelled: it is recorded all the
         same."""
         if self._current() is not running:
             raise SdkCallRefused("this attempt is over; nothing of it can be kept any more")
         record = running.record
-        await self._keep(decide.finish_step(record, step, result, self._clock.now(), self._history.next_seq))
+        await self._keep(decide.finish_step(record, step, result, self._clock.now(), self._event_log.next_seq))
 
     async def _keep(self, events: tuple[JobEvent, ...]) -> None:
         if not events:
             raise SdkCallRefused("the job was settled meanwhile; nothing of this attempt can be kept any more")
-        self._history.record(events)
-        if self._history.durable:
-            await self._history.committed(events[-1].seq)
+        self._event_log.append(events)
+        if self._event_log.durable:
+            await self._event_log.committed(events[-1].seq)
 
-    def progress(self, running: Running, progress: Progress) -> None:
+    def progress(self, running: RunningAttempt, progress: Progress) -> None:
         """Remember the newest word of the attempt, to be passed on."""
         self._news = running, progress
         self._wake.set()

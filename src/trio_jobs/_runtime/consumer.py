@@ -16,16 +16,16 @@ import outcome
 import trio
 
 from trio_jobs._engine import decide
-from trio_jobs._engine.decide import Ending, Verified
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import FINAL, Done, JobRecord, Limit, NotDone, Outcome, State, Unknown, Verdict
+from trio_jobs._engine.jobs import FINAL, Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown, Verdict
 from trio_jobs._errors import SdkCallRefused
-from trio_jobs._ports import Clock, Host
-from trio_jobs._runtime.attempt import NEVER, Running, as_error, classify, log_fields
-from trio_jobs._runtime.event_log import History
-from trio_jobs._runtime.job_channel import Line
-from trio_jobs._runtime.job_context import AsyncJobContext, Desk, JobContext
+from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._runtime.attempt import NEVER, RunningAttempt, as_error, classify, log_fields
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Recorder
 
 __all__ = ["AttemptGate", "Consumer"]
 
@@ -33,7 +33,7 @@ log: Final = logging.getLogger("trio_jobs.consumer")
 
 
 class AttemptGate(Protocol):
-    """What stands between two attempts (`_queue.gate`)."""
+    """What stands between two attempts (`_queue.sessions`)."""
 
     def is_open(self) -> bool: ...
 
@@ -49,7 +49,7 @@ class AttemptGate(Protocol):
 
 
 class Consumer:
-    """Takes jobs from `line` to `host`.
+    """Takes jobs from `channel` to `executor`.
 
     gate: passed before each attempt. desk: where handlers' wishes go. strict_order: nobody passes the job at the head.
     watch: called with an attempt that has a limit. verify_later: called with a job in doubt and the seconds to let
@@ -59,30 +59,30 @@ class Consumer:
     def __init__(
         self,
         *,
-        history: History,
-        line: Line,
-        host: Host,
+        event_log: EventLog,
+        channel: JobChannel,
+        executor: SdkExecutor,
         clock: Clock,
         handlers: Mapping[str, Handler],
-        gate: AttemptGate,
-        desk: Desk,
+        sessions: AttemptGate,
+        recorder: Recorder,
         strict_order: bool,
-        watch: Callable[[Running], None],
+        watch: Callable[[RunningAttempt], None],
         verify_later: Callable[[JobRecord, float], None],
         chance: Callable[[], float],
     ) -> None:
-        self._history = history
-        self._line = line
-        self._host = host
+        self._event_log = event_log
+        self._channel = channel
+        self._executor = executor
         self._clock = clock
         self._handlers = handlers
-        self._gate = gate
-        self._desk = desk
+        self._sessions = sessions
+        self._recorder = recorder
         self._strict_order = strict_order
         self._watch = watch
         self._verify_later = verify_later
         self._chance = chance
-        self.current: Running | None = None
+        self.current: RunningAttempt | None = None
         self.holding: JobRecord | None = None
         """The job that nobody passes, in strict order."""
         self.hold_first: list[JobRecord] = []
@@ -100,16 +100,16 @@ class Consumer:
 
     async def run_once(self) -> None:
         """One job from the line to the end of an attempt (or of a verify). Cancelled while waiting: none was taken."""
-        gate = self._gate
-        if not gate.is_open():
-            await gate.wait()
-        record = await self._line.receive()
-        while not gate.is_open() and self._history.holds(record):  # something changed while the line was empty
-            self._line.put_back(record)  # where it can be seen, cancelled, and expire as all others can
-            await gate.wait()
-            record = await self._line.receive()
-        self._line.leave()
-        if not self._history.holds(record):
+        sessions = self._sessions
+        if not sessions.is_open():
+            await sessions.wait()
+        record = await self._channel.receive()
+        while not sessions.is_open() and self._event_log.contains(record):  # something changed while the line was empty
+            self._channel.unreceive(record)  # where it can be seen, cancelled, and expire as all others can
+            await sessions.wait()
+            record = await self._channel.receive()
+        self._channel.received()
+        if not self._event_log.contains(record):
             return  # its submit was taken back while it was on its way here
         if self._strict_order:
             await self._hold(record)
@@ -128,21 +128,21 @@ class Consumer:
         handler = self._handlers[record.kind]
         self.holding = record
         try:
-            while record.state not in FINAL and self._history.holds(record):
+            while record.state not in FINAL and self._event_log.contains(record):
                 self._touched = trio.Event()
                 if record.state is State.PENDING:
-                    await self._gate.wait()
+                    await self._sessions.wait()
                     await self._attempt(record)
                 elif record.state is not State.IN_DOUBT:
                     assert record.due_at is not None
                     if not await self._touched_within(record.due_at - self._clock.now()):
-                        events = decide.due(record, self._clock.now(), self._history.next_seq)
+                        events = decide.due(record, self._clock.now(), self._event_log.next_seq)
                         if events:  # it may have moved on in the very moment in which it came due
-                            self._history.record(events)
+                            self._event_log.append(events)
                 elif not _can_be_asked(record, handler):
                     await self._touched.wait()
-                elif not await self._touched_within(handler.settle_after):
-                    await self._gate.wait()
+                elif not await self._touched_within(handler.verify_delay):
+                    await self._sessions.wait()
                     await self._settle(record)
         finally:
             self.holding = None
@@ -165,29 +165,29 @@ class Consumer:
             self._between.set()
 
     async def _attempt(self, record: JobRecord) -> None:
-        history = self._history
+        event_log = self._event_log
         handler = self._handlers[record.kind]
-        events = decide.start(record, handler.enters_at_start, self._clock.now(), history.next_seq)
+        events = decide.start(record, handler.enters_at_start, self._clock.now(), event_log.next_seq)
         if not events:
             return
-        history.record(events)
+        event_log.append(events)
         if record.state is not State.PROCESSING:
             return  # it expired instead
-        running = self.current = Running(record, handler, trio.CancelScope())
+        running = self.current = RunningAttempt(record, handler, trio.CancelScope())
         try:
-            if history.durable and not handler.rules.idempotent:
+            if event_log.durable and not handler.rules.idempotent:
                 with running.step_aside():
-                    await history.committed(record.last_seq, record)
-                if not history.holds(record):
+                    await event_log.committed(record.last_seq, record)
+                if not event_log.contains(record):
                     return  # it was begun at once, and then its submit was taken back
             ending = await self._ask_first(running) if self._must_ask_first(record, handler) else None
             passing = None
             if ending is None:
                 ending, passing = await self._call_within_limits(running)
-            self._gate.attempt_ended(session_lost=running.session_lost)
+            self._sessions.attempt_ended(session_lost=running.session_lost)
             answer = None
             if decide.asks_verify(record, ending, handler.rules):
-                answer = await self._ask(running, handler.settle_after)
+                answer = await self._ask(running, handler.verify_delay)
             self._end(record, handler, ending, answer)
             if passing is not None:
                 raise passing
@@ -196,31 +196,31 @@ class Consumer:
         if record.doubt is not None:
             await self._look_after_doubt(record, handler)
 
-    def _context(self, running: Running) -> JobContext | AsyncJobContext:
+    def _context(self, running: RunningAttempt) -> JobContext | AsyncJobContext:
         kind = AsyncJobContext if running.handler.is_async else JobContext
-        return kind(running, self._desk, self._token)
+        return kind(running, self._recorder, self._token)
 
     def _must_ask_first(self, record: JobRecord, handler: Handler) -> bool:
         """An earlier attempt was in the SDK, here or, as far as anybody knows, in an earlier process: not without
         asking."""
         rules = handler.rules
-        return rules.verifies and not rules.idempotent and (record.acted or handler.verify_first)
+        return rules.verifies and not rules.idempotent and (record.may_have_acted or handler.verify_first)
 
-    async def _ask_first(self, running: Running) -> Ending | None:
+    async def _ask_first(self, running: RunningAttempt) -> AttemptResult | None:
         """Ask verify before the handler is called. None: it may be called."""
         record, handler = running.record, running.handler
         if running.why is not None:
             return _not_begun(running.why)
         answer = await self._ask(running, self._left_to_settle(record, handler))
         if isinstance(answer.verdict, Done):
-            return Ending(Outcome.ALREADY_DONE, answer.result, answer.problem)
+            return AttemptResult(Outcome.ALREADY_DONE, answer.result, answer.problem)
         if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
-            return Ending(Outcome.UNVERIFIED)
+            return AttemptResult(Outcome.UNVERIFIED)
         if not await self._is_ready(running):
-            running.cancel(Limit.STOP)
+            running.cancel(EndedBy.STOP)
         return None
 
-    async def _call_within_limits(self, running: Running) -> tuple[Ending, BaseException | None]:
+    async def _call_within_limits(self, running: RunningAttempt) -> tuple[AttemptResult, BaseException | None]:
         """What the attempt came to; and what must go on from here, if anything.
 
         The except stands outside the scopes: an error from a handler's cleanup goes through them in a group.
@@ -242,7 +242,7 @@ class Consumer:
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         return classify(running, result, late)
 
-    def _set_limits(self, running: Running) -> None:
+    def _set_limits(self, running: RunningAttempt) -> None:
         handler, deadline_at = running.handler, running.record.deadline_at
         now = self._clock.monotonic()
         if handler.attempt_timeout != NEVER:
@@ -251,10 +251,10 @@ class Consumer:
             deadline = now + max(deadline_at - self._clock.now(), 0)
             running.deadline_scope = trio.CancelScope(deadline=deadline)
             if deadline < running.limit_at:
-                running.limit_at, running.limit = deadline, Limit.DEADLINE
+                running.limit_at, running.limit = deadline, EndedBy.DEADLINE
         self._watch(running)
 
-    async def _call_handler(self, running: Running) -> outcome.Value[Any] | outcome.Error:
+    async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
         """What the handler returned or, if it is a plain one, raised; an async one raises it from here."""
         handler = running.handler
         args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # its type may raise: not entered then
@@ -262,33 +262,35 @@ class Consumer:
         if handler.takes_job:
             args += (self._context(running),)
         if not handler.is_async:
-            return await self._host.call(_plain(handler, args))
+            return await self._executor.call(_plain(handler, args))
         if handler.takes_sdk:
-            args = (self._host.handle(lambda: self._enter(running), self._gate.call_ended), *args)
+            args = (self._executor.handle(lambda: self._enter(running), self._sessions.call_ended), *args)
         return outcome.Value(await _theirs(handler.fn, *args))
 
-    async def _enter(self, running: Running) -> None:
+    async def _enter(self, running: RunningAttempt) -> None:
         """Before each call of an async handler: from the first on its attempt has entered the SDK."""
-        await self._gate.pace()
+        await self._sessions.pace()
         self._refuse_if_over(running)
-        record, history = running.record, self._history
-        events = decide.enter(record, self._clock.now(), history.next_seq)
+        record, event_log = running.record, self._event_log
+        events = decide.enter(record, self._clock.now(), event_log.next_seq)
         if events:
-            history.record(events)
-            if history.durable and not running.handler.rules.idempotent:
-                await history.committed(record.last_seq)
+            event_log.append(events)
+            if event_log.durable and not running.handler.rules.idempotent:
+                await event_log.committed(record.last_seq)
                 self._refuse_if_over(running)
         running.entered = True
 
-    def _refuse_if_over(self, running: Running) -> None:
+    def _refuse_if_over(self, running: RunningAttempt) -> None:
         if self.current is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; its SDK handle takes no more calls")
 
-    def _end(self, record: JobRecord, handler: Handler, ending: Ending, answer: Verified | None) -> None:
-        history = self._history
-        events = decide.end(record, ending, handler.rules, self._clock.now(), self._chance(), history.next_seq, answer)
+    def _end(self, record: JobRecord, handler: Handler, ending: AttemptResult, answer: VerifyAnswer | None) -> None:
+        event_log = self._event_log
+        events = decide.end(
+            record, ending, handler.rules, self._clock.now(), self._chance(), event_log.next_seq, answer
+        )
         if events:
-            history.record(events)
+            event_log.append(events)
         else:
             log.warning(
                 "job %s: its call returned (%s) after the job was settled",
@@ -303,10 +305,10 @@ class Consumer:
         """If the job has just come into doubt, ask verify, now or when it has settled. In strict order `_hold` does."""
         if self._strict_order or not _can_be_asked(record, handler):
             return
-        if handler.settle_after:
-            self._verify_later(record, handler.settle_after)
+        if handler.verify_delay:
+            self._verify_later(record, handler.verify_delay)
         else:
-            await self._gate.wait()
+            await self._sessions.wait()
             await self._settle(record)
 
     async def _settle(self, record: JobRecord) -> None:
@@ -314,7 +316,7 @@ class Consumer:
         if record.doubt is None or record.doubt.inside:
             return  # settled by somebody meanwhile
         handler = self._handlers[record.kind]
-        running = self.current = Running(record, handler, trio.CancelScope())
+        running = self.current = RunningAttempt(record, handler, trio.CancelScope())
         try:
             answer = await self._ask(running)
         finally:
@@ -322,12 +324,12 @@ class Consumer:
         if not answer.asked:
             return
         events = decide.verified(
-            record, answer, handler.rules, self._clock.now(), self._chance(), self._history.next_seq
+            record, answer, handler.rules, self._clock.now(), self._chance(), self._event_log.next_seq
         )
-        self._history.record(events)
+        self._event_log.append(events)
         await self._look_after_doubt(record, handler)
 
-    async def _ask(self, running: Running, settle_for: float = 0.0) -> Verified:
+    async def _ask(self, running: RunningAttempt, settle_for: float = 0.0) -> VerifyAnswer:
         """Verify's answer, `settle_for` seconds from now. Raising, overrunning, answering something else: Unknown.
 
         Not `asked`, if the queue stops before.
@@ -339,16 +341,16 @@ class Consumer:
             with running.step_aside():
                 await trio.sleep(settle_for)
         if not await self._is_ready(running):
-            return Verified(Unknown(), asked=False)
+            return VerifyAnswer(Unknown(), asked=False)
         running.limit_at = self._clock.monotonic() + handler.verify_timeout
         self._watch(running)
         result = await self._call_verify(running, verify)
         late = self._clock.monotonic() > running.limit_at
         running.limit_at = NEVER
-        self._gate.call_ended()
+        self._sessions.call_ended()
         verdict: Verdict = Unknown()
         if result is None and running.stopped:
-            return Verified(verdict, asked=False)
+            return VerifyAnswer(verdict, asked=False)
         if result is None or late:
             log.warning(
                 "job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=log_fields(record)
@@ -358,7 +360,7 @@ class Consumer:
                 raise result.error
             log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=log_fields(record))
             if isinstance(result.error, SessionLost):
-                self._gate.attempt_ended(session_lost=True)
+                self._sessions.attempt_ended(session_lost=True)
         elif isinstance(result.value, Done | NotDone | Unknown):
             verdict = result.value
         else:
@@ -372,43 +374,43 @@ class Consumer:
             )
         if isinstance(verdict, Done):
             body, problem = encode_result(verdict.result)
-            return Verified(verdict, body, problem)
-        return Verified(verdict)
+            return VerifyAnswer(verdict, body, problem)
+        return VerifyAnswer(verdict)
 
-    async def _is_ready(self, running: Running) -> bool:
+    async def _is_ready(self, running: RunningAttempt) -> bool:
         """Before a further call of an attempt: the SDK open and rested. False: the attempt is to end.
 
         A session is opened whatever becomes of the attempt (breaking off its opening would give up the host), unless
         the queue stops; the rest is cut short.
         """
-        usable = not running.stopped and await self._gate.make_usable()
+        usable = not running.stopped and await self._sessions.make_usable()
         with running.step_aside():
-            await self._gate.pace()
+            await self._sessions.pace()
         return usable and not running.stopped
 
     def _left_to_settle(self, record: JobRecord, handler: Handler) -> float:
-        """Seconds until `settle_after` has passed since the last attempt ended: now, as far as anybody knows, where
+        """Seconds until `verify_delay` has passed since the last attempt ended: now, as far as anybody knows, where
         that was in an earlier process."""
         ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
         if ended_at is None:
-            return handler.settle_after
-        return max(handler.settle_after - max(self._clock.now() - ended_at, 0.0), 0.0)
+            return handler.verify_delay
+        return max(handler.verify_delay - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     async def _call_verify(
-        self, running: Running, verify: Callable[..., Any]
+        self, running: RunningAttempt, verify: Callable[..., Any]
     ) -> outcome.Value[Any] | outcome.Error | None:
         handler, context = running.handler, self._context(running)
         if not handler.verify_is_async:
             takes_sdk = handler.takes_sdk
-            return await self._host.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
+            return await self._executor.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
 
         async def enter() -> None:
-            await self._gate.pace()
+            await self._sessions.pace()
             if self.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
         scope = running.step_aside(handler.verify_timeout)
-        handle = self._host.handle(enter, self._gate.call_ended)
+        handle = self._executor.handle(enter, self._sessions.call_ended)
         args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None
         try:
@@ -421,9 +423,9 @@ class Consumer:
         return result
 
 
-def _not_begun(ended_by: Limit) -> Ending:
+def _not_begun(ended_by: EndedBy) -> AttemptResult:
     """The end was asked for while the start was committed, or verify ran: not entered."""
-    return Ending(Outcome.CANCELLED if ended_by is Limit.CANCEL else Outcome.STOPPED, ended_by=ended_by)
+    return AttemptResult(Outcome.CANCELLED if ended_by is EndedBy.CANCEL else Outcome.STOPPED, ended_by=ended_by)
 
 
 def _can_be_asked(record: JobRecord, handler: Handler) -> bool:

@@ -1,6 +1,6 @@
 """Floor 5: the history. Decide and apply to the head are one step, which also hands the events to the store.
 
-`record` is the only way in which anything changes. It is synchronous: whoever decides on the head, decides on all that
+`append` is the only way in which anything changes. It is synchronous: whoever decides on the head, decides on all that
 was decided before. What was recorded is not yet known to be kept: readers and subscribers see the committed prefix,
 which the store reports to `_on_commit`.
 
@@ -25,40 +25,40 @@ from collections.abc import Callable, Iterable, Sequence
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import JobRecord, State
-from trio_jobs._engine.projection import Head
-from trio_jobs._errors import NoSuchJob, StoreError
+from trio_jobs._engine.projection import Projection
+from trio_jobs._errors import JobNotFound, StoreError
 from trio_jobs._ports import Store
 
-__all__ = ["History"]
+__all__ = ["EventLog"]
 
 Listener = Callable[[ev.Event], None]
 
 
-class History:
+class EventLog:
     """The head, the store it is kept in, and those who are told of each committed event.
 
-    `reactions` by class of event run before `publish`, which gets them all, group by group. `on_refused` is called with
-    each submit that was taken back, `on_broken` once when the store has failed for good.
+    `reactions` by class of event run before `publish`, which gets them all, group by group. `on_rejected` is called
+    with each submit that was taken back, `on_broken` once when the store has failed for good.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.durable = store.durable
-        self.head = Head()
+        self.projection = Projection()
         self.committed_seq = 0
         self._is_open = False
         self._failures = 0
         self.reactions: dict[type[ev.Event], Listener] = {}
         self.publish: Callable[[Sequence[ev.Event]], None] = lambda events: None
-        self.on_refused: Callable[[ev.Submitted], None] = lambda event: None
+        self.on_rejected: Callable[[ev.Submitted], None] = lambda event: None
         self.on_broken: Callable[[StoreError], None] = lambda error: None
         self._uncommitted: deque[ev.Event] = deque()
         # None: the job's beginning is not committed, so there is nothing to be seen yet
-        self._shadows: dict[str, JobRecord | None] = {}
+        self._committed_copies: dict[str, JobRecord | None] = {}
 
     @property
     def next_seq(self) -> int:
-        return self.head.seq + 1
+        return self.projection.seq + 1
 
     async def restore(self) -> None:
         """Open the store and fold what it kept."""
@@ -66,10 +66,10 @@ class History:
         self._is_open = True
         for event in kept:
             # seqs of pruned jobs are missing
-            self.head.seq = event.seq - 1
-            self.head.apply(event)
-        self.head.seq = self.committed_seq = self.store.last_seq
-        self.head.forgotten.add(self.store.keys())
+            self.projection.seq = event.seq - 1
+            self.projection.apply(event)
+        self.projection.seq = self.committed_seq = self.store.last_seq
+        self.projection.forgotten.add(self.store.keys())
 
     async def aclose(self) -> None:
         """Close the store, if it was opened here: what could not be opened may be in use by somebody else."""
@@ -77,21 +77,21 @@ class History:
             self._is_open = False
             await self.store.aclose()
 
-    def record(self, events: Sequence[ev.Event]) -> None:
+    def append(self, events: Sequence[ev.Event]) -> None:
         """Apply these events to the head and hand them to the store. None: there was nothing to decide."""
         if not events:
             return
         if self.durable:
-            self._keep_shadows(events)
-        head = self.head
+            self._copy_committed(events)
+        projection = self.projection
         for event in events:
-            head.apply(event)
+            projection.apply(event)
         self.store.append(events)
 
     async def committed(self, seq: int, of: JobRecord | None = None) -> None:
         """Return when event `seq`, or the `Refused` in its place, is committed. Cancelled: it is, or will be.
 
-        of: the job whose event it is; return too when the store has refused that job's submit, see `holds`.
+        of: the job whose event it is; return too when the store has refused that job's submit, see `contains`.
 
         Raises `OutcomeUnknown` when the store has failed for good.
         """
@@ -104,91 +104,93 @@ class History:
                 if self._failures == failures:
                     raise
                 # a submit was refused; its number is still to be committed
-                if of is not None and not self.holds(of):
+                if of is not None and not self.contains(of):
                     return
 
     # the committed prefix
 
-    def seen(self, job_id: str) -> JobRecord:
-        """The job as far as it is committed. Raises `NoSuchJob`."""
-        seen = self.see(self.head.get(job_id))
+    def committed_job(self, job_id: str) -> JobRecord:
+        """The job as far as it is committed. Raises `JobNotFound`."""
+        seen = self.committed_view(self.projection.get(job_id))
         if seen is None:
-            raise NoSuchJob(job_id)
+            raise JobNotFound(job_id)
         return seen
 
-    def see(self, record: JobRecord) -> JobRecord | None:
+    def committed_view(self, record: JobRecord) -> JobRecord | None:
         """The same for a record of the head. None: there is nothing to be seen yet."""
-        return self._shadows.get(record.id, record) if self._shadows else record
+        return self._committed_copies.get(record.id, record) if self._committed_copies else record
 
-    def holds(self, record: JobRecord) -> bool:
+    def contains(self, record: JobRecord) -> bool:
         """Is it a job of this history? One whose submit was taken back is none any more."""
-        return record.id in self.head.jobs
+        return record.id in self.projection.jobs
 
     def count(self, state: State) -> int:
         """Jobs in that state, as far as it is committed."""
-        count = len(self.head.by_state[state])
-        for job_id, shadow in self._shadows.items():
-            count += (shadow is not None and shadow.state is state) - (self.head.jobs[job_id].state is state)
+        count = len(self.projection.by_state[state])
+        for job_id, copy_ in self._committed_copies.items():
+            count += (copy_ is not None and copy_.state is state) - (self.projection.jobs[job_id].state is state)
         return count
 
     def in_state(self, state: State) -> Iterable[JobRecord]:
         """Jobs in that state, as far as it is committed, in the order in which they came into it."""
-        there = self.head.by_state[state]
-        if not self._shadows:
+        there = self.projection.by_state[state]
+        if not self._committed_copies:
             return there.values()
-        seen = [shadow for shadow in self._shadows.values() if shadow is not None and shadow.state is state]
+        seen = [copy_ for copy_ in self._committed_copies.values() if copy_ is not None and copy_.state is state]
         seen.sort(key=_state_seq)
-        certain = (record for job_id, record in there.items() if job_id not in self._shadows)
+        certain = (record for job_id, record in there.items() if job_id not in self._committed_copies)
         return heapq.merge(seen, certain, key=_state_seq)
 
     # what the store tells
 
-    def _keep_shadows(self, events: Sequence[ev.Event]) -> None:
+    def _copy_committed(self, events: Sequence[ev.Event]) -> None:
         self._uncommitted.extend(events)
-        shadows = self._shadows
+        copies = self._committed_copies
         for event in events:
-            if isinstance(event, ev.JobEvent) and event.job not in shadows:
-                record = self.head.jobs.get(event.job)
-                shadows[event.job] = None if record is None else _copy(record)
+            if isinstance(event, ev.JobEvent) and event.job not in copies:
+                record = self.projection.jobs.get(event.job)
+                copies[event.job] = None if record is None else _copy(record)
 
     def _on_commit(self, events: Sequence[ev.Event]) -> None:
         self.committed_seq = events[-1].seq
         if self._uncommitted:
-            self._move_shadows(events)
+            self._advance_copies(events)
         reactions = self.reactions
         for event in events:
             if type(event) in reactions:
                 reactions[type(event)](event)
         self.publish(events)
 
-    def _move_shadows(self, events: Sequence[ev.Event]) -> None:
-        shadows, jobs = self._shadows, self.head.jobs
+    def _advance_copies(self, events: Sequence[ev.Event]) -> None:
+        copies, jobs = self._committed_copies, self.projection.jobs
         for event in events:
             self._uncommitted.popleft()
             if not isinstance(event, ev.JobEvent):
                 continue
             if jobs[event.job].last_seq <= self.committed_seq:
-                shadows.pop(event.job, None)
-            elif (shadow := shadows[event.job]) is not None:
-                fold(shadow, event)
+                copies.pop(event.job, None)
+            elif (copy_ := copies[event.job]) is not None:
+                fold(copy_, event)
             else:
                 assert isinstance(event, ev.Submitted)
-                shadows[event.job] = begin(event)
+                copies[event.job] = begin(event)
 
     def _on_failure(self) -> Sequence[ev.Event]:
         """What was handed over did not get in: take the submits of it back, and give what is to be tried again."""
         self._failures += 1
         refused = {event.job: event for event in self._uncommitted if isinstance(event, ev.Submitted)}
         for job in refused:
-            self.head.take_back(job)
-            del self._shadows[job]
+            self.projection.retract(job)
+            del self._committed_copies[job]
         kept = [
-            ev.Refused(seq=event.seq, at=event.at) if isinstance(event, ev.JobEvent) and event.job in refused else event
+            ev.SubmitRejected(seq=event.seq, at=event.at)
+            if isinstance(event, ev.JobEvent) and event.job in refused
+            else event
             for event in self._uncommitted
         ]
         self._uncommitted = deque(kept)
         for submit in refused.values():
-            self.on_refused(submit)
+            self.on_rejected(submit)
         return kept
 
     def _on_broken(self, error: StoreError) -> None:

@@ -19,7 +19,7 @@ from trio_jobs._engine.jobs import State
 from trio_jobs._errors import TrioJobsError
 from trio_jobs._wire.event_encoding import STATE_AFTER
 
-__all__ = ["PAGE", "Cursor", "Filter", "Lagged", "Source", "Subscription"]
+__all__ = ["PAGE", "Cursor", "EventStream", "Filter", "Lagged", "Source"]
 
 PAGE: Final = 200  #: events taken at once: more would hold up commits, or the loop
 
@@ -180,7 +180,7 @@ class Cursor:
         return kind in wanted.kinds
 
 
-class Subscription:
+class EventStream:
     """An endless, ordered stream of events: `async for event in subscription`. One task reads it.
 
     seq: the last event it has gone past. Ends when the queue has stopped and all is read. Raises `Lagged` where events
@@ -198,7 +198,7 @@ class Subscription:
     def __repr__(self) -> str:
         return f"<Subscription after event {self.seq}>"
 
-    def __aiter__(self) -> Subscription:
+    def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> Event:

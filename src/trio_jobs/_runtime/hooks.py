@@ -16,11 +16,11 @@ import trio
 
 from trio_jobs._engine.jobs import Job, JobRecord, view
 
-__all__ = ["Hooks", "Occasion"]
+__all__ = ["HookName", "Hooks"]
 
 log: Final = logging.getLogger("trio_jobs.hooks")
 
-Occasion = Literal["in_doubt", "stuck", "failed"]
+HookName = Literal["in_doubt", "stuck", "failed"]
 
 WAITING: Final = 1000  #: words kept for hooks: far more than a person can be told of
 TIMEOUT: Final = 30.0  #: seconds, enough for a mail to be handed over
@@ -29,15 +29,15 @@ TIMEOUT: Final = 30.0  #: seconds, enough for a mail to be handed over
 class Hooks:
     """hooks: what is registered, by occasion."""
 
-    def __init__(self, hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]]) -> None:
+    def __init__(self, hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]]) -> None:
         self._hooks = hooks
-        self._waiting: deque[tuple[Occasion, Job]] = deque(maxlen=WAITING)
+        self._waiting: deque[tuple[HookName, Job]] = deque(maxlen=WAITING)
         self._wake = trio.Event()
 
-    def tell(self, occasion: Occasion, record: JobRecord) -> None:
-        """Let the hooks of `occasion` know, when it is their turn, of the job as it stands now."""
-        if self._hooks.get(occasion):
-            self._waiting.append((occasion, view(record)))
+    def tell(self, hook: HookName, record: JobRecord) -> None:
+        """Let the hooks of `hook` know, when it is their turn, of the job as it stands now."""
+        if self._hooks.get(hook):
+            self._waiting.append((hook, view(record)))
             self._wake.set()
 
     async def run(self) -> None:
@@ -49,17 +49,17 @@ class Hooks:
         await self._wake.wait()
         self._wake = trio.Event()
         while self._waiting:
-            occasion, job = self._waiting.popleft()
-            for hook in self._hooks[occasion]:
-                await self._call(hook, job, occasion)
+            hook, job = self._waiting.popleft()
+            for fn in self._hooks[hook]:
+                await self._call(fn, job, hook)
 
-    async def _call(self, hook: Callable[[Job], Any], job: Job, occasion: Occasion) -> None:
+    async def _call(self, fn: Callable[[Job], Any], job: Job, hook: HookName) -> None:
         try:
             with trio.move_on_after(TIMEOUT) as scope:
-                answer = hook(job)
+                answer = fn(job)
                 if inspect.isawaitable(answer):
                     await answer
             if scope.cancelled_caught:
-                log.warning("the hook for %s did not return within %g s", occasion, TIMEOUT)
+                log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
         except Exception:
-            log.exception("the hook for %s raised", occasion)
+            log.exception("the hook for %s raised", hook)

@@ -1,13 +1,14 @@
-"""Floor 6: the line, a memory channel whose places are held before anything is accepted.
+"""The memory channel between submit and the consumer, with slots that are reserved before anything is accepted.
 
-A trio channel alone makes `submit` choose between two wrongs: accept first and then be cancelled in the wait for room
-(a job that nobody will run), or wait first and find the room taken. Here a *place* is taken first, the only wait that
-can be cancelled; then `put` cannot fail. Capacity of the channel and number of places are the same number.
+A Trio channel alone gives `submit` two bad choices: accept first and then be cancelled while it waits for room (a job
+that nobody will run), or wait first and find the room taken. Here a *slot* is reserved first, which is the only wait
+that can be cancelled; then `send` cannot fail. The capacity of the channel and the number of slots are the same number.
+Tokio's channels name this pattern `reserve` and permit.
 
-Two kinds wait for a place: new submits, first come first served, and the one stager, for jobs that are due again. Of
-the places that come free while both wait, every second one goes to the stager, and it goes first; in strict order all
-of them do, so that no new job gets before one that was submitted earlier. A free place is handed over to a waiter
-directly, so that nobody who comes later overtakes.
+Two kinds of callers wait for a slot: new submits, first come first served, and the scheduler, for jobs that are due
+again. While both wait, every second free slot goes to the scheduler, and it is served first; with `strict` all of them
+do, so that no new job passes one that was submitted earlier. A slot that comes free is handed to a waiter directly, so
+that no later caller can overtake it.
 """
 
 from __future__ import annotations
@@ -20,158 +21,179 @@ import trio
 
 from trio_jobs._engine.jobs import JobRecord
 
-__all__ = ["Line", "LineStatistics"]
+__all__ = ["ChannelStatistics", "JobChannel"]
 
 
 @attrs.frozen
-class LineStatistics:
-    """capacity: places in all. free: places nobody holds. used: jobs in the line. waiting: callers waiting for a
-    place."""
+class ChannelStatistics:
+    """A snapshot of a `JobChannel`."""
 
     capacity: int
+    """Number of slots."""
     free: int
+    """Slots that nobody has reserved."""
     used: int
+    """Jobs in the channel."""
     waiting: int
+    """Submits that wait for a slot."""
 
 
 @attrs.define(eq=False, init=False, repr=False)
-class Line:
-    """`capacity` places, 1 or more, and the jobs that stand on them, in order.
+class JobChannel:
+    """A bounded, ordered channel of pending jobs.
 
-    strict: as long as jobs wait to come back, no new one gets a place.
+    Args:
+        capacity: number of slots, 1 or more.
+        strict: while jobs wait to be requeued, new jobs get no slot.
     """
 
     capacity: int
     strict: bool
     _free: int
-    _send: trio.MemorySendChannel[JobRecord]
-    _receive: trio.MemoryReceiveChannel[JobRecord]
-    _submitters: trio.lowlevel.ParkingLot
-    _stager: trio.lowlevel.ParkingLot
-    _stager_next: bool
-    _some_come_back: bool
+    _sender: trio.MemorySendChannel[JobRecord]
+    _receiver: trio.MemoryReceiveChannel[JobRecord]
+    _submits: trio.lowlevel.ParkingLot
+    _requeues: trio.lowlevel.ParkingLot
+    _requeue_is_next: bool
+    _requeue_waiting: bool
     used: int
-    """Jobs in the line."""
+    """Jobs in the channel."""
 
     def __init__(self, capacity: int, *, strict: bool = False) -> None:
         self.capacity = capacity
         self.strict = strict
         self._free = capacity
-        self._send, self._receive = trio.open_memory_channel[JobRecord](capacity)
-        self._submitters = trio.lowlevel.ParkingLot()
-        self._stager = trio.lowlevel.ParkingLot()
-        self._stager_next = True
-        self._some_come_back = False
+        self._sender, self._receiver = trio.open_memory_channel[JobRecord](capacity)
+        self._submits = trio.lowlevel.ParkingLot()
+        self._requeues = trio.lowlevel.ParkingLot()
+        self._requeue_is_next = True
+        self._requeue_waiting = False
         self.used = 0
 
     def __repr__(self) -> str:
-        return f"<Line {self.used} waiting, {self._free} of {self.capacity} free>"
+        return f"<JobChannel {self.used} waiting, {self._free} of {self.capacity} free>"
 
     @property
-    def is_awaited(self) -> bool:
-        """Is somebody waiting for the next job, since there is none?"""
-        return self.used == 0 and self._receive.statistics().tasks_waiting_receive > 0
+    def consumer_waits(self) -> bool:
+        """The channel is empty and the consumer waits in `receive`."""
+        return self.used == 0 and self._receiver.statistics().tasks_waiting_receive > 0
 
-    def statistics(self) -> LineStatistics:
-        return LineStatistics(self.capacity, max(self._free, 0), self.used, len(self._submitters))
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(self.capacity, max(self._free, 0), self.used, len(self._submits))
 
-    def take_place_nowait(self) -> bool:
-        """Hold a place if one is free. Nobody can be waiting then: a place that comes free goes to a waiter."""
-        if self._free <= 0 or self._some_come_back:
+    def try_reserve(self) -> bool:
+        """Reserve a slot for a new job if one is free.
+
+        No submit can be waiting when one is free, since a free slot is handed to a waiter.
+        """
+        if self._free <= 0 or self._requeue_waiting:
             return False
         self._free -= 1
         return True
 
-    def take_place_nowait_as_stager(self) -> bool:
-        """The same for jobs that come back."""
+    async def reserve(self) -> None:
+        """Reserve a slot for a new job; wait for one in the order of the calls.
+
+        Cancelled:
+            No slot is reserved.
+        """
+        if not self.try_reserve():
+            await self._submits.park()
+
+    def try_reserve_requeue(self) -> bool:
+        """Reserve a slot for a job that is due again, if one is free."""
         if self._free <= 0:
             return False
         self._free -= 1
         return True
 
-    def some_come_back(self, some: bool) -> None:
-        """Whether jobs wait to come back: in strict order places are kept for them, even while the stager is busy."""
+    async def reserve_requeue(self) -> None:
+        """Reserve a slot for a job that is due again; wait for one.
+
+        Cancelled:
+            No slot is reserved.
+        """
+        if not self.try_reserve_requeue():
+            await self._requeues.park()
+
+    def set_requeue_waiting(self, waiting: bool) -> None:
+        """Say whether jobs wait to be requeued. With `strict`, slots are kept for them, also while the scheduler is
+        busy with another job."""
         if not self.strict:
             return
-        self._some_come_back = some
-        while not some and self._free > 0 and self._submitters:
+        self._requeue_waiting = waiting
+        while not waiting and self._free > 0 and self._submits:
             self._free -= 1
-            self._submitters.unpark()
+            self._submits.unpark()
 
-    async def wait_for_place(self) -> None:
-        """Hold a place as soon as it is this caller's turn. Cancelled: none is held."""
-        if not self.take_place_nowait():
-            await self._submitters.park()
-
-    async def wait_for_place_as_stager(self) -> None:
-        """The same for jobs that come back. Cancelled: none is held."""
-        if not self.take_place_nowait_as_stager():
-            await self._stager.park()
-
-    def give_place_back(self) -> None:
-        """A held place is needed no longer: it goes to whoever's turn it is."""
-        if self._free < 0:  # it stands for one that is not there, see `wake_submitters`
+    def release(self) -> None:
+        """Give a reserved slot back, to the waiter whose turn it is."""
+        if self._free < 0:  # the slot was never there, see `wake_submits`
             self._free += 1
-        elif self._stager and (self._stager_next or self._some_come_back or not self._submitters):
-            self._stager_next = False
-            self._stager.unpark()
-        elif self._submitters and not self._some_come_back:
-            self._stager_next = True
-            self._submitters.unpark()
+        elif self._requeues and (self._requeue_is_next or self._requeue_waiting or not self._submits):
+            self._requeue_is_next = False
+            self._requeues.unpark()
+        elif self._submits and not self._requeue_waiting:
+            self._requeue_is_next = True
+            self._submits.unpark()
         else:
             self._free += 1
 
-    def put(self, record: JobRecord) -> None:
-        """Join the end of the line, on a place that is held."""
-        self._send.send_nowait(record)
+    def send(self, record: JobRecord) -> None:
+        """Append a job. The caller has reserved a slot for it, so this cannot fail."""
+        self._sender.send_nowait(record)
         self.used += 1
 
     def receive(self) -> Awaitable[JobRecord]:
-        """The next in line, which still counts as standing there until `leave` or `put_back`, in the same step.
-        Cancelled: nobody was taken."""
-        return self._receive.receive()
+        """Return the next job. In the same step the caller calls `received` or `unreceive`; until then the job counts
+        as being in the channel.
 
-    def leave(self) -> None:
-        """What was received is taken: it has left the line, and its place is free."""
+        Cancelled:
+            No job was received.
+        """
+        return self._receiver.receive()
+
+    def received(self) -> None:
+        """The job that `receive` returned has left the channel: release its slot."""
         self.used -= 1
-        self.give_place_back()
+        self.release()
 
-    def put_back(self, record: JobRecord) -> None:
-        """What was received is not taken after all: it is the next again. O(capacity)."""
-        for other in (record, *self._take_all()):
-            self._send.send_nowait(other)
+    def unreceive(self, record: JobRecord) -> None:
+        """Put the job that `receive` returned back as the next one. O(capacity)."""
+        for other in (record, *self._drain()):
+            self._sender.send_nowait(other)
 
     def remove(self, record: JobRecord) -> bool:
-        """Let a job leave the line from where it stands, and free its place. O(capacity). False: it is not there."""
-        there = self._take_all()
-        rest = [other for other in there if other is not record]
+        """Take a job out of the channel, wherever it is, and release its slot. O(capacity). False: it is not there."""
+        jobs = self._drain()
+        rest = [other for other in jobs if other is not record]
         for other in rest:
-            self._send.send_nowait(other)
-        for _ in range(len(there) - len(rest)):
+            self._sender.send_nowait(other)
+        for _ in range(len(jobs) - len(rest)):
             self.used -= 1
-            self.give_place_back()
-        return len(rest) < len(there)
+            self.release()
+        return len(rest) < len(jobs)
 
     def position(self, record: JobRecord) -> int:
-        """1 for the next to be taken; 0 if it does not stand in the line. O(capacity)."""
-        there = self._take_all()
-        for other in there:
-            self._send.send_nowait(other)
-        on_the_way = self.used - len(there)  # to a consumer that has been woken for it
-        return next((i for i, other in enumerate(there, 1 + on_the_way) if other is record), 0)
+        """1 for the next job to be received, 0 if the job is not in the channel. O(capacity)."""
+        jobs = self._drain()
+        for other in jobs:
+            self._sender.send_nowait(other)
+        in_delivery = self.used - len(jobs)  # handed to a consumer that Trio has not resumed yet
+        return next((i for i, other in enumerate(jobs, 1 + in_delivery) if other is record), 0)
 
-    def _take_all(self) -> list[JobRecord]:
-        there: list[JobRecord] = []
+    def _drain(self) -> list[JobRecord]:
+        jobs: list[JobRecord] = []
         with contextlib.suppress(trio.WouldBlock):
             while True:
-                there.append(self._receive.receive_nowait())
-        return there
+                jobs.append(self._receiver.receive_nowait())
+        return jobs
 
-    def wake_submitters(self) -> None:
-        """Let every waiting submit go on, each with a place that is not there: they are to give it back and give up.
+    def wake_submits(self) -> None:
+        """Resume every waiting submit with a slot that does not exist; each must release it and fail.
 
-        The number of free places is below 0 until as many have been given back, by them or by others.
+        The number of free slots is negative until as many have been released, by them or by others.
         """
-        while self._submitters:
+        while self._submits:
             self._free -= 1
-            self._submitters.unpark()
+            self._submits.unpark()

@@ -18,10 +18,10 @@ import trio
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import escape, open_step, to_datetime
 from trio_jobs._errors import SdkCallRefused, UsageError
-from trio_jobs._runtime.attempt import Running
+from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._validation import is_text
 
-__all__ = ["AsyncJobContext", "Desk", "JobContext", "Progress"]
+__all__ = ["AsyncJobContext", "JobContext", "Progress", "Recorder"]
 
 MAX_PROGRESS_MESSAGE: Final = 200
 MAX_STEPS: Final = 1000
@@ -38,25 +38,25 @@ class Progress:
     message: str
 
 
-class Desk(Protocol):
+class Recorder(Protocol):
     """Where a handler's wishes arrive, in Trio's thread. Each step's events are kept before it returns."""
 
-    async def start_step(self, running: Running, step: str) -> None: ...
+    async def start_step(self, running: RunningAttempt, step: str) -> None: ...
 
-    async def finish_step(self, running: Running, step: str, result: msgspec.Raw) -> None: ...
+    async def finish_step(self, running: RunningAttempt, step: str, result: msgspec.Raw) -> None: ...
 
-    def progress(self, running: Running, progress: Progress) -> None: ...
+    def progress(self, running: RunningAttempt, progress: Progress) -> None: ...
 
 
 class _Context:
     """id, kind, key: the job's. attempt: this attempt's number, from 1, over all runs. run: from 1."""
 
-    __slots__ = ("_desk", "_running", "_token", "attempt", "id", "key", "kind", "run")
+    __slots__ = ("_recorder", "_running", "_token", "attempt", "id", "key", "kind", "run")
 
-    def __init__(self, running: Running, desk: Desk, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, running: RunningAttempt, recorder: Recorder, token: trio.lowlevel.TrioToken) -> None:
         record = running.record
         self._running = running
-        self._desk = desk
+        self._recorder = recorder
         self._token = token
         self.id = record.id
         self.kind = record.kind
@@ -97,7 +97,7 @@ class _Context:
         message = escape(str(message))[:MAX_PROGRESS_MESSAGE]
         news = Progress(self.id, float(done), None if total is None else float(total), message)
         with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
-            self._token.run_sync_soon(self._desk.progress, self._running, news)
+            self._token.run_sync_soon(self._recorder.progress, self._running, news)
 
     def _finished(self, name: str) -> msgspec.Raw | None:
         """The result of a step that is done; None: it may be done now. Raises for what cannot be a step."""
@@ -133,9 +133,9 @@ class JobContext(_Context):
         """
         done = self._finished(name)
         if done is None:
-            self._wait(self._desk.start_step, name)
+            self._wait(self._recorder.start_step, name)
             done = _result(name, fn(*args))
-            self._wait(self._desk.finish_step, name, done)
+            self._wait(self._recorder.finish_step, name, done)
         return msgspec.json.decode(done)
 
     def _wait(self, ask: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -157,9 +157,9 @@ class AsyncJobContext(_Context):
         """
         done = self._finished(name)
         if done is None:
-            await self._desk.start_step(self._running, name)
+            await self._recorder.start_step(self._running, name)
             done = _result(name, await fn(*args))
-            await self._desk.finish_step(self._running, name, done)
+            await self._recorder.finish_step(self._running, name, done)
         else:
             await trio.lowlevel.checkpoint()
         return msgspec.json.decode(done)

@@ -11,8 +11,8 @@ import trio
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import encode_result
-from trio_jobs._engine.jobs import CancelAnswer, JobRecord, Limit, State, escape
-from trio_jobs._errors import UnknownKind, UsageError, WrongState
+from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape
+from trio_jobs._errors import InvalidState, UnknownKind, UsageError
 from trio_jobs._runtime.core import MAX_PAGE, Core, read_state
 from trio_jobs._validation import check_by, check_number, check_seconds
 
@@ -31,7 +31,7 @@ class Steering(Core):
         """Cancel a job: "cancelled" if it is now (or was), "requested" if an attempt is under way and is told to end,
         "too_late" if it has ended otherwise.
 
-        Raises `NoSuchJob`, and `WrongState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
+        Raises `JobNotFound`, and `InvalidState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
         done all the same.
         """
         check_by(by)
@@ -41,21 +41,21 @@ class Steering(Core):
 
     @trio.lowlevel.enable_ki_protection
     def _cancel(self, record: JobRecord, by: str | None) -> CancelAnswer:
-        answer, events = decide.cancel(record, by, self._clock.now(), self._history.next_seq)
+        answer, events = decide.cancel(record, by, self._clock.now(), self._event_log.next_seq)
         if events:
-            self._history.record(events)
+            self._event_log.append(events)
         if answer == "requested":
             current = self._consumer.current
             if current is not None and current.record is record:
-                current.cancel(Limit.CANCEL)
+                current.cancel(EndedBy.CANCEL)
         elif events:
-            self._line.remove(record)
+            self._channel.remove(record)
         return answer
 
     async def retry(self, job_id: str, *, by: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget; it joins those that are due.
 
-        Raises `NoSuchJob`, `WrongState`, `QueueClosed`, `UnknownKind` where its handler is not there any more.
+        Raises `JobNotFound`, `InvalidState`, `QueueClosed`, `UnknownKind` where its handler is not there any more.
         Cancelled: it is done all the same.
         """
         check_by(by)
@@ -69,18 +69,18 @@ class Steering(Core):
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
         current = self._consumer.current
         if current is not None and current.record is record:
-            raise WrongState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
-        self._history.record(decide.retry(record, by, self._clock.now(), self._history.next_seq))
-        self._stager.wait_for_place(record)
+            raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
+        self._event_log.append(decide.retry(record, by, self._clock.now(), self._event_log.next_seq))
+        self._scheduler.requeue(record)
         if record.deadline_at is not None:
-            self._stager.watch_deadline(record)
+            self._scheduler.watch_deadline(record)
 
     async def resolve(
         self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
     ) -> None:
         """Say what a job in doubt came to: "done" (with its result), "not_done" (do it anew), or "failed".
 
-        Raises `NoSuchJob`, `WrongState`, `UsageError`. Cancelled: it is done all the same.
+        Raises `JobNotFound`, `InvalidState`, `UsageError`. Cancelled: it is done all the same.
         """
         check_by(by)
         if resolution not in ("done", "not_done", "failed"):
@@ -95,9 +95,9 @@ class Steering(Core):
     def _resolve(
         self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
     ) -> None:
-        events = decide.resolve(record, resolution, by, self._clock.now(), self._history.next_seq, result)
-        self._line.remove(record)  # where it may stand to be verified; that would hold its place while paused
-        self._history.record(events)
+        events = decide.resolve(record, resolution, by, self._clock.now(), self._event_log.next_seq, result)
+        self._channel.remove(record)  # where it may stand to be verified; that would hold its place while paused
+        self._event_log.append(events)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Let no attempt begin; the one under way ends, submits go on until the line is full, deadlines run on.
@@ -105,23 +105,25 @@ class Steering(Core):
         Pausing again changes nothing. Cancelled: it is done all the same.
         """
         check_by(by)
-        if self._head.paused is None:
+        if self._projection.paused is None:
             reason = escape(reason)[:MAX_REASON]
-            self._history.record((ev.Paused(seq=self._history.next_seq, at=self._clock.now(), reason=reason, by=by),))
+            self._event_log.append(
+                (ev.Paused(seq=self._event_log.next_seq, at=self._clock.now(), reason=reason, by=by),)
+            )
         await self._kept()
 
     async def resume(self, *, by: str | None = None) -> None:
         """Let attempts begin again. Cancelled: it is done all the same."""
         check_by(by)
-        if self._head.paused is not None:
-            self._history.record((ev.Resumed(seq=self._history.next_seq, at=self._clock.now(), by=by),))
-            self._gate.changed()
+        if self._projection.paused is not None:
+            self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
+            self._sessions.changed()
         await self._kept()
 
     @property
     def paused(self) -> str | None:
         """Why it is paused, in the words of who paused it; None while it is not."""
-        return None if self._head.paused is None else self._head.paused.reason
+        return None if self._projection.paused is None else self._projection.paused.reason
 
     async def cancel_many(
         self,
@@ -181,9 +183,9 @@ class Steering(Core):
         fits = (
             record
             for state in states
-            for record in self._head.by_state[state].values()
+            for record in self._projection.by_state[state].values()
             if not self._is_on_its_way(record)
-            and self._history.see(record) is not None
+            and self._event_log.committed_view(record) is not None
             and (possible is not _RETRIABLE or record.kind in self._handlers)
             and (kind is None or record.kind == kind)
             and (error_type is None or (record.error is not None and record.error.type == error_type))

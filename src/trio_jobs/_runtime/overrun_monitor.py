@@ -17,42 +17,42 @@ import trio
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._ports import Clock, Host
-from trio_jobs._runtime.attempt import Running, log_fields
-from trio_jobs._runtime.event_log import History
+from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._runtime.attempt import RunningAttempt, log_fields
+from trio_jobs._runtime.event_log import EventLog
 
-__all__ = ["GRACE", "Warden"]
+__all__ = ["GRACE", "OverrunMonitor"]
 
-log: Final = logging.getLogger("trio_jobs.warden")
+log: Final = logging.getLogger("trio_jobs.overrun_monitor")
 
 #: Seconds in which a cancelled async handler may clean up before it is called overdue. A call inside a thread has none:
 #: what it was told to do cannot reach it.
 GRACE: Final = 1.0
 
 
-class Warden:
+class OverrunMonitor:
     """current: the attempt under way. on_stuck: called once for each stuck attempt, with the attempt."""
 
     def __init__(
         self,
         *,
-        history: History,
-        host: Host,
+        event_log: EventLog,
+        executor: SdkExecutor,
         clock: Clock,
-        current: Callable[[], Running | None],
-        on_stuck: Callable[[Running], None],
+        current: Callable[[], RunningAttempt | None],
+        on_stuck: Callable[[RunningAttempt], None],
     ) -> None:
-        self._history = history
-        self._host = host
+        self._event_log = event_log
+        self._executor = executor
         self._clock = clock
         self._current = current
         self._on_stuck = on_stuck
         self._alarm = float("inf")
         self._scope = trio.CancelScope()
-        self.overdue: Running | None = None
-        self.stuck: Running | None = None
+        self.overdue: RunningAttempt | None = None
+        self.stuck: RunningAttempt | None = None
 
-    def watch(self, running: Running) -> None:
+    def watch(self, running: RunningAttempt) -> None:
         """An attempt has a limit now."""
         self._set_alarm(running.limit_at)
 
@@ -75,13 +75,13 @@ class Warden:
         if running is not None and running.limit_at != float("inf"):
             self._set_alarm(self._look(running))
 
-    def _look(self, running: Running) -> float:
+    def _look(self, running: RunningAttempt) -> float:
         """When to look next."""
         now = self._clock.monotonic()
-        overdue_at = running.limit_at if self._host.inside else running.limit_at + GRACE
+        overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if now < overdue_at:
             return overdue_at
-        record, history = running.record, self._history
+        record, event_log = running.record, self._event_log
         if self.overdue is not running:
             self.overdue = running
             log.warning(
@@ -91,8 +91,8 @@ class Warden:
                 running.limit,
                 extra=log_fields(record),
             )
-            events = decide.overdue(record, running.limit, self._clock.now(), history.next_seq)
-            history.record(events)
+            events = decide.overdue(record, running.limit, self._clock.now(), event_log.next_seq)
+            event_log.append(events)
         stuck_at = running.limit_at + running.handler.stuck_after
         if now < stuck_at:
             return stuck_at
@@ -105,8 +105,8 @@ class Warden:
                 extra=log_fields(record),
             )
             wall = self._clock.now()
-            history.record([ev.Stuck(seq=history.next_seq, at=wall, culprit=record.id)])
-            events = decide.stuck(record, running.limit, wall, history.next_seq)
-            history.record(events)
+            event_log.append([ev.Stuck(seq=event_log.next_seq, at=wall, culprit=record.id)])
+            events = decide.stuck(record, running.limit, wall, event_log.next_seq)
+            event_log.append(events)
             self._on_stuck(running)
         return float("inf")

@@ -12,7 +12,7 @@ import trio
 from trio_jobs._engine.jobs import FINAL, Job, JobRecord, State, to_datetime, view
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._runtime.core import MAX_PAGE, Core, read_state
-from trio_jobs._runtime.event_stream import Filter, Subscription
+from trio_jobs._runtime.event_stream import EventStream, Filter
 from trio_jobs._runtime.job_context import Progress
 from trio_jobs._runtime.report import Health, Statistics
 from trio_jobs._validation import check_number
@@ -26,8 +26,8 @@ class Looking(Core):
     """Look."""
 
     def get(self, job_id: str) -> Job:
-        """The job as it stands. Raises `NoSuchJob`."""
-        return view(self._history.seen(job_id))
+        """The job as it stands. Raises `JobNotFound`."""
+        return view(self._event_log.committed_job(job_id))
 
     def list(
         self,
@@ -41,7 +41,7 @@ class Looking(Core):
 
         after: a job's id; those behind it. limit: 1 to 1,000. One page goes on where the last one ended, with the id of
         its last job, also if that has left the state or was pruned meanwhile; of the last 1,000 pages this is known.
-        With another job, which is not in that state, the list goes on behind its submit. Raises `NoSuchJob` for an
+        With another job, which is not in that state, the list goes on behind its submit. Raises `JobNotFound` for an
         `after` that is not known.
         """
         if check_number("limit", limit) > MAX_PAGE:
@@ -52,13 +52,17 @@ class Looking(Core):
         self, state: State | str | None, kind: str | None, after: str | None, limit: int
     ) -> tuple[builtins.list[Job], bool]:
         """A page of jobs, and whether there is one more behind it."""
-        history = self._history
+        event_log = self._event_log
         source: Iterable[JobRecord]
         if state is None:
-            source = (seen for record in self._head.jobs.values() if (seen := history.see(record)) is not None)
+            source = (
+                seen
+                for record in self._projection.jobs.values()
+                if (seen := event_log.committed_view(record)) is not None
+            )
         else:
             state = read_state(state)
-            source = history.in_state(state)
+            source = event_log.in_state(state)
         begin = 0 if after is None else self._place_of(after, state)
         page: builtins.list[Job] = []
         more, end = False, begin
@@ -86,26 +90,26 @@ class Looking(Core):
         """
         place = self._ends.get((job_id, state))
         if place is None:
-            record = self._history.seen(job_id)
+            record = self._event_log.committed_job(job_id)
             place = record.state_seq if record.state is state else record.submitted_seq
         return place
 
     def job_ids(self) -> builtins.list[str]:
         """The ids of all known jobs, in the order of their submit."""
-        see = self._history.see
-        return [job_id for job_id, record in self._head.jobs.items() if see(record) is not None]
+        see = self._event_log.committed_view
+        return [job_id for job_id, record in self._projection.jobs.items() if see(record) is not None]
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """What the job's handler returned, once it has.
 
         Waits through retries, and through doubt unless told to raise `JobInDoubt`. Raises `JobFailed`, `JobCancelled`,
-        `ResultUnavailable`, `NoSuchJob` (also if it is pruned meanwhile), `QueueClosed` if the queue stops before.
+        `ResultUnavailable`, `JobNotFound` (also if it is pruned meanwhile), `QueueClosed` if the queue stops before.
 
         Cancelled: the job goes on.
         """
         await trio.lowlevel.checkpoint()
         while True:
-            record = self._history.seen(job_id)
+            record = self._event_log.committed_job(job_id)
             if record.state in FINAL:
                 return self._result(record)
             if record.state is State.IN_DOUBT and in_doubt == "raise":
@@ -117,7 +121,7 @@ class Looking(Core):
     def _result(self, record: JobRecord) -> Any:
         if record.state is State.FAILED:
             error = str(record.error) if record.error is not None else ""
-            raise JobFailed(record.id, record.reason, error, record.acted)
+            raise JobFailed(record.id, record.reason, error, record.may_have_acted)
         if record.state is State.CANCELLED:
             raise JobCancelled(record.id, record.reason)
         if record.result is None:
@@ -136,45 +140,45 @@ class Looking(Core):
         jobs: Iterable[str] | None = None,
         kinds: Iterable[str] | None = None,
         states: Iterable[State | str] | None = None,
-    ) -> Subscription:
+    ) -> EventStream:
         """The stream of committed events, in order, without a gap: `async for event in queue.events()`.
 
         after: begin behind this `seq`; None for from now on. jobs, kinds, states: only events of these jobs, of jobs of
         these kinds, that lead to these states; all that is given must fit. The stream ends when the queue has stopped.
-        See `Subscription`.
+        See `EventStream`.
         """
         wanted = Filter(jobs, kinds, None if states is None else frozenset(read_state(state) for state in states))
-        return Subscription(self._feed, self._history.committed_seq if after is None else after, wanted)
+        return EventStream(self._feed, self._event_log.committed_seq if after is None else after, wanted)
 
     @property
     def epoch(self) -> str:
         """Names this history: numbers of events mean something only together with it."""
-        return self._history.store.epoch
+        return self._event_log.store.epoch
 
     def statistics(self) -> Statistics:
-        line = self._line.statistics()
+        channel = self._channel.statistics()
         return Statistics(
-            jobs={state: self._history.count(state) for state in State},
-            capacity=line.capacity,
-            free=line.free,
-            waiting_callers=line.waiting,
-            waiting_jobs=self._stager.waiting,
-            session=self._host.session,
-            inside=self._host.inside,
-            seq=self._history.committed_seq,
+            jobs={state: self._event_log.count(state) for state in State},
+            capacity=channel.capacity,
+            free=channel.free,
+            waiting_callers=channel.waiting,
+            waiting_jobs=self._scheduler.waiting,
+            session=self._executor.session,
+            sdk_busy=self._executor.inside,
+            seq=self._event_log.committed_seq,
             mean_run=self._mean_run,
         )
 
     def health(self) -> Health:
         problems = []
         current = self._consumer.current
-        if current is not None and self._warden.stuck is current:
+        if current is not None and self._overrun_monitor.stuck is current:
             problems.append("stuck")
-        elif current is not None and self._warden.overdue is current:
+        elif current is not None and self._overrun_monitor.overdue is current:
             problems.append("overdue")
-        if not self._host.is_open:
+        if not self._executor.is_open:
             problems.append("opening_sdk")
-        store = self._history.store.trouble
+        store = self._event_log.store.trouble
         if store is not None:
             problems.append("store")
         if self._closing:
@@ -185,7 +189,7 @@ class Looking(Core):
         return Health(
             ok=not problems,
             problems=tuple(problems),
-            in_doubt=self._history.count(State.IN_DOUBT),
+            in_doubt=self._event_log.count(State.IN_DOUBT),
             held_by=None if held is None else held.id,
             held_since=None if held is None else to_datetime(held.changed_at),
             without_handler=len(self._held),

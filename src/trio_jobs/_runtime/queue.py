@@ -25,10 +25,10 @@ class Queue(Submitting, Looking, Steering):
     """Made by `Service.open`. Every method that changes something either does all of it or raises and does nothing."""
 
     def __repr__(self) -> str:
-        count = self._head.count
+        count = self._projection.count
         return (
             f"<Queue {count(State.PENDING)} pending, {count(State.PROCESSING)} processing, "
-            f"{self._line.statistics().free} places free{', closed' if self._closing else ''}>"
+            f"{self._channel.statistics().free} places free{', closed' if self._closing else ''}>"
         )
 
     @property
@@ -46,7 +46,7 @@ class Queue(Submitting, Looking, Steering):
         Raises `UsageError` where jobs live in memory, `StoreError`, also if there is a file of that name. Cancelled, or
         with an error: there is no such file.
         """
-        store = self._history.store
+        store = self._event_log.store
         if not isinstance(store, BacksUp):
             raise UsageError("there is nothing to back up: these jobs live in memory; open the service with a journal")
         return await store.backup(str(path))
@@ -59,7 +59,7 @@ class Queue(Submitting, Looking, Steering):
         """
         if not NAME.fullmatch(name):
             raise UsageError(f"a backup's name is 1 to 100 letters, digits, '-', '_' and '.', not {name!r:.150}")
-        store = self._history.store
+        store = self._event_log.store
         return await self.backup(f"{store.path}.backup-{name}" if isinstance(store, BacksUp) else name)
 
     async def drain(self) -> None:
@@ -69,7 +69,7 @@ class Queue(Submitting, Looking, Steering):
         """
         self.close_to_submits()
         await trio.lowlevel.checkpoint()
-        while self._head.count(State.PENDING, State.PROCESSING, State.RETRYING):
+        while self._projection.count(State.PENDING, State.PROCESSING, State.RETRYING):
             if self.report is not None:
                 raise QueueClosed("the queue has stopped before it was drained")
             if self._idle is None or self._idle.is_set():

@@ -8,13 +8,13 @@ import attrs
 
 from trio_jobs._engine.jobs import State
 
-__all__ = ["Health", "Left", "Report", "Statistics"]
+__all__ = ["Health", "ShutdownReport", "Statistics", "UnfinishedJob"]
 
 
 @attrs.frozen
 class Statistics:
     """jobs: how many are known, by state. capacity, free: places in the line. waiting_callers: submits that wait for
-    a place. waiting_jobs: jobs that do. session: SDK sessions opened. inside: a call is in the SDK now. seq: the last
+    a place. waiting_jobs: jobs that do. session: SDK sessions opened. sdk_busy: a call is in the SDK now. seq: the last
     committed event. mean_run: seconds an attempt took lately, None before the first.
     """
 
@@ -24,7 +24,7 @@ class Statistics:
     waiting_callers: int
     waiting_jobs: int
     session: int
-    inside: bool
+    sdk_busy: bool
     seq: int
     mean_run: float | None
 
@@ -48,7 +48,7 @@ class Health:
 
 
 @attrs.frozen
-class Left:
+class UnfinishedJob:
     """A job that had not ended when the queue stopped."""
 
     job_id: str
@@ -59,7 +59,7 @@ class Left:
 
 
 @attrs.frozen
-class Report:
+class ShutdownReport:
     """How the queue stopped.
 
     sdk_closed: no session was left open. sdk_problem: why one was, or what its close raised. left: jobs
@@ -69,5 +69,5 @@ class Report:
 
     sdk_closed: bool
     sdk_problem: str | None
-    left: tuple[Left, ...]
+    left: tuple[UnfinishedJob, ...]
     jobs: dict[State, int]

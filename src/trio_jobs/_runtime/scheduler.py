@@ -21,25 +21,25 @@ import trio
 from trio_jobs._engine import decide
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._ports import Clock
-from trio_jobs._runtime.event_log import History
-from trio_jobs._runtime.job_channel import Line
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.job_channel import JobChannel
 
-__all__ = ["Stager"]
+__all__ = ["Scheduler"]
 
 #: Seconds after which a wait until a date looks at the wall clock again, which may have jumped
 MAX_SLICE: Final = 60.0
 
 
-class Stager:
-    """Moves due jobs into `line`. leave_line: called with each job whose deadline has passed."""
+class Scheduler:
+    """Moves due jobs into `channel`. leave_line: called with each job whose deadline has passed."""
 
     def __init__(
-        self, *, history: History, line: Line, clock: Clock, leave_line: Callable[[JobRecord], object]
+        self, *, event_log: EventLog, channel: JobChannel, clock: Clock, on_expired: Callable[[JobRecord], object]
     ) -> None:
-        self._history = history
-        self._line = line
+        self._event_log = event_log
+        self._channel = channel
         self._clock = clock
-        self._leave_line = leave_line
+        self._expired = on_expired
         # (when, on Trio's clock; seq of the event that made it; the job): timers
         self._timers: list[tuple[float, int, JobRecord]] = []
         # (deadline_at, UTC; seq; the job)
@@ -55,29 +55,29 @@ class Stager:
         """How many jobs wait for a place."""
         return len(self._waiting)
 
-    def wait_until_due(self, record: JobRecord) -> None:
+    def schedule(self, record: JobRecord) -> None:
         """The job is scheduled or retrying; `due_at` says until when."""
         assert record.due_at is not None
         self._add_timer(record.due_at, record)
 
-    def wait_to_verify(self, record: JobRecord, seconds: float) -> None:
+    def schedule_verify(self, record: JobRecord, seconds: float) -> None:
         """The job is in doubt; it comes through the line after `seconds` to be verified."""
         self._add_timer(self._clock.now() + seconds, record)
 
-    def wait_for_place(self, record: JobRecord) -> None:
+    def requeue(self, record: JobRecord) -> None:
         """The job is pending, or in doubt and to be verified, and has no place. Doubts come before everything else."""
         if record.state is State.IN_DOUBT:
             due_at = float("-inf")
         else:
             due_at = record.due_at if record.due_at is not None else record.submitted_at
         heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
-        self._line.some_come_back(True)
+        self._channel.set_requeue_waiting(True)
         self._wake.set()
 
     def fill(self) -> None:
         """Give the places that are free to those that wait: before the first new submit can take one."""
-        while self._drop_stale() and self._line.take_place_nowait_as_stager():
-            self._line.put(heappop(self._waiting)[-1])
+        while self._drop_stale() and self._channel.try_reserve_requeue():
+            self._channel.send(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
         """The job has a deadline, by which it must not be waiting any more."""
@@ -126,10 +126,10 @@ class Stager:
             if record.last_seq != seq:
                 continue
             if record.state is State.IN_DOUBT:
-                self.wait_for_place(record)
+                self.requeue(record)
                 continue
-            self._history.record(decide.due(record, self._clock.now(), self._history.next_seq))
-            self.wait_for_place(record)
+            self._event_log.append(decide.due(record, self._clock.now(), self._event_log.next_seq))
+            self.requeue(record)
         if timers:
             self._set_alarm(timers[0][0])
 
@@ -137,10 +137,10 @@ class Stager:
         deadlines, now = self._deadlines, self._clock.now()
         while deadlines and deadlines[0][0] <= now:
             _, _, record = heappop(deadlines)
-            events = decide.expire(record, now, self._history.next_seq)
+            events = decide.expire(record, now, self._event_log.next_seq)
             if events:
-                self._history.record(events)
-                self._leave_line(record)
+                self._event_log.append(events)
+                self._expired(record)
         if deadlines:
             self._set_alarm(self._clock.monotonic() + max(self._until(deadlines[0][0]), 0.001))
 
@@ -150,11 +150,11 @@ class Stager:
                 self._wake = trio.Event()
                 await self._wake.wait()
                 continue
-            await self._line.wait_for_place_as_stager()
+            await self._channel.reserve_requeue()
             if self._drop_stale():  # all that waited may have moved on meanwhile
-                self._line.put(heappop(self._waiting)[3])
+                self._channel.send(heappop(self._waiting)[3])
             else:
-                self._line.give_place_back()
+                self._channel.release()
 
     def _drop_stale(self) -> bool:
         """Pass over jobs that have moved on; is one left?"""
@@ -162,5 +162,5 @@ class Stager:
         while waiting and waiting[0][3].last_seq != waiting[0][2]:
             heappop(waiting)
         if not waiting:
-            self._line.some_come_back(False)
+            self._channel.set_requeue_waiting(False)
         return bool(waiting)

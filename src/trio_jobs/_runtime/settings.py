@@ -13,16 +13,16 @@ from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_number, check_seconds
 
-__all__ = ["KEEP_KEYS", "OnStuck", "OnUnknown", "Settings"]
+__all__ = ["MAX_KEYS", "OnStuck", "OnUnhandled", "Settings"]
 
 OnStuck = Literal["wait", "stop"]
-OnUnknown = Literal["refuse", "hold"]
+OnUnhandled = Literal["refuse", "hold"]
 
 WEEK: Final = 7 * 86400.0
-KEEP_JOBS: Final = 100_000
+MAX_FINISHED_JOBS: Final = 100_000
 #: Keys of forgotten jobs in memory (some 30 MB); with a journal (some 300 MB, if there are ever so many): 2,500 a day
 #: for the 400 days that are its default
-KEEP_KEYS: Final = {False: 100_000, True: 1_000_000}
+MAX_KEYS: Final = {False: 100_000, True: 1_000_000}
 
 N = TypeVar("N", int, float)
 
@@ -39,11 +39,11 @@ def _by_state(name: str, given: Any, default: N, check: Callable[[str, Any], N])
 
 
 def _ages(given: float | Mapping[str, float]) -> Mapping[State, float]:
-    return _by_state("keep_for", given, WEEK, check_seconds)
+    return _by_state("job_retention", given, WEEK, check_seconds)
 
 
 def _counts(given: int | Mapping[str, int]) -> Mapping[State, int]:
-    return _by_state("keep_jobs", given, KEEP_JOBS, lambda name, value: check_number(name, value, 0))
+    return _by_state("max_finished_jobs", given, MAX_FINISHED_JOBS, lambda name, value: check_number(name, value, 0))
 
 
 @attrs.frozen(kw_only=True)
@@ -55,15 +55,15 @@ class Settings:
     open_retry: after an error in opening. drain_timeout: for the work that is finished before a stop. cancel_timeout:
     for the running attempt to end, once cancelled. close_timeout: for closing the SDK. commit_timeout: for a change to
     be kept, after which its caller gets `OutcomeUnknown`. on_stuck: "wait" for a stuck call to return, or "stop" the
-    queue with `HostStuck`. strict_order: while the job at the head of the line is retrying, snoozed or in doubt, nobody
-    passes it. min_interval: from the end of one call into the SDK to the start of the next. renew_after_jobs,
+    queue with `SdkCallStuck`. strict_order: while the job at the head of the line is retrying, snoozed or in doubt,
+    nobody passes it. min_interval: from the end of one call into the SDK to the start of the next. renew_after_jobs,
     renew_after_idle: attempts, and seconds without one, after which the session is closed and a new one opened; None
     for never. watchdog: how long the event loop may stand still before its stack is logged, None for no watchdog.
-    keep_for, keep_jobs: final jobs are forgotten when they are older, or when more have ended in the same state. One
-    value for all of them, or a dictionary by `completed`, `failed`, `cancelled`; those it does not name keep the
-    default. keep_keys_for, keep_keys: the same for the keys of forgotten jobs, with which a second submit still gets
-    the first one's receipt; keep_keys None for 100,000 in memory and 1,000,000 with a journal. unknown: open jobs in
-    the store that no handler can take: "refuse" to open with `UnknownJobs`, or "hold" them out of the line.
+    job_retention, max_finished_jobs: final jobs are forgotten when they are older, or when more have ended in the same
+    state. One value for all of them, or a dictionary by `completed`, `failed`, `cancelled`; those it does not name keep
+    the default. key_retention, max_keys: the same for the keys of forgotten jobs, with which a second submit still gets
+    the first one's receipt; max_keys None for 100,000 in memory and 1,000,000 with a journal. unknown: open jobs in the
+    store that no handler can take: "refuse" to open with `UnhandledJobs`, or "hold" them out of the line.
     """
 
     buffer: int = 100
@@ -80,20 +80,20 @@ class Settings:
     renew_after_jobs: int | None = None
     renew_after_idle: float | None = None
     watchdog: float | None = 0.3
-    keep_for: Mapping[State, float] = attrs.field(default=WEEK, converter=_ages)
-    keep_jobs: Mapping[State, int] = attrs.field(default=KEEP_JOBS, converter=_counts)
-    keep_keys_for: float = 400 * 86400.0
-    keep_keys: int | None = None
-    unknown: OnUnknown = "refuse"
+    job_retention: Mapping[State, float] = attrs.field(default=WEEK, converter=_ages)
+    max_finished_jobs: Mapping[State, int] = attrs.field(default=MAX_FINISHED_JOBS, converter=_counts)
+    key_retention: float = 400 * 86400.0
+    max_keys: int | None = None
+    unknown: OnUnhandled = "refuse"
 
     def __attrs_post_init__(self) -> None:
         check_number("buffer", self.buffer)
         check_number("max_waiting", self.max_waiting, 0)
-        if self.keep_keys is not None:
-            check_number("keep_keys", self.keep_keys, 0)
+        if self.max_keys is not None:
+            check_number("max_keys", self.max_keys, 0)
         for name in ("open_timeout", "close_timeout", "commit_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
-        for name in ("drain_timeout", "cancel_timeout", "keep_keys_for", "min_interval"):
+        for name in ("drain_timeout", "cancel_timeout", "key_retention", "min_interval"):
             check_seconds(name, getattr(self, name))
         if self.renew_after_jobs is not None:
             check_number("renew_after_jobs", self.renew_after_jobs)

@@ -21,16 +21,16 @@ import trio
 
 from trio_jobs._engine import decide
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import FINAL, Job, JobRecord, Limit, State, escape
+from trio_jobs._engine.jobs import FINAL, EndedBy, Job, JobRecord, State, escape
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import HostStuck, OutcomeUnknown, QueueBroken, TrioJobsError, UnknownJobs, UsageError
-from trio_jobs._ports import Clock, Host, Store
+from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UnhandledJobs, UsageError
+from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
-from trio_jobs._runtime.event_log import History
-from trio_jobs._runtime.hooks import Occasion
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Left, Report
-from trio_jobs._runtime.sdk_session import Gate
+from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
+from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -45,20 +45,20 @@ async def open_queue(
     handlers: dict[str, Handler],
     settings: Settings,
     store: Store,
-    make_host: Callable[[trio.Nursery], Host],
+    make_executor: Callable[[trio.Nursery], SdkExecutor],
     clock: Clock,
     chance: random.Random,
-    hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
+    hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
 ) -> AsyncIterator[Queue]:
     """Open store and SDK, run the loops, yield the queue; then stop it."""
     if not trio.lowlevel.in_trio_run():
         raise UsageError("a queue runs in Trio: open it in what trio.run() runs, not in asyncio")
     raised: BaseException | None = None
-    life: _Life | None = None
+    life: Supervisor | None = None
     async with trio.open_nursery() as nursery:
         # what comes out of here must not pass the nursery, which would put it into a group
         try:
-            life = _Life(handlers, settings, store, make_host(nursery), clock, chance, hooks, nursery)
+            life = Supervisor(handlers, settings, store, make_executor(nursery), clock, chance, hooks, nursery)
             await life.open()
             with life.body:
                 try:
@@ -75,7 +75,7 @@ async def open_queue(
                     await life.stop()
     assert life is not None or raised is not None
     if life is not None:
-        life.raise_what_it_died_of(raised)
+        life.raise_failure(raised)
     if raised is not None:
         try:
             raise raised
@@ -83,7 +83,7 @@ async def open_queue(
             del raised, life  # no cycle through this frame
 
 
-class _Life:
+class Supervisor:
     """One queue from its opening to its report. `body` is the scope around what its owner does."""
 
     def __init__(
@@ -91,37 +91,37 @@ class _Life:
         handlers: dict[str, Handler],
         settings: Settings,
         store: Store,
-        host: Host,
+        executor: SdkExecutor,
         clock: Clock,
         chance: random.Random,
-        hooks: Mapping[Occasion, Sequence[Callable[[Job], Any]]],
+        hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
         nursery: trio.Nursery,
     ) -> None:
         self.body = trio.CancelScope()
         self._settings = settings
         self._store = store
-        self._host = host
+        self._executor = executor
         self._clock = clock
         self._chance = chance
         self._nursery = nursery
         self._handlers = handlers
-        self._died_of: BaseException | None = None
+        self.failure: BaseException | None = None
         self._consumer_scope = trio.CancelScope(shield=True)
         self._loop_scopes: list[trio.CancelScope] = []
         self._watchdog: Watchdog | None = None
-        self._history = History(store)
-        self._gate = Gate(
-            history=self._history,
-            host=host,
+        self._event_log = EventLog(store)
+        self._sessions = SdkSessionManager(
+            event_log=self._event_log,
+            executor=executor,
             clock=clock,
             settings=settings,
         )
         self.queue = Queue(
             handlers=handlers,
             settings=settings,
-            history=self._history,
-            host=host,
-            gate=self._gate,
+            event_log=self._event_log,
+            executor=executor,
+            sessions=self._sessions,
             clock=clock,
             chance=chance,
             hooks=hooks,
@@ -129,23 +129,23 @@ class _Life:
         )
 
     async def open(self) -> None:
-        """Raises `StoreError`, `OpenFailed`."""
-        self._history.on_broken = self._die
-        await self._history.restore()
+        """Raises `StoreError`, `SdkOpenFailed`."""
+        self._event_log.on_broken = self.fail
+        await self._event_log.restore()
         self._check_restored()
         queue = self.queue
-        queue._feed.seq = self._history.committed_seq
-        await self._gate.open_sdk()
+        queue._feed.seq = self._event_log.committed_seq
+        await self._sessions.open_sdk()
         self._take_up_restored()
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
             self._watchdog = Watchdog(self._settings.watchdog)
             self._watchdog.start()
         for loop in (
-            queue._stager.run,
+            queue._scheduler.run,
             queue._pruner.run,
             queue._feed.run,
-            queue._warden.run,
-            queue._desk.run,
+            queue._overrun_monitor.run,
+            queue._recorder.run,
             queue._hooks.run,
         ):
             scope = trio.CancelScope(shield=True)
@@ -155,16 +155,16 @@ class _Life:
 
     def _take_up_restored(self) -> None:
         """Give every restored job that is not final its place again, in order; those under way have crashed."""
-        for record in sorted(self._history.head.jobs.values(), key=_restore_order):
+        for record in sorted(self._event_log.projection.jobs.values(), key=_restore_order):
             if record.state not in FINAL:
                 self._take_up(record)
-        self.queue._stager.fill()
+        self.queue._scheduler.fill()
 
     def _check_restored(self) -> None:
-        """Is there a handler for each open job? Raises `UnknownJobs`, or holds those without one."""
+        """Is there a handler for each open job? Raises `UnhandledJobs`, or holds those without one."""
         unknown: dict[str, int] = {}
         undecodable: dict[str, int] = {}
-        for record in self._history.head.jobs.values():
+        for record in self._event_log.projection.jobs.values():
             if record.state in FINAL:
                 continue
             handler = self._handlers.get(record.kind)
@@ -180,33 +180,33 @@ class _Life:
         why = [f"{count} of kind {kind!r}, which has no handler" for kind, count in sorted(unknown.items())]
         why += [f"{count} of kind {k!r}, whose payload does not fit" for k, count in sorted(undecodable.items())]
         if self._settings.unknown == "refuse":
-            raise UnknownJobs({**unknown, **undecodable}, "; ".join(why))
+            raise UnhandledJobs({**unknown, **undecodable}, "; ".join(why))
         log.warning("held out of the line: %s", "; ".join(why))
 
     def _take_up(self, record: JobRecord) -> None:
-        history, queue = self._history, self.queue
+        event_log, queue = self._event_log, self.queue
         handler = self._handlers.get(record.kind)
         rules = Rules() if handler is None else handler.rules
         was_pending = record.state is State.PENDING
         if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
-            now, seq = self._clock.now(), history.next_seq
-            history.record(decide.crashed(record, rules, now, self._chance.random(), seq))
+            now, seq = self._clock.now(), event_log.next_seq
+            event_log.append(decide.crashed(record, rules, now, self._chance.random(), seq))
         if record.id in queue._held or handler is None:
             return
         if record.deadline_at is not None and record.state not in FINAL:
-            queue._stager.watch_deadline(record)
+            queue._scheduler.watch_deadline(record)
         if self._settings.strict_order and _was_at_the_head(record):
             queue._consumer.hold_first.append(record)
         elif record.state is State.IN_DOUBT:
             if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
-                if handler.settle_after:
-                    queue._stager.wait_to_verify(record, handler.settle_after)
+                if handler.verify_delay:
+                    queue._scheduler.schedule_verify(record, handler.verify_delay)
                 else:
-                    queue._stager.wait_for_place(record)
+                    queue._scheduler.requeue(record)
         elif was_pending:
-            queue._stager.wait_for_place(record)
+            queue._scheduler.requeue(record)
         elif record.state in (State.SCHEDULED, State.RETRYING):
-            queue._stager.wait_until_due(record)
+            queue._scheduler.schedule(record)
 
     async def finish_work(self) -> None:
         """Before a normal stop: in memory all that would be lost, with a journal only the running attempt.
@@ -217,7 +217,7 @@ class _Life:
         queue.close_to_submits()
         with trio.move_on_after(self._settings.drain_timeout):
             if self._store.durable:
-                self._gate.stop()
+                self._sessions.stop()
                 await queue._consumer.between_attempts()
             else:
                 await queue.drain()
@@ -227,27 +227,34 @@ class _Life:
         it came out, the loops would run on behind their shields, and the block would never end."""
         queue = self.queue
         queue.close_to_submits()
-        self._gate.stop()
+        self._sessions.stop()
         try:
             closed, problem = await self._end_attempt_and_close_sdk()
         except BaseException as error:
-            closed, problem = not (self._host.is_open or self._host.inside), f"the stop met {type(error).__name__}"
-            self._die(error)
+            closed, problem = (
+                not (self._executor.is_open or self._executor.inside),
+                f"the stop met {type(error).__name__}",
+            )
+            self.fail(error)
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
         await self._settle_store()
-        head = self._history.head
-        left = tuple(Left(r.id, r.kind, r.key, r.state, r.reason) for r in head.jobs.values() if r.state not in FINAL)
-        queue.report = Report(closed, problem, left, {state: head.count(state) for state in State})
+        projection = self._event_log.projection
+        left = tuple(
+            UnfinishedJob(r.id, r.kind, r.key, r.state, r.reason)
+            for r in projection.jobs.values()
+            if r.state not in FINAL
+        )
+        queue.report = ShutdownReport(closed, problem, left, {state: projection.count(state) for state in State})
         queue.wake_all_waiters()
         queue._feed.close()
         try:
             with trio.move_on_after(self._settings.commit_timeout) as scope:
-                await self._history.aclose()
+                await self._event_log.aclose()
             if scope.cancelled_caught:
                 log.error("the store did not close within %g s", self._settings.commit_timeout)
         except BaseException as error:
-            self._die(error)
+            self.fail(error)
         if left:
             lost = "stay in the journal" if self._store.durable else "are lost"
             some = ", ".join(f"{escape(job.key or job.job_id)} ({job.state})" for job in left[:10])
@@ -259,34 +266,34 @@ class _Life:
 
     async def _settle_store(self) -> None:
         """What was recorded is to be seen by those who wait for it, before they are told that the queue has stopped."""
-        if not self._history.durable:
+        if not self._event_log.durable:
             return
         try:
             with trio.fail_after(self._settings.commit_timeout):
-                await self._history.committed(self._history.head.seq)
+                await self._event_log.committed(self._event_log.projection.seq)
         except (trio.TooSlowError, OutcomeUnknown) as error:
-            lost = self._history.head.seq - self._history.committed_seq
+            lost = self._event_log.projection.seq - self._event_log.committed_seq
             log.error("the last %d events may not be kept: %s", lost, self._store.trouble or error)
 
     async def _end_attempt_and_close_sdk(self) -> tuple[bool, str | None]:
         """Was it closed; and if not so, or not well, why."""
         await self._end_attempt()
         self._consumer_scope.cancel()
-        closed, problem = await self._gate.close_sdk()
+        closed, problem = await self._sessions.close_sdk()
         if closed:
-            await self._host.stop()
+            await self._executor.stop()
         return closed, problem
 
     async def _end_attempt(self) -> None:
         consumer, settings = self.queue._consumer, self._settings
         if consumer.current is not None:
-            consumer.current.cancel(Limit.STOP)
+            consumer.current.cancel(EndedBy.STOP)
         with trio.move_on_after(settings.cancel_timeout):
             await consumer.between_attempts()
-            await self._gate.settle()
+            await self._sessions.settle()
         if consumer.current is not None:
-            if self._host.inside:
-                self._host.abandon()
+            if self._executor.inside:
+                self._executor.abandon()
             # a handler that hides behind a shield on Trio's side cannot be given up, as Trio would not let go of it
             # either; nor can its session be closed under it (P1)
             await consumer.between_attempts()
@@ -297,20 +304,20 @@ class _Life:
             with scope:
                 await loop()
         except BaseException as error:
-            self._die(error)
+            self.fail(error)
 
-    def _die(self, error: BaseException) -> None:
-        if self._died_of is None:
-            self._died_of = error
+    def fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error
         self.body.cancel()
 
     def _on_stuck(self, job_id: str) -> None:
         if self._settings.on_stuck == "stop":
-            self._die(HostStuck(f"the call of job {job_id} did not return; the process should end"))
+            self.fail(SdkCallStuck(f"the call of job {job_id} did not return; the process should end"))
 
-    def raise_what_it_died_of(self, raised: BaseException | None) -> None:
+    def raise_failure(self, raised: BaseException | None) -> None:
         """Raise what a loop died of, typed; nothing if none did."""
-        died_of = self._died_of
+        died_of = self.failure
         if died_of is None:
             return
         if isinstance(died_of, TrioJobsError) or not isinstance(died_of, Exception):

@@ -23,8 +23,8 @@ from trio_jobs._errors import TrioJobsError
 from trio_jobs._runtime.event_stream import Filter
 from trio_jobs._runtime.job_context import Progress
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._server.limits import Bucket, Limits
-from trio_jobs._server.methods import Answers, as_rpc_error
+from trio_jobs._server.limits import RateLimiter, ServerLimits
+from trio_jobs._server.methods import Methods, as_rpc_error
 from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
@@ -53,8 +53,8 @@ class Connection:
         stream: GuardedStream,
         token: Token,
         queue: Queue,
-        answers: Answers,
-        limits: Limits,
+        methods: Methods,
+        limits: ServerLimits,
         multicasts: Multicasts,
         refusal: tuple[int, str] | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class Connection:
         self.subscribers: dict[str, Subscriber] = {}
         self._stream = stream
         self._queue = queue
-        self._answers = answers
+        self._methods = methods
         self._limits = limits
         self._multicasts = multicasts
         self._leaving = refusal
@@ -71,8 +71,8 @@ class Connection:
         watches = token.scope == "watch"
         fewer, lighter = (WATCHER_MESSAGES, WATCHER_BYTES) if watches else (1, 1)
         now = trio.current_time()
-        self._messages = Bucket(limits.messages / fewer, limits.messages_per_second / fewer, now)
-        self._bytes = Bucket(limits.bytes / lighter, limits.bytes_per_second / lighter, now)
+        self._messages = RateLimiter(limits.messages / fewer, limits.messages_per_second / fewer, now)
+        self._bytes = RateLimiter(limits.bytes / lighter, limits.bytes_per_second / lighter, now)
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
         self._news = trio.Event()
@@ -179,7 +179,7 @@ class Connection:
 
     async def _answer(self, request_id: RequestId, method: w.Method, params: Any) -> None:
         try:
-            result = await self._answers.answer(self, method, params)
+            result = await self._methods.answer(self, method, params)
         except RpcError as error:
             answer = _error(error, request_id)
         except TrioJobsError as error:

@@ -10,9 +10,9 @@ import h11
 import msgspec
 
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._server.methods import Census
+from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
-from trio_jobs._server.request import BadHead, Head
+from trio_jobs._server.request import BadRequest, RequestHead
 from trio_jobs._server.tokens import Token
 
 __all__ = ["Page", "Pages", "response"]
@@ -32,26 +32,26 @@ class Page(NamedTuple):
 class Pages:
     """The paths. metrics: gives the text for Prometheus; None where that is not wanted."""
 
-    def __init__(self, queue: Queue, census: Census, metrics: Metrics | None = None) -> None:
+    def __init__(self, queue: Queue, connection_stats: ConnectionStats, metrics: Metrics | None = None) -> None:
         self._queue = queue
-        self._census = census
+        self._connection_stats = connection_stats
         self._metrics = metrics
 
-    def answer(self, head: Head, token: Token | None) -> Page:
-        """token: whose request it is, None for a stranger's. Raises `BadHead`."""
+    def answer(self, head: RequestHead, token: Token | None) -> Page:
+        """token: whose request it is, None for a stranger's. Raises `BadRequest`."""
         if head.method not in ("GET", "HEAD"):
-            raise BadHead(405, "only GET is answered here", (("Allow", "GET, HEAD"),))
+            raise BadRequest(405, "only GET is answered here", (("Allow", "GET, HEAD"),))
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
             return Page(200, JSON, _asyncapi())
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
-                raise BadHead(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
+                raise BadRequest(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
             return Page(200, self._metrics.content_type, self._metrics.text())
         if head.path == "/ws":
-            raise BadHead(426, "this is a WebSocket", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
-        raise BadHead(404, "there is /ws, /healthz, /metrics and /asyncapi.json")
+            raise BadRequest(426, "this is a WebSocket", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
+        raise BadRequest(404, "there is /ws, /healthz, /metrics and /asyncapi.json")
 
     def _health(self, token: Token | None) -> Page:
         """A stranger learns whether it is well, and nothing else."""
@@ -64,9 +64,12 @@ class Pages:
                 "in_doubt": health.in_doubt,
                 "paused": self._queue.paused,
                 "queue": {"jobs": now.jobs, "capacity": now.capacity, "free": now.free, "mean_run": now.mean_run},
-                "host": {"session": now.session, "inside": now.inside},
+                "host": {"session": now.session, "inside": now.sdk_busy},
                 "store": {"epoch": self._queue.epoch, "seq": now.seq},
-                "server": {"connections": self._census.connections, "subscriptions": self._census.subscriptions},
+                "server": {
+                    "connections": self._connection_stats.connections,
+                    "subscriptions": self._connection_stats.subscriptions,
+                },
             }
         return Page(200 if health.ok else 503, JSON, msgspec.json.encode(told) + b"\n")
 
@@ -77,7 +80,7 @@ def _asyncapi() -> bytes:
     return files("trio_jobs").joinpath("asyncapi.json").read_bytes()
 
 
-def response(head: Head | None, page: Page) -> bytes:
+def response(head: RequestHead | None, page: Page) -> bytes:
     """The whole answer's bytes. head: the request's, None where it could not be read."""
     connection = h11.Connection(h11.SERVER)
     if head is not None:
@@ -97,7 +100,7 @@ def response(head: Head | None, page: Page) -> bytes:
     return data + (connection.send(h11.EndOfMessage()) or b"")
 
 
-def refusal(head: Head | None, bad: BadHead) -> bytes:
+def refusal(head: RequestHead | None, bad: BadRequest) -> bytes:
     """The answer to what is refused."""
     body = msgspec.json.encode({"error": bad.why}) + b"\n"
     return response(head, Page(bad.status, JSON, body, bad.headers))

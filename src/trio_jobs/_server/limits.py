@@ -10,7 +10,7 @@ import attrs
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_number, check_seconds
 
-__all__ = ["Bucket", "Limits"]
+__all__ = ["RateLimiter", "ServerLimits"]
 
 KEPT_BACK: Final = 64  #: descriptors for the journal, logs, the SDK and a shell to look at it all
 MAX_CONNECTIONS: Final = 10_000  #: where the system would allow more: a connection costs some 60 KiB
@@ -26,7 +26,7 @@ def _most_connections() -> int:
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class ServerLimits:
     """Seconds, unless said otherwise.
 
     connections: at once, by default what the system's limit of descriptors leaves. pending: connections that have not
@@ -73,7 +73,7 @@ class Limits:
         return min(self.pending, max(1, self.connections // 2))
 
 
-class Bucket:
+class RateLimiter:
     """Lets `rate` a second through, and up to `size` at once after a pause. Times are given, on any monotonic clock."""
 
     __slots__ = ("_at", "_full", "_level", "_rate")

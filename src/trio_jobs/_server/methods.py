@@ -21,10 +21,10 @@ from trio_jobs._wire.codes import PROTOCOL, ErrorCode
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.schemas import ErrorData, JobView, job_view, without_traceback
 
-__all__ = ["Answers", "Asker", "Census", "as_rpc_error"]
+__all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error"]
 
 
-class Asker(Protocol):
+class RequestContext(Protocol):
     """The connection that a request came by."""
 
     token: Token
@@ -38,7 +38,7 @@ class Asker(Protocol):
         ...
 
 
-class Census(Protocol):
+class ConnectionStats(Protocol):
     """Who is here."""
 
     @property
@@ -48,25 +48,27 @@ class Census(Protocol):
     def subscriptions(self) -> int: ...
 
 
-class Answers:
+class Methods:
     """The methods of one server."""
 
-    def __init__(self, queue: Queue, census: Census) -> None:
+    def __init__(self, queue: Queue, connection_stats: ConnectionStats) -> None:
         self._queue = queue
         self._feed = queue._feed
-        self._census = census
+        self._connection_stats = connection_stats
 
-    async def answer(self, asker: Asker, method: w.Method, params: Any) -> Any:
+    async def answer(self, context: RequestContext, method: w.Method, params: Any) -> Any:
         """The method's result. Raises `RpcError`, and what the queue raises. Cancelled: as the queue's own methods."""
-        if method.scope == "control" and asker.token.scope != "control":
-            raise RpcError(ErrorCode.NOT_ALLOWED, f"{method.name} takes a token of scope control; this one watches")
-        return await _DO[method.name](self, asker, params)
+        if method.scope == "control" and context.token.scope != "control":
+            raise RpcError(
+                ErrorCode.PERMISSION_DENIED, f"{method.name} takes a token of scope control; this one watches"
+            )
+        return await _DO[method.name](self, context, params)
 
-    async def hello(self, asker: Asker, params: w.Hello) -> w.HelloResult:
-        token = asker.token
+    async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
+        token = context.token
         return w.HelloResult(PROTOCOL, self._queue.epoch, self._feed.seq, self._feed.oldest, token.scope, token.name)
 
-    async def submit(self, asker: Asker, params: w.Submit) -> w.SubmitResult:
+    async def submit(self, context: RequestContext, params: w.Submit) -> w.SubmitResult:
         receipt = await self._queue.submit(
             params.kind,
             params.payload,
@@ -74,18 +76,18 @@ class Answers:
             due_at=_moment(params.due_at),
             deadline_at=_moment(params.deadline_at),
             wait=params.wait,
-            by=asker.token.name,
+            by=context.token.name,
         )
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
-    async def get(self, asker: Asker, params: w.OneJob) -> JobView:
-        return job_view(self._queue.get(params.job), history=True, private=asker.token.scope == "control")
+    async def get(self, context: RequestContext, params: w.OneJob) -> JobView:
+        return job_view(self._queue.get(params.job), history=True, private=context.token.scope == "control")
 
-    async def list(self, asker: Asker, params: w.List) -> w.ListResult:
+    async def list(self, context: RequestContext, params: w.List) -> w.ListResult:
         jobs, more = self._queue._page(params.state, params.kind, params.after, params.limit)
         return w.ListResult(self._feed.seq, [job_view(job) for job in jobs], more)
 
-    async def result(self, asker: Asker, params: w.Result) -> w.ResultResult:
+    async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
         with trio.move_on_after(params.wait):
             # how it ended is told below, as it stands then
@@ -100,22 +102,22 @@ class Answers:
             problem=job.result_problem,
             reason=job.reason,
             error=without_traceback(job.error),
-            may_have_acted=job.acted,
+            may_have_acted=job.may_have_acted,
         )
 
-    async def cancel(self, asker: Asker, params: w.OneJob) -> w.CancelResult:
-        answer = await self._queue.cancel(params.job, by=asker.token.name)
+    async def cancel(self, context: RequestContext, params: w.OneJob) -> w.CancelResult:
+        answer = await self._queue.cancel(params.job, by=context.token.name)
         return w.CancelResult(params.job, answer, self._state(params.job))
 
-    async def retry(self, asker: Asker, params: w.OneJob) -> w.StateResult:
-        await self._queue.retry(params.job, by=asker.token.name)
+    async def retry(self, context: RequestContext, params: w.OneJob) -> w.StateResult:
+        await self._queue.retry(params.job, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
-    async def resolve(self, asker: Asker, params: w.Resolve) -> w.StateResult:
-        await self._queue.resolve(params.job, params.resolution, result=params.result, by=asker.token.name)
+    async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
+        await self._queue.resolve(params.job, params.resolution, result=params.result, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
-    async def subscribe(self, asker: Asker, params: w.Subscribe) -> Subscriber:
+    async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
         """The connection answers for it, since the stream begins behind the answer."""
         feed = self._feed
         after = feed.seq
@@ -127,34 +129,34 @@ class Answers:
                 raise RpcError(ErrorCode.CANNOT_RESUME, f"cannot go on from there, {why}: ask for a snapshot", data)
             after = params.after
         wanted = Filter(params.jobs, params.kinds, None if params.states is None else frozenset(params.states))
-        subscriber = asker.subscribe(params, wanted, after)
+        subscriber = context.subscribe(params, wanted, after)
         if params.snapshot:
             subscriber.begin_snapshot()
         return subscriber
 
-    async def unsubscribe(self, asker: Asker, params: w.Unsubscribe) -> w.UnsubscribeResult:
-        seq = asker.unsubscribe(params.subscription)
+    async def unsubscribe(self, context: RequestContext, params: w.Unsubscribe) -> w.UnsubscribeResult:
+        seq = context.unsubscribe(params.subscription)
         if seq is None:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"there is no subscription {params.subscription!r} here")
         return w.UnsubscribeResult(params.subscription, seq)
 
-    async def pause(self, asker: Asker, params: w.Pause) -> w.Done:
-        await self._queue.pause(params.reason, by=asker.token.name)
+    async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
+        await self._queue.pause(params.reason, by=context.token.name)
         return w.Done(self._feed.seq)
 
-    async def resume(self, asker: Asker, params: w.Nothing) -> w.Done:
-        await self._queue.resume(by=asker.token.name)
+    async def resume(self, context: RequestContext, params: w.Nothing) -> w.Done:
+        await self._queue.resume(by=context.token.name)
         return w.Done(self._feed.seq)
 
-    async def drain(self, asker: Asker, params: w.Nothing) -> w.Done:
+    async def drain(self, context: RequestContext, params: w.Nothing) -> w.Done:
         await self._queue.drain()
         return w.Done(self._feed.seq)
 
-    async def backup(self, asker: Asker, params: w.Backup) -> w.BackupResult:
+    async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:
         made = await self._queue.backup_beside(params.name)
         return w.BackupResult(made.path, made.seq, made.events, made.size)
 
-    async def statistics(self, asker: Asker, params: w.Nothing) -> w.StatisticsResult:
+    async def statistics(self, context: RequestContext, params: w.Nothing) -> w.StatisticsResult:
         now, health = self._queue.statistics(), self._queue.health()
         return w.StatisticsResult(
             jobs={str(state): count for state, count in now.jobs.items()},
@@ -163,12 +165,12 @@ class Answers:
             waiting_callers=now.waiting_callers,
             waiting_jobs=now.waiting_jobs,
             session=now.session,
-            inside=now.inside,
+            sdk_busy=now.sdk_busy,
             seq=now.seq,
             ok=health.ok,
             problems=[*health.problems],
-            connections=self._census.connections,
-            subscriptions=self._census.subscriptions,
+            connections=self._connection_stats.connections,
+            subscriptions=self._connection_stats.subscriptions,
             mean_run=now.mean_run,
         )
 
@@ -176,22 +178,22 @@ class Answers:
         return self._queue.get(job_id).state
 
 
-_DO: Final[dict[str, Callable[[Answers, Asker, Any], Awaitable[Any]]]] = {
-    "server.hello": Answers.hello,
-    "jobs.submit": Answers.submit,
-    "jobs.get": Answers.get,
-    "jobs.list": Answers.list,
-    "jobs.result": Answers.result,
-    "jobs.cancel": Answers.cancel,
-    "jobs.retry": Answers.retry,
-    "jobs.resolve": Answers.resolve,
-    "jobs.subscribe": Answers.subscribe,
-    "jobs.unsubscribe": Answers.unsubscribe,
-    "queue.pause": Answers.pause,
-    "queue.resume": Answers.resume,
-    "queue.drain": Answers.drain,
-    "queue.backup": Answers.backup,
-    "queue.statistics": Answers.statistics,
+_DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] = {
+    "server.hello": Methods.hello,
+    "jobs.submit": Methods.submit,
+    "jobs.get": Methods.get,
+    "jobs.list": Methods.list,
+    "jobs.result": Methods.result,
+    "jobs.cancel": Methods.cancel,
+    "jobs.retry": Methods.retry,
+    "jobs.resolve": Methods.resolve,
+    "jobs.subscribe": Methods.subscribe,
+    "jobs.unsubscribe": Methods.unsubscribe,
+    "queue.pause": Methods.pause,
+    "queue.resume": Methods.resume,
+    "queue.drain": Methods.drain,
+    "queue.backup": Methods.backup,
+    "queue.statistics": Methods.statistics,
 }
 assert _DO.keys() == w.METHODS.keys()
 
@@ -200,14 +202,14 @@ def as_rpc_error(error: e.TrioJobsError) -> RpcError:
     """The queue's own errors, as they go over the wire."""
     code, data = ErrorCode.INTERNAL, None
     match error:
-        case e.NoSuchJob():
-            code, data = ErrorCode.NO_SUCH_JOB, ErrorData(job=error.job_id)
-        case e.WrongState():
-            code, data = ErrorCode.WRONG_STATE, ErrorData(job=error.job_id, state=error.state)
+        case e.JobNotFound():
+            code, data = ErrorCode.JOB_NOT_FOUND, ErrorData(job=error.job_id)
+        case e.InvalidState():
+            code, data = ErrorCode.INVALID_STATE, ErrorData(job=error.job_id, state=error.state)
         case e.KeyConflict():
             code, data = ErrorCode.KEY_CONFLICT, ErrorData(job=error.job_id, key=error.key)
-        case e.LineFull():
-            code = ErrorCode.LINE_FULL
+        case e.QueueFull():
+            code = ErrorCode.QUEUE_FULL
             data = ErrorData(capacity=error.capacity, waiting=error.waiting, retry_after=error.retry_after)
         case e.QueueClosed():
             code = ErrorCode.SHUTTING_DOWN

@@ -13,7 +13,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._runtime.event_stream import Lagged
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._server.methods import Census
+from trio_jobs._server.methods import ConnectionStats
 
 __all__ = ["Metrics", "is_available"]
 
@@ -33,11 +33,11 @@ def is_available() -> bool:
 class Metrics:
     """One queue's numbers. `run` counts until it is cancelled; `text` is a page of them."""
 
-    def __init__(self, queue: Queue, census: Census) -> None:
+    def __init__(self, queue: Queue, connection_stats: ConnectionStats) -> None:
         import prometheus_client as prom
 
         self._queue = queue
-        self._census = census
+        self._connection_stats = connection_stats
         self._generate = prom.generate_latest
         self.content_type: str = prom.CONTENT_TYPE_LATEST
         self._registry = registry = prom.CollectorRegistry()
@@ -74,7 +74,7 @@ class Metrics:
                 self._started.clear()
 
     def _count(self, event: ev.Event) -> None:
-        if isinstance(event, ev.Submitted | ev.Due | ev.Released | ev.Interrupted | ev.Retried):
+        if isinstance(event, ev.Submitted | ev.Due | ev.DoubtResolved | ev.Interrupted | ev.RunRestarted):
             self._end(event)
             if not isinstance(event, ev.Scheduled):
                 self._pending[event.job] = event.at
@@ -86,7 +86,7 @@ class Metrics:
         elif isinstance(event, ev.Ended):
             self._pending.pop(event.job, None)
             self._end(event)
-            if isinstance(event, ev.Retrying):
+            if isinstance(event, ev.RetryScheduled):
                 self._retries.inc()
 
     def _end(self, event: ev.JobEvent) -> None:
@@ -123,11 +123,11 @@ class Metrics:
         yield "trio_jobs_healthy", "1 if jobs are, or could be, worked on.", float(queue.health().ok), {}
         yield "trio_jobs_sdk_sessions", "SDK sessions opened.", now.session, {}
         yield "trio_jobs_seq", "Number of the last event.", now.seq, {}
-        yield "trio_jobs_connections", "WebSocket clients.", self._census.connections, {}
-        yield "trio_jobs_subscriptions", "Their subscriptions.", self._census.subscriptions, {}
+        yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
+        yield "trio_jobs_subscriptions", "Their subscriptions.", self._connection_stats.subscriptions, {}
 
     def _oldest(self) -> float:
-        first = next(iter(self._queue._history.in_state(State.PENDING)), None)
+        first = next(iter(self._queue._event_log.in_state(State.PENDING)), None)
         return 0.0 if first is None else max(self._queue._clock.now() - first.changed_at, 0.0)
 
 

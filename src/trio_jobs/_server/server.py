@@ -23,12 +23,12 @@ from trio_jobs._runtime.job_context import Progress
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.http import Pages, refusal, response
-from trio_jobs._server.limits import Limits
+from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, listen
-from trio_jobs._server.methods import Answers
+from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
-from trio_jobs._server.request import BadHead, Head, parse, replay, wants_websocket
+from trio_jobs._server.request import BadRequest, RequestHead, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import NOBODY, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
@@ -45,7 +45,7 @@ LOCAL: Final = frozenset({"localhost"})
 
 
 @attrs.frozen
-class Guest:
+class Handshake:
     """handshake: to replay to trio-websocket. origin: of the page, if it is one. token: None if it has no right one."""
 
     handshake: bytes
@@ -64,7 +64,7 @@ class Server:
         tls: ssl.SSLContext | None,
         origins: Collection[str],
         hosts: Collection[str],
-        limits: Limits,
+        limits: ServerLimits,
         metrics: bool,
     ) -> None:
         self.limits = limits
@@ -74,7 +74,7 @@ class Server:
         self._tls = tls
         self._origins = frozenset(origins)
         self._hosts = frozenset(host.lower() for host in hosts) | LOCAL
-        self._answers = Answers(queue, self)
+        self._methods = Methods(queue, self)
         self._metrics = Metrics(queue, self) if metrics and is_available() else None
         self._pages = Pages(queue, self, self._metrics)
         self._multicasts = Multicasts(queue._feed)
@@ -172,12 +172,12 @@ class Server:
             if self._closing and not self._accepted:
                 self._all_gone.set()
 
-    async def _greet(self, transport: trio.abc.Stream) -> Guest | None:
+    async def _greet(self, transport: trio.abc.Stream) -> Handshake | None:
         """Who wants a WebSocket, and may try; anyone else is answered here.
 
         What was read is let go of with this: a thousand heads kept would be two megabytes.
         """
-        head: Head | None = None
+        head: RequestHead | None = None
         try:
             data, more = await self._read_head(transport)
             head = parse(data, self._hosts)
@@ -188,20 +188,20 @@ class Server:
             else:
                 handshake = replay(head)
                 if more:
-                    raise BadHead(400, "frames before the handshake is answered")
-                return Guest(handshake, head.get("origin"), token)
-        except BadHead as bad:
+                    raise BadRequest(400, "frames before the handshake is answered")
+                return Handshake(handshake, head.get("origin"), token)
+        except BadRequest as bad:
             answer = refusal(head, bad)
         await transport.send_all(answer)
         await _close_gently(transport)
         return None
 
     async def _read_head(self, transport: trio.abc.Stream) -> tuple[bytes, bytes]:
-        """The head, and what came with it. Raises `BadHead`; BrokenResourceError where the client is gone before."""
+        """The head, and what came with it. Raises `BadRequest`; BrokenResourceError where the client is gone before."""
         data = b""
         while (end := data.find(b"\r\n\r\n")) < 0:
             if len(data) >= self.limits.head:
-                raise BadHead(431, f"a head has at most {self.limits.head} bytes")
+                raise BadRequest(431, f"a head has at most {self.limits.head} bytes")
             more = await transport.receive_some(self.limits.head - len(data))
             if not more:
                 raise trio.BrokenResourceError("gone before its head was whole")
@@ -209,7 +209,7 @@ class Server:
         return data[: end + 4], data[end + 4 :]
 
     async def _connect(
-        self, transport: trio.abc.Stream, raw: socket.socket | None, guest: Guest, scope: trio.CancelScope
+        self, transport: trio.abc.Stream, raw: socket.socket | None, guest: Handshake, scope: trio.CancelScope
     ) -> None:
         stream = GuardedStream(transport, raw, self.limits)
         stream.replay = guest.handshake
@@ -221,7 +221,7 @@ class Server:
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "no token, or a wrong one")
         connection = Connection(
-            stream, token or NOBODY, self._queue, self._answers, self.limits, self._multicasts, refusal
+            stream, token or NOBODY, self._queue, self._methods, self.limits, self._multicasts, refusal
         )
 
         def accepted() -> None:
@@ -281,7 +281,7 @@ async def serve(
     origins: Collection[str] = (),
     hosts: Collection[str] = (),
     metrics: bool = True,
-    limits: Limits | None = None,
+    limits: ServerLimits | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `queue` while the block runs: `async with trio_jobs.serve(queue, tokens=[token]) as server`.
 
@@ -305,7 +305,7 @@ async def serve(
     known = None if tokens is None else Tokens(tokens)
     listeners = await listen(host, port)
 
-    server = Server(queue, listeners, known, tls, origins, {*hosts, host}, limits or Limits(), metrics)
+    server = Server(queue, listeners, known, tls, origins, {*hosts, host}, limits or ServerLimits(), metrics)
     raised: BaseException | None = None
     scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:

@@ -22,9 +22,9 @@ from typing import Final, NoReturn
 
 import trio
 
-from trio_jobs._server.limits import Bucket, Limits
+from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
-from trio_jobs._wire.frames import FrameMeter, TooMuch
+from trio_jobs._wire.frames import FrameLimiter, LimitExceeded
 
 __all__ = ["CountedStream", "GuardedStream"]
 
@@ -81,10 +81,10 @@ class GuardedStream(trio.abc.Stream):
     client why.
     """
 
-    def __init__(self, transport: trio.abc.Stream, raw: socket.socket | None, limits: Limits) -> None:
+    def __init__(self, transport: trio.abc.Stream, raw: socket.socket | None, limits: ServerLimits) -> None:
         now = trio.current_time()
         self.heard_at = now
-        self.refused: TooMuch | None = None
+        self.refused: LimitExceeded | None = None
         self.dead = False
         self.stalled = False
         self.ended = False
@@ -93,8 +93,8 @@ class GuardedStream(trio.abc.Stream):
         self._transport = transport
         self._raw = raw
         self._limits = limits
-        self._meter = FrameMeter(MAX_MESSAGE)
-        self._frames = Bucket(limits.frames, limits.frames_per_second, now)
+        self._meter = FrameLimiter(MAX_MESSAGE)
+        self._frames = RateLimiter(limits.frames, limits.frames_per_second, now)
         self._lock = trio.StrictFIFOLock()
         self._writers = 0
         self._rest = b""
@@ -119,8 +119,8 @@ class GuardedStream(trio.abc.Stream):
         try:
             self._meter.feed(data)
             if not self._frames.take(self._meter.frames - before, now):
-                raise TooMuch(CloseCode.TOO_MANY, "too many frames a second")
-        except TooMuch as error:
+                raise LimitExceeded(CloseCode.TOO_MANY, "too many frames a second")
+        except LimitExceeded as error:
             self.refused = error
             raise trio.BrokenResourceError(error.reason) from None
         return data
@@ -133,8 +133,8 @@ class GuardedStream(trio.abc.Stream):
                 return
             try:
                 self._meter.feed(data)
-            except TooMuch:
-                self._meter = FrameMeter(sys.maxsize, sys.maxsize)
+            except LimitExceeded:
+                self._meter = FrameLimiter(sys.maxsize, sys.maxsize)
 
     # out
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from trio_jobs._engine.events import Event
-from trio_jobs._errors import NoSuchJob
+from trio_jobs._errors import JobNotFound
 from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.job_context import Progress as JobProgress
@@ -149,7 +149,7 @@ class Subscriber:
         for _ in range(min(len(page), SNAPSHOT_PAGE)):  # those that do not fit count too: each costs 10 us to look at
             try:
                 job = self._queue.get(page.popleft())
-            except NoSuchJob:
+            except JobNotFound:
                 continue  # pruned since the snapshot began, or never there
             if wanted.kinds is not None and job.kind not in wanted.kinds:
                 continue

@@ -19,13 +19,13 @@ import trio
 
 from trio_jobs._engine.events import Event
 
-__all__ = ["TURNS", "Gathering"]
+__all__ = ["TURNS", "GroupCommit"]
 
 #: Measured with 1 to 4 turns, groups for each job: 2.0, 1.0, 1.0, 1.0 for one producer, 1.5, 1.1, 1.0, 1.0 for 100
 TURNS: Final = 3
 
 
-class Gathering(trio.abc.Instrument):
+class GroupCommit(trio.abc.Instrument):
     """give: gets what was gathered, in order. turns: of the loop, after which it does in any case.
 
     It listens to Trio's loop rather than being run in it: a callback of its own for each turn would cost the loop as

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 
 __all__ = ["MemoryStore"]
@@ -35,7 +35,7 @@ class MemoryStore:
         self._reopens = reopens
         self._chunk: list[Event] = []
         self._chunks: list[list[Event]] = [self._chunk]
-        self._keys: dict[bytes, ForgottenKey] = {}
+        self._keys: dict[bytes, KeyTombstone] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._last_seq = 0
@@ -98,14 +98,14 @@ class MemoryStore:
     def oldest(self) -> int:
         return self._stream[0].seq if self._stream else self._last_seq + 1
 
-    def keys(self) -> Iterable[ForgottenKey]:
+    def keys(self) -> Iterable[KeyTombstone]:
         return list(self._keys.values())
 
     async def prune(
         self,
         jobs: Mapping[str, tuple[int, int]],
-        keys: Sequence[ForgottenKey] = (),
-        stale: Sequence[ForgottenKey] = (),
+        keys: Sequence[KeyTombstone] = (),
+        stale: Sequence[KeyTombstone] = (),
     ) -> None:
         if not self._reopens:
             await trio.lowlevel.cancel_shielded_checkpoint()

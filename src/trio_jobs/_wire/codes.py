@@ -24,13 +24,13 @@ class ErrorCode(IntEnum):
     UNKNOWN_METHOD = -32601
     INVALID_PARAMS = -32602
     INTERNAL = -32603
-    NO_SUCH_JOB = -32004
-    WRONG_STATE = -32009
+    JOB_NOT_FOUND = -32004
+    INVALID_STATE = -32009
     CANNOT_RESUME = -32010  # subscribe again with snapshot
-    LINE_FULL = -32011  # data: capacity, waiting, retry_after
+    QUEUE_FULL = -32011  # data: capacity, waiting, retry_after
     SHUTTING_DOWN = -32012
     KEY_CONFLICT = -32013
-    NOT_ALLOWED = -32014  # this token's scope does not reach so far
+    PERMISSION_DENIED = -32014  # this token's scope does not reach so far
     OUTCOME_UNKNOWN = -32015  # ask again with the same key
     TOO_MANY = -32016  # too fast, or too many requests or subscriptions at once
     STORE = -32017  # the store did not take it; nothing happened

@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455, section 5): a server's are made here, for joined writes; a client's are only counted.
 
 wsproto decodes what comes in. It keeps each fragment of a message, down to a byte or none at all, so that a message far
-below any limit of size can cost any amount of memory: `FrameMeter` looks at the headers before it does.
+below any limit of size can cost any amount of memory: `FrameLimiter` looks at the headers before it does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from trio_jobs._wire.codes import CloseCode
 
-__all__ = ["FrameMeter", "TooMuch", "close_frame", "ping_frame", "text_frame", "text_header"]
+__all__ = ["FrameLimiter", "LimitExceeded", "close_frame", "ping_frame", "text_frame", "text_header"]
 
 _PING: Final = 0x9
 _CLOSE: Final = 0x8
@@ -42,7 +42,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return bytes((0x80 | _CLOSE, len(payload))) + payload
 
 
-class TooMuch(Exception):
+class LimitExceeded(Exception):
     """The client sends more than it may; `code` is what to close with."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
@@ -51,7 +51,7 @@ class TooMuch(Exception):
         super().__init__(reason)
 
 
-class FrameMeter:
+class FrameLimiter:
     """Follows a client's frames by their headers.
 
     max_message: bytes of a message, all its fragments together; told by the header, so before they come. max_fragments:
@@ -69,7 +69,7 @@ class FrameMeter:
         self._fragments = 0
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Count what begins in `data`. Raises `TooMuch`. A malformed header is left for the decoder to refuse."""
+        """Count what begins in `data`. Raises `LimitExceeded`. A malformed header is left for the decoder to refuse."""
         at, end = 0, len(data)
         while at < end:
             if self._skip:
@@ -104,8 +104,8 @@ class FrameMeter:
         self._fragments += 1
         self._message += length
         if self._message > self._max_message:
-            raise TooMuch(CloseCode.TOO_BIG, f"a message may have {self._max_message} bytes")
+            raise LimitExceeded(CloseCode.TOO_BIG, f"a message may have {self._max_message} bytes")
         if self._fragments > self._max_fragments:
-            raise TooMuch(CloseCode.TOO_MANY, f"a message may have {self._max_fragments} fragments")
+            raise LimitExceeded(CloseCode.TOO_MANY, f"a message may have {self._max_fragments} fragments")
         if first & 0x80:
             self._fragments = self._message = 0

@@ -17,9 +17,9 @@ from trio_jobs._wire.schemas import ErrorData
 __all__ = [
     "Answer",
     "ErrorBody",
+    "Notification",
     "RequestId",
     "RpcError",
-    "Told",
     "decode_request",
     "encode_error",
     "encode_notification",
@@ -65,7 +65,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     error: ErrorBody | None = None
 
 
-class Told(Struct, frozen=True):
+class Notification(Struct, frozen=True):
     """A notification; params are of the type in NOTIFICATIONS."""
 
     method: str
@@ -116,7 +116,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode_request: Final = msgspec.json.Decoder(Request).decode
 _decode_from_server: Final = msgspec.json.Decoder(_FromServer).decode
 _decode_params: Final = {name: msgspec.json.Decoder(method.params).decode for name, method in METHODS.items()}
-_decode_told: Final = {name: msgspec.json.Decoder(row.params).decode for name, row in NOTIFICATIONS.items()}
+_decode_notification: Final = {name: msgspec.json.Decoder(row.params).decode for name, row in NOTIFICATIONS.items()}
 
 
 def decode_request(text: str | bytes) -> tuple[RequestId, Method, Any]:
@@ -153,10 +153,10 @@ def encode_request(request_id: RequestId, method: str, params: Struct) -> bytes:
     return _encode(RequestOut(request_id, method, params))
 
 
-def read_from_server(text: str | bytes) -> Answer | Told | None:
+def read_from_server(text: str | bytes) -> Answer | Notification | None:
     """What a client was sent; None for a notification it does not know. Raises `msgspec.MsgspecError`."""
     message = _decode_from_server(text)
     if message.method is None:
         return Answer(message.id, message.result, message.error)
-    decode = _decode_told.get(message.method)
-    return None if decode is None else Told(message.method, decode(message.params))
+    decode = _decode_notification.get(message.method)
+    return None if decode is None else Notification(message.method, decode(message.params))

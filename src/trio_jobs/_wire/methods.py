@@ -11,7 +11,7 @@ from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.schemas import ErrorView, EventView, JobId, JobView, Seq, SubscriptionId
 
-__all__ = ["METHODS", "NOTIFICATIONS", "Method", "Notification"]
+__all__ = ["METHODS", "NOTIFICATIONS", "Method", "NotificationType"]
 
 Kind = Annotated[str, Meta(min_length=1, max_length=200, description="A handler's name.")]
 Wait = Annotated[float, Meta(ge=0, le=30, description="Seconds to wait at most; 0 answers at once.")]
@@ -203,7 +203,7 @@ class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     waiting_callers: int
     waiting_jobs: int
     session: int
-    inside: bool
+    sdk_busy: bool = msgspec.field(name="inside")
     seq: int
     ok: bool
     problems: list[str]
@@ -265,7 +265,7 @@ class Method(NamedTuple):
     does: str
 
 
-class Notification(NamedTuple):
+class NotificationType(NamedTuple):
     """What is told unasked."""
 
     name: str
@@ -297,10 +297,12 @@ METHODS: Final = {
 NOTIFICATIONS: Final = {
     row.name: row
     for row in (
-        Notification("jobs.event", EventParams, "One accepted change."),
-        Notification("jobs.progress", Progress, "What a handler says of its progress."),
-        Notification("jobs.position", Position, "How far the stream has come; with every ping and after catching up."),
-        Notification("jobs.lagged", Lagged, "Events of the stream are gone; a snapshot follows."),
-        Notification("jobs.snapshot", Snapshot, "A page of jobs."),
+        NotificationType("jobs.event", EventParams, "One accepted change."),
+        NotificationType("jobs.progress", Progress, "What a handler says of its progress."),
+        NotificationType(
+            "jobs.position", Position, "How far the stream has come; with every ping and after catching up."
+        ),
+        NotificationType("jobs.lagged", Lagged, "Events of the stream are gone; a snapshot follows."),
+        NotificationType("jobs.snapshot", Snapshot, "A page of jobs."),
     )
 }

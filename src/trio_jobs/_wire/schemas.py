@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_jobs._engine.jobs import ErrorInfo, Job, Limit, Outcome, State
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Job, Outcome, State
 
 __all__ = [
     "AttemptView",
@@ -53,7 +53,7 @@ class AttemptView(Struct, frozen=True, omit_defaults=True):
     started_at: float
     ended_at: float | None = None
     outcome: Outcome | None = None
-    ended_by: Limit | None = None
+    ended_by: EndedBy | None = None
     error: ErrorView | None = None
     entered: bool = False
     late: bool = False
@@ -82,7 +82,7 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     retries_used: int = 0
     snoozes: int = 0
     cancel_requested: bool = False
-    acted: bool = False
+    may_have_acted: bool = msgspec.field(default=False, name="acted")
     inside: bool = False
     reason: str = ""
     error: ErrorView | None = None
@@ -107,11 +107,11 @@ class EventView(Struct, frozen=True, omit_defaults=True):
     attempt: int = 0
     step: str | None = None
     outcome: Outcome | None = None
-    limit: Limit | None = None
-    ended_by: Limit | None = None
+    limit: EndedBy | None = None
+    ended_by: EndedBy | None = None
     entered: bool = False
     late: bool = False
-    acted: bool = False
+    may_have_acted: bool = msgspec.field(default=False, name="acted")
     uses_retry: bool = True
     retryable: bool = True
     inside: bool = False
@@ -183,7 +183,7 @@ def job_view(job: Job, *, history: bool = False, private: bool = False) -> JobVi
         retries_used=job.retries_used,
         snoozes=job.snoozes,
         cancel_requested=job.cancel_requested,
-        acted=job.acted,
+        may_have_acted=job.may_have_acted,
         inside=job.inside,
         reason=job.reason,
         error=shown(job.error),

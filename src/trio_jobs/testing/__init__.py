@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trio_jobs.testing._time import pass_time
 from trio_jobs.testing.bad_handlers import BAD_HANDLERS, BadHandler, check_bad_handlers
-from trio_jobs.testing.crashable_store import Disk
-from trio_jobs.testing.executors import check_host
-from trio_jobs.testing.fakes import FakeSdk, FakeSession, Hang, Hold, Slow
+from trio_jobs.testing.crashable_store import CrashableStore
+from trio_jobs.testing.executors import check_executor
+from trio_jobs.testing.fakes import Blocker, FakeSdk, FakeSession, Slow
 from trio_jobs.testing.handlers import check_handler
-from trio_jobs.testing.kit import Performed, assert_submitted, drain, open_queue, perform
-from trio_jobs.testing.report import Finding, Nonconforming, Report
+from trio_jobs.testing.kit import AttemptReport, assert_submitted, drain, open_queue, perform
+from trio_jobs.testing.report import CheckReport, ConformanceError, Finding
 from trio_jobs.testing.stores import check_store
 
 if TYPE_CHECKING:
@@ -23,24 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BAD_HANDLERS",
+    "AttemptReport",
     "BadHandler",
-    "Disk",
+    "Blocker",
+    "CheckReport",
+    "ConformanceError",
+    "CrashableStore",
     "FakeSdk",
     "FakeSession",
     "Finding",
-    "Hang",
-    "Hold",
-    "Nonconforming",
-    "Performed",
     "QueueMachine",
-    "Report",
     "Slow",
     "Stuck",
     "TrioStateMachine",
     "assert_submitted",
     "check_bad_handlers",
+    "check_executor",
     "check_handler",
-    "check_host",
     "check_store",
     "drain",
     "open_queue",

@@ -39,14 +39,14 @@ _LEADS_TO: Final[dict[str, str]] = {
     "Due": "pending",
     "Started": "processing",
     "Completed": "completed",
-    "Retrying": "retrying",
+    "RetryScheduled": "retrying",
     "Snoozed": "scheduled",
     "Interrupted": "pending",
     "InDoubt": "in_doubt",
-    "Released": "pending",
+    "DoubtResolved": "pending",
     "Failed": "failed",
     "Cancelled": "cancelled",
-    "Retried": "pending",
+    "RunRestarted": "pending",
 }
 
 
@@ -157,7 +157,7 @@ class Model:
             job.inside = isinstance(event, ev.InDoubt) and event.inside
             if not job.inside:
                 self.under_way = None
-        if isinstance(event, ev.Retried):
+        if isinstance(event, ev.RunRestarted):
             job.ends = 0
             if job.deadline_at <= event.at:  # a new run is not ended by what has passed
                 job.deadline_at = _NEVER

@@ -15,13 +15,13 @@ import trio.testing
 from trio_jobs._engine.events import Event
 from trio_jobs._ports import Store
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Report
+from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs.testing._virtual import HostLog, Work
+from trio_jobs.testing._virtual import ExecutorLog, Work
 from trio_jobs.testing._watched import Watch, watched
-from trio_jobs.testing.crashable_store import Disk
+from trio_jobs.testing.crashable_store import CrashableStore
 from trio_jobs.testing.kit import open_queue
 
 __all__ = ["Keeps", "Process", "Shelf"]
@@ -41,7 +41,7 @@ class Shelf:
     def __init__(self, keeps: Keeps) -> None:
         self.keeps = keeps
         self._memory = MemoryStore()
-        self._disk = Disk()
+        self._disk = CrashableStore()
         self._folder: Path | None = None
         self._copies = count()
         self._path = Path()
@@ -96,7 +96,7 @@ class Process:
         self, service: Service, shelf: Shelf, clock: trio.testing.MockClock, settings: dict[str, Any], number: int
     ) -> None:
         self.watch = Watch()
-        self.log = HostLog()
+        self.log = ExecutorLog()
         self.work = Work(clock)
         self.queue: Queue
         self._service = service
@@ -165,7 +165,7 @@ class Process:
         self._clock.jump(left)
         await self.settle()
 
-    async def leave(self) -> Report:
+    async def leave(self) -> ShutdownReport:
         """End it in the ordinary way; time passes as it must."""
         self._leave.set()
         await self._until_ended()

@@ -14,13 +14,13 @@ from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
-from trio_jobs._runtime.report import Report
+from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._service import Service
 from trio_jobs.testing._model import Model
 from trio_jobs.testing._own_service import OwnWork, own_service
 from trio_jobs.testing._process import Keeps, Process, Shelf
 from trio_jobs.testing._watched import Plan, Point
-from trio_jobs.testing.fakes import FakeSdk, Hold
+from trio_jobs.testing.fakes import Blocker, FakeSdk
 from trio_jobs.testing.stateful import TrioStateMachine, initialize, note, precondition, rule, st
 
 __all__ = ["FAULTS", "Surroundings"]
@@ -59,7 +59,7 @@ class Surroundings(TrioStateMachine):
         super().__init__()
         self.service = self.make_service()
         self.model = Model({kind: one.attempt_timeout for kind, one in self.service._handlers.items()})
-        self.reports: list[Report] = []
+        self.reports: list[ShutdownReport] = []
         self._shelf = Shelf(self.keeps)
         log = logging.getLogger("trio_jobs")
         self._log_level = log.level
@@ -71,7 +71,7 @@ class Surroundings(TrioStateMachine):
         self._returned: list[tuple[str, int]] = []
         self._unheard: list[Event] = []
         self._plan: Plan | None = None
-        self._hang: Hold | None = None
+        self._hang: Blocker | None = None
 
     @property
     def process(self) -> Process:
@@ -138,7 +138,7 @@ class Surroundings(TrioStateMachine):
             self._plan = Plan("die" if self.keeps == "disk" else "raise", at, error=PlannedError("planned"))
         else:
             self._let_go()
-            self._hang = Hold()
+            self._hang = Blocker()
             self._plan = Plan("hang", at, hold=self._hang)
         self.process.watch.plan = self._plan
         self.process.watch.happened = False

@@ -3,7 +3,7 @@
 An autojump clock jumps as soon as all of Trio's tasks sleep. A task that waits for a thread sleeps too, so with a plain
 SDK on its thread, or a journal on its own, hours would go by while a call of a millisecond is inside, and every attempt
 would time out. Here time stands still while such a thread works, and runs again when it has answered, or when it
-stands still itself: in a `Hold`, or because it is slow by script.
+stands still itself: in a `Blocker`, or because it is slow by script.
 
 The host and the store are wrapped for that.
 """
@@ -20,13 +20,13 @@ import trio
 import trio.testing
 
 from trio_jobs._engine.events import Event
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._ports import Host, Store
+from trio_jobs._ports import SdkExecutor, Store
 from trio_jobs.testing.crashable_store import DiskStore
 
-__all__ = ["HostLog", "PatientHost", "PatientStore", "Work", "at_work"]
+__all__ = ["ExecutorLog", "PatientExecutor", "PatientStore", "Work", "at_work"]
 
 _INF: Final = float("inf")
 
@@ -93,7 +93,7 @@ class Work:
         trio.from_thread.run(sleep, trio_token=self.token)
 
 
-class HostLog:
+class ExecutorLog:
     """What went through a host, for P1 to P3.
 
     opened, closed: sessions. inside, most_inside: calls at once. threads: on which they were made, in this session.
@@ -134,20 +134,20 @@ class HostLog:
             self.wrong.append("P1: a session was closed under a call")
 
 
-class PatientHost:
-    """Conforms to `Host`: `inner`, with time standing still while its thread works.
+class PatientExecutor:
+    """Conforms to `SdkExecutor`: `inner`, with time standing still while its thread works.
 
     threaded: it has a thread; otherwise calls are made by Trio's tasks, and time is theirs. log: what went through it.
     """
 
-    def __init__(self, inner: Host, work: Work, *, threaded: bool, log: HostLog | None = None) -> None:
+    def __init__(self, inner: SdkExecutor, work: Work, *, threaded: bool, log: ExecutorLog | None = None) -> None:
         self._inner = inner
-        self._log = HostLog() if log is None else log
+        self._log = ExecutorLog() if log is None else log
         self._work = work
         self._threaded = threaded
 
     def __repr__(self) -> str:
-        return f"<PatientHost of {self._inner!r}>"
+        return f"<PatientExecutor of {self._inner!r}>"
 
     @property
     def session(self) -> int:
@@ -279,14 +279,14 @@ class PatientStore:
         with self._work.going_on():
             return await self._inner.events(after, limit)
 
-    def keys(self) -> Iterable[ForgottenKey]:
+    def keys(self) -> Iterable[KeyTombstone]:
         return self._inner.keys()
 
     async def prune(
         self,
         jobs: Mapping[str, tuple[int, int]],
-        keys: Sequence[ForgottenKey] = (),
-        stale: Sequence[ForgottenKey] = (),
+        keys: Sequence[KeyTombstone] = (),
+        stale: Sequence[KeyTombstone] = (),
     ) -> None:
         with self._work.going_on():
             await self._inner.prune(jobs, keys, stale)

@@ -25,7 +25,7 @@ import trio
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs.testing._virtual import at_work
-from trio_jobs.testing.fakes import Hold
+from trio_jobs.testing.fakes import Blocker
 
 __all__ = ["LAST", "Died", "Plan", "Point", "Watch", "watched"]
 
@@ -68,7 +68,7 @@ class Plan:
     checkpoint: int | None = None
     error: BaseException | None = None
     seconds: float = 0.0
-    hold: Hold | None = None
+    hold: Blocker | None = None
 
     def __str__(self) -> str:
         where = f"at checkpoint {self.checkpoint}" if self.at is None else str(self.at)
@@ -147,7 +147,7 @@ class Watch:
         else:
             self._raise(plan)
 
-    async def pass_in_loop(self, point: Point) -> None:
+    async def pass_in_trio(self, point: Point) -> None:
         """The same in an asynchronous call."""
         plan = self.plan
         if plan is not None and plan.fault == "slow":
@@ -227,12 +227,12 @@ def _call(watch: Watch, name: str, fn: Callable[..., Any]) -> Callable[..., Any]
 
     async def acall(*args: Any, **kwargs: Any) -> Any:
         point = watch.call(name)
-        await watch.pass_in_loop(point)
+        await watch.pass_in_trio(point)
         return await finish(point, fn(*args, **kwargs))
 
     async def finish(point: Point, awaitable: Awaitable[Any]) -> Any:
         result = await awaitable
-        await watch.pass_in_loop(watch.point(point.number, "after", name))
+        await watch.pass_in_trio(watch.point(point.number, "after", name))
         return result
 
     return call
@@ -275,9 +275,9 @@ def watched(handler: Handler, watch: Watch) -> Handler:
     async def aperform(*args: Any) -> Any:
         watch.begin()
         if not takes_sdk:
-            await watch.pass_in_loop(watch.call(handler.kind))
+            await watch.pass_in_trio(watch.call(handler.kind))
         result = await _counted(fn(*wrap(args)), watch)
-        await watch.pass_in_loop(last())
+        await watch.pass_in_trio(last())
         watch.returned.append((args[-1].id, args[-1].attempt))
         return result
 

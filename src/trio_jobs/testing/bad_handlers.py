@@ -19,7 +19,7 @@ from trio_jobs._engine.retry import Retry
 from trio_jobs._service import Service
 from trio_jobs.testing.fakes import FakeSdk, FakeSession
 from trio_jobs.testing.kit import open_queue
-from trio_jobs.testing.report import Finding, Report
+from trio_jobs.testing.report import CheckReport, Finding
 
 __all__ = ["BAD_HANDLERS", "LIMIT", "BadHandler", "check_bad_handlers"]
 
@@ -177,11 +177,11 @@ BAD_HANDLERS: Final = (
 
 async def check_bad_handlers(
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda fn: fn, *, raises: bool = True
-) -> Report:
+) -> CheckReport:
     """Run the table in a queue, each one followed by a good job, and compare what it came to.
 
     wrap: put around each handler's function, `(sdk, name)`; async ones, then plain ones. In virtual time. Raises
-    `Nonconforming` with what was found, unless `raises` is False; `UsageError` where time is real.
+    `ConformanceError` with what was found, unless `raises` is False; `UsageError` where time is real.
     """
     findings: list[Finding] = []
     checked: list[str] = []
@@ -192,7 +192,7 @@ async def check_bad_handlers(
         if bad.plain is not None:
             checked.append(f"a plain handler that {bad.name}")
             findings += await _check(bad, wrap, plain=True)
-    report = Report("the bad handlers", tuple(checked), tuple(findings))
+    report = CheckReport("the bad handlers", tuple(checked), tuple(findings))
     return report.check() if raises else report
 
 

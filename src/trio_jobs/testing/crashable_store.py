@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import trio
 
 from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import OutcomeUnknown, StoreError
 
-__all__ = ["Disk", "DiskStore"]
+__all__ = ["CrashableStore", "DiskStore"]
 
 
-class Disk:
+class CrashableStore:
     """What outlives a process. `store()` is what a process opens on it; `crash()` is its death.
 
     Everything that was handed over and not committed by then is lost, and whatever the dead process still does (its
@@ -24,13 +24,13 @@ class Disk:
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(16)
         self.kept: list[Event] = []
-        self.keys: dict[bytes, ForgottenKey] = {}
+        self.keys: dict[bytes, KeyTombstone] = {}
         self.oldest = 1
         self.last_seq = 0
         self._store: DiskStore | None = None
 
     def __repr__(self) -> str:
-        return f"<Disk {len(self.kept)} events>"
+        return f"<CrashableStore {len(self.kept)} events>"
 
     def store(self) -> DiskStore:
         """A store on this disk, not open. The one before must be closed, or have crashed."""
@@ -48,7 +48,7 @@ class DiskStore:
 
     durable = True
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: CrashableStore) -> None:
         self._disk = disk
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
         self._handed: list[Event] = []
@@ -59,7 +59,7 @@ class DiskStore:
         """Called in Trio's thread when the process has died: nothing will be committed any more."""
 
     def __repr__(self) -> str:
-        return f"<DiskStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
+        return f"<CrashableStoreStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
 
     @property
     def epoch(self) -> str:
@@ -78,7 +78,7 @@ class DiskStore:
         return self._disk.last_seq
 
     def crash(self) -> None:
-        """See `Disk.crash`."""
+        """See `CrashableStore.crash`."""
         self._dead = True
         if self._token is not None:
             self._token.run_sync_soon(self._wake_all)
@@ -119,14 +119,14 @@ class DiskStore:
             raise StoreError(f"events before {self._disk.oldest} are gone, {after + 1} was asked for")
         return [event for event in self._disk.kept if event.seq > after][:limit]
 
-    def keys(self) -> Iterable[ForgottenKey]:
+    def keys(self) -> Iterable[KeyTombstone]:
         return list(self._disk.keys.values())
 
     async def prune(
         self,
         jobs: Mapping[str, tuple[int, int]],
-        keys: Sequence[ForgottenKey] = (),
-        stale: Sequence[ForgottenKey] = (),
+        keys: Sequence[KeyTombstone] = (),
+        stale: Sequence[KeyTombstone] = (),
     ) -> None:
         await trio.lowlevel.checkpoint()
         disk = self._disk

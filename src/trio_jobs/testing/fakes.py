@@ -12,10 +12,10 @@
     sdk.check()                                                # one at a time, one thread, always closed
 
 What is scripted for a door ("open", "call", "verify", "close") is used up, one item at each passing: an exception is
-raised (a `SessionLost` tells the queue to open a new session); a `Hold` is stood still in; a `Slow` takes its time; a
-`Hang` never comes back by itself; a function is called, and what it gives back is awaited where that can be; anything
-else is given back. A door without a script lets pass: a call gives back what it was called with. `at` scripts one
-passing by its number, before which others may come.
+raised (a `SessionLost` tells the queue to open a new session); a `Blocker` blocks until it is released; a `Slow` takes
+its time; a function is called, and what it gives back is awaited where that can be; anything else is given back. A door
+without a script lets pass: a call gives back what it was called with. `at` scripts one passing by its number, before
+which others may come.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ import trio
 
 from trio_jobs.testing._virtual import Work, at_work
 
-__all__ = ["Door", "FakeSdk", "FakeSession", "Hang", "Hold", "Slow", "Step"]
+__all__ = ["Blocker", "FakeSdk", "FakeSession", "Operation", "Slow", "Step"]
 
-Door = Literal["open", "call", "verify", "close"]
+Operation = Literal["open", "call", "verify", "close"]
 
 PATIENCE: Final = 30.0
 
 
-class Hold:
+class Blocker:
     """A place where a call stands still until the test lets it go on.
 
     then: what happens then, as if it had been scripted in place of the hold. patience: seconds of real time after which
@@ -53,8 +53,8 @@ class Hold:
         self._standing: list[Work] = []
         self._reached = threading.Event()
         self._let_go = threading.Event()
-        self._reached_in_loop = trio.Event()
-        self._let_go_in_loop = trio.Event()
+        self._reached_in_trio = trio.Event()
+        self._let_go_in_trio = trio.Event()
 
     def __repr__(self) -> str:
         return f"<Hold {'passed' if self._let_go.is_set() else 'reached' if self._reached.is_set() else 'ahead'}>"
@@ -62,7 +62,7 @@ class Hold:
     def let_go(self) -> None:
         """Whoever stands here goes on; whoever comes later does not stop. From Trio's thread."""
         self._let_go.set()
-        self._let_go_in_loop.set()
+        self._let_go_in_trio.set()
         standing, self._standing = self._standing, []
         for work in standing:
             work.begin()
@@ -72,9 +72,9 @@ class Hold:
         await trio.to_thread.run_sync(self._reached.wait, self._patience)
         assert self._reached.is_set(), "no call came to this hold"
 
-    async def reached_in_loop(self) -> None:
+    async def reached_in_trio(self) -> None:
         """Return when a call in Trio stands here."""
-        await self._reached_in_loop.wait()
+        await self._reached_in_trio.wait()
 
     def stand(self) -> None:
         """Stand still, on a thread."""
@@ -87,17 +87,13 @@ class Hold:
     async def astand(self) -> None:
         """Stand still, in Trio. Cancelled: it has been here all the same."""
         self._reached.set()
-        self._reached_in_loop.set()
-        await self._let_go_in_loop.wait()
+        self._reached_in_trio.set()
+        await self._let_go_in_trio.wait()
 
     def _stands(self, work: Work) -> None:
         if not self._let_go.is_set():  # else it goes on already, and has not ceased to work
             self._standing.append(work)
             work.end()
-
-
-class Hang(Hold):
-    """A call that never comes back, unless the test lets it go. One in Trio ends when it is cancelled."""
 
 
 @attrs.frozen
@@ -116,7 +112,7 @@ class Slow:
 class Step:
     """One thing that was done: through which door, what, in which session (from 1), on which thread."""
 
-    door: Door
+    operation: Operation
     what: str
     session: int
     thread: int
@@ -136,29 +132,34 @@ class FakeSdk:
         self.misuse: list[str] = []
         self._inside = 0
         self._sessions = 0
-        self._scripts: dict[Door, deque[Any]] = {"open": deque(), "call": deque(), "verify": deque(), "close": deque()}
-        self._by_number: dict[tuple[Door, int], Any] = {}
+        self._scripts: dict[Operation, deque[Any]] = {
+            "open": deque(),
+            "call": deque(),
+            "verify": deque(),
+            "close": deque(),
+        }
+        self._by_number: dict[tuple[Operation, int], Any] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<FakeSdk {len(self.steps)} steps, {self.open_now} open>"
 
-    def script(self, door: Door, *items: Any) -> None:
-        """What the next passings of `door` come to, behind what is scripted already."""
-        self._scripts[door].extend(items)
+    def script(self, operation: Operation, *items: Any) -> None:
+        """What the next passings of `operation` come to, behind what is scripted already."""
+        self._scripts[operation].extend(items)
 
-    def at(self, door: Door, number: int, item: Any) -> None:
-        """What passing `number` (from 1) through `door` comes to, whatever the script says."""
-        assert number > self.count(door), f"passing {number} of {door!r} has been already"
-        self._by_number[door, number] = item
+    def at(self, operation: Operation, number: int, item: Any) -> None:
+        """What passing `number` (from 1) through `operation` comes to, whatever the script says."""
+        assert number > self.count(operation), f"passing {number} of {operation!r} has been already"
+        self._by_number[operation, number] = item
 
-    def count(self, door: Door) -> int:
+    def count(self, operation: Operation) -> int:
         """How often that was begun."""
-        return sum(step.door == door for step in self.steps)
+        return sum(step.operation == operation for step in self.steps)
 
     def calls(self) -> list[str]:
         """What was called, in order."""
-        return [step.what for step in self.steps if step.door == "call"]
+        return [step.what for step in self.steps if step.operation == "call"]
 
     def check(self, *, closed: bool = True) -> None:
         """Assert what every SDK may expect: one at a time, each session on one thread, nothing after its close.
@@ -172,7 +173,7 @@ class FakeSdk:
             assert len(threads) == 1, f"session {session} was used on {len(threads)} threads: {self.steps}"
         if closed:
             assert self.open_now == 0, f"{self.open_now} sessions are still open: {self.steps}"
-            closes = [step.session for step in self.steps if step.door == "close"]
+            closes = [step.session for step in self.steps if step.operation == "close"]
             assert len(closes) == len(set(closes)), f"a session was closed twice: {self.steps}"
 
     @contextmanager
@@ -223,15 +224,15 @@ class FakeSdk:
         self._sessions += 1
         return FakeSession(self, self._sessions)
 
-    def _enter(self, session: FakeSession, door: Door, what: str) -> Any:
+    def _enter(self, session: FakeSession, operation: Operation, what: str) -> Any:
         with self._lock:
-            self.steps.append(Step(door, what, session.number, threading.get_ident()))
-            if door != "open" and not session.is_open:
+            self.steps.append(Step(operation, what, session.number, threading.get_ident()))
+            if operation != "open" and not session.is_open:
                 self.misuse.append(f"{what} in session {session.number}, which is not open")
             self._inside += 1
             self.most_inside = max(self.most_inside, self._inside)
-            script = self._scripts[door]
-            number = door, self.count(door)
+            script = self._scripts[operation]
+            number = operation, self.count(operation)
             if number in self._by_number:
                 return self._by_number.pop(number)
             return script.popleft() if script else what
@@ -240,10 +241,10 @@ class FakeSdk:
         with self._lock:
             self._inside -= 1
 
-    def _pass(self, session: FakeSession, door: Door, what: str) -> Any:
-        item = self._enter(session, door, what)
+    def _pass(self, session: FakeSession, operation: Operation, what: str) -> Any:
+        item = self._enter(session, operation, what)
         try:
-            if isinstance(item, Hold):
+            if isinstance(item, Blocker):
                 item.stand()
                 item = item.then
             elif isinstance(item, Slow):
@@ -256,10 +257,10 @@ class FakeSdk:
         finally:
             self._leave()
 
-    async def _apass(self, session: FakeSession, door: Door, what: str) -> Any:
-        item = self._enter(session, door, what)
+    async def _apass(self, session: FakeSession, operation: Operation, what: str) -> Any:
+        item = self._enter(session, operation, what)
         try:
-            if isinstance(item, Hold):
+            if isinstance(item, Blocker):
                 await item.astand()
                 item = item.then
             elif isinstance(item, Slow):

@@ -29,9 +29,9 @@ from trio_jobs._runtime.queue import Queue
 from trio_jobs._service import Service
 from trio_jobs.testing._virtual import Work
 from trio_jobs.testing._watched import LAST, Plan, Point, Watch, watched
-from trio_jobs.testing.crashable_store import Disk
+from trio_jobs.testing.crashable_store import CrashableStore
 from trio_jobs.testing.kit import drain, find_handler, open_queue, virtual_clock
-from trio_jobs.testing.report import Finding, Report
+from trio_jobs.testing.report import CheckReport, Finding
 
 __all__ = ["check_handler"]
 
@@ -87,7 +87,7 @@ class _Case:
     async def run(self, plan: Plan | None) -> _Seen:
         """The job's whole story, over as many processes as it takes."""
         self._reset()
-        disk = Disk()
+        disk = CrashableStore()
         watch = Watch(plan, look=self.look)
         job = await self._process(disk, watch, submit=True)
         if job is None or watch.dead:
@@ -97,7 +97,7 @@ class _Case:
         assert job is not None
         return _Seen(job, self.look(), watch)
 
-    async def _process(self, disk: Disk, watch: Watch, *, submit: bool) -> Job | None:
+    async def _process(self, disk: CrashableStore, watch: Watch, *, submit: bool) -> Job | None:
         """One process: it submits the job, or takes it over, and ends when all is at rest. None: it was ended before,
         as was planned."""
         handler = attrs.evolve(watched(self.handler, watch), attempt_timeout=self.limit, stuck_after=self.limit * 10)
@@ -137,7 +137,7 @@ class _Case:
     async def _rest(self, queue: Queue) -> None:
         """Until nothing more will happen by itself: also what is asked of verify later, and late calls."""
         handler = self.handler
-        longest = handler.settle_after + handler.verify_timeout + self.limit * 20
+        longest = handler.verify_delay + handler.verify_timeout + self.limit * 20
         for _ in range(20):
             await drain(queue)
             seq = queue.statistics().seq
@@ -163,7 +163,7 @@ async def check_handler(
     key: str | None = "check",
     error: Callable[[], Exception] = lambda: ConnectionResetError("planned by check_handler"),
     raises: bool = True,
-) -> Report:
+) -> CheckReport:
     """Run the handler with each payload through all that can happen to it; see the head of this module.
 
     payloads: at least one, the simplest first, since the first that shows a fault is told. effects: what is there,
@@ -174,8 +174,8 @@ async def check_handler(
     In virtual time. The calls that are seen are those on the SDK that the handler is given. Where a process "dies", its
     session is still left in the ordinary way: an SDK that writes on being closed seems to survive more than it does.
 
-    Raises `Nonconforming` with what was found, unless `raises` is False. Raises `UsageError` where time is real, where
-    `effects` is different after two clean runs, or there is no payload.
+    Raises `ConformanceError` with what was found, unless `raises` is False. Raises `UsageError` where time is real,
+    where `effects` is different after two clean runs, or there is no payload.
     """
     virtual_clock()
     found = find_handler(service, handler)
@@ -219,7 +219,7 @@ async def check_handler(
             break  # the simplest payload that shows it
     if not given:
         raise UsageError("check_handler needs at least one payload")
-    report = Report(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
+    report = CheckReport(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
     return report.check() if raises else report
 
 
@@ -263,7 +263,7 @@ def _clean(seen: _Seen, before: Any, shown: str) -> Iterator[Finding]:
     if job.state is State.COMPLETED:
         return
     why = f"{job.reason}{f': {job.error}' if job.error is not None else ''}"
-    if seen.there != before and not job.acted and job.state is not State.IN_DOUBT:
+    if seen.there != before and not job.may_have_acted and job.state is not State.IN_DOUBT:
         yield Finding(
             rule,
             f"{shown} ends {job.state} ({why}), which vouches that nothing is left behind; but there is "
@@ -295,7 +295,7 @@ def _judge(seen: _Seen, plan: Plan, before: Any, clean: Any, shown: str, handler
             f"{clean!r:.300}{_hint(handler)}",
             str(plan),
         )
-    elif job.state in (State.FAILED, State.CANCELLED) and not job.acted and there != before:
+    elif job.state in (State.FAILED, State.CANCELLED) and not job.may_have_acted and there != before:
         yield Finding(
             rule,
             f"{shown}: {what}; the job ended {job.state}, which vouches that nothing is left behind, but there is "

@@ -25,16 +25,16 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import ErrorInfo, Job, Outcome, State
 from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import QueueClosed, UsageError
-from trio_jobs._ports import Clock, Host, Store
+from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.supervisor import open_queue as open_real_queue
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs.testing._virtual import HostLog, PatientHost, PatientStore, Work
+from trio_jobs.testing._virtual import ExecutorLog, PatientExecutor, PatientStore, Work
 
-__all__ = ["Performed", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
+__all__ = ["AttemptReport", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
 
 _AHEAD: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.RETRYING)
 _ANY: Final = object()
@@ -62,15 +62,15 @@ async def open_queue(
     seed: int = 0,
     work: Work | None = None,
     handlers: Mapping[str, Handler] | None = None,
-    log: HostLog | None = None,
+    log: ExecutorLog | None = None,
     **settings: Any,
 ) -> AsyncIterator[Queue]:
     """A queue of `service` in virtual time, on whichever host its SDK needs; chance begins from `seed`.
 
     While a thread works (the SDK's, the journal's), time stands still, so nothing times out because a machine is slow.
-    A call that is to be slow says so: `Hold`, `Slow`. clock: what is running anyway, for the test's fixture to be used.
-    journal, store: as in `Service.open`. handlers, settings: instead of the service's own. work, log: to see how its
-    threads are doing.
+    A call that is to be slow says so: `Blocker`, `Slow`. clock: what is running anyway, for the test's fixture to be
+    used. journal, store: as in `Service.open`. handlers, settings: instead of the service's own. work, log: to see how
+    its threads are doing.
 
     Raises what `Service.open` raises, in the same way; `UsageError` where time is real.
     """
@@ -82,19 +82,19 @@ async def open_queue(
         store = PatientStore(store, mine)
     threaded = service._async_sdk is None
 
-    def make_host(nursery: trio.Nursery) -> Host:
-        host: Host = PatientHost(service._make_host(nursery), mine, threaded=threaded, log=log)
-        return host
+    def make_executor(nursery: trio.Nursery) -> SdkExecutor:
+        executor: SdkExecutor = PatientExecutor(service._make_executor(nursery), mine, threaded=threaded, log=log)
+        return executor
 
     real: Clock = TrioClock()
     async with open_real_queue(
         handlers=dict(service._handlers if handlers is None else handlers),
         settings=attrs.evolve(service.settings, **settings) if settings else service.settings,
         store=store,
-        make_host=make_host,
+        make_executor=make_executor,
         clock=real,
         chance=random.Random(seed),
-        hooks={occasion: tuple(hooks) for occasion, hooks in service._hooks.items()},
+        hooks={hook: tuple(hooks) for hook, hooks in service._hooks.items()},
     ) as queue:
         yield queue
 
@@ -160,7 +160,7 @@ def _fits(wanted: Any, value: Any) -> bool:
 
 
 @attrs.frozen
-class Performed:
+class AttemptReport:
     """What one attempt came to.
 
     outcome: docs/attempts.md. result: what the handler returned, None without. raised: what it raised, None if nothing.
@@ -184,7 +184,7 @@ async def perform(
     *,
     key: str | None = None,
     store: Store | None = None,
-) -> Performed:
+) -> AttemptReport:
     """Open the SDK, run one attempt of one job, close it, and tell what came of it.
 
     There is no retry and no verify; the payload goes through JSON as always, timeouts hold. In virtual time, or real
@@ -210,7 +210,7 @@ async def perform(
                 break
     attempt = job.attempts[0]
     assert attempt.outcome is not None
-    return Performed(
+    return AttemptReport(
         outcome=attempt.outcome,
         result=returned[-1] if returned else None,
         raised=seen[-1] if seen else None,
@@ -228,7 +228,7 @@ def _open_in_real_time(
         handlers=handlers,
         settings=attrs.evolve(service.settings, **settings),
         store=MemoryStore() if store is None else store,
-        make_host=service._make_host,
+        make_executor=service._make_executor,
         clock=SystemClock(),
         chance=random.Random(0),
         hooks={},

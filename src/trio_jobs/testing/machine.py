@@ -27,7 +27,7 @@ import msgspec
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
-from trio_jobs._errors import KeyConflict, LineFull, OutcomeUnknown, WrongState
+from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs.testing._model import GRACE
 from trio_jobs.testing._surroundings import FAULTS, Surroundings
@@ -92,7 +92,7 @@ class QueueMachine(Surroundings):
         body = bytes(msgspec.json.encode(payload))
         try:
             receipt = await self.queue.submit(kind, payload, key=key, wait=0, **when)
-        except LineFull:
+        except QueueFull:
             assert known is None, "P4: a known key answers even when the line is full"
             if "delay" not in when:  # what is for later takes no place, but not too many may wait
                 assert self.queue.statistics().free == 0, "P9: the line is full only when no place is free"
@@ -124,7 +124,7 @@ class QueueMachine(Surroundings):
         try:
             with self._unless_dead():
                 answer = await self.queue.cancel(job)
-        except WrongState:
+        except InvalidState:
             assert state is State.IN_DOUBT, f"a {state} job can be cancelled"
         else:
             assert self.process.watch.dead or answer == expected.get(state, "cancelled"), (
@@ -139,8 +139,8 @@ class QueueMachine(Surroundings):
         try:
             with self._unless_dead():
                 await self.queue.retry(job)
-        except WrongState:
-            inside = self.queue.statistics().inside or bool(self.model.under_way)
+        except InvalidState:
+            inside = self.queue.statistics().sdk_busy or bool(self.model.under_way)
             assert state not in (State.FAILED, State.CANCELLED) or inside, f"a {state} job can be retried"
         else:
             assert state in (State.FAILED, State.CANCELLED), f"a {state} job cannot be retried"
@@ -153,7 +153,7 @@ class QueueMachine(Surroundings):
         try:
             with self._unless_dead():
                 await self.queue.resolve(job, how)
-        except WrongState:
+        except InvalidState:
             assert before.state is not State.IN_DOUBT or before.inside, "a job in doubt can be resolved"
         else:
             assert before.state is State.IN_DOUBT, f"a {before.state} job cannot be resolved"
@@ -211,7 +211,7 @@ class QueueMachine(Surroundings):
 
     async def _read_events(self) -> None:
         """What is kept, and what a reader of the feed was given of it. Under load readers are told a little later."""
-        store, process = self.queue._history.store, self.process
+        store, process = self.queue._event_log.store, self.process
         kept: list[Event] = []
         while page := await store.events(kept[-1].seq if kept else self.model.seq, 200):
             kept += page

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 
-__all__ = ["Finding", "Nonconforming", "Report", "collect"]
+__all__ = ["CheckReport", "ConformanceError", "Finding", "collect"]
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Finding:
 
 
 @attrs.frozen
-class Report:
+class CheckReport:
     """subject: what was checked. checked: the rules that were looked at, each in a sentence. left_out: what could not
     be looked at, and why. findings: what was found, the simplest case first; empty if all is well."""
 
@@ -43,17 +43,17 @@ class Report:
         lines += [f"  not checked: {why}" for why in self.left_out]
         return "\n".join(lines)
 
-    def check(self) -> Report:
-        """Raise `Nonconforming` if anything was found; else give the report back."""
+    def check(self) -> CheckReport:
+        """Raise `ConformanceError` if anything was found; else give the report back."""
         if self.findings:
-            raise Nonconforming(self)
+            raise ConformanceError(self)
         return self
 
 
-class Nonconforming(AssertionError):
+class ConformanceError(AssertionError):
     """Something was found. report: all of it."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: CheckReport) -> None:
         self.report = report
         super().__init__(str(report))
 
@@ -62,7 +62,7 @@ async def collect(
     subject: str,
     checks: Iterable[tuple[str, Callable[[], Awaitable[None]]]],
     left_out: tuple[str, ...] = (),
-) -> Report:
+) -> CheckReport:
     """Run checks one by one; each raises `AssertionError` with the rule that does not hold. Whatever else it raises is
     a finding too: what is checked has raised it where it should not."""
     checked: list[str] = []
@@ -75,4 +75,4 @@ async def collect(
             findings.append(Finding(name, f"it does not hold that {error}", f"the check '{name}' alone"))
         except Exception as error:
             findings.append(Finding(name, f"{type(error).__name__} was raised: {error}", f"the check '{name}' alone"))
-    return Report(subject, tuple(checked), tuple(findings), left_out)
+    return CheckReport(subject, tuple(checked), tuple(findings), left_out)

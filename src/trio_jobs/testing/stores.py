@@ -10,21 +10,21 @@ import trio.testing
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.key_tombstones import ForgottenKey, key_name
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Store
-from trio_jobs.testing.report import Report, collect
+from trio_jobs.testing.report import CheckReport, collect
 
 __all__ = ["check_store", "submitted"]
 
 PATIENCE = 60.0  #: seconds for one check; a slow disk is no failure
 
 
-async def check_store(make_store: Callable[[], Store], *, keeps: bool = True, raises: bool = True) -> Report:
+async def check_store(make_store: Callable[[], Store], *, keeps: bool = True, raises: bool = True) -> CheckReport:
     """Run every check on stores of its own. `make_store` gives an empty one, not open, each time it is called.
 
-    keeps: closed and opened again, a store gives back what it held. Raises `Nonconforming` with what was found, unless
-    `raises` is False; then the report tells. In real time, since a store may have a thread.
+    keeps: closed and opened again, a store gives back what it held. Raises `ConformanceError` with what was found,
+    unless `raises` is False; then the report tells. In real time, since a store may have a thread.
     """
 
     def check(rule: Callable[[Store, bool], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -50,8 +50,8 @@ def _completed(seq: int, job: str) -> ev.Completed:
     return ev.Completed(seq=seq, at=1_700_000_100.0, job=job, attempt=1, result=msgspec.Raw(b"null"))
 
 
-def _opened(seq: int) -> ev.HostOpened:
-    return ev.HostOpened(seq=seq, at=1.5, session=1)
+def _opened(seq: int) -> ev.SessionOpened:
+    return ev.SessionOpened(seq=seq, at=1.5, session=1)
 
 
 async def _gives_back_in_order(store: Store, keeps: bool) -> None:
@@ -162,7 +162,7 @@ async def _keeps_the_keys_of_what_it_prunes(store: Store, keeps: bool) -> None:
     store.append([submitted(seq) for seq in range(1, 5)])
     await store.committed(4)
     one, two, three = (
-        ForgottenKey(key_name("kind", text), f"job-{n}", "digest", state, 1_700_000_000.5 + n)
+        KeyTombstone(key_name("kind", text), f"job-{n}", "digest", state, 1_700_000_000.5 + n)
         for n, (text, state) in enumerate(
             [("A-1", State.COMPLETED), ("ключ \ud800", State.FAILED), ("", State.CANCELLED)], 1
         )

@@ -4,7 +4,7 @@ It is read in pages, each a wish between two commits, and written by a thread of
 name only when all of it is on the disk. Nothing is pruned meanwhile, so what is copied page by page is one state: all
 events up to the last one that was committed when it began. Each row is checked on its way, so a backup is sound.
 
-A backup is no journal yet: it says so in its header, and `_sqlite_adopt` makes one of it.
+A backup is no journal yet: it says so in its header, and `restore` makes one of it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ log: Final = logging.getLogger("trio_jobs.journal")
 
 PAGE: Final = 500  #: rows read between two commits: half a millisecond
 
-Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
+ReadRequest = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-async def backup(ask: Ask, journal: Journal, disk: Disk, to: str) -> Backup:
+async def backup(ask: ReadRequest, journal: Journal, disk: Disk, to: str) -> Backup:
     """Copy `journal` to the file `to`. `ask` has the journal's thread do something; nothing may be pruned meanwhile.
 
     Raises `StoreError`, `JournalDamaged`. Cancelled, or with an error: there is no such file.

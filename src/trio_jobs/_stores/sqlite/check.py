@@ -19,14 +19,14 @@ import attrs
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.projection import Head
-from trio_jobs._errors import IllegalTransition, JournalDamaged, JournalInUse, NoSuchJob, StoreError
+from trio_jobs._engine.projection import Projection
+from trio_jobs._errors import IllegalTransition, JobNotFound, JournalDamaged, JournalInUse, StoreError
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.high_water_mark import MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.keys import salvage_keys
 from trio_jobs._stores.sqlite.lock import look
-from trio_jobs._stores.sqlite.restore import adopt
+from trio_jobs._stores.sqlite.restore import restore_backup
 from trio_jobs._stores.sqlite.rows import decode, salvage
 from trio_jobs._stores.sqlite.schema import connect, is_backup
 
@@ -43,7 +43,7 @@ class Found:
     {pid, since}, as far as they are known; None if nobody has. mark_epoch, mark_seq: what the high-water mark says;
     None without one. damage: what is wrong with it; None if nothing is, or it could not be looked into. The others are
     None where they could not be read. schema: its version. epoch, last_seq, oldest: of the history (see the protocol).
-    events, keys: how many are kept; jobs: by state. With damage, events and jobs are what `accept_loss` would go on
+    events, keys: how many are kept; jobs: by state. With damage, events and jobs are what `allow_data_loss` would go on
     with.
     """
 
@@ -107,7 +107,7 @@ def _mark(path: Path) -> tuple[str, int] | None:
         return None
     with tempfile.TemporaryDirectory(prefix="trio-jobs-check-") as folder:
         copy = shutil.copyfile(path, Path(folder, "mark"))
-        mark = MarkFile(Disk(), str(copy))
+        mark = HighWaterMarkFile(Disk(), str(copy))
         mark.close()
     return None if mark.found is None else (mark.found.epoch, mark.found.seq)
 
@@ -122,11 +122,11 @@ def _open(copy: Path, found: Found) -> Found:
     disk = Disk()
     epoch, schema = _said(copy)
     found = attrs.evolve(found, epoch=epoch, schema=schema)
-    journal = Journal(str(copy), disk, accept_loss=False, beside=lambda sync: sync())
+    journal = Journal(str(copy), disk, allow_data_loss=False, background=lambda sync: sync())
     try:
         if found.is_backup:
-            mark = MarkFile(disk, f"{copy}-mark")
-            adopt(disk, str(copy), mark)
+            mark = HighWaterMarkFile(disk, f"{copy}-mark")
+            restore_backup(disk, str(copy), mark)
             mark.close()
         bodies = journal.open()
     except JournalDamaged as damage:
@@ -150,12 +150,12 @@ def _open(copy: Path, found: Found) -> Found:
 
 def _folded(events: Iterable[Event]) -> tuple[dict[str, int] | None, str | None]:
     """Jobs by state; or what does not add up."""
-    head = Head()
+    head = Projection()
     try:
         for event in events:
             head.seq = event.seq - 1
             head.apply(event)
-    except (IllegalTransition, NoSuchJob, IndexError) as error:
+    except (IllegalTransition, JobNotFound, IndexError) as error:
         return None, f"its events do not add up: {error}"
     return {str(state): head.count(state) for state in State if head.count(state)}, None
 

@@ -25,7 +25,7 @@ import attrs
 
 from trio_jobs._stores.sqlite.disk import Disk, File
 
-__all__ = ["Beside", "Mark", "MarkFile"]
+__all__ = ["BackgroundSync", "HighWaterMark", "HighWaterMarkFile"]
 
 _MAGIC: Final = b"tj-mark1"
 _RECORD: Final = struct.Struct("<8sQ32sQI")
@@ -33,7 +33,7 @@ _SLOTS: Final = (0, 4096, 8192)  #: where they begin: more than a sector apart
 
 
 @attrs.frozen
-class Mark:
+class HighWaterMark:
     """epoch: of the history, 32 hex digits. seq: the last event. checksum: of that event's row, 0 for none."""
 
     epoch: str
@@ -41,7 +41,7 @@ class Mark:
     checksum: int
 
 
-class MarkFile:
+class HighWaterMarkFile:
     """`found` is the newest mark that was there; None where there is none that can be read. `exists`: the file was."""
 
     def __init__(self, disk: Disk, path: str) -> None:
@@ -55,7 +55,7 @@ class MarkFile:
         self._syncing: int | None = None
         self._latest: int | None = None  #: was written last
         self.exists = self._file is not None
-        self.found: Mark | None = None
+        self.found: HighWaterMark | None = None
         if self._file is not None:
             content = self._file.read()
             marks = [
@@ -64,7 +64,7 @@ class MarkFile:
             if marks:
                 self._turn, self.found, self._safe = max(marks, key=lambda mark: mark[0])
 
-    def begin(self, mark: Mark) -> None:
+    def begin(self, mark: HighWaterMark) -> None:
         """Make the file if there is none; write `mark`, and sync: from here on it counts."""
         if self._file is None:
             self._file = self._disk.open_file(self._path, create=True)
@@ -73,7 +73,7 @@ class MarkFile:
             self.sync()
         self._disk.sync_folder(self._path)
 
-    def write(self, mark: Mark) -> None:
+    def write(self, mark: HighWaterMark) -> None:
         """Raises `OSError`; the mark is then one step behind, or two."""
         assert self._file is not None
         self._turn += 1
@@ -108,14 +108,14 @@ class MarkFile:
             file.close()
 
 
-def _read(slot: bytes) -> tuple[int, Mark] | None:
+def _read(slot: bytes) -> tuple[int, HighWaterMark] | None:
     if len(slot) != _RECORD.size + 4 or zlib.crc32(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
         return None
     magic, turn, epoch, seq, checksum = _RECORD.unpack(slot[:-4])
-    return (turn, Mark(epoch.decode("ascii", "replace"), seq, checksum)) if magic == _MAGIC else None
+    return (turn, HighWaterMark(epoch.decode("ascii", "replace"), seq, checksum)) if magic == _MAGIC else None
 
 
-class Beside:
+class BackgroundSync:
     """One more thread, in which the mark is synced. Asked while it is busy it does so once more, however often it was
     asked."""
 

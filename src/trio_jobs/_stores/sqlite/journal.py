@@ -18,14 +18,14 @@ from contextlib import closing
 from typing import Final
 
 from trio_jobs._engine.events import Event
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores.sqlite.disk import HELD, Connection, Disk
 from trio_jobs._stores.sqlite.errors import explain, is_full
-from trio_jobs._stores.sqlite.high_water_mark import Mark, MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.keys import KeyRow, delete_keys, insert_keys, key_page, read_keys
 from trio_jobs._stores.sqlite.recovery import rebuild
-from trio_jobs._stores.sqlite.restore import adopt, leave_alone_what_is_not_ours
+from trio_jobs._stores.sqlite.restore import refuse_foreign_file, restore_backup
 from trio_jobs._stores.sqlite.rows import Row, Rows, decode, insert, is_pause, is_sound, row_page, to_row
 from trio_jobs._stores.sqlite.schema import (
     check_schema,
@@ -51,25 +51,25 @@ class Journal:
     """
 
     def __init__(
-        self, path: str, disk: Disk, *, accept_loss: bool, beside: Callable[[Callable[[], None]], None]
+        self, path: str, disk: Disk, *, allow_data_loss: bool, background: Callable[[Callable[[], None]], None]
     ) -> None:
         self.path = path
         self.epoch = ""
         self.last_seq = 0
         self.oldest = 1
-        self.keys: list[ForgottenKey] = []
+        self.keys: list[KeyTombstone] = []
         self._disk = disk
-        self._accept_loss = accept_loss
-        self._beside = beside
+        self._allow_data_loss = allow_data_loss
+        self._background = background
         self._in_memory = path == ":memory:"
         self._connection: Connection | None = None
-        self._mark: MarkFile | None = None
+        self._mark: HighWaterMarkFile | None = None
         self._pruned = 0
         self._key_count = 0
         self._last_pause = 0
         self.mark_is_due = False
         """The mark was written, and is to be synced: with the next group, or when none comes (`sync_mark`)."""
-        self._spared: list[int] = []
+        self._retained: list[int] = []
         """Events of the queue itself before `oldest`: what was the last pause when its surroundings were pruned."""
         self._identities: dict[str, tuple[int, int] | None] = {}
         self._pending: list[Row] = []
@@ -87,7 +87,7 @@ class Journal:
             return self._open()
         except JournalDamaged as damage:
             self._let_go(keep_log=True)  # it stays as it was found
-            if self._in_memory or not self._accept_loss:
+            if self._in_memory or not self._allow_data_loss:
                 self.close()
                 raise
             log.error("journal %s: %s; going on with what is left, as asked", self.path, damage.found)
@@ -115,8 +115,8 @@ class Journal:
             if is_new and not self._in_memory:
                 self._disk.create(self.path)
             elif self._mark is not None:
-                leave_alone_what_is_not_ours(self._disk, self.path, self._mark)
-                adopted = adopt(self._disk, self.path, self._mark)
+                refuse_foreign_file(self._disk, self.path, self._mark)
+                adopted = restore_backup(self._disk, self.path, self._mark)
                 if adopted is not None:
                     mark = adopted
                     log.warning("journal %s: a backup up to event %d, under a new epoch now", self.path, mark.seq)
@@ -139,11 +139,11 @@ class Journal:
             raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
         return bodies
 
-    def _open_mark(self) -> Mark | None:
-        self._mark = MarkFile(self._disk, self.path + "-mark")
+    def _open_mark(self) -> HighWaterMark | None:
+        self._mark = HighWaterMarkFile(self._disk, self.path + "-mark")
         return self._mark.found
 
-    def _read(self, mark: Mark | None) -> list[bytes]:
+    def _read(self, mark: HighWaterMark | None) -> list[bytes]:
         """Everything, checked: each row, their number, and the mark."""
         connection = self._open_connection
         meta = get_meta(connection, self.path)
@@ -153,7 +153,7 @@ class Journal:
         # closed whatever is found: a statement that is still open keeps a closed connection, and its lock, alive
         with closing(connection.execute("SELECT seq, job, body, checksum FROM events ORDER BY seq")) as cursor:
             bodies = list(rows.read(cursor, mark.seq if mark is not None else 0))
-        self._last_pause, self._spared = rows.last_pause, rows.of_queue_before
+        self._last_pause, self._retained = rows.last_pause, rows.of_queue_before
         self.keys = list(read_keys(connection, self.path, self._key_count))
         self.last_seq = max(rows.last[0] if rows.last is not None else 0, self.oldest - 1)
         expected = self.last_seq - self._pruned
@@ -177,8 +177,8 @@ class Journal:
         assert self._mark is not None
         # before the first event even a mark that reads well is made anew: it may come from an opening that failed
         # before it was synced
-        if mark != Mark(self.epoch, self.last_seq, checksum) or self.last_seq == 0:
-            self._mark.begin(Mark(self.epoch, self.last_seq, checksum))
+        if mark != HighWaterMark(self.epoch, self.last_seq, checksum) or self.last_seq == 0:
+            self._mark.begin(HighWaterMark(self.epoch, self.last_seq, checksum))
         else:
             self._mark.sync()  # a kill may have left it in the system's memory alone
         return bodies
@@ -201,7 +201,7 @@ class Journal:
         self._pending = []
         if self._mark is not None:
             try:
-                self._mark.write(Mark(self.epoch, self.last_seq, rows[-1][3]))
+                self._mark.write(HighWaterMark(self.epoch, self.last_seq, rows[-1][3]))
             except OSError as error:
                 log.warning("journal %s: its high-water mark could not be written: %s", self.path, error)
             else:
@@ -211,7 +211,7 @@ class Journal:
         """Have the mark synced, beside whatever comes next."""
         if self.mark_is_due and self._mark is not None:
             self.mark_is_due = False
-            self._beside(self._mark.sync)
+            self._background(self._mark.sync)
 
     def _check_identities(self) -> None:
         for path in self._identities:
@@ -309,12 +309,12 @@ class Journal:
             (first, last, *jobs),
         ).fetchall()
 
-    def forget(self, seqs: Sequence[int], oldest: int, keys: Sequence[ForgottenKey]) -> None:
+    def forget(self, seqs: Sequence[int], oldest: int, keys: Sequence[KeyTombstone]) -> None:
         """Delete these events and keep these keys, in one transaction; from `oldest` on there is still no gap.
 
         The last pause is spared. Raises `sqlite3.Error`; then nothing is changed, as far as is known.
         """
-        found = {*self._spared, *seqs}  # what was spared may lie among what is to go now
+        found = {*self._retained, *seqs}  # what was spared may lie among what is to go now
         gone = sorted(found - {self._last_pause})
         oldest = max(self.oldest, oldest)
         deleted = 0
@@ -327,12 +327,12 @@ class Journal:
             set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
             set_meta(connection, "keys", str(self._key_count + added))
-        self._spared = sorted(found & {self._last_pause})
+        self._retained = sorted(found & {self._last_pause})
         self._pruned += deleted
         self._key_count += added
         self.oldest = oldest
 
-    def forget_keys(self, keys: Sequence[ForgottenKey]) -> None:
+    def forget_keys(self, keys: Sequence[KeyTombstone]) -> None:
         """Raises `sqlite3.Error`; then they are all still there, as far as is known."""
         with transaction(self._open_connection) as connection:
             gone = delete_keys(connection, keys)

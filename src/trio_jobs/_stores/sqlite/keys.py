@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any, Final
 
 from trio_jobs._engine.jobs import FINAL
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged
 from trio_jobs._stores.sqlite.disk import Connection
 
@@ -24,7 +24,7 @@ _PLACES: Final = "(?, ?, ?, ?, ?, ?)"
 _FINAL: Final = {str(state): state for state in FINAL}
 
 
-def insert_keys(connection: Connection, keys: Sequence[ForgottenKey]) -> int:
+def insert_keys(connection: Connection, keys: Sequence[KeyTombstone]) -> int:
     """How many were added: one that is there already is kept once."""
     added = 0
     for key in keys:
@@ -35,11 +35,11 @@ def insert_keys(connection: Connection, keys: Sequence[ForgottenKey]) -> int:
     return added
 
 
-def delete_keys(connection: Connection, keys: Sequence[ForgottenKey]) -> int:
+def delete_keys(connection: Connection, keys: Sequence[KeyTombstone]) -> int:
     return sum(connection.execute("DELETE FROM keys WHERE name = ?", (key.name,)).rowcount for key in keys)
 
 
-def read_keys(connection: Connection, path: str, expected: int) -> Iterator[ForgottenKey]:
+def read_keys(connection: Connection, path: str, expected: int) -> Iterator[KeyTombstone]:
     """Raises `JournalDamaged` if one of them is not what was written, or is missing."""
     count = 0
     with closing(connection.execute("SELECT * FROM keys ORDER BY at")) as cursor:
@@ -47,7 +47,7 @@ def read_keys(connection: Connection, path: str, expected: int) -> Iterator[Forg
             _check(row, path)
             count += 1
             name, job, digest, state, at, _ = row
-            yield ForgottenKey(name, job, digest, _FINAL[state], at)
+            yield KeyTombstone(name, job, digest, _FINAL[state], at)
     if count != expected:
         raise JournalDamaged(path, f"it holds {count} keys of forgotten jobs and should hold {expected}")
 
@@ -75,7 +75,7 @@ def salvage_keys(connection: Connection) -> list[KeyRow]:
     return list(found.values())
 
 
-def _to_row(key: ForgottenKey) -> KeyRow:
+def _to_row(key: KeyTombstone) -> KeyRow:
     checksum = _checksum(key.name, key.job, key.digest, key.state, key.at)
     return key.name, key.job, key.digest, str(key.state), key.at, checksum
 

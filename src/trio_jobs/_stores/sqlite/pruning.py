@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._stores.sqlite.journal import Journal
 
 __all__ = ["prune"]
@@ -22,15 +22,15 @@ JOBS: Final = 50  #: in one transaction
 KEYS: Final = 100  #: let go of in one transaction: as many pages, in the worst case
 
 T = TypeVar("T")
-Ask = Callable[[Callable[[], Any]], Awaitable[Any]]
+ReadRequest = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def prune(
-    ask: Ask,
+    ask: ReadRequest,
     journal: Journal,
     jobs: Mapping[str, tuple[int, int]],
-    keys: Sequence[ForgottenKey],
-    stale: Sequence[ForgottenKey],
+    keys: Sequence[KeyTombstone],
+    stale: Sequence[KeyTombstone],
 ) -> None:
     """See `Store.prune`. `ask` has the journal's thread do something between two groups."""
     if jobs:

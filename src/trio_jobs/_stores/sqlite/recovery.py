@@ -10,7 +10,7 @@ from typing import Final
 
 from trio_jobs._errors import StoreError
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.high_water_mark import Mark, MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.keys import KeyRow, salvage_keys
 from trio_jobs._stores.sqlite.rows import Row, salvage
 from trio_jobs._stores.sqlite.schema import connect, create, get_meta, set_meta
@@ -62,6 +62,6 @@ def rebuild(disk: Disk, path: str, known: int) -> None:
         epoch = get_meta(connection, path)["epoch"]
     finally:
         connection.close()
-    mark = MarkFile(disk, path + "-mark")
-    mark.begin(Mark(epoch, last, rows[-1][3] if rows and rows[-1][0] == last else 0))
+    mark = HighWaterMarkFile(disk, path + "-mark")
+    mark.begin(HighWaterMark(epoch, last, rows[-1][3] if rows and rows[-1][0] == last else 0))
     mark.close()

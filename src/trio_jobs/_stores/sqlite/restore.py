@@ -12,7 +12,7 @@ import secrets
 
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.high_water_mark import Mark, MarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.schema import (
     APPLICATION_ID,
     PAGE_SIZE,
@@ -24,17 +24,17 @@ from trio_jobs._stores.sqlite.schema import (
     transaction,
 )
 
-__all__ = ["adopt", "leave_alone_what_is_not_ours"]
+__all__ = ["refuse_foreign_file", "restore_backup"]
 
 
-def leave_alone_what_is_not_ours(disk: Disk, path: str, mark: MarkFile) -> None:
+def refuse_foreign_file(disk: Disk, path: str, mark: HighWaterMarkFile) -> None:
     """Raise `StoreError` for somebody else's file, before connecting to it, which would change it."""
     # one page may be the first of a new journal, whose name is still in its log
     if mark.found is None and (disk.size(path) or 0) > PAGE_SIZE and is_foreign(disk.head(path, 100)):
         raise StoreError(f"{path} is no journal of trio-jobs")
 
 
-def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
+def restore_backup(disk: Disk, path: str, mark: HighWaterMarkFile) -> HighWaterMark | None:
     """If the file is a backup, make a journal of it, and give its mark; else nothing happens.
 
     The mark is synced first: a power cut between the two leaves a backup beside a mark that is not newer, which is
@@ -59,7 +59,7 @@ def adopt(disk: Disk, path: str, mark: MarkFile) -> Mark | None:
                 f"{path} is a backup up to event {seq}, and the journal that was here held events up to "
                 f"{mark.found.seq}: to go back, {what_to_do}"
             )
-        made = Mark(secrets.token_hex(16), seq, checksum)
+        made = HighWaterMark(secrets.token_hex(16), seq, checksum)
         mark.begin(made)
         with transaction(connection):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

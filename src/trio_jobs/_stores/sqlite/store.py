@@ -1,7 +1,7 @@
 """A store in one SQLite file: what is committed survives the process, and a power cut.
 
-This is the face in Trio's thread. The journal's own thread (`_sqlite_thread`) does the work on the file
-(`_sqlite_journal`); between them go one queue in and `run_sync_soon` out.
+This is the face in Trio's thread. The journal's own thread (`writer_thread`) does the work on the file
+(`journal`); between them go one queue in and `run_sync_soon` out.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Final
 import outcome
 import trio
 
-from trio_jobs._engine.events import Event, Refused
-from trio_jobs._engine.key_tombstones import ForgottenKey
+from trio_jobs._engine.events import Event, SubmitRejected
+from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._ports import Backup
-from trio_jobs._stores.group_commit import Gathering
+from trio_jobs._stores.group_commit import GroupCommit
 from trio_jobs._stores.sqlite.backup import backup
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.high_water_mark import Beside
+from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 from trio_jobs._stores.sqlite.pruning import prune
 from trio_jobs._stores.sqlite.rows import decode_all
-from trio_jobs._stores.sqlite.writer_thread import CLOSE, Ask, Instead, JournalThread, broken
+from trio_jobs._stores.sqlite.writer_thread import CLOSE, ReadRequest, Replacement, WriterThread, broken
 
 __all__ = ["SqliteStore"]
 
@@ -37,7 +37,7 @@ STALL: Final = 5.0
 class SqliteStore:
     """Conforms to `Store`. path: of the journal; beside it live `-wal`, `-mark` and `-lock`. ":memory:" for none.
 
-    accept_loss: go on with what is left of a damaged journal, under a new epoch; the damaged files are kept under
+    allow_data_loss: go on with what is left of a damaged journal, under a new epoch; the damaged files are kept under
     another name. stall_after: seconds after which a commit without an answer is told as `trouble`. disk: for tests.
 
     A journal in ":memory:" is `durable` only in that it commits after `append`, like one on a disk.
@@ -50,16 +50,16 @@ class SqliteStore:
         self,
         path: str | Path,
         *,
-        accept_loss: bool = False,
+        allow_data_loss: bool = False,
         stall_after: float = STALL,
         disk: Disk | None = None,
     ) -> None:
         self.path = str(path) if str(path) == ":memory:" else str(Path(path).resolve())
         self.epoch = ""
-        self._accept_loss = accept_loss
+        self._allow_data_loss = allow_data_loss
         self._stall_after = stall_after
         self._disk = Disk() if disk is None else disk
-        self._thread: JournalThread | None = None
+        self._thread: WriterThread | None = None
         self._journal: Journal | None = None
         self._is_open = False
         self._is_abandoned = False
@@ -70,7 +70,7 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._broken: StoreError | None = None
         self._waits: dict[int, _Wait] = {}
-        self._gathering = Gathering(self._hand_over)
+        self._group_commit = GroupCommit(self._hand_over)
         self._asks: set[trio.Event] = set()
         self._pruning = trio.Lock()
         self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
@@ -113,17 +113,17 @@ class SqliteStore:
             await self._ended.wait()
         bodies = opened.unwrap()
         self._is_open = True
-        self._gathering.begin()
+        self._group_commit.begin()
         self.epoch = self._journal.epoch
         self._last_seq = self._handed = self._journal.last_seq
         return decode_all(bodies)
 
-    def _make_thread(self) -> tuple[Journal, JournalThread]:
+    def _make_thread(self) -> tuple[Journal, WriterThread]:
         """The journal, and the thread that is to own it. The simulator's own runs in Trio, in virtual time."""
-        beside = Beside()
-        journal = Journal(self.path, self._disk, accept_loss=self._accept_loss, beside=beside.run)
+        background = BackgroundSync()
+        journal = Journal(self.path, self._disk, allow_data_loss=self._allow_data_loss, background=background.run)
         lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
-        return journal, JournalThread(journal, lock, beside, self, self._token)
+        return journal, WriterThread(journal, lock, background, self, self._token)
 
     def append(self, events: Sequence[Event]) -> None:
         if not self._is_open:
@@ -132,7 +132,7 @@ class SqliteStore:
         if self._since is None:
             self._since = self._monotonic()
         self._handed = events[-1].seq
-        self._gathering.add(events)
+        self._group_commit.add(events)
 
     def _hand_over(self, events: Sequence[Event]) -> None:
         assert self._thread is not None
@@ -174,7 +174,7 @@ class SqliteStore:
             return f"journal {self.path}: a commit has not returned for {passed:.0f} s"
         return None
 
-    def keys(self) -> Iterable[ForgottenKey]:
+    def keys(self) -> Iterable[KeyTombstone]:
         assert self._journal is not None
         keys, self._journal.keys = self._journal.keys, []
         return keys
@@ -182,8 +182,8 @@ class SqliteStore:
     async def prune(
         self,
         jobs: Mapping[str, tuple[int, int]],
-        keys: Sequence[ForgottenKey] = (),
-        stale: Sequence[ForgottenKey] = (),
+        keys: Sequence[KeyTombstone] = (),
+        stale: Sequence[KeyTombstone] = (),
     ) -> None:
         assert self._journal is not None
         async with self._pruning:
@@ -199,7 +199,7 @@ class SqliteStore:
         self._is_open = False
         if thread is None:
             return
-        self._gathering.end()
+        self._group_commit.end()
         thread.inbox.put(CLOSE)
         try:
             await self._ended.wait()
@@ -222,7 +222,7 @@ class SqliteStore:
             answer.set()
 
         self._asks.add(answer)
-        self._thread.inbox.put(Ask(do, tell))
+        self._thread.inbox.put(ReadRequest(do, tell))
         try:
             await answer.wait()
         finally:
@@ -231,14 +231,14 @@ class SqliteStore:
             raise self._broken or StoreError("this store is closed")
         return told.unwrap()
 
-    # what the thread tells (`Face`)
+    # what the thread tells (`StoreListener`)
 
-    def opened(self, result: outcome.Value[list[bytes]] | outcome.Error) -> None:
+    def on_opened(self, result: outcome.Value[list[bytes]] | outcome.Error) -> None:
         if isinstance(result, outcome.Error):
-            self._is_abandoned = True  # here: `closed` may come before `open` goes on
+            self._is_abandoned = True  # here: `on_closed` may come before `open` goes on
         self._on_open(result)
 
-    def took(self, events: Sequence[Event]) -> None:
+    def on_committed(self, events: Sequence[Event]) -> None:
         self._last_seq = events[-1].seq
         self._failure = None
         self._since = self._monotonic() if self._handed > self._last_seq else None
@@ -249,15 +249,15 @@ class SqliteStore:
                 if wait is not None:
                     wait.over.set()
 
-    def failed(self, error: StoreError) -> None:
+    def on_failed(self, error: StoreError) -> None:
         self._failure = error
-        self._gathering.clear()  # it is in what is given instead
+        self._group_commit.clear()  # it is in what is given instead
         instead: Sequence[Event] = ()
         if self._on_failure is not None:
             on_failure = self._on_failure
             instead = self._tell(on_failure) or ()
         for event in instead:
-            wait = self._waits.pop(event.seq, None) if isinstance(event, Refused) else None
+            wait = self._waits.pop(event.seq, None) if isinstance(event, SubmitRejected) else None
             if wait is not None:
                 wait.error = error
                 wait.over.set()
@@ -265,12 +265,12 @@ class SqliteStore:
         if not instead:
             self._failure = None
         assert self._thread is not None
-        self._thread.inbox.put(Instead(instead))
+        self._thread.inbox.put(Replacement(instead))
 
-    def broke(self, error: BaseException) -> None:
+    def on_broken(self, error: BaseException) -> None:
         if self._broken is None:
             self._broken = broken(error)
-            self._gathering.clear()
+            self._group_commit.clear()
             waits, self._waits = self._waits, {}
             for wait in waits.values():
                 wait.error = OutcomeUnknown(f"{self._broken}: what was handed over may or may not be kept")
@@ -278,7 +278,7 @@ class SqliteStore:
             if self._on_broken is not None:
                 self._on_broken(self._broken)
 
-    def closed(self) -> None:
+    def on_closed(self) -> None:
         if self._is_abandoned:
             self._thread, self._is_abandoned = None, False
         for answer in self._asks:
@@ -290,7 +290,7 @@ class SqliteStore:
         try:
             return fn()
         except Exception as error:
-            self.broke(error)
+            self.on_broken(error)
 
 
 class _Wait:

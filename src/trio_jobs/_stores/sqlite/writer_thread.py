@@ -5,7 +5,7 @@ the next group. Between two groups one other wish is served (a page, a batch to 
 commit up for longer than one of theirs takes. The mark of a group is synced with whatever is done next, or when nothing
 has come for a moment.
 
-When a commit fails the thread finds out what is there, tells, and then waits for `Instead`: the history has to say
+When a commit fails the thread finds out what is there, tells, and then waits for `Replacement`: the history has to say
 what is to be written in place of what failed, since those who submitted are told that it was not taken.
 """
 
@@ -27,11 +27,11 @@ import trio
 from trio_jobs._engine.events import Event
 from trio_jobs._errors import StoreError
 from trio_jobs._stores.sqlite.errors import is_full
-from trio_jobs._stores.sqlite.high_water_mark import Beside
+from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 
-__all__ = ["CLOSE", "IDLE", "Ask", "Face", "Instead", "JournalThread"]
+__all__ = ["CLOSE", "IDLE", "ReadRequest", "Replacement", "StoreListener", "WriterThread"]
 
 log: Final = logging.getLogger("trio_jobs.journal")
 
@@ -42,7 +42,7 @@ WAITS: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  #: seconds before the next try, a
 
 
 @attrs.frozen(eq=False)
-class Ask:
+class ReadRequest:
     """A wish: `do` runs in the thread, `answer` gets its outcome in Trio's thread."""
 
     do: Callable[[], Any]
@@ -50,7 +50,7 @@ class Ask:
 
 
 @attrs.frozen(eq=False)
-class Instead:
+class Replacement:
     """What is to be written in place of everything that was handed over before and is not committed."""
 
     events: Sequence[Event]
@@ -61,44 +61,44 @@ class _Close:
 
 
 CLOSE: Final = _Close()
-Item = Sequence[Event] | Ask | Instead | _Close
+Item = Sequence[Event] | ReadRequest | Replacement | _Close
 
 
-class Face(Protocol):
+class StoreListener(Protocol):
     """Whom the thread tells; called in Trio's thread, in order."""
 
-    def opened(self, result: outcome.Value[Any] | outcome.Error) -> None: ...
+    def on_opened(self, result: outcome.Value[Any] | outcome.Error) -> None: ...
 
-    def took(self, events: Sequence[Event]) -> None: ...
+    def on_committed(self, events: Sequence[Event]) -> None: ...
 
-    def failed(self, error: StoreError) -> None: ...
+    def on_failed(self, error: StoreError) -> None: ...
 
-    def broke(self, error: BaseException) -> None: ...
+    def on_broken(self, error: BaseException) -> None: ...
 
-    def closed(self) -> None: ...
+    def on_closed(self) -> None: ...
 
 
-class JournalThread:
+class WriterThread:
     """`hurry` ends a wait between two tries; `give_up` ends the thread as soon as it can."""
 
     def __init__(
         self,
         journal: Journal,
         lock: FileLock | None,
-        beside: Beside,
-        face: Face,
+        background: BackgroundSync,
+        listener: StoreListener,
         token: trio.lowlevel.TrioToken,
     ) -> None:
         self.inbox: SimpleQueue[Item] = SimpleQueue()
         self._journal = journal
         self._lock = lock
-        self._beside = beside
-        self._face = face
+        self._background = background
+        self._listener = listener
         self._token = token
         self._hurry = threading.Event()
         self._give_up = False
         self._closing = False
-        self._asked: deque[Ask] = deque()
+        self._asked: deque[ReadRequest] = deque()
         self._failures = 0
         # a daemon: a sync that never returns must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
@@ -123,18 +123,18 @@ class JournalThread:
     def _run(self) -> None:
         try:
             result = outcome.capture(self._open)
-            self._tell(self._face.opened, result)
+            self._tell(self._listener.on_opened, result)
             if isinstance(result, outcome.Value):
                 self._serve()
         except BaseException as error:
             log.error("journal %s: %s", self._journal.path, error)
-            self._tell(self._face.broke, error)
+            self._tell(self._listener.on_broken, error)
         finally:
-            self._beside.stop()
+            self._background.stop()
             self._journal.close()
             if self._lock is not None:
                 self._lock.release()
-            self._tell(self._face.closed)
+            self._tell(self._listener.on_closed)
 
     def _open(self) -> list[bytes]:
         if self._lock is not None:
@@ -161,12 +161,12 @@ class JournalThread:
         try:
             item = self._next() if wait else inbox.get_nowait()
             while True:
-                if isinstance(item, Ask):
+                if isinstance(item, ReadRequest):
                     self._asked.append(item)
                 elif isinstance(item, _Close):
                     self._closing = True
                 else:
-                    assert not isinstance(item, Instead), "nobody has asked for it"
+                    assert not isinstance(item, Replacement), "nobody has asked for it"
                     group.extend(item)
                     if len(group) >= MOST:
                         return
@@ -189,7 +189,7 @@ class JournalThread:
         except (sqlite3.Error, OSError) as error:  # an `OSError` comes after the rows are in: reading back tells
             return self._recover(group, error)
         self._failures = 0
-        self._tell(self._face.took, group)
+        self._tell(self._listener.on_committed, group)
         return []
 
     def _recover(self, group: list[Event], error: sqlite3.Error | OSError) -> list[Event]:
@@ -198,17 +198,17 @@ class JournalThread:
         log.error("%s (commit of events %d to %d)", why, group[0].seq, group[-1].seq)
         self._find_out(error)
         if self._journal.last_seq > before:  # all of it: a group is one transaction
-            self._tell(self._face.took, group)
+            self._tell(self._listener.on_committed, group)
             return []
-        self._tell(self._face.failed, why)
+        self._tell(self._listener.on_failed, why)
         if self._give_up:
             return []
-        instead = self._wait_for_instead()
+        instead = self._wait_for_replacement()
         self._hurry.wait(WAITS[min(self._failures, len(WAITS) - 1)])
         self._failures += 1
         return instead
 
-    def _answer(self, ask: Ask) -> None:
+    def _answer(self, ask: ReadRequest) -> None:
         self._journal.sync_mark()  # who asks again and again must not put it off
         result = outcome.capture(ask.do)
         if isinstance(result, outcome.Error) and isinstance(result.error, sqlite3.Error):
@@ -229,12 +229,12 @@ class JournalThread:
                     raise StoreError(f"journal {self._journal.path} could not be opened again: {worse}") from worse
                 self._hurry.wait(WAITS[tries])
 
-    def _wait_for_instead(self) -> list[Event]:
+    def _wait_for_replacement(self) -> list[Event]:
         while True:
             item = self.inbox.get()
-            if isinstance(item, Instead):
+            if isinstance(item, Replacement):
                 return list(item.events)
-            if isinstance(item, Ask):
+            if isinstance(item, ReadRequest):
                 self._asked.append(item)
             elif isinstance(item, _Close):
                 self._closing = True
