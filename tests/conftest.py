@@ -6,9 +6,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from trio.testing import MockClock
+
+from support.rig import BOTH, HostKind, make_clock
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -17,6 +21,18 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 # for planted bugs: that there is one is all that is asked
 settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
+
+
+@pytest.fixture(params=BOTH)
+def kind(request: pytest.FixtureRequest) -> HostKind:
+    """Both executors, one after the other."""
+    return cast("HostKind", request.param)
+
+
+@pytest.fixture
+def clock(kind: HostKind) -> MockClock:
+    """In the loop time jumps; with a thread it moves only when the test moves it."""
+    return make_clock(kind)
 
 
 @pytest.fixture

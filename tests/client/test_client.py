@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import trio
-from client_rig import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trio_jobs
+from support.proxy import Proxy
 from trio_jobs import EventView, Gap, MemoryStore, Service, Snapshot, State, Token
 from trio_jobs._client import reconnect
 

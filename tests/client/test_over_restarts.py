@@ -12,11 +12,11 @@ import attrs
 import pytest
 import serving_child
 import trio
-from client_rig import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trio_jobs
+from support.proxy import Proxy
 from trio_jobs import EventView, State
 from trio_jobs._client import reconnect
 from trio_jobs._engine import events as ev

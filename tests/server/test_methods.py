@@ -11,9 +11,9 @@ from typing import Any
 
 import trio
 import websockets
-from server_bench import OWNER, WATCHER, bench, make_service
 from websockets import Origin, Subprotocol
 
+from support.server import OWNER, WATCHER, bench, make_service
 from trio_jobs import Service
 from trio_jobs._server.tokens import Token
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import trio
-from server_bench import OWNER, Bench, make_service
 
+from support.server import OWNER, Bench, make_service
 from trio_jobs._server.server import serve
 from trio_jobs.testing import CrashableStore
 
