@@ -1,10 +1,11 @@
-"""Settings for all tests: the same examples on every run, so that a red test is a change and not luck."""
+"""Settings for all tests: the same examples on every run, so that a red test is a change and not luck; and no child
+process outlives its test."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from trio.testing import MockClock
 
+from support import processes
 from support.rig import BOTH, HostKind, make_clock
 
 settings.register_profile(
@@ -21,6 +23,24 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 # for planted bugs: that there is one is all that is asked
 settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
+
+
+#: Seconds that one long check may take; the others have `timeout` of pyproject.toml
+CAMPAIGN = 4 * 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("campaign") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(CAMPAIGN))
+
+
+@pytest.fixture(autouse=True)
+def children_end_with_their_test() -> Iterator[None]:
+    """A fixture of a module has started its children before, and ends them itself."""
+    before = processes.alive()
+    yield
+    processes.end_processes(keep=before)
 
 
 @pytest.fixture(params=BOTH)
@@ -44,5 +64,5 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    processes.run([*command, *names, "-keyout", key, "-out", cert], check=True)
     return cert, key
