@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import textwrap
 from typing import Any
@@ -13,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
+from support.processes import run
 from support.rig import NO_RETRY, ended, last, make_rig, service_for, until
 from trio_jobs import State
 from trio_jobs.testing import FakeSdk, FakeSession
@@ -185,9 +185,7 @@ def test_keyboard_interrupt_alone_goes_through_and_the_attempt_is_stopped(
     handler: str, raised: str, state: str
 ) -> None:
     code = textwrap.dedent(_KEYBOARD)
-    done = subprocess.run(
-        [sys.executable, "-c", code, handler], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = run([sys.executable, "-c", code, handler])
     assert done.stdout.split("\n")[:2] == [raised, f"{state} True"], done
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import trio_jobs
 import trio_jobs.testing
+from support.processes import run
 
 PUBLIC = """
     AsyncJobContext Attempt Backup Cancel Client ConnectionFailed Done EndedBy ErrorInfo EventStream EventView Fail
@@ -45,5 +45,5 @@ def test_nothing_else_is_public() -> None:
 
 def test_importing_the_package_does_not_import_the_test_kit() -> None:
     code = "import sys, trio_jobs; print('trio_jobs.testing' in sys.modules, 'pytest' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == ["False", "False"]

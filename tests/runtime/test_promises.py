@@ -4,7 +4,6 @@ test_cancellations."""
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 import textwrap
 import threading
@@ -16,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
+from support.processes import run
 from support.rig import (
     NO_RETRY,
     HostKind,
@@ -391,7 +391,7 @@ _INTERRUPTED = """
 @pytest.mark.parametrize("where", ["body", "handler"])
 def test_p3_ctrl_c_closes_the_session_once(where: str) -> None:
     script = f"WHERE = {where!r}\n" + textwrap.dedent(_INTERRUPTED)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = run([sys.executable, "-c", script])
     assert done.stdout.split("\n")[:4] == ["open", "body left", "close", "KeyboardInterrupt True"], done
 
 

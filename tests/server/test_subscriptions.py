@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket as socket_
-import subprocess
 import sys
 import textwrap
 from collections import deque
@@ -15,6 +14,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.processes import Process
 from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
 from trio_jobs import MemoryStore
 from trio_jobs._engine import events as ev
@@ -287,14 +287,11 @@ async def test_a_thousand_clients_are_all_told() -> None:
             head_timeout=300.0, ping=300.0
         )  # a slow machine takes its time with a thousand handshakes
         async with serve(queue, port=0, tokens=[OWNER], limits=patient) as server:
-            process = subprocess.Popen(
-                [sys.executable, "-c", program, server.url, OWNER.secret], stdout=subprocess.PIPE, text=True
-            )
-            assert process.stdout is not None
-            assert await trio.to_thread.run_sync(process.stdout.readline) == "ready\n"
+            process = Process([sys.executable, "-c", program, server.url, OWNER.secret])
+            assert await trio.to_thread.run_sync(process.out.line, 120) == "ready\n"
             assert server.connections == 1000
-    told, _ = await trio.to_thread.run_sync(process.communicate)
-    assert told == "1000\n"
+    done = await trio.to_thread.run_sync(process.finish)
+    assert done.stdout == "1000\n", done.stderr
 
 
 @pytest.mark.parametrize("own_job", [False, True])

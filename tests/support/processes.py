@@ -21,11 +21,15 @@ from typing import IO, Any, Final
 
 from support.waiting import DEADLINE
 
-__all__ = ["Output", "Process", "alive", "end_processes", "run"]
+__all__ = ["DidNotEnd", "Output", "Process", "alive", "end_processes", "run"]
 
 LAUNCHER: Final = Path(__file__).with_name("launcher.py")
 
 _alive: set[Process] = set()
+
+
+class DidNotEnd(AssertionError):
+    """A child did not end in time."""
 
 
 class Output:
@@ -167,7 +171,7 @@ class Process:
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end within {timeout:g} s{self._printed()}") from None
+            raise DidNotEnd(f"{self.name} did not end within {timeout:g} s{self._printed()}") from None
 
     def finish(self, timeout: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Wait for the end. The result has what was printed and not read yet."""
@@ -214,7 +218,7 @@ def run(
     """Run a command to its end, in any thread.
 
     Args:
-        timeout: Seconds after which the command is killed and the test fails.
+        timeout: Seconds after which the command is killed and `DidNotEnd` is raised.
         given: The standard input.
         check: Fail unless the exit code is 0.
     """
