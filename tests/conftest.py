@@ -3,11 +3,13 @@ process outlives its test."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -15,6 +17,7 @@ from trio.testing import MockClock
 
 from support import processes
 from support.rig import BOTH, HostKind, make_clock
+from support.waiting import time_limit
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -25,14 +28,28 @@ settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.e
 settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
 
 
-#: Seconds that one long check may take; the others have `timeout` of pyproject.toml
-CAMPAIGN = 4 * 3600
+LIMIT = (
+    240.0  #: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
+)
+CAMPAIGN = 4 * 3600.0  #: seconds for a long check
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("campaign") is not None and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(CAMPAIGN))
+        is_long = item.get_closest_marker("campaign") is not None
+        if is_long:
+            item.add_marker(pytest.mark.timeout(CAMPAIGN + 60))
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _limited(item.obj, item.name, CAMPAIGN if is_long else LIMIT)
+
+
+def _limited(fn: Callable[..., Awaitable[None]], name: str, seconds: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(fn)
+    async def limited(**arguments: Any) -> None:
+        with time_limit(name, seconds):
+            await fn(**arguments)
+
+    return limited
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import Rig, make_rig
 from support.stores import RefusingStore, SlowStore
+from support.waiting import deadline
 from trio_jobs import EndedBy, NewJob, Queue, Retry, State, StoreError
 from trio_jobs._engine.events import Started, Submitted
 from trio_jobs.testing import FakeSession
@@ -269,6 +270,6 @@ async def test_p5_a_drain_ends_when_the_last_submit_is_refused(idempotent: bool,
         nursery.start_soon(queue.drain)
         await wait_all_tasks_blocked()
         store.refuse()
-        with trio.fail_after(10):
+        with deadline("the drain ends"):
             while nursery.child_tasks:
                 await trio.sleep(1)

@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import HostKind, make_rig, pass_time, service_for, until_state
+from support.waiting import deadline
 from trio_jobs import SdkCallStuck, State
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
@@ -279,7 +280,7 @@ async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nurs
     hold = Blocker()
     sdk.script("open", hold)
     executor = TrioExecutor(sdk.async_session, nursery)
-    with trio.fail_after(5):
+    with deadline("the opening is given up"):
         async with trio.open_nursery() as opening:
 
             @opening.start_soon

@@ -17,6 +17,7 @@ import trio
 from wsproto.frame_protocol import CloseReason, Opcode
 
 from support.server import OWNER, WATCHER, Bench, Raw, bench, handshake, make_service, quick
+from support.waiting import deadline
 from trio_jobs._server import listener
 from trio_jobs._server.tokens import Token
 
@@ -79,7 +80,7 @@ async def test_who_resets_in_the_middle_of_a_handshake_leaves_nothing(name: str)
 async def test_a_head_that_comes_slowly_ends_with_its_time() -> None:
     async with bench(limits=quick()) as b:
         client = await b.socket()
-        with pytest.raises((trio.BrokenResourceError, EOFError)), trio.fail_after(3):
+        with pytest.raises((trio.BrokenResourceError, EOFError)), deadline("the end of a slow head"):
             for byte in handshake():
                 await client.send(bytes([byte]))
                 with trio.move_on_after(0.02):
@@ -391,7 +392,7 @@ async def test_a_client_that_is_silent_between_two_pings_is_dropped() -> None:
     async with bench(limits=quick(ping=0.1)) as b:
         silent, honest = await b.raw(), await b.raw()
         pings = 0
-        with trio.fail_after(3):
+        with deadline("four pings"):
             while pings < 4:
                 opcode, payload = await honest.frame()
                 assert opcode is Opcode.PING
@@ -448,7 +449,7 @@ async def test_without_descriptors_the_server_waits_and_says_so_once(
             sockets[0].connect_ex(("127.0.0.1", b.port))
             sockets[1].setblocking(False)
             sockets[1].connect_ex(("127.0.0.1", b.port))
-            with trio.fail_after(10):
+            with deadline("ten pauses of the accept loop"):
                 while pauses < 10:
                     await trio.lowlevel.checkpoint()
         finally:

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.server import OWNER, WATCHER, bench, make_service
+from support.waiting import deadline
 from trio_jobs import TrioClock
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
@@ -28,7 +29,7 @@ async def get(
         auth = f"Authorization: Bearer {token.secret}\r\n" if token else ""
         await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n".encode())
         data = b""
-        with trio.fail_after(5):
+        with deadline("the whole answer"):
             while more := await stream.receive_some(65536):
                 data += more
     head, _, body = data.partition(b"\r\n\r\n")

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from support.waiting import deadline
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 from trio_jobs._server.stream import CountedStream, GuardedStream
@@ -49,7 +50,7 @@ async def test_a_client_that_takes_nothing_is_reset_through_tls_while_the_others
         await frozen.send(b"".join(requests))
         ids = [(await frozen.message())["result"]["job"] for _ in requests]
         await frozen.send(b"".join(frozen.request("jobs.get", job=job_id)[1] for job_id in ids * 4))
-        with trio.fail_after(10):
+        with deadline("the client that takes nothing is reset"):
             while b.server.connections > 1:
                 assert (await healthy.ask("server.hello"))["name"] == "ann"
         with pytest.raises((trio.BrokenResourceError, EOFError)):
@@ -75,7 +76,7 @@ async def test_clients_are_told_through_tls_that_the_server_goes(certificate: tu
 
             for client in clients:
                 nursery.start_soon(read, client)
-            with trio.fail_after(5):
+            with deadline("all clients have subscribed"):
                 while server.subscriptions < len(clients):
                     await trio.lowlevel.checkpoint()
     assert codes == [1001] * 5

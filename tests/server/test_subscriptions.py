@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from support.processes import Process
 from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from support.waiting import deadline
 from trio_jobs import MemoryStore
 from trio_jobs._engine import events as ev
 from trio_jobs._server.limits import ServerLimits
@@ -201,7 +202,7 @@ async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served(
                     await trio.sleep(0.01)
 
             nursery.start_soon(flood)
-            with trio.fail_after(10):
+            with deadline("the client that takes nothing is reset"):
                 while b.server.connections > 1:
                     await healthy.next_told()
         with pytest.raises((trio.BrokenResourceError, EOFError)):

@@ -18,6 +18,7 @@ import attrs
 import trio
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode
 
+from support.waiting import deadline
 from trio_jobs import Queue, Service
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
@@ -110,7 +111,7 @@ class Raw:
         return head
 
     async def read_some(self) -> bytes:
-        with trio.fail_after(5):
+        with deadline("the next bytes from the server"):
             data = bytes(await self.stream.receive_some(65536))
         if not data:
             raise EOFError
@@ -119,7 +120,7 @@ class Raw:
     async def read_all(self) -> bytes:
         """What comes until the server closes."""
         data = b""
-        with trio.fail_after(8):
+        with deadline("the server closes the connection"):
             while more := bytes(await self.stream.receive_some(65536)):
                 data += more
         return data

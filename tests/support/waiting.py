@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
+from trio.testing import MockClock
 
-__all__ = ["DEADLINE", "deadline", "wait_until"]
+__all__ = ["DEADLINE", "deadline", "time_limit", "wait_until"]
 
 T = TypeVar("T")
 
@@ -23,29 +25,67 @@ DEADLINE: Final = 60.0  #: seconds: a machine under load starts a process in ten
 
 
 @contextmanager
-def deadline(what: str | Callable[[], str], seconds: float = DEADLINE) -> Iterator[None]:
+def deadline(what: str, seconds: float = DEADLINE) -> Iterator[None]:
     """Raise `AssertionError` when the block, in Trio, has not ended after `seconds` of real time.
 
     Args:
-        what: What the block waits for, or a function that returns it.
+        what: What the block waits for.
     """
-    token = trio.lowlevel.current_trio_token()
+    if not isinstance(trio.lowlevel.current_clock(), MockClock):
+        with trio.move_on_after(seconds) as scope:
+            yield
+    else:
+        scope = trio.CancelScope()
+        with _timer(seconds, scope.cancel), scope:
+            yield
+    if scope.cancelled_caught:
+        raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+@contextmanager
+def time_limit(name: str, seconds: float) -> Iterator[None]:
+    """As `deadline`, around a whole test; the error shows where each task of Trio waits."""
     scope = trio.CancelScope()
+    tasks = ""
 
     def expire() -> None:
-        with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(scope.cancel)
+        nonlocal tasks
+        tasks = "\n".join(_where_tasks_wait(trio.lowlevel.current_root_task()))
+        scope.cancel()
 
-    timer = threading.Timer(seconds, expire)
+    with _timer(seconds, expire), scope:
+        yield
+    if scope.cancelled_caught:
+        raise AssertionError(f"{name} did not end within {seconds:g} s; its tasks:\n{tasks}")
+
+
+@contextmanager
+def _timer(seconds: float, expire: Callable[[], None]) -> Iterator[None]:
+    """Call `expire` in Trio after `seconds` of real time."""
+    token = trio.lowlevel.current_trio_token()
+
+    def notify() -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(expire)
+
+    timer = threading.Timer(seconds, notify)
     timer.daemon = True
     timer.start()
     try:
-        with scope:
-            yield
+        yield
     finally:
         timer.cancel()
-    if scope.cancelled_caught:
-        raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {seconds:g} s")
+
+
+def _where_tasks_wait(task: trio.lowlevel.Task | None, indent: str = "") -> Iterator[str]:
+    if task is None:
+        return
+    frames = [frame for frame, _ in task.iter_await_frames()]
+    lines = [f"{Path(f.f_code.co_filename).name}:{f.f_lineno} {f.f_code.co_name}" for f in frames]
+    yield f"{indent}{task.name}: {' > '.join(lines[-4:])}"
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _where_tasks_wait(child, indent + "  ")
 
 
 def wait_until(holds: Callable[[], T], what: str, *, seconds: float = DEADLINE) -> T:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from support import processes
 from support.processes import Process, end_processes, run
-from support.waiting import deadline, wait_until
+from support.waiting import deadline, time_limit, wait_until
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs PR_SET_PDEATHSIG: run it on Linux")
 
@@ -83,6 +83,16 @@ async def test_a_deadline_expires_while_virtual_time_does_not_move(mock_clock: M
     with deadline("nothing"):
         await trio.lowlevel.checkpoint()
     assert trio.current_time() == 0
+
+
+async def test_a_test_that_exceeds_its_limit_shows_where_each_task_waits(autojump_clock: MockClock) -> None:
+    async def sleeper() -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(AssertionError, match=r"(?s)^it did not end within 0\.05 s; .*sleeper: .*sleep_forever"):
+        with time_limit("it", 0.05):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sleeper)
 
 
 def test_a_wait_for_a_condition_returns_its_answer_or_says_what_it_was() -> None:
