@@ -188,27 +188,27 @@ class _Yielding:
     ("fn", "more", "says"),
     [
         (42, {}, "a handler must be a function, not 42"),
-        (lambda sdk, payload: None, {}, r"needs a name .* say kind=\.\.\."),
-        (functools.partial(post), {}, r"needs a name .* say kind=\.\.\."),
+        (lambda sdk, payload: None, {}, r"needs a name .* give kind=\.\.\."),
+        (functools.partial(post), {}, r"needs a name .* give kind=\.\.\."),
         (post, {"kind": ""}, "needs a name"),
-        (post, {"kind": "x" * 201}, "needs a name of at most 200 characters"),
+        (post, {"kind": "x" * 201}, "needs a name of 1 to 200 characters"),
         (post, {"kind": 5}, "needs a name"),
         (_no_payload, {}, r"'_no_payload' must take \(sdk, payload\) or \(sdk, payload, job\), not \(sdk"),
         (_too_many, {}, r"must take \(sdk, payload\)"),
         (_starred, {}, r"must take \(sdk, payload\)"),
         (_named, {}, r"must take \(sdk, payload\)"),
         (max, {}, r"'max' must take \(sdk, payload\) .*, not a signature that cannot be read"),
-        (_untyped, {}, "say of which type 'payload' is"),
-        (_unreadable, {}, r"'_unreadable' cannot be read .*'Missing'.* or say payload_type=\.\.\."),
+        (_untyped, {}, "annotate parameter 'payload' with its payload type"),
+        (_unreadable, {}, r"'_unreadable' cannot be read .*'Missing'.* or give payload_type=\.\.\."),
         (_attribute_of_nothing, {}, "cannot be read .*nothing_such"),
         (_not_data, {}, "the payload type of handler '_not_data' cannot be read from JSON.*NotData"),
         (_puzzling, {}, "the payload type of handler '_puzzling' cannot be read from JSON.*Missing"),
-        (_generator, {}, "'_generator' is a generator; it must return its result"),
+        (_generator, {}, "'_generator' is a generator; return the result instead of yielding it"),
         (_async_generator, {}, "'_async_generator' is a generator"),
         (_Yielding(), {"kind": "k"}, "'k' is a generator"),
         (post, {"on_doubt": "guess"}, "on_doubt of 'post' must be 'hold', 'retry' or 'fail', not 'guess'"),
         (post, {"retry": 3}, "retry of 'post' must be a Retry, not 3"),
-        (post, {"verify_first": True}, "handler 'post': verify_first needs a verify to ask"),
+        (post, {"verify_first": True}, r"handler 'post': verify_first=True needs verify=\.\.\."),
         (post, {"verify": 3}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda job: None}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda *both: None}, r"verify of 'post' must take \(sdk, job\)"),
@@ -222,9 +222,9 @@ def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(fn: Any, mor
 
 
 def test_a_plain_function_is_refused_beside_an_async_sdk() -> None:
-    with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous: write it as async def"):
+    with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous; declare it with async def"):
         made(post, "trio")
-    with pytest.raises(InvalidHandler, match="verify of 'post_async' must be async def"):
+    with pytest.raises(InvalidHandler, match="verify of 'post_async' is a plain function, but the SDK is asynchronous"):
         made(post_async, "trio", verify=lambda sdk, job: Done())
 
 
@@ -311,7 +311,7 @@ def test_a_payload_type_that_says_no_by_itself_is_listened_to() -> None:
 def test_a_payload_longer_than_a_mebibyte_is_refused() -> None:
     handler = made(lambda sdk, payload: None, kind="k", payload_type=str)
     assert len(bytes(handler.encode("x" * (2**20 - 2)))) == 2**20
-    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are taken"):
+    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are accepted"):
         handler.encode("x" * (2**20 - 1))
 
 

@@ -13,7 +13,7 @@ from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import FINAL, Outcome, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
 
 
 def submit(projection: Projection, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:
@@ -63,7 +63,7 @@ def test_an_unknown_job_has_no_events() -> None:
     with pytest.raises(JobNotFound) as raised:
         projection.get("a")
     assert raised.value.job_id == "a"
-    with pytest.raises(JobNotFound):
+    with pytest.raises(QueueBroken, match="Due \\(event 1\\) is of job 'a', which is not known"):
         projection.apply(ev.Due(seq=1, at=0.0, job="a"))
     assert projection.seq == 0
 

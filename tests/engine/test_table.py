@@ -12,7 +12,7 @@ from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import FINAL, EndedBy, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.transitions import TABLE, target
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, QueueBroken
 
 # What each event makes of a job in each state; a dot where it cannot happen.
 GRID = """
@@ -139,7 +139,7 @@ def test_the_head_moves_a_job_between_its_indices_or_changes_nothing(
 def test_only_a_submit_begins_a_job(event: type[ev.JobEvent], after: State | None) -> None:
     head = Projection()
     if after is None:
-        with pytest.raises(JobNotFound):
+        with pytest.raises(QueueBroken):
             head.apply(an(event, 1))
         with pytest.raises(IllegalTransition, match=f"{event.__name__} cannot happen to a job that is not there"):
             target(None, event)

@@ -10,7 +10,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
 
 __all__ = ["KeyEntry", "Projection"]
 
@@ -68,7 +68,7 @@ class Projection:
     def _begin(self, event: ev.JobEvent) -> None:
         job = event.job
         if not isinstance(event, ev.Submitted):
-            raise JobNotFound(job)
+            raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
         record = begin(event)
         self.jobs[job] = self.by_state[record.state][job] = record
         if record.key is not None:

@@ -179,7 +179,7 @@ class Supervisor:
             return
         why = [f"{count} of kind {kind!r}, which has no handler" for kind, count in sorted(unknown.items())]
         why += [f"{count} of kind {k!r}, whose payload does not fit" for k, count in sorted(undecodable.items())]
-        if self._settings.unknown == "refuse":
+        if self._settings.unhandled_jobs == "refuse":
             raise UnhandledJobs({**unknown, **undecodable}, "; ".join(why))
         log.warning("held out of the line: %s", "; ".join(why))
 
