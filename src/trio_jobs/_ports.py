@@ -56,8 +56,10 @@ class Store(Protocol):
     the store guarantees that it stays.
     """
 
-    durable: bool
-    """Whether committed events survive the process. If False, `append` commits before it returns."""
+    @property
+    def durable(self) -> bool:
+        """Whether committed events survive the process. If False, `append` commits before it returns."""
+        ...
 
     @property
     def epoch(self) -> str:
@@ -199,8 +201,10 @@ class Store(Protocol):
 class BacksUp(Protocol):
     """A store that can be copied while it is in use. `SqliteStore` conforms."""
 
-    path: str
-    """The journal's file."""
+    @property
+    def path(self) -> str:
+        """The journal's file."""
+        ...
 
     async def backup(self, to: str) -> Backup:
         """Copy all events that are committed now to a new file, while commits continue.
@@ -226,8 +230,10 @@ class SdkExecutor(Protocol):
     After a call the session may be used for the next one, whatever the call raised.
     """
 
-    session: int
-    """How many sessions were opened: 0 before the first, incremented by every `open` that succeeds."""
+    @property
+    def session(self) -> int:
+        """How many sessions were opened: 0 before the first, incremented by every `open` that succeeds."""
+        ...
 
     @property
     def is_open(self) -> bool:
@@ -269,7 +275,8 @@ class SdkExecutor(Protocol):
             What `fn` returned or raised. After `abandon`: `outcome.Error(SdkCallStuck(...))`.
 
         Raises:
-            SdkCallStuck: An earlier call is still inside. Any other exception ends the queue with `QueueBroken`.
+            SdkCallStuck: An earlier call is still inside.
+            Exception: The executor itself failed (the queue treats this as an error of the attempt).
 
         Cancelled:
             **Not raised**: `call` waits until `fn` has returned, and returns its outcome. Only `abandon` ends the wait.

@@ -15,10 +15,7 @@ __all__ = ["ExecutorFactory", "check_executor_factory", "make_custom_executor"]
 
 ExecutorFactory = Callable[[trio.Nursery], SdkExecutor]
 
-_MEMBERS: Final = sorted(
-    {*SdkExecutor.__annotations__, *(name for name in vars(SdkExecutor) if not name.startswith("_"))}
-)
-
+_MEMBERS: Final = sorted(name for name in vars(SdkExecutor) if not name.startswith("_"))
 _MUST: Final = "executor must be 'thread' or a function that takes a nursery and returns an executor"
 
 
