@@ -189,7 +189,7 @@ def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
             {"may_have_acted": True},
             "failed (error): E: x; it may have acted",
         ),
-        (errors.JobFailed("j", "expired", "", False), {"reason": "expired", "error": ""}, "job j: expired"),
+        (errors.JobFailed("j", "expired", "", False), {"reason": "expired", "error": ""}, "job j failed: expired"),
         (errors.JobCancelled("j", "closed"), {"reason": "closed"}, "job j was cancelled: closed"),
         (errors.JobCancelled("j", ""), {"job_id": "j"}, "job j was cancelled"),
         (errors.JobInDoubt("j", "crashed"), {"reason": "crashed"}, "resolve it"),
