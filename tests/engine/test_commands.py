@@ -34,7 +34,7 @@ COMMANDS: dict[State, dict[str, Any]] = {
         "due": ["Due"], "start": [], "expire": ["Failed"], "enter": [], "overdue": [], "stuck": [],
     },
     State.IN_DOUBT: {
-        "cancel": "settle that with resolve instead of cancel", "retry": "only a failed or cancelled",
+        "cancel": "use resolve instead of cancel", "retry": "only a failed or cancelled",
         "resolve": {"done": ["Completed"], "not_done": ["DoubtResolved"], "failed": ["Failed"]},
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
@@ -176,7 +176,7 @@ def test_a_cancel_that_was_requested_is_not_requested_again() -> None:
 def test_a_stuck_job_cannot_be_cancelled_or_begun_anew() -> None:
     bench = a_job(State.PROCESSING)
     bench.stuck()
-    with pytest.raises(InvalidState, match="settle that with resolve"):
+    with pytest.raises(InvalidState, match="use resolve instead of cancel"):
         bench.cancel()
     with pytest.raises(InvalidState, match="wait for it to return"):
         bench.resolve("not_done")

@@ -108,7 +108,7 @@ def test_on_says_which_errors_are_tried_again(on: Any, error: BaseException, aga
         ({"max_retries": -1}, "max_retries must be a whole number, 0 or more"),
         ({"max_retries": True}, "max_retries must be a whole number"),
         ({"max_retries": 1.5}, "max_retries must be a whole number"),
-        ({"waits": []}, "for no retries say max_retries=0"),
+        ({"waits": []}, "for no retries give max_retries=0"),
         ({"waits": "12"}, "waits must be a list"),
         ({"waits": 5}, "waits must be a list"),
         ({"waits": [1, -2]}, "waits must be a number of seconds, 0 or more"),

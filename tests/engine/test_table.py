@@ -158,7 +158,7 @@ def test_an_event_that_is_not_newer_than_the_last_is_illegal_and_changes_nothing
     for event in legal:
         record = in_state(before).job
         was = snapshot(record)
-        with pytest.raises(IllegalTransition, match=f"event {record.last_seq} comes after event {record.last_seq}"):
+        with pytest.raises(IllegalTransition, match=f"event {record.last_seq} cannot follow event {record.last_seq}"):
             fold(record, an(event, record.last_seq))
         assert snapshot(record) == was
 

@@ -199,7 +199,7 @@ def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
             "job j completed, its result was not kept: too long",
         ),
         (directives.Snooze(5), {"seconds": 5.0}, "snoozed for 5 s"),
-        (directives.RetryAfter(5), {"seconds": 5.0}, "retry asked for after 5 s"),
+        (directives.RetryAfter(5), {"seconds": 5.0}, "retry after 5 s"),
         (directives.RetryAfter(5, "busy"), {"seconds": 5.0}, "busy"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -464,7 +464,7 @@ async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, a
 
 RETRIES: dict[str, tuple[dict[str, Any], str]] = {
     "retries": ({"max_retries": -1}, "max_retries must be a whole number, 0 or more, not -1"),
-    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries say max_retries=0"),
+    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries give max_retries=0"),
     "endless": ({"first": float("inf")}, "first must be at most 3155760000 (100 years), not inf"),
     "jitter": ({"jitter": 2}, "jitter must be between 0 and 1, not 2"),
     "factor": ({"factor": 0.5}, "factor must be 1 or more, not 0.5"),
