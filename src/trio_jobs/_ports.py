@@ -242,7 +242,7 @@ class SdkExecutor(Protocol):
 
     @property
     def inside(self) -> bool:
-        """Whether a call (or an open, or a close) has begun and has not returned, even if it was abandoned."""
+        """Whether a call (or an open, or a close) has started and has not returned, even if it was abandoned."""
         ...
 
     def take_close_problem(self) -> str | None:

@@ -109,8 +109,8 @@ class Service:
             None (the default): never.
         renew_after_idle: After this time without an attempt (more than 0) the session is renewed before the next
             attempt. None (the default): never.
-        watchdog: When the event loop is blocked for this time (more than 0), the stack of its thread is logged. None:
-            no watchdog. There is none with a `clock` for tests either.
+        watchdog: When the event loop is blocked for this time (more than 0), the stack of its thread is logged; 0.3 by
+            default. None: no watchdog. The watchdog runs only with the default clock.
         job_retention: Final jobs are removed when they are older than this, 0 or more. One value for all, or a mapping
             by "completed", "failed", "cancelled"; a state that the mapping omits has the default, one week.
         max_finished_jobs: At most this number of jobs is kept in each final state, 0 or more; the oldest are removed

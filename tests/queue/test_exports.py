@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import trio_jobs
+import trio_jobs.ports
 import trio_jobs.testing
 
 PUBLIC = """
@@ -30,6 +31,23 @@ def test_the_public_names_of_the_test_kit_are_these() -> None:
     FakeSession Finding QueueMachine Slow Stuck TrioStateMachine assert_submitted check_bad_handlers check_executor
     check_handler check_store drain open_queue pass_time perform"""
     assert sorted(trio_jobs.testing.__all__) == expected.split()
+
+
+def test_the_public_names_of_the_ports_are_these() -> None:
+    expected = ["BacksUp", "Backup", "Clock", "Event", "KeyTombstone", "SdkExecutor", "Store"]
+    assert trio_jobs.ports.__all__ == expected
+    for name in ("BacksUp", "Clock", "KeyTombstone", "SdkExecutor", "Store"):
+        assert getattr(trio_jobs.ports, name).__module__ == "trio_jobs.ports"
+
+
+def test_every_method_of_a_port_is_documented() -> None:
+    undocumented = [
+        f"{name}.{method}"
+        for name in ("BacksUp", "Clock", "SdkExecutor", "Store")
+        for method, member in vars(getattr(trio_jobs.ports, name)).items()
+        if not method.startswith("_") and not (member.__doc__ or "").strip()
+    ]
+    assert undocumented == []
 
 
 def test_every_public_thing_says_what_it_is() -> None:

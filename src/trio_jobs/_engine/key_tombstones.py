@@ -32,7 +32,7 @@ class KeyTombstone(msgspec.Struct, frozen=True, gc=False):
     """The id of the removed job, for the receipt of a later submit."""
 
     digest: str
-    """The digest of its payload, which tells the same submit from a `KeyConflict`."""
+    """The digest of its payload, by which a later submit with another payload is a `KeyConflict`."""
 
     state: State
     """Its final state."""
