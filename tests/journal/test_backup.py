@@ -79,7 +79,7 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
     store.append([submitted(seq) for seq in range(1, 101)])
     await store.committed(100)
     pages, order = 0, list[str]()
-    ask = store._ask
+    ask = store._call
 
     async def slow_ask(do: Any) -> Any:
         nonlocal pages
@@ -96,7 +96,7 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
         await store.prune({"job-99": (99, 99)})
         order.append("pruned")
 
-    monkeypatch.setattr(store, "_ask", slow_ask)
+    monkeypatch.setattr(store, "_call", slow_ask)
     async with trio.open_nursery() as nursery:
         backup = await store.backup(str(tmp_path / "copy.db"))
         order.append("copied")
@@ -112,9 +112,9 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
 async def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "copy.db").write_text("mine")
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "jobs.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
 
@@ -123,14 +123,14 @@ async def test_one_that_appears_meanwhile_is_not_overwritten_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        finish = backup_module._Part.finish
+        finish = backup_module._PartialFile.finish
 
         def late(part: Any) -> int:
             (tmp_path / "copy.db").write_text("mine")
             return finish(part)
 
-        monkeypatch.setattr(backup_module._Part, "finish", late)
-        with pytest.raises(StoreError, match="exists already"):
+        monkeypatch.setattr(backup_module._PartialFile, "finish", late)
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
     assert list(tmp_path.glob("copy.db.part*")) == []
@@ -153,7 +153,7 @@ async def test_a_backup_that_fails_or_is_cancelled_leaves_nothing_behind(
             await queue.backup(tmp_path / "copy.db")
         assert scope.cancelled_caught
         with monkeypatch.context() as patch:
-            patch.setattr(backup_module._Part, "add", no_room)
+            patch.setattr(backup_module._PartialFile, "add", no_room)
             with pytest.raises(StoreError, match="the disk is full"):
                 await queue.backup(tmp_path / "copy.db")
         await done(queue, [2])
@@ -166,9 +166,8 @@ async def test_damage_is_found_by_the_backup_and_not_copied(tmp_path: Path) -> N
     await store.open(lambda events: None)
     store.append([submitted(1), submitted(2)])
     await store.committed(2)
-    journal = store._journal
-    assert journal is not None
-    await store._ask(lambda: journal._open_connection.execute("UPDATE events SET body = x'00' WHERE seq = 2"))
+    journal = store._durable.log.journal
+    await store._call(lambda: journal.connection.execute("UPDATE events SET body = x'00' WHERE seq = 2"))
     with pytest.raises(JournalDamaged, match="event 2"):
         await store.backup(str(tmp_path / "copy.db"))
     assert list(tmp_path.glob("copy*")) == []
@@ -217,7 +216,9 @@ async def test_a_backup_in_the_place_of_a_journal_that_went_further_is_refused_w
     shutil.copy(tmp_path / "copy.db", tmp_path / "jobs.db")
     before = (tmp_path / "jobs.db").read_bytes(), (tmp_path / "jobs.db-mark").read_bytes()
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"is a backup up to event .*: to go back, move .*-mark away"):
+        with pytest.raises(
+            StoreError, match=r"is a backup up to event .*: to go back to the backup, move .*-mark away"
+        ):
             await opens(tmp_path / "jobs.db")
     assert ((tmp_path / "jobs.db").read_bytes(), (tmp_path / "jobs.db-mark").read_bytes()) == before
     (tmp_path / "jobs.db-mark").unlink()
@@ -228,7 +229,7 @@ async def test_another_journals_log_is_not_poured_into_a_backup(tmp_path: Path) 
     await a_backup(tmp_path, later=False)
     (tmp_path / "copy.db-wal").write_bytes(b"frames of another journal")
     before = (tmp_path / "copy.db").read_bytes()
-    with pytest.raises(StoreError, match="another journal's log lies beside it"):
+    with pytest.raises(StoreError, match=r"copy\.db-wal belongs to another journal"):
         await opens(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_bytes() == before
     assert (tmp_path / "copy.db-wal").read_bytes() == b"frames of another journal"

@@ -91,14 +91,14 @@ async def test_rows_that_are_sound_and_do_not_add_up_are_damage(path: Path) -> N
     await store.open(lambda events: None)
     store.append([ev.Completed(seq=7, at=1.0, job="nobody", attempt=1)])
     await store.aclose()
-    assert "do not add up" in str(check(path).damage)
+    assert "are inconsistent" in str(check(path).damage)
 
 
 async def test_a_journal_that_is_gone_is_damage_while_its_mark_is_there(path: Path) -> None:
     path.unlink()
     before = contents(path.parent)
     found = check(path)
-    assert "held events up to 6" in str(found.damage)
+    assert "events up to 6 were committed" in str(found.damage)
     assert contents(path.parent) == before
 
 
@@ -157,7 +157,7 @@ async def test_what_is_no_journal_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no"):
         check(tmp_path / "jobs.db")
     (tmp_path / "diary").write_text("dear diary " * 1000)
-    with pytest.raises(StoreError, match="diary is no journal of trio-jobs"):
+    with pytest.raises(StoreError, match="diary is not a trio-jobs journal"):
         check(tmp_path / "diary")
     with pytest.raises(StoreError):
         check(tmp_path)
@@ -206,7 +206,7 @@ def test_the_command_copies_a_journal_that_nobody_has_open(tmp_path: Path, capsy
     assert json.loads(out) == {"path": str(copy), "seq": 6, "events": 6, "size": copy.stat().st_size}
     assert check(copy).is_backup
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(path))
-    assert (code, "exists already" in err) == (5, True)
+    assert (code, "already exists" in err) == (5, True)
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(tmp_path / "nothing"))
     assert (code, "there is no" in err) == (2, True)
     assert not (tmp_path / "nothing").exists()

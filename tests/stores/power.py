@@ -64,7 +64,7 @@ class PowerDisk(Disk):
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
-        super().__init__(log_size=20_000)  # small: a cut decides about each sector of it
+        super().__init__(wal_size=20_000)  # small: a cut decides about each sector of it
         self.files = {name: Contents(data) for name, data in (files or {}).items()}
         self.steps: list[Step] = []
         self.quota: int | None = None
@@ -107,8 +107,8 @@ class PowerDisk(Disk):
         except apsw.Error as error:
             raise _translated(error) from error
 
-    def discard(self, connection: Any, path: str) -> None:
-        connection.discard()
+    def close_without_checkpoint(self, connection: Any, path: str) -> None:
+        connection.close_without_checkpoint()
 
     def create(self, path: str) -> None:
         self.own_call(path)
@@ -126,7 +126,7 @@ class PowerDisk(Disk):
         self.own_call(path)
         return len(self.files[path].data) if path in self.files else None
 
-    def head(self, path: str, size: int) -> bytes:
+    def read_start(self, path: str, size: int) -> bytes:
         self.own_call(path)
         return bytes(self.files[path].data[:size]) if path in self.files else b""
 
@@ -356,7 +356,7 @@ class _Adapter:
         for row in parameters:
             self.execute(sql, row)
 
-    def discard(self) -> None:
+    def close_without_checkpoint(self) -> None:
         self._real.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self.close()
 

@@ -18,7 +18,7 @@ import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
-from trio_jobs._stores.sqlite.writer_thread import CLOSE
+from trio_jobs._stores.writer_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
 
@@ -193,7 +193,7 @@ async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> Non
 
 async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Path) -> None:
     disk = FaultyDisk()
-    with pytest.raises(StoreError, match="could not be opened again"):
+    with pytest.raises(StoreError, match="cannot be reopened"):
         async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
             await queue._kept()
             disk.fault = times(10**9, sqlite3.SQLITE_IOERR, what="")
@@ -354,17 +354,17 @@ async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
 
     def on_failure() -> Sequence[ev.Event]:
-        assert store._thread is not None
+        assert store._durable.writer is not None
         if is_given_up:
-            store._thread.give_up()
+            store._durable.writer.abandon()
         else:
-            store._thread.inbox.put(CLOSE)
+            store._durable.writer.inbox.put(CLOSE)
         return [submitted(1)]
 
     await store.open(told.extend, on_failure)
     disk.fault = times(1, sqlite3.SQLITE_IOERR)
     store.append([submitted(1)])
-    await store._ended.wait()
+    await store._durable.ended.wait()
     assert [event.seq for event in told] == ([] if is_given_up else [1])
     await store.aclose()
 
@@ -376,7 +376,7 @@ async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp
     with trio.move_on_after(0):
         await store.aclose()
     hang.go_on.set()
-    await store._ended.wait()
+    await store._durable.ended.wait()
     assert told == []
 
 
@@ -398,13 +398,13 @@ async def test_a_store_whose_opening_failed_can_be_opened_again_however_late_tha
     store = SqliteStore(path)
 
     async def keep_trio_busy() -> None:
-        while store._thread is None:
+        while store._durable.writer is None:
             await trio.lowlevel.checkpoint()
-        store._thread._thread.join(30)  # so that all that it tells arrives in one turn
+        store._durable.writer.join(30)  # so that all that it tells arrives in one turn
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_trio_busy)
-        with pytest.raises(StoreError, match="no journal of trio-jobs"):
+        with pytest.raises(StoreError, match="not a trio-jobs journal"):
             await store.open(lambda events: None)
     path.unlink()
     await store.open(lambda events: None)
@@ -417,7 +417,7 @@ async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
     real = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
-        if self.name == "trio-jobs mark":
+        if self.name == "trio-jobs high-water mark":
             raise RuntimeError("can't start new thread")
         real(self)
 
@@ -465,10 +465,10 @@ async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) ->
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
         hang.go_on.set()
-    with pytest.raises(StoreError, match="could not be opened again"):
+    with pytest.raises(StoreError, match="cannot be reopened"):
         await store.events(0, 10)
-    assert "could not be opened again" in str(errors[0])
-    assert "could not be opened again" in str(store.trouble)
+    assert "cannot be reopened" in str(errors[0])
+    assert "cannot be reopened" in str(store.trouble)
     await store.aclose()
 
 

@@ -6,6 +6,7 @@ Everything else about the files is in order, so that what is told is about that 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 import zlib
@@ -26,10 +27,11 @@ from trio_jobs._stores.sqlite import check as check_module
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.errors import explain
-from trio_jobs._stores.sqlite.keys import read_keys
-from trio_jobs._stores.sqlite.lock import _owner
-from trio_jobs._stores.sqlite.rows import Rows, decode, is_sound, to_row
+from trio_jobs._stores.sqlite.keys import read_tombstones
+from trio_jobs._stores.sqlite.lock import _read_owner
+from trio_jobs._stores.sqlite.rows import decode, is_sound, to_row
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
+from trio_jobs._stores.sqlite.verification import RowReader
 from trio_jobs.testing.stores import submitted
 
 KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
@@ -39,7 +41,7 @@ KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700
 def path(tmp_path: Path) -> Path:
     """A closed journal of 9 events and 2 keys."""
     made = write_some(tmp_path / "jobs.db", 3, close=False)
-    made.forget([], 1, KEYS)
+    made.prune([], 1, KEYS)
     made.close()
     return tmp_path / "jobs.db"
 
@@ -67,7 +69,7 @@ def meta(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
 def test_nothing_is_wrong_with_the_journal_that_these_tests_begin_with(path: Path) -> None:
     whole = journal(path)
     assert len(whole.open()) == 9
-    assert {key.job for key in whole.keys} == {key.job for key in KEYS}
+    assert {key.job for key in whole.take_tombstones()} == {key.job for key in KEYS}
     whole.close()
     assert check(path).damage is None
 
@@ -77,16 +79,19 @@ def test_nothing_is_wrong_with_the_journal_that_these_tests_begin_with(path: Pat
     [
         (["UPDATE events SET body = x'7b7d' WHERE seq = 4"], "the row of event 4 fails its checksum"),
         (["UPDATE events SET job = CAST(x'ff' AS TEXT) WHERE seq = 4"], "decode"),
-        (["DELETE FROM events WHERE seq = 4"], "it holds 8 events and should hold 9"),
-        (["DELETE FROM keys WHERE job = 'a'"], "it holds 1 keys of forgotten jobs and should hold 2"),
-        (["UPDATE keys SET digest = 'x' WHERE job = 'a'"], "the row of a forgotten job's key fails its checksum"),
-        (["UPDATE keys SET state = 'pending' WHERE job = 'a'"], "the row of a forgotten job's key fails its checksum"),
+        (["DELETE FROM events WHERE seq = 4"], "it contains 8 events instead of 9"),
+        (["DELETE FROM keys WHERE job = 'a'"], "it contains 1 key tombstones instead of 2"),
+        (["UPDATE keys SET digest = 'x' WHERE job = 'a'"], "the row of a key tombstone fails its checksum"),
+        (["UPDATE keys SET state = 'pending' WHERE job = 'a'"], "the row of a key tombstone fails its checksum"),
         (["UPDATE meta SET value = '7' WHERE name = 'oldest'"], "its meta table fails its checksum"),
         (["DELETE FROM meta WHERE name IN ('keys', 'oldest')"], "its meta table lacks keys, oldest"),
-        ([meta("epoch", "f" * 32)], "it is not the history that its high-water mark is about"),
-        ([body(9, to_row(submitted(9, payload=b"2"))[2])], "event 9 is not the one that its high-water mark is about"),
+        ([meta("epoch", "f" * 32)], "its epoch is not that of its high-water mark"),
+        (
+            [body(9, to_row(submitted(9, payload=b"2"))[2])],
+            "the checksum of event 9 is not that in its high-water mark",
+        ),
         (["CREATE TABLE more (x)"], "its tables are not those of schema"),
-        (["PRAGMA user_version = 0"], "its schema version reads 0, which there never was"),
+        (["PRAGMA user_version = 0"], "its schema version is 0, which never existed"),
     ],
     ids=str,
 )
@@ -104,7 +109,7 @@ def test_a_damage_is_told_in_its_own_words(
 
 def test_a_journal_that_became_a_database_of_something_else_is_no_journal(path: Path) -> None:
     edit(path, "PRAGMA application_id = 1")
-    with pytest.raises(StoreError, match="is a database, but no journal of trio-jobs"):
+    with pytest.raises(StoreError, match="is a database, but not a trio-jobs journal"):
         journal(path).open()
 
 
@@ -113,7 +118,7 @@ async def test_an_event_that_this_program_does_not_know_is_not_passed_over(path:
     edit(path, body(4, of))
     store = SqliteStore(path)
     events = await store.open(lambda events: None)
-    with pytest.raises(StoreError, match="an event that this trio-jobs cannot read"):
+    with pytest.raises(StoreError, match="an event that this version of trio-jobs cannot decode"):
         list(events)
     await store.aclose()
 
@@ -128,7 +133,7 @@ def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(
     more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
     edit(path, body(4, unknown), body(10, unknown, job=""), more, "DELETE FROM events WHERE seq = 7")
     found = check(path)
-    assert found.damage == "it holds 11 events and should hold 12"
+    assert found.damage == "it contains 11 events instead of 12"
     assert found.jobs is not None and sum(found.jobs.values()) == 8
     kept = journal(path, allow_data_loss=True)
     assert [decode(of).seq for of in kept.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
@@ -155,7 +160,7 @@ def test_the_number_of_an_event_that_is_left_out_is_not_used_again(path: Path, j
 def test_nor_is_that_of_what_was_pruned(path: Path) -> None:
     made = journal(path)
     made.open()
-    made.forget(range(1, 10), 10, [])
+    made.prune(range(1, 10), 10, [])
     made.close()
     path.with_name("jobs.db-mark").unlink()
     kept = journal(path, allow_data_loss=True)
@@ -181,14 +186,14 @@ def test_a_table_with_more_columns_gives_back_those_that_it_had(path: Path) -> N
     assert "its tables are not those" in str(check(path).damage)
     kept = journal(path, allow_data_loss=True)
     assert len(kept.open()) == 9
-    assert len(kept.keys) == 2
+    assert len(kept.take_tombstones()) == 2
     kept.close()
 
 
 def test_rows_that_do_not_go_up_are_refused() -> None:
     rows = [to_row(submitted(seq)) for seq in (1, 2, 2)]
-    with pytest.raises(JournalDamaged, match="event 2 stands behind event 2"):
-        list(Rows("jobs.db", 1).read(rows, 0))
+    with pytest.raises(JournalDamaged, match="event 2 follows event 2"):
+        list(RowReader("jobs.db", 1).read(rows, 0))
 
 
 @pytest.mark.parametrize("row", [("1", "j", b"", 0), (1, None, b"", 0), (1, "j", "", 0), (0, "j", b"", 0)], ids=repr)
@@ -198,8 +203,8 @@ def test_a_row_of_other_types_than_were_written_is_not_sound(row: tuple[Any, ...
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE keys (name, job, digest, state, at, checksum)")
         connection.execute("INSERT INTO keys VALUES (?, 'j', 'd', 'completed', 1.0, 0)", row[:1])
-        with pytest.raises(JournalDamaged, match="key fails its checksum"):
-            list(read_keys(connection, "jobs.db", 1))
+        with pytest.raises(JournalDamaged, match="key tombstone fails its checksum"):
+            list(read_tombstones(connection, "jobs.db", 1))
 
 
 def test_a_journal_with_nothing_to_be_read_in_it_begins_anew_when_loss_is_accepted(path: Path) -> None:
@@ -238,9 +243,9 @@ def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
     [
         (sqlite3.SQLITE_CORRUPT, True, "malformed", True),
         (sqlite3.SQLITE_NOTADB, True, "malformed", True),
-        (sqlite3.SQLITE_NOTADB, False, "is no journal of trio-jobs", False),
+        (sqlite3.SQLITE_NOTADB, False, "is not a trio-jobs journal", False),
         (None, False, "malformed", True),
-        (sqlite3.SQLITE_BUSY, True, "is open in another program", False),
+        (sqlite3.SQLITE_BUSY, True, "is locked by another program", False),
         (sqlite3.SQLITE_READONLY, True, "cannot be written to", False),
         (sqlite3.SQLITE_CANTOPEN, True, "cannot be written to", False),
         (sqlite3.SQLITE_NOMEM, True, "journal jobs.db: malformed", False),
@@ -276,7 +281,7 @@ def test_an_sqlite_that_does_not_sync_each_commit_is_not_relied_on(tmp_path: Pat
             return Reluctant(super().connect(path))
 
     store = SqliteStore(tmp_path / "jobs.db", disk=Lazy())
-    with pytest.raises(StoreError, match="answers synchronous = 1, not 2"):
+    with pytest.raises(StoreError, match="reports synchronous = 1, not 2"):
         trio.run(store.open, lambda events: None)
 
 
@@ -299,11 +304,11 @@ def test_text_that_is_none_is_a_damage(path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        (meta("epoch", "f" * 32), "read back, it is another history"),
-        ("DELETE FROM events WHERE seq = 2", "read back, it holds 8 events; some are missing"),
+        (meta("epoch", "f" * 32), "after a failed commit its epoch is another one"),
+        ("DELETE FROM events WHERE seq = 2", "after a failed commit events are missing (8 are left)"),
         (
             ("INSERT INTO events VALUES (?, ?, ?, ?)", to_row(submitted(10))),
-            "read back, what stands behind event 9 was never written",
+            "after a failed commit event 9 is followed by events that were never written",
         ),
         ("DELETE FROM meta WHERE name = 'oldest'", "its meta table lacks oldest"),
     ],
@@ -315,9 +320,9 @@ def test_what_is_read_back_after_a_failure_must_be_what_was_written(
     made = journal(path)
     made.open()
     sql, values = (statement, ()) if isinstance(statement, str) else statement
-    made._open_connection.execute(sql, values)
+    made.connection.execute(sql, values)
     error = sqlite3.OperationalError("disk I/O error")
-    with pytest.raises(JournalDamaged, match=told):
+    with pytest.raises(JournalDamaged, match=re.escape(told)):
         made.recover(error)
     made.close()
 
@@ -325,14 +330,14 @@ def test_what_is_read_back_after_a_failure_must_be_what_was_written(
 def test_a_page_is_checked_as_it_is_read(path: Path) -> None:
     made = journal(path)
     made.open()
-    made._open_connection.execute("UPDATE events SET body = x'7b7d' WHERE seq = 4")
+    made.connection.execute("UPDATE events SET body = x'7b7d' WHERE seq = 4")
     assert len(made.page(0, 3)) == 3
-    with pytest.raises(JournalDamaged, match="event 4 cannot be read any more"):
+    with pytest.raises(JournalDamaged, match="event 4 can no longer be read"):
         made.page(0, 9)
-    made._open_connection.execute("DELETE FROM events WHERE seq = 4")
-    with pytest.raises(JournalDamaged, match="event 4 cannot be read any more"):
+    made.connection.execute("DELETE FROM events WHERE seq = 4")
+    with pytest.raises(JournalDamaged, match="event 4 can no longer be read"):
         made.page(3, 9)
-    made._open_connection.execute("DROP TABLE events")
+    made.connection.execute("DROP TABLE events")
     with pytest.raises(StoreError, match="no such table"):
         made.page(0, 9)
     made.close()
@@ -351,7 +356,7 @@ def test_a_log_that_goes_away_as_it_is_given_its_size_is_let_go(tmp_path: Path) 
         def size(self, path: str) -> int:
             return 0
 
-    Late().reserve(str(tmp_path / "jobs.db-wal"))
+    Late().preallocate(str(tmp_path / "jobs.db-wal"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -368,7 +373,7 @@ def test_a_file_that_cannot_be_moved_gets_its_log(path: Path, monkeypatch: pytes
     assert path.with_name("jobs.db-wal").exists()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
-        made._let_go(keep_log=True)
+        made.close_connection(checkpoint=False)
     assert not path.with_name("jobs.db-wal").exists()
     whole = journal(path)
     assert len(whole.open()) == 10
@@ -379,7 +384,7 @@ def test_a_file_that_cannot_be_moved_gets_its_log(path: Path, monkeypatch: pytes
 def test_a_lock_whose_owner_cannot_be_read_has_one_all_the_same(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "lock").write_bytes(text)
     with (tmp_path / "lock").open("rb") as file:
-        assert _owner(file.fileno()) == (None, None)
+        assert _read_owner(file.fileno()) == (None, None)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -397,7 +402,7 @@ async def test_a_backup_is_named_in_one_step_where_there_are_no_links_too(
     await store.open(lambda events: None)
     monkeypatch.setattr(os, "link", link)
     if is_there:
-        with pytest.raises(StoreError, match="exists already; a backup overwrites nothing"):
+        with pytest.raises(StoreError, match="already exists; a backup does not overwrite files"):
             await store.backup(str(to))
         assert to.read_bytes() == b"somebody else's"
     else:
@@ -431,8 +436,8 @@ def test_a_check_of_what_is_no_database_any_more_says_so(path: Path) -> None:
 
 def test_a_check_of_what_changes_meanwhile_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stamps = iter([[(1, 1, 1)], [(1, 1, 2)]])
-    monkeypatch.setattr(check_module, "_stamps", lambda names: next(stamps))
-    with pytest.raises(StoreError, match="was written to while it was read; try again"):
+    monkeypatch.setattr(check_module, "_fingerprints", lambda names: next(stamps))
+    with pytest.raises(StoreError, match="was written to while it was copied; try again"):
         check(path)
 
 

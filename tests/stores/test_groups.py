@@ -12,7 +12,7 @@ from bad_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs._engine import events as ev
-from trio_jobs._stores.group_commit import TURNS, GroupCommit
+from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
 from trio_jobs.testing.stores import submitted
 
 
@@ -47,7 +47,7 @@ async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -
 class Given:
     """What a `GroupCommit` gave, and in which turn of the loop, counted from 1."""
 
-    def __init__(self, gathering_turns: int = TURNS) -> None:
+    def __init__(self, gathering_turns: int = MAX_TURNS) -> None:
         self.groups: list[list[int]] = []
         self.turns: list[int] = []
         self.turn = 1
@@ -64,33 +64,33 @@ class Given:
 
 async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() -> None:
     given = Given()
-    given.group_commit.begin()
-    for seq in range(1, 2 * TURNS + 1):
+    given.group_commit.start()
+    for seq in range(1, 2 * MAX_TURNS + 1):
         given.group_commit.add([submitted(seq)])
         await given.next_turn()
-    assert given.groups == [list(range(1, TURNS + 1)), list(range(TURNS + 1, 2 * TURNS + 1))]
-    assert given.turns == [TURNS, 2 * TURNS]
-    given.group_commit.end()
+    assert given.groups == [list(range(1, MAX_TURNS + 1)), list(range(MAX_TURNS + 1, 2 * MAX_TURNS + 1))]
+    assert given.turns == [MAX_TURNS, 2 * MAX_TURNS]
+    given.group_commit.stop()
 
 
 async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
     """Given in the turn in which the loop has nothing left to do, though more would be waited for."""
     given = Given(gathering_turns=1000)
-    given.group_commit.begin()
+    given.group_commit.start()
     given.group_commit.add([submitted(1)])
     await trio.to_thread.run_sync(lambda: None)
     assert given.groups == [[1]]
-    given.group_commit.end()
+    given.group_commit.stop()
 
 
 async def test_what_is_gathered_at_the_end_is_given_once_and_nothing_is_listened_to_after_it() -> None:
     given = Given()
-    given.group_commit.begin()
+    given.group_commit.start()
     given.group_commit.add([submitted(1)])
-    given.group_commit.end()
-    given.group_commit.end()
+    given.group_commit.stop()
+    given.group_commit.stop()
     given.group_commit.add([submitted(2)])
-    for _ in range(2 * TURNS):
+    for _ in range(2 * MAX_TURNS):
         await given.next_turn()
     assert given.groups == [[1]]
 

@@ -54,8 +54,8 @@ class GatedDisk(FaultyDisk):
         super().__init__()
         self.sessions = SdkSessionManager()
         self.fault = lambda sql, done: None if done else self.pass_through(sql)
-        of_files = ("create", "open_file", "size", "head", "identity", "move", "rewrite", "sync_folder")
-        for name in ("connect", "discard", *of_files):
+        of_files = ("create", "open_file", "size", "read_start", "identity", "move", "rewrite", "sync_folder")
+        for name in ("connect", "close_without_checkpoint", *of_files):
             setattr(self, name, self._gated(name, getattr(self, name)))
 
     def _gated(self, name: str, door: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,7 +177,7 @@ async def test_who_gives_up_on_a_hang_in_any_call_leaves_what_was_told_and_no_lo
             nursery.cancel_scope.cancel()
         await closed_within(store, 0.0)
         disk.sessions.open()
-        await store._ended.wait()
+        await store._durable.ended.wait()
         again = SqliteStore(path)
         await again.open(lambda events: None)
         assert again.last_seq >= max(told, default=0), f"hanging in call {at}"
@@ -228,7 +228,7 @@ async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Pa
 async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._stores.sqlite.writer_thread.IDLE", 3600)
+    monkeypatch.setattr("trio_jobs._stores.writer_thread.IDLE", 3600)
     async with mark_is_synced_after(tmp_path / "jobs.db") as store:
         await store.events(0, 10)
 
@@ -304,7 +304,7 @@ async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_
     with pytest.raises(StoreError, match="in use"):
         await store.open(lambda events: None)
     disk.sessions.open()
-    await store._ended.wait()
+    await store._durable.ended.wait()
     for again in (store, SqliteStore(path)):
         assert [event.seq for event in await again.open(lambda events: None)] == [1]
         await again.aclose()
@@ -347,7 +347,7 @@ async def test_a_close_that_hangs_can_be_given_up(tmp_path: Path) -> None:
     await disk.sessions.until_reached()
     await closed_within(store, 0.01)
     disk.sessions.open()
-    await store._ended.wait()
+    await store._durable.ended.wait()
     again = SqliteStore(tmp_path / "jobs.db")
     assert len(list(await again.open(lambda events: None))) == 1
     await again.aclose()
@@ -365,10 +365,10 @@ async def test_a_log_that_could_not_be_secured_is_not_poured_into_the_file(tmp_p
                 raise OSError(5, "made up")
             super().rewrite(path)
 
-        def discard(self, connection: Any, path: str) -> None:
+        def close_without_checkpoint(self, connection: Any, path: str) -> None:
             poured.append("kept")
             before = Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()
-            Disk.discard(self, connection, path)
+            Disk.close_without_checkpoint(self, connection, path)
             assert (Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()) == before
 
     disk = Bad()
@@ -384,7 +384,7 @@ async def test_a_log_that_could_not_be_secured_is_not_poured_into_the_file(tmp_p
     with pytest.raises(OutcomeUnknown):
         await store.committed(2)
     await store.aclose()
-    assert "could not be opened again" in str(told[0])
+    assert "cannot be reopened" in str(told[0])
     assert poured == ["kept"]
     again = SqliteStore(path)
     assert [event.seq for event in await again.open(lambda events: None)] == [1, 2], "it was in, all the same"
@@ -415,7 +415,7 @@ async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
 
 
 def test_huge_rows_and_odd_names_are_written_and_read_back(tmp_path: Path) -> None:
-    made = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, background=lambda sync: sync())
+    made = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, run_in_background=lambda sync: sync())
     made.open()
     made.write([submitted(1, payload=b'"' + b"x" * 2_000_000 + b'"'), submitted(2, "j\u0000\U0001f600")])
     made.close()

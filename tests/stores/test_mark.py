@@ -93,7 +93,7 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
 ) -> None:
     file = HookedFile()
     mark = HighWaterMarkFile(OneFile(file), "mark")
-    mark.begin(HighWaterMark("e" * 32, 1, 0))
+    mark.create(HighWaterMark("e" * 32, 1, 0))
     begun = ended = certain = 1
     lost = 0  # what a sync that failed was to write, no other writes
 
@@ -125,7 +125,7 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
     for _ in range(20):
         survivor = HookedFile()
         survivor.now = bytearray(file.cut(chance))
-        found = HighWaterMarkFile(OneFile(survivor), "mark").found
+        found = HighWaterMarkFile(OneFile(survivor), "mark").stored
         assert found is not None, "all slots are torn"
         assert certain <= found.seq <= begun
 
@@ -144,10 +144,10 @@ def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_i
         done.append("quick")
         is_over.set()
 
-    background.run(slow)
+    background.request(slow)
     assert is_in.wait(30)
     for _ in range(5):
-        background.run(quick)
+        background.request(quick)
     go_on.set()
     assert is_over.wait(30)
     background.stop()

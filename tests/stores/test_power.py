@@ -34,12 +34,12 @@ def at_once(sync: Callable[[], None]) -> None:
 
 
 def journal(disk: PowerDisk, path: str = PATH, background: Callable[[Callable[[], None]], None] = at_once) -> Journal:
-    return Journal(path, disk, allow_data_loss=False, background=background)
+    return Journal(path, disk, allow_data_loss=False, run_in_background=background)
 
 
 def kill(made: Journal, disk: PowerDisk) -> None:
     """The process dies: nothing is closed, poured in or synced, and the system keeps what it was given."""
-    disk.discard(made._connection, made.path)
+    disk.close_without_checkpoint(made.connection, made.path)
 
 
 def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
@@ -70,7 +70,7 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         if n % 10 == 9 and len(open_jobs) > 20:
             gone = [at for _, at in open_jobs[:10]]
             keys = [KeyTombstone(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
-            made.forget(gone, gone[-1] + 1, keys)
+            made.prune(gone, gone[-1] + 1, keys)
             del open_jobs[:10]
         if n % 10 == 4:
             if chance.random() < 0.5:
@@ -90,7 +90,7 @@ def survives(steps: list[Step], chance: random.Random, path: str = PATH) -> None
     seqs = [decode(body).seq for body in bodies]
     assert tried.last_seq >= acked, f"event {acked} was acknowledged and is gone"
     assert tried.last_seq == max([*seqs, tried.oldest - 1])
-    forgotten = {int(key.job.removeprefix("job-")) for key in tried.keys}
+    forgotten = {int(key.job.removeprefix("job-")) for key in tried.take_tombstones()}
     assert forgotten.isdisjoint(seqs), "a job is there, or what is remembered of its key"
     assert forgotten.union(seqs).issuperset(range(1, acked + 1)), "one of both"
     # and it goes on from there
@@ -126,8 +126,8 @@ def test_an_opening_syncs_the_mark_that_a_kill_has_left() -> None:
     chance = random.Random(1)
     for _ in range(50):
         mark = HighWaterMarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
-        assert mark.found is not None
-        assert mark.found.seq == 1
+        assert mark.stored is not None
+        assert mark.stored.seq == 1
 
 
 async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> None:
@@ -138,7 +138,7 @@ async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> Non
         await store.open(lambda events: disk.acked(events[-1].seq))
         gone = store.oldest
         for _ in range(40):
-            seq = store._handed
+            seq = store._durable.appended_seq
             for _ in range(chance.choice((1, 1, 3))):  # what is handed over meanwhile is a group
                 events = [submitted(seq + 1 + n) for n in range(chance.choice((1, 2, 8)))]
                 seq = events[-1].seq
@@ -211,7 +211,7 @@ def forget_some(made: Journal) -> None:
     gone = range(made.oldest, min(made.oldest + 2, made.last_seq + 1))
     keys = [KeyTombstone(key_name("k", f"job-{at}"), f"job-{at}", "d", State.FAILED, 1.0) for at in gone]
     try:
-        made.forget(gone, gone.stop, keys)
+        made.prune(gone, gone.stop, keys)
     except sqlite3.Error as error:
         find_out(made, error)
 
