@@ -2,7 +2,7 @@
 
 The real SQL runs in a real SQLite database that is kept in memory for the whole schedule. A statement that commits has
 reached the disk or has not: SQLite itself promises that statements and transactions are atomic and survive a power cut,
-which tests/stores/test_power.py tests with a file system that loses power. This disk simulates what is around that: a
+which tests/stores/test_power_cuts.py tests with a file system that loses power. This disk simulates what is around that: a
 commit that fails without effect, that fails and is committed, that finds the disk full; a reopening that fails; the
 high-water mark, whose writes are lost, kept or torn by a crash until they are synced.
 

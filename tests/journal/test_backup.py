@@ -42,7 +42,7 @@ async def done(queue: Queue, numbers: Sequence[int]) -> None:
         await queue.result((await queue.submit("post", Order(n), key=str(n))).job_id)
 
 
-async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_path: Path) -> None:
+async def test_a_backup_contains_what_was_committed_and_can_be_continued(tmp_path: Path) -> None:
     entries: list[int] = []
     async with make_service(entries, max_finished_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
         await done(queue, range(4))
@@ -119,7 +119,7 @@ async def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "copy.db").read_text() == "mine"
 
 
-async def test_one_that_appears_meanwhile_is_not_overwritten_either(
+async def test_a_backup_does_not_overwrite_a_file_created_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
@@ -182,7 +182,7 @@ async def test_jobs_in_memory_have_no_backup() -> None:
             await queue.backup_beside("copy")
 
 
-async def test_who_may_only_name_a_backup_gets_it_beside_the_journal(tmp_path: Path) -> None:
+async def test_a_named_backup_is_written_beside_the_journal(tmp_path: Path) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
         backup = await queue.backup_beside("monday.1")
         assert backup.path == str(tmp_path / "jobs.db.backup-monday.1")
@@ -211,7 +211,7 @@ async def opens(path: Path) -> int:
     return len(events)
 
 
-async def test_a_backup_in_the_place_of_a_journal_that_went_further_is_refused_with_what_to_do(tmp_path: Path) -> None:
+async def test_a_backup_beside_a_newer_high_water_mark_is_refused_with_what_to_do(tmp_path: Path) -> None:
     await a_backup(tmp_path, later=True)
     shutil.copy(tmp_path / "copy.db", tmp_path / "jobs.db")
     before = (tmp_path / "jobs.db").read_bytes(), (tmp_path / "jobs.db-mark").read_bytes()
@@ -225,7 +225,7 @@ async def test_a_backup_in_the_place_of_a_journal_that_went_further_is_refused_w
     assert await opens(tmp_path / "jobs.db") > 0
 
 
-async def test_another_journals_log_is_not_poured_into_a_backup(tmp_path: Path) -> None:
+async def test_the_wal_of_another_journal_is_not_checkpointed_into_a_backup(tmp_path: Path) -> None:
     await a_backup(tmp_path, later=False)
     (tmp_path / "copy.db-wal").write_bytes(b"frames of another journal")
     before = (tmp_path / "copy.db").read_bytes()
@@ -235,9 +235,7 @@ async def test_another_journals_log_is_not_poured_into_a_backup(tmp_path: Path) 
     assert (tmp_path / "copy.db-wal").read_bytes() == b"frames of another journal"
 
 
-async def test_a_power_cut_between_mark_and_adoption_does_no_harm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_power_cut_during_a_restore_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trio_jobs._stores.sqlite import restore
 
     def cut(connection: Any) -> Any:
@@ -252,7 +250,7 @@ async def test_a_power_cut_between_mark_and_adoption_does_no_harm(
     assert await opens(tmp_path / "copy.db") == await opens(tmp_path / "copy.db") > 0
 
 
-async def test_a_backup_of_nothing_is_a_journal_too(tmp_path: Path) -> None:
+async def test_a_backup_of_an_empty_journal_can_be_opened(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     await store.backup(str(tmp_path / "copy.db"))
@@ -260,7 +258,7 @@ async def test_a_backup_of_nothing_is_a_journal_too(tmp_path: Path) -> None:
     assert await opens(tmp_path / "copy.db") == 0
 
 
-async def test_a_backup_all_of_whose_jobs_are_forgotten_goes_on_with_the_numbers(tmp_path: Path) -> None:
+async def test_a_backup_without_jobs_continues_the_numbers(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(1), ev.SessionClosed(seq=2, at=1.0, session=1)])
@@ -275,7 +273,7 @@ async def test_a_backup_all_of_whose_jobs_are_forgotten_goes_on_with_the_numbers
     assert await opens(tmp_path / "copy.db") == 0
 
 
-async def test_pending_jobs_of_a_backup_are_done_by_whoever_opens_it(tmp_path: Path) -> None:
+async def test_pending_jobs_of_a_backup_run_where_it_is_opened(tmp_path: Path) -> None:
     entries: list[int] = []
     async with make_service(entries).open(journal=tmp_path / "jobs.db") as queue:
         await queue.pause()

@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-async def test_a_sound_journal_is_told_and_not_touched(path: Path) -> None:
+async def test_a_check_of_a_sound_journal_changes_nothing(path: Path) -> None:
     before = contents(path.parent)
     found = check(path)
     assert contents(path.parent) == before
@@ -59,7 +59,7 @@ async def test_a_sound_journal_is_told_and_not_touched(path: Path) -> None:
     assert found.size == path.stat().st_size
 
 
-async def test_one_that_was_left_by_a_kill_is_told_with_its_log_and_not_touched(path: Path, tmp_path: Path) -> None:
+async def test_a_check_of_a_journal_after_a_kill_includes_its_wal(path: Path, tmp_path: Path) -> None:
     store = SqliteStore(path)
     await store.open(lambda events: None)
     store.append([submitted(7, "d")])
@@ -75,7 +75,7 @@ async def test_one_that_was_left_by_a_kill_is_told_with_its_log_and_not_touched(
     assert (found.damage, found.last_seq, found.events) == (None, 7, 5)
 
 
-async def test_damage_is_told_with_what_is_left_and_not_touched(path: Path) -> None:
+async def test_a_check_reports_damage_and_what_can_be_read(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE events SET body = x'00' WHERE seq = 2")
     connection.close()
@@ -86,7 +86,7 @@ async def test_damage_is_told_with_what_is_left_and_not_touched(path: Path) -> N
     assert (found.events, found.jobs, found.keys) == (3, {"completed": 1}, 1)
 
 
-async def test_rows_that_are_sound_and_do_not_add_up_are_damage(path: Path) -> None:
+async def test_sound_rows_with_an_inconsistent_history_are_damage(path: Path) -> None:
     store = SqliteStore(path)
     await store.open(lambda events: None)
     store.append([ev.Completed(seq=7, at=1.0, job="nobody", attempt=1)])
@@ -94,7 +94,7 @@ async def test_rows_that_are_sound_and_do_not_add_up_are_damage(path: Path) -> N
     assert "are inconsistent" in str(check(path).damage)
 
 
-async def test_a_journal_that_is_gone_is_damage_while_its_mark_is_there(path: Path) -> None:
+async def test_a_missing_journal_is_damage_while_its_high_water_mark_exists(path: Path) -> None:
     path.unlink()
     before = contents(path.parent)
     found = check(path)
@@ -102,7 +102,7 @@ async def test_a_journal_that_is_gone_is_damage_while_its_mark_is_there(path: Pa
     assert contents(path.parent) == before
 
 
-async def test_one_in_use_is_not_looked_into_and_its_holder_is_named(path: Path) -> None:
+async def test_a_check_of_a_journal_in_use_names_its_holder(path: Path) -> None:
     store = SqliteStore(path)
     await store.open(lambda events: None)
     found = check(path)
@@ -116,7 +116,7 @@ async def test_one_in_use_is_not_looked_into_and_its_holder_is_named(path: Path)
     assert check(path).holder is None
 
 
-async def test_one_that_another_process_has_is_not_looked_into(path: Path) -> None:
+async def test_a_check_names_the_process_that_has_the_journal_open(path: Path) -> None:
     holder = (
         "import sys, trio\nfrom trio_jobs import SqliteStore\nasync def main():\n"
         " await SqliteStore(sys.argv[1]).open(lambda events: None)\n print('held', flush=True)\n"
@@ -140,7 +140,7 @@ async def test_one_that_another_process_has_is_not_looked_into(path: Path) -> No
     assert check(path).events == 4, "a dead one holds nothing"
 
 
-async def test_a_backup_is_told_as_one_and_stays_one(path: Path, tmp_path: Path) -> None:
+async def test_a_checked_backup_remains_a_backup(path: Path, tmp_path: Path) -> None:
     store = SqliteStore(path)
     await store.open(lambda events: None)
     await store.backup(str(tmp_path / "copy.db"))
@@ -153,7 +153,7 @@ async def test_a_backup_is_told_as_one_and_stays_one(path: Path, tmp_path: Path)
     assert found.epoch == epoch
 
 
-async def test_what_is_no_journal_is_said_to_be_none(tmp_path: Path) -> None:
+async def test_a_check_of_another_file_raises(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no"):
         check(tmp_path / "jobs.db")
     (tmp_path / "diary").write_text("dear diary " * 1000)
@@ -179,7 +179,9 @@ def made(path: Path) -> None:
     trio.run(make)
 
 
-def test_the_command_tells_it_and_exits_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_check_command_prints_the_result_and_exits_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "jobs.db"
     made(path)
     code, out, _ = run(capsys, "journal", "check", str(path))
@@ -198,7 +200,7 @@ def test_the_command_tells_it_and_exits_by_it(tmp_path: Path, capsys: pytest.Cap
     assert "there is no" in err
 
 
-def test_the_command_copies_a_journal_that_nobody_has_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_backup_command_copies_a_closed_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, copy = tmp_path / "jobs.db", tmp_path / "copy.db"
     made(path)
     code, out, _ = run(capsys, "journal", "backup", str(copy), "--journal", str(path), "--json")

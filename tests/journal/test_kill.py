@@ -137,23 +137,21 @@ async def finish(tmp_path: Path) -> dict[str, str]:
     return {record.key: record.id for record in records if record.key is not None}
 
 
-async def test_what_was_acknowledged_survives_a_few_kills_and_is_done_once(tmp_path: Path) -> None:
+async def test_acknowledged_jobs_survive_a_few_kills_and_run_once(tmp_path: Path) -> None:
     await check(tmp_path, 6, seed=1)
 
 
-async def test_what_a_server_acknowledged_survives_a_few_kills_and_is_done_once(tmp_path: Path) -> None:
+async def test_jobs_acknowledged_by_a_server_survive_a_few_kills_and_run_once(tmp_path: Path) -> None:
     await check_served(tmp_path, 6, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(10))
-async def test_what_was_acknowledged_survives_hundreds_of_kills_and_is_done_once(tmp_path: Path, seed: int) -> None:
+async def test_acknowledged_jobs_survive_hundreds_of_kills_and_run_once(tmp_path: Path, seed: int) -> None:
     await check(tmp_path, 50, seed)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(40))
-async def test_what_a_server_acknowledged_survives_thousands_of_kills_and_is_done_once(
-    tmp_path: Path, seed: int
-) -> None:
+async def test_jobs_acknowledged_by_a_server_survive_thousands_of_kills_and_run_once(tmp_path: Path, seed: int) -> None:
     await check_served(tmp_path, 50, seed)

@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
+from faulty_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 
 import trio_jobs
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
@@ -65,7 +65,7 @@ async def check_fold(queue: Queue, path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
-async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is(tmp_path: Path, code: int) -> None:
+async def test_a_submit_whose_commit_fails_is_rejected_and_the_next_one_is_accepted(tmp_path: Path, code: int) -> None:
     disk = FaultyDisk()
     async with make_service(buffer=2).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await queue._kept()
@@ -83,7 +83,7 @@ async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is
         await check_fold(queue, tmp_path)
 
 
-async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_path: Path) -> None:
+async def test_a_submit_is_accepted_if_its_failed_commit_took_effect(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await queue._kept()
@@ -95,7 +95,7 @@ async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_p
 
 
 @pytest.mark.parametrize("blind", [1, 2, 3])
-async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tmp_path: Path, blind: int) -> None:
+async def test_a_commit_is_read_back_if_the_file_cannot_be_identified_afterwards(tmp_path: Path, blind: int) -> None:
     """After the insert, and then at as many of the three reopenings as are left."""
     disk = BlindDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -109,9 +109,7 @@ async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tm
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
-async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_resumes(
-    tmp_path: Path, code: int
-) -> None:
+async def test_a_full_disk_rejects_submits_and_does_not_stop_the_running_job(tmp_path: Path, code: int) -> None:
     disk = FaultyDisk()
     gates[7] = trio.Event()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -138,7 +136,7 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
         await check_fold(queue, tmp_path)
 
 
-async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_disk_is_full(tmp_path: Path) -> None:
+async def test_p4_a_rejected_job_that_was_started_does_not_occupy_the_consumer(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await queue._kept()
@@ -155,7 +153,7 @@ async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_
         await check_fold(queue, tmp_path)
 
 
-async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_responsive(tmp_path: Path) -> None:
+async def test_a_hanging_sync_makes_outcomes_unknown_and_does_not_block_the_loop(tmp_path: Path) -> None:
     disk, hang = FaultyDisk(), Hanging()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)
     async with make_service(commit_timeout=0.2).open(store=store) as queue:
@@ -168,7 +166,7 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
             await queue.submit("post", Order(2))
         with pytest.raises(OutcomeUnknown):  # as the error said: ask again with the same key
             await queue.submit("post", Order(1), key="a")
-        hang.go_on.set()
+        hang.resume.set()
         with trio.fail_after(20):
             while queue.health().store is not None:
                 await queue.events().__anext__()
@@ -178,7 +176,7 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
         await check_fold(queue, tmp_path)
 
 
-async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> None:
+async def test_a_queue_with_a_hanging_journal_can_be_stopped(tmp_path: Path) -> None:
     disk, hang = FaultyDisk(), Hanging()
     service = make_service(commit_timeout=0.1, cancel_timeout=0.1, drain_timeout=0.1)
     with trio.fail_after(20):
@@ -187,11 +185,11 @@ async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> Non
             disk.fault = hang
             with pytest.raises(OutcomeUnknown):
                 await queue.submit("post", Order(2))
-    hang.go_on.set()
+    hang.resume.set()
     assert queue.report is not None
 
 
-async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Path) -> None:
+async def test_a_journal_that_cannot_be_reopened_ends_the_queue(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with pytest.raises(StoreError, match="cannot be reopened"):
         async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -203,7 +201,7 @@ async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Pa
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_a_journal_that_is_deleted_or_replaced_in_use_ends_the_queue(tmp_path: Path, replace: bool) -> None:
+async def test_a_journal_deleted_or_replaced_while_in_use_ends_the_queue(tmp_path: Path, replace: bool) -> None:
     path = tmp_path / "jobs.db"
     with pytest.raises(trio_jobs.JournalDamaged, match="deleted or replaced"):
         async with make_service().open(journal=path) as queue:
@@ -218,7 +216,7 @@ async def test_a_journal_that_is_deleted_or_replaced_in_use_ends_the_queue(tmp_p
             await trio.sleep_forever()
 
 
-async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_places(tmp_path: Path) -> None:
+async def test_all_submits_of_a_failed_group_are_rejected_and_release_their_slots(tmp_path: Path) -> None:
     disk = FaultyDisk()
     told: list[str] = []
     async with make_service(buffer=50).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -305,11 +303,11 @@ async def hung(disk: FaultyDisk, store: SqliteStore, fails: Fault) -> Hanging:
 
     disk.fault = fault
     store.append([submitted(1)])
-    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    await trio.to_thread.run_sync(hang.is_blocked.wait, 30)
     return hang
 
 
-async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_whole(tmp_path: Path) -> None:
+async def test_a_large_group_is_rolled_back_as_a_whole_if_the_disk_fills_up(tmp_path: Path) -> None:
     """More events than one statement takes, so that there is a transaction to be rolled back."""
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
@@ -327,7 +325,7 @@ async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_
     await store.aclose()
 
 
-async def test_a_page_and_a_close_that_come_while_a_failure_is_settled_have_their_turn_after_it(tmp_path: Path) -> None:
+async def test_a_page_and_a_close_requested_during_a_failure_are_served_after_it(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
     pages: list[Sequence[ev.Event]] = []
@@ -341,13 +339,13 @@ async def test_a_page_and_a_close_that_come_while_a_failure_is_settled_have_thei
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(store.aclose)
         await trio.testing.wait_all_tasks_blocked()
-        hang.go_on.set()
+        hang.resume.set()
     assert [[event.seq for event in page] for page in pages] == [[]], "what is committed by then"
     assert [event.seq for event in told] == [1]
 
 
 @pytest.mark.parametrize("is_given_up", [False, True])
-async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
+async def test_a_close_between_a_failure_and_its_replacement_commits_unless_abandoned(
     tmp_path: Path, is_given_up: bool
 ) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
@@ -369,18 +367,18 @@ async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
     await store.aclose()
 
 
-async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp_path: Path) -> None:
+async def test_a_close_abandoned_during_a_failing_commit_ends_without_it(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
     hang = await hung(disk, store, times(10**9, sqlite3.SQLITE_IOERR))
     with trio.move_on_after(0):
         await store.aclose()
-    hang.go_on.set()
+    hang.resume.set()
     await store._durable.ended.wait()
     assert told == []
 
 
-async def test_a_full_disk_that_took_the_group_all_the_same_is_not_told_as_a_failure(tmp_path: Path) -> None:
+async def test_a_full_disk_is_not_a_failure_if_the_group_is_committed(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
     disk.fault = times(1, sqlite3.SQLITE_FULL, done=True)
@@ -392,7 +390,7 @@ async def test_a_full_disk_that_took_the_group_all_the_same_is_not_told_as_a_fai
     await store.aclose()
 
 
-async def test_a_store_whose_opening_failed_can_be_opened_again_however_late_that_is_told(tmp_path: Path) -> None:
+async def test_a_store_can_be_reopened_after_a_failed_open_that_is_reported_late(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_bytes(b"no database" * 1000)
     store = SqliteStore(path)
@@ -411,7 +409,7 @@ async def test_a_store_whose_opening_failed_can_be_opened_again_however_late_tha
     await store.aclose()
 
 
-async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
+async def test_a_journal_works_without_a_thread_for_its_high_water_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = threading.Thread.start
@@ -432,7 +430,7 @@ async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
     await store.aclose()
 
 
-async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path) -> None:
+async def test_a_failed_prune_raises_and_the_journal_continues(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)
     store.append([submitted(1, "a"), ev.Cancelled(seq=2, at=1.0, job="a", reason="cancelled", may_have_acted=False)])
@@ -449,7 +447,7 @@ async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path
         await store.events(0, 10)
 
 
-async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) -> None:
+async def test_a_reader_of_a_breaking_journal_gets_the_reason(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = await opened(disk, tmp_path / "jobs.db", told)  # and nobody listens for its breaking
     errors: list[StoreError] = []
@@ -464,7 +462,7 @@ async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
-        hang.go_on.set()
+        hang.resume.set()
     with pytest.raises(StoreError, match="cannot be reopened"):
         await store.events(0, 10)
     assert "cannot be reopened" in str(errors[0])
@@ -472,7 +470,7 @@ async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) ->
     await store.aclose()
 
 
-async def test_a_commit_that_fails_with_nobody_to_say_what_instead_is_dropped(tmp_path: Path) -> None:
+async def test_a_failed_commit_without_a_failure_callback_is_dropped(tmp_path: Path) -> None:
     disk, told = FaultyDisk(), list[ev.Event]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await store.open(told.extend)
@@ -486,7 +484,7 @@ async def test_a_commit_that_fails_with_nobody_to_say_what_instead_is_dropped(tm
     await store.aclose()
 
 
-async def test_a_listener_that_raises_ends_the_store_and_not_trio(tmp_path: Path) -> None:
+async def test_a_callback_that_raises_breaks_the_store_and_not_trio(tmp_path: Path) -> None:
     told: list[StoreError] = []
 
     def on_commit(events: Sequence[ev.Event]) -> None:

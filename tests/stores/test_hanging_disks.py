@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from bad_disks import FaultyDisk, error
+from faulty_disks import FaultyDisk, error
 
 from trio_jobs import OutcomeUnknown, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
@@ -153,7 +153,7 @@ any_call = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.c
 
 
 @any_call
-async def test_a_hang_in_any_call_ends_with_the_call(tmp_path: Path, every: int) -> None:
+async def test_a_hang_in_any_call_delays_and_loses_nothing(tmp_path: Path, every: int) -> None:
     calls = await count_calls(tmp_path / "counted.db")
     assert calls > 100
     for at in range(1, calls + 1, every):
@@ -166,7 +166,9 @@ async def test_a_hang_in_any_call_ends_with_the_call(tmp_path: Path, every: int)
 
 
 @any_call
-async def test_who_gives_up_on_a_hang_in_any_call_leaves_what_was_told_and_no_lock(tmp_path: Path, every: int) -> None:
+async def test_cancelling_during_a_hang_keeps_committed_events_and_releases_the_lock(
+    tmp_path: Path, every: int
+) -> None:
     for at in range(1, await count_calls(tmp_path / "counted.db") + 1, every):
         disk, told = HangingAtCall(at), list[int]()
         path = tmp_path / f"{at}.db"
@@ -185,7 +187,7 @@ async def test_who_gives_up_on_a_hang_in_any_call_leaves_what_was_told_and_no_lo
 
 
 @pytest.mark.parametrize("at", ["INSERT", "identity", "file write"])
-async def test_a_commit_that_hangs_holds_up_nobody_but_those_who_wait_for_it(tmp_path: Path, at: str) -> None:
+async def test_a_hanging_commit_blocks_only_its_waiters(tmp_path: Path, at: str) -> None:
     disk, told = HangingDisk(at), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.0)
     await opened(store, told)
@@ -220,12 +222,12 @@ async def mark_is_synced_after(path: Path) -> AsyncIterator[SqliteStore]:
     await store.aclose()
 
 
-async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Path) -> None:
+async def test_the_high_water_mark_is_synced_without_another_group(tmp_path: Path) -> None:
     async with mark_is_synced_after(tmp_path / "jobs.db"):
         pass
 
 
-async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
+async def test_the_high_water_mark_is_synced_if_only_pages_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_jobs._stores.writer_thread.IDLE", 3600)
@@ -233,7 +235,7 @@ async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
         await store.events(0, 10)
 
 
-async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -> None:
+async def test_a_hanging_sync_of_the_high_water_mark_delays_no_commit(tmp_path: Path) -> None:
     disk, told = HangingDisk("file sync"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await opened(store, told)
@@ -259,7 +261,7 @@ async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -
         ("SELECT * FROM keys", lambda store, path: store.backup(str(path / "copy.db"))),
     ],
 )
-async def test_a_wish_that_hangs_can_be_given_up_and_the_store_goes_on_when_it_does(
+async def test_a_hanging_read_request_can_be_cancelled_and_the_store_continues(
     tmp_path: Path, at: str, ask: Any
 ) -> None:
     disk, told = HangingDisk(at), list[int]()
@@ -284,9 +286,7 @@ async def test_a_wish_that_hangs_can_be_given_up_and_the_store_goes_on_when_it_d
 
 
 @pytest.mark.parametrize("at", ["PRAGMA journal_mode", "SELECT", "file read", "rewrite"])
-async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_in_the_end(
-    tmp_path: Path, at: str
-) -> None:
+async def test_a_hanging_open_can_be_cancelled_and_releases_everything_later(tmp_path: Path, at: str) -> None:
     path = tmp_path / "jobs.db"
     first = SqliteStore(path)
     await first.open(lambda events: None)
@@ -310,7 +310,7 @@ async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_
         await again.aclose()
 
 
-async def test_a_hang_while_it_is_read_back_is_unknown_until_it_returns(tmp_path: Path) -> None:
+async def test_the_outcome_is_unknown_while_recovery_hangs(tmp_path: Path) -> None:
     disk, told = HangingDisk("rewrite"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await opened(store, told)
@@ -338,7 +338,7 @@ async def test_a_hang_while_it_is_read_back_is_unknown_until_it_returns(tmp_path
     await store.aclose()
 
 
-async def test_a_close_that_hangs_can_be_given_up(tmp_path: Path) -> None:
+async def test_a_hanging_close_can_be_cancelled(tmp_path: Path) -> None:
     disk = HangingDisk("INSERT")
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await store.open(lambda events: None)
@@ -353,7 +353,7 @@ async def test_a_close_that_hangs_can_be_given_up(tmp_path: Path) -> None:
     await again.aclose()
 
 
-async def test_a_log_that_could_not_be_secured_is_not_poured_into_the_file(tmp_path: Path) -> None:
+async def test_a_wal_that_could_not_be_synced_is_not_checkpointed(tmp_path: Path) -> None:
     """After a failed sync nobody knows what of the log is on the disk, but the log itself, once written anew."""
     poured: list[str] = []
 
@@ -391,9 +391,7 @@ async def test_a_log_that_could_not_be_secured_is_not_poured_into_the_file(tmp_p
     await again.aclose()
 
 
-async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_relative_path_or_a_link_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     monkeypatch.chdir(tmp_path / "real")
     store = SqliteStore("jobs.db")
@@ -414,7 +412,7 @@ async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.db", "real"]
 
 
-def test_huge_rows_and_odd_names_are_written_and_read_back(tmp_path: Path) -> None:
+def test_huge_rows_and_unusual_names_are_read_back(tmp_path: Path) -> None:
     made = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, run_in_background=lambda sync: sync())
     made.open()
     made.write([submitted(1, payload=b'"' + b"x" * 2_000_000 + b'"'), submitted(2, "j\u0000\U0001f600")])

@@ -91,7 +91,7 @@ async def healthy(queue: Queue) -> None:
                 return
 
 
-async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once_there_is_room(small: Path) -> None:
+async def test_a_job_that_ends_on_a_full_disk_is_committed_once_there_is_space(small: Path) -> None:
     sessions[:] = [trio.Event()]
     del ended[:]
     async with make_service().open(journal=small / "jobs.db") as queue:
@@ -128,9 +128,7 @@ async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once
     assert ended == ["x"]
 
 
-async def test_a_backup_for_which_there_is_no_room_leaves_nothing_and_harms_nothing(
-    small: Path, tmp_path: Path
-) -> None:
+async def test_a_backup_to_a_full_disk_fails_and_leaves_nothing(small: Path, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(seq, payload=b'"' + b"x" * 250_000 + b'"') for seq in range(1, 101)])
@@ -144,14 +142,14 @@ async def test_a_backup_for_which_there_is_no_room_leaves_nothing_and_harms_noth
     await store.aclose()
 
 
-async def test_no_room_for_a_new_journal_is_said_in_one_line(small: Path) -> None:
+async def test_a_full_disk_is_reported_in_one_line_for_a_new_journal(small: Path) -> None:
     fill(small)
     with pytest.raises(StoreError) as caught:
         await SqliteStore(small / "jobs.db").open(lambda events: None)
     assert "\n" not in str(caught.value)
 
 
-async def test_a_journal_that_can_only_be_read_is_refused_in_one_line_and_can_be_looked_into(small: Path) -> None:
+async def test_a_read_only_journal_is_refused_in_one_line_and_can_be_checked(small: Path) -> None:
     store = SqliteStore(small / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(1), submitted(2)])

@@ -88,7 +88,7 @@ steps = st.tuples(st.sampled_from(["write", "sync", "failed sync"]), st.sampled_
 
 @settings(max_examples=1000)
 @given(st.lists(steps, max_size=12), st.integers(0, 2**32))
-def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doing(
+def test_a_power_cut_leaves_a_synced_mark_whatever_two_threads_were_doing(
     plan: list[tuple[str, str]], seed: int
 ) -> None:
     file = HookedFile()
@@ -130,7 +130,7 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
         assert certain <= found.seq <= begun
 
 
-def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_is_written() -> None:
+def test_a_mark_written_during_a_sync_is_synced_after_it() -> None:
     background = BackgroundSync()
     is_in, go_on, is_over = threading.Event(), threading.Event(), threading.Event()
     done: list[str] = []

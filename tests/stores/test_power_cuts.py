@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("apsw")
 
-from power import PowerDisk, Step, cut
+from power_disk import PowerDisk, Step, cut
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
@@ -106,17 +106,17 @@ def cuts(points: int, seed: int) -> None:
         survives(disk.steps[: chance.randrange(1, len(disk.steps) + 1)], chance)
 
 
-def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
+def test_a_power_cut_loses_no_acknowledged_event() -> None:
     cuts(1000, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(20))
-def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
+def test_a_thousand_power_cuts_lose_no_acknowledged_event(seed: int) -> None:
     cuts(1000, seed)
 
 
-def test_an_opening_syncs_the_mark_that_a_kill_has_left() -> None:
+def test_opening_syncs_the_high_water_mark_of_a_killed_process() -> None:
     disk = PowerDisk()
     made = journal(disk, background=lambda sync: None)
     made.open()
@@ -153,13 +153,13 @@ async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> Non
         await store.aclose()
 
 
-async def test_a_power_cut_under_the_stores_threads_loses_nothing_that_was_told(tmp_path: Path) -> None:
+async def test_a_power_cut_under_the_threads_of_the_store_loses_no_acknowledged_event(tmp_path: Path) -> None:
     await thread_cuts(tmp_path, points=300, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(10))
-async def test_thousands_of_power_cuts_under_the_stores_threads_lose_nothing(tmp_path: Path, seed: int) -> None:
+async def test_thousands_of_power_cuts_under_the_threads_of_the_store_lose_nothing(tmp_path: Path, seed: int) -> None:
     await thread_cuts(tmp_path, points=2000, seed=seed)
 
 
@@ -174,7 +174,7 @@ async def thread_cuts(tmp_path: Path, points: int, seed: int) -> None:
         survives(steps[: chance.randrange(1, len(steps) + 1)], chance, str(path))
 
 
-def test_without_syncs_the_same_check_finds_losses() -> None:
+def test_the_check_finds_losses_if_nothing_is_synced() -> None:
     """The disk is worth nothing as a witness if it forgives."""
     disk = PowerDisk()
     work(disk, 20, seed=1)
@@ -245,7 +245,7 @@ def count_calls() -> int:
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_a_fault_at_any_call_loses_nothing_not_even_in_a_power_cut(length: int) -> None:
+def test_a_fault_at_any_call_and_a_power_cut_lose_nothing(length: int) -> None:
     """One call, or two in a row; among them each sync, after which the system has thrown the pages away."""
     faults(length, cuts_each=6, seed=3)
 
@@ -279,7 +279,7 @@ def faults(length: int, cuts_each: int, seed: int) -> int:
     return calls * cuts_each
 
 
-def test_a_disk_that_works_no_more_from_any_call_on_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_for_good_at_any_call_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store says so and ends; a new process, or the machine after a power cut, finds what was acknowledged."""
     tell = sys.unraisablehook
     # where SQLite lets a call fail, apsw has its error told here
@@ -305,7 +305,7 @@ def test_a_disk_that_works_no_more_from_any_call_on_loses_nothing(monkeypatch: p
     assert given_up > at / 2
 
 
-def test_when_there_is_no_room_the_same_connection_goes_on_once_there_is() -> None:
+def test_a_connection_remains_usable_after_a_full_disk() -> None:
     disk = PowerDisk()
     made = journal(disk)
     made.open()

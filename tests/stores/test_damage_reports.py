@@ -1,6 +1,6 @@
-"""What can be wrong with a journal, one thing at a time, made by hand: each is refused, and told in words of its own.
+"""Each kind of damage, made by hand, is refused with a message of its own.
 
-Everything else about the files is in order, so that what is told is about that one thing.
+Everything else about the files is sound, so the message can only be about that damage.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import trio
-from bad_disks import FaultyDisk
-from test_damage import journal, write_some
+from faulty_disks import FaultyDisk
+from journals import make_journal, write_journal
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
@@ -40,42 +40,44 @@ KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A closed journal of 9 events and 2 keys."""
-    made = write_some(tmp_path / "jobs.db", 3, close=False)
-    made.prune([], 1, KEYS)
-    made.close()
+    journal = write_journal(tmp_path / "jobs.db", 3, close=False)
+    journal.prune([], 1, KEYS)
+    journal.close()
     return tmp_path / "jobs.db"
 
 
 def edit(path: Path, *statements: str | tuple[str, tuple[Any, ...]]) -> None:
+    """Execute statements on a closed journal."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             sql, values = (statement, ()) if isinstance(statement, str) else statement
             connection.execute(sql, values)
 
 
-def body(seq: int, of: bytes, job: str | None = None) -> tuple[str, tuple[Any, ...]]:
-    """That event's body, with the checksum that fits it. job: "" for an event of the queue itself."""
-    checksum = row_checksum(seq, f"job-{seq}" if job is None else job, of)
-    return "UPDATE events SET body = ?, checksum = ? WHERE seq = ?", (of, checksum, seq)
+def body(seq: int, new: bytes, job: str | None = None) -> tuple[str, tuple[Any, ...]]:
+    """Change the body of an event, and its checksum to match. job: "" for a queue event."""
+    checksum = row_checksum(seq, f"job-{seq}" if job is None else job, new)
+    return "UPDATE events SET body = ?, checksum = ? WHERE seq = ?", (new, checksum, seq)
 
 
 def meta(name: str, value: str) -> tuple[str, tuple[Any, ...]]:
+    """Change a value of the meta table, and its checksum to match."""
     return (
         "UPDATE meta SET value = ?, checksum = ? WHERE name = ?",
         (value, zlib.crc32(f"{name}={value}".encode()), name),
     )
 
 
-def test_nothing_is_wrong_with_the_journal_that_these_tests_begin_with(path: Path) -> None:
-    whole = journal(path)
-    assert len(whole.open()) == 9
-    assert {key.job for key in whole.take_tombstones()} == {key.job for key in KEYS}
-    whole.close()
+def test_the_journal_of_these_tests_is_sound(path: Path) -> None:
+    journal = make_journal(path)
+    assert len(journal.open()) == 9
+    assert {key.job for key in journal.take_tombstones()} == {key.job for key in KEYS}
+    journal.close()
     assert check(path).damage is None
 
 
 @pytest.mark.parametrize(
-    ("statements", "told"),
+    ("statements", "message"),
     [
         (["UPDATE events SET body = x'7b7d' WHERE seq = 4"], "the row of event 4 fails its checksum"),
         (["UPDATE events SET job = CAST(x'ff' AS TEXT) WHERE seq = 4"], "decode"),
@@ -95,27 +97,27 @@ def test_nothing_is_wrong_with_the_journal_that_these_tests_begin_with(path: Pat
     ],
     ids=str,
 )
-def test_a_damage_is_told_in_its_own_words(
-    path: Path, statements: list[str | tuple[str, tuple[Any, ...]]], told: str
+def test_each_damage_has_a_message_of_its_own(
+    path: Path, statements: list[str | tuple[str, tuple[Any, ...]]], message: str
 ) -> None:
     edit(path, *statements)
-    with pytest.raises(JournalDamaged, match=told):
-        journal(path).open()
-    assert told in str(check(path).damage)
-    kept = journal(path, allow_data_loss=True)
-    assert len(kept.open()) in (8, 9), "what is good is kept"
-    kept.close()
+    with pytest.raises(JournalDamaged, match=message):
+        make_journal(path).open()
+    assert message in str(check(path).damage)
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert len(rebuilt.open()) in (8, 9), "sound jobs are kept"
+    rebuilt.close()
 
 
-def test_a_journal_that_became_a_database_of_something_else_is_no_journal(path: Path) -> None:
+def test_a_database_of_another_application_is_not_a_journal(path: Path) -> None:
     edit(path, "PRAGMA application_id = 1")
     with pytest.raises(StoreError, match="is a database, but not a trio-jobs journal"):
-        journal(path).open()
+        make_journal(path).open()
 
 
-async def test_an_event_that_this_program_does_not_know_is_not_passed_over(path: Path) -> None:
-    of = b'{"type":"from the future","seq":4,"at":1.0,"job":"job-4"}'
-    edit(path, body(4, of))
+async def test_an_unknown_event_is_not_skipped(path: Path) -> None:
+    unknown = b'{"type":"from the future","seq":4,"at":1.0,"job":"job-4"}'
+    edit(path, body(4, unknown))
     store = SqliteStore(path)
     events = await store.open(lambda events: None)
     with pytest.raises(StoreError, match="an event that this version of trio-jobs cannot decode"):
@@ -123,82 +125,82 @@ async def test_an_event_that_this_program_does_not_know_is_not_passed_over(path:
     await store.aclose()
 
 
-def test_an_event_that_cannot_be_read_costs_its_job_alone_when_loss_is_accepted(path: Path) -> None:
-    made = journal(path)
-    made.open()
-    made.write([ev.Paused(seq=10, at=1.0), submitted(11)])
-    made.close()
+def test_allowed_data_loss_drops_only_the_jobs_of_undecodable_events(path: Path) -> None:
+    journal = make_journal(path)
+    journal.open()
+    journal.write([ev.Paused(seq=10, at=1.0), submitted(11)])
+    journal.close()
     unknown = b'{"type":"from the future \xff"}'
     ended = to_row(ev.Cancelled(seq=12, at=1.0, job="job-4", reason="cancelled", may_have_acted=False))
     more = ("INSERT INTO events VALUES (?, ?, ?, ?)", ended)
     edit(path, body(4, unknown), body(10, unknown, job=""), more, "DELETE FROM events WHERE seq = 7")
-    found = check(path)
-    assert found.damage == "it contains 11 events instead of 12"
-    assert found.jobs is not None and sum(found.jobs.values()) == 8
-    kept = journal(path, allow_data_loss=True)
-    assert [decode(of).seq for of in kept.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
-    kept.close()
+    result = check(path)
+    assert result.damage == "it contains 11 events instead of 12"
+    assert result.jobs is not None and sum(result.jobs.values()) == 8
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert [decode(encoded).seq for encoded in rebuilt.open()] == [1, 2, 3, 5, 6, 8, 9, 11]
+    rebuilt.close()
 
 
-@pytest.mark.parametrize("mark", ["gone", "behind"])
+@pytest.mark.parametrize("mark", ["missing", "behind"])
 @pytest.mark.parametrize("job", ["", "job-10"])
-def test_the_number_of_an_event_that_is_left_out_is_not_used_again(path: Path, job: str, mark: str) -> None:
+def test_the_number_of_a_dropped_event_is_not_used_again(path: Path, job: str, mark: str) -> None:
     before = path.with_name("jobs.db-mark").read_bytes()
-    made = journal(path)
-    made.open()
-    made.write([submitted(10) if job else ev.Paused(seq=10, at=1.0)])
-    made.close()
+    journal = make_journal(path)
+    journal.open()
+    journal.write([submitted(10) if job else ev.Paused(seq=10, at=1.0)])
+    journal.close()
     unknown = b'{"type":"from the future"}'
     edit(path, body(10, unknown, job), "DELETE FROM events WHERE seq = 4")
-    path.with_name("jobs.db-mark").write_bytes(b"" if mark == "gone" else before)
-    kept = journal(path, allow_data_loss=True)
-    assert len(kept.open()) == 8
-    assert kept.last_seq == 10
-    kept.close()
+    path.with_name("jobs.db-mark").write_bytes(b"" if mark == "missing" else before)
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert len(rebuilt.open()) == 8
+    assert rebuilt.last_seq == 10
+    rebuilt.close()
 
 
-def test_nor_is_that_of_what_was_pruned(path: Path) -> None:
-    made = journal(path)
-    made.open()
-    made.prune(range(1, 10), 10, [])
-    made.close()
+def test_the_number_of_a_pruned_event_is_not_used_again(path: Path) -> None:
+    journal = make_journal(path)
+    journal.open()
+    journal.prune(range(1, 10), 10, [])
+    journal.close()
     path.with_name("jobs.db-mark").unlink()
-    kept = journal(path, allow_data_loss=True)
-    assert kept.open() == []
-    assert kept.last_seq == 9
-    kept.close()
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert rebuilt.open() == []
+    assert rebuilt.last_seq == 9
+    rebuilt.close()
 
 
-def test_a_job_that_is_there_twice_is_left_out_when_loss_is_accepted(path: Path) -> None:
-    made = journal(path)
-    made.open()
-    made.write([submitted(10, "job-1")])
-    made.close()
+def test_allowed_data_loss_drops_a_job_that_was_submitted_twice(path: Path) -> None:
+    journal = make_journal(path)
+    journal.open()
+    journal.write([submitted(10, "job-1")])
+    journal.close()
     edit(path, "DELETE FROM events WHERE seq = 4")
-    kept = journal(path, allow_data_loss=True)
-    assert [decode(of).seq for of in kept.open()] == [2, 3, 5, 6, 7, 8, 9]
-    kept.close()
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert [decode(encoded).seq for encoded in rebuilt.open()] == [2, 3, 5, 6, 7, 8, 9]
+    rebuilt.close()
     assert check(path).damage is None
 
 
-def test_a_table_with_more_columns_gives_back_those_that_it_had(path: Path) -> None:
+def test_allowed_data_loss_reads_tables_with_additional_columns(path: Path) -> None:
     edit(path, "ALTER TABLE events ADD COLUMN more TEXT", "ALTER TABLE keys ADD COLUMN more TEXT")
     assert "its tables are not those" in str(check(path).damage)
-    kept = journal(path, allow_data_loss=True)
-    assert len(kept.open()) == 9
-    assert len(kept.take_tombstones()) == 2
-    kept.close()
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert len(rebuilt.open()) == 9
+    assert len(rebuilt.take_tombstones()) == 2
+    rebuilt.close()
 
 
-def test_rows_that_do_not_go_up_are_refused() -> None:
+def test_rows_out_of_order_are_refused() -> None:
     rows = [to_row(submitted(seq)) for seq in (1, 2, 2)]
     with pytest.raises(JournalDamaged, match="event 2 follows event 2"):
         list(RowReader("jobs.db", 1).read(rows, 0))
 
 
 @pytest.mark.parametrize("row", [("1", "j", b"", 0), (1, None, b"", 0), (1, "j", "", 0), (0, "j", b"", 0)], ids=repr)
-def test_a_row_of_other_types_than_were_written_is_not_sound(row: tuple[Any, ...]) -> None:
-    """A flipped byte may change what a value is, whatever the table says."""
+def test_a_row_with_values_of_other_types_is_not_sound(row: tuple[Any, ...]) -> None:
+    """A flipped byte can change the type of a value in spite of the declared type."""
     assert not is_sound(row)
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE keys (name, job, digest, state, at, checksum)")
@@ -207,18 +209,18 @@ def test_a_row_of_other_types_than_were_written_is_not_sound(row: tuple[Any, ...
             list(read_tombstones(connection, "jobs.db", 1))
 
 
-def test_a_journal_with_nothing_to_be_read_in_it_begins_anew_when_loss_is_accepted(path: Path) -> None:
+def test_allowed_data_loss_replaces_an_unreadable_journal_with_an_empty_one(path: Path) -> None:
     path.write_bytes(b"not a database at all" * 1000)
     with pytest.raises(JournalDamaged):
-        journal(path).open()
-    kept = journal(path, allow_data_loss=True)
-    assert kept.open() == []
-    assert kept.last_seq == 9, "no number is used twice"
-    kept.close()
+        make_journal(path).open()
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert rebuilt.open() == []
+    assert rebuilt.last_seq == 9, "no number is used twice"
+    rebuilt.close()
     assert len(list(path.parent.glob("jobs.db.damaged-*"))) >= 1
 
 
-def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
+def test_a_failed_rebuild_leaves_the_files_in_place_and_releases_them(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edit(path, "DELETE FROM events WHERE seq = 4")
@@ -229,17 +231,17 @@ def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
     with monkeypatch.context() as patch:
         patch.setattr("trio_jobs._stores.sqlite.journal.rebuild", full)
         with pytest.raises(OSError, match="No space left"):
-            journal(path, allow_data_loss=True).open()
-    kept = journal(path, allow_data_loss=True)
-    assert len(kept.open()) == 8
-    kept.close()
+            make_journal(path, allow_data_loss=True).open()
+    rebuilt = make_journal(path, allow_data_loss=True)
+    assert len(rebuilt.open()) == 8
+    rebuilt.close()
 
 
-# what SQLite says
+# errors of SQLite
 
 
 @pytest.mark.parametrize(
-    ("code", "is_known", "told", "is_damage"),
+    ("code", "is_known", "message", "is_damage"),
     [
         (sqlite3.SQLITE_CORRUPT, True, "malformed", True),
         (sqlite3.SQLITE_NOTADB, True, "malformed", True),
@@ -251,19 +253,19 @@ def test_what_cannot_be_rebuilt_stays_where_it_was_and_is_let_go_of(
         (sqlite3.SQLITE_NOMEM, True, "journal jobs.db: malformed", False),
     ],
 )
-def test_what_sqlite_says_is_told_as_what_to_do_about_it(
-    code: int | None, is_known: bool, told: str, is_damage: bool
+def test_an_error_of_sqlite_is_reported_with_its_consequence(
+    code: int | None, is_known: bool, message: str, is_damage: bool
 ) -> None:
     error = sqlite3.DatabaseError("malformed")
     if code is not None:
         error.sqlite_errorcode = code
     explained = explain(error, "jobs.db", is_known=is_known)
-    assert told in str(explained)
+    assert message in str(explained)
     assert isinstance(explained, JournalDamaged) == is_damage
 
 
-class Reluctant:
-    """A connection that does not take a setting on."""
+class IgnoringConnection:
+    """A connection on which `PRAGMA synchronous` has no effect."""
 
     def __init__(self, real: Connection) -> None:
         self._real = real
@@ -275,18 +277,18 @@ class Reluctant:
         return self._real.execute("SELECT 1" if sql == "PRAGMA synchronous" else sql, *parameters)
 
 
-def test_an_sqlite_that_does_not_sync_each_commit_is_not_relied_on(tmp_path: Path) -> None:
-    class Lazy(Disk):
+def test_an_sqlite_that_does_not_sync_each_commit_is_refused(tmp_path: Path) -> None:
+    class IgnoringDisk(Disk):
         def connect(self, path: str) -> Connection:
-            return Reluctant(super().connect(path))
+            return IgnoringConnection(super().connect(path))
 
-    store = SqliteStore(tmp_path / "jobs.db", disk=Lazy())
+    store = SqliteStore(tmp_path / "jobs.db", disk=IgnoringDisk())
     with pytest.raises(StoreError, match="reports synchronous = 1, not 2"):
         trio.run(store.open, lambda events: None)
 
 
-def test_text_that_is_none_is_a_damage(path: Path) -> None:
-    """In a place where sqlite3 says so with an error of Python's own."""
+def test_text_that_is_not_utf8_is_damage(path: Path) -> None:
+    """Where sqlite3 raises a UnicodeDecodeError."""
     disk = FaultyDisk()
 
     def fault(sql: str, is_done: bool) -> None:
@@ -298,11 +300,11 @@ def test_text_that_is_none_is_a_damage(path: Path) -> None:
         trio.run(SqliteStore(path, disk=disk).open, lambda events: None)
 
 
-# while it is open
+# damage while the journal is open
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         (meta("epoch", "f" * 32), "after a failed commit its epoch is another one"),
         ("DELETE FROM events WHERE seq = 2", "after a failed commit events are missing (8 are left)"),
@@ -314,88 +316,88 @@ def test_text_that_is_none_is_a_damage(path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_read_back_after_a_failure_must_be_what_was_written(
-    path: Path, statement: str | tuple[str, tuple[Any, ...]], told: str
+def test_recovery_refuses_contents_that_were_not_written(
+    path: Path, statement: str | tuple[str, tuple[Any, ...]], message: str
 ) -> None:
-    made = journal(path)
-    made.open()
+    journal = make_journal(path)
+    journal.open()
     sql, values = (statement, ()) if isinstance(statement, str) else statement
-    made.connection.execute(sql, values)
+    journal.connection.execute(sql, values)
     error = sqlite3.OperationalError("disk I/O error")
-    with pytest.raises(JournalDamaged, match=re.escape(told)):
-        made.recover(error)
-    made.close()
+    with pytest.raises(JournalDamaged, match=re.escape(message)):
+        journal.recover(error)
+    journal.close()
 
 
-def test_a_page_is_checked_as_it_is_read(path: Path) -> None:
-    made = journal(path)
-    made.open()
-    made.connection.execute("UPDATE events SET body = x'7b7d' WHERE seq = 4")
-    assert len(made.page(0, 3)) == 3
+def test_a_page_is_verified_when_it_is_read(path: Path) -> None:
+    journal = make_journal(path)
+    journal.open()
+    journal.connection.execute("UPDATE events SET body = x'7b7d' WHERE seq = 4")
+    assert len(journal.page(0, 3)) == 3
     with pytest.raises(JournalDamaged, match="event 4 can no longer be read"):
-        made.page(0, 9)
-    made.connection.execute("DELETE FROM events WHERE seq = 4")
+        journal.page(0, 9)
+    journal.connection.execute("DELETE FROM events WHERE seq = 4")
     with pytest.raises(JournalDamaged, match="event 4 can no longer be read"):
-        made.page(3, 9)
-    made.connection.execute("DROP TABLE events")
+        journal.page(3, 9)
+    journal.connection.execute("DROP TABLE events")
     with pytest.raises(StoreError, match="no such table"):
-        made.page(0, 9)
-    made.close()
+        journal.page(0, 9)
+    journal.close()
 
 
-# doors to the file system
+# the file system
 
 
-def test_there_may_be_nothing_to_be_written_anew(tmp_path: Path) -> None:
+def test_rewriting_a_missing_file_does_nothing(tmp_path: Path) -> None:
     Disk().rewrite(str(tmp_path / "none"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_that_goes_away_as_it_is_given_its_size_is_let_go(tmp_path: Path) -> None:
-    class Late(Disk):
+def test_preallocating_a_vanished_wal_does_nothing(tmp_path: Path) -> None:
+    class LateDisk(Disk):
         def size(self, path: str) -> int:
             return 0
 
-    Late().preallocate(str(tmp_path / "jobs.db-wal"))
+    LateDisk().preallocate(str(tmp_path / "jobs.db-wal"))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on SQLite is asked to leave the log alone")
-def test_a_file_that_cannot_be_moved_gets_its_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, while it is open."""
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="from 3.12 on SQLite can be configured not to checkpoint")
+def test_a_file_that_cannot_be_renamed_is_checkpointed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an open file on Windows."""
 
     def rename(self: Path, to: object) -> None:
         raise PermissionError(13, "in use")
 
-    made = journal(path)
-    made.open()
-    made.write([submitted(10)])
+    journal = make_journal(path)
+    journal.open()
+    journal.write([submitted(10)])
     assert path.with_name("jobs.db-wal").exists()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
-        made.close_connection(checkpoint=False)
+        journal.close_connection(checkpoint=False)
     assert not path.with_name("jobs.db-wal").exists()
-    whole = journal(path)
-    assert len(whole.open()) == 10
-    whole.close()
+    journal = make_journal(path)
+    assert len(journal.open()) == 10
+    journal.close()
 
 
 @pytest.mark.parametrize("text", [b"", b"7 since noon", b'{"pid": 7}', b'{"pid": "seven", "since": "noon"}', b"[]"])
-def test_a_lock_whose_owner_cannot_be_read_has_one_all_the_same(tmp_path: Path, text: bytes) -> None:
+def test_an_unreadable_lock_file_has_an_unknown_owner(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "lock").write_bytes(text)
     with (tmp_path / "lock").open("rb") as file:
         assert _read_owner(file.fileno()) == (None, None)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-async def test_a_backup_is_named_in_one_step_where_there_are_no_links_too(
+async def test_a_backup_overwrites_nothing_on_a_file_system_without_links(
     path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     to = path.with_name("backup.db")
 
     def link(*args: object) -> None:
         if is_there:
-            to.write_bytes(b"somebody else's")
+            to.write_bytes(b"another file")
         raise OSError(95, "Operation not supported")
 
     store = SqliteStore(path)
@@ -404,7 +406,7 @@ async def test_a_backup_is_named_in_one_step_where_there_are_no_links_too(
     if is_there:
         with pytest.raises(StoreError, match="already exists; a backup does not overwrite files"):
             await store.backup(str(to))
-        assert to.read_bytes() == b"somebody else's"
+        assert to.read_bytes() == b"another file"
     else:
         await store.backup(str(to))
         assert check(to).events == 9
@@ -412,7 +414,7 @@ async def test_a_backup_is_named_in_one_step_where_there_are_no_links_too(
     assert not list(path.parent.glob("*.part-*"))
 
 
-def test_a_backup_whose_last_row_cannot_be_read_is_not_adopted(path: Path) -> None:
+def test_a_backup_with_an_unreadable_last_row_is_not_restored(path: Path) -> None:
     edit(
         path,
         f"PRAGMA application_id = {BACKUP_ID}",
@@ -423,28 +425,28 @@ def test_a_backup_whose_last_row_cannot_be_read_is_not_adopted(path: Path) -> No
     for suffix in ("-wal", "-mark"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     with pytest.raises(JournalDamaged, match="its last row cannot be read"):
-        journal(path).open()
+        make_journal(path).open()
 
 
-# the check
+# the check of a journal
 
 
-def test_a_check_of_what_is_no_database_any_more_says_so(path: Path) -> None:
+def test_a_check_reports_a_file_that_is_not_a_database(path: Path) -> None:
     path.write_bytes(b"not a database at all" * 1000)
     assert check(path).damage == "file is not a database"
 
 
-def test_a_check_of_what_changes_meanwhile_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_fails_if_the_journal_changes_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stamps = iter([[(1, 1, 1)], [(1, 1, 2)]])
     monkeypatch.setattr(check_module, "_fingerprints", lambda names: next(stamps))
     with pytest.raises(StoreError, match="was written to while it was copied; try again"):
         check(path)
 
 
-def test_a_check_of_a_backup_that_sqlite_cannot_read_says_what_it_says(path: Path) -> None:
+def test_a_check_of_an_unreadable_backup_reports_the_error_of_sqlite(path: Path) -> None:
     edit(path, f"PRAGMA application_id = {BACKUP_ID}", "DROP TABLE events")
     for suffix in ("-wal", "-mark"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    found = check(path)
-    assert found.is_backup
-    assert found.damage == "no such table: events"
+    result = check(path)
+    assert result.is_backup
+    assert result.damage == "no such table: events"

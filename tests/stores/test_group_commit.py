@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from bad_disks import FaultyDisk, error
+from faulty_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs._engine import events as ev
@@ -28,7 +28,7 @@ class CountingDisk(FaultyDisk):
         self.groups += sql.startswith("INSERT INTO events") and not done
 
 
-async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -> None:
+async def test_events_that_one_commit_causes_share_the_next_sync(tmp_path: Path) -> None:
     """A turn of the loop apart, as the end of an attempt and the start of the next, or two producers, are."""
     disk = CountingDisk()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
@@ -62,7 +62,7 @@ class Given:
         self.turn += 1
 
 
-async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() -> None:
+async def test_a_busy_loop_commits_after_a_few_turns() -> None:
     given = Given()
     given.group_commit.start()
     for seq in range(1, 2 * MAX_TURNS + 1):
@@ -73,7 +73,7 @@ async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() 
     given.group_commit.stop()
 
 
-async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
+async def test_a_single_caller_does_not_wait_for_others() -> None:
     """Given in the turn in which the loop has nothing left to do, though more would be waited for."""
     given = Given(gathering_turns=1000)
     given.group_commit.start()
@@ -83,7 +83,7 @@ async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
     given.group_commit.stop()
 
 
-async def test_what_is_gathered_at_the_end_is_given_once_and_nothing_is_listened_to_after_it() -> None:
+async def test_stopping_commits_the_current_group_once_and_nothing_after_it() -> None:
     given = Given()
     given.group_commit.start()
     given.group_commit.add([submitted(1)])
@@ -117,7 +117,7 @@ class TransactionDisk(FaultyDisk):
 
 
 @pytest.mark.parametrize("count", [5, 3000])
-async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: int) -> None:
+async def test_submit_many_is_one_commit(tmp_path: Path, count: int) -> None:
     """More than a statement takes, and more than a group is let grow to, too."""
     disk = TransactionDisk()
     service = Service(buffer=5000)
@@ -134,7 +134,7 @@ async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: in
         assert disk.transactions == before + 1
 
 
-async def test_a_job_that_meets_an_idle_queue_has_two_syncs_its_end_being_one(tmp_path: Path) -> None:
+async def test_a_job_in_an_idle_queue_needs_two_syncs(tmp_path: Path) -> None:
     """Its acceptance and its start share the other."""
     disk = CountingDisk()
     service = Service()
@@ -151,7 +151,7 @@ async def test_a_job_that_meets_an_idle_queue_has_two_syncs_its_end_being_one(tm
         assert disk.groups == before + 2 * 20
 
 
-async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:
+async def test_a_close_commits_what_was_appended(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     for life in range(1, 4):
         await store.open(lambda events: None)
@@ -161,7 +161,7 @@ async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_what_is_gathered_while_a_commit_fails_is_tried_again_once(tmp_path: Path) -> None:
+async def test_events_gathered_while_a_commit_fails_are_committed_once(tmp_path: Path) -> None:
     disk = CountingDisk()
     left = 1
 
