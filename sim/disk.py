@@ -1,10 +1,10 @@
 """A disk that survives the simulated crashes: the `Disk` of the real journal, in memory.
 
-The real SQL runs in a real SQLite database that is kept in memory for the whole schedule. A statement that commits has
-reached the disk or has not: SQLite itself promises that statements and transactions are atomic and survive a power cut,
-which tests/stores/test_power_cuts.py tests with a file system that loses power. This disk simulates what is around that: a
-commit that fails without effect, that fails and is committed, that finds the disk full; a reopening that fails; the
-high-water mark, whose writes are lost, kept or torn by a crash until they are synced.
+The real SQL runs in a real SQLite database that is kept in memory for the whole schedule. A statement that commits
+has reached the disk or has not: SQLite itself promises that statements and transactions are atomic and survive a
+power cut, which tests/stores/test_power_cuts.py tests with a file system that loses power. This disk simulates what
+is around that: a commit that fails without effect, that fails and is committed, that finds the disk full; a reopening
+that fails; the high-water mark, whose writes are lost, kept or torn by a crash until they are synced.
 
 `truth` is every event that was ever on the disk, `starts` the attempts (job, number) that entered the SDK according to
 it, `asked` says for each job in doubt whether verify was called. The oracle compares: whatever was acknowledged must be

@@ -1,4 +1,4 @@
-"""`trio-jobs journal check`: what is there, told without changing anything."""
+"""`trio-jobs journal check` reports the contents of a journal and changes nothing."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 async def test_a_check_of_a_sound_journal_changes_nothing(path: Path) -> None:
     before = contents(path.parent)
-    found = check(path)
+    result = check(path)
     assert contents(path.parent) == before
-    assert (found.damage, found.holder, found.is_backup, found.schema) == (None, None, False, 1)
-    assert (found.last_seq, found.oldest, found.events, found.keys) == (6, 7, 4, 1)
-    assert found.jobs == {"pending": 1, "completed": 1}
-    assert (found.mark_epoch, found.mark_seq) == (found.epoch, 6)
-    assert found.size == path.stat().st_size
+    assert (result.damage, result.holder, result.is_backup, result.schema) == (None, None, False, 1)
+    assert (result.last_seq, result.oldest, result.events, result.keys) == (6, 7, 4, 1)
+    assert result.jobs == {"pending": 1, "completed": 1}
+    assert (result.mark_epoch, result.mark_seq) == (result.epoch, 6)
+    assert result.size == path.stat().st_size
 
 
 async def test_a_check_of_a_journal_after_a_kill_includes_its_wal(path: Path, tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ async def test_a_check_of_a_journal_after_a_kill_includes_its_wal(path: Path, tm
         shutil.copy(f"{path}{suffix}", left)
     await store.aclose()
     before = contents(left)
-    found = check(left / "jobs.db")
+    result = check(left / "jobs.db")
     assert contents(left) == before
-    assert (found.damage, found.last_seq, found.events) == (None, 7, 5)
+    assert (result.damage, result.last_seq, result.events) == (None, 7, 5)
 
 
 async def test_a_check_reports_damage_and_what_can_be_read(path: Path) -> None:
@@ -80,10 +80,10 @@ async def test_a_check_reports_damage_and_what_can_be_read(path: Path) -> None:
         connection.execute("UPDATE events SET body = x'00' WHERE seq = 2")
     connection.close()
     before = contents(path.parent)
-    found = check(path)
+    result = check(path)
     assert contents(path.parent) == before
-    assert found.damage == "the row of event 2 fails its checksum"
-    assert (found.events, found.jobs, found.keys) == (3, {"completed": 1}, 1)
+    assert result.damage == "the row of event 2 fails its checksum"
+    assert (result.events, result.jobs, result.keys) == (3, {"completed": 1}, 1)
 
 
 async def test_sound_rows_with_an_inconsistent_history_are_damage(path: Path) -> None:
@@ -97,19 +97,19 @@ async def test_sound_rows_with_an_inconsistent_history_are_damage(path: Path) ->
 async def test_a_missing_journal_is_damage_while_its_high_water_mark_exists(path: Path) -> None:
     path.unlink()
     before = contents(path.parent)
-    found = check(path)
-    assert "events up to 6 were committed" in str(found.damage)
+    result = check(path)
+    assert "events up to 6 were committed" in str(result.damage)
     assert contents(path.parent) == before
 
 
 async def test_a_check_of_a_journal_in_use_names_its_holder(path: Path) -> None:
     store = SqliteStore(path)
     await store.open(lambda events: None)
-    found = check(path)
-    assert found.holder is not None
-    assert found.holder["pid"] == os.getpid()
-    assert found.mark_seq == 6
-    assert (found.events, found.damage) == (None, None)
+    result = check(path)
+    assert result.holder is not None
+    assert result.holder["pid"] == os.getpid()
+    assert result.mark_seq == 6
+    assert (result.events, result.damage) == (None, None)
     store.append([submitted(7)])
     await store.committed(7)
     await store.aclose()
@@ -119,7 +119,7 @@ async def test_a_check_of_a_journal_in_use_names_its_holder(path: Path) -> None:
 async def test_a_check_names_the_process_that_has_the_journal_open(path: Path) -> None:
     holder = (
         "import sys, trio\nfrom trio_jobs import SqliteStore\nasync def main():\n"
-        " await SqliteStore(sys.argv[1]).open(lambda events: None)\n print('held', flush=True)\n"
+        " await SqliteStore(sys.argv[1]).open(lambda events: None)\n print('open', flush=True)\n"
         " await trio.sleep_forever()\ntrio.run(main)"
     )
     async with trio.open_nursery() as nursery:
@@ -131,13 +131,13 @@ async def test_a_check_names_the_process_that_has_the_journal_open(path: Path) -
                 check=False,
             )
         )
-        assert b"held" in await process.stdout.receive_some()
-        found = check(path)
+        assert b"open" in await process.stdout.receive_some()
+        result = check(path)
         process.kill()
-    assert found.holder is not None
-    assert found.holder["pid"] == process.pid
-    assert found.events is None
-    assert check(path).events == 4, "a dead one holds nothing"
+    assert result.holder is not None
+    assert result.holder["pid"] == process.pid
+    assert result.events is None
+    assert check(path).events == 4, "the lock of a dead process is released"
 
 
 async def test_a_checked_backup_remains_a_backup(path: Path, tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ async def test_a_checked_backup_remains_a_backup(path: Path, tmp_path: Path) -> 
     epoch = store.epoch
     await store.aclose()
     before = contents(tmp_path)
-    found = check(tmp_path / "copy.db")
+    result = check(tmp_path / "copy.db")
     assert contents(tmp_path) == before
-    assert (found.is_backup, found.damage, found.events, found.keys) == (True, None, 4, 1)
-    assert found.epoch == epoch
+    assert (result.is_backup, result.damage, result.events, result.keys) == (True, None, 4, 1)
+    assert result.epoch == epoch
 
 
 async def test_a_check_of_another_file_raises(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ async def test_a_check_of_another_file_raises(tmp_path: Path) -> None:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = main(arguments)
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
-def made(path: Path) -> None:
+def write_journal(path: Path) -> None:
     async def make() -> None:
         store = SqliteStore(path)
         await store.open(lambda events: None)
@@ -183,14 +183,14 @@ def test_the_check_command_prints_the_result_and_exits_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "jobs.db"
-    made(path)
+    write_journal(path)
     code, out, _ = run(capsys, "journal", "check", str(path))
     assert code == 0
     assert "1 pending, 1 completed, 1 cancelled" in out
     assert out.endswith("sound\n")
     code, out, _ = run(capsys, "journal", "check", str(path), "--json")
-    told: Any = json.loads(out)
-    assert (code, told["events"], told["jobs"]["pending"], told["damage"]) == (0, 6, 1, None)
+    result: Any = json.loads(out)
+    assert (code, result["events"], result["jobs"]["pending"], result["damage"]) == (0, 6, 1, None)
     (tmp_path / "jobs.db-mark").unlink()
     code, out, _ = run(capsys, "journal", "check", str(path))
     assert code == 1
@@ -202,7 +202,7 @@ def test_the_check_command_prints_the_result_and_exits_with_it(
 
 def test_the_backup_command_copies_a_closed_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, copy = tmp_path / "jobs.db", tmp_path / "copy.db"
-    made(path)
+    write_journal(path)
     code, out, _ = run(capsys, "journal", "backup", str(copy), "--journal", str(path), "--json")
     assert code == 0
     assert json.loads(out) == {"path": str(copy), "seq": 6, "events": 6, "size": copy.stat().st_size}

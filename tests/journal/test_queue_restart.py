@@ -1,4 +1,4 @@
-"""A queue with a journal: what is told is kept, and only what is kept is told."""
+"""A queue with a journal after a restart: what was acknowledged is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Order:
 
 
 class Book:
-    """A book that outlives the process: what was written there, by job id."""
+    """A book that survives a restart."""
 
     def __init__(self) -> None:
         self.entries: list[int] = []
@@ -139,14 +139,14 @@ async def test_a_payload_that_no_longer_fits_can_be_held_and_is_counted_in_healt
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         await queue.resume()
         assert queue.health().without_handler == 1
-        assert queue.statistics().free == 2, "it takes no place"
+        assert queue.statistics().free == 2, "a held job uses no slot"
         new = await queue.submit("post", ["a", "b"])
-        assert new.position == 1, "nobody stands behind it"
+        assert new.position == 1, "a held job is not in the queue"
         assert await queue.result(new.job_id) == 2
         assert queue.get(old.job_id).state is State.PENDING
     async with make_service(book := Book()).open(journal=tmp_path / "jobs.db") as queue:
         assert queue.health().without_handler == 0
-        assert await queue.result(old.job_id) == 10, "a program that can read it does it"
+        assert await queue.result(old.job_id) == 10, "a program that can decode it runs it"
     assert book.entries == [1]
 
 
@@ -256,7 +256,7 @@ async def test_the_key_of_a_pruned_job_is_known_after_a_restart(tmp_path: Path) 
             with pytest.raises(trio_jobs.JobNotFound):
                 queue.get(first.job_id)
     assert book.entries == [4]
-    assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of it is kept"
+    assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of the key is kept"
 
 
 async def test_a_key_tombstone_is_deleted_after_its_own_retention(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ async def test_a_key_tombstone_is_deleted_after_its_own_retention(tmp_path: Path
 
 @pytest.mark.parametrize(("answer", "state"), [(Done("v"), State.COMPLETED), (NotDone(), State.COMPLETED)])
 async def test_an_attempt_interrupted_by_a_crash_is_verified_first(tmp_path: Path, answer: Any, state: State) -> None:
-    """Here the crash is a journal that was closed by no queue: a copy taken while the attempt was under way."""
+    """The crash is a copy of the journal that was made while the attempt was running."""
     calls: list[str] = []
     inside, go_on = trio.Event(), trio.Event()
 
@@ -351,7 +351,7 @@ async def test_a_doubt_that_verify_cannot_resolve_waits_for_a_person(tmp_path: P
 def make_stepping(
     calls: list[str], answer: NotDone | Unknown, *, stop_in: str, inside: trio.Event, go_on: trio.Event
 ) -> Service:
-    """A handler of two steps, which stands still in the step of that name."""
+    """A handler of two steps that blocks in the step `stop_in`."""
     service = Service(async_sdk=_no_sdk)
 
     async def do(name: str) -> str:
@@ -375,7 +375,7 @@ def make_stepping(
 async def crashed_in(
     step: str, calls: list[str], answer: NotDone | Unknown, folder: Path
 ) -> tuple[trio_jobs.Service, str]:
-    """The service, and the job whose step was under way when the process died; `after.db` is what it left."""
+    """The service and a job whose step was running when the process died; `after.db` is the journal it left."""
     inside, go_on = trio.Event(), trio.Event()
     service = make_stepping(calls, answer, stop_in=step, inside=inside, go_on=go_on)
     async with service.open(journal=folder / "jobs.db") as queue:
@@ -398,14 +398,14 @@ async def test_the_result_of_a_step_survives_a_crash_and_the_step_is_not_repeate
 async def test_a_step_interrupted_by_a_crash_is_in_doubt_and_named_to_verify(tmp_path: Path) -> None:
     calls: list[str] = []
     service, job_id = await crashed_in("create", calls, Unknown(), tmp_path)
-    for _ in range(2):  # a person is told so at each start, until the doubt is settled
+    for _ in range(2):  # at each start, until the doubt is resolved
         async with service.open(journal=tmp_path / "after.db") as queue:
             with pytest.raises(trio_jobs.JobInDoubt):
                 await queue.result(job_id, in_doubt="raise")
             job = queue.get(job_id)
             assert (job.state, job.open_step) == (State.IN_DOUBT, "create")
     assert calls[0] == "verify create after {}"
-    assert "create" not in calls, "it is not done again"
+    assert "create" not in calls, "the step is not repeated"
 
 
 async def test_a_job_that_kills_the_process_three_times_is_poison(tmp_path: Path) -> None:
@@ -442,7 +442,7 @@ async def test_a_job_that_kills_the_process_three_times_is_poison(tmp_path: Path
 
 
 def copy_journal(path: Path, to: Path) -> None:
-    """What a killed process would leave. (Closing the file drops SQLite's lock, which nobody else asks for here.)"""
+    """Copy what a killed process would leave. (Closing the file releases SQLite's lock, which is not needed here.)"""
     for suffix in ("", "-wal", "-mark"):
         (to.parent / (to.name + suffix)).write_bytes((path.parent / (path.name + suffix)).read_bytes())
 

@@ -46,7 +46,7 @@ def restore_backup(disk: Disk, path: str, file: HighWaterMarkFile) -> HighWaterM
     what_to_do = f"move {path}-wal and {path}-mark away and open it again"
     if disk.size(path + "-wal"):
         raise StoreError(f"{path} is a backup, but {path}-wal belongs to another journal: {what_to_do}")
-    connection = connect(disk, path, "DELETE")  # without a WAL, which could not be told from another journal's
+    connection = connect(disk, path, "DELETE")  # without a WAL, which could not be distinguished from another journal's
     try:
         meta = get_meta(connection, path)
         row = connection.execute("SELECT seq, checksum FROM events ORDER BY seq DESC LIMIT 1").fetchone()
