@@ -17,6 +17,7 @@ import trio.testing
 
 from trio_jobs import JournalDamaged, Queue, Service, SqliteStore, State, StoreError, UsageError
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._stores.sqlite import backup as backup_module
 from trio_jobs.testing.stores import submitted
 
@@ -46,7 +47,7 @@ async def test_a_backup_contains_what_was_committed_and_can_be_continued(tmp_pat
     entries: list[int] = []
     async with make_service(entries, max_finished_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
         await run_jobs(queue, range(4))
-        while await queue._pruner.run_once():
+        while await runtime_of(queue).pruner.run_once():
             pass
         backup = await queue.backup(tmp_path / "copy.db")
         epoch, jobs = queue.epoch, queue.list()
@@ -176,9 +177,9 @@ async def test_damage_is_found_by_the_backup_and_not_copied(tmp_path: Path) -> N
 
 async def test_jobs_in_memory_have_no_backup() -> None:
     async with make_service([]).open() as queue:
-        with pytest.raises(UsageError, match="live in memory"):
+        with pytest.raises(UsageError, match="cannot be backed up"):
             await queue.backup("copy.db")
-        with pytest.raises(UsageError, match="live in memory"):
+        with pytest.raises(UsageError, match="cannot be backed up"):
             await queue.backup_beside("copy")
 
 

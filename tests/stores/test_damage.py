@@ -8,13 +8,13 @@ import random
 import shutil
 import sqlite3
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from journals import SUFFIXES, copy_journal, make_journal, write_journal
 
+from support.processes import Process
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
@@ -316,16 +316,13 @@ trio.run(main)
 
 async def test_a_second_process_is_refused_and_the_lock_of_a_dead_one_is_released(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"open\n"
+    holder = Process([sys.executable, "-c", HOLDER, path])
+    assert holder.out.line() == "open\n"
     with pytest.raises(JournalInUse) as caught:
         await SqliteStore(path).open(lambda events: None)
     assert caught.value.pid == holder.pid
     assert str(caught.value.since).startswith("20")
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    holder.end()
     store = SqliteStore(path)
     await store.open(lambda events: None)
     await store.aclose()
