@@ -15,17 +15,17 @@ __all__ = ["CHECKS", "MUTATIONS", "SIMULATOR", "Mutation"]
 SIMULATOR: Final = "simulator"
 MACHINE: Final = "tests/engine/test_machine.py"
 STORES: Final = "tests/stores/test_conformance.py"
-HOSTS: Final = "tests/queue/test_hosts.py"
-BEGUN_AT_ONCE: Final = "tests/queue/test_begun_at_once.py"
-WAITING_SUBMITS: Final = "tests/queue/test_waiting_submits.py"
-FEED: Final = "tests/queue/test_feed.py"
-CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
-PROMISES: Final = "tests/queue/test_promises.py"
+EXECUTORS: Final = "tests/runtime/test_executors.py"
+EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
+WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
+EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
+CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
+PROMISES: Final = "tests/runtime/test_promises.py"
 POWER: Final = "tests/stores/test_power.py"
 MARK: Final = "tests/stores/test_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
-STEERING: Final = "tests/queue/test_steering.py"
-STREAMS: Final = "tests/server/test_streams.py"
+OPERATIONS: Final = "tests/runtime/test_operations.py"
+SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_HOST: Final = "tests/harness/test_check_host.py"
@@ -36,14 +36,14 @@ CHECKS: Final = (
     SIMULATOR,
     MACHINE,
     STORES,
-    HOSTS,
-    FEED,
+    EXECUTORS,
+    EVENT_STREAM,
     CANCELLATIONS,
     PROMISES,
     POWER,
     DAMAGE,
-    STEERING,
-    STREAMS,
+    OPERATIONS,
+    SUBSCRIPTIONS,
     METHODS,
     QUEUE_MACHINE,
     CHECK_HOST,
@@ -108,7 +108,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit that the store refused keeps its place in the line",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        for submit in refused.values():\n",
+        "        for submit in rejected.values():\n",
         "        for submit in ():\n",
     ),
     _M(
@@ -116,7 +116,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit that the store refused stays among the jobs",
         SIMULATOR,
         "_runtime/event_log.py",
-        "if isinstance(event, ev.JobEvent) and event.job in refused\n            else event",
+        "if isinstance(event, ev.JobEvent) and event.job in rejected\n            else event",
         "if isinstance(event, ev.JobEvent) and event.job in ()\n            else event",
     ),
     _M(
@@ -124,13 +124,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job whose submit the store refused stays among the jobs if it was begun at once",
         SIMULATOR,
         "_runtime/event_log.py",
-        "if isinstance(event, ev.JobEvent) and event.job in refused",
-        "if isinstance(event, ev.Submitted) and event.job in refused",
+        "if isinstance(event, ev.JobEvent) and event.job in rejected",
+        "if isinstance(event, ev.Submitted) and event.job in rejected",
     ),
     _M(
         "begun and not awaited",
         "a handler that waits for no start is called for a job whose submit is refused afterwards",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/admission.py",
         "and waits_for_its_start and",
         "and",
@@ -138,9 +138,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "refused one in the line",
         "a job that the store refused after it had joined the line still has its place there",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/admission.py",
-        "            self._channel.remove(one.in_line)",
+        "            self._channel.remove(one.in_channel)",
         "            pass",
     ),
     _M(
@@ -154,7 +154,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "uncommitted shown",
         "a job is shown as it is in memory, before that is on the disk",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/event_log.py",
         "return self._committed_copies.get(record.id, record) if self._committed_copies else record",
         "return record",
@@ -164,16 +164,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "after a start events are numbered on from the last one of a job",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        self.projection.seq = self.committed_seq = self.store.last_seq\n",
-        "        self.committed_seq = self.projection.seq\n",
+        "        projection.seq = self.committed_seq = self.store.last_seq\n",
+        "        self.committed_seq = projection.seq\n",
     ),
     _M(
         "pause forgotten at restart",
         "a paused queue works again after a restart",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        self.projection.forgotten.add(self.store.keys())",
-        "        self.projection.paused = None",
+        "        projection.tombstones.add(self.store.keys())",
+        "        projection.paused = None",
     ),
     _M(
         "mark torn with its twin",
@@ -265,9 +265,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "key forgotten at prune",
         "pruning a job lets its key be used for a second time",
-        "tests/queue/test_retention.py",
+        "tests/runtime/test_retention.py",
         "_engine/projection.py",
-        "        self.forgotten.add(keys)\n",
+        "        self.tombstones.add(keys)\n",
         "",
     ),
     # the engine
@@ -365,7 +365,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "start not awaited",
         "the SDK is called before the start of the attempt is on the disk",
         SIMULATOR,
-        "_runtime/consumer.py",
+        "_runtime/attempt_runner.py",
         "            if event_log.durable and not handler.rules.idempotent:\n                with running",
         "            if event_log.durable and handler.rules.idempotent:\n                with running",
     ),
@@ -373,7 +373,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "entry not awaited",
         "an async handler's first call begins before it is on the disk",
         SIMULATOR,
-        "_runtime/consumer.py",
+        "_runtime/attempt_runner.py",
         "            if event_log.durable and not running.handler.rules.idempotent:\n",
         "            if False:\n",
     ),
@@ -388,8 +388,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "verify skipped",
         "a job whose earlier attempt was in the SDK is tried again without asking",
-        "tests/queue/test_restart.py",
-        "_runtime/consumer.py",
+        "tests/runtime/test_restart.py",
+        "_runtime/verification.py",
         "(record.may_have_acted or handler.verify_first)",
         "handler.verify_first",
     ),
@@ -397,15 +397,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "doubt not looked after",
         "nobody asks verify about a job that came into doubt",
         SIMULATOR,
-        "_runtime/consumer.py",
-        "        if self._strict_order or not _can_be_asked(record, handler):",
+        "_runtime/verification.py",
+        "        if self._strict_order or not can_verify(record, handler):",
         "        if record:",
     ),
     _M(
         "no time limit",
         "attempt_timeout is noticed and ends nothing",
         SIMULATOR,
-        "_runtime/consumer.py",
+        "_runtime/attempt_runner.py",
         "running.limit_at = running.scope.deadline = now",
         "running.limit_at = now",
     ),
@@ -430,7 +430,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that is due first does not come back before those after it",
         SIMULATOR,
         "_runtime/scheduler.py",
-        "        self._set_alarm(when)\n",
+        "        self._alarm.set(when)\n",
         "",
     ),
     _M(
@@ -438,7 +438,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "deadlines of waiting jobs are looked at a minute late",
         SIMULATOR,
         "_runtime/scheduler.py",
-        "        self._set_alarm(self._clock.monotonic() + self._until(record.deadline_at))\n",
+        "        self._alarm.set(self._clock.monotonic() + self._until(record.deadline_at))\n",
         "",
     ),
     _M(
@@ -470,7 +470,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "readers are not woken",
         SIMULATOR,
         "_runtime/feed.py",
-        "            self._news.set()\n",
+        "            self._published.set()\n",
         "            pass\n",
     ),
     _M(
@@ -478,30 +478,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a reader of one job is moved past the event it is woken for",
         SIMULATOR,
         "_runtime/feed.py",
-        "cursor.tell(event.seq - 1)",
-        "cursor.tell(event.seq)",
+        "cursor.notify(event.seq - 1)",
+        "cursor.notify(event.seq)",
     ),
     _M(
         "lagged not told",
         "a reader whose events are gone goes on behind the gap as if there were none",
-        FEED,
+        EVENT_STREAM,
         "_runtime/feed.py",
-        "                raise Lagged(seq, self.store.oldest)\n",
-        "                seq = self.store.oldest - 1\n",
+        "                raise Lagged(after, self.store.oldest)\n",
+        "                after = self.store.oldest - 1\n",
     ),
     # the queue
     _M(
         "key looked up once",
         "two who wait for a place with the same key make two jobs",
-        "tests/queue/test_submit.py",
+        "tests/runtime/test_submit.py",
         "_runtime/admission.py",
-        "known = self._receipt_of_known(new)  # somebody",
+        "known = self._receipt_of_known(new)  # another",
         "known = None  # somebody",
     ),
     _M(
         "place kept after a conflict",
         "a submit that meets a key conflict after its wait keeps the place",
-        "tests/queue/test_submit.py",
+        "tests/runtime/test_submit.py",
         "_runtime/admission.py",
         "            except KeyConflict:\n                self._channel.release()\n",
         "            except KeyConflict:\n",
@@ -510,15 +510,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "submit not shielded",
         "a cancel while the disk works says not accepted, and the job is there",
         SIMULATOR,
-        "_runtime/core.py",
-        "trio.CancelScope(deadline=began + timeout, shield=True)",
-        "trio.CancelScope(deadline=began + timeout)",
+        "_runtime/commit_waiter.py",
+        "trio.CancelScope(deadline=started + self._timeout, shield=True)",
+        "trio.CancelScope(deadline=started + self._timeout)",
     ),
     _M(
         "waiting submit cancelled",
         "a cancel reaches a submit that sleeps until it is told by another: not accepted, and the job is there",
         WAITING_SUBMITS,
-        "_runtime/admission.py",
+        "_runtime/pending_submits.py",
         "return trio.lowlevel.Abort.FAILED",
         "return trio.lowlevel.Abort.SUCCEEDED",
     ),
@@ -526,17 +526,17 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "asking not passed on",
         "who waits behind the one that asked the store is never given up, whatever happens to the store",
         WAITING_SUBMITS,
-        "_runtime/admission.py",
-        "            finally:\n                self._pass_asking_on()\n",
-        "            finally:\n                self._asker = None\n",
+        "_runtime/pending_submits.py",
+        "            finally:\n                self._appoint_next_leader()\n",
+        "            finally:\n                self._leader = None\n",
     ),
     _M(
         "result not told",
         "who waits for a result is not woken",
         SIMULATOR,
-        "_runtime/core.py",
-        "            if waiter is not None:\n                waiter.set()\n        if self._held",
-        "        if self._held",
+        "_runtime/shared_state.py",
+        "        if waiter is not None:\n            waiter.set()\n\n    async def wait_idle",
+        "\n    async def wait_idle",
     ),
     _M(
         "pause ignored",
@@ -559,7 +559,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is not closed when the queue stops",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "closed, problem = await self._sessions.close_sdk()",
+        "closed, problem = await self._runtime.sessions.close_sdk()",
         "closed, problem = True, None",
     ),
     _M(
@@ -567,22 +567,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the report of the stop does not name jobs that wait for their retry",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "if r.state not in FINAL\n        )\n        queue.report",
-        "if r.state is State.PENDING\n        )\n        queue.report",
+        "if r.state not in FINAL\n        )\n        return ShutdownReport",
+        "if r.state is State.PENDING\n        )\n        return ShutdownReport",
     ),
     _M(
         "job dropped at restart",
         "pending jobs of the journal are not taken up",
         SIMULATOR,
-        "_runtime/supervisor.py",
-        "        elif was_pending:\n",
-        "        elif False:\n",
+        "_runtime/restored_jobs.py",
+        "    elif was_pending:\n",
+        "    elif False:\n",
     ),
     _M(
         "scheduled dropped at restart",
         "scheduled jobs of the journal are not taken up",
         SIMULATOR,
-        "_runtime/supervisor.py",
+        "_runtime/restored_jobs.py",
         "elif record.state in (State.SCHEDULED, State.RETRYING):",
         "elif record.state is State.RETRYING:",
     ),
@@ -590,7 +590,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "crash not noticed",
         "what was under way when the process died is left as it was",
         SIMULATOR,
-        "_runtime/supervisor.py",
+        "_runtime/restored_jobs.py",
         "if record.state is State.PROCESSING or (record.doubt",
         "if (record.doubt",
     ),
@@ -606,7 +606,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "closed on the wrong thread",
         "the session is closed on Trio's thread",
-        HOSTS,
+        EXECUTORS,
         "_executors/thread.py",
         "closed = await self._round_trip(self._leave, can_leave=True)",
         "closed = outcome.capture(self._leave)",
@@ -624,7 +624,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "abandoned session left open",
         "a session whose call came back too late is never closed",
-        HOSTS,
+        EXECUTORS,
         "_executors/thread.py",
         "        outcome.capture(self._leave)\n\n",
         "        return\n\n",
@@ -632,7 +632,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "opening given up in silence",
         "who waits for a session to open is not told that it was given up",
-        HOSTS,
+        EXECUTORS,
         "_executors/trio_task.py",
         "            if not opened:  # abandoned",
         "            if False:  # abandoned",
@@ -641,7 +641,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "begins in a pause",
         "what waits for a disk in trouble begins although the queue was paused meanwhile",
         SIMULATOR,
-        "_runtime/consumer.py",
+        "_runtime/attempt_runner.py",
         "        events = decide.start(record, handler.enters_at_start",
         "        await event_log.committed(event_log.projection.seq)\n"
         "        events = decide.start(record, handler.enters_at_start",
@@ -651,7 +651,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a client goes on with numbers of another history",
         METHODS,
         "_server/methods.py",
-        "known = params.epoch in (None, self._queue.epoch)",
+        "known = params.epoch in (None, self._backend.epoch)",
         "known = True",
     ),
     # what a person's own machine, host and handler would meet
@@ -659,9 +659,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "drained too early",
         "drain does not wait for jobs that wait for their retry",
         QUEUE_MACHINE,
-        "_runtime/queue.py",
-        "self._projection.count(State.PENDING, State.PROCESSING, State.RETRYING)",
-        "self._projection.count(State.PENDING, State.PROCESSING)",
+        "_runtime/operations.py",
+        "_OPEN_WORK: Final = (State.PENDING, State.PROCESSING, State.RETRYING)",
+        "_OPEN_WORK: Final = (State.PENDING, State.PROCESSING)",
     ),
     _M(
         "close problem kept back",

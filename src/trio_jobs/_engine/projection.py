@@ -40,7 +40,7 @@ class Projection:
         """The jobs of each state, by id, in the order in which they reached the state."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         """The jobs with a key, by kind and key."""
-        self.forgotten = KeyTombstones()
+        self.tombstones = KeyTombstones()
         """The keys of removed jobs."""
         self.paused: ev.Paused | None = None
         """The event that paused the queue; None if it is not paused."""
@@ -125,7 +125,7 @@ class Projection:
         return chosen
 
     def forget(self, job_ids: Iterable[str], now: float) -> list[KeyTombstone]:
-        """Remove final jobs, and return the tombstones of their keys, which are in `forgotten` from then on."""
+        """Remove final jobs, and return the tombstones of their keys, which are in `tombstones` from then on."""
         keys: list[KeyTombstone] = []
         for job_id in job_ids:
             record = self.jobs.pop(job_id)
@@ -133,5 +133,5 @@ class Projection:
             if record.key is not None:
                 entry = self.keys.pop((record.kind, record.key))
                 keys.append(KeyTombstone(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))
-        self.forgotten.add(keys)
+        self.tombstones.add(keys)
         return keys
