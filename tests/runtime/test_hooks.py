@@ -242,5 +242,5 @@ async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_th
 
 
 def test_an_unknown_hook_is_refused() -> None:
-    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; there are in_doubt, stuck"):
+    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; the hooks are in_doubt, stuck"):
         Service().on("completed", print)  # type: ignore[arg-type]
