@@ -55,7 +55,7 @@ async def test_cancel_many_cancels_all_that_can_be_cancelled(autojump_clock: Moc
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_cancel_many_by_state(state: State, autojump_clock: MockClock) -> None:
+async def test_cancel_many_filters_by_state(state: State, autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         ids = await one_of_each(queue, book)
@@ -63,7 +63,7 @@ async def test_cancel_many_by_state(state: State, autojump_clock: MockClock) -> 
         assert await queue.cancel_many(state=state) == expected
 
 
-async def test_cancel_many_tells_the_attempt_under_way_to_end_and_says_so_once(autojump_clock: MockClock) -> None:
+async def test_cancel_many_requests_the_cancel_of_the_running_attempt_once(autojump_clock: MockClock) -> None:
     """Whoever calls again for more gets more, not the one that is still ending."""
     service = Service()
     may_end = trio.Event()
@@ -84,7 +84,7 @@ async def test_cancel_many_tells_the_attempt_under_way_to_end_and_says_so_once(a
         await until(queue, first.job_id, "cancelled")
 
 
-async def test_cancel_many_leaves_doubts_to_those_who_resolve_them(autojump_clock: MockClock) -> None:
+async def test_cancel_many_leaves_in_doubt_jobs_alone(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service()
 
@@ -100,7 +100,7 @@ async def test_cancel_many_leaves_doubts_to_those_who_resolve_them(autojump_cloc
         assert queue.get(receipt.job_id).state is State.IN_DOUBT
 
 
-async def test_retry_many_begins_a_new_run_of_all_that_failed_or_were_cancelled(autojump_clock: MockClock) -> None:
+async def test_retry_many_starts_a_new_run_of_each_failed_or_cancelled_job(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         ids = await one_of_each(queue, book)
@@ -113,7 +113,7 @@ async def test_retry_many_begins_a_new_run_of_all_that_failed_or_were_cancelled(
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_retry_many_by_state(state: State, autojump_clock: MockClock) -> None:
+async def test_retry_many_filters_by_state(state: State, autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         ids = await one_of_each(queue, book)
@@ -121,7 +121,7 @@ async def test_retry_many_by_state(state: State, autojump_clock: MockClock) -> N
         assert await queue.retry_many(state=state) == expected
 
 
-async def test_by_kind_by_error_and_by_age_and_all_of_them_at_once(autojump_clock: MockClock) -> None:
+async def test_bulk_operations_filter_by_kind_error_age_and_all_of_them(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         ids = {}
@@ -149,7 +149,7 @@ async def test_by_kind_by_error_and_by_age_and_all_of_them_at_once(autojump_cloc
         assert await found(older_than=now + 1) == set()
 
 
-async def test_a_retry_before_it_began_forgets_the_error_it_is_asked_by(autojump_clock: MockClock) -> None:
+async def test_a_retried_job_that_has_not_started_keeps_no_error_to_filter_by(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Fail())
     async with open_queue(make_service(book)) as queue:
@@ -160,7 +160,9 @@ async def test_a_retry_before_it_began_forgets_the_error_it_is_asked_by(autojump
         assert await queue.cancel_many(error_type="Fail") == ()
 
 
-async def test_the_oldest_come_first_and_whoever_calls_again_gets_more(autojump_clock: MockClock) -> None:
+async def test_bulk_operations_take_the_oldest_jobs_first_and_the_next_call_takes_the_rest(
+    autojump_clock: MockClock,
+) -> None:
     async with open_queue(make_service(Book())) as queue:
         await queue.pause()
         ids = [(await queue.submit("red", str(n), delay=100 if n % 2 else None)).job_id for n in range(10)]
@@ -170,7 +172,7 @@ async def test_the_oldest_come_first_and_whoever_calls_again_gets_more(autojump_
         assert await queue.cancel_many() == ()
 
 
-async def test_cancelled_jobs_leave_the_line_and_free_their_places(autojump_clock: MockClock) -> None:
+async def test_cancelled_jobs_leave_the_queue_and_free_their_slots(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=3)) as queue:
         await queue.pause()
@@ -207,7 +209,7 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
 
 
 @pytest.mark.parametrize("how", [{"limit": 0}, {"limit": 1001}, {"state": "nowhere"}, {"older_than": -1}], ids=str)
-async def test_filters_that_cannot_be_are_refused(how: dict[str, Any], autojump_clock: MockClock) -> None:
+async def test_invalid_filters_are_refused(how: dict[str, Any], autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         with pytest.raises(UsageError):
             await queue.cancel_many(**how)

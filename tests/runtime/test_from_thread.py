@@ -103,7 +103,7 @@ def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Ev
     return came
 
 
-async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes(
+async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     book, hold = ThreadBook(), Blocker()
@@ -142,13 +142,13 @@ def test_after_the_event_loop_has_ended_the_queue_is_closed() -> None:
         queue.from_thread.get("any")
 
 
-async def test_trio_s_own_thread_is_refused_since_it_would_wait_for_itself() -> None:
+async def test_a_call_from_trio_s_own_thread_is_refused() -> None:
     async with make_service(ThreadBook()).open() as queue:
         with pytest.raises(RuntimeError):
             queue.from_thread.submit("work", "a")
 
 
-async def test_a_trio_worker_thread_may_use_it_too() -> None:
+async def test_a_trio_worker_thread_can_use_the_queue() -> None:
     async with make_service(ThreadBook()).open() as queue:
         receipt = await trio.to_thread.run_sync(queue.from_thread.submit, "work", "a")
         assert await queue.result(receipt.job_id) == "a"

@@ -24,7 +24,7 @@ def make_service(book: Book, **rules: Any) -> Service:
     return service
 
 
-async def test_a_doubt_is_told_once_with_the_job_as_it_stood(autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_runs_once_with_the_job_as_it_was(autojump_clock: MockClock) -> None:
     book, told = Book(), list[Job]()
     service = make_service(book)
     service.on("in_doubt", told.append)
@@ -38,7 +38,7 @@ async def test_a_doubt_is_told_once_with_the_job_as_it_stood(autojump_clock: Moc
     assert (job.id, job.state, job.reason) == (receipt.job_id, "in_doubt", "timed_out")
 
 
-async def test_a_doubt_that_verify_settles_is_not_told(autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_does_not_run_when_verify_resolves_the_job(autojump_clock: MockClock) -> None:
     told: list[Job] = []
 
     async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Done:
@@ -51,7 +51,7 @@ async def test_a_doubt_that_verify_settles_is_not_told(autojump_clock: MockClock
     assert told == []
 
 
-async def test_a_doubt_that_verify_cannot_settle_is_told(autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_runs_when_verify_returns_unknown(autojump_clock: MockClock) -> None:
     told: list[Job] = []
 
     async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Unknown:
@@ -66,7 +66,9 @@ async def test_a_doubt_that_verify_cannot_settle_is_told(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("on_doubt", ["retry", "fail"])
-async def test_a_doubt_that_the_policy_settles_is_not_told(on_doubt: str, autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_does_not_run_when_on_doubt_resolves_the_job(
+    on_doubt: str, autojump_clock: MockClock
+) -> None:
     told: list[Job] = []
     service = make_service(Book(), on_doubt=on_doubt)
     service.on("in_doubt", told.append)
@@ -76,7 +78,7 @@ async def test_a_doubt_that_the_policy_settles_is_not_told(on_doubt: str, autoju
     assert told == []
 
 
-async def test_a_failure_is_told_with_its_error(autojump_clock: MockClock) -> None:
+async def test_the_failed_hook_gets_the_error(autojump_clock: MockClock) -> None:
     book, told = Book(), list[Job]()
     book.fails("a", Wrong("no paper"))
     book.fails("b", Fail("no ink"))
@@ -89,7 +91,7 @@ async def test_a_failure_is_told_with_its_error(autojump_clock: MockClock) -> No
     assert [str(job.error) for job in told] == ["Wrong: no paper", "Fail: no ink"]
 
 
-async def test_an_expired_job_is_told_as_failed_and_a_cancelled_one_is_not(autojump_clock: MockClock) -> None:
+async def test_the_failed_hook_runs_for_an_expired_job_and_not_for_a_cancelled_one(autojump_clock: MockClock) -> None:
     told: list[Job] = []
     service = make_service(Book())
     service.on("failed", told.append)
@@ -102,7 +104,7 @@ async def test_an_expired_job_is_told_as_failed_and_a_cancelled_one_is_not(autoj
     assert [job.reason for job in told] == ["expired"]
 
 
-async def test_an_async_hook_is_awaited_and_hooks_are_told_in_order(autojump_clock: MockClock) -> None:
+async def test_an_async_hook_is_awaited_and_hooks_run_in_order(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Fail("first"))
     book.fails("b", Fail("second"))
@@ -138,7 +140,7 @@ async def test_a_slow_hook_delays_no_job(autojump_clock: MockClock) -> None:
         assert trio.current_time() == 2
 
 
-async def test_what_a_hook_raises_is_logged_and_touches_neither_job_nor_other_hooks(
+async def test_an_error_of_a_hook_is_logged_and_affects_neither_job_nor_other_hooks(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     book, told = Book(), list[Job]()
@@ -160,7 +162,7 @@ async def test_what_a_hook_raises_is_logged_and_touches_neither_job_nor_other_ho
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "the hook for failed raised")
 
 
-async def test_a_hook_that_does_not_return_is_given_up_after_thirty_seconds(
+async def test_a_hook_that_does_not_return_is_cancelled_after_thirty_seconds(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     book, told = Book(), list[float]()
@@ -175,7 +177,7 @@ async def test_a_hook_that_does_not_return_is_given_up_after_thirty_seconds(
     assert "the hook for failed did not return within 30 s" in caplog.text
 
 
-async def test_a_hook_does_not_keep_the_stop_waiting(autojump_clock: MockClock) -> None:
+async def test_a_stop_does_not_wait_for_a_hook(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Fail())
     service = make_service(book)
@@ -186,7 +188,7 @@ async def test_a_hook_does_not_keep_the_stop_waiting(autojump_clock: MockClock) 
     assert trio.current_time() == 2
 
 
-async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
+async def test_the_stuck_hook_runs_once(mock_clock: MockClock) -> None:
     book, hold, told = ThreadBook(), Blocker(), list[Any]()
     book.does("held", hold)
     service = Service(sdk=book.session)
@@ -212,7 +214,7 @@ async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
     assert [job.id for job in told] == [receipt.job_id]
 
 
-async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_the_next_start(
+async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_start(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     book, hold, told = ThreadBook(), Blocker(), list[Any]()

@@ -74,7 +74,7 @@ async def test_a_finished_step_of_a_plain_handler_is_not_done_again() -> None:
     assert book.calls == ["a", "b", "b"]
 
 
-async def test_a_person_s_retry_does_not_do_finished_steps_again_either(autojump_clock: MockClock) -> None:
+async def test_an_operator_s_retry_does_not_repeat_finished_steps(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("b", trio_jobs.Fail())
     async with open_queue(async_service(book)) as queue:
@@ -99,7 +99,7 @@ async def test_finished_steps_are_remembered_across_a_restart(autojump_clock: Mo
     assert book.calls == ["a", "b", "b"]
 
 
-async def test_a_result_comes_back_as_json_gives_it_the_first_time_too(autojump_clock: MockClock) -> None:
+async def test_a_step_returns_its_result_as_json_gives_it_from_the_first_time_on(autojump_clock: MockClock) -> None:
     service = Service()
     seen = []
 
@@ -120,7 +120,7 @@ async def test_a_result_comes_back_as_json_gives_it_the_first_time_too(autojump_
 # an open step
 
 
-async def test_a_step_that_raised_and_nobody_can_ask_about_is_a_doubt(autojump_clock: MockClock) -> None:
+async def test_a_step_that_raised_leaves_its_job_in_doubt_without_verify(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("b", Wrong())
     async with open_queue(async_service(book)) as queue:
@@ -130,7 +130,7 @@ async def test_a_step_that_raised_and_nobody_can_ask_about_is_a_doubt(autojump_c
     assert book.calls == ["a", "b"]
 
 
-async def test_a_step_that_is_cut_off_is_open_and_verify_is_told_its_name(autojump_clock: MockClock) -> None:
+async def test_a_step_that_is_cut_off_is_open_and_verify_gets_its_name(autojump_clock: MockClock) -> None:
     book, asked = Book(), []
 
     async def verify(book: Book, job: AsyncJobContext) -> NotDone:
@@ -160,7 +160,7 @@ async def test_verify_of_a_plain_handler_sees_the_open_step() -> None:
     assert book.calls == ["a", "b", "b"]
 
 
-async def test_what_verify_finds_done_ends_the_job_with_its_open_step(autojump_clock: MockClock) -> None:
+async def test_a_job_that_verify_calls_done_ends_with_its_open_step(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("b", Wrong())
 
@@ -173,7 +173,7 @@ async def test_what_verify_finds_done_ends_the_job_with_its_open_step(autojump_c
         assert queue.get(receipt.job_id).reason == "verified"
 
 
-async def test_a_person_s_not_done_lets_the_open_step_be_done_again(autojump_clock: MockClock) -> None:
+async def test_an_operator_s_not_done_lets_the_open_step_run_again(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("b", Wrong())
     async with open_queue(async_service(book)) as queue:
@@ -184,7 +184,7 @@ async def test_a_person_s_not_done_lets_the_open_step_be_done_again(autojump_clo
     assert book.calls == ["a", "b", "b"]
 
 
-async def test_unknown_keeps_the_step_open(autojump_clock: MockClock) -> None:
+async def test_a_verify_that_returns_unknown_keeps_the_step_open(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("b", Wrong())
 
@@ -237,7 +237,7 @@ async def test_a_handler_that_vouches_closes_its_open_step(autojump_clock: MockC
     ],
     ids=["empty", "long", "number", "not json", "large"],
 )
-async def test_what_cannot_be_kept_raises_and_says_why(
+async def test_a_step_result_that_cannot_be_kept_raises_with_the_reason(
     name: Any, value: Any, says: str, autojump_clock: MockClock
 ) -> None:
     service, said = Service(), list[str]()
@@ -336,7 +336,7 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
     assert (attempt.outcome, attempt.ended_by) == ("timed_out", "attempt_timeout")
 
 
-async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clock: MockClock) -> None:
+async def test_a_step_that_ends_after_its_job_was_resolved_is_not_recorded(mock_clock: MockClock) -> None:
     book, hold = ThreadBook(), Blocker()
     book.does("a", hold)
     async with open_queue(plain_service(book, attempt_timeout=10, stuck_after=5)) as queue:
@@ -358,7 +358,7 @@ async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clo
     assert book.calls == ["a"]
 
 
-async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_for(autojump_clock: MockClock) -> None:
+async def test_a_handler_can_read_its_job_the_deadline_and_a_cancel_request(autojump_clock: MockClock) -> None:
     service, seen = Service(), list[Any]()
 
     @service.handler
@@ -379,7 +379,7 @@ async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_
     assert seen == [(receipt.job_id, "work", "k", 1, 1, False), deadline, True]
 
 
-async def test_a_long_call_of_a_plain_handler_sees_that_it_is_asked_to_end() -> None:
+async def test_a_long_call_of_a_plain_handler_can_see_a_cancel_request() -> None:
     book, hold, seen = ThreadBook(), Blocker(), list[bool]()
     book.does("held", hold)
     service = Service(sdk=book.session)

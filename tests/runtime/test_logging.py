@@ -40,7 +40,7 @@ def about_jobs(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if hasattr(record, "job_id")]
 
 
-async def test_a_doubt_is_an_error_with_all_fields(
+async def test_a_job_in_doubt_is_logged_as_an_error_with_all_fields(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     book = Book()
@@ -67,7 +67,7 @@ async def test_a_doubt_is_an_error_with_all_fields(
     assert "key\\x1b[2J" in record.getMessage()
 
 
-async def test_jobs_that_complete_fail_or_are_retried_are_not_worth_a_line(
+async def test_jobs_that_complete_fail_or_are_retried_are_not_logged(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     book = Book()
@@ -93,7 +93,7 @@ async def test_jobs_that_complete_fail_or_are_retried_are_not_worth_a_line(
     ],
     ids=["raised", "odd", "late"],
 )
-async def test_a_verify_that_does_not_answer_is_a_warning(
+async def test_a_verify_without_an_answer_is_logged_as_a_warning(
     answer: Any, says: str, autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     book = Book()
@@ -119,7 +119,7 @@ async def test_a_verify_that_does_not_answer_is_a_warning(
     assert says in warning.getMessage()
 
 
-async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
+async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_call_is_an_error(
     mock_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     book, hold = ThreadBook(), Blocker()
@@ -148,7 +148,7 @@ async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
     ]
 
 
-async def test_a_failed_opening_is_a_warning_without_its_message(
+async def test_a_failed_opening_is_logged_as_a_warning_without_its_message(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     def session() -> Any:
@@ -163,7 +163,7 @@ async def test_a_failed_opening_is_a_warning_without_its_message(
     ]
 
 
-async def test_a_stop_names_what_is_left_with_its_key_escaped(
+async def test_a_stop_names_unfinished_jobs_with_their_keys_escaped(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     service = Service(drain_timeout=0)

@@ -33,7 +33,7 @@ def gaps(book: Book, seconds: float = 1) -> list[float]:
     return [after - before - seconds for before, after in pairwise(starts)]
 
 
-async def test_between_two_jobs_lies_the_rest(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_between_two_jobs(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         for what in "abc":
@@ -42,14 +42,14 @@ async def test_between_two_jobs_lies_the_rest(autojump_clock: MockClock) -> None
     assert gaps(book) == [REST, REST]
 
 
-async def test_the_first_call_does_not_wait(autojump_clock: MockClock) -> None:
+async def test_the_first_call_does_not_wait_for_min_interval(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         await queue.submit("work", "a")
     assert (0, "a") in book.record
 
 
-async def test_a_job_that_comes_after_the_rest_begins_at_once(autojump_clock: MockClock) -> None:
+async def test_a_job_submitted_after_min_interval_starts_at_once(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         await queue.submit("work", "a")
@@ -58,7 +58,7 @@ async def test_a_job_that_comes_after_the_rest_begins_at_once(autojump_clock: Mo
     assert (20, "b") in book.record
 
 
-async def test_a_call_that_failed_is_rested_from_too(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_after_a_failed_call(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     async with open_queue(make_service(book)) as queue:
@@ -67,7 +67,7 @@ async def test_a_call_that_failed_is_rested_from_too(autojump_clock: MockClock) 
     assert gaps(book) == [REST]
 
 
-async def test_the_attempt_s_clock_starts_after_the_rest(autojump_clock: MockClock) -> None:
+async def test_the_attempt_s_clock_starts_after_min_interval(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, attempt_timeout=1.5)) as queue:
         for what in "abc":
@@ -75,7 +75,7 @@ async def test_the_attempt_s_clock_starts_after_the_rest(autojump_clock: MockClo
     assert [outcomes(job) for job in queue.list()] == [["completed"]] * 3
 
 
-async def test_a_verify_is_a_call_and_rests_before_and_after(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_before_and_after_a_verify(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
 
@@ -91,7 +91,7 @@ async def test_a_verify_is_a_call_and_rests_before_and_after(autojump_clock: Moc
     assert gaps(book) == [REST, REST, REST]
 
 
-async def test_between_a_verify_that_comes_first_and_its_handler_lies_the_rest_too(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_between_verify_first_and_its_handler(autojump_clock: MockClock) -> None:
     """And the attempt's clock starts after it."""
     book = Book()
 
@@ -108,7 +108,7 @@ async def test_between_a_verify_that_comes_first_and_its_handler_lies_the_rest_t
     assert outcomes(queue.get(receipt.job_id)) == ["completed"]
 
 
-async def test_a_verify_in_doubt_rests_too(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_before_the_verify_of_an_in_doubt_job(autojump_clock: MockClock) -> None:
     book = Book()
 
     async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Done:
@@ -121,7 +121,7 @@ async def test_a_verify_in_doubt_rests_too(autojump_clock: MockClock) -> None:
     assert book.record[1:-1] == [(0, "a"), (0.5 + REST, "verify")]
 
 
-async def test_a_person_s_cancel_in_the_rest_before_a_verify_leaves_the_doubt_to_it(
+async def test_a_cancel_during_min_interval_before_a_verify_leaves_the_answer_to_it(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()
@@ -141,7 +141,7 @@ async def test_a_person_s_cancel_in_the_rest_before_a_verify_leaves_the_doubt_to
     assert not job.may_have_acted
 
 
-async def test_a_stop_does_not_wait_for_the_rest_of_a_verify_and_the_next_start_asks_it(
+async def test_a_stop_does_not_wait_min_interval_for_a_verify_and_the_next_start_asks_it(
     autojump_clock: MockClock,
 ) -> None:
     book, store = Book(), MemoryStore()
@@ -167,7 +167,7 @@ async def test_a_stop_does_not_wait_for_the_rest_of_a_verify_and_the_next_start_
     assert book.calls == ["a", "verify"]
 
 
-async def test_the_rest_is_kept_across_a_new_session(autojump_clock: MockClock) -> None:
+async def test_min_interval_passes_across_a_new_session(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service(min_interval=REST, renew_after_jobs=1)
 
@@ -182,7 +182,7 @@ async def test_the_rest_is_kept_across_a_new_session(autojump_clock: MockClock) 
     assert (1, "close") in book.record, "the new session is opened while it rests"
 
 
-async def test_a_pause_in_the_rest_holds_what_would_have_begun_after_it(autojump_clock: MockClock) -> None:
+async def test_a_pause_during_min_interval_stops_the_next_start(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         await queue.submit("work", "a")
@@ -198,7 +198,7 @@ async def test_a_pause_in_the_rest_holds_what_would_have_begun_after_it(autojump
 # on a thread: time stands still until the test moves it
 
 
-async def test_each_call_of_an_async_handler_rests(mock_clock: MockClock) -> None:
+async def test_min_interval_passes_between_the_calls_of_an_async_handler(mock_clock: MockClock) -> None:
     book = ThreadBook(mock_clock.current_time)
     service = Service(sdk=book.session, min_interval=REST)
     about_to_call = [trio.Event() for _ in range(3)]
@@ -220,7 +220,7 @@ async def test_each_call_of_an_async_handler_rests(mock_clock: MockClock) -> Non
     assert [at for at, _ in book.record[1:-1]] == [0, REST, 2 * REST]
 
 
-async def test_each_call_of_an_async_verify_rests(mock_clock: MockClock) -> None:
+async def test_min_interval_passes_between_the_calls_of_an_async_verify(mock_clock: MockClock) -> None:
     book = ThreadBook(mock_clock.current_time)
     service = Service(sdk=book.session, min_interval=REST)
     came_to = {"second call": trio.Event(), "end": trio.Event()}
@@ -246,7 +246,7 @@ async def test_each_call_of_an_async_verify_rests(mock_clock: MockClock) -> None
     assert book.record[1:-1] == [(0, "verify 1"), (REST, "verify 2"), (2 * REST, "a")]
 
 
-async def test_plain_handlers_rest_as_well(mock_clock: MockClock) -> None:
+async def test_min_interval_passes_between_plain_handlers(mock_clock: MockClock) -> None:
     book = ThreadBook(mock_clock.current_time)
     service = Service(sdk=book.session, min_interval=REST)
 
@@ -266,6 +266,6 @@ async def test_plain_handlers_rest_as_well(mock_clock: MockClock) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), "1", True])
-def test_a_rest_that_is_no_number_of_seconds_is_refused(value: Any) -> None:
+def test_an_invalid_min_interval_is_refused(value: Any) -> None:
     with pytest.raises(trio_jobs.UsageError, match="min_interval"):
         Service(min_interval=value)

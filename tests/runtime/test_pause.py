@@ -24,7 +24,7 @@ def make_service(book: Book, **settings: Any) -> Service:
     return service
 
 
-async def test_the_attempt_under_way_ends_and_the_next_does_not_begin(autojump_clock: MockClock) -> None:
+async def test_a_pause_lets_the_running_attempt_end_and_starts_no_other(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         first = await queue.submit("work", "a")
@@ -51,7 +51,7 @@ async def test_a_pause_in_the_same_moment_as_a_submit_comes_first(autojump_clock
         assert book.calls == []
 
 
-async def test_submits_go_on_until_the_line_is_full(autojump_clock: MockClock) -> None:
+async def test_a_paused_queue_accepts_jobs_until_it_is_full(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=3)) as queue:
         await wait_all_tasks_blocked()
@@ -65,7 +65,7 @@ async def test_submits_go_on_until_the_line_is_full(autojump_clock: MockClock) -
     assert book.calls == ["0", "1", "2"]
 
 
-async def test_a_job_that_leaves_a_paused_line_frees_its_place(autojump_clock: MockClock) -> None:
+async def test_a_job_that_leaves_a_paused_queue_frees_its_slot(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=1)) as queue:
         await wait_all_tasks_blocked()
@@ -80,7 +80,7 @@ async def test_a_job_that_leaves_a_paused_line_frees_its_place(autojump_clock: M
     assert book.calls == ["c"]
 
 
-async def test_deadlines_run_on(autojump_clock: MockClock) -> None:
+async def test_deadlines_pass_while_the_queue_is_paused(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         await queue.pause()
         receipt = await queue.submit("work", "a", deadline_after=5)
@@ -88,7 +88,7 @@ async def test_deadlines_run_on(autojump_clock: MockClock) -> None:
         assert (trio.current_time(), job.reason) == (5, "expired")
 
 
-async def test_retries_and_jobs_for_later_become_due_and_wait_in_the_line(autojump_clock: MockClock) -> None:
+async def test_retries_and_scheduled_jobs_become_due_and_wait_in_a_paused_queue(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     async with open_queue(make_service(book)) as queue:
@@ -102,7 +102,7 @@ async def test_retries_and_jobs_for_later_become_due_and_wait_in_the_line(autoju
     assert book.calls == ["a", "a", "later"]
 
 
-async def test_the_verify_of_the_attempt_under_way_still_runs(autojump_clock: MockClock) -> None:
+async def test_the_verify_of_the_running_attempt_runs_in_a_pause(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     service = book.service()
@@ -123,7 +123,9 @@ async def test_the_verify_of_the_attempt_under_way_still_runs(autojump_clock: Mo
     assert book.record[1:-1] == [(0, "a"), (2, "verify")]
 
 
-async def test_a_stop_while_paused_drains_within_its_time_and_names_what_is_left(autojump_clock: MockClock) -> None:
+async def test_a_stop_while_paused_ends_within_drain_timeout_and_names_unfinished_jobs(
+    autojump_clock: MockClock,
+) -> None:
     book = Book()
     async with open_queue(make_service(book, drain_timeout=7)) as queue:
         await queue.pause()
@@ -134,7 +136,7 @@ async def test_a_stop_while_paused_drains_within_its_time_and_names_what_is_left
     assert book.calls == []
 
 
-async def test_a_resume_in_the_drain_lets_it_finish(autojump_clock: MockClock) -> None:
+async def test_a_resume_during_the_drain_lets_it_finish(autojump_clock: MockClock) -> None:
     book = Book()
 
     async def resume_later(queue: trio_jobs.Queue) -> None:
@@ -178,7 +180,7 @@ async def test_pausing_and_resuming_again_changes_nothing_and_each_is_one_event(
     assert told == [(Paused, "Ada"), (Resumed, "Cyd")]
 
 
-async def test_a_reason_is_shown_escaped_and_cut(autojump_clock: MockClock) -> None:
+async def test_the_reason_of_a_pause_is_escaped_and_truncated(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         await queue.pause("\x1b[2J" + "x" * 1000)
         assert queue.paused is not None

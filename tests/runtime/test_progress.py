@@ -36,7 +36,9 @@ def ticking(seconds: float, every: float, *, then: Callable[[], None] = lambda: 
     return service
 
 
-async def test_it_is_passed_on_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
+async def test_progress_is_published_at_most_five_times_a_second_with_the_newest_value(
+    autojump_clock: MockClock,
+) -> None:
     async with open_queue(ticking(10, 1 / 64)) as queue:
         told = listen(queue)
         await queue.result((await queue.submit("work", "a")).job_id)
@@ -45,7 +47,7 @@ async def test_it_is_passed_on_at_most_five_times_a_second_and_the_newest_wins(a
     assert all(when - done < 1 / 32 for when, done in told), "what is passed on is the newest word"
 
 
-async def test_the_first_word_is_passed_on_at_once_and_the_last_is_not_lost(autojump_clock: MockClock) -> None:
+async def test_the_first_progress_is_published_at_once_and_the_last_is_not_lost(autojump_clock: MockClock) -> None:
     service = Service()
 
     @service.handler
@@ -65,7 +67,7 @@ async def test_the_first_word_is_passed_on_at_once_and_the_last_is_not_lost(auto
     assert told[-1][1] == 5
 
 
-async def test_the_newest_word_can_be_asked_for_while_the_attempt_is_under_way(autojump_clock: MockClock) -> None:
+async def test_the_newest_progress_can_be_read_while_the_attempt_runs(autojump_clock: MockClock) -> None:
     async with open_queue(ticking(10, 1)) as queue:
         receipt = await queue.submit("work", "a")
         assert queue.progress(receipt.job_id) is None
@@ -83,7 +85,7 @@ def snooze() -> None:
 
 
 @pytest.mark.parametrize("end", [lambda: None, fail, snooze], ids=["completed", "failed", "snoozed"])
-async def test_it_is_gone_when_the_attempt_ends_and_nothing_comes_after_it(
+async def test_progress_is_dropped_when_the_attempt_ends_and_none_follows(
     end: Callable[[], None], autojump_clock: MockClock
 ) -> None:
     """The last word falls into the silence after one that was passed on; the attempt ends before that is over."""
@@ -95,7 +97,7 @@ async def test_it_is_gone_when_the_attempt_ends_and_nothing_comes_after_it(
         assert told == [(0, 0)]
 
 
-async def test_it_is_gone_when_the_job_is_in_doubt(autojump_clock: MockClock) -> None:
+async def test_progress_is_dropped_when_the_job_is_in_doubt(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service()
 
@@ -113,7 +115,7 @@ async def test_it_is_gone_when_the_job_is_in_doubt(autojump_clock: MockClock) ->
         assert queue.progress(receipt.job_id) is None
 
 
-async def test_a_word_after_the_end_is_not_taken_for_the_next_attempt_s(autojump_clock: MockClock) -> None:
+async def test_progress_after_the_end_is_not_attributed_to_the_next_attempt(autojump_clock: MockClock) -> None:
     service, contexts = Service(), list[AsyncJobContext]()
 
     @service.handler
@@ -132,7 +134,7 @@ async def test_a_word_after_the_end_is_not_taken_for_the_next_attempt_s(autojump
         assert queue.progress(second.job_id) is None
 
 
-async def test_a_message_is_cut_at_two_hundred_characters_and_escaped(autojump_clock: MockClock) -> None:
+async def test_a_progress_message_is_truncated_at_two_hundred_characters_and_escaped(autojump_clock: MockClock) -> None:
     service = Service()
 
     @service.handler
@@ -149,7 +151,7 @@ async def test_a_message_is_cut_at_two_hundred_characters_and_escaped(autojump_c
     assert len(progress.message) == 200
 
 
-async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> None:
+async def test_a_plain_handler_reports_progress_from_its_thread(mock_clock: MockClock) -> None:
     book, hold = ThreadBook(), Blocker()
     book.does("held", hold)
     service = Service(sdk=book.session)
@@ -169,7 +171,7 @@ async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> N
         assert queue.progress(receipt.job_id) is None
 
 
-async def test_it_is_no_event(autojump_clock: MockClock) -> None:
+async def test_progress_is_not_recorded_as_an_event(autojump_clock: MockClock) -> None:
     async with open_queue(ticking(5, 1)) as queue:
         await queue.submit("work", "a")
         await trio.sleep(0.5)

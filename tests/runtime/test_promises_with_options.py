@@ -114,7 +114,7 @@ def check_sessions(book: Book | ThreadBook) -> None:
 
 
 @each_option
-async def test_p1_p3_p5_a_day_of_all_sorts(option: Option, autojump_clock: MockClock) -> None:
+async def test_p1_p3_p5_hold_on_a_day_of_all_kinds_of_jobs(option: Option, autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, option)) as queue, a_day(queue, option) as ids:
         for what, job_id in ids.items():
@@ -139,7 +139,7 @@ END = ["return", "error", "cancel"]
 @each_option
 @pytest.mark.parametrize("end", END)
 @pytest.mark.parametrize("at", [0, 0.5, 4.25, 8.25, 12.5, 21])
-async def test_p3_p5_however_and_whenever_it_ends(
+async def test_p3_p5_hold_however_and_whenever_the_block_ends(
     end: str, at: float, option: Option, autojump_clock: MockClock
 ) -> None:
     """Every job is final or named in the report, and the session is closed; a next start can go on from there."""
@@ -239,7 +239,7 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     ],
     ids=lambda option: option.name,
 )
-async def test_p1_p2_p3_on_a_thread(option: Option) -> None:
+async def test_p1_p2_p3_hold_on_a_thread(option: Option) -> None:
     """In real time, with rests of two milliseconds and retries without a wait: threads are the point here."""
     book = ThreadBook()
     book.does("b", Wrong())

@@ -166,7 +166,9 @@ async def submit_all(queue: Queue, fates: list[Fate], chance: random.Random, tol
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_each_of_ten_thousand_jobs_ends_as_its_fate_says(seed: int, autojump_clock: MockClock) -> None:
+async def test_each_of_ten_thousand_random_jobs_ends_as_the_model_predicts(
+    seed: int, autojump_clock: MockClock
+) -> None:
     chance = random.Random(seed)
     fates = [draw(chance) for _ in range(JOBS)]
     day = Day(fates)

@@ -31,7 +31,7 @@ async def test_positions_count_from_the_next_to_be_taken(autojump_clock: MockClo
         assert [r.position for r in receipts] == [1, 2, 3]
 
 
-async def test_a_known_key_tells_where_its_job_stands_now(autojump_clock: MockClock) -> None:
+async def test_the_receipt_of_a_known_key_has_the_current_position(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         first = await queue.submit("work", 1, key="first")
         await wait_all_tasks_blocked()
@@ -47,7 +47,7 @@ async def test_a_known_key_tells_where_its_job_stands_now(autojump_clock: MockCl
         assert (over.position, over.state, over.created) == (0, State.COMPLETED, False)
 
 
-async def test_positions_close_up_when_a_job_leaves_the_line(autojump_clock: MockClock) -> None:
+async def test_positions_close_up_when_a_job_leaves_the_queue(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
@@ -57,7 +57,7 @@ async def test_positions_close_up_when_a_job_leaves_the_line(autojump_clock: Moc
         assert (await queue.submit("work", 1, key="third")).position == 1
 
 
-async def test_in_a_paused_queue_the_first_in_line_has_the_first_position(autojump_clock: MockClock) -> None:
+async def test_the_first_job_of_a_paused_queue_has_the_first_position(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), drain_timeout=0)) as queue:
         await wait_all_tasks_blocked()
         await queue.pause()
@@ -73,7 +73,7 @@ async def test_there_is_no_estimate_before_the_first_attempt_has_ended(autojump_
         assert (await queue.submit("work", 1)).expected_wait is None
 
 
-async def test_the_estimate_is_what_attempts_took_lately_for_each_place(autojump_clock: MockClock) -> None:
+async def test_the_estimate_is_the_recent_duration_of_attempts_per_position(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
@@ -98,7 +98,7 @@ async def test_the_estimate_follows_attempts_that_get_faster_or_slower(autojump_
         assert 1 < fast < 1.5
 
 
-async def test_the_estimate_counts_the_rest_between_two_calls(autojump_clock: MockClock) -> None:
+async def test_the_estimate_includes_min_interval(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), min_interval=20)) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
@@ -107,7 +107,7 @@ async def test_the_estimate_counts_the_rest_between_two_calls(autojump_clock: Mo
         assert [r.expected_wait for r in receipts] == [48, 72]  # behind the one that waits for the rest to be over
 
 
-async def test_a_job_for_later_has_no_position(autojump_clock: MockClock) -> None:
+async def test_a_scheduled_job_has_no_position(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         await measure(queue, 4)
         receipt = await queue.submit("work", 1, delay=10)

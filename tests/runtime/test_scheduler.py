@@ -36,7 +36,7 @@ def make_service(book: Book, *, wait: float = 10, **settings: object) -> Service
 
 
 @pytest.mark.parametrize("how", [{"delay": 5.25}, {"due_at": utc(5.25)}], ids=["delay", "due_at"])
-async def test_a_job_for_later_is_scheduled_and_begins_when_it_is_due(
+async def test_a_job_for_later_is_scheduled_and_starts_when_it_is_due(
     how: dict[str, object], autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -49,14 +49,14 @@ async def test_a_job_for_later_is_scheduled_and_begins_when_it_is_due(
 
 
 @pytest.mark.parametrize("how", [{"delay": 0}, {"due_at": utc(-1)}], ids=["delay", "due_at"])
-async def test_a_time_that_has_come_is_now(how: dict[str, object], autojump_clock: MockClock) -> None:
+async def test_a_due_time_in_the_past_means_now(how: dict[str, object], autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         receipt = await queue.submit("work", "a", **how)  # type: ignore[arg-type]
         assert (receipt.state, receipt.position) == (State.PENDING, 1)
 
 
-async def test_jobs_begin_in_the_order_in_which_they_are_due(autojump_clock: MockClock) -> None:
+async def test_jobs_start_in_the_order_in_which_they_are_due(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         await queue.submit("slow", "now")
@@ -66,7 +66,7 @@ async def test_jobs_begin_in_the_order_in_which_they_are_due(autojump_clock: Moc
     assert book.calls == ["now", "1", "2", "3", "4", "60"]
 
 
-async def test_a_job_for_later_takes_no_place(autojump_clock: MockClock) -> None:
+async def test_a_scheduled_job_takes_no_slot(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=1)) as queue:
         for n in range(5):
@@ -76,7 +76,7 @@ async def test_a_job_for_later_takes_no_place(autojump_clock: MockClock) -> None
     assert sorted(book.calls) == ["0", "1", "2", "3", "4"]
 
 
-async def test_a_job_for_later_does_not_keep_a_drain_waiting(autojump_clock: MockClock) -> None:
+async def test_a_drain_does_not_wait_for_a_scheduled_job(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         receipt = await queue.submit("work", "a", delay=5)
@@ -85,7 +85,7 @@ async def test_a_job_for_later_does_not_keep_a_drain_waiting(autojump_clock: Moc
     assert [left.job_id for left in queue.report.left] == [receipt.job_id]
 
 
-async def test_a_job_for_later_is_due_at_the_same_time_after_a_restart(autojump_clock: MockClock) -> None:
+async def test_a_scheduled_job_is_due_at_the_same_time_after_a_restart(autojump_clock: MockClock) -> None:
     book, store = Book(), MemoryStore()
     service = make_service(book)
     async with open_queue(service, store=store) as queue:
@@ -96,7 +96,7 @@ async def test_a_job_for_later_is_due_at_the_same_time_after_a_restart(autojump_
     assert (5, "a") in book.record
 
 
-async def test_a_far_date_is_waited_for_in_slices_that_end_at_it(autojump_clock: MockClock) -> None:
+async def test_a_wait_for_a_far_date_is_sliced_and_ends_at_that_date(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         receipt = await queue.submit("work", "a", delay=86_400, deadline_after=2 * 86_400)
@@ -104,7 +104,7 @@ async def test_a_far_date_is_waited_for_in_slices_that_end_at_it(autojump_clock:
     assert (86_400, "a") in book.record
 
 
-async def test_a_cancelled_job_does_not_come_when_it_is_due(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_job_does_not_start_when_it_is_due(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         receipt = await queue.submit("work", "a", delay=5)
@@ -128,7 +128,7 @@ async def test_a_cancelled_job_does_not_come_when_it_is_due(autojump_clock: Mock
         ({"delay": 5, "deadline_after": 5}, "the deadline must lie ahead, and after the time at which the job is due"),
     ],
 )
-async def test_times_that_cannot_be_are_refused_and_nothing_is_accepted(
+async def test_invalid_times_are_refused_and_no_job_is_accepted(
     how: dict[str, object], says: str, autojump_clock: MockClock
 ) -> None:
     async with open_queue(make_service(Book())) as queue:
@@ -140,7 +140,7 @@ async def test_times_that_cannot_be_are_refused_and_nothing_is_accepted(
 # snooze
 
 
-async def test_a_snoozed_job_comes_back_after_its_seconds_and_uses_no_retry(autojump_clock: MockClock) -> None:
+async def test_a_snoozed_job_is_pending_again_after_its_seconds_and_uses_no_retry(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Snooze(7), Snooze(2))
     async with open_queue(make_service(book)) as queue:
@@ -156,7 +156,7 @@ async def test_a_snoozed_job_comes_back_after_its_seconds_and_uses_no_retry(auto
     assert [attempt.number for attempt in job.attempts] == [1, 2, 3]
 
 
-async def test_others_pass_a_snoozed_job(autojump_clock: MockClock) -> None:
+async def test_other_jobs_pass_a_snoozed_job(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Snooze(7))
     async with open_queue(make_service(book)) as queue:
@@ -180,7 +180,7 @@ async def test_a_job_that_snoozes_more_than_a_thousand_times_fails(autojump_cloc
 
 
 @pytest.mark.parametrize("how", [{"deadline_after": 3.5}, {"deadline_at": utc(3.5)}], ids=["after", "at"])
-async def test_a_pending_job_expires_at_its_deadline_and_frees_its_place(
+async def test_a_pending_job_expires_at_its_deadline_and_frees_its_slot(
     how: dict[str, object], autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -225,7 +225,7 @@ async def test_a_retrying_job_expires_at_its_deadline(autojump_clock: MockClock)
 
 
 @pytest.mark.parametrize("error", [Snooze(100), trio_jobs.RetryAfter(100)], ids=["snooze", "retry_after"])
-async def test_a_job_whose_deadline_passed_in_its_attempt_is_not_put_off_any_more(
+async def test_a_job_whose_deadline_passed_in_its_attempt_is_not_retried(
     error: Exception, autojump_clock: MockClock
 ) -> None:
     """Its deadline was looked at while the attempt was under way; nobody would look again before it is due."""
@@ -245,7 +245,7 @@ async def test_a_job_whose_deadline_passed_in_its_attempt_is_not_put_off_any_mor
         assert trio.current_time() == 5.5
 
 
-async def test_a_job_found_not_done_after_its_deadline_is_not_done_anew(autojump_clock: MockClock) -> None:
+async def test_a_job_found_not_done_after_its_deadline_is_not_repeated(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service()
 
@@ -284,7 +284,7 @@ async def test_a_deadline_is_kept_across_a_restart(autojump_clock: MockClock) ->
     assert book.calls == []
 
 
-async def test_a_person_s_retry_of_an_expired_job_has_no_deadline(autojump_clock: MockClock) -> None:
+async def test_an_operator_s_retry_of_an_expired_job_has_no_deadline(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     async with open_queue(make_service(book)) as queue:
@@ -295,7 +295,7 @@ async def test_a_person_s_retry_of_an_expired_job_has_no_deadline(autojump_clock
         assert queue.get(receipt.job_id).deadline_at is None
 
 
-async def test_a_person_s_retry_before_the_deadline_keeps_it(autojump_clock: MockClock) -> None:
+async def test_an_operator_s_retry_before_the_deadline_keeps_it(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", trio_jobs.Fail(), Wrong())
     async with open_queue(make_service(book)) as queue:
@@ -308,7 +308,7 @@ async def test_a_person_s_retry_before_the_deadline_keeps_it(autojump_clock: Moc
     assert (job.reason, job.deadline_at) == ("expired", utc(5))
 
 
-async def test_the_wall_clock_may_jump_while_a_job_waits_for_a_date(autojump_clock: MockClock) -> None:
+async def test_a_job_waits_for_its_date_though_the_wall_clock_jumps(autojump_clock: MockClock) -> None:
     """A deadline is a date: after a jump of the wall clock it is met within a minute, not at the old moment."""
 
     class Jumping(TrioClock):
@@ -326,5 +326,5 @@ async def test_the_wall_clock_may_jump_while_a_job_waits_for_a_date(autojump_clo
         assert trio.current_time() <= 90
 
 
-def test_the_helper_speaks_of_the_clock_s_zero() -> None:
+def test_the_test_helper_counts_from_the_clock_s_zero() -> None:
     assert utc(0) + timedelta(seconds=1) == utc(1)

@@ -30,7 +30,7 @@ def steps(book: Book | ThreadBook) -> list[str]:
     return [what for _, what in book.record]
 
 
-async def test_a_session_is_renewed_after_so_many_attempts(autojump_clock: MockClock) -> None:
+async def test_a_session_is_renewed_after_renew_after_jobs(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, renew_after_jobs=2)) as queue:
         for what in "abcde":
@@ -38,7 +38,7 @@ async def test_a_session_is_renewed_after_so_many_attempts(autojump_clock: MockC
     assert "".join(s[0] if len(s) == 1 else s[0].upper() for s in steps(book)) == "OabCOcdCOeC"
 
 
-async def test_a_session_that_is_used_up_is_renewed_at_once_so_that_the_next_job_need_not_wait(
+async def test_a_used_up_session_is_renewed_before_the_next_job_arrives(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()
@@ -48,7 +48,7 @@ async def test_a_session_that_is_used_up_is_renewed_at_once_so_that_the_next_job
         assert book.record == [(0, "open"), (0, "a"), (1, "close"), (1, "open")]
 
 
-async def test_every_attempt_counts_also_one_that_failed(autojump_clock: MockClock) -> None:
+async def test_a_failed_attempt_counts_towards_the_renewal(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     async with open_queue(make_service(book, renew_after_jobs=1)) as queue:
@@ -67,7 +67,7 @@ async def test_a_session_is_renewed_after_an_idle_time(autojump_clock: MockClock
     assert steps(book) == ["open", "a", "b", "close", "open", "c", "close"]
 
 
-async def test_a_session_that_was_never_used_is_idle_too(autojump_clock: MockClock) -> None:
+async def test_a_session_that_was_never_used_is_renewed_when_idle(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, renew_after_idle=60)) as queue:
         await trio.sleep(100)
@@ -112,7 +112,7 @@ async def test_the_next_job_gets_the_new_session(autojump_clock: MockClock) -> N
     assert steps(book) == ["open", "a", "close", "open", "b", "a", "close"]
 
 
-async def test_a_lost_session_in_a_group_of_errors_is_heard(autojump_clock: MockClock) -> None:
+async def test_a_session_lost_in_an_exception_group_is_renewed(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", ExceptionGroup("two things", [Wrong(), SessionLost()]))
     async with open_queue(make_service(book)) as queue:
@@ -156,7 +156,7 @@ async def test_a_session_lost_in_verify_is_renewed_before_anything_else(autojump
     assert steps(book) == ["open", "verify", "close", "open", "a", "close"]
 
 
-async def test_a_session_whose_own_tasks_crash_is_opened_anew(autojump_clock: MockClock) -> None:
+async def test_a_session_whose_own_tasks_crash_is_replaced(autojump_clock: MockClock) -> None:
     """An async SDK may hold a nursery; when that dies the session is gone, and the next attempt gets another."""
     book, crash = Book(), trio.Event()
 
@@ -188,7 +188,7 @@ async def test_a_session_whose_own_tasks_crash_is_opened_anew(autojump_clock: Mo
 
 
 @pytest.mark.parametrize("how", [{"renew_after_jobs": 1}, {"renew_after_idle": 1}], ids=str)
-async def test_there_is_one_close_for_each_open(how: dict[str, Any], autojump_clock: MockClock) -> None:
+async def test_each_open_session_is_closed_once(how: dict[str, Any], autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, **how)) as queue:
         events = queue.events(after=0)
@@ -202,7 +202,7 @@ async def test_there_is_one_close_for_each_open(how: dict[str, Any], autojump_cl
     assert told == [(kind, n) for n in range(1, len(doors) // 2 + 1) for kind in (SessionOpened, SessionClosed)]
 
 
-async def test_plain_sessions_are_renewed_on_the_one_thread() -> None:
+async def test_plain_sessions_are_renewed_on_the_same_thread() -> None:
     book = ThreadBook()
     book.does("b", SessionLost())
     service = Service(sdk=book.session, renew_after_jobs=2)
@@ -218,7 +218,7 @@ async def test_plain_sessions_are_renewed_on_the_one_thread() -> None:
     assert len(book.threads) == 1
 
 
-async def test_a_close_that_raises_is_told_and_the_next_session_opened(autojump_clock: MockClock) -> None:
+async def test_a_close_that_raises_is_logged_and_the_next_session_opens(autojump_clock: MockClock) -> None:
     book = Book()
 
     @asynccontextmanager
@@ -362,12 +362,12 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
 
 
 @pytest.mark.parametrize("how", [{"renew_after_jobs": 0}, {"renew_after_jobs": 1.5}, {"renew_after_idle": 0}], ids=str)
-def test_settings_that_cannot_be_are_refused(how: dict[str, Any]) -> None:
+def test_invalid_renewal_settings_are_refused(how: dict[str, Any]) -> None:
     with pytest.raises(trio_jobs.UsageError, match=next(iter(how))):
         Service(**how)
 
 
-async def test_an_attempt_in_doubt_does_not_keep_the_session(autojump_clock: MockClock) -> None:
+async def test_an_in_doubt_job_does_not_keep_the_session_open(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service(renew_after_jobs=1)
 

@@ -35,7 +35,7 @@ async def submit_all(queue: Queue, *whats: str) -> list[str]:
     return [(await queue.submit("work", what)).job_id for what in whats]
 
 
-async def test_jobs_are_called_in_the_order_in_which_they_came(autojump_clock: MockClock) -> None:
+async def test_jobs_run_in_the_order_of_their_submits(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         await submit_all(queue, "a", "b", "c")
@@ -51,7 +51,7 @@ async def test_jobs_are_called_in_the_order_in_which_they_came(autojump_clock: M
     ],
     ids=["retrying", "snoozed", "mixed"],
 )
-async def test_nobody_passes_a_job_that_is_put_off(
+async def test_no_job_passes_one_that_is_retrying_or_snoozed(
     errors: list[Exception], times: list[float], autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -64,7 +64,7 @@ async def test_nobody_passes_a_job_that_is_put_off(
     assert [at for at, what in book.record if what == "a"] == times
 
 
-async def test_without_it_others_pass(autojump_clock: MockClock) -> None:
+async def test_without_strict_order_other_jobs_pass(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     service = book.service()
@@ -78,7 +78,7 @@ async def test_without_it_others_pass(autojump_clock: MockClock) -> None:
     assert book.calls == ["a", "b", "a"]
 
 
-async def test_nobody_passes_a_job_in_doubt(autojump_clock: MockClock) -> None:
+async def test_no_job_passes_one_in_doubt(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, drain_timeout=0)) as queue:
         doubtful = await queue.submit("doubtful", "a")
@@ -100,7 +100,7 @@ Release = Callable[[Queue, str], Awaitable[Any]]
     ],
     ids=["done", "failed", "not_done"],
 )
-async def test_resolving_the_job_at_the_head_lets_the_line_go_on_at_once(
+async def test_resolving_the_first_job_starts_the_next_at_once(
     release: Release, state: str, calls: list[str], autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -117,9 +117,7 @@ async def test_resolving_the_job_at_the_head_lets_the_line_go_on_at_once(
 
 
 @pytest.mark.parametrize("error", [Wrong(), Snooze(100)], ids=["retrying", "snoozed"])
-async def test_cancelling_the_job_at_the_head_lets_the_line_go_on_at_once(
-    error: Exception, autojump_clock: MockClock
-) -> None:
+async def test_cancelling_the_first_job_starts_the_next_at_once(error: Exception, autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", error)
     async with open_queue(make_service(book)) as queue:
@@ -132,9 +130,7 @@ async def test_cancelling_the_job_at_the_head_lets_the_line_go_on_at_once(
 
 
 @pytest.mark.parametrize("error", [Wrong(), Snooze(100)], ids=["retrying", "snoozed"])
-async def test_when_the_job_at_the_head_expires_the_line_goes_on_at_once(
-    error: Exception, autojump_clock: MockClock
-) -> None:
+async def test_the_next_job_starts_when_the_first_expires(error: Exception, autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", error)
     async with open_queue(make_service(book)) as queue:
@@ -145,7 +141,7 @@ async def test_when_the_job_at_the_head_expires_the_line_goes_on_at_once(
     assert (4, "b") in book.record
 
 
-async def test_a_job_for_later_is_passed_since_it_has_not_been_at_the_head(autojump_clock: MockClock) -> None:
+async def test_a_scheduled_job_is_passed_since_it_was_never_first(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         later = await queue.submit("work", "later", delay=5)
@@ -154,7 +150,7 @@ async def test_a_job_for_later_is_passed_since_it_has_not_been_at_the_head(autoj
     assert book.calls == ["a", "b", "later"]
 
 
-async def test_a_job_retried_by_a_person_joins_the_end(autojump_clock: MockClock) -> None:
+async def test_a_job_retried_by_an_operator_joins_the_end(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", trio_jobs.Fail())
     async with open_queue(make_service(book)) as queue:
@@ -184,7 +180,7 @@ def make_asked(book: Book, *answers: Any, verify_delay: float = 0, **settings: A
 
 
 @pytest.mark.parametrize("verify_delay", [0, 20])
-async def test_verify_is_asked_before_anybody_else_s_turn(verify_delay: float, autojump_clock: MockClock) -> None:
+async def test_verify_is_asked_before_the_next_job_starts(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_asked(book, NotDone(), verify_delay=verify_delay)) as queue:
         first = await queue.submit("asked", "a")
@@ -199,7 +195,7 @@ async def test_verify_is_asked_before_anybody_else_s_turn(verify_delay: float, a
 
 
 @pytest.mark.parametrize("verify_delay", [0, 20])
-async def test_what_verify_finds_done_is_not_done_again(verify_delay: float, autojump_clock: MockClock) -> None:
+async def test_a_job_that_verify_calls_done_is_not_repeated(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_asked(book, Done(7), verify_delay=verify_delay)) as queue:
         first = await queue.submit("asked", "a")
@@ -209,7 +205,7 @@ async def test_what_verify_finds_done_is_not_done_again(verify_delay: float, aut
 
 
 @pytest.mark.parametrize("verify_delay", [0, 20])
-async def test_what_verify_cannot_tell_holds_the_line(verify_delay: float, autojump_clock: MockClock) -> None:
+async def test_a_verify_that_returns_unknown_blocks_the_queue(verify_delay: float, autojump_clock: MockClock) -> None:
     book = Book()
     service = make_asked(book, Unknown(), verify_delay=verify_delay, drain_timeout=0)
     async with open_queue(service) as queue:
@@ -227,7 +223,7 @@ async def test_what_verify_cannot_tell_holds_the_line(verify_delay: float, autoj
     ("resolution", "calls"),
     [("done", ["a", "b"]), ("failed", ["a", "b"]), ("not_done", ["a", "a", "b"])],
 )
-async def test_a_person_who_resolves_while_it_settles_is_heard_at_once(
+async def test_a_resolve_during_the_verify_delay_acts_at_once(
     resolution: Any, calls: list[str], autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -259,7 +255,7 @@ async def test_a_verify_waits_for_the_end_of_a_pause(autojump_clock: MockClock) 
 
 
 @pytest.mark.parametrize("error", [Wrong(), Snooze(30)], ids=["retrying", "snoozed"])
-async def test_after_a_restart_nobody_passes_a_job_that_was_put_off(
+async def test_after_a_restart_no_job_passes_one_that_is_retrying_or_snoozed(
     error: Exception, autojump_clock: MockClock
 ) -> None:
     book, store = Book(), MemoryStore()
@@ -274,7 +270,7 @@ async def test_after_a_restart_nobody_passes_a_job_that_was_put_off(
     assert book.calls == ["a", "a", "b", "c", "d"]
 
 
-async def test_a_restart_keeps_the_order_of_the_line(autojump_clock: MockClock) -> None:
+async def test_a_restart_keeps_the_order_of_the_queue(autojump_clock: MockClock) -> None:
     book, store = Book(), MemoryStore()
     service = make_service(book, drain_timeout=0, cancel_timeout=0)
     names = [str(n) for n in range(20)]
@@ -290,7 +286,7 @@ async def test_a_restart_keeps_the_order_of_the_line(autojump_clock: MockClock) 
     assert book.calls == names
 
 
-async def test_after_a_restart_a_job_retried_by_a_person_does_not_pass_the_one_at_the_head(
+async def test_after_a_restart_a_job_retried_by_an_operator_does_not_pass_the_first(
     autojump_clock: MockClock,
 ) -> None:
     """It was submitted first, and has been tried, as the one at the head has."""
@@ -309,7 +305,7 @@ async def test_after_a_restart_a_job_retried_by_a_person_does_not_pass_the_one_a
     assert book.calls == ["a", "b", "b", "a"]
 
 
-async def test_after_a_restart_nobody_passes_a_job_in_doubt(autojump_clock: MockClock) -> None:
+async def test_after_a_restart_no_job_passes_one_in_doubt(autojump_clock: MockClock) -> None:
     book, store = Book(), MemoryStore()
     service = make_service(book, drain_timeout=0)
     async with open_queue(service, store=store) as queue:
@@ -325,7 +321,9 @@ async def test_after_a_restart_nobody_passes_a_job_in_doubt(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("verify_delay", [0, 20])
-async def test_after_a_restart_verify_is_asked_first_of_all(verify_delay: float, autojump_clock: MockClock) -> None:
+async def test_after_a_restart_verify_is_asked_before_any_job_starts(
+    verify_delay: float, autojump_clock: MockClock
+) -> None:
     """The stop cut the attempt off; only the next start can ask."""
     book, store = Book(), MemoryStore()
     service = make_asked(book, NotDone(), verify_delay=verify_delay, drain_timeout=0)
@@ -340,7 +338,7 @@ async def test_after_a_restart_verify_is_asked_first_of_all(verify_delay: float,
     assert book.calls == ["a", "verify", "a", "b"]
 
 
-async def test_after_a_restart_several_that_were_put_off_are_taken_up_in_order(autojump_clock: MockClock) -> None:
+async def test_after_a_restart_several_retrying_jobs_continue_in_order(autojump_clock: MockClock) -> None:
     """They were put off by a service that let others pass; the one that is strict takes them one by one."""
     book, store = Book(), MemoryStore()
     for name in "abc":
@@ -365,7 +363,7 @@ async def test_after_a_restart_several_that_were_put_off_are_taken_up_in_order(a
     assert book.calls == ["a", "b", "c", "d"]
 
 
-async def test_after_a_restart_more_jobs_than_the_line_holds_come_before_every_new_one(
+async def test_after_a_restart_more_jobs_than_slots_come_before_every_new_one(
     autojump_clock: MockClock,
 ) -> None:
     book, store = Book(), MemoryStore()
@@ -397,7 +395,7 @@ async def test_after_a_restart_more_jobs_than_the_line_holds_come_before_every_n
 # health
 
 
-async def test_health_says_which_job_holds_the_line_and_since_when(autojump_clock: MockClock) -> None:
+async def test_health_names_the_job_that_blocks_the_queue_and_since_when(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Snooze(30))
     async with open_queue(make_service(book)) as queue:

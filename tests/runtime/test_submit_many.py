@@ -37,7 +37,7 @@ async def fill(queue: Queue, n: int) -> None:
         await queue.submit("work", f"filler {i}")
 
 
-async def test_all_are_accepted_in_the_order_of_the_batch(autojump_clock: MockClock) -> None:
+async def test_all_jobs_of_a_batch_are_accepted_in_its_order(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book)) as queue:
         receipts = await queue.submit_many(jobs("a", "b", "c"))
@@ -64,7 +64,7 @@ async def test_an_empty_batch_is_accepted_and_changes_nothing(autojump_clock: Mo
         (NewJob("work", "x", key="taken"), trio_jobs.KeyConflict),
     ],
 )
-async def test_one_that_is_refused_refuses_them_all(
+async def test_one_refused_job_refuses_the_whole_batch(
     bad: NewJob, error: type[Exception], autojump_clock: MockClock
 ) -> None:
     async with open_queue(make_service(Book())) as queue:
@@ -75,7 +75,7 @@ async def test_one_that_is_refused_refuses_them_all(
         assert queue.statistics().free == queue.statistics().capacity - 1
 
 
-async def test_a_batch_waits_until_there_is_a_place_for_each(autojump_clock: MockClock) -> None:
+async def test_a_batch_waits_until_there_is_a_slot_for_each_job(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=3)) as queue:
         await fill(queue, 3)
@@ -86,7 +86,7 @@ async def test_a_batch_waits_until_there_is_a_place_for_each(autojump_clock: Moc
     assert book.calls[-3:] == ["a", "b", "c"]
 
 
-async def test_a_batch_with_more_jobs_than_places_is_refused_at_once(autojump_clock: MockClock) -> None:
+async def test_a_batch_with_more_jobs_than_slots_is_refused_at_once(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), buffer=2)) as queue:
         with pytest.raises(trio_jobs.UsageError, match="3 jobs cannot have a place each in a line of 2"):
             await queue.submit_many(jobs("a", "b", "c"))
@@ -94,7 +94,7 @@ async def test_a_batch_with_more_jobs_than_places_is_refused_at_once(autojump_cl
         assert queue.statistics().free == 2
 
 
-async def test_those_for_later_need_no_place(autojump_clock: MockClock) -> None:
+async def test_scheduled_jobs_of_a_batch_need_no_slot(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=2)) as queue:
         receipts = await queue.submit_many(
@@ -106,7 +106,7 @@ async def test_those_for_later_need_no_place(autojump_clock: MockClock) -> None:
     assert book.calls == ["a", "b", "in 9 s", "in 10 s", "in 11 s"]
 
 
-async def test_those_for_later_count_against_what_may_wait(autojump_clock: MockClock) -> None:
+async def test_scheduled_jobs_of_a_batch_count_towards_max_waiting(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), max_waiting=2)) as queue:
         with pytest.raises(trio_jobs.QueueFull):
             await queue.submit_many([NewJob("work", str(n), delay=9) for n in range(3)])
@@ -114,7 +114,7 @@ async def test_those_for_later_count_against_what_may_wait(autojump_clock: MockC
         await queue.submit_many([NewJob("work", str(n), delay=9) for n in range(2)])
 
 
-async def test_one_that_became_due_while_the_batch_waited_is_done_nevertheless(autojump_clock: MockClock) -> None:
+async def test_a_job_that_became_due_while_its_batch_waited_runs(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, buffer=1)) as queue:
         await fill(queue, 1)
@@ -123,7 +123,7 @@ async def test_one_that_became_due_while_the_batch_waited_is_done_nevertheless(a
     assert sorted(book.calls[2:]) == ["a", "soon"]
 
 
-async def test_of_jobs_with_one_key_the_first_is_accepted_and_the_others_get_its_receipt(
+async def test_the_first_of_several_jobs_with_one_key_is_accepted_and_the_others_get_its_receipt(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()
@@ -138,14 +138,14 @@ async def test_of_jobs_with_one_key_the_first_is_accepted_and_the_others_get_its
     assert book.calls == ["known", "a"]
 
 
-async def test_one_key_with_two_payloads_in_a_batch_is_refused(autojump_clock: MockClock) -> None:
+async def test_a_batch_with_two_payloads_for_one_key_is_refused(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         with pytest.raises(trio_jobs.KeyConflict):
             await queue.submit_many([NewJob("work", "a", key="k"), NewJob("work", "b", key="k")])
         assert queue.list() == []
 
 
-async def test_a_key_that_comes_in_while_the_batch_waits_frees_the_place_that_was_held_for_it(
+async def test_a_key_accepted_while_the_batch_waits_frees_its_slot(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()
@@ -167,7 +167,7 @@ async def test_a_key_that_comes_in_while_the_batch_waits_frees_the_place_that_wa
         assert queue.statistics().free == 2
 
 
-async def test_two_batches_that_each_need_the_whole_line_do_not_wait_for_each_other(
+async def test_two_batches_that_each_need_the_whole_queue_do_not_wait_for_each_other(
     autojump_clock: MockClock,
 ) -> None:
     book = Book()
@@ -181,7 +181,7 @@ async def test_two_batches_that_each_need_the_whole_line_do_not_wait_for_each_ot
     assert ["".join(batches[i : i + 4]) for i in (0, 4, 8)] == [name * 4 for name in dict.fromkeys(batches)]
 
 
-async def test_single_submits_go_on_beside_a_batch_that_waits(autojump_clock: MockClock) -> None:
+async def test_single_submits_are_accepted_beside_a_batch_that_waits(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), buffer=2)) as queue:
         await fill(queue, 2)
         async with trio.open_nursery() as nursery:
@@ -191,7 +191,7 @@ async def test_single_submits_go_on_beside_a_batch_that_waits(autojump_clock: Mo
         assert len(queue.list()) == 3 + 15
 
 
-async def test_a_batch_is_one_change_to_those_who_follow(autojump_clock: MockClock) -> None:
+async def test_subscribers_see_a_batch_as_one_change(autojump_clock: MockClock) -> None:
     """Its events follow each other without another between, whoever submits at the same time."""
     book = Book()
     async with open_queue(make_service(book, buffer=10)) as queue:
@@ -227,7 +227,7 @@ async def test_a_batch_cancelled_at_any_checkpoint_is_accepted_whole_or_not_at_a
     assert cuts >= 3, "at least once in the wait for each place"
 
 
-async def test_a_cancelled_batch_lets_those_behind_it_go_on(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_batch_lets_the_submits_behind_it_continue(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), buffer=2)) as queue:
         await fill(queue, 2)
         with trio.CancelScope() as scope:
@@ -239,7 +239,7 @@ async def test_a_cancelled_batch_lets_those_behind_it_go_on(autojump_clock: Mock
         assert [bytes(job.payload) for job in queue.list()[-2:]] == [b'"c"', b'"d"']
 
 
-async def test_batches_that_wait_are_told_when_the_queue_closes(autojump_clock: MockClock) -> None:
+async def test_batches_that_wait_get_queue_closed(autojump_clock: MockClock) -> None:
     """The one that waits for places, the one that waits behind it, and single submits: all of them, at once."""
     told = []
 
@@ -265,7 +265,7 @@ async def test_batches_that_wait_are_told_when_the_queue_closes(autojump_clock: 
     assert told == [0, 0, 0, 0]
 
 
-async def test_jobs_that_come_back_get_no_place_that_is_not_there_when_the_queue_closes(
+async def test_requeued_jobs_take_no_extra_slot_when_the_queue_closes(
     autojump_clock: MockClock,
 ) -> None:
     """While submits and a job that is due wait for one place, the submits are sent away: their places do not exist."""
@@ -299,7 +299,7 @@ async def test_jobs_that_come_back_get_no_place_that_is_not_there_when_the_queue
     assert book.calls == ["back", "busy", "filler 0", "back"]
 
 
-async def test_a_batch_says_who_asked(autojump_clock: MockClock) -> None:
+async def test_a_batch_records_by_for_each_job(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book())) as queue:
         events = queue.events()
         receipts = await queue.submit_many(jobs("a", "b"), by="Ada")

@@ -28,7 +28,7 @@ def make_service(book: Book, *answers: Any, **rules: Any) -> Service:
     return service
 
 
-async def test_what_is_done_already_is_not_done_again(autojump_clock: MockClock) -> None:
+async def test_a_job_that_verify_first_calls_done_does_not_run(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, Done("voucher 7"))) as queue:
         receipt = await queue.submit("work", "a", key="k")
@@ -38,7 +38,7 @@ async def test_what_is_done_already_is_not_done_again(autojump_clock: MockClock)
     assert (job.reason, outcomes(job), job.may_have_acted) == ("verified", ["already_done"], False)
 
 
-async def test_what_is_not_done_is_done(autojump_clock: MockClock) -> None:
+async def test_a_job_that_verify_first_calls_not_done_runs(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, NotDone())) as queue:
         receipt = await queue.submit("work", "a", key="k")
@@ -46,7 +46,7 @@ async def test_what_is_not_done_is_done(autojump_clock: MockClock) -> None:
     assert book.calls == ["verify k", "a"]
 
 
-async def test_what_nobody_can_tell_is_a_doubt_before_anything_is_done(autojump_clock: MockClock) -> None:
+async def test_a_job_that_verify_first_calls_unknown_is_in_doubt_before_it_runs(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, Unknown())) as queue:
         receipt = await queue.submit("work", "a", key="k")
@@ -55,14 +55,14 @@ async def test_what_nobody_can_tell_is_a_doubt_before_anything_is_done(autojump_
     assert book.calls == ["verify k"]
 
 
-async def test_on_doubt_retry_goes_on_without_an_answer(autojump_clock: MockClock) -> None:
+async def test_on_doubt_retry_runs_the_job_without_an_answer(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, Unknown(), on_doubt="retry")) as queue:
         receipt = await queue.submit("work", "a", key="k")
         assert await queue.result(receipt.job_id) == "a"
 
 
-async def test_on_doubt_fail_ends_it(autojump_clock: MockClock) -> None:
+async def test_on_doubt_fail_ends_a_job_without_an_answer(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, Unknown(), on_doubt="fail")) as queue:
         receipt = await queue.submit("work", "a", key="k")
@@ -71,7 +71,7 @@ async def test_on_doubt_fail_ends_it(autojump_clock: MockClock) -> None:
     assert book.calls == ["verify k"]
 
 
-async def test_a_person_who_says_not_done_has_it_asked_again(autojump_clock: MockClock) -> None:
+async def test_verify_first_is_asked_again_after_an_operator_s_not_done(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, Unknown(), NotDone())) as queue:
         receipt = await queue.submit("work", "a", key="k")
@@ -81,7 +81,7 @@ async def test_a_person_who_says_not_done_has_it_asked_again(autojump_clock: Moc
     assert book.calls == ["verify k", "verify k", "a"]
 
 
-async def test_it_is_asked_before_a_retry_too(autojump_clock: MockClock) -> None:
+async def test_verify_first_is_asked_before_a_retry(autojump_clock: MockClock) -> None:
     book = Book()
     book.fails("a", Wrong())
     async with open_queue(make_service(book, NotDone(), NotDone(), NotDone())) as queue:
@@ -90,7 +90,7 @@ async def test_it_is_asked_before_a_retry_too(autojump_clock: MockClock) -> None
     assert book.calls == ["verify k", "a", "verify k", "verify k", "a"]
 
 
-async def test_the_attempt_s_clock_starts_after_the_answer(autojump_clock: MockClock) -> None:
+async def test_the_attempt_s_clock_starts_after_the_answer_of_verify_first(autojump_clock: MockClock) -> None:
     book = Book()
     service = book.service()
 
@@ -106,14 +106,14 @@ async def test_the_attempt_s_clock_starts_after_the_answer(autojump_clock: MockC
         assert await queue.result((await queue.submit(work, "a")).job_id) == "a"
 
 
-async def test_a_first_verify_lets_what_an_earlier_process_did_settle(autojump_clock: MockClock) -> None:
+async def test_verify_first_waits_for_verify_delay_after_an_earlier_process(autojump_clock: MockClock) -> None:
     book = Book()
     async with open_queue(make_service(book, NotDone(), verify_delay=30)) as queue:
         await queue.result((await queue.submit("work", "a", key="k")).job_id)
     assert book.record[1:3] == [(30, "verify k"), (30, "a")]
 
 
-async def test_settling_is_counted_from_the_end_of_the_last_attempt(autojump_clock: MockClock) -> None:
+async def test_verify_delay_counts_from_the_end_of_the_last_attempt(autojump_clock: MockClock) -> None:
     """Not once more from the start of the next: by then it has long settled."""
     book = Book()
     book.fails("a", trio_jobs.RetryAfter(100))
@@ -123,7 +123,7 @@ async def test_settling_is_counted_from_the_end_of_the_last_attempt(autojump_clo
 
 
 @pytest.mark.parametrize(("answer", "state"), [(NotDone(), "cancelled"), (Done(), "completed")])
-async def test_a_cancel_while_it_settles_leaves_it_to_the_answer(
+async def test_a_cancel_during_the_verify_delay_leaves_the_job_to_the_answer(
     answer: Any, state: str, autojump_clock: MockClock
 ) -> None:
     book = Book()
@@ -136,7 +136,7 @@ async def test_a_cancel_while_it_settles_leaves_it_to_the_answer(
     assert book.calls == ["verify k"]
 
 
-def test_it_needs_a_verify() -> None:
+def test_verify_first_without_verify_is_refused() -> None:
     with pytest.raises(InvalidHandler, match="verify_first needs a verify to ask"):
 
         @Service().handler(verify_first=True)

@@ -65,7 +65,9 @@ class Follower:
     st.sampled_from([{}, {"kinds": ["double"]}, {"states": ["completed", "failed"]}]),
     st.integers(0, 2**32),
 )
-def test_streams_joined_over_cuts_equal_the_journal(cuts: list[int], filters: dict[str, Any], seed: int) -> None:
+def test_p8_streams_joined_over_cuts_equal_the_events_of_the_queue(
+    cuts: list[int], filters: dict[str, Any], seed: int
+) -> None:
     async def main() -> None:
         chance = random.Random(seed)
         async with bench(make_service(buffer=500), limits=quick(messages=10**6, frames=10**6)) as b:
@@ -108,7 +110,7 @@ def _fits(b: Bench, event: ev.Event, filters: dict[str, Any]) -> bool:
     return isinstance(event, ev.Completed | ev.Failed)
 
 
-async def test_who_asks_for_what_is_gone_takes_a_snapshot() -> None:
+async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() -> None:
     store = MemoryStore(stream=50)
     async with make_service(buffer=5000).open(store=store) as queue, serve(queue, port=0, tokens=[OWNER]) as server:
         b = Bench(queue, server)
@@ -135,7 +137,7 @@ async def test_who_asks_for_what_is_gone_takes_a_snapshot() -> None:
         await client.say_goodbye()
 
 
-async def test_a_stream_that_falls_behind_what_is_kept_is_told_and_given_a_snapshot() -> None:
+async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_snapshot() -> None:
     async with (
         make_service(buffer=5000).open(store=MemoryStore(stream=50)) as queue,
         serve(queue, port=0, tokens=[OWNER]) as server,
@@ -188,7 +190,7 @@ async def frozen_client(b: Bench) -> Raw:
     return client
 
 
-async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served() -> None:
+async def test_a_client_that_reads_nothing_is_reset_while_the_others_are_served() -> None:
     async with bench(make_service(buffer=100_000), limits=quick(write_timeout=0.5)) as b:
         frozen = await frozen_client(b)
         healthy = await b.raw()
@@ -214,7 +216,7 @@ async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served(
             await trio.lowlevel.checkpoint()
 
 
-async def test_all_clients_are_told_that_the_server_goes() -> None:
+async def test_all_clients_get_1001_when_the_server_stops() -> None:
     codes: list[int] = []
     async with make_service().open() as queue, trio.open_nursery() as nursery:
         async with serve(queue, port=0, tokens=[OWNER]) as server:
@@ -233,7 +235,7 @@ async def test_all_clients_are_told_that_the_server_goes() -> None:
     assert codes == [1001] * 50
 
 
-async def test_a_cancelled_server_tells_its_clients_too() -> None:
+async def test_a_cancelled_server_closes_with_1001() -> None:
     async with make_service().open() as queue, trio.open_nursery() as nursery:
         codes: list[int] = []
 
@@ -250,14 +252,14 @@ async def test_a_cancelled_server_tells_its_clients_too() -> None:
     assert codes == [1001]
 
 
-async def test_the_block_s_own_error_comes_out_bare() -> None:
+async def test_the_block_s_own_error_is_raised_bare() -> None:
     async with make_service().open() as queue:
         with pytest.raises(ValueError, match="mine"):
             async with serve(queue, port=0, tokens=[OWNER]):
                 raise ValueError("mine")
 
 
-async def test_a_thousand_clients_are_all_told() -> None:
+async def test_a_thousand_clients_get_1001() -> None:
     """The clients live in a process of their own: two thousand sockets in one would be its limit, not the server's.
 
     How long that takes, benchmarks/frozen.py tells.
@@ -296,7 +298,7 @@ async def test_a_thousand_clients_are_all_told() -> None:
 
 
 @pytest.mark.parametrize("own_job", [False, True])
-async def test_frozen_clients_delay_nobody(own_job: bool) -> None:
+async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
     """Each event reaches every client that reads before the next is made, while those that do not read stay.
 
     How late, with a thousand of them, benchmarks/frozen.py tells.
