@@ -12,13 +12,13 @@ import trio_jobs
 from support.rig import (
     NO_RETRY,
     HostKind,
+    busy_queue,
     ended,
     last,
     make_rig,
     outcomes,
     pass_time,
     service_for,
-    standing_line,
     until,
     until_state,
 )
@@ -541,7 +541,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
 
 async def test_a_pending_job_whose_deadline_passes_fails_and_leaves_the_queue(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         receipt = await queue.submit("work", "too late", deadline_after=5)
         assert queue.statistics().free == 0
         await trio.sleep(6)

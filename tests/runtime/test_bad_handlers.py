@@ -244,7 +244,8 @@ async def test_a_consumer_that_is_cancelled_from_within_reports_its_job(where: A
     rig = make_rig("trio", verifies=True)
 
     async def cancel_the_consumer() -> None:
-        queue._stop_for_stuck.__self__._consumer_scope.cancel()
+        owner: Any = queue._stop_for_stuck
+        owner.__self__._consumer_scope.cancel()
         await trio.lowlevel.checkpoint()
 
     if where == "verify":

@@ -244,7 +244,7 @@ async def test_p7_a_consumer_that_waits_for_a_failing_store_leaves_the_error_to_
             await wait_all_tasks_blocked()  # the consumer is at the gate
             store.die()
             await wait_all_tasks_blocked()
-            store.tell_owner(StoreError("the disk is gone"))
+            store.report_broken(StoreError("the disk is gone"))
             await trio.sleep_forever()
     rig.sdk.check()
     assert rig.sdk.count("close") == 1

@@ -13,8 +13,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue, until_state
 from trio_jobs import Retry, SdkOpenFailed, Service
+from trio_jobs.testing import Blocker
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
 SECRET = "SECRET-PAYLOAD"
@@ -43,16 +45,16 @@ def about_jobs(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 async def test_a_job_in_doubt_is_logged_as_an_error_with_all_fields(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    service = book.service()
+    sdk = RecordingSdk()
+    service = sdk.service()
 
     @service.handler(attempt_timeout=1)
-    async def work(book: Book, what: str) -> None:
-        await book.call(what, 5)
+    async def work(sdk: RecordingSdk, what: str) -> None:
+        await sdk.call(what, 5)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, SECRET, key="key\x1b[2J")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
     [record] = about_jobs(everything)
     assert (record.name, record.levelname) == ("trio_jobs.queue", "ERROR")
     assert vars(record).keys() >= FIELDS
@@ -70,13 +72,13 @@ async def test_a_job_in_doubt_is_logged_as_an_error_with_all_fields(
 async def test_jobs_that_complete_fail_or_are_retried_are_not_logged(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    book.fails(SECRET, Wrong(SECRET), Wrong(SECRET))
-    service = book.service()
+    sdk = RecordingSdk()
+    sdk.fails(SECRET, Wrong(SECRET), Wrong(SECRET))
+    service = sdk.service()
 
     @service.handler(retry=Retry(1, waits=[1]))
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what)
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what)
 
     async with open_queue(service) as queue:
         for _ in range(2):
@@ -96,11 +98,11 @@ async def test_jobs_that_complete_fail_or_are_retried_are_not_logged(
 async def test_a_verify_without_an_answer_is_logged_as_a_warning(
     answer: Any, says: str, autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    book.fails("a", Wrong(SECRET))
-    service = book.service()
+    sdk = RecordingSdk()
+    sdk.fails("a", Wrong(SECRET))
+    service = sdk.service()
 
-    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Any:
+    async def verify(sdk: RecordingSdk, job: trio_jobs.AsyncJobContext) -> Any:
         if isinstance(answer, Exception):
             raise answer
         if answer is None:
@@ -108,12 +110,12 @@ async def test_a_verify_without_an_answer_is_logged_as_a_warning(
         return answer
 
     @service.handler(verify=verify, verify_timeout=2)
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what)
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "a")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
     warning = about_jobs(everything)[0]
     assert (warning.name, warning.levelname) == ("trio_jobs.consumer", "WARNING")
     assert says in warning.getMessage()
@@ -122,13 +124,13 @@ async def test_a_verify_without_an_answer_is_logged_as_a_warning(
 async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_call_is_an_error(
     mock_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler(attempt_timeout=10, stuck_after=5)
-    def work(book: ThreadBook, what: str) -> str:
-        return book.call(what)
+    def work(sdk: RecordingThreadSdk, what: str) -> str:
+        return sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "held")

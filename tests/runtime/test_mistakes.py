@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, standing_line
+from support.rig import NO_RETRY, busy_queue, ended, make_rig
 from trio_jobs import (
     InvalidHandler,
     InvalidPayload,
@@ -318,7 +318,7 @@ async def test_an_invalid_submit_is_refused_and_leaves_nothing(
 
 async def test_an_invalid_wait_is_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
             await queue.submit("work", "b", wait=-1)
@@ -367,7 +367,7 @@ async def test_an_operation_on_a_job_in_another_state_raises_invalid_state(autoj
         with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
         with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
-            await queue.resolve(job, "maybe")
+            await queue.resolve(job, "maybe")  # type: ignore[arg-type] # the mistake
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
 
@@ -443,7 +443,7 @@ async def test_an_error_before_the_queue_is_open_is_raised_bare(monkeypatch: pyt
 
 
 async def test_a_block_that_is_entered_twice_is_refused(autojump_clock: MockClock) -> None:
-    block = make_rig("trio").open()
+    block = make_rig("trio").service.open(clock=trio_jobs.TrioClock())
     async with block:
         pass
     with pytest.raises((RuntimeError, AttributeError)):

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, pass_time, standing_line, until_state
+from support.rig import NO_RETRY, busy_queue, ended, make_rig, pass_time, until_state
 from trio_jobs import Job, NewJob, QueueClosed, QueueFull, State, UsageError
 from trio_jobs.testing import Blocker
 
@@ -18,7 +18,7 @@ from trio_jobs.testing import Blocker
 
 async def test_a_batch_is_submitted_in_order_as_one_change(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         receipts = await queue.submit_many(
             [NewJob("work", "a"), NewJob("work", "later", delay=5), NewJob("work", "b", key="K")], by="ann"
         )
@@ -57,7 +57,7 @@ async def test_a_batch_larger_than_the_queue_is_refused(autojump_clock: MockCloc
 
 async def test_two_batches_do_not_wait_for_each_other_s_slots(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 3})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -77,7 +77,7 @@ async def test_a_batch_that_waits_gets_queue_closed(autojump_clock: MockClock) -
             await queue.submit_many([NewJob("work", "x"), NewJob("work", "y")])
         told.append("closed")
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(submit)
@@ -97,7 +97,7 @@ async def test_a_key_accepted_while_a_batch_waited_is_not_accepted_twice(autojum
     async def submit() -> None:
         receipts.extend(await queue.submit_many([NewJob("work", "a", key="K")]))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(2):
@@ -111,7 +111,7 @@ async def test_a_key_accepted_while_a_batch_waited_is_not_accepted_twice(autojum
 
 async def test_cancel_many_cancels_the_jobs_that_match(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         old = await queue.submit("work", "old", delay=10_000)
         await trio.sleep(100)
         new = [await queue.submit("work", str(n)) for n in range(3)]

@@ -10,8 +10,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue
 from trio_jobs import AsyncJobContext, JobContext, Progress, Queue, Retry, Service
+from trio_jobs.testing import Blocker
 
 
 def listen(queue: Queue) -> list[tuple[float, float]]:
@@ -98,13 +100,13 @@ async def test_progress_is_dropped_when_the_attempt_ends_and_none_follows(
 
 
 async def test_progress_is_dropped_when_the_job_is_in_doubt(autojump_clock: MockClock) -> None:
-    book = Book()
-    service = book.service()
+    sdk = RecordingSdk()
+    service = sdk.service()
 
     @service.handler(attempt_timeout=1)
-    async def work(book: Book, what: str, job: AsyncJobContext) -> None:
+    async def work(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
         job.progress(1)
-        await book.call(what, 5)
+        await sdk.call(what, 5)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit("work", "a")
@@ -152,14 +154,14 @@ async def test_a_progress_message_is_truncated_at_two_hundred_characters_and_esc
 
 
 async def test_a_plain_handler_reports_progress_from_its_thread(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler
-    def work(book: ThreadBook, what: str, job: JobContext) -> str:
+    def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
         job.progress(1, 2, "half")
-        return book.call(what)
+        return sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "held")

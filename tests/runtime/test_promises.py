@@ -19,12 +19,12 @@ from support.processes import run
 from support.rig import (
     NO_RETRY,
     HostKind,
+    busy_queue,
     ended,
     last,
     make_rig,
     pass_time,
     service_for,
-    standing_line,
     until,
     until_state,
 )
@@ -401,7 +401,7 @@ def test_p3_ctrl_c_closes_the_session_once(where: str) -> None:
 async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     store = trio_jobs.MemoryStore()
-    async with standing_line(rig, store=store) as (queue, _, _first):
+    async with busy_queue(rig, store=store) as (queue, _, _first):
         receipt = await queue.submit("work", "a")
         kept = await store.events(0, 1000)
         assert any(getattr(event, "job", None) == receipt.job_id for event in kept)
@@ -410,7 +410,7 @@ async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: Host
 
 async def test_p4_a_submit_that_is_cancelled_while_it_waits_leaves_no_job(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -575,7 +575,7 @@ async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClo
 
 async def test_p9_the_queue_has_exactly_buffer_slots(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 3})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         for n in range(3):
             queue.submit_nowait("work", str(n))
         with pytest.raises(QueueFull, match="all 3 places are taken"):

@@ -18,7 +18,8 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.recording_sdk import Wrong, open_queue
+from support.recording_sdk import Wrong
+from support.rig import open_queue
 from trio_jobs import AsyncJobContext, Cancel, Fail, Job, NewJob, Queue, Retry, RetryAfter, Service, Snooze, State
 
 JOBS = 10_000

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.recording_sdk import Book, open_queue
+from support.recording_sdk import RecordingSdk
+from support.rig import open_queue
 from trio_jobs import Queue, Service, State
 
 
-def make_service(book: Book, **settings: object) -> Service:
-    service = book.service(**settings)
+def timed_service(sdk: RecordingSdk, **settings: object) -> Service:
+    service = sdk.service(**settings)
 
     @service.handler
-    async def work(book: Book, seconds: float) -> None:
-        await book.call(f"{seconds}", seconds)
+    async def work(sdk: RecordingSdk, seconds: float) -> None:
+        await sdk.call(f"{seconds}", seconds)
 
     return service
 
@@ -24,7 +25,7 @@ async def measure(queue: Queue, seconds: float) -> None:
 
 
 async def test_positions_count_from_the_next_to_be_taken(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
         receipts = [await queue.submit("work", 1) for _ in range(3)]
@@ -32,7 +33,7 @@ async def test_positions_count_from_the_next_to_be_taken(autojump_clock: MockClo
 
 
 async def test_the_receipt_of_a_known_key_has_the_current_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         first = await queue.submit("work", 1, key="first")
         await wait_all_tasks_blocked()
         await queue.submit("work", 1, key="second")
@@ -48,7 +49,7 @@ async def test_the_receipt_of_a_known_key_has_the_current_position(autojump_cloc
 
 
 async def test_positions_close_up_when_a_job_leaves_the_queue(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
         second = await queue.submit("work", 1)
@@ -58,7 +59,7 @@ async def test_positions_close_up_when_a_job_leaves_the_queue(autojump_clock: Mo
 
 
 async def test_the_first_job_of_a_paused_queue_has_the_first_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book(), drain_timeout=0)) as queue:
+    async with open_queue(timed_service(RecordingSdk(), drain_timeout=0)) as queue:
         await wait_all_tasks_blocked()
         await queue.pause()
         for n in (1, 2, 3):
@@ -69,12 +70,12 @@ async def test_the_first_job_of_a_paused_queue_has_the_first_position(autojump_c
 
 
 async def test_there_is_no_estimate_before_the_first_attempt_has_ended(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         assert (await queue.submit("work", 1)).expected_wait is None
 
 
 async def test_the_estimate_is_the_recent_duration_of_attempts_per_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
@@ -84,7 +85,7 @@ async def test_the_estimate_is_the_recent_duration_of_attempts_per_position(auto
 
 
 async def test_the_estimate_follows_attempts_that_get_faster_or_slower(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         for _ in range(60):
             await measure(queue, 10)
@@ -99,7 +100,7 @@ async def test_the_estimate_follows_attempts_that_get_faster_or_slower(autojump_
 
 
 async def test_the_estimate_includes_min_interval(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book(), min_interval=20)) as queue:
+    async with open_queue(timed_service(RecordingSdk(), min_interval=20)) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
@@ -108,7 +109,7 @@ async def test_the_estimate_includes_min_interval(autojump_clock: MockClock) -> 
 
 
 async def test_a_scheduled_job_has_no_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         receipt = await queue.submit("work", 1, delay=10)
         assert (receipt.position, receipt.expected_wait) == (0, 0)

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, standing_line, until_state
+from support.rig import NO_RETRY, busy_queue, ended, make_rig, until_state
 from trio_jobs import JobNotFound, State
 from trio_jobs._runtime.pruner import BATCH
 from trio_jobs.testing import Blocker
@@ -139,7 +139,7 @@ async def test_many_failed_jobs_do_not_displace_completed_jobs(autojump_clock: M
 
 async def test_a_caller_of_result_gets_it_before_the_job_is_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         hold.let_go()
         assert await queue.result(first) == "first"
 

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, HostKind, ended, make_rig, standing_line, until_state
+from support.rig import NO_RETRY, HostKind, busy_queue, ended, make_rig, until_state
 from trio_jobs import JobNotFound, KeyConflict, QueueClosed, QueueFull, State
 from trio_jobs.testing import Blocker
 
@@ -69,7 +69,7 @@ async def test_failed_and_cancelled_jobs_keep_their_keys(autojump_clock: MockClo
 
 async def test_a_known_key_answers_even_when_the_queue_is_full(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         first = await queue.submit("work", "a", key="K")
         assert queue.statistics().free == 0
         again = await queue.submit("work", "a", key="K", wait=0)
@@ -85,7 +85,7 @@ async def test_a_submit_whose_key_was_accepted_while_it_waited_passes_its_slot_o
     async def submit() -> None:
         receipts.append(await queue.submit("work", "a", key="K"))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -106,7 +106,7 @@ async def test_a_key_conflict_after_a_wait_releases_the_slot(kind: HostKind, clo
         with pytest.raises(KeyConflict):
             await queue.submit("work", "b", key="K")
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(queue.submit, "work", "a", key="K"))
@@ -122,7 +122,7 @@ async def test_a_key_conflict_after_a_wait_releases_the_slot(kind: HostKind, clo
 
 async def test_positions_count_from_the_next_to_be_taken(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         assert [(await queue.submit("work", str(n), key=str(n))).position for n in range(3)] == [1, 2, 3]
         assert (await queue.submit("work", "1", key="1")).position == 2
         assert queue.get(first).state is State.PROCESSING
@@ -141,7 +141,7 @@ async def test_a_job_that_the_waiting_consumer_takes_has_the_first_position(kind
 
 async def test_a_running_scheduled_or_final_job_has_no_position(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         later = await queue.submit("work", "later", delay=10, key="L")
         assert (later.position, later.state) == (0, State.SCHEDULED)
         over = await queue.submit("work", "over", key="O")
@@ -155,7 +155,7 @@ async def test_a_running_scheduled_or_final_job_has_no_position(autojump_clock: 
 
 async def test_queue_full_has_the_size_of_the_queue(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 2})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         for n in range(2):
             await queue.submit("work", str(n))
         async with trio.open_nursery() as nursery:
@@ -188,7 +188,7 @@ async def test_retry_after_is_estimated_from_how_long_attempts_took(autojump_clo
 
 async def test_wait_limits_the_wait_for_a_slot(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "a")
         began = trio.current_time()
         with pytest.raises(QueueFull):
@@ -203,7 +203,7 @@ async def test_wait_limits_the_wait_for_a_slot(autojump_clock: MockClock) -> Non
 
 async def test_waiting_submits_get_slots_in_the_order_of_their_calls(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first), trio.open_nursery() as nursery:
+    async with busy_queue(rig) as (queue, hold, _first), trio.open_nursery() as nursery:
         for n in range(8):
             nursery.start_soon(queue.submit, "work", str(n))
             await wait_all_tasks_blocked()
@@ -214,7 +214,7 @@ async def test_waiting_submits_get_slots_in_the_order_of_their_calls(kind: HostK
 
 async def test_no_submit_overtakes_a_waiting_one(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         await queue.submit("work", "a")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, "work", "b")
@@ -249,7 +249,7 @@ async def test_requeued_jobs_take_at_most_every_second_slot_before_new_jobs(auto
 
 async def test_requeued_jobs_are_ordered_by_due_at_then_seq(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         for what, delay in (("c", 9), ("b1", 8), ("a", 7), ("b2", 8)):
             await queue.submit("work", what, delay=delay)
         await queue.submit("work", "in the line")
@@ -260,7 +260,7 @@ async def test_requeued_jobs_are_ordered_by_due_at_then_seq(autojump_clock: Mock
 
 async def test_a_cancelled_job_leaves_the_queue_and_its_slot_is_passed_on(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 2})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         doomed = await queue.submit("work", "doomed", key="d")
         kept = await queue.submit("work", "kept", key="k")
         async with trio.open_nursery() as nursery:
@@ -289,7 +289,7 @@ async def test_a_job_cancelled_on_its_way_to_the_consumer_does_not_run(kind: Hos
 
 async def test_jobs_that_change_state_while_they_wait_outside_are_skipped(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         scheduled = await queue.submit("work", "never", delay=50)
         waiting = await queue.submit("work", "nor this", delay=1)
@@ -328,7 +328,7 @@ async def test_a_job_due_in_the_past_is_due_now(autojump_clock: MockClock) -> No
 
 async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         for n in range(2):
             await queue.submit("work", str(n), delay=5, deadline_after=7 + n)
         await queue.submit("work", "in time", deadline_after=500)
@@ -370,7 +370,7 @@ async def test_submits_that_wait_for_a_slot_get_queue_closed(kind: HostKind, clo
             await queue.submit("work", f"waiting {n}", key=str(n))
         told.append(str(n))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "a")
         async with trio.open_nursery() as nursery:
             for n in range(3):
@@ -438,7 +438,7 @@ async def test_a_stop_ends_the_waits_of_drain_and_result(autojump_clock: MockClo
 
 async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         ids = [first] + [(await queue.submit("work", str(n))).job_id for n in range(5)]
         assert [job.id for job in queue.list()] == ids
         assert [job.id for job in queue.list(limit=2)] == ids[:2]
@@ -452,7 +452,7 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
 
 async def test_a_list_continues_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(6)]
         assert [job.id for job in queue.list(state="pending", limit=3)] == ids[:3]
         await queue.cancel(ids[2])
@@ -467,7 +467,7 @@ async def test_a_list_continues_where_it_was_when_its_last_job_enters_the_state_
     autojump_clock: MockClock,
 ) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
         await queue.cancel(ids[1])
@@ -480,7 +480,7 @@ async def test_the_ends_of_the_newest_pages_are_remembered(
 ) -> None:
     monkeypatch.setattr("trio_jobs._runtime.queries.MAX_ENDS", 2)
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         after = None
         for job_id in ids[:3]:
@@ -511,7 +511,7 @@ async def test_a_list_continues_behind_a_pruned_job(autojump_clock: MockClock) -
 
 async def test_a_job_returned_by_get_does_not_change(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         seen = queue.get(first)
         hold.let_go()
         await queue.result(first)
@@ -558,7 +558,7 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
 
 async def test_a_due_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
     rig, wall = make_rig("trio"), SteppingClock()
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         queue._clock = queue._scheduler._clock = wall
         doomed = await queue.submit("work", "doomed", deadline_after=10_000)
         wall.ahead = 20_000
@@ -568,6 +568,6 @@ async def test_a_due_date_is_met_though_the_wall_clock_jumped(autojump_clock: Mo
 
 async def test_the_repr_of_a_queue_shows_its_counts(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 5})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         assert repr(queue._channel) == "<JobChannel 1 waiting, 4 of 5 free>"

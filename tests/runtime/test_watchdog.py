@@ -12,7 +12,8 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.recording_sdk import Book, ThreadBook, open_queue
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk
+from support.rig import open_queue
 from trio_jobs import Service
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -74,12 +75,12 @@ async def test_an_async_handler_that_blocks_the_loop_is_logged(words: Words) -> 
 
 async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: Words) -> None:
     """Its call lasts for three looks of the watchdog at a loop that is well."""
-    book = ThreadBook()
+    sdk = RecordingThreadSdk()
     looks = threading.Semaphore(0)
-    plain = Service(sdk=book.session, watchdog=LIMIT)
+    plain = Service(sdk=sdk.session, watchdog=LIMIT)
 
     @plain.handler
-    def patient(book: ThreadBook, what: str) -> None:
+    def patient(sdk: RecordingThreadSdk, what: str) -> None:
         for _ in range(3):
             assert looks.acquire(timeout=20)
 
@@ -125,7 +126,7 @@ async def test_watchdog_none_starts_no_watchdog() -> None:
 
 
 async def test_virtual_time_starts_no_watchdog(autojump_clock: MockClock) -> None:
-    async with open_queue(Book().service()):
+    async with open_queue(RecordingSdk().service()):
         assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
 
 

@@ -22,6 +22,9 @@ from trio_jobs._engine import events as ev
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 
+#: For tests of something else than a limit: a machine under load takes its time
+PATIENT = ServerLimits(head_timeout=300.0, ping=300.0, write_timeout=300.0, close_timeout=300.0)
+
 
 class Follower:
     """Follows a stream over any number of connections, going on where the last one was cut."""
@@ -140,7 +143,7 @@ async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() 
 async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_snapshot() -> None:
     async with (
         make_service(buffer=5000).open(store=MemoryStore(stream=50)) as queue,
-        serve(queue, port=0, tokens=[OWNER]) as server,
+        serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server,
     ):
         queue._feed._ring = deque(maxlen=20)
         client = await Bench(queue, server).raw()
@@ -259,11 +262,12 @@ async def test_the_block_s_own_error_is_raised_bare() -> None:
                 raise ValueError("mine")
 
 
-async def test_a_thousand_clients_get_1001() -> None:
+async def test_a_thousand_clients_get_1001(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients live in a process of their own: two thousand sockets in one would be its limit, not the server's.
 
     How long that takes, benchmarks/frozen.py tells.
     """
+    monkeypatch.setattr("trio_jobs._server.server.GOODBYE", 300.0)
     program = textwrap.dedent("""
         import asyncio, sys, websockets
         async def one(url, headers, ready):
@@ -286,10 +290,7 @@ async def test_a_thousand_clients_get_1001() -> None:
         asyncio.run(main())
     """)
     async with make_service().open() as queue:
-        patient = ServerLimits(
-            head_timeout=300.0, ping=300.0
-        )  # a slow machine takes its time with a thousand handshakes
-        async with serve(queue, port=0, tokens=[OWNER], limits=patient) as server:
+        async with serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server:
             process = Process([sys.executable, "-c", program, server.url, OWNER.secret])
             assert await trio.to_thread.run_sync(process.out.line, 120) == "ready\n"
             assert server.connections == 1000
