@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -22,7 +21,7 @@ from sim.memory import SimMemory
 from sim.oracle import judge
 from sim.people import Client, Follower, Street, resolve_truthfully
 from sim.plan import CALM, KINDS, Plan, draw
-from sim.sdk import SimService
+from sim.sdk import sim_service
 from sim.timeline import Timeline, Violation
 from sim.world import World
 from trio_jobs._engine.jobs import FINAL, State
@@ -37,7 +36,8 @@ from trio_jobs._errors import (
 )
 from trio_jobs._ports import Store
 from trio_jobs._runtime.clock import TrioClock
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
+from trio_jobs._service import Service
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 
@@ -209,7 +209,7 @@ class _Play:
             self._opened = self._asked = None
             try:
                 with machine.scope:
-                    await self._serve(machine, SimService(machine, calm=calm), store, body)
+                    await self._serve(machine, sim_service(machine, calm=calm), store, body)
             except Exception as error:
                 self._ended_by(machine, error, calm=calm)
             self.steps.at = None
@@ -229,14 +229,13 @@ class _Play:
 
         return death
 
-    async def _serve(self, machine: Machine, service: SimService, store: Store, body: Callable[[Queue], Any]) -> None:
+    async def _serve(self, machine: Machine, service: Service, store: Store, body: Callable[[Queue], Any]) -> None:
         world, number = self.world, machine.number
         queue: Queue | None = None
         try:
             async with service.open(store=store, clock=TrioClock(), seed=self.plan.seed * 10 + number) as queue:
                 if machine.alive:
-                    feed = queue._feed
-                    feed._ring = deque(feed._ring, maxlen=self.plan.ring)
+                    runtime_of(queue).feed.set_ring_size(self.plan.ring)
                     machine.queue = queue
                     machine.note("queue", "is open")
                     self._opened = self.now()
@@ -250,7 +249,9 @@ class _Play:
                 if report is None:
                     world.wrong("P5", "the queue has stopped without a report")
                 else:
-                    machine.note("queue", f"has stopped; {len(report.left)} jobs are left, closed {report.sdk_closed}")
+                    machine.note(
+                        "queue", f"has stopped; {len(report.unfinished)} jobs are left, closed {report.sdk_closed}"
+                    )
                     if report.sdk_closed and world.open_sessions:
                         world.wrong("P3", f"sessions {world.open_sessions} are open, and it is said that none is")
                     if not report.sdk_closed and not self._was_inside(number):
@@ -265,9 +266,9 @@ class _Play:
     def _check_left(self, queue: Queue) -> None:
         """P5: what has not ended is named."""
         assert queue.report is not None
-        named = {left.job_id for left in queue.report.left}
+        named = {left.job_id for left in queue.report.unfinished}
         for job in self.world.told.accepted:
-            record = queue._projection.jobs.get(job)
+            record = runtime_of(queue).event_log.projection.jobs.get(job)
             if record is not None and record.state not in FINAL and job not in named:
                 self.world.wrong("P5", f"{self.world.name(job)} is {record.state}, and the report does not name it")
 

@@ -238,9 +238,9 @@ async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_st
     async with open_queue(service(RecordingThreadSdk()), store=store):
         await wait_all_tasks_blocked()
     assert told == [("crashed", False)]
-    assert "is in doubt: crashed; nobody knows what attempt 1 did" in caplog.text
+    assert "is in doubt: crashed; it is not known what attempt 1 did" in caplog.text
 
 
 def test_an_unknown_hook_is_refused() -> None:
-    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; there are in_doubt, stuck"):
+    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; the hooks are in_doubt, stuck"):
         Service().on("completed", print)  # type: ignore[arg-type]

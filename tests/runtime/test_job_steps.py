@@ -25,6 +25,7 @@ from trio_jobs import (
     Unknown,
     UsageError,
 )
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
 ONCE_MORE = Retry(1, waits=[0])
@@ -354,7 +355,7 @@ async def test_a_step_that_ends_after_its_job_was_resolved_is_not_recorded(mock_
         assert job.inside
         await queue.resolve(receipt.job_id, "failed")
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
         assert queue.get(receipt.job_id).state is State.FAILED
         assert queue.get(receipt.job_id).steps == ()
     assert sdk.calls == ["a"]

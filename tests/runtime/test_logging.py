@@ -16,6 +16,7 @@ import trio_jobs
 from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
 from support.rig import open_queue, until_state
 from trio_jobs import Retry, SdkOpenFailed, Service
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
@@ -141,7 +142,7 @@ async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_cal
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
     told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
     assert [line for line in told if line[0] != "queue"] == [
         ("overrun_monitor", "WARNING"),
@@ -177,4 +178,4 @@ async def test_a_stop_names_unfinished_jobs_with_their_keys_escaped(
         await queue.submit(work, SECRET, key="a\nb\u202e", delay=50)
     [record] = everything.records
     assert (record.name, record.levelname) == ("trio_jobs.queue", "WARNING")
-    assert record.getMessage() == "stopped with 1 jobs that are lost: a\\nb\\u202e (scheduled)"
+    assert record.getMessage() == "stopped with unfinished jobs (1, lost): a\\nb\\u202e (scheduled)"

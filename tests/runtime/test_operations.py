@@ -47,7 +47,7 @@ async def test_jobs_with_one_key_in_a_batch_are_one_job(autojump_clock: MockCloc
 async def test_a_batch_larger_than_the_queue_is_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 2, "max_waiting": 2})
     async with rig.open() as queue:
-        with pytest.raises(UsageError, match="3 jobs cannot have a place each in a line of 2"):
+        with pytest.raises(UsageError, match="3 jobs cannot have a slot each in a channel of 2"):
             await queue.submit_many([NewJob("work", str(n)) for n in range(3)])
         with pytest.raises(QueueFull):
             await queue.submit_many([NewJob("work", str(n), delay=5) for n in range(3)])
@@ -174,7 +174,7 @@ def test_other_threads_get_queue_closed_after_the_loop_has_ended() -> None:
             doors.append(queue.from_thread)
 
     trio.run(main)
-    with pytest.raises(QueueClosed, match="the event loop that the queue ran in has ended"):
+    with pytest.raises(QueueClosed, match="the event loop of the queue has ended"):
         doors[0].get("x")
 
 

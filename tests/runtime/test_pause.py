@@ -127,7 +127,7 @@ async def test_a_stop_while_paused_ends_within_drain_timeout_and_names_unfinishe
         receipt = await queue.submit("work", "a")
     assert trio.current_time() == 7
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
     assert sdk.calls == []
 
 

@@ -128,7 +128,7 @@ async def test_p1_p3_p5_hold_on_a_day_of_all_kinds_of_jobs(option: Option, autoj
     check_sessions(sdk)
     assert queue.report is not None
     assert queue.report.sdk_closed
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
     assert {what for what, job_id in ids.items() if queue.get(job_id).state == "cancelled"} == {"cancelled"}
     if option.name in ("min_interval", "everything"):
         starts = [at for at, what in sdk.record if what not in ("open", "close")]
@@ -166,7 +166,7 @@ async def test_p3_p5_hold_however_and_whenever_the_block_ends(
     check_sessions(sdk)
     assert queue.report is not None
     assert queue.report.sdk_closed
-    left = {left.job_id for left in queue.report.left}
+    left = {left.job_id for left in queue.report.unfinished}
     final = {job.id for job in queue.list() if job.is_final}
     assert left | final == set(ids.values())
     assert not left & final
@@ -181,7 +181,7 @@ async def test_p3_p5_hold_however_and_whenever_the_block_ends(
                 assert queue.get(job_id).is_final
     check_sessions(again)
     assert queue.report is not None
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
 
 
 # P10

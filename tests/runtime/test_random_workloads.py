@@ -181,7 +181,7 @@ async def test_each_of_ten_thousand_random_jobs_ends_as_the_model_predicts(
             await ended(queue, job_id)
         nursery.cancel_scope.cancel()
     assert queue.report is not None
-    assert queue.report.left == (), "P5: each has one end"
+    assert queue.report.unfinished == (), "P5: each has one end"
     assert len(ids) == JOBS
     for n, job_id in ids.items():
         job = queue.get(job_id)

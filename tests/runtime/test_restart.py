@@ -50,7 +50,7 @@ async def test_pending_jobs_continue_in_order_after_a_stop(autojump_clock: MockC
         jobs = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         await hold.reached_in_trio()
     assert queue.report is not None
-    assert [left.state for left in queue.report.left] == [State.PENDING] * 4
+    assert [left.state for left in queue.report.unfinished] == [State.PENDING] * 4
     rig.sdk.steps.clear()
     async with rig.open(store=store) as queue:
         assert (await queue.submit("work", "done before", key="K")).job_id == done.job_id

@@ -90,7 +90,7 @@ async def test_verify_resolves_an_in_doubt_job_before_another_starts(
             await queue.submit("work", what)
     assert rig.sdk.calls() == (["a", "b"] if isinstance(answer, Done) else ["a", "a", "b"])
     assert queue.report is not None
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
 
 
 async def test_a_blocking_job_blocks_after_a_restart(autojump_clock: MockClock) -> None:

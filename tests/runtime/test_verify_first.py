@@ -138,7 +138,7 @@ async def test_a_cancel_during_the_verify_delay_leaves_the_job_to_the_answer(
 
 
 def test_verify_first_without_verify_is_refused() -> None:
-    with pytest.raises(InvalidHandler, match="verify_first needs a verify to ask"):
+    with pytest.raises(InvalidHandler, match="verify_first=True needs verify="):
 
         @Service().handler(verify_first=True)
         def work(what: str) -> None: ...

@@ -92,7 +92,7 @@ async def test_the_busy_time_counts_the_running_attempt_once(autojump_clock: Moc
     busy: list[float] = []
 
     async with make_service().open(clock=TrioClock()) as queue, trio.open_nursery() as nursery:
-        metrics = Metrics(queue, NoClients())
+        metrics = Metrics(queue.backend, NoClients())
         nursery.start_soon(metrics.run)
 
         def read() -> float:

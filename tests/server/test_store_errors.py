@@ -28,5 +28,5 @@ async def test_a_submit_with_an_unknown_outcome_has_another_code_than_a_refused_
             refused = await client.ask("jobs.submit", kind="double", payload=2)
         assert unknown["error"]["code"] == -32015
         assert refused["error"]["code"] == -32017
-        assert "nothing is accepted now" in refused["error"]["message"]
+        assert "no jobs are accepted now" in refused["error"]["message"]
         await client.say_goodbye()

@@ -20,6 +20,7 @@ import trio_jobs
 from support.waiting import deadline
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 HostKind = Literal["thread", "trio"]
@@ -110,15 +111,15 @@ async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
     """The job, as soon as `says` is true of it. Unlike the feed, which pauses between two wake-ups, this takes no
     virtual time, so it also works where the clock does not move."""
     if queue not in _WAITERS:
-        event_log, waiting = queue._event_log, _WAITERS.setdefault(queue, set())
-        publish = event_log.publish
+        feed, waiting = runtime_of(queue).feed, _WAITERS.setdefault(queue, set())
+        publish = feed.publish
 
         def publish_and_wake(events: Sequence[Event]) -> None:
             publish(events)
             for waiter in waiting:
                 waiter.set()
 
-        event_log.publish = publish_and_wake
+        feed.publish = publish_and_wake  # type: ignore[method-assign]
     while not says(queue.get(job_id)):
         assert queue.report is None, f"the queue has stopped, and the job is {queue.get(job_id)}"
         published = trio.Event()
@@ -127,6 +128,12 @@ async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
             await published.wait()
         _WAITERS[queue].discard(published)
     return queue.get(job_id)
+
+
+async def everything_committed(queue: Queue) -> None:
+    """Return when all that was appended so far is committed."""
+    event_log = runtime_of(queue).event_log
+    await event_log.committed(event_log.projection.seq)
 
 
 async def until_state(queue: Queue, job_id: str, state: str) -> Job:
