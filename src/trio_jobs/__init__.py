@@ -14,27 +14,23 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _server/       the websocket service
     _client/       its client
     _cli/          the command line
+    events         public: the events, by class
 
 `testing` is for users' tests of their handlers, executors and stores. Outside of what is installed are the demo
 (trio_jobs_demo), the simulator (sim) and the generators (tools).
 """
 
-from trio_jobs._client.client import Client, connect
-from trio_jobs._client.subscription import Gap, Snapshot, Subscription
+from trio_jobs import _export
+from trio_jobs import events as events
+from trio_jobs._client.client import Client
+from trio_jobs._client.connect import connect
+from trio_jobs._client.subscription import Subscription
+from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
-from trio_jobs._engine.jobs import (
-    Attempt,
-    Done,
-    EndedBy,
-    ErrorInfo,
-    Job,
-    NotDone,
-    Outcome,
-    Receipt,
-    State,
-    Unknown,
-)
+from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
 from trio_jobs._engine.retry import Retry
+from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
+from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._errors import (
     ConnectionFailed,
     InvalidHandler,
@@ -67,16 +63,15 @@ from trio_jobs._ports import Backup
 from trio_jobs._runtime.admission import NewJob
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.event_stream import EventStream, Lagged
-from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
-from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Health, ShutdownReport, Statistics, UnfinishedJob
+from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
+from trio_jobs._runtime.queue import FromThread, Queue
+from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._wire.schemas import EventView, JobView
 
 __version__ = "0.1.0"
 
@@ -85,14 +80,15 @@ __all__ = [
     "Attempt",
     "Backup",
     "Cancel",
+    "CancelAnswer",
     "Client",
     "ConnectionFailed",
     "Done",
     "EndedBy",
     "ErrorInfo",
     "EventStream",
-    "EventView",
     "Fail",
+    "FromThread",
     "Gap",
     "Health",
     "InvalidHandler",
@@ -104,7 +100,6 @@ __all__ = [
     "JobFailed",
     "JobInDoubt",
     "JobNotFound",
-    "JobView",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
@@ -112,6 +107,7 @@ __all__ = [
     "MemoryStore",
     "NewJob",
     "NotDone",
+    "OnDoubt",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
@@ -129,6 +125,7 @@ __all__ = [
     "SdkHandle",
     "SdkOpenFailed",
     "Server",
+    "ServerInfo",
     "ServerLimits",
     "Service",
     "SessionLost",
@@ -148,7 +145,11 @@ __all__ = [
     "UnhandledJobs",
     "Unknown",
     "UnknownKind",
+    "Update",
     "UsageError",
+    "Verdict",
     "connect",
     "serve",
 ]
+
+_export.export(__name__, __all__, globals())

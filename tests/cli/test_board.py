@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 
 import pytest
+from msgspec import UNSET
 from rich.console import Console
 
+from trio_jobs import events
 from trio_jobs._cli.watch import ROWS, Board, _table
-from trio_jobs._engine.jobs import State
-from trio_jobs._wire.schemas import EventView
 
 
-def event(seq: int, job: str, state: str, **rest: str) -> EventView:
-    return EventView(seq=seq, at=0.0, type=state, job=job, kind="k", state=State(state), **rest)  # type: ignore[arg-type]
+def submitted(seq: int, job: str, key: str | None = None) -> events.Submitted:
+    return events.Submitted(seq=seq, at=0.0, job=job, kind="k", payload=UNSET, key=key)
 
 
 def board(waiting: int, ended: int, moving: int = 1) -> Board:
@@ -22,7 +22,12 @@ def board(waiting: int, ended: int, moving: int = 1) -> Board:
     for state, count in (("pending", waiting), ("completed", ended), ("processing", moving)):
         for n in range(count):
             seq += 1
-            made.take(event(seq, f"{state}-{n:03}", state))
+            job = f"{state}-{n:03}"
+            made.take(submitted(seq, job))
+            if state == "completed":
+                made.take(events.Completed(seq=seq, at=0.0, job=job))
+            elif state == "processing":
+                made.take(events.Started(seq=seq, at=0.0, job=job, attempt=1))
     return made
 
 
@@ -59,7 +64,8 @@ def test_one_line_counts_all_of_them_though_few_have_a_row() -> None:
 @pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 5), (120, 6)])
 def test_it_fits_the_terminal_and_shows_no_control_characters(width: int, columns: int) -> None:
     one = Board()
-    one.take(event(1, "j", "failed", key="\x1b[31mkey", reason="\x07bell " * 50))
+    one.take(submitted(1, "j", "\x1b[31mkey"))
+    one.take(events.Failed(seq=2, at=0.0, job="j", reason="\x07bell " * 50))
     out = Console(file=io.StringIO(), width=width, height=10)
     table = _table(one, width, 10)
     assert len(table.columns) == columns

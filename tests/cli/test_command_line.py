@@ -150,7 +150,7 @@ def test_a_job_from_submit_to_result(shell: Shell) -> None:
     assert shell.run("result", receipt["job"]).stdout == "42\n"
     assert shell.run("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
     assert receipt["job"] in shell.run("show", receipt["job"]).stdout
-    assert shell.json("show", receipt["job"])["history"][0]["outcome"] == "completed"
+    assert shell.json("show", receipt["job"])["attempts"][0]["outcome"] == "completed"
     listed = [json.loads(line) for line in shell.run("list", "--state", "completed", "--json").stdout.splitlines()]
     assert receipt["job"] in [job["id"] for job in listed]
 
@@ -182,7 +182,7 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     assert shell.run("result", job).returncode == 1
     assert shell.json("status")["jobs"]["pending"] == 0
     assert shell.run("resume").stdout == "resumed\n"
-    assert "places free" in shell.run("status").stdout
+    assert "slots free" in shell.run("status").stdout
 
 
 def start_watching(shell: Shell, *arguments: str) -> tuple[subprocess.Popen[str], Iterator[Any]]:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trio_jobs
-from trio_jobs import EventView, State
+from trio_jobs import State
 from trio_jobs._client import reconnect
 from trio_jobs._engine import events as ev
 from trio_jobs._wire.event_encoding import STATE_AFTER
@@ -74,7 +74,7 @@ class Follower:
                     if self.proxy.budget == float("inf"):
                         self.proxy.budget = next(self._cuts, float("inf"))
                     update = await anext(subscription)
-                    assert isinstance(update, EventView), update
+                    assert isinstance(update, ev.Event), update
                     self.got.append((update.seq, update.type))
                     self._news.set()
 

@@ -169,7 +169,7 @@ async def until(queue: Queue, job_id: str, state: str) -> Job:
 
 
 def outcomes(job: Job) -> list[str]:
-    return [str(attempt.outcome) for attempt in job.attempts]
+    return [str(attempt.outcome) for attempt in job.attempts or ()]
 
 
 @attrs.define(eq=False)

@@ -12,10 +12,11 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State
 from trio_jobs._engine.transitions import TRANSITIONS
 from trio_jobs._wire import jsonrpc as m
-from trio_jobs._wire.event_encoding import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
+from trio_jobs._wire.conversion import STATE_AFTER, WITHHELD, event_to_wire
+from trio_jobs._wire.event_encoding import encode_body, prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.methods import EventParams
-from trio_jobs._wire.schemas import EventView
+from trio_jobs._wire.schemas import WireEvent
 
 SECRET = msgspec.Raw(b'{"card":"4111"}')
 
@@ -53,12 +54,12 @@ def samples() -> list[ev.Event]:
         "culprit": "j1",
     }
     missing = {name for event in ev.ALL_EVENTS for name in event.__struct_fields__} - set(values)
-    assert not missing, f"say here what {missing} may hold, and in EventView or WITHHELD whether it is shown"
+    assert not missing, f"say here what {missing} may hold, and in WireEvent or WITHHELD whether it is shown"
     return [event(**{name: values[name] for name in event.__struct_fields__}) for event in ev.ALL_EVENTS]
 
 
 def test_every_field_of_every_event_is_on_the_wire_or_withheld_by_name() -> None:
-    shown = set(EventView.__struct_fields__)
+    shown = set(WireEvent.__struct_fields__)
     for event in ev.ALL_EVENTS:
         assert set(event.__struct_fields__) <= shown | WITHHELD, event.__name__
     assert not shown & WITHHELD
@@ -72,8 +73,8 @@ def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
     assert isinstance(notification.params, EventParams)
     assert notification.params.subscription == "s-1"
     assert json.loads(text)["jsonrpc"] == "2.0"
-    view = event_view(event, "post")
-    for name in EventView.__struct_fields__:
+    view = event_to_wire(event, "post")
+    for name in WireEvent.__struct_fields__:
         assert getattr(notification.params, name) == getattr(view, name)
     assert (view.seq, view.at, view.type) == (9, 1.5, event.__struct_config__.tag)
 
@@ -86,9 +87,9 @@ def test_no_event_carries_a_payload_a_result_a_digest_or_a_traceback(event: ev.E
 
 
 def test_an_event_tells_the_state_it_leads_to() -> None:
-    assert event_view(ev.RunRestarted(seq=1, at=0, job="j"), "k").state is State.PENDING
-    assert event_view(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=EndedBy.STOP), "k").state is State.PROCESSING
-    assert event_view(ev.SessionOpened(seq=1, at=0, session=1), None).state is None
+    assert event_to_wire(ev.RunRestarted(seq=1, at=0, job="j"), "k").state is State.PENDING
+    assert event_to_wire(ev.Overdue(seq=1, at=0, job="j", attempt=1, limit=EndedBy.STOP), "k").state is State.PROCESSING
+    assert event_to_wire(ev.SessionOpened(seq=1, at=0, session=1), None).state is None
     stateless = {event for event in ev.ALL_EVENTS if issubclass(event, ev.JobEvent)} - set(STATE_AFTER)
     for event in stateless:
         assert all(before is after for before, after in TRANSITIONS[event].items()), "then its state must be told"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
-from trio_jobs._engine.jobs import State, escape
+from trio_jobs._engine.jobs import Job, State, escape
 from trio_jobs._errors import UsageError
-from trio_jobs._wire.schemas import JobView
 
 __all__ = ["COMMANDS", "print_answer"]
 
@@ -55,11 +55,11 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
 async def show(client: Client, arguments: argparse.Namespace) -> int:
     job = await client.get(arguments.job)
     lines = [_line(job)]
-    for attempt in job.history or ():
+    for attempt in job.attempts or ():
         error = "" if attempt.error is None else f": {attempt.error.type}: {attempt.error.message}"
         how = attempt.outcome or "under way"
         lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {how}{error}")
-    print_answer(job, arguments.json, "\n".join(escape(line) for line in lines))
+    print_answer(job.to_dict(), arguments.json, "\n".join(escape(line) for line in lines))
     return 0
 
 
@@ -69,7 +69,7 @@ async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
     while left > 0:
         jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(left, 500))
         for job in jobs:
-            print_answer(job, arguments.json, escape(_line(job)))
+            print_answer(job.to_dict(), arguments.json, escape(_line(job)))
         if len(jobs) < min(left, 500):
             break
         after, left = jobs[-1].id, left - len(jobs)
@@ -119,24 +119,27 @@ async def resume(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def status(client: Client, arguments: argparse.Namespace) -> int:
-    now = await client.statistics()
-    jobs = ", ".join(f"{count} {state}" for state, count in now.jobs.items() if count) or "no jobs"
-    how = "well" if now.ok else "not well: " + ", ".join(now.problems)
+    statistics, health = await client.statistics(), await client.health()
+    jobs = ", ".join(f"{count} {state}" for state, count in statistics.jobs.items() if count) or "no jobs"
+    condition = "healthy" if health.ok else "not healthy: " + ", ".join(health.problems)
     text = (
-        f"{how}\n{jobs}\n{now.free} of {now.capacity} places free, {now.waiting_callers} callers wait\n"
-        f"SDK session {now.session}{', busy' if now.sdk_busy else ''}; {now.connections} connections"
+        f"{condition}\n{jobs}\n"
+        f"{statistics.free} of {statistics.capacity} slots free, {statistics.waiting_callers} submits wait for a slot\n"
+        f"SDK session {statistics.session}{', busy' if statistics.sdk_busy else ''}; "
+        f"{statistics.connections} connections"
     )
-    print_answer(now, arguments.json, text)
-    return 0 if now.ok else FAILED
+    answer = {**attrs.asdict(statistics), "ok": health.ok, "problems": health.problems}
+    print_answer(answer, arguments.json, text)
+    return 0 if health.ok else FAILED
 
 
-def _line(job: JobView) -> str:
+def _line(job: Job) -> str:
     """A job in a line."""
     parts = [job.id, f"{job.state:<10}", job.kind]
     if job.key is not None:
         parts.append(f"key={job.key}")
-    if job.attempts > 1:
-        parts.append(f"attempt {job.attempts}")
+    if job.attempt_count > 1:
+        parts.append(f"attempt {job.attempt_count}")
     if job.reason:
         parts.append(job.reason)
     if job.error is not None:
@@ -144,8 +147,8 @@ def _line(job: JobView) -> str:
     return "  ".join(parts)
 
 
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]] = {

@@ -64,8 +64,7 @@ def _or_unknown(value: Any) -> str:
 
 async def backup_of_service(client: Client, arguments: argparse.Namespace) -> int:
     """Have the running service copy its journal."""
-    made = await client.backup(arguments.file)
-    _say_backup(Backup(made.path, made.seq, made.events, made.size), arguments.json)
+    _say_backup(await client.backup(arguments.file), arguments.json)
     return 0
 
 

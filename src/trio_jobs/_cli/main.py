@@ -17,7 +17,7 @@ from trio_jobs._cli.journal import CHECK_CODES, backup_of_file, backup_of_servic
 from trio_jobs._cli.serve import run_server
 from trio_jobs._cli.token_file import VARIABLE, find_token
 from trio_jobs._cli.watch import watch
-from trio_jobs._client.client import connect
+from trio_jobs._client.connect import connect
 from trio_jobs._client.reconnect import parse_url
 from trio_jobs._engine.jobs import State, escape
 from trio_jobs._server.server import DEFAULT_PORT

@@ -12,11 +12,12 @@ import trio
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
-from trio_jobs._client.subscription import Gap, Snapshot, Subscription, Update
-from trio_jobs._engine.jobs import FINAL, State, escape
+from trio_jobs._client.subscription import Subscription
+from trio_jobs._client.updates import Gap, Snapshot, Update
+from trio_jobs._engine.events import Event, JobEvent, Submitted
+from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
-from trio_jobs._wire.methods import Progress
-from trio_jobs._wire.schemas import EventView
 
 __all__ = ["Board", "watch"]
 
@@ -44,17 +45,17 @@ async def _print(subscription: Subscription) -> None:
         print(json_line(_plain(update)), flush=True)
 
 
-def _plain(update: Update) -> Any:
-    """An update as a JSON object, with what it is under `type`."""
+def _plain(update: Update) -> dict[str, Any]:
+    """An update as JSON types, with its sort under `type`."""
     match update:
         case Snapshot():
-            return {"type": "snapshot", "first": update.first, "last": update.last, "jobs": update.jobs}
+            jobs = [job.to_dict() for job in update.jobs]
+            return {"type": "snapshot", "first": update.first, "last": update.last, "jobs": jobs}
         case Gap():
             return {"type": "gap", **attrs.asdict(update)}
         case Progress():
-            told = {"job": update.job, "done": update.done, "total": update.total, "message": update.message}
-            return {"type": "progress", **told}
-    return update
+            return {"type": "progress", **attrs.asdict(update)}
+    return update.to_dict()
 
 
 @attrs.define
@@ -76,7 +77,7 @@ class Board:
         self.rows: dict[str, Row] = {}
         self.ended: Counter[str] = Counter()
         """Jobs that ended while we looked, by state."""
-        self.news = ""
+        self.notice = ""
 
     def take(self, update: Update) -> None:
         match update:
@@ -85,29 +86,32 @@ class Board:
                     self.rows.clear()
                 for job in update.jobs:
                     what = job.reason if job.error is None else f"{job.error.type}: {job.error.message}"
-                    self.rows[job.id] = Row(job.id, job.kind, job.key or "", job.state, job.attempts, what)
+                    self.rows[job.id] = Row(job.id, job.kind, job.key or "", job.state, job.attempt_count, what)
                 self._trim()
             case Gap():
-                self.news = "the history was lost; this is how things are now" if update.new_history else "some missed"
+                self.notice = "another history of events" if update.new_history else "some events are missing"
             case Progress():
-                row = self.rows.get(update.job)
+                row = self.rows.get(update.job_id)
                 if row is not None:
                     part = f"{update.done:g}" + ("" if update.total is None else f" of {update.total:g}")
                     row.what = f"{part} {update.message}"
-            case EventView():
+            case Event():
                 self._event(update)
 
-    def _event(self, event: EventView) -> None:
-        if event.job is None:
-            self.news = event.type if not event.reason else f"{event.type}: {event.reason}"
+    def _event(self, event: Event) -> None:
+        reason: str = getattr(event, "reason", "")
+        if not isinstance(event, JobEvent):
+            self.notice = f"{event.type}: {reason}" if reason else event.type
             return
         row = self.rows.pop(event.job, None) or Row(event.job)
         self.rows[event.job] = row
         row.kind = event.kind or row.kind
-        row.key = event.key or row.key
+        if isinstance(event, Submitted):
+            row.key = event.key or ""
         row.state = str(event.state or row.state)
-        row.attempt = event.attempt or row.attempt
-        row.what = event.reason if event.error is None else f"{event.error.type}: {event.error.message}"
+        row.attempt = getattr(event, "attempt", 0) or row.attempt
+        error: ErrorInfo | None = getattr(event, "error", None)
+        row.what = reason if error is None else str(error)
         if row.state in FINAL:
             self.ended[row.state] += 1
             self._trim()
@@ -167,7 +171,7 @@ def _table(board: Board, width: int, height: int) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    news = f"  ({escape(board.news)})" if board.news else ""
+    news = f"  ({escape(board.notice)})" if board.notice else ""
     table = Table(title=Text(board.summary() + news), title_justify="left", expand=True)
     table.add_column("job", no_wrap=True, width=12)
     if width >= 72:

@@ -99,7 +99,7 @@ class ReconnectingSession:
         self.reconnects = 0
         self._closing = False
         self._reconnect_timeout = reconnect_timeout
-        self._url = url
+        self.url = url
         self._where = parse_url(url)
         if token is not None and not _SENDABLE.fullmatch(token):
             raise UsageError("a token is of ASCII letters, digits and signs, without spaces; this one cannot be sent")
@@ -187,7 +187,7 @@ class ReconnectingSession:
                 raise
             why = error.__cause__
             if isinstance(why, ssl.SSLCertVerificationError):
-                raise _Untrusted(f"the certificate of {self._url} is not trusted: {why.verify_message}") from why
+                raise _Untrusted(f"the certificate of {self.url} is not trusted: {why.verify_message}") from why
             raise ConnectionLost(f"no TLS connection: {why or 'it was closed'}") from why
         return stream
 
@@ -234,7 +234,7 @@ class ReconnectingSession:
                 await self._changed.wait()
             return self._session
         why = self.last_error
-        raise ConnectionFailed(f"no server answers at {self._url}: {why or 'not in time'}") from why
+        raise ConnectionFailed(f"no server answers at {self.url}: {why or 'not in time'}") from why
 
     async def ask(self, method: str, params: Params, *, repeatable: bool, kind: str = "") -> Answer:
         """Ask, again on the next session where that does no harm. Raises what the queue raises, `ConnectionFailed`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, final
 
 import attrs
 
@@ -17,6 +17,7 @@ __all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
+@final
 @attrs.frozen(init=False)
 class Retry:
     """How often a failed attempt is tried again, and after which waits.

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, final
 
 import outcome
 import trio
@@ -167,6 +167,7 @@ class ThreadExecutor:
             manager.__exit__(None, None, None)
 
 
+@final
 class SdkHandle:
     """What an async handler is handed for an SDK that lives on a thread. It belongs to one attempt and ends with it."""
 

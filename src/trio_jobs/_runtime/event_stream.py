@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, final
 
 import attrs
 import trio
@@ -180,6 +180,7 @@ class Cursor:
         return kind in wanted.kinds
 
 
+@final
 class EventStream:
     """An endless, ordered stream of events: `async for event in subscription`. One task reads it.
 
@@ -196,7 +197,7 @@ class EventStream:
         self._page: deque[Event] = deque()
 
     def __repr__(self) -> str:
-        return f"<Subscription after event {self.seq}>"
+        return f"<EventStream after event {self.seq}>"
 
     def __aiter__(self) -> EventStream:
         return self
@@ -210,7 +211,7 @@ class EventStream:
                     event = self._page.popleft()
                     self.seq = event.seq
                     if cursor.wants(event):
-                        return event
+                        return ev.with_kind(event, cursor.feed.kind_of)
                 self._page.extend(await cursor.take())
             except Lagged:
                 self._page.clear()

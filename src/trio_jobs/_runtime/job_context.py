@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, final
 
-import attrs
 import msgspec
 import trio
 
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import escape, open_step, to_datetime
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._validation import is_text
@@ -26,16 +26,6 @@ __all__ = ["AsyncJobContext", "JobContext", "Progress", "Recorder"]
 MAX_PROGRESS_MESSAGE: Final = 200
 MAX_STEPS: Final = 1000
 MAX_STEP_NAME: Final = 200
-
-
-@attrs.frozen
-class Progress:
-    """How far an attempt has come, by its own word. Told, not recorded. total: None where nobody knows."""
-
-    job_id: str
-    done: float
-    total: float | None
-    message: str
 
 
 class Recorder(Protocol):
@@ -116,6 +106,7 @@ def _result(name: str, value: Any) -> msgspec.Raw:
     return body
 
 
+@final
 class JobContext(_Context):
     """One attempt of a job, as its plain handler and its plain `verify` see it."""
 
@@ -145,6 +136,7 @@ class JobContext(_Context):
             raise SdkCallRefused("the queue has gone; no step can be kept") from None
 
 
+@final
 class AsyncJobContext(_Context):
     """One attempt of a job, as its `async def` handler and its `async def verify` see it."""
 

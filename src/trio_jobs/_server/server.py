@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, final
 
 import attrs
 import trio
@@ -53,6 +53,7 @@ class Handshake:
     token: Token | None
 
 
+@final
 class Server:
     """A running server. url: where clients connect. port: also where 0 was asked for."""
 

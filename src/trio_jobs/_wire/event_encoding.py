@@ -6,52 +6,21 @@ is; the body when the event is first needed; so a further subscriber costs a joi
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from trio_jobs._engine import events as ev
-from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent
-from trio_jobs._engine.jobs import State
-from trio_jobs._engine.transitions import TRANSITIONS
-from trio_jobs._wire.schemas import EventView, without_traceback
+from trio_jobs._engine.events import Event
+from trio_jobs._wire.conversion import STATE_AFTER, event_to_wire
 
-__all__ = ["STATE_AFTER", "WITHHELD", "encode_body", "event_view", "prefix"]
+__all__ = ["STATE_AFTER", "encode_body", "prefix"]
 
-#: Fields of events that never leave the process this way. `digest` would tell who guesses a payload that it is right.
-WITHHELD: Final = frozenset({"payload", "result", "digest"})
-
-#: The state that each event leads to. An event that the table lets happen in several states, leaving each as it is,
-#: leads to none.
-STATE_AFTER: Final[dict[type[Event], State]] = {
-    event: next(iter(rows.values())) for event, rows in TRANSITIONS.items() if len(set(rows.values())) == 1
-}
-
-_ON_WIRE: Final = frozenset(EventView.__struct_fields__)
-_COPIED: Final = {
-    event: tuple(name for name in event.__struct_fields__ if name in _ON_WIRE and name != "error")
-    for event in ALL_EVENTS
-}
-_HAS_ERROR: Final = frozenset(event for event in ALL_EVENTS if "error" in event.__struct_fields__)
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def event_view(event: Event, kind: str | None) -> EventView:
-    """`event` without what is withheld, with its job's kind (None where that is not known any more) and state."""
-    of = type(event)
-    fields: dict[str, Any] = {name: getattr(event, name) for name in _COPIED[of]}
-    fields["type"] = event.__struct_config__.tag
-    if isinstance(event, JobEvent):
-        fields["state"] = STATE_AFTER.get(of)
-        fields["kind"] = event.kind if isinstance(event, ev.Submitted) else kind
-        if of in _HAS_ERROR:
-            fields["error"] = without_traceback(event.error)  # type: ignore[attr-defined] # looked up by class
-    return EventView(**fields)
 
 
 def encode_body(event: Event, kind: str | None) -> bytes:
     """The second part of a `jobs.event`, to be put behind a `prefix`."""
-    return _encode(event_view(event, kind))[1:] + b"}"
+    return _encode(event_to_wire(event, kind))[1:] + b"}"
 
 
 def prefix(subscription: str) -> bytes:

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
-from trio_jobs._wire.schemas import ErrorView, EventView, JobId, JobView, Seq, SubscriptionId
+from trio_jobs._wire.schemas import JobId, Seq, SubscriptionId, WireError, WireEvent, WireJob
 
 __all__ = ["METHODS", "NOTIFICATIONS", "Method", "NotificationType"]
 
@@ -84,7 +84,7 @@ class ListResult(Struct, frozen=True):
     """seq: the last event when this was read. more: there is at least one behind the last of these."""
 
     seq: int
-    jobs: list[JobView]
+    jobs: list[WireJob]
     more: bool
 
 
@@ -105,7 +105,7 @@ class ResultResult(Struct, frozen=True, omit_defaults=True):
     result: Any = msgspec.UNSET
     problem: str | None = None
     reason: str = ""
-    error: ErrorView | None = None
+    error: WireError | None = None
     may_have_acted: bool = False
 
 
@@ -212,13 +212,13 @@ class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     mean_run: float | None = None
 
 
-class EventParams(EventView, frozen=True, omit_defaults=True, kw_only=True):
+class EventParams(WireEvent, frozen=True, omit_defaults=True, kw_only=True):
     """An event and the subscription it is for."""
 
     subscription: str
 
 
-class Progress(Struct, frozen=True):
+class ProgressParams(Struct, frozen=True):
     """How far an attempt has come, by its own word. Told, not recorded: it has no seq, and the newest wins."""
 
     subscription: str
@@ -250,7 +250,7 @@ class Snapshot(Struct, frozen=True):
 
     subscription: str
     seq: int
-    jobs: list[JobView]
+    jobs: list[WireJob]
     last: bool
 
 
@@ -278,7 +278,7 @@ METHODS: Final = {
     for row in (
         Method("server.hello", Hello, HelloResult, "watch", True, "Which history this is, and how far it reaches."),
         Method("jobs.submit", Submit, SubmitResult, "control", False, "Accept a job."),
-        Method("jobs.get", OneJob, JobView, "watch", True, "A job with its history."),
+        Method("jobs.get", OneJob, WireJob, "watch", True, "A job with its history."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.result", Result, ResultResult, "watch", True, "What a job came to."),
         Method("jobs.cancel", OneJob, CancelResult, "control", True, "Cancel a job."),
@@ -298,7 +298,7 @@ NOTIFICATIONS: Final = {
     row.name: row
     for row in (
         NotificationType("jobs.event", EventParams, "One accepted change."),
-        NotificationType("jobs.progress", Progress, "What a handler says of its progress."),
+        NotificationType("jobs.progress", ProgressParams, "What a handler says of its progress."),
         NotificationType(
             "jobs.position", Position, "How far the stream has come; with every ping and after catching up."
         ),

@@ -253,7 +253,7 @@ def _clean(seen: _Seen, before: Any, shown: str) -> Iterator[Finding]:
     job, rule = seen.job, _RULES["clean"]
     if job.result_problem is not None:
         yield Finding(rule, f"{shown} completes, but its result cannot be kept: {job.result_problem}", "a clean run")
-    for attempt in job.attempts:  # the first one is told: what a verify or a later attempt made of it hides it
+    for attempt in job.attempts or ():  # the first one is told: what a verify or a later attempt made of it hides it
         if attempt.outcome is Outcome.ERROR:
             yield Finding(rule, f"{shown} raises {attempt.error}; the job ended {job.state}", "a clean run")
             return
