@@ -12,7 +12,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State
 from trio_jobs._engine.transitions import TRANSITIONS
 from trio_jobs._wire import jsonrpc as m
-from trio_jobs._wire.conversion import STATE_AFTER, WITHHELD, event_to_wire
+from trio_jobs._wire.conversion import STATE_AFTER, WITHHELD, event_from_wire, event_to_wire
 from trio_jobs._wire.event_encoding import encode_body, prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.methods import EventParams
@@ -98,3 +98,27 @@ def test_an_event_tells_the_state_it_leads_to() -> None:
 def test_a_frame_is_header_prefix_and_body() -> None:
     body = encode_body(ev.Due(seq=1, at=0.0, job="j"), "k")
     assert text_frame(prefix("s") + body).endswith(prefix("s") + body)
+
+
+@pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
+def test_a_client_decodes_the_event_without_what_is_withheld(event: ev.Event) -> None:
+    notification = m.read_from_server(prefix("s") + encode_body(event, "post"))
+    assert isinstance(notification, m.Notification)
+    decoded = event_from_wire(notification.params)
+    assert type(decoded) is type(event)
+    for name in event.__struct_fields__:
+        value = getattr(decoded, name)
+        if name in ("payload", "result"):
+            assert value is msgspec.UNSET
+        elif name == "digest":
+            assert value is None
+        elif name == "error":
+            assert value == ErrorInfo("E", "message", 7)
+        else:
+            assert value == getattr(event, name), name
+
+
+def test_an_event_of_an_unknown_type_is_decoded_as_its_base_class() -> None:
+    of_job = event_from_wire(WireEvent(seq=1, at=0.0, type="audited", job="j", kind="k"))
+    assert of_job == ev.JobEvent(seq=1, at=0.0, job="j", kind="k")
+    assert event_from_wire(WireEvent(seq=2, at=0.0, type="moved")) == ev.QueueEvent(seq=2, at=0.0)
