@@ -161,7 +161,7 @@ def test_a_failure_is_one_line_and_exit_code_1(shell: Shell) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "no\\x1b[31m money" in done.stderr  # and the terminal stays as it was
-    assert shell.run("retry", job).stdout == "begun anew\n"
+    assert shell.run("retry", job).stdout == "a new run has begun\n"
     assert shell.run("result", job).returncode == 1
 
 
