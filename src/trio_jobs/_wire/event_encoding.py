@@ -1,7 +1,8 @@
-"""An event to JSON, once for all who get it.
+"""An event to JSON, once for all subscribers.
 
-A delivery is a frame header, the subscription's prefix and the event's body. The prefix is made when the subscription
-is; the body when the event is first needed; so a further subscriber costs a join of three byte strings.
+A delivery consists of a frame header, the prefix of the subscription and the body of the event. The prefix is encoded
+when the subscription starts, the body when the event is first sent; so each further subscriber costs a join of three
+byte strings.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def encode_body(event: Event, kind: str | None) -> bytes:
-    """The second part of a `jobs.event`, to be put behind a `prefix`."""
+    """The second part of a `jobs.event` notification, which follows a `prefix`."""
     return _encode(event_to_wire(event, kind))[1:] + b"}"
 
 
 def prefix(subscription: str) -> bytes:
-    """The first part of every `jobs.event` of that subscription."""
+    """The first part of every `jobs.event` notification of that subscription."""
     return b'{"jsonrpc":"2.0","method":"jobs.event","params":{"subscription":' + _encode(subscription) + b","

@@ -1,6 +1,6 @@
-"""A job, an event, a page, as they stand on the wire. Times are seconds since the epoch, UTC.
+"""Jobs, attempts, events and errors as private Structs of the wire. Times are seconds since the epoch, UTC.
 
-What is withheld is withheld by having no field here: payloads, results and tracebacks are in no event and in no list.
+What is withheld has no field here: payloads, results and tracebacks are in no event and in no list.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SubscriptionId = Annotated[
     str,
     Meta(
         pattern="^[A-Za-z0-9._:-]{1,64}$",
-        description="Chosen by the client, so that it can tell a stream's first event whenever it comes.",
+        description="Chosen by the client, so that the first event is recognised even if it overtakes the answer.",
     ),
 ]
 
 
 class WireError(Struct, frozen=True, omit_defaults=True):
-    """What went wrong with an attempt. The traceback is only in what jobs.get answers to a token of scope control."""
+    """An error of an attempt. The traceback is sent only by jobs.get, to a token of scope control."""
 
     type: str
     message: str = ""
@@ -35,7 +35,7 @@ class WireError(Struct, frozen=True, omit_defaults=True):
 
 
 class WireAttempt(Struct, frozen=True, omit_defaults=True):
-    """One try of a job."""
+    """One attempt of a job."""
 
     number: int
     run: int
@@ -50,10 +50,10 @@ class WireAttempt(Struct, frozen=True, omit_defaults=True):
 
 
 class WireJob(Struct, frozen=True, omit_defaults=True):
-    """A job as it stood at event `seq`: an event of the job with that seq or a lower one is already in it.
+    """A job as it was at event `seq`: every event of the job with this or a lower seq is contained in it.
 
-    attempts: how many there were. history: each of them, and payload: both from jobs.get alone, the payload for scope
-    control alone.
+    attempts: the number of attempts. history: the attempts, sent by jobs.get only. payload: sent by jobs.get only, to a
+    token of scope control.
     """
 
     id: str
@@ -81,8 +81,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
 
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
-    """One accepted change. `state` is the job's after it, absent where it may have been one of several and stays as
-    it was; events of the queue itself have neither job nor state."""
+    """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
+    each as it is. An event of the queue itself has neither job nor state."""
 
     seq: int
     at: float
@@ -114,7 +114,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
-    """The facts of an error, where there are some."""
+    """The facts of an error. Which fields are set depends on its code."""
 
     job: str | None = None
     state: str | None = None
