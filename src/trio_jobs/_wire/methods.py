@@ -200,8 +200,8 @@ class BackupResult(Struct, frozen=True):
 
 class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     """jobs: the number in each state. capacity, free: slots. waiting_callers: submits that wait for a slot.
-    waiting_jobs: jobs that are due again and wait for a slot. session: SDK sessions opened. inside: a call into the SDK is
-    running. mean_run: mean duration of recent attempts in seconds. ok: there are no problems."""
+    waiting_jobs: jobs that are due again and wait for a slot. session: SDK sessions opened. inside: a call into the SDK
+    is running. mean_run: mean duration of recent attempts in seconds. ok: there are no problems."""
 
     jobs: dict[str, int]
     capacity: int
