@@ -208,5 +208,5 @@ def test_the_command_copies_a_journal_that_nobody_has_open(tmp_path: Path, capsy
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(path))
     assert (code, "exists already" in err) == (5, True)
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(tmp_path / "nothing"))
-    assert (code, "there is no" in err) == (2, True)
+    assert (code, "does not exist" in err) == (2, True)
     assert not (tmp_path / "nothing").exists()
