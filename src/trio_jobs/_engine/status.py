@@ -75,7 +75,7 @@ class Health:
     doubt."""
     held_since: datetime | None = None
     """Since when `held_by` blocks the others."""
-    without_handler: int | None = None
+    without_handler: int | None = 0
     """The number of open jobs whose kind has no handler in this process."""
     store: str | None = None
     """Why the store cannot commit; None if it can."""

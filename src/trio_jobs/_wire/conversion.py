@@ -240,7 +240,7 @@ def statistics_from_wire(sent: w.StatisticsResult) -> Statistics:
 
 
 def health_from_wire(sent: w.StatisticsResult) -> Health:
-    return Health(sent.ok, tuple(sent.problems), sent.jobs.get(State.IN_DOUBT, 0))
+    return Health(sent.ok, tuple(sent.problems), sent.jobs.get(State.IN_DOUBT, 0), without_handler=None)
 
 
 def server_info_from_wire(sent: w.HelloResult) -> ServerInfo:
