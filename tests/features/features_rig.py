@@ -91,7 +91,7 @@ class Blocker:
         self._reached.set()
         assert self._go.wait(20), "nobody let it go"
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._go.set()
 
     async def reached(self) -> None:

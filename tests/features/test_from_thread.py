@@ -128,7 +128,7 @@ async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queu
         for event in came:
             await event.wait()
         await wait_all_tasks_blocked()
-        hold.let_go()
+        hold.release()
     assert sorted(told) == ["result", "submit"]
 
 

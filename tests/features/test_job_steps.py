@@ -325,7 +325,7 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
         await hold.reached()
         await wait_all_tasks_blocked()
         mock_clock.jump(11)
-        hold.let_go()
+        hold.release()
         with pytest.raises(trio_jobs.JobInDoubt):
             await queue.result(receipt.job_id, in_doubt="raise")
         job = queue.get(receipt.job_id)
@@ -351,7 +351,7 @@ async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clo
         job = queue.get(receipt.job_id)
         assert job.inside
         await queue.resolve(receipt.job_id, "failed")
-        hold.let_go()
+        hold.release()
         await queue._consumer.between_attempts()
         assert queue.get(receipt.job_id).state is State.FAILED
         assert queue.get(receipt.job_id).steps == ()
@@ -394,6 +394,6 @@ async def test_a_long_call_of_a_plain_handler_sees_that_it_is_asked_to_end() -> 
         receipt = await queue.submit(work, "held")
         await hold.reached()
         await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
     assert seen == [False, True]

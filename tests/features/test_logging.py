@@ -138,7 +138,7 @@ async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
             mock_clock.jump(seconds)
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
-        hold.let_go()
+        hold.release()
         await queue._consumer.between_attempts()
     told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
     assert [line for line in told if line[0] != "queue"] == [

@@ -164,7 +164,7 @@ async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> N
         await hold.reached()
         await wait_all_tasks_blocked()
         assert queue.progress(receipt.job_id) == Progress(receipt.job_id, 1, 2, "half")
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
         assert queue.progress(receipt.job_id) is None
 

@@ -356,7 +356,7 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
             token.run_sync_soon(closed.set)
 
     book._note = note  # type: ignore[method-assign]
-    hold.let_go()
+    hold.release()
     await closed.wait()
     assert steps(book) == ["open", "a", "close", "open", "close"]
 

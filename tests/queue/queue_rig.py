@@ -138,6 +138,6 @@ async def standing_line(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, B
             try:
                 yield queue, hold, first.job_id
             finally:
-                hold.let_go()
+                hold.release()
     finally:
-        hold.let_go()
+        hold.release()

@@ -84,7 +84,7 @@ async def test_what_returned_late_on_the_thread_is_completed_and_marked(mock_clo
         await pass_time(mock_clock, 6)
         assert last(queue.get(receipt.job_id)).overdue
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.COMPLETED
     assert last(job).late
@@ -117,7 +117,7 @@ async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: Moc
         assert last(job).outcome is Outcome.INSIDE
         with pytest.raises(trio_jobs.InvalidState, match="resolve"):
             await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.COMPLETED
     assert last(job).outcome is Outcome.COMPLETED
@@ -147,7 +147,7 @@ async def test_what_raises_after_it_was_stuck_comes_to_its_own_row(
             await hold.reached()
             await pass_time(mock_clock, 12)
             assert queue.get(receipt.job_id).inside
-            hold.let_go()
+            hold.release()
             job = await until_state(queue, receipt.job_id, state)
             assert job.reason == reason
             mock_clock.jump(1000)
@@ -170,7 +170,7 @@ async def test_a_person_may_settle_a_job_while_its_call_is_inside(
         with pytest.raises(trio_jobs.InvalidState, match="inside the SDK"):
             await queue.retry(receipt.job_id)
         second = await queue.submit("work", "b")
-        hold.let_go()
+        hold.release()
         assert await queue.result(second.job_id) == "b"
         assert queue.get(receipt.job_id).state is State.FAILED
     assert "after the job was settled" in caplog.text
@@ -367,7 +367,7 @@ async def test_verify_that_overruns_on_the_thread_is_waited_for_and_not_believed
         await hold.reached()
         await pass_time(mock_clock, 4)
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         await until_state(queue, receipt.job_id, "in_doubt")
     assert "verify did not answer within 3 s" in caplog.text
     rig.sdk.check()
@@ -513,7 +513,7 @@ async def test_a_call_that_was_cancelled_inside_and_returns_is_completed(mock_cl
         receipt = await queue.submit("work", "a")
         await hold.reached()
         assert await queue.cancel(receipt.job_id) == "requested"
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "done anyway"
         assert await queue.cancel(receipt.job_id) == "too_late"
 
@@ -528,7 +528,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
         await hold.reached()
         for _ in range(2):
             assert await queue.cancel(receipt.job_id, by="ann") == "requested"
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.CANCELLED
 
@@ -582,7 +582,7 @@ async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> N
         receipt = await queue.submit(work, "a")
         await hold.reached()
         await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) is True
 
 
@@ -662,7 +662,7 @@ async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock:
         await pass_time(mock_clock, 1)
         await pass_time(mock_clock, 2)
     assert left == [State.IN_DOUBT]
-    hold.let_go()
+    hold.release()
 
 
 async def test_a_stop_while_the_doubt_settles_does_not_wait(autojump_clock: MockClock) -> None:
@@ -689,7 +689,7 @@ async def test_overdue_is_told_at_once_and_stuck_after_stuck_after(mock_clock: M
         await hold.reached()
         await pass_time(mock_clock, 5)
         await pass_time(mock_clock, 7)
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
         events = await store.events(0, 100)
     began = events[0].at
@@ -725,7 +725,7 @@ async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockCl
         await pass_time(mock_clock, 7)
         await pass_time(mock_clock, 1)
         await gone.wait()
-    hold.let_go()
+    hold.release()
 
 
 async def test_a_cancelled_async_handler_has_a_second_to_clean_up(autojump_clock: MockClock) -> None:
@@ -765,7 +765,7 @@ async def test_a_call_of_an_async_handler_ends_before_its_cancel(mock_clock: Moc
         await hold.reached()
         await pass_time(mock_clock, 5)
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         job = await until_state(queue, receipt.job_id, "in_doubt")
     assert last(job).outcome is Outcome.TIMED_OUT
     assert after == ["this attempt is over, or about to be; its SDK handle takes no more calls"]
@@ -935,7 +935,7 @@ async def test_a_person_settles_a_doubt_while_verify_runs(autojump_clock: MockCl
         receipt = await queue.submit("work", "a")
         await hold.reached_in_trio()
         await queue.resolve(receipt.job_id, "done", result="by hand")
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "by hand"
     assert queue.get(receipt.job_id).reason == "resolved"
 
@@ -988,10 +988,10 @@ async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
         await call.reached()
         await pass_time(mock_clock, 10)
         assert queue.get(receipt.job_id).inside
-        call.let_go()
+        call.release()
         await verify.reached()
         await pass_time(mock_clock, 10)
-        verify.let_go()
+        verify.release()
         await until(queue, receipt.job_id, lambda job: not job.inside)
         names = [type(event).__name__ for event in await store.events(0, 100)]
     assert names.count("Stuck") == 1
@@ -1016,7 +1016,7 @@ async def test_a_stop_that_came_before_a_doubt_settles_leaves_it_unasked(mock_cl
         nursery.start_soon(life)
         await leaving.wait()
         await pass_time(mock_clock, 1)
-        call.let_go()
+        call.release()
         await left.wait()
     assert rig.sdk.count("verify") == 0
     rig.sdk.check()

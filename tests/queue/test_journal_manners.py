@@ -131,7 +131,7 @@ async def test_what_pauses_the_queue_while_the_store_is_in_trouble_holds_when_th
         last = await queue.submit("work", "b")
         await hold.reached_in_trio()
         store.trouble = "the disk is full"
-        hold.let_go()
+        hold.release()
         await wait_all_tasks_blocked()
         assert rig.sdk.calls() == ["a"], "nothing begins while the store takes nothing"
         nursery.start_soon(queue.pause)
@@ -198,7 +198,7 @@ async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
         async with rig.open(store=store) as queue:
             jobs = [await queue.submit("work", what, key=what) for what in "abc"]
             await hold.reached_in_trio()
-            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
     assert rig.sdk.calls() == ["a"]
     assert [queue.get(receipt.job_id).state for receipt in jobs] == [State.COMPLETED, State.PENDING, State.PENDING]
     assert "stopped with 2 jobs that stay in the journal: b (pending), c (pending)" in caplog.text
@@ -238,7 +238,7 @@ async def test_p7_what_waits_at_the_gate_for_a_store_that_dies_leaves_the_tellin
             await queue.submit("work", "a")
             await hold.reached_in_trio()
             store.trouble = "the disk does not answer"
-            hold.let_go()
+            hold.release()
             await wait_all_tasks_blocked()  # the consumer is at the gate
             store.die()
             await wait_all_tasks_blocked()
@@ -267,7 +267,7 @@ async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached_in_trio()
-        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
     assert queue.get(receipt.job_id).state is State.IN_DOUBT
     assert rig.sdk.count("open") == 1
     assert rig.sdk.count("verify") == 0

@@ -140,7 +140,7 @@ async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clo
 async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
     async with standing_line(rig) as (queue, hold, first):
-        hold.let_go()
+        hold.release()
         assert await queue.result(first) == "first"
 
 

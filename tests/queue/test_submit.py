@@ -91,7 +91,7 @@ async def test_a_key_that_came_in_while_a_submit_waited_is_answered_and_gives_th
             for _ in range(3):
                 nursery.start_soon(submit)
                 await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
         assert len({receipt.job_id for receipt in receipts}) == 1
         assert [receipt.created for receipt in receipts].count(True) == 1
     assert queue.statistics().free == 1
@@ -113,7 +113,7 @@ async def test_a_key_conflict_that_is_met_after_a_wait_gives_the_place_back(kind
             await wait_all_tasks_blocked()
             nursery.start_soon(conflict)
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
     assert queue.statistics().free == 1
 
 
@@ -183,7 +183,7 @@ async def test_retry_after_is_estimated_from_how_long_attempts_took(autojump_clo
         with pytest.raises(QueueFull) as caught:
             await queue.submit("work", "no", wait=0)
         assert caught.value.retry_after == 8
-        hold.let_go()
+        hold.release()
 
 
 async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> None:
@@ -197,7 +197,7 @@ async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> No
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: queue.submit("work", "yes", wait=7))
             await trio.sleep(3)
-            hold.let_go()
+            hold.release()
     assert rig.sdk.calls() == ["first", "a", "yes"]
 
 
@@ -207,7 +207,7 @@ async def test_waiters_come_in_the_order_in_which_they_came(kind: HostKind, cloc
         for n in range(8):
             nursery.start_soon(queue.submit, "work", str(n))
             await wait_all_tasks_blocked()
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", *map(str, range(8))]
     assert queue.statistics().free == 1
 
@@ -219,7 +219,7 @@ async def test_nobody_overtakes_those_who_wait(kind: HostKind, clock: MockClock)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, "work", "b")
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
             await ended(queue, first)
             with pytest.raises(QueueFull):
                 queue.submit_nowait("work", "no")
@@ -243,7 +243,7 @@ async def test_returning_jobs_come_before_new_ones_but_only_every_second_time(au
         await trio.sleep(11)  # the three are due again, and wait for a place as well
         assert queue.statistics().waiting_jobs == 3
         assert queue.statistics().waiting_callers == 5
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls()[5:] == ["back 0", "new 0", "back 1", "new 1", "back 2", "new 2", "new 3", "new 4"]
 
 
@@ -254,7 +254,7 @@ async def test_returning_jobs_are_ordered_by_due_at_then_as_they_came(autojump_c
             await queue.submit("work", what, delay=delay)
         await queue.submit("work", "in the line")
         await trio.sleep(20)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in the line", "a", "b1", "b2", "c"]
 
 
@@ -298,7 +298,7 @@ async def test_jobs_that_move_on_while_they_wait_outside_are_passed_over(autojum
         for receipt in (scheduled, waiting):
             assert await queue.cancel(receipt.job_id) == "cancelled"
         await trio.sleep(100)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in the line"]
     assert queue.statistics().free == 1
 
@@ -333,7 +333,7 @@ async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(auto
             await queue.submit("work", str(n), delay=5, deadline_after=7 + n)
         await queue.submit("work", "in time", deadline_after=500)
         await trio.sleep(100)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in time"]
     assert queue.report is not None
     assert queue.report.jobs[State.FAILED] == 2
@@ -379,7 +379,7 @@ async def test_those_who_wait_for_a_place_are_told_that_the_queue_closes(kind: H
             queue.close_to_submits()
         assert sorted(told) == ["0", "1", "2"]
         assert queue.statistics().free == 0
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "a"]
     assert queue.statistics().free == 1
 
@@ -513,7 +513,7 @@ async def test_a_job_seen_stays_as_it_was_seen(autojump_clock: MockClock) -> Non
     rig = make_rig("trio")
     async with standing_line(rig) as (queue, hold, first):
         seen = queue.get(first)
-        hold.let_go()
+        hold.release()
         await queue.result(first)
         assert seen.state is State.PROCESSING
         assert queue.get(first).state is State.COMPLETED
@@ -549,7 +549,7 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
         await hold.reached_in_trio()
         late = await queue.submit("work", "late", deadline_after=100)
         wall.ahead = 1000
-        hold.let_go()
+        hold.release()
         job = await ended(queue, late.job_id)
         assert job.reason == "expired"
         assert job.attempts == ()

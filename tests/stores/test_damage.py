@@ -23,7 +23,7 @@ from trio_jobs._stores.sqlite import schema
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 SUFFIXES = ("", "-wal", "-mark")
 GOLDEN = Path(__file__).with_name("golden")

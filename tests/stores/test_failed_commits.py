@@ -19,7 +19,7 @@ from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreE
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
 from trio_jobs._stores.sqlite.writer_thread import CLOSE
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 
 @attrs.frozen

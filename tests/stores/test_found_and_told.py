@@ -30,7 +30,7 @@ from trio_jobs._stores.sqlite.keys import read_keys
 from trio_jobs._stores.sqlite.lock import _owner
 from trio_jobs._stores.sqlite.rows import Rows, decode, is_sound, to_row
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
 
