@@ -186,10 +186,10 @@ class _Session:
     # in Trio
 
     async def acall(self, job: AsyncJobContext, payload: int) -> str:
-        begun = self._begin(job, payload)
-        if begun is None:
+        entry = self._begin(job, payload)
+        if entry is None:
             return "without effect"
-        call, behaviour = begun
+        call, behaviour = entry
         how = "cancelled"
         try:
             await self._do(call, behaviour)
@@ -234,10 +234,10 @@ class _Session:
     # on a thread: the time of a call passes after its function has returned
 
     def call(self, job: JobContext | AsyncJobContext, payload: int) -> str:
-        begun = self._begin(job, payload)
-        if begun is None:
+        entry = self._begin(job, payload)
+        if entry is None:
             return "without effect"
-        call, behaviour = begun
+        call, behaviour = entry
         script, observer = self._machine.script, self._observer
         long = behaviour.long if behaviour.kind in ("slow", "hang") else 0.0
         script.append(

@@ -245,7 +245,7 @@ def test_assume_in_a_child_task_discards_the_example() -> None:
 @pytest.mark.parametrize("depth", ["in the rule", "in a task"])
 def test_a_rule_that_waits_for_an_impossible_event_is_stuck_immediately(depth: str) -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 1e9  # the test would time out
+        timeout: ClassVar[float] = 1e9  # the test would time out
 
         @rule()
         async def wait(self) -> None:
@@ -260,14 +260,14 @@ def test_a_rule_that_waits_for_an_impossible_event_is_stuck_immediately(depth: s
 
     before = set(threading.enumerate()) - {threading.current_thread()}
     if any(not thread.name.startswith("Trio thread") for thread in before):
-        Machine.patience = 0.05  # a thread left by another test could wake a task
+        Machine.timeout = 0.05  # a thread left by another test could wake a task
     with pytest.raises(Stuck, match=r"an event that cannot arrive(?s:.)*await trio.Event\(\).wait\(\)"):
         run(Machine)
 
 
 def test_a_rule_that_sleeps_is_stuck() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def sleep(self) -> None:
@@ -276,7 +276,7 @@ def test_a_rule_that_sleeps_is_stuck() -> None:
     assert failing_steps(Machine, Stuck) == ["sleep()"]
 
 
-def test_a_rule_waits_for_a_thread_for_patience_seconds() -> None:
+def test_a_rule_waits_for_a_thread_for_timeout_seconds() -> None:
     go = threading.Event()
 
     class Returns(TrioStateMachine):
@@ -285,7 +285,7 @@ def test_a_rule_waits_for_a_thread_for_patience_seconds() -> None:
             assert await trio.to_thread.run_sync(lambda: 5) == 5
 
     class Hangs(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def call(self) -> None:
@@ -301,7 +301,7 @@ def test_a_rule_waits_for_a_thread_for_patience_seconds() -> None:
 
 def test_a_task_that_stays_shielded_is_ended_and_reported() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def hide(self) -> None:
@@ -320,7 +320,7 @@ def test_virtual_time_passes_by_itself_at_the_end() -> None:
     ended: list[float] = []
 
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def begin(self) -> None:
@@ -345,7 +345,7 @@ def test_virtual_time_passes_by_itself_at_the_end() -> None:
 
 def test_virtual_time_at_the_end_is_bounded() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.0
+        timeout: ClassVar[float] = 0.0
 
         @rule()
         async def begin(self) -> None:
@@ -384,7 +384,7 @@ def test_teardown_always_runs_in_trio(how: str) -> None:
     begun: list[bool] = []
 
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def go(self) -> None:

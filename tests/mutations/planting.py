@@ -84,14 +84,14 @@ def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES, hangs: bo
     return _read(check, found, done.stdout, done.stderr)
 
 
-def _read(check: str, found: bool, told: str, errors: str) -> Finding:
+def _read(check: str, found: bool, output: str, errors: str) -> Finding:
     if check == SIMULATOR:
-        counted = re.search(r"^(\d+) schedules, ", told, re.MULTILINE)
-        assert counted is not None, f"the simulator did not end:\n{told[-2000:]}\n{errors[-3000:]}"
-        promises = re.findall(r"!!\s+(.*)", told)
+        counted = re.search(r"^(\d+) schedules, ", output, re.MULTILINE)
+        assert counted is not None, f"the simulator did not end:\n{output[-2000:]}\n{errors[-3000:]}"
+        promises = re.findall(r"!!\s+(.*)", output)
         return Finding(found, int(counted[1]), _short(promises[0]) if promises else "")
-    passed = re.search(r"(\d+) passed", told)
-    failed = re.search(r"^(?:FAILED|ERROR) \S+::(\S+)", told, re.MULTILINE)
+    passed = re.search(r"(\d+) passed", output)
+    failed = re.search(r"^(?:FAILED|ERROR) \S+::(\S+)", output, re.MULTILINE)
     return Finding(found, int(passed[1]) if passed else 0, failed[1] if failed else "")
 
 

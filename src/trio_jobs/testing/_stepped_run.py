@@ -6,7 +6,7 @@ I/O in a thread of its own, so both look the same from here.
 The trick: Trio polls all I/O once before it starts to wait, and the clock is virtual and does not advance by itself. So
 if a callback has returned through `run_sync_soon` (everything scheduled before it has then run), no task waits for I/O
 and no other thread is alive, then no event can arrive any more. The step is stuck, and `Stuck` is raised without a
-timeout. Real time is spent only where a thread or I/O could still wake a task: `patience` seconds without any event.
+timeout. Real time is spent only where a thread or I/O could still wake a task: `timeout` seconds without any event.
 
 A run must end before another one can start in this thread. So at its end the clock advances from deadline to deadline,
 and an exception is raised in tasks that stay shielded for ever.
@@ -54,14 +54,14 @@ class SteppedRun:
 
     Args:
         clock: The clock of the run; it advances only when it is advanced.
-        patience: Seconds of real time to wait for threads and I/O.
+        timeout: Seconds of real time to wait for threads and I/O.
     """
 
-    def __init__(self, clock: trio.testing.MockClock, patience: float) -> None:
+    def __init__(self, clock: trio.testing.MockClock, timeout: float) -> None:
         self.nursery: trio.Nursery
         """For background tasks. An exception in one of them is raised by the next `step`."""
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._callbacks: deque[Callable[[], object]] = deque()
         self._thread_callbacks: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._outcome: outcome.Value[None] | outcome.Error | None = None
@@ -214,7 +214,7 @@ class SteppedRun:
             if last:
                 self._pump_to_end(is_done)
             else:
-                self._pump(is_done, self._patience)
+                self._pump(is_done, self._timeout)
         except Stuck:
             waiting = self._waiting_lines()
             assert self._scope is not None
@@ -232,7 +232,7 @@ class SteppedRun:
         """Pump, and advance the clock to the next deadline whenever no task can run."""
         for jumps in count():
             try:
-                self._pump(is_done, min(self._patience, 1.0))
+                self._pump(is_done, min(self._timeout, 1.0))
             except Stuck:
                 until_next = trio.lowlevel.current_statistics().seconds_to_next_deadline
                 if not 0 < until_next < float("inf") or jumps == _MAX_JUMPS:
@@ -242,7 +242,7 @@ class SteppedRun:
             else:
                 return
 
-    def _pump(self, is_done: Callable[[], bool], patience: float) -> None:
+    def _pump(self, is_done: Callable[[], bool], timeout: float) -> None:
         """Drive the run until `is_done` returns true. Raises `Stuck` if it cannot become true."""
         while not is_done():
             if self._callbacks:
@@ -254,7 +254,7 @@ class SteppedRun:
             if not self._can_wake_up():
                 raise Stuck
             try:
-                self._wait(patience)()
+                self._wait(timeout)()
             except Empty:
                 raise Stuck from None
 
@@ -273,9 +273,9 @@ class SteppedRun:
             else:
                 self._wait(_TRIO_TIMEOUT)()
 
-    def _wait(self, patience: float) -> Callable[[], object]:
+    def _wait(self, timeout: float) -> Callable[[], object]:
         """The next callback from another thread. Waits in slices: some platforms cannot interrupt a lock wait."""
-        ends_at = time.monotonic() + patience
+        ends_at = time.monotonic() + timeout
         while True:
             left = ends_at - time.monotonic()
             try:

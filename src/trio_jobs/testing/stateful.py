@@ -103,14 +103,14 @@ class TrioStateMachine(Base):  # type: ignore[misc]
     """A `RuleBasedStateMachine` whose rules, initializers, invariants and `teardown` may be `async def`.
 
     A step that waits for an event that cannot arrive raises `Stuck`: immediately if no thread and no I/O could cause
-    the event, otherwise after `patience` seconds.
+    the event, otherwise after `timeout` seconds.
 
     An exception in a task of `nursery` fails the example at the next step; it is raised without a group if it is one.
     `teardown` always runs, also after a failure; then the nursery is cancelled, and virtual time passes by itself until
     all tasks have ended. Plain rules run inside Trio too. A rule can await another one: `await self.other(n)`.
     """
 
-    patience: ClassVar[float] = 10.0
+    timeout: ClassVar[float] = 10.0
     """Seconds of real time that a step may wait for a thread or for I/O during which nothing happens."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -157,7 +157,7 @@ class TrioStateMachine(Base):  # type: ignore[misc]
     def _running(self) -> SteppedRun:
         if self._trio_run is None:
             _make_scheduling_repeatable()
-            self._trio_run = SteppedRun(self.clock, self.patience)
+            self._trio_run = SteppedRun(self.clock, self.timeout)
         return self._trio_run
 
     def _step(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, settle: bool) -> Any:
