@@ -24,15 +24,15 @@ from trio_jobs._errors import (
     JobInDoubt,
     JobNotFound,
     KeyConflict,
+    Lagged,
     OutcomeUnknown,
     QueueClosed,
     QueueFull,
     ResultUnavailable,
     StoreError,
 )
-from trio_jobs._runtime.admission import NewJob
-from trio_jobs._runtime.event_stream import Lagged
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
+from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["Client", "Follower", "MachineDirectory", "resolve_truthfully"]
 
@@ -159,7 +159,8 @@ class Client:
         """P4: the outcome is unknown only while appended events are not committed."""
         machine = self._directory.machine
         if machine is not None and (queue := machine.queue) is not None:
-            settled = queue._event_log.committed_seq == queue._projection.seq
+            event_log = runtime_of(queue).event_log
+            settled = event_log.committed_seq == event_log.projection.seq
             if settled and queue.health().store is None:
                 self._observer.report(
                     "P4", f"{self.name} gets OutcomeUnknown for {what} although every event is committed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -23,7 +22,7 @@ from sim.memory import SimMemory
 from sim.observer import Observer
 from sim.oracle import check
 from sim.plan import CALM, KINDS, Plan, draw
-from sim.sdk import SimService
+from sim.sdk import sim_service
 from sim.timeline import Timeline, Violation
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import (
@@ -37,7 +36,8 @@ from trio_jobs._errors import (
 )
 from trio_jobs._ports import Store
 from trio_jobs._runtime.clock import TrioClock
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
+from trio_jobs._service import Service
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 
@@ -218,7 +218,7 @@ class _ScheduleRun:
             self._opened = self._stop_requested = None
             try:
                 with machine.scope:
-                    await self._serve(machine, SimService(machine, calm=calm), store, body)
+                    await self._serve(machine, sim_service(machine, calm=calm), store, body)
             except Exception as error:
                 self._check_error(machine, error, calm=calm)
             self.steps.at = None
@@ -238,14 +238,13 @@ class _ScheduleRun:
 
         return death
 
-    async def _serve(self, machine: Machine, service: SimService, store: Store, body: Callable[[Queue], Any]) -> None:
+    async def _serve(self, machine: Machine, service: Service, store: Store, body: Callable[[Queue], Any]) -> None:
         observer, number = self.observer, machine.number
         queue: Queue | None = None
         try:
             async with service.open(store=store, clock=TrioClock(), seed=self.plan.seed * 10 + number) as queue:
                 if machine.alive:
-                    feed = queue._feed
-                    feed._ring = deque(feed._ring, maxlen=self.plan.ring)
+                    runtime_of(queue).feed.set_ring_size(self.plan.ring)
                     machine.queue = queue
                     machine.note("queue", "is open")
                     self._opened = self.now()
@@ -259,7 +258,9 @@ class _ScheduleRun:
                 if report is None:
                     observer.report("P5", "the queue stopped without a report")
                 else:
-                    machine.note("queue", f"has stopped; {len(report.left)} jobs are left, closed {report.sdk_closed}")
+                    machine.note(
+                        "queue", f"has stopped; {len(report.unfinished)} jobs are left, closed {report.sdk_closed}"
+                    )
                     if report.sdk_closed and observer.open_sessions:
                         observer.report("P3", f"sessions {observer.open_sessions} are open although sdk_closed is True")
                     if not report.sdk_closed and not self._was_inside(number):
@@ -276,9 +277,9 @@ class _ScheduleRun:
     def _check_left(self, queue: Queue) -> None:
         """P5: the report names each job that is not final."""
         assert queue.report is not None
-        named = {left.job_id for left in queue.report.left}
+        named = {left.job_id for left in queue.report.unfinished}
         for job in self.observer.clients.accepted:
-            record = queue._projection.jobs.get(job)
+            record = runtime_of(queue).event_log.projection.jobs.get(job)
             if record is not None and record.state not in FINAL and job not in named:
                 self.observer.report(
                     "P5", f"{self.observer.name(job)} is {record.state} and not in the shutdown report"

@@ -19,6 +19,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
 (trio_jobs_demo), the simulator (sim) and the generators (tools).
 """
 
+from trio_jobs import ports as ports
 from trio_jobs._client.client import Client, connect
 from trio_jobs._client.subscription import Gap, Snapshot, Subscription
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
@@ -47,6 +48,7 @@ from trio_jobs._errors import (
     JournalDamaged,
     JournalInUse,
     KeyConflict,
+    Lagged,
     OutcomeUnknown,
     PermissionDenied,
     QueueBroken,
@@ -62,14 +64,14 @@ from trio_jobs._errors import (
     UnknownKind,
     UsageError,
 )
+from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.admission import NewJob
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.event_stream import EventStream, Lagged
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import Health, ShutdownReport, Statistics, UnfinishedJob
+from trio_jobs._runtime.submission import NewJob
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token

@@ -1,4 +1,4 @@
-"""Reads UBL 2.1 Invoice and CreditNote according to EN 16931; `BT-n`, `BG-n`, `BR-n` are its terms, groups and rules."""
+"""Reads UBL 2.1 Invoice and CreditNote according to EN 16931: `BT-n`, `BG-n`, `BR-n` are its terms, groups, rules."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ async def test_a_blocked_call_does_not_keep_the_queue_open(make: Any, autojump_c
         await queue.submit("post", Order(2))
     blocker.release()
     assert queue.report is not None
-    [left] = queue.report.left
+    [left] = queue.report.unfinished
     assert left.state is State.IN_DOUBT
     assert queue.report.sdk_closed is (make is asynchronous)
 

@@ -26,8 +26,9 @@ import trio_jobs
 from trio_jobs import State
 from trio_jobs._engine import attempt_result, decide
 from trio_jobs._engine.events import Event, Started
+from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._runtime.event_stream import EventStream
+from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import Health
@@ -118,7 +119,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_p4_a_queue_that_treats_a_known_key_as_new_is_found(plant: pytest.MonkeyPatch) -> None:
-    plant.setattr(Queue, "_receipt_of_known", lambda self, new: None)
+    plant.setattr(Admission, "_receipt_of_known", lambda self, new: None)
     assert found(InMemory).startswith("AssertionError: P4")
 
 
@@ -130,7 +131,7 @@ def test_p6_a_queue_that_records_a_timeout_as_completed_is_found(plant: pytest.M
             ending = msgspec.structs.replace(ending, outcome=trio_jobs.Outcome.COMPLETED)
         return end(record, ending, *args)
 
-    plant.setattr("trio_jobs._runtime.consumer.decide.end", end_as_completed)
+    plant.setattr("trio_jobs._runtime.attempt_runner.decide.end", end_as_completed)
     assert "P6" in found(InMemory)
 
 
@@ -166,7 +167,7 @@ def test_p10_a_queue_that_does_not_expire_jobs_is_found(plant: pytest.MonkeyPatc
 
 
 def test_p10_an_overrun_that_is_not_reported_is_found(plant: pytest.MonkeyPatch) -> None:
-    plant.setattr("trio_jobs._runtime.overrun_monitor.OverrunMonitor._look", lambda self, running: float("inf"))
+    plant.setattr("trio_jobs._runtime.overrun_monitor.OverrunMonitor._check", lambda self, running: float("inf"))
     assert "P10" in found(InMemory)
 
 
@@ -220,7 +221,7 @@ def test_a_consumer_that_fails_is_found(plant: pytest.MonkeyPatch) -> None:
     async def fail(*args: Any) -> None:
         raise ZeroDivisionError
 
-    plant.setattr("trio_jobs._runtime.consumer.Consumer._look_after_doubt", fail)
+    plant.setattr("trio_jobs._runtime.verification.Verification.resolve_soon", fail)
     assert found(InMemory).startswith("QueueBroken")
 
 

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import NO_RETRY, ended, pass_time, service_for, until_state
 from trio_jobs import AsyncJobContext, JobContext, Progress, Retry, SdkHandle, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
@@ -49,7 +50,7 @@ async def test_a_finished_step_of_an_async_handler_is_not_done_again(mock_clock:
     assert sdk.calls() == ["book", "mail", "mail"]
 
 
-async def test_a_step_that_did_not_end_is_told_to_verify(mock_clock: MockClock) -> None:
+async def test_verify_gets_the_name_of_a_step_that_did_not_end(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", ValueError("booked, then raised"))
     service = service_for(sdk, "thread")
@@ -68,7 +69,7 @@ async def test_a_step_that_did_not_end_is_told_to_verify(mock_clock: MockClock) 
     assert asked == ["book"]
 
 
-async def test_a_step_that_did_not_end_is_in_doubt_where_nobody_can_be_asked(mock_clock: MockClock) -> None:
+async def test_a_job_with_an_unfinished_step_is_in_doubt_without_verify(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", ValueError())
     service = service_for(sdk, "thread")
@@ -93,7 +94,7 @@ async def test_a_step_that_did_not_end_is_in_doubt_where_nobody_can_be_asked(moc
     ],
     ids=["no name", "a long name", "no json"],
 )
-async def test_a_step_that_cannot_be_is_refused(name: str, result: Any, message: str, mock_clock: MockClock) -> None:
+async def test_an_invalid_step_is_refused(name: str, result: Any, message: str, mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
 
     @service.handler(retry=NO_RETRY)
@@ -107,7 +108,7 @@ async def test_a_step_that_cannot_be_is_refused(name: str, result: Any, message:
     assert job.attempts[0].error.message.startswith(message)
 
 
-async def test_a_job_has_so_many_steps(mock_clock: MockClock) -> None:
+async def test_a_job_has_at_most_the_allowed_number_of_steps(mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
 
     @service.handler(retry=NO_RETRY)
@@ -122,7 +123,7 @@ async def test_a_job_has_so_many_steps(mock_clock: MockClock) -> None:
     assert job.error.message == "a job has at most 1000 steps"
 
 
-async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> None:
+async def test_a_finished_attempt_starts_no_step(mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
     kept: list[AsyncJobContext] = []
     refused: list[str] = []
@@ -145,12 +146,12 @@ async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> 
         await until_state(queue, receipt.job_id, "in_doubt")
         with pytest.raises(trio_jobs.SdkCallRefused, match="begins no more steps"):
             await kept[0].step("late", trio.lowlevel.checkpoint)
-        with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be kept"):
-            await queue._recorder.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
+        with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be recorded"):
+            await runtime_of(queue).recorder.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
     assert refused == ["this attempt is over, or about to be; it begins no more steps"]
 
 
-async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_clock: MockClock) -> None:
+async def test_a_step_of_a_job_that_was_resolved_meanwhile_is_not_recorded(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     hold = Blocker("booked")
     sdk.script("call", hold)
@@ -166,7 +167,7 @@ async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_
         await pass_time(mock_clock, 10)
         await queue.resolve(receipt.job_id, "failed")
         hold.release()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
     assert queue.get(receipt.job_id).state is State.FAILED
     sdk.check()
 
@@ -196,7 +197,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
     trio.run(main)
     hold.release()
     trio.run(told.reached)
-    assert refused == ["the queue has gone; no step can be kept"]
+    assert refused == ["the event loop has ended; no step can be recorded"]
     assert sdk.calls() == ["long"]
     told.release()
 
@@ -204,7 +205,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
 # progress
 
 
-async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
+async def test_progress_is_published_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "trio")
     told: list[tuple[float, Progress]] = []
@@ -218,7 +219,7 @@ async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(
         await trio.sleep(1)
 
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
-        queue.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress)))
+        queue.backend.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress)))
         receipt = await queue.submit(work, "a")
         await trio.sleep(1.9)
         now = queue.progress(receipt.job_id)
@@ -231,7 +232,7 @@ async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(
     assert len(first.message) == 200
 
 
-async def test_progress_of_an_attempt_that_is_over_is_not_told(autojump_clock: MockClock) -> None:
+async def test_progress_of_a_finished_attempt_is_not_published(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "trio")
     kept: list[AsyncJobContext] = []

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from trio_jobs import MemoryStore, Service
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.jobs import State
+from trio_jobs._engine.transitions import STATE_AFTER
+from trio_jobs._errors import Lagged
+from trio_jobs._event_stream import EventStream
 from trio_jobs._runtime import feed as module
-from trio_jobs._runtime.event_stream import Cursor, EventStream, Filter, Lagged
 from trio_jobs._runtime.feed import RING, Feed
-from trio_jobs._wire.event_encoding import STATE_AFTER
 
 
 class Kept:
@@ -84,8 +86,8 @@ async def test_a_reader_that_sleeps_is_woken_by_its_first_event() -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(("weight", "spare"), [(1, module.SPARE), (100, 0)])
-async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_times_more(
+@pytest.mark.parametrize(("weight", "spare"), [(1, module.BURST), (100, 0)])
+async def test_a_burst_wakes_readers_once_per_interval_and_few_readers_more_often(
     weight: int, spare: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     feed, store = make()
@@ -107,7 +109,7 @@ async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_time
     assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told[spare + 1 :]))
 
 
-async def test_many_readers_are_told_with_pauses_in_which_some_may_leave() -> None:
+async def test_many_readers_are_woken_with_pauses_in_which_a_reader_can_leave() -> None:
     feed, store = make()
     told: list[int] = []
     cursors = [Cursor(feed, 0, Filter(), lambda i=i: told.append(i)) for i in range(3)]  # type: ignore[misc]
@@ -134,32 +136,32 @@ async def test_an_event_of_one_job_wakes_only_its_readers() -> None:
     cursors = [Cursor(feed, 0, Filter([f"j{i}"]), lambda: None) for i in range(50)]
     for cursor in cursors:
         cursor.attach()
-        assert cursor.take_nowait() == ()
+        assert cursor.read_nowait() == ()
     publish(feed, store, ["j7"])
-    assert feed.concerned() == [cursors[7]]
-    assert [event.seq for event in cursors[7].take_nowait() or ()] == [1]
+    assert feed.affected_readers() == [cursors[7]]
+    assert [event.seq for event in cursors[7].read_nowait() or ()] == [1]
     publish(feed, store, ["j8", "j7"])
-    assert feed.concerned() == [cursors[8], cursors[7]]
+    assert feed.affected_readers() == [cursors[8], cursors[7]]
     # what lay before its own event is not looked at again
-    assert [event.seq for event in cursors[7].take_nowait() or ()] == [3]
+    assert [event.seq for event in cursors[7].read_nowait() or ()] == [3]
     assert cursors[0].position == 3
     for cursor in cursors:
         cursor.detach()
     assert (feed.readers, feed._by_job, feed._broad) == (0, {}, {})
 
 
-async def test_readers_of_jobs_look_for_themselves_when_more_came_than_the_ring_holds() -> None:
+async def test_readers_of_jobs_read_the_store_when_the_ring_has_overflowed() -> None:
     feed, store = make()
     cursor = Cursor(feed, 0, Filter(["j1"]), lambda: None)
     cursor.attach()
-    cursor.take_nowait()
+    cursor.read_nowait()
     publish(feed, store, ["j1"] + ["j2"] * (RING + 10))
-    assert feed.concerned() == [cursor]
-    assert cursor.take_nowait() is None
-    assert next(event.seq for event in await cursor.take()) == 1
+    assert feed.affected_readers() == [cursor]
+    assert cursor.read_nowait() is None
+    assert next(event.seq for event in await cursor.read()) == 1
 
 
-async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> None:
+async def test_a_reader_that_fell_off_the_ring_continues_from_the_store_in_pages() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
     subscription = EventStream(feed, 0)
@@ -167,7 +169,7 @@ async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> 
     assert store.reads == 5
 
 
-async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
+async def test_a_reader_whose_events_are_gone_gets_lagged_and_continues_behind_the_gap() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
     store.oldest = 500
@@ -178,7 +180,7 @@ async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
     assert (await anext(subscription)).seq == 500
 
 
-async def test_the_kind_of_a_forgotten_job_cannot_be_told() -> None:
+async def test_a_filter_by_kind_gives_lagged_for_events_of_a_pruned_job() -> None:
     feed, store = make()
     publish(feed, store, ["j0", "gone", "j2"])
     subscription = EventStream(feed, 0, Filter(kinds=["kind0"]))
@@ -220,14 +222,6 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
     assert feed.readers == 0
 
 
-async def test_a_body_is_made_once_for_all() -> None:
-    feed, store = make()
-    publish(feed, store, ["j1"])
-    event = store.events_[0]
-    assert feed.body(event) is feed.body(event)
-    assert b'"kind":"kind1"' in feed.body(event)
-
-
 def fits(event: ev.JobEvent, wanted: Filter, kind: str) -> bool:
     return (
         (wanted.jobs is None or event.job in wanted.jobs)
@@ -266,10 +260,10 @@ def test_whatever_the_filter_and_the_pace_each_reader_gets_its_events_in_order_o
 
         async def read(i: int) -> None:
             ready.discard(i)
-            while events := await cursors[i].take():
+            while events := await cursors[i].read():
                 for event in events:
                     if given_back := event.seq % 5 == 0 and event is not events[0]:
-                        cursors[i].give_back(event)
+                        cursors[i].unread(event)
                         break
                     got[i] += [event.seq] if cursors[i].wants(event) else []
                 if not given_back and cursors[i].idle:
@@ -297,7 +291,7 @@ def test_whatever_the_filter_and_the_pace_each_reader_gets_its_events_in_order_o
     trio.run(main)
 
 
-async def test_a_queue_tells_its_own_events_by_filter() -> None:
+async def test_a_filter_selects_the_events_of_the_queue_itself() -> None:
     service = Service()
 
     @service.handler

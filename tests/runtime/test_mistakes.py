@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, standing_line
+from support.rig import NO_RETRY, busy_queue, ended, make_rig
 from trio_jobs import (
     InvalidHandler,
     InvalidPayload,
@@ -27,6 +29,7 @@ from trio_jobs import (
     UnknownKind,
     UsageError,
 )
+from trio_jobs._runtime.settings import Settings
 
 
 @attrs.frozen
@@ -77,7 +80,7 @@ def with_sdk(sdk: Any, payload: int) -> None: ...
 
 
 HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError], str]] = {
-    "a lambda": (lambda payload: None, {}, InvalidHandler, "needs a name of at most 200 characters: say kind=..."),
+    "a lambda": (lambda payload: None, {}, InvalidHandler, "needs a name of 1 to 200 characters; give kind=..."),
     "too many parameters": (
         too_many,
         {},
@@ -94,7 +97,7 @@ HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError
         untyped,
         {},
         InvalidHandler,
-        "handler 'untyped': say of which type 'payload' is, for payloads to be checked",
+        "handler 'untyped': annotate parameter 'payload' with its payload type, or give payload_type=...",
     ),
     "on_doubt": (
         plain,
@@ -145,12 +148,12 @@ def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(name: str) -
 
 
 @pytest.mark.parametrize("fn", [generator, async_generator], ids=["generator", "async generator"])
-def test_a_generator_is_no_handler(fn: Any) -> None:
+def test_a_generator_is_refused_as_a_handler(fn: Any) -> None:
     with pytest.raises(InvalidHandler, match="generator"):
         Service().handler(fn)
 
 
-def test_a_kind_is_registered_once() -> None:
+def test_a_kind_that_is_registered_already_is_refused() -> None:
     service = Service()
     service.handler(plain)
     with says(InvalidHandler, "a handler for kind 'plain' is registered already; give this one another kind"):
@@ -161,32 +164,65 @@ def test_a_kind_is_registered_once() -> None:
     assert repr(Service()) == "<Service without handlers>"
 
 
-def test_a_plain_handler_does_not_fit_an_async_sdk() -> None:
+def test_a_plain_handler_is_refused_beside_an_async_sdk() -> None:
     service = Service(async_sdk=async_sdk)
-    with pytest.raises(InvalidHandler, match="the SDK is asynchronous: write it as async def"):
+    with pytest.raises(InvalidHandler, match="the SDK is asynchronous; declare it with async def"):
         service.handler(with_sdk)
 
     async def good(sdk: str, payload: int) -> None: ...
 
-    with says(InvalidHandler, "verify of 'good' must be async def, as the SDK is asynchronous"):
+    with says(
+        InvalidHandler, "verify of 'good' is a plain function, but the SDK is asynchronous; declare it with async def"
+    ):
         service.handler(verify=lambda sdk, job: None)(good)
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
-    "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "say sdk or async_sdk, not both"),
-    "no function": ({"sdk": "ledger"}, "sdk must be a function that gives a context manager, not 'ledger'"),
-    "no such setting": ({"bufer": 3}, "there is no setting bufer"),
+    "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "give sdk or async_sdk, not both"),
+    "no function": ({"sdk": "ledger"}, "sdk must be a function that returns a context manager, not 'ledger'"),
+    "a misspelt keyword": ({"bufer": 3}, "Service has no keyword 'bufer'; did you mean 'buffer'?"),
+    "a word of other queues": ({"maxsize": 3}, "Service has no keyword 'maxsize'; did you mean 'buffer'?"),
+    "a former name": ({"unknown": "hold"}, "Service has no keyword 'unknown'; did you mean 'unhandled_jobs'?"),
+    "a keyword of a handler": (
+        {"attempt_timeout": 3},
+        "Service has no keyword 'attempt_timeout'; Service.handler has it",
+    ),
+    "a keyword of open": ({"journal": "jobs.db"}, "Service has no keyword 'journal'; Service.open has it"),
+    "no such keyword": (
+        {"colour": "red"},
+        "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
+        "commit_timeout, drain_timeout, executor, job_retention, key_retention, max_finished_jobs, max_keys, "
+        "max_waiting, min_interval, on_stuck, open_retry, open_timeout, renew_after_idle, renew_after_jobs, sdk, "
+        "strict_order, unhandled_jobs, watchdog",
+    ),
+    "a process": (
+        {"executor": "process"},
+        "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function that "
+        "returns an executor of your own",
+    ),
+    "an unknown executor": (
+        {"executor": "fibre"},
+        "executor must be 'thread' or a function that takes a nursery and returns an executor, not 'fibre'",
+    ),
+    "no executor": (
+        {"executor": None},
+        "executor must be 'thread' or a function that takes a nursery and returns an executor, not None",
+    ),
+    "an executor and an SDK": (
+        {"executor": print, "async_sdk": async_sdk},
+        "give executor or an SDK, not both: an executor opens its SDK itself",
+    ),
     "no place": ({"buffer": 0}, "buffer must be a whole number, 1 or more, not 0"),
     "half a place": ({"buffer": 1.5}, "buffer must be a whole number, 1 or more, not 1.5"),
     "a true place": ({"buffer": True}, "buffer must be a whole number, 1 or more, not True"),
     "less than none": ({"max_finished_jobs": -1}, "max_finished_jobs must be a whole number, 0 or more, not -1"),
     "a state that does not end": (
         {"job_retention": {"pending": 5}},
-        "job_retention is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
+        "job_retention is set by final state (completed, failed, cancelled), not by 'pending'",
     ),
     "no state at all": (
         {"max_finished_jobs": {"done": 5}},
-        "max_finished_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
+        "max_finished_jobs is set by final state (completed, failed, cancelled), not by 'done'",
     ),
     "a bad age of one state": (
         {"job_retention": {"failed": "x"}},
@@ -201,7 +237,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),
-    "unknown": ({"unknown": "drop"}, "unknown must be 'refuse' or 'hold', not 'drop'"),
+    "unhandled_jobs": ({"unhandled_jobs": "drop"}, "unhandled_jobs must be 'refuse' or 'hold', not 'drop'"),
+    "strict_order": ({"strict_order": 1}, "strict_order must be True or False, not 1"),
     "open_retry": ({"open_retry": 3}, "open_retry must be a Retry, not 3"),
     "renewed after no job": ({"renew_after_jobs": 0}, "renew_after_jobs must be a whole number, 1 or more, not 0"),
     "a watchdog without patience": ({"watchdog": 0}, "watchdog must be a number of seconds, more than 0, not 0"),
@@ -209,14 +246,44 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_setting_is_refused(name: str) -> None:
     settings, message = SETTINGS[name]
     with says(UsageError, message):
         Service(**settings)
 
 
-def test_there_is_no_other_hook() -> None:
-    with says(UsageError, "there is no hook 'sunday'; there are in_doubt, stuck, failed"):
+def test_an_unknown_keyword_of_a_handler_is_refused_by_name() -> None:
+    service: Any = Service()  # type checkers report such a keyword
+    with says(UsageError, "Service.handler has no keyword 'timeout'; did you mean 'attempt_timeout'?"):
+        service.handler(timeout=3)
+    with says(UsageError, "Service.handler has no keyword 'verify_frist'; did you mean 'verify_first'?"):
+        service.handler(verify_frist=True)
+    with says(UsageError, "Service.handler has no keyword 'buffer'; Service has it"):
+        service.handler(buffer=3)
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor], ids=["threads", "processes"])
+def test_a_pool_of_workers_is_refused_as_an_executor(pool: Any) -> None:
+    message = (
+        f"executor cannot be a {pool.__name__}: a concurrent.futures.Executor is a pool of workers, but an SDK session "
+        "is opened, called and closed by one thread; give sdk=..., which gets a thread of its own, or a function that "
+        "returns a trio_jobs.ports.SdkExecutor"
+    )
+    with says(UsageError, message):
+        Service(executor=pool)
+    with pool(1) as made, says(UsageError, message):
+        Service(executor=made)
+
+
+def test_the_settings_have_the_same_defaults_in_the_service_and_in_the_record() -> None:
+    declared = inspect.signature(Service).parameters
+    for field in attrs.fields(Settings):
+        assert declared[field.name].default == field.default, field.name
+    assert attrs.asdict(Service().settings) == attrs.asdict(Settings())
+
+
+def test_an_unknown_hook_is_refused_with_the_known_names() -> None:
+    with says(UsageError, "there is no hook 'sunday'; the hooks are in_doubt, stuck, failed"):
         Service().on("sunday", print)  # type: ignore[arg-type]
 
 
@@ -237,14 +304,16 @@ async def queue(autojump_clock: MockClock) -> AsyncIterator[trio_jobs.Queue]:
         yield queue
 
 
-async def test_an_unknown_kind_is_told_which_there_are(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_unknown_kind_is_refused_with_the_known_kinds(
+    queue: trio_jobs.Queue, autojump_clock: MockClock
+) -> None:
     with says(UnknownKind, "no handler is registered for kind 'post' (registered: anything, post_invoice)"):
         await queue.submit("post", {})
     with says(UnknownKind, "no handler is registered for kind 'plain' (registered: anything, post_invoice)"):
         await queue.submit(plain, 1)
 
 
-async def test_a_service_without_handlers_says_so() -> None:
+async def test_a_submit_to_a_service_without_handlers_is_refused_with_that_reason() -> None:
     async with Service().open() as queue:
         with says(UnknownKind, "no handler is registered for kind 'x' (registered: none)"):
             await queue.submit("x", 1)
@@ -260,7 +329,7 @@ async def test_a_service_without_handlers_says_so() -> None:
     ],
     ids=["missing", "wrong", "no object", "no json"],
 )
-async def test_a_wrong_payload_names_the_field(
+async def test_the_refusal_of_a_wrong_payload_names_the_field(
     payload: Any, why: str, queue: trio_jobs.Queue, autojump_clock: MockClock
 ) -> None:
     with says(InvalidPayload, f"payload for 'post_invoice' refused: {why}"):
@@ -268,8 +337,8 @@ async def test_a_wrong_payload_names_the_field(
     assert queue.list() == []
 
 
-async def test_a_payload_has_a_size(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
-    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are taken"):
+async def test_a_payload_that_is_too_large_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are accepted"):
         await queue.submit("anything", "x" * (1024 * 1024 - 1))
 
 
@@ -281,10 +350,10 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
     "half a character as name": ({"by": "\udc80"}, r"by is a name of 1 to 200 characters, not '\udc80'"),
     "nobody": ({"by": ""}, "by is a name of 1 to 200 characters, not ''"),
     "no text as name": ({"by": 7}, "by is a name of 1 to 200 characters, not 7"),
-    "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "say due_at or delay, not both"),
+    "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "give due_at or delay, not both"),
     "two deadlines": (
         {"deadline_after": 1, "deadline_at": datetime.now(UTC)},
-        "say deadline_at or deadline_after, not both",
+        "give deadline_at or deadline_after, not both",
     ),
     "a naive time": (
         {"due_at": datetime(2030, 1, 1)},
@@ -294,17 +363,17 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative delay": ({"delay": -1}, "delay must be a number of seconds, 0 or more, not -1"),
     "a deadline that has passed": (
         {"deadline_at": datetime(1969, 1, 1, tzinfo=UTC)},
-        "the deadline must lie ahead, and after the time at which the job is due",
+        "the deadline must be in the future, and after the time at which the job is due",
     ),
     "a deadline before it is due": (
         {"delay": 10, "deadline_after": 5},
-        "the deadline must lie ahead, and after the time at which the job is due",
+        "the deadline must be in the future, and after the time at which the job is due",
     ),
 }
 
 
 @pytest.mark.parametrize("name", SUBMITS)
-async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
+async def test_an_invalid_submit_is_refused_and_leaves_nothing(
     name: str, queue: trio_jobs.Queue, autojump_clock: MockClock
 ) -> None:
     options, message = SUBMITS[name]
@@ -314,9 +383,9 @@ async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
     assert queue.statistics().free == 100
 
 
-async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_clock: MockClock) -> None:
+async def test_an_invalid_wait_is_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
             await queue.submit("work", "b", wait=-1)
@@ -325,7 +394,7 @@ async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_cl
 # what is asked of jobs
 
 
-async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_unknown_job_raises_job_not_found(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     message = "no job 'nope' is known (never submitted here, or pruned since)"
     with says(JobNotFound, message):
         queue.get("nope")
@@ -341,7 +410,7 @@ async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autoju
         queue.list(after="nope")
 
 
-async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_invalid_list_request_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     with says(
         UsageError,
         "there is no state 'lost'; there are scheduled, pending, processing, retrying, in_doubt, completed, failed, "
@@ -354,7 +423,7 @@ async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump
         queue.list(limit=1001)
 
 
-async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) -> None:
+async def test_an_operation_on_a_job_in_another_state_raises_invalid_state(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open() as queue:
         job = (await queue.submit("work", "a")).job_id
@@ -364,13 +433,13 @@ async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) 
             await queue.retry(job)
         with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
-        with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
-            await queue.resolve(job, "maybe")
+        with says(UsageError, "a job in doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
+            await queue.resolve(job, "maybe")  # type: ignore[arg-type] # the mistake
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
 
 
-async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(autojump_clock: MockClock) -> None:
+async def test_a_result_of_another_type_than_annotated_is_returned(autojump_clock: MockClock) -> None:
     service = Service(async_sdk=async_sdk)
 
     @service.handler
@@ -382,7 +451,7 @@ async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(
 
 
 @pytest.mark.parametrize("error", [trio_jobs.Snooze, trio_jobs.RetryAfter])
-async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, autojump_clock: MockClock) -> None:
+async def test_a_handler_that_asks_for_an_invalid_wait_fails(error: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=NO_RETRY)
 
     def ask() -> None:
@@ -397,7 +466,7 @@ async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, a
 
 RETRIES: dict[str, tuple[dict[str, Any], str]] = {
     "retries": ({"max_retries": -1}, "max_retries must be a whole number, 0 or more, not -1"),
-    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries say max_retries=0"),
+    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries give max_retries=0"),
     "endless": ({"first": float("inf")}, "first must be at most 3155760000 (100 years), not inf"),
     "jitter": ({"jitter": 2}, "jitter must be between 0 and 1, not 2"),
     "factor": ({"factor": 0.5}, "factor must be 1 or more, not 0.5"),
@@ -405,7 +474,7 @@ RETRIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", RETRIES)
-def test_a_retry_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_retry_policy_is_refused(name: str) -> None:
     options, message = RETRIES[name]
     with says(UsageError, message):
         Retry(**options)
@@ -419,18 +488,18 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
         async with Service().open():
             pass
 
-    with says(UsageError, "a queue runs in Trio: open it in what trio.run() runs, not in asyncio"):
+    with says(UsageError, "a queue runs in Trio: open it within trio.run(), not in asyncio"):
         asyncio.run(main())
 
 
-async def test_a_queue_has_one_store(tmp_path: Path) -> None:
-    with says(UsageError, "say journal or store, not both"):
+async def test_a_queue_with_two_stores_is_refused(tmp_path: Path) -> None:
+    with says(UsageError, "give journal or store, not both"):
         async with make_rig("trio").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_before_the_queue_is_open_is_raised_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_executor(self: Service, nursery: trio.Nursery) -> Any:
         raise LookupError("no such host")
 
@@ -440,8 +509,8 @@ async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeyp
             pass
 
 
-async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
-    block = make_rig("trio").open()
+async def test_a_block_that_is_entered_twice_is_refused(autojump_clock: MockClock) -> None:
+    block = make_rig("trio").service.open(clock=trio_jobs.TrioClock())
     async with block:
         pass
     with pytest.raises((RuntimeError, AttributeError)):
@@ -449,7 +518,7 @@ async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
             pass
 
 
-async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
+async def test_a_factory_that_returns_no_context_manager_is_refused_at_open() -> None:
     service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type, return-value]
     with pytest.raises(trio_jobs.SdkOpenFailed, match="__enter__"):
         async with service.open():
@@ -469,7 +538,7 @@ async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
         lambda queue, by: queue.submit_many([], by=by),
     ],
 )
-async def test_whoever_does_something_has_a_name_that_can_be_kept(do: Any) -> None:
+async def test_an_invalid_by_is_refused(do: Any) -> None:
     async with make_rig("trio").open() as queue:
         with says(UsageError, r"by is a name of 1 to 200 characters, not '\ud800'"):
             await do(queue, "\ud800")

@@ -19,16 +19,17 @@ from support.processes import run
 from support.rig import (
     NO_RETRY,
     HostKind,
+    busy_queue,
     ended,
     last,
     make_rig,
     pass_time,
     service_for,
-    standing_line,
     until,
     until_state,
 )
 from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkOpenFailed, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
@@ -66,7 +67,7 @@ async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_c
     rig.sdk.check()
 
 
-async def test_p1_a_stop_does_not_close_what_a_call_is_inside_of(mock_clock: MockClock) -> None:
+async def test_p1_a_stop_does_not_close_a_session_while_a_call_is_inside(mock_clock: MockClock) -> None:
     rig = make_rig("thread", settings={"drain_timeout": 1, "cancel_timeout": 1, "close_timeout": 1})
     hold = Blocker()
     rig.sdk.script("call", hold)
@@ -169,7 +170,7 @@ async def test_p3_a_session_is_closed_once_however_the_block_ends(way: str, kind
     assert queue.report.sdk_problem is None
 
 
-async def test_p3_the_owners_error_comes_out_bare(kind: HostKind, clock: MockClock) -> None:
+async def test_p3_the_owners_error_is_raised_bare(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     error = Wrong("mine")
     with pytest.raises(Wrong) as caught:
@@ -278,7 +279,7 @@ async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
     assert report is not None
     assert not report.sdk_closed
     assert report.sdk_problem == "a call has not returned"
-    [left] = report.left
+    [left] = report.unfinished
     assert left.state is State.IN_DOUBT
     assert "sdk_not_closed: a call has not returned" in caplog.text
     hold.release()
@@ -333,7 +334,7 @@ async def test_p3_a_crashed_loop_closes_the_sdk_and_raises_from_the_block(
         raise died
 
     monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
-    with pytest.raises(QueueBroken, match="a part of the queue died") as caught:
+    with pytest.raises(QueueBroken, match="a part of the queue has failed") as caught:
         async with rig.open() as queue:
             await trio.sleep_forever()
     assert caught.value.__cause__ is died
@@ -401,7 +402,7 @@ def test_p3_ctrl_c_closes_the_session_once(where: str) -> None:
 async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     store = trio_jobs.MemoryStore()
-    async with standing_line(rig, store=store) as (queue, _, _first):
+    async with busy_queue(rig, store=store) as (queue, _, _first):
         receipt = await queue.submit("work", "a")
         kept = await store.events(0, 1000)
         assert any(getattr(event, "job", None) == receipt.job_id for event in kept)
@@ -410,7 +411,7 @@ async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: Host
 
 async def test_p4_a_submit_that_is_cancelled_while_it_waits_leaves_no_job(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -454,14 +455,14 @@ async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostK
             trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
             raise Wrong
     assert queue.report is not None
-    left = {job.job_id for job in queue.report.left}
+    left = {job.job_id for job in queue.report.unfinished}
     final = {job.id for job in queue.list() if job.is_final}
     assert left | final == accepted
     assert not left & final
     assert sum(queue.report.jobs.values()) == len(accepted)
 
 
-async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> None:
+async def test_p5_a_job_ends_once_per_run(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, retry=NO_RETRY)
     rig.sdk.script("call", Wrong(), "ok")
     async with rig.open() as queue:
@@ -469,7 +470,7 @@ async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> 
         assert (await ended(queue, receipt.job_id)).state is State.FAILED
         await queue.retry(receipt.job_id, by="ann")
         assert await queue.result(receipt.job_id) == "ok"
-        names = [type(e).__name__ for e in await queue._event_log.store.events(0, 1000)]
+        names = [type(e).__name__ for e in await runtime_of(queue).event_log.store.events(0, 1000)]
     assert names.count("Failed") == 1
     assert names.count("Completed") == 1
     job = queue.get(receipt.job_id)
@@ -493,7 +494,9 @@ async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind
     assert caught.value.may_have_acted
 
 
-async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_p6_a_job_with_an_unknown_outcome_is_in_doubt(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = make_rig("trio", attempt_timeout=1)
     rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
@@ -513,7 +516,7 @@ async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplo
     "loop", ["consumer.Consumer", "scheduler.Scheduler", "feed.Feed", "overrun_monitor.OverrunMonitor", "pruner.Pruner"]
 )
 @pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
-async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
+async def test_p7_health_reports_a_loop_that_has_died(
     loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = make_rig("trio")
@@ -547,7 +550,7 @@ async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
     assert isinstance(caught.value.__cause__, Wrong)
 
 
-async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) -> None:
+async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=10, stuck_after=20, verifies=True)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
@@ -571,9 +574,9 @@ async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) ->
 # P9: bounded
 
 
-async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockClock) -> None:
+async def test_p9_the_queue_has_exactly_buffer_slots(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 3})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         for n in range(3):
             queue.submit_nowait("work", str(n))
         with pytest.raises(QueueFull, match="all 3 places are taken"):
@@ -582,7 +585,7 @@ async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockC
         assert len(queue.list()) == 4
 
 
-async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: MockClock) -> None:
+async def test_p9_jobs_outside_the_channel_are_bounded_by_max_waiting(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_waiting": 2})
     async with rig.open() as queue:
         for n in range(2):
@@ -594,7 +597,7 @@ async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: Moc
     assert rig.sdk.calls() == ["now"]
 
 
-async def test_p9_final_jobs_are_forgotten_beyond_their_number(autojump_clock: MockClock) -> None:
+async def test_p9_final_jobs_beyond_their_maximum_are_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_finished_jobs": 10})
     async with rig.open() as queue:
         for n in range(30):
@@ -646,7 +649,7 @@ async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, a
     assert trio.current_time() - began == 5
 
 
-async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_clock: MockClock) -> None:
+async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", attempt_timeout=5)
 
     async def linger() -> None:
@@ -681,7 +684,7 @@ async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_c
     sdk.check()
 
 
-def test_p7_a_loop_that_stands_still_is_named_with_its_stack() -> None:
+def test_p7_a_blocked_loop_is_logged_with_its_stack() -> None:
     warned, told_that_it_goes_on = threading.Event(), threading.Event()
     messages: list[str] = []
 

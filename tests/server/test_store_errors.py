@@ -8,7 +8,7 @@ from trio_jobs._server.server import serve
 from trio_jobs.testing import CrashableStore
 
 
-async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_is_not() -> None:
+async def test_a_submit_with_an_unknown_outcome_has_another_code_than_a_refused_one() -> None:
     disk = CrashableStore()
     store = disk.store()
     async with (
@@ -28,5 +28,5 @@ async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_
             refused = await client.ask("jobs.submit", kind="double", payload=2)
         assert unknown["error"]["code"] == -32015
         assert refused["error"]["code"] == -32017
-        assert "nothing is accepted now" in refused["error"]["message"]
+        assert "no jobs are accepted now" in refused["error"]["message"]
         await client.say_goodbye()

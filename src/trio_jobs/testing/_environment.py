@@ -14,6 +14,7 @@ from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._service import Service
 from trio_jobs.testing._example_service import ExamplePayload, example_service
@@ -201,7 +202,7 @@ class QueueEnvironment(TrioStateMachine):
         assert process.log.opened - process.log.closed <= blocked, (
             f"P3: {process.log.opened} sessions were opened and {process.log.closed} closed"
         )
-        left = {one.job_id for one in report.left}
+        left = {one.job_id for one in report.unfinished}
         final = {job_id for job_id in self.queue.job_ids() if self.queue.get(job_id).state in FINAL}
         for job in self.model.jobs.values():
             assert job.forgotten or not job.acknowledged or (job.id in left) != (job.id in final), (
@@ -226,7 +227,7 @@ class QueueEnvironment(TrioStateMachine):
         """Cancel the job whose attempt is running, from within the attempt."""
         queue = self.queue
         for job in queue.list(state=State.PROCESSING):
-            queue._cancel(queue._committed(job.id), "a rule")
+            runtime_of(queue).operations.cancel_now(job.id, by="a rule")
 
     def _release(self) -> None:
         blocker, self._blocker = self._blocker, None

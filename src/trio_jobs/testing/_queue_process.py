@@ -78,7 +78,7 @@ class JobStorage:
                     if not name.name.endswith("-lock"):
                         shutil.copy(name, folder / name.name)
 
-            await self._sqlite._ask(copy)
+            await self._sqlite._call(copy)
             self._path = folder / old.name
 
     def clear(self) -> None:

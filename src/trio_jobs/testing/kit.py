@@ -27,7 +27,7 @@ from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._runtime.supervisor import open_queue as open_real_queue
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
@@ -165,7 +165,7 @@ def assert_submitted(
         AssertionError: There is no such job, or not `times` of them. The message lists the other jobs.
         UnknownKind: The service has no such handler.
     """
-    found = queue._handler(handler)
+    found = runtime_of(queue).submissions.handler(handler)
     matches: list[Job] = []
     others: list[str] = []
     for job_id in queue.job_ids():

@@ -29,6 +29,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing._environment import FAULTS, QueueEnvironment
 from trio_jobs.testing._instrumented import CallSite
 from trio_jobs.testing._model import GRACE
@@ -229,7 +230,7 @@ class QueueMachine(QueueEnvironment):
 
     async def _read_events(self) -> None:
         """Check the stored events and what a reader received of them, which under load may be a little late."""
-        store, process = self.queue._event_log.store, self.process
+        store, process = runtime_of(self.queue).event_log.store, self.process
         stored: list[Event] = []
         while page := await store.events(stored[-1].seq if stored else self.model.seq, 200):
             stored += page
