@@ -78,6 +78,7 @@ class KindRules:
     max_retries: int = 2
 
 
+#: The kinds that clients submit. The names are part of recorded effects, so a new name needs a new recording
 KINDS: Final[dict[str, KindRules]] = {
     "plain": KindRules(),
     "asked": KindRules(verifies=True),

@@ -17,7 +17,7 @@ RETIRED = """
     JournalThread Gathering MarkFile BadHead Census Asker take_place_nowait wait_for_place give_place_back
     _loops _sqlite_adopt _sqlite_gather _sqlite_journal _sqlite_mark _sqlite_thread
     OwnWork PatientExecutor PatientStore Surroundings ThrownOut judge_job
-    _own_service _surroundings _watched fakes let_go
+    _own_service _surroundings _watched let_go
 """
 
 

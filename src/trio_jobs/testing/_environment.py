@@ -97,6 +97,7 @@ class QueueEnvironment(TrioStateMachine):
         return self.process.queue
 
     async def settle(self) -> None:
+        """Wait until all tasks are blocked and no thread is active; replace a process that has died."""
         if self._process is None:
             await super().settle()
             return
@@ -107,6 +108,7 @@ class QueueEnvironment(TrioStateMachine):
             await self._process.settle()
 
     async def pass_time(self, seconds: float) -> None:
+        """Advance virtual time by `seconds`, stopping at each deadline on the way."""
         await self.process.pass_time(seconds)
 
     # processes, time and faults
@@ -130,6 +132,7 @@ class QueueEnvironment(TrioStateMachine):
     @precondition(lambda self: self.model.jobs)
     @rule(seconds=st.sampled_from(_SECONDS))
     async def advance_time(self, seconds: float) -> None:
+        """Let virtual time pass."""
         await self.pass_time(seconds)
 
     @precondition(lambda self: self._plan is None or self.process.recorder.triggered)
@@ -162,6 +165,7 @@ class QueueEnvironment(TrioStateMachine):
     @precondition(lambda self: self._blocker is not None)
     @rule()
     async def release_blocked_call(self) -> None:
+        """Let the call of a planned "hang" return."""
         self._release()
 
     @precondition(lambda self: self.model.jobs)

@@ -130,6 +130,7 @@ class QueueMachine(QueueEnvironment):
 
     @rule(job=jobs)
     async def cancel(self, job: str | None) -> None:
+        """Cancel a job."""
         if job is None or self.model.jobs[job].forgotten:
             return
         state = self.queue.get(job).state
@@ -146,6 +147,7 @@ class QueueMachine(QueueEnvironment):
 
     @rule(job=jobs)
     async def retry(self, job: str | None) -> None:
+        """Retry a job; only failed and cancelled ones can be."""
         if job is None or self.model.jobs[job].forgotten:
             return
         state = self.queue.get(job).state
@@ -160,6 +162,7 @@ class QueueMachine(QueueEnvironment):
 
     @rule(job=jobs, how=st.sampled_from(["done", "not_done", "failed"]))
     async def resolve(self, job: str | None, how: Literal["done", "not_done", "failed"]) -> None:
+        """Resolve a job; only one in doubt can be."""
         if job is None or self.model.jobs[job].forgotten:
             return
         before = self.queue.get(job)
@@ -174,6 +177,7 @@ class QueueMachine(QueueEnvironment):
     @precondition(lambda self: self.model.jobs)
     @rule(paused=st.booleans())
     async def set_paused(self, paused: bool) -> None:
+        """Pause or resume the queue."""
         with self._ignoring_death():
             await (self.queue.pause("by a rule") if paused else self.queue.resume())
 
@@ -181,6 +185,7 @@ class QueueMachine(QueueEnvironment):
 
     @invariant()
     async def promises_hold(self) -> None:
+        """Check the promises; see the head of this module."""
         if self._process is None:
             return
         await self._read_events()
