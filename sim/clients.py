@@ -243,7 +243,7 @@ class Client:
                 await trio.lowlevel.checkpoint()
                 snapshot = queue.get(job)
                 observer = self._observer
-                observer.clients.snapshots.append((job, snapshot.seq, str(snapshot.state), len(snapshot.attempts)))
+                observer.clients.snapshots.append((job, snapshot.seq, str(snapshot.state), snapshot.attempt_count))
                 self._note(f"gets {observer.name(job)}: {snapshot.state}")
         except JobNotFound:
             self._check_pruned(job)
@@ -398,6 +398,6 @@ class Follower:
         if not self.filter and event.seq != self.position + 1:
             observer.report("P8", f"{self.name} receives event {event.seq} at position {self.position}")
         self.received.append(event.seq)
-        body = _encode(event)
+        body = _encode(ev.as_stored(event))
         if observer.clients.events.setdefault(event.seq, body) != body:
             observer.report("P6", f"event {event.seq} is delivered with two contents")

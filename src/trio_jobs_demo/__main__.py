@@ -129,8 +129,8 @@ class Demo:
             if job.kind == "totals" and job.is_final:
                 return  # this is the last job, so every line is on the screen
             item = self.results.update(job)
-            if item is not None and shown.get(job_id) != (job.state, len(job.attempts)):
-                shown[job_id] = (job.state, len(job.attempts))
+            if item is not None and shown.get(job_id) != (job.state, job.attempt_count):
+                shown[job_id] = (job.state, job.attempt_count)
                 screen.show(item)
 
     async def _listen(self, queue: trio_jobs.Queue) -> None:

@@ -108,7 +108,7 @@ async def test_virtual_time_passes_while_a_call_is_blocked_on_its_thread(autojum
         blocker.release()
         jobs = await drain(queue)
         assert await queue.result(receipt.job_id) == "at last"
-    assert jobs[receipt.job_id].attempts[0].late
+    assert (jobs[receipt.job_id].attempts)[0].late
 
 
 @BOTH

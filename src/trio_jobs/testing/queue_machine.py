@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from trio_jobs._engine.events import Event
+from trio_jobs._engine.events import Event, as_stored
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
@@ -242,7 +242,7 @@ class QueueMachine(QueueEnvironment):
         wrong = self.model.read(stored, self._returned + process.recorder.returned)
         assert not wrong, wrong
         assert self.model.seq == store.last_seq, f"P8: the store has events up to {self.model.seq} of {store.last_seq}"
-        received, process.read = process.read, []
+        received, process.read = [as_stored(event) for event in process.read], []
         expected = self._undelivered + stored
         self._undelivered = expected[len(received) :]
         assert received == expected[: len(received)], (
