@@ -24,7 +24,7 @@ from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._engine.retry import Retry
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
-from trio_jobs._service import Service
+from trio_jobs._service import Service, parts_of
 
 __all__ = ["sim_service"]
 
@@ -51,9 +51,9 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     known = _handlers_by_thread.get(plan.thread)
     if known is None:
         _register(service, plan.thread)
-        _handlers_by_thread[plan.thread] = dict(service._handlers)
+        _handlers_by_thread[plan.thread] = dict(parts_of(service).handlers)
     else:
-        service._handlers.update(known)
+        parts_of(service).handlers.update(known)
     return service
 
 

@@ -10,26 +10,24 @@ from pathlib import Path
 from typing import Any, Final, Literal, Never, TypeVar, final, get_args, overload
 
 import attrs
-import trio
 
-from trio_jobs._engine.handlers import Handler, SdkKind, make_handler
+from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._errors import InvalidHandler, UsageError
-from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory, make_custom_executor
-from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs._ports import Clock, SdkExecutor, Store
+from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
+from trio_jobs._ports import Clock, Store
 from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.settings import JOB_RETENTION, KEY_RETENTION, MAX_FINISHED_JOBS, OnStuck, OnUnhandled, Settings
 from trio_jobs._runtime.supervisor import open_queue
+from trio_jobs._service_parts import ServiceParts
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs._validation import unknown_keyword
 
-__all__ = ["Service"]
+__all__ = ["Service", "parts_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -196,17 +194,10 @@ class Service:
             max_keys=max_keys,
             unhandled_jobs=unhandled_jobs,
         )
-        self._sdk = sdk
-        self._async_sdk = async_sdk
-        self._executor: ExecutorFactory | None = None if executor == "thread" else executor
-        self._sdk_kind: SdkKind = "trio" if async_sdk is not None else "thread"
-        if sdk is None and async_sdk is None and self._executor is None:
-            self._sdk_kind = "none"
-        self._handlers: dict[str, Handler] = {}
-        self._hooks: dict[HookName, list[Callable[[Job], Any]]] = {}
+        self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor)
 
     def __repr__(self) -> str:
-        return f"<Service {', '.join(sorted(self._handlers)) or 'without handlers'}>"
+        return f"<Service {', '.join(sorted(self._parts.handlers)) or 'without handlers'}>"
 
     @overload
     def handler(self, fn: F, /) -> F: ...
@@ -296,7 +287,7 @@ class Service:
         def register(fn: F) -> F:
             made = make_handler(
                 fn,
-                self._sdk_kind,
+                self._parts.sdk_kind,
                 kind=kind,
                 payload_type=payload_type,
                 attempt_timeout=attempt_timeout,
@@ -309,13 +300,13 @@ class Service:
                 verify_first=verify_first,
                 on_doubt=on_doubt,
             )
-            if made.kind in self._handlers:
+            if made.kind in self._parts.handlers:
                 raise InvalidHandler(
                     f"a handler for kind {made.kind!r} is registered already; give this one another kind"
                 )
-            if any(other.fn is fn for other in self._handlers.values()):
+            if any(other.fn is fn for other in self._parts.handlers.values()):
                 raise InvalidHandler(f"{made.kind!r}: this function is registered already, under another kind")
-            self._handlers[made.kind] = made
+            self._parts.handlers[made.kind] = made
             return fn
 
         return register if fn is None else register(fn)
@@ -336,7 +327,7 @@ class Service:
         """
         if hook not in get_args(HookName):
             raise UsageError(f"there is no hook {hook!r:.100}; the hooks are {', '.join(get_args(HookName))}")
-        self._hooks.setdefault(hook, []).append(fn)
+        self._parts.hooks.setdefault(hook, []).append(fn)
 
     def open(
         self,
@@ -379,18 +370,16 @@ class Service:
                 MemoryStore(reopens=False) if journal is None else SqliteStore(journal, allow_data_loss=allow_data_loss)
             )
         return open_queue(
-            handlers=dict(self._handlers),
+            handlers=dict(self._parts.handlers),
             settings=self.settings,
             store=store,
-            make_executor=self._make_executor,
+            make_executor=self._parts.make_executor,
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),
-            hooks={hook: tuple(hooks) for hook, hooks in self._hooks.items()},
+            hooks=self._parts.fixed_hooks(),
         )
 
-    def _make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
-        if self._executor is not None:
-            return make_custom_executor(self._executor, nursery)
-        if self._async_sdk is not None:
-            return TrioExecutor(self._async_sdk, nursery)
-        return ThreadExecutor(self._sdk)
+
+def parts_of(service: Service) -> ServiceParts:
+    """What the service has been given: for the test kit and the simulator, which open a queue in their own way."""
+    return service._parts

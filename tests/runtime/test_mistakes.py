@@ -30,6 +30,7 @@ from trio_jobs import (
     UsageError,
 )
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._service_parts import ServiceParts
 
 
 @attrs.frozen
@@ -500,10 +501,10 @@ async def test_a_queue_with_two_stores_is_refused(tmp_path: Path) -> None:
 
 
 async def test_an_error_before_the_queue_is_open_is_raised_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make_executor(self: Service, nursery: trio.Nursery) -> Any:
+    def make_executor(self: ServiceParts, nursery: trio.Nursery) -> Any:
         raise LookupError("no such host")
 
-    monkeypatch.setattr(Service, "_make_executor", make_executor)
+    monkeypatch.setattr(ServiceParts, "make_executor", make_executor)
     with pytest.raises(LookupError, match="no such host"):
         async with make_rig("trio").open():
             pass

@@ -25,7 +25,7 @@ class Independent:
     def __init__(self, socket: websockets.ClientConnection) -> None:
         self._socket = socket
         self._next_id = 0
-        self.told: list[dict[str, Any]] = []
+        self.notifications: list[dict[str, Any]] = []
 
     async def ask(self, method: str, **params: Any) -> Any:
         self._next_id += 1
@@ -36,12 +36,12 @@ class Independent:
             if answer.get("id") == self._next_id:
                 assert answer["jsonrpc"] == "2.0"
                 return answer["result"] if "result" in answer else (answer["error"]["code"], answer["error"])
-            self.told.append(answer)
+            self.notifications.append(answer)
 
-    async def next_told(self) -> dict[str, Any]:
-        if not self.told:
-            self.told.append(await self._receive())
-        return self.told.pop(0)
+    async def next_notification(self) -> dict[str, Any]:
+        if not self.notifications:
+            self.notifications.append(await self._receive())
+        return self.notifications.pop(0)
 
     async def _receive(self) -> Any:
         return json.loads(await asyncio.wait_for(self._socket.recv(), DEADLINE))
@@ -50,7 +50,7 @@ class Independent:
         """The events up to one of that type."""
         events = []
         while True:
-            told = await self.next_told()
+            told = await self.next_notification()
             if told["method"] == "jobs.event":
                 events.append(told["params"])
                 if told["params"]["type"] == type_:
@@ -262,12 +262,12 @@ async def test_a_snapshot_comes_in_pages_and_the_stream_continues_behind_it() ->
         answer = await client.ask("jobs.subscribe", subscription="s", snapshot=True, kinds=["double"])
         pages: list[dict[str, Any]] = []
         while not pages or not pages[-1]["last"]:
-            told = await client.next_told()
+            told = await client.next_notification()
             assert told["method"] == "jobs.snapshot"
             pages.append(told["params"])
         assert [len(page["jobs"]) for page in pages] == [500, 500, 200]
         assert pages[0]["seq"] == answer["seq"]
-        told = await client.next_told()
+        told = await client.next_notification()
         assert (told["method"], told["params"]["seq"]) == ("jobs.position", answer["seq"])
         job = (await client.ask("jobs.submit", kind="double", payload=1))["job"]
         assert {event["job"] for event in await client.until("completed")} == {job}
@@ -292,7 +292,7 @@ async def test_progress_is_sent_without_a_seq() -> None:
     async def talk(client: Independent) -> None:
         await client.ask("jobs.subscribe", subscription="s")
         job = (await client.ask("jobs.submit", kind="step", payload=1))["job"]
-        while (told := await client.next_told())["method"] != "jobs.progress":
+        while (told := await client.next_notification())["method"] != "jobs.progress":
             pass
         assert told["params"] == {"subscription": "s", "job": job, "done": 1.0, "total": 4.0, "message": "a quarter"}
 

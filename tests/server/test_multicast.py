@@ -9,11 +9,11 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from support.server import OWNER, Bench, Raw, bench, handshake, make_service, patient
 from trio_jobs._engine import events as ev
 from trio_jobs._runtime.queue import runtime_of
 
-PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)
+PATIENT = patient(messages=10**6, frames=10**6)
 
 
 def publish(b: Bench, count: int) -> None:
@@ -53,8 +53,8 @@ async def test_subscribers_with_the_same_filter_share_one_reader_and_each_gets_a
             publish(b, 2)
             await settled(b)
         for client in clients:
-            assert [(await client.next_told())["params"]["seq"] for _ in range(6)] == list(range(2, 8))
-            assert client.told == []
+            assert [(await client.next_notification())["params"]["seq"] for _ in range(6)] == list(range(2, 8))
+            assert client.notifications == []
         assert len(b.server._multicasts) == 5
         for client in clients:
             await client.say_goodbye()
@@ -75,7 +75,7 @@ async def test_subscribers_with_another_filter_or_certain_jobs_share_no_multicas
         assert len(b.server._multicasts._multicasts) == 2
         receipt = await b.queue.submit("double", 1)
         await b.queue.result(receipt.job_id)
-        told = [await client.next_told() for _ in range(6)]
+        told = [await client.next_notification() for _ in range(6)]
         assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "b"] == [2, 3, 4]
         assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "c"] == [2, 3, 4]
         await client.say_goodbye()
@@ -92,16 +92,16 @@ async def test_a_client_that_reads_nothing_leaves_the_multicast_and_returns_when
         for _ in range(300):
             publish(b, 1)
             await runtime_of(b.queue).feed.run_once()
-            assert (await healthy.next_told())["params"]["seq"] == runtime_of(b.queue).feed.seq
+            assert (await healthy.next_notification())["params"]["seq"] == runtime_of(b.queue).feed.seq
         assert len(b.server._multicasts) == 1
-        seqs = [(await frozen.next_told())["params"]["seq"] for _ in range(300)]
+        seqs = [(await frozen.next_notification())["params"]["seq"] for _ in range(300)]
         assert seqs == list(range(2, 302))
         await settled(b)
         publish(b, 1)
         await settled(b)
         assert len(b.server._multicasts) == 2
         for client in (frozen, healthy):
-            assert (await client.next_told())["params"]["seq"] == 302
+            assert (await client.next_notification())["params"]["seq"] == 302
             await client.say_goodbye()
 
 
@@ -115,7 +115,9 @@ async def test_a_burst_larger_than_one_write_is_sent_whole() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(settled, b)
             for client in clients:
-                assert [(await client.next_told())["params"]["seq"] for _ in range(2000)] == list(range(2, 2002))
+                assert [(await client.next_notification())["params"]["seq"] for _ in range(2000)] == list(
+                    range(2, 2002)
+                )
                 await client.say_goodbye()
 
 
@@ -131,7 +133,9 @@ async def test_a_multicast_that_fell_off_the_ring_ends_and_each_client_continues
             await trio.lowlevel.checkpoint()
         last = b.queue.statistics().seq
         for client in clients:
-            assert [(await client.next_told())["params"]["seq"] for _ in range(last - 1)] == list(range(2, last + 1))
+            assert [(await client.next_notification())["params"]["seq"] for _ in range(last - 1)] == list(
+                range(2, last + 1)
+            )
             await client.say_goodbye()
 
 
@@ -161,7 +165,7 @@ def test_a_client_that_falls_behind_and_returns_gets_every_event_in_order_once(
             async def read(i: int) -> None:
                 seq = got[i][-1] if got[i] else 1
                 while seq < runtime_of(b.queue).feed.seq:
-                    told = await clients[i].next_told()
+                    told = await clients[i].next_notification()
                     seq = told["params"]["seq"]
                     if told["method"] == "jobs.event":
                         got[i].append(seq)

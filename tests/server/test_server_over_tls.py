@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from support.server import OWNER, Bench, Raw, bench, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
@@ -43,7 +43,7 @@ async def test_a_tls_client_that_reads_nothing_is_reset_while_the_others_are_ser
     certificate: tuple[Path, Path],
 ) -> None:
     served, trust = contexts(certificate)
-    async with bench(limits=quick(messages=100_000, frames=100_000), tls=served) as b:
+    async with bench(limits=patient(messages=100_000, frames=100_000, write_timeout=0.5), tls=served) as b:
         frozen = await tls_client(b, trust, window=4096)
         healthy = await tls_client(b, trust)
         requests = [frozen.request("jobs.submit", kind="fail", payload="x" * 500_000, key=str(n))[1] for n in range(4)]

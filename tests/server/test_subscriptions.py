@@ -15,16 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.processes import Process
-from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
+from support.server import OWNER, Bench, Raw, bench, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs import MemoryStore
 from trio_jobs._engine import events as ev
 from trio_jobs._runtime.queue import runtime_of
-from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
-
-#: For tests of something else than a limit: a machine under load takes its time
-PATIENT = ServerLimits(head_timeout=300.0, ping=300.0, write_timeout=300.0, close_timeout=300.0)
 
 
 class Follower:
@@ -45,7 +41,7 @@ class Follower:
         assert answer["seq"] == self.seq
         read = 0
         while self.seq < until:
-            message = await client.next_told()
+            message = await client.next_notification()
             read += 1
             params = message["params"]
             assert params["subscription"] == "s"
@@ -74,7 +70,7 @@ def test_p8_streams_joined_over_cuts_equal_the_events_of_the_queue(
 ) -> None:
     async def main() -> None:
         chance = random.Random(seed)
-        async with bench(make_service(buffer=500), limits=quick(messages=10**6, frames=10**6)) as b:
+        async with bench(make_service(buffer=500), limits=patient(messages=10**6, frames=10**6)) as b:
             follower = Follower(**filters)
 
             async def work() -> None:
@@ -132,7 +128,7 @@ async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() 
         answer = await client.ask("jobs.subscribe", subscription="s", snapshot=True)
         jobs = []
         while True:
-            told = (await client.next_told())["params"]
+            told = (await client.next_notification())["params"]
             jobs += told["jobs"]
             if told["last"]:
                 break
@@ -144,7 +140,7 @@ async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() 
 async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_snapshot() -> None:
     async with (
         make_service(buffer=5000).open(store=MemoryStore(stream=50)) as queue,
-        serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server,
+        serve(queue, port=0, tokens=[OWNER], limits=patient()) as server,
     ):
         runtime_of(queue).feed._ring = deque(maxlen=20)
         client = await Bench(queue, server).raw()
@@ -158,7 +154,7 @@ async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_
         jobs: dict[str, int] = {}
         position = 0
         while position < queue.statistics().seq:
-            told = await client.next_told()
+            told = await client.next_notification()
             params = told["params"]
             match told["method"]:
                 case "jobs.event":
@@ -195,7 +191,7 @@ async def frozen_client(b: Bench) -> Raw:
 
 
 async def test_a_client_that_reads_nothing_is_reset_while_the_others_are_served() -> None:
-    async with bench(make_service(buffer=100_000), limits=quick(write_timeout=0.5)) as b:
+    async with bench(make_service(buffer=100_000), limits=patient(write_timeout=0.5)) as b:
         frozen = await frozen_client(b)
         healthy = await b.raw()
         await healthy.ask("jobs.subscribe", subscription="s", states=["completed"])
@@ -210,7 +206,7 @@ async def test_a_client_that_reads_nothing_is_reset_while_the_others_are_served(
             nursery.start_soon(flood)
             with deadline("the client that takes nothing is reset"):
                 while b.server.connections > 1:
-                    await healthy.next_told()
+                    await healthy.next_notification()
         with pytest.raises((trio.BrokenResourceError, EOFError)):
             while True:
                 await frozen.frame()
@@ -291,7 +287,7 @@ async def test_a_thousand_clients_get_1001(monkeypatch: pytest.MonkeyPatch) -> N
         asyncio.run(main())
     """)
     async with make_service().open() as queue:
-        async with serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server:
+        async with serve(queue, port=0, tokens=[OWNER], limits=patient()) as server:
             process = Process([sys.executable, "-c", program, server.url, OWNER.secret])
             assert await trio.to_thread.run_sync(process.out.line, 120) == "ready\n"
             assert server.connections == 1000
@@ -306,7 +302,7 @@ async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
     How late, with a thousand of them, benchmarks/frozen.py tells.
     """
     service = make_service(buffer=1000)
-    async with bench(service, limits=quick(write_timeout=3600.0)) as b:
+    async with bench(service, limits=patient(write_timeout=3600.0)) as b:
         b.server._listeners[0].setsockopt(socket_.SOL_SOCKET, socket_.SO_SNDBUF, 4096)
         ice = [await frozen_client(b) for _ in range(10)]
         # more than the kernels take for who does not read
@@ -321,7 +317,7 @@ async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
             await client.ask("jobs.subscribe", subscription="s", **({"jobs": [job]} if own_job else {}))
         await b.queue.resume()
         for client, job in zip(healthy, jobs, strict=True):
-            while (told := (await client.next_told())["params"])["type"] != "completed" or told["job"] != job:
+            while (told := (await client.next_notification())["params"])["type"] != "completed" or told["job"] != job:
                 pass
         assert [connection for connection in b.server._open if connection._ready] == stalled
         assert b.server.connections == len(ice) + len(healthy)

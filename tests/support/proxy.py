@@ -1,4 +1,4 @@
-"""What tests of the client share: something between it and the server that cuts connections."""
+"""A proxy between a client and a server that cuts connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import trio
 
 
 class Proxy:
-    """Passes bytes between a client and a server that may change, and can cut all connections."""
+    """Passes bytes between a client and a server (`target`, a port that may change), and can cut all connections."""
 
     def __init__(self) -> None:
         self.target = 0

@@ -1,6 +1,6 @@
-"""What tests of the server share: a service, a server on loopback, and a client that can misbehave.
+"""A service, its server on loopback, and a client that can send anything.
 
-`Raw` speaks the protocol over a bare socket, with wsproto only where it behaves: it can send any bytes at any time.
+`Raw` speaks the protocol over a bare socket. It can send any bytes at any time; wsproto only encodes its valid frames.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Bench:
         return port
 
     async def raw(self, token: Token | None = OWNER, **headers: str | None) -> Raw:
-        """A client that has been welcomed."""
+        """A client after its handshake."""
         client = await self.socket()
         await client.send(handshake(token, **headers))
         head = await client.read_head()
@@ -73,7 +73,11 @@ class Bench:
 
 
 def handshake(token: Token | None = OWNER, **headers: str | None) -> bytes:
-    """headers: to change or, with None, to leave out; underscores stand for hyphens."""
+    """A request for the handshake.
+
+    Args:
+        headers: To change or, with None, to leave out; an underscore in a name is a hyphen.
+    """
     wanted: dict[str, str | None] = {
         "Host": "localhost",
         "Upgrade": "websocket",
@@ -98,7 +102,7 @@ class Raw:
         self._decoder = FrameDecoder(client=True)
         self._text = b""
         self._next_id = 0
-        self.told: list[dict[str, Any]] = []
+        self.notifications: list[dict[str, Any]] = []
 
     async def send(self, data: bytes | bytearray) -> None:
         await self.stream.send_all(data)
@@ -119,7 +123,7 @@ class Raw:
         return data
 
     async def read_all(self) -> bytes:
-        """What comes until the server closes."""
+        """All bytes until the server closes."""
         data = b""
         with deadline("the server closes the connection"):
             while more := bytes(await self.stream.receive_some(65536)):
@@ -142,7 +146,7 @@ class Raw:
                 return opcode, payload
 
     async def message(self) -> dict[str, Any]:
-        """The next message that is no ping."""
+        """The next message; pings are skipped."""
         while True:
             opcode, payload = await self.frame()
             if opcode is Opcode.TEXT:
@@ -151,7 +155,7 @@ class Raw:
             assert opcode is not Opcode.CLOSE, payload
 
     async def close_code(self) -> int:
-        """The code of the close frame; whatever comes before it is passed over."""
+        """The code of the close frame; frames before it are skipped."""
         while True:
             opcode, payload = await self.frame()
             if opcode is Opcode.CLOSE:
@@ -163,17 +167,17 @@ class Raw:
         return self._next_id, bytes(self.proto.send_data(text))
 
     async def ask(self, method: str, **params: Any) -> Any:
-        """The result, or the error as {"error": ...}; what is told meanwhile is kept in `told`."""
+        """The result, or the error as {"error": ...}; notifications that come before it are kept in `notifications`."""
         request_id, data = self.request(method, **params)
         await self.send(data)
         while True:
             message = await self.message()
             if message.get("id") == request_id:
                 return message["result"] if "result" in message else {"error": message["error"]}
-            self.told.append(message)
+            self.notifications.append(message)
 
-    async def next_told(self) -> dict[str, Any]:
-        return self.told.pop(0) if self.told else await self.message()
+    async def next_notification(self) -> dict[str, Any]:
+        return self.notifications.pop(0) if self.notifications else await self.message()
 
     async def say_goodbye(self) -> None:
         await self.send(self.proto.close(CloseReason.NORMAL_CLOSURE))
@@ -181,7 +185,7 @@ class Raw:
         await self.stream.aclose()
 
     def reset(self) -> None:
-        """Gone, and the server's kernel is told so at once."""
+        """Close the socket with a reset."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.stream.socket.close()
 
@@ -207,6 +211,8 @@ async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterat
     assert descriptors() <= before
 
 
-def quick(**changes: Any) -> ServerLimits:
-    """Limits that a test need not wait long for."""
-    return ServerLimits(**{"head_timeout": 0.3, "write_timeout": 0.3, "close_timeout": 0.3, **changes})
+def patient(**changes: Any) -> ServerLimits:
+    """Limits with timeouts that no client exceeds on a busy machine; a test of a timeout changes it."""
+    return ServerLimits(
+        **{"head_timeout": 60.0, "write_timeout": 60.0, "close_timeout": 60.0, "ping": 300.0, **changes}
+    )

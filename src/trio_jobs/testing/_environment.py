@@ -16,7 +16,7 @@ from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.report import ShutdownReport
-from trio_jobs._service import Service
+from trio_jobs._service import Service, parts_of
 from trio_jobs.testing._example_service import ExamplePayload, example_service
 from trio_jobs.testing._instrumented import CallSite, FaultPlan
 from trio_jobs.testing._model import Model
@@ -61,14 +61,14 @@ class QueueEnvironment(TrioStateMachine):
         """Return the strategy for payloads of a kind: `payloads[kind]`, or one derived from the payload type."""
         if kind in self.payloads:
             return self.payloads[kind]
-        if self.service._handlers[kind].payload_type is ExamplePayload:
+        if parts_of(self.service).handlers[kind].payload_type is ExamplePayload:
             return st.builds(ExamplePayload, st.integers(0, 9))
-        return st.from_type(self.service._handlers[kind].payload_type)
+        return st.from_type(parts_of(self.service).handlers[kind].payload_type)
 
     def __init__(self) -> None:
         super().__init__()
         self.service = self.make_service()
-        self.model = Model({kind: one.attempt_timeout for kind, one in self.service._handlers.items()})
+        self.model = Model({kind: one.attempt_timeout for kind, one in parts_of(self.service).handlers.items()})
         """What the events so far say about each job."""
         self.reports: list[ShutdownReport] = []
         """The reports of all processes that stopped normally."""

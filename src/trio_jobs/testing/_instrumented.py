@@ -149,6 +149,7 @@ class CallRecorder:
         if plan.fault == "slow":
             if activity is not None:  # virtual time cannot pass during a plain call in Trio's thread
                 activity.sleep(plan.seconds)
+                self._refuse_if_dead()
         elif plan.fault == "hang":
             if activity is not None and plan.blocker is not None:
                 plan.blocker.block()
@@ -169,6 +170,7 @@ class CallRecorder:
             if self.take_fault(site) is not None:
                 with trio.CancelScope(shield=True):
                     await trio.sleep(plan.seconds)
+                self._refuse_if_dead()
         elif plan is not None and plan.fault == "hang":
             if self.take_fault(site) is not None and plan.blocker is not None:
                 await plan.blocker.ablock()

@@ -16,9 +16,9 @@ from trio_jobs._engine.events import Event
 from trio_jobs._ports import Store
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport
-from trio_jobs._service import Service
+from trio_jobs._service import Service, parts_of
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite.store import SqliteStore
+from trio_jobs._stores.sqlite.store import SqliteStore, call_in_writer
 from trio_jobs.testing._instrumented import CallRecorder, instrument
 from trio_jobs.testing._virtual_time import ExecutorLog, ThreadActivity
 from trio_jobs.testing.crashable_store import CrashableStore
@@ -78,7 +78,7 @@ class JobStorage:
                     if not name.name.endswith("-lock"):
                         shutil.copy(name, folder / name.name)
 
-            await self._sqlite._call(copy)
+            await call_in_writer(self._sqlite, copy)
             self._path = folder / old.name
 
     def clear(self) -> None:
@@ -130,7 +130,9 @@ class QueueProcess:
         await nursery.start(self._run)
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
-        handlers = {kind: instrument(handler, self.recorder) for kind, handler in self._service._handlers.items()}
+        handlers = {
+            kind: instrument(handler, self.recorder) for kind, handler in parts_of(self._service).handlers.items()
+        }
         try:
             with self._scope:
                 async with open_queue(

@@ -29,7 +29,7 @@ from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._runtime.supervisor import open_queue as open_real_queue
-from trio_jobs._service import Service
+from trio_jobs._service import Service, parts_of
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing._virtual_time import ExecutorLog, ThreadActivity, VirtualTimeExecutor, VirtualTimeStore
@@ -94,23 +94,22 @@ async def open_queue(
     threads = ThreadActivity(trio.lowlevel.current_clock()) if activity is None else activity
     if store.durable:
         store = VirtualTimeStore(store, threads)
-    threaded = service._async_sdk is None
+    parts = parts_of(service)
+    threaded = parts.async_sdk is None
 
     def make_executor(nursery: trio.Nursery) -> SdkExecutor:
-        executor: SdkExecutor = VirtualTimeExecutor(
-            service._make_executor(nursery), threads, threaded=threaded, log=log
-        )
+        executor: SdkExecutor = VirtualTimeExecutor(parts.make_executor(nursery), threads, threaded=threaded, log=log)
         return executor
 
     real: Clock = TrioClock()
     async with open_real_queue(
-        handlers=dict(service._handlers if handlers is None else handlers),
+        handlers=dict(parts.handlers if handlers is None else handlers),
         settings=attrs.evolve(service.settings, **settings) if settings else service.settings,
         store=store,
         make_executor=make_executor,
         clock=real,
         chance=random.Random(seed),
-        hooks={hook: tuple(hooks) for hook, hooks in service._hooks.items()},
+        hooks=parts.fixed_hooks(),
     ) as queue:
         yield queue
 
@@ -289,7 +288,7 @@ def _open_in_real_time(
         handlers=handlers,
         settings=attrs.evolve(service.settings, **settings),
         store=MemoryStore() if store is None else store,
-        make_executor=service._make_executor,
+        make_executor=parts_of(service).make_executor,
         clock=SystemClock(),
         chance=random.Random(0),
         hooks={},
@@ -298,7 +297,7 @@ def _open_in_real_time(
 
 def find_handler(service: Service, handler: str | Callable[..., Any]) -> Handler:
     """The handler of a function or a kind. Raises `UsageError` if the service has none."""
-    for found in service._handlers.values():
+    for found in parts_of(service).handlers.values():
         if handler is found.fn or handler == found.kind:
             return found
     raise UsageError(f"{service!r} has no handler {handler!r}")

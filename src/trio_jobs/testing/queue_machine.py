@@ -30,6 +30,7 @@ from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._service import parts_of
 from trio_jobs.testing._environment import FAULTS, QueueEnvironment
 from trio_jobs.testing._instrumented import CallSite
 from trio_jobs.testing._model import GRACE
@@ -48,7 +49,7 @@ _FAULT: Final = st.none() | st.tuples(FAULTS, st.integers(1, 3), st.sampled_from
 def _submits(draw: st.DrawFn) -> tuple[str, Any]:
     """A kind of the service and a payload for it."""
     machine: QueueMachine = draw(st.runner())
-    kind = draw(st.sampled_from(sorted(machine.service._handlers)))
+    kind = draw(st.sampled_from(sorted(parts_of(machine.service).handlers)))
     return kind, draw(machine.payload_strategy(kind))
 
 

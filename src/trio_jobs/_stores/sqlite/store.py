@@ -25,7 +25,7 @@ from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 from trio_jobs._stores.sqlite.pruning import prune
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "call_in_writer"]
 
 
 class SqliteStore:
@@ -139,6 +139,10 @@ class SqliteStore:
         await self._durable.aclose()
 
     async def _call(self, fn: Callable[[], Any]) -> Any:
-        """Call a function that uses the journal, in the writer thread between two groups."""
         log = self._durable.log
         return await self._durable.read(lambda: log.call(fn))
+
+
+async def call_in_writer(store: SqliteStore, fn: Callable[[], Any]) -> Any:
+    """Call a function that uses the files, in the writer thread between two groups: for the test kit."""
+    return await store._call(fn)

@@ -1,0 +1,55 @@
+"""What a `Service` has been given, for the packages that open it in their own way: the test kit and the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
+
+import attrs
+import trio
+
+from trio_jobs._engine.handlers import Handler, SdkKind
+from trio_jobs._engine.jobs import Job
+from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs._ports import SdkExecutor
+from trio_jobs._runtime.hooks import HookName
+
+__all__ = ["ServiceParts"]
+
+
+@attrs.frozen
+class ServiceParts:
+    """The SDK, the handlers and the hooks of a service."""
+
+    sdk: Callable[[], AbstractContextManager[Any]] | None
+    """Opens the session of plain handlers."""
+    async_sdk: Callable[[], AbstractAsyncContextManager[Any]] | None
+    """Opens the session of async handlers."""
+    executor: ExecutorFactory | None
+    """Makes an executor that is not ours; None for the one that fits the SDK."""
+    handlers: dict[str, Handler] = attrs.field(factory=dict)
+    """The handlers, by kind."""
+    hooks: dict[HookName, list[Callable[[Job], Any]]] = attrs.field(factory=dict)
+    """The functions to call, in their order, by hook."""
+
+    @property
+    def sdk_kind(self) -> SdkKind:
+        """Which handlers get the SDK: plain ones ("thread"), async ones ("trio"), or, without an SDK, "none"."""
+        if self.async_sdk is not None:
+            return "trio"
+        return "none" if self.sdk is None and self.executor is None else "thread"
+
+    def fixed_hooks(self) -> dict[HookName, tuple[Callable[[Job], Any], ...]]:
+        """The hooks as a queue takes them: those that are added later are not called."""
+        return {hook: tuple(functions) for hook, functions in self.hooks.items()}
+
+    def make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
+        """A new executor. nursery: what an executor in Trio's thread runs its session in."""
+        if self.executor is not None:
+            return make_custom_executor(self.executor, nursery)
+        if self.async_sdk is not None:
+            return TrioExecutor(self.async_sdk, nursery)
+        return ThreadExecutor(self.sdk)
