@@ -30,7 +30,7 @@ MEANS: Final = {
 HEAD: Final = """\
 # The states of a job
 
-Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run docs`. Do not edit it: a test fails when it is
+Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit it: a test fails when it is
 stale.
 """
 
