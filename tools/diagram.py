@@ -30,8 +30,8 @@ MEANS: Final = {
 HEAD: Final = """\
 # The states of a job
 
-Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit it: a test fails when it is
-stale.
+Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit it: a test fails when it
+is stale.
 """
 
 ABOUT: Final = """\

@@ -1,7 +1,7 @@
 """The drawings of the documentation: docs/assets/states.svg, from the table of transitions, and architecture.svg.
 
-`python -m tools.pictures --write` writes them; without an argument it lists them. The places of the states are chosen by
-hand, the arrows are those of the table: where all states of a group have the same arrow it is drawn once, for the group.
+`python -m tools.pictures --write` writes them; without an argument it lists them. The states are placed by hand; the
+arrows are those of the table: where all states of a group have the same arrow it is drawn once, for the group.
 Events that leave a state as it is are not drawn.
 """
 
@@ -87,7 +87,11 @@ def arrows() -> dict[tuple[str, str], list[str]]:
 
 
 def _merge(
-    found: dict[tuple[str, str], list[str]], merged: tuple[str, str], pairs: list[tuple[str, str]], *, alike: bool = True
+    found: dict[tuple[str, str], list[str]],
+    merged: tuple[str, str],
+    pairs: list[tuple[str, str]],
+    *,
+    alike: bool = True,
 ) -> None:
     """Replace several arrows by one, if there are all of them, with the same events where that is asked for."""
     events = [found.get(pair, []) for pair in pairs]

@@ -3,7 +3,8 @@
 A page is run in a folder of its own, from its first block to its last, as a reader would do it. A fence says the rest:
 
 - ```` ```python ````: the Python blocks of a page are one program, in their order. Text blocks after it are its output.
-- ```` ```python title="shop.py" ````: a file (of any language), written to the folder and not run by itself.
+- ```` ```python title="shop.py" ````: a file (of any language), written to the folder and not run by itself;
+  an absolute path is not written.
 - ```` ```sh ````: run by `sh -eu`. A text block after it is its output.
 - ```` ```text ````: the output of the program before it; `...` stands for anything, as in doctest.
 
@@ -121,7 +122,8 @@ def programs(page: Path) -> list[Program]:
                 last.output.append(block.text)
             continue
         if (block.title is not None or "end of" in block.markers) and not block.is_excused:
-            found.append(Program("file", [block]))
+            if not (block.title or "").startswith("/"):  # a file of the system
+                found.append(Program("file", [block]))
             continue
         if block.language not in EXECUTED:
             continue

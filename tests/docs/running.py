@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-
 from blocks import ROOT, Program
 
 __all__ = ["DEADLINE", "PageRun", "page_run"]
@@ -68,9 +67,9 @@ class PageRun:
         else:
             if sys.platform == "win32":
                 pytest.skip("the shell blocks need sh")
-            command = ["sh", "-eu", "-c", text]
+            command = ["sh", "-eu", "-c", f"exec {text}" if "background" in first.markers else text]
         if "background" in first.markers:
-            self._start(command, self._with_free_ports(first.markers["background"]))
+            self._start(command, self._with_free_ports(first.markers["background"]), first.markers.get("needs", ""))
             return
         with self._process(command) as process:
             try:
@@ -84,8 +83,16 @@ class PageRun:
         assert status == expected, f"{first}: exit status {status}, expected {expected}\n{out}\n{err}"
         wanted = self._with_free_ports("".join(program.output))
         if wanted:
-            alike = doctest.OutputChecker().check_output(wanted, out, doctest.ELLIPSIS)
+            alike = doctest.OutputChecker().check_output(wanted.rstrip("\n"), out.rstrip("\n"), doctest.ELLIPSIS)
             assert alike, f"{first}: the page shows\n{wanted}\nand the output is\n{out}\n{err}"
+
+    def stop(self) -> None:
+        """Ask the background programs to end, as a supervisor does; each has to end well."""
+        for process in self._background:
+            process.send_signal(signal.SIGTERM)
+        for process in self._background:
+            status = process.wait(READY)
+            assert status == 0, f"{process.args} ended with {status} after SIGTERM\n{self._log()}"
 
     def close(self) -> None:
         """End everything that still runs."""
@@ -105,18 +112,22 @@ class PageRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
-    def _start(self, command: list[str], url: str) -> None:
+    def _start(self, command: list[str], url: str, needs: str) -> None:
+        # the warnings of other projects are not ours to fix
+        env = {**self.env, "PYTHONWARNINGS": "default" if needs else "error"}
         with (self.folder / ".background.log").open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=self.env, text=True, stdout=log, stderr=log, start_new_session=True
+                command, cwd=self.folder, env=env, text=True, stdout=log, stderr=log, start_new_session=True
             )
         self._background.append(process)
         give_up_at = time.monotonic() + READY
         while not _answers(url):
-            log_text = (self.folder / ".background.log").read_text(encoding="utf-8", errors="replace")
-            assert process.poll() is None, f"{command}: ended with {process.returncode}\n{log_text}"
-            assert time.monotonic() < give_up_at, f"{url} does not answer within {READY} s\n{log_text}"
+            assert process.poll() is None, f"{command}: ended with {process.returncode}\n{self._log()}"
+            assert time.monotonic() < give_up_at, f"{url} does not answer within {READY} s\n{self._log()}"
             time.sleep(0.05)
+
+    def _log(self) -> str:
+        return (self.folder / ".background.log").read_text(encoding="utf-8", errors="replace")
 
     @contextlib.contextmanager
     def _process(self, command: list[str]) -> Iterator[subprocess.Popen[str]]:

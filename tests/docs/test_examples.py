@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from blocks import EXECUTED, ROOT, Block, blocks, pages, programs
 from running import page_run
 
@@ -22,6 +21,7 @@ def test_the_programs_of_a_page_run_and_print_what_it_shows(page: Path, tmp_path
     with page_run(tmp_path) as run:
         for program in programs(page):
             run.run(program)
+        run.stop()
 
 
 @pytest.mark.parametrize("block", EXCUSED, ids=str)
