@@ -1,14 +1,23 @@
-"""Settings for all tests: the same examples on every run, so that a red test is a change and not luck."""
+"""Settings for all tests: the same examples on every run, so that a red test is a change and not luck; and no child
+process outlives its test."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import shutil
-import subprocess
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from trio.testing import MockClock
+
+from support import processes
+from support.rig import BOTH, HostKind, make_clock
+from support.waiting import time_limit
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -17,6 +26,50 @@ settings.register_profile("search", deadline=None, suppress_health_check=[Health
 # for planted bugs: that there is one is all that is asked
 settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
+
+
+LIMIT = (
+    240.0  #: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
+)
+CAMPAIGN = 4 * 3600.0  #: seconds for a long check
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        is_long = item.get_closest_marker("campaign") is not None
+        if is_long:
+            item.add_marker(pytest.mark.timeout(CAMPAIGN + 60))
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _limited(item.obj, item.name, CAMPAIGN if is_long else LIMIT)
+
+
+def _limited(fn: Callable[..., Awaitable[None]], name: str, seconds: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(fn)
+    async def limited(**arguments: Any) -> None:
+        with time_limit(name, seconds):
+            await fn(**arguments)
+
+    return limited
+
+
+@pytest.fixture(autouse=True)
+def children_end_with_their_test() -> Iterator[None]:
+    """A fixture of a module has started its children before, and ends them itself."""
+    before = processes.alive()
+    yield
+    processes.end_processes(keep=before)
+
+
+@pytest.fixture(params=BOTH)
+def kind(request: pytest.FixtureRequest) -> HostKind:
+    """Both executors, one after the other."""
+    return cast("HostKind", request.param)
+
+
+@pytest.fixture
+def clock(kind: HostKind) -> MockClock:
+    """In the loop time jumps; with a thread it moves only when the test moves it."""
+    return make_clock(kind)
 
 
 @pytest.fixture
@@ -28,5 +81,5 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    processes.run([*command, *names, "-keyout", key, "-out", cert], check=True)
     return cert, key

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from support.processes import Process, run
+from support.waiting import wait_until
 from trio_jobs._cli.main import main
 
 SERVICE = textwrap.dedent(
@@ -72,18 +73,14 @@ class Shell:
         self.token_file = folder / "token"
         self.environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
         self.environment |= {"XDG_RUNTIME_DIR": str(folder / "run"), **environment}
-        self.server = subprocess.Popen(
+        self.server = Process(
             [*self.command("serve", "shop:service", "--port", str(port), "--log-json"), *options],
             cwd=folder,
             env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         self.logs: list[dict[str, Any]] = []
         self.url = ""
-        assert self.server.stderr is not None
-        for line in self.server.stderr:
+        for line in self.server.err.lines():
             self.logs.append(json.loads(line))
             message = self.logs[-1]["message"]
             if " serves " in message:
@@ -96,15 +93,11 @@ class Shell:
         return [sys.executable, "-m", "trio_jobs._cli", *arguments]
 
     def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.command(*arguments), "--url", self.url],
-            cwd=self.folder,
-            env=self.environment | environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        command = [*self.command(*arguments), "--url", self.url]
+        return run(command, cwd=self.folder, env=self.environment | environment, given=given)
+
+    def start(self, *arguments: str) -> Process:
+        return Process([*self.command(*arguments), "--url", self.url], env=self.environment)
 
     def json(self, *arguments: str, given: str = "") -> Any:
         done = self.run(*arguments, "--json", given=given)
@@ -112,35 +105,27 @@ class Shell:
         return json.loads(done.stdout)
 
     def wait_for(self, text: str) -> None:
-        """Read the server's log until a message has `text` in it. Fails when the server ends before, or kills it after
-        a minute."""
-        assert self.server.stderr is not None
-        watchdog = threading.Timer(60.0, self.server.kill)
-        watchdog.start()
-        try:
-            assert any(text in line for line in self.server.stderr), f"the server has ended and never said {text!r}"
-        finally:
-            watchdog.cancel()
+        """Read the server's log until a message has `text` in it."""
+        self.server.err.line_with(text)
 
     def wait_for_connections(self, count: int) -> None:
-        """Until so many clients are connected, the one that asks included; at most a minute."""
-        until = time.monotonic() + 60.0
-        while (connections := self.json("status")["connections"]) < count:
-            assert time.monotonic() < until, f"{connections} connections, not {count}"
+        """Until so many clients are connected, the one that asks included."""
+        wait_until(lambda: self.json("status")["connections"] >= count, f"{count} connections")
 
     def stop(self, *signals: signal.Signals) -> tuple[int, str, str]:
         for number in signals:
             self.server.send_signal(number)
-        out, err = self.server.communicate(timeout=30)
-        return self.server.returncode, out, err
+        done = self.server.finish()
+        return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     shell = Shell(tmp_path_factory.mktemp("cli"))
-    yield shell
-    code, out, _ = shell.stop(signal.SIGTERM)
-    assert (code, out) == (0, "closed\n")
+    with shell.server:
+        yield shell
+        code, out, _ = shell.stop(signal.SIGTERM)
+        assert (code, out) == (0, "closed\n")
 
 
 def test_a_job_from_submit_to_result(shell: Shell) -> None:
@@ -185,16 +170,10 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     assert "places free" in shell.run("status").stdout
 
 
-def start_watching(shell: Shell, *arguments: str) -> tuple[subprocess.Popen[str], Iterator[Any]]:
+def start_watching(shell: Shell, *arguments: str) -> tuple[Process, Iterator[Any]]:
     """The command, and what it prints behind its first snapshot."""
-    watching = subprocess.Popen(
-        [*shell.command("watch", *arguments), "--url", shell.url],
-        env=shell.environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert watching.stdout is not None
-    lines = (json.loads(line) for line in watching.stdout)
+    watching = shell.start("watch", *arguments)
+    lines = (json.loads(line) for line in watching.out.lines())
     assert next(lines)["type"] == "snapshot"
     return watching, lines
 
@@ -208,8 +187,7 @@ def test_watching_through_a_pipe_gives_a_line_an_event(shell: Shell) -> None:
     assert [event["state"] for event in events] == ["pending", "processing", "completed"]
     assert {event["job"] for event in events} == {job}
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=10)
-    assert watching.returncode == 130
+    assert watching.wait() == 130
 
 
 @pytest.mark.parametrize(
@@ -233,12 +211,8 @@ def test_errors_are_one_line_with_a_code(shell: Shell, arguments: list[str], cod
 
 def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
     assert shell.run("status", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
-    done = subprocess.run(
-        [*shell.command("status"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"],
-        env=shell.environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [*shell.command("status"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"]
+    done = run(command, env=shell.environment)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
 
@@ -259,7 +233,7 @@ def test_the_token_is_in_a_file_for_its_owner_alone(shell: Shell) -> None:
 @pytest.mark.parametrize("name", ["shop", "shop:", "shop:nothing", "nowhere:service", "shop:trio"])
 def test_a_service_that_cannot_be_found_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = subprocess.run(Shell.command("serve", name), cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    done = run(Shell.command("serve", name), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
@@ -269,13 +243,7 @@ def test_a_service_that_cannot_be_found_is_one_line(tmp_path: Path, name: str) -
 )
 def test_serving_strangers_has_to_be_said_aloud(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = subprocess.run(
-        Shell.command("serve", "shop:service", "--port", "0", *options),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path)
     assert done.returncode == 2
     assert "0.0.0.0" in done.stderr
 
@@ -283,35 +251,26 @@ def test_serving_strangers_has_to_be_said_aloud(tmp_path: Path, options: list[st
 def test_a_command_does_not_wait_for_ever_for_a_server_that_has_gone(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     job = shell.json("submit", "wait", "60")["job"]
-    with subprocess.Popen(
-        [*shell.command("result", job), "--url", shell.url, "--connect-timeout", "1"],
-        env=shell.environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as waiting:
-        shell.server.kill()
-        shell.server.communicate()
-        assert waiting.stderr is not None
-        told = waiting.stderr.read()
-    assert waiting.returncode == 4
-    assert told.count("\n") == 1
+    waiting = shell.start("result", job, "--connect-timeout", "1")
+    shell.server.end()
+    done = waiting.finish()
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_first_signal_lets_the_running_attempt_end(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     file = tmp_path / "go on"
     job = shell.json("submit", "wait_for_file", json.dumps(str(file)))["job"]
-    with subprocess.Popen(
-        [*shell.command("result", job), "--url", shell.url], env=shell.environment, stdout=subprocess.PIPE, text=True
-    ) as waiting:
-        shell.wait_for_connections(2)
-        shell.server.send_signal(signal.SIGINT)
-        shell.wait_for("stopping")
-        file.touch()
-        code, out, err = shell.stop()
-        assert (code, out) == (0, "closed\n")
-        assert "0 jobs left" in err
-        assert waiting.communicate(timeout=60)[0] == '"found"\n'
+    waiting = shell.start("result", job)
+    shell.wait_for_connections(2)
+    shell.server.send_signal(signal.SIGINT)
+    shell.wait_for("stopping")
+    file.touch()
+    code, out, err = shell.stop()
+    assert (code, out) == (0, "closed\n")
+    assert "0 jobs left" in err
+    assert waiting.finish().stdout == '"found"\n'
     assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
 
 
@@ -337,13 +296,12 @@ def is_pending(pid: int) -> bool:
 def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     shell.json("submit", "block", '"x"')
-    assert shell.server.stdout is not None
-    assert shell.server.stdout.readline() == "blocked\n"
+    assert shell.server.out.line() == "blocked\n"
     for _ in range(2):
         shell.server.send_signal(signal.SIGINT)
-        while is_pending(shell.server.pid):  # equal signals that come at once are one for the kernel
-            pass
-        assert shell.server.poll() is None
+        # equal signals that come at once are one for the kernel
+        wait_until(lambda: not is_pending(shell.server.pid), "the process takes the signal")
+        assert shell.server.returncode is None
     shell.server.send_signal(signal.SIGINT)
     code, out, err = shell.stop()
     assert (code, out) == (70, "")
@@ -352,7 +310,7 @@ def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> 
 
 def serve_in_vain(shell: Shell, folder: Path, journal: str) -> subprocess.CompletedProcess[str]:
     command = shell.command("serve", "shop:service", "--port", "0", "--journal", journal)
-    return subprocess.run(command, cwd=folder, env=shell.environment, capture_output=True, text=True, timeout=30)
+    return run(command, cwd=folder, env=shell.environment)
 
 
 def test_a_journal_that_cannot_be_served_is_named_in_one_line(tmp_path: Path) -> None:
@@ -379,9 +337,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
     assert Path(made["path"]).stat().st_size == made["size"]
     assert shell.run("journal", "backup", "monday").returncode != 0, "it overwrites nothing"
     assert shell.run("journal", "backup", "../tuesday").returncode == 2
-    used = subprocess.run(
-        shell.command("journal", "check", "jobs.db"), cwd=tmp_path, capture_output=True, text=True, timeout=30
-    )
+    used = run(shell.command("journal", "check", "jobs.db"), cwd=tmp_path)
     assert used.returncode == 4
     assert f"in use by process {shell.server.pid}" in used.stdout
     assert shell.stop(signal.SIGTERM)[0] == 0
@@ -396,10 +352,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
 
 def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = subprocess.run(
-        [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--allow-data-loss"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    done = run(Shell.command("serve", "shop:service", "--allow-data-loss"), cwd=tmp_path)
     assert (done.returncode, "--journal" in done.stderr) == (2, True)
 
 
@@ -408,8 +361,7 @@ def test_a_follower_goes_on_when_a_server_with_a_journal_is_killed_and_started_a
     shell = Shell(tmp_path, "--journal", "jobs.db")
     watching, lines = start_watching(shell, "--snapshot")
     jobs = [shell.json("submit", "double", str(i))["job"] for i in range(3)]
-    shell.server.kill()
-    shell.server.communicate()
+    shell.server.end()
     port = int(shell.url.split(":")[2].split("/")[0])
     again = Shell(tmp_path, "--journal", "jobs.db", port=port)
     jobs.append(again.json("submit", "double", "9")["job"])
@@ -417,7 +369,7 @@ def test_a_follower_goes_on_when_a_server_with_a_journal_is_killed_and_started_a
     while not events or (events[-1].get("job"), events[-1]["type"]) != (jobs[-1], "completed"):
         events.append(next(lines))
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=10)
+    watching.wait()
     assert again.stop(signal.SIGTERM)[0] == 0
     assert "gap" not in [event["type"] for event in events]
     seqs = [event["seq"] for event in events]
@@ -460,8 +412,7 @@ def test_a_server_without_a_journal_takes_up_the_token_of_one_that_was_killed(tm
     shell = Shell(tmp_path)
     (path,) = (tmp_path / "run" / "trio-jobs").iterdir()
     before = path.read_text()
-    shell.server.kill()
-    shell.server.communicate()
+    shell.server.end()
     shell = Shell(tmp_path, port=int(path.name.partition("-")[2]))
     assert path.read_text() == before
     shell.stop(signal.SIGTERM)
@@ -484,10 +435,7 @@ def test_a_token_file_that_will_not_do_is_refused_in_a_line(
     (tmp_path / "shop.py").write_text(SERVICE)
     (tmp_path / "kept").write_text(text)
     (tmp_path / "kept").chmod(mode)
-    done = subprocess.run(
-        Shell.command("serve", "shop:service", "--port", "0", *options),
-        cwd=tmp_path, capture_output=True, text=True, timeout=30,
-    )  # fmt: skip
+    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path)
     assert done.returncode == 2
     assert (told in done.stderr, "Traceback" in done.stderr) == (True, False)
     assert (tmp_path / "kept").read_text() == text

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from test_command_line import Shell
+
+from support.processes import Process
+from support.waiting import DEADLINE
 
 if sys.platform == "win32":
     pytest.skip("no pseudo-terminals", allow_module_level=True)
@@ -27,16 +29,14 @@ class Terminal:
         self._fd = ours
         self.seen = ""
         environment = shell.environment | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-        self.process = subprocess.Popen(
-            command, cwd=shell.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        self.process = Process(command, cwd=shell.folder, env=environment, terminal=theirs)
         os.close(theirs)
 
     def shows(self, *texts: str) -> None:
         """Read on until each of them has been written since the last call."""
         fresh = ""
         while not all(text in fresh for text in texts):
-            assert select.select([self._fd], [], [], 30)[0], f"it does not show {texts}: {self.seen}"
+            assert select.select([self._fd], [], [], DEADLINE)[0], f"it does not show {texts}: {self.seen}"
             try:
                 got = os.read(self._fd, 4096).decode(errors="replace")
             except OSError:  # the other end is closed: Linux says so with EIO
@@ -46,8 +46,7 @@ class Terminal:
             self.seen += got
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.process.end()
         os.close(self._fd)
 
 
@@ -63,7 +62,7 @@ def test_watching_in_a_terminal_is_a_table_that_lives(tmp_path: Path) -> None:
         assert "\x1b]0" not in terminal.seen
         assert '{"' not in terminal.seen
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(10) == 130
+        assert terminal.process.wait() == 130
     finally:
         terminal.close()
         shell.stop(signal.SIGTERM)

@@ -9,7 +9,7 @@ import os
 import queue as queues
 import re
 import shutil
-import subprocess
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 import trio
 
 import trio_jobs
+from support.processes import Process
 from trio_jobs import Token
 from trio_jobs._wire.methods import METHODS
 
@@ -58,7 +59,7 @@ class Site:
     def __init__(self) -> None:
         self.html = ""
         self._said: queues.Queue[str] = queues.Queue()
-        self._browser: subprocess.Popen[bytes] | None = None
+        self._browser: Process | None = None
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -93,21 +94,12 @@ window.onerror = (message) => report({{ error: message }});
 window.onunhandledrejection = ({{ reason }}) => report({{ error: String(reason) }});
 {script}
 </script>"""
-        self._browser = subprocess.Popen(
-            [str(find_browser()), *OPTIONS, f"--user-data-dir={folder}", self.origin + "/"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._browser = Process([str(find_browser()), *OPTIONS, f"--user-data-dir={folder}", self.origin + "/"])
 
     def close(self) -> None:
         if self._browser is not None:
-            self._browser.terminate()
-            try:
-                self._browser.wait(10)
-            except subprocess.TimeoutExpired:
-                self._browser.kill()
-                self._browser.wait()
+            self._browser.send_signal(signal.SIGTERM)
+            self._browser.finish()  # after its own children
         self.server.shutdown()
         self.server.server_close()
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import trio
-from client_rig import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trio_jobs
+from support.proxy import Proxy
+from support.waiting import deadline
 from trio_jobs import EventView, Gap, MemoryStore, Service, Snapshot, State, Token
 from trio_jobs._client import reconnect
 
@@ -221,7 +222,7 @@ def test_updates_survive_cuts_anywhere_without_gap_or_duplicate(cuts: list[int],
                     nursery.start_soon(work)
                     left = iter(cuts)
                     seqs: list[int] = []
-                    with trio.fail_after(20):
+                    with deadline("the last job has failed"):
                         while True:
                             if proxy.budget == float("inf"):
                                 proxy.budget = next(left, float("inf"))
@@ -272,7 +273,7 @@ async def test_updates_go_on_over_a_restart_of_the_server_with_the_same_history(
         async with served(store=store) as (queue, url):
             proxy.target = int(url.split(":")[2].split("/")[0])
             await queue.submit("double", 2, key="last")
-            with scope, trio.fail_after(10):
+            with scope, deadline("the event of the last job"):
                 await trio.sleep_forever()
             assert seqs == list(range(1, seqs[-1] + 1))
         nursery.cancel_scope.cancel()
@@ -304,7 +305,7 @@ async def test_a_lost_history_is_told_and_followed_by_a_snapshot() -> None:
                     async with served() as (queue, url):
                         proxy.target = int(url.split(":")[2].split("/")[0])
                         await queue.submit("double", 7)
-                        with trio.fail_after(10):
+                        with deadline("a Gap, a snapshot and the job behind it"):
                             while not isinstance(update := await anext(subscription), Gap):
                                 pass
                             assert update.new_history

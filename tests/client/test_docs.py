@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import trio
 
 import trio_jobs
+from support.processes import Process, run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
 TOKEN = trio_jobs.Token.random()
@@ -62,9 +62,7 @@ def node_with_websocket() -> list[str] | None:
     """Node has a browser's WebSocket from 22 on, and from 20.10 when asked for."""
     node = shutil.which("node")
     for options in ([], ["--experimental-websocket"]) if node else ():
-        done = subprocess.run(
-            [str(node), *options, "-e", "new WebSocket('ws://x'); process.exit(0)"], capture_output=True
-        )
+        done = run([str(node), *options, "-e", "new WebSocket('ws://x'); process.exit(0)"])
         if done.returncode == 0:
             return [str(node), *options]
     return None
@@ -77,13 +75,8 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
     source = program("A browser", "js").replace("1000 + 4000 * Math.random()", "50")
     store = trio_jobs.MemoryStore()
 
-    async def told(process: trio.Process) -> str:
-        assert process.stdout is not None
-        line = b""
-        with trio.fail_after(10):
-            while not line.endswith(b"\n"):
-                line += await process.stdout.receive_some(1)
-        return line.decode().strip()
+    async def told(process: Process) -> str:
+        return (await trio.to_thread.run_sync(process.out.line)).strip()
 
     async with make_service().open(store=store) as queue:
         async with trio_jobs.serve(queue, port=0, tokens=[TOKEN]) as server:
@@ -93,15 +86,11 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
                 f"const url = {server.url!r}, token = {TOKEN.secret!r};\n"
                 "const show = (job) => console.log(job.seq, job.id, job.state);\n"
             )
-            process = await trio.lowlevel.open_process([*node, "-e", prelude + source], stdout=subprocess.PIPE)
-            try:
-                assert (await told(process)).split()[1:] == [first.job_id, "completed"]
-                port = server.port
-                second = await queue.submit("double", 2)
-                assert [(await told(process)).split()[2] for _ in range(3)] == ["pending", "processing", "completed"]
-            except BaseException:
-                process.kill()
-                raise
+            process = Process([*node, "-e", prelude + source])
+            assert (await told(process)).split()[1:] == [first.job_id, "completed"]
+            port = server.port
+            second = await queue.submit("double", 2)
+            assert [(await told(process)).split()[2] for _ in range(3)] == ["pending", "processing", "completed"]
         third = await queue.submit("double", 3)
         await queue.result(third.job_id)
         async with trio_jobs.serve(queue, port=port, tokens=[TOKEN]):
@@ -109,8 +98,7 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
             assert [line.split()[1] for line in lines] == [third.job_id] * 3
             assert [line.split()[2] for line in lines] == ["pending", "processing", "completed"]
             assert second.job_id != third.job_id
-            process.kill()
-            await process.wait()
+            process.end()
 
 
 def test_every_limit_and_code_that_the_page_names_is_so() -> None:
@@ -150,7 +138,7 @@ def what_it_asks(story: str) -> list[Any]:
     if node is None:
         pytest.skip("no node")
     script = FAKE + program("A browser", "js") + "now().onopen();\n" + story + "console.log(JSON.stringify(told));"
-    done = subprocess.run([node, "-e", "{" + script + "}"], capture_output=True, text=True, timeout=30)
+    done = run([node, "-e", "{" + script + "}"])
     assert done.returncode == 0, done.stderr
     answer: list[Any] = json.loads(done.stdout)
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,11 +11,13 @@ import attrs
 import pytest
 import serving_child
 import trio
-from client_rig import Proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trio_jobs
+from support.processes import Process
+from support.proxy import Proxy
+from support.waiting import deadline
 from trio_jobs import EventView, State
 from trio_jobs._client import reconnect
 from trio_jobs._engine import events as ev
@@ -39,18 +40,19 @@ class Child:
 
     def __init__(self, journal: Path, life: str) -> None:
         command = [sys.executable, serving_child.__file__, str(journal), SECRET, life]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = Process(command, stdin=None)
 
     async def says(self) -> int:
-        assert self._process.stdout is not None
-        return int(await trio.to_thread.run_sync(self._process.stdout.readline))
+        return int(await trio.to_thread.run_sync(self._process.out.line))
 
     async def end(self, killed: bool) -> None:
         if killed:
             self._process.kill()
+        else:
+            self._process.write("stop\n")
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._process.communicate, "stop\n")
-        assert killed or self._process.returncode == 0
+            done = await trio.to_thread.run_sync(self._process.finish)
+        assert killed or done.returncode == 0, done.stderr
 
 
 class Follower:
@@ -102,7 +104,7 @@ async def follow_through(journal: Path, lives: list[Life], cuts: list[int]) -> N
                     follower.proxy.target = port
                     if number == 0:
                         nursery.start_soon(follower.run)
-                with trio.fail_after(60):
+                with deadline("the followers see the events of this life"):
                     if life is None:
                         last = await child.says()
                         for follower in followers:

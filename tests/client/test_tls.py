@@ -10,6 +10,7 @@ import pytest
 import trio
 
 import trio_jobs
+from support.waiting import deadline
 
 TOKEN = trio_jobs.Token.random()
 
@@ -35,7 +36,7 @@ async def test_jobs_are_followed_through_tls(certificate: tuple[Path, Path]) -> 
         assert await client.result(ids[-1]) == 38
         got = [await anext(subscription) for _ in ids]
         assert [update.job for update in got if isinstance(update, trio_jobs.EventView)] == ids
-        with trio.fail_after(5):  # who is no TLS client is dropped
+        with deadline("a client without TLS is dropped"):
             async with await trio.open_tcp_stream("127.0.0.1", server.port) as plain:
                 await plain.send_all(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert b"HTTP" not in await plain.receive_some(1000)
@@ -59,7 +60,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_for_good(ce
 
         nursery.start_soon(trio.serve_listeners, shake_hands, [listener])
         url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
-        with trio.fail_after(5), pytest.raises(trio_jobs.ConnectionFailed, match=r"is not trusted: self.signed"):
+        with deadline("the refusal"), pytest.raises(trio_jobs.ConnectionFailed, match=r"is not trusted: self.signed"):
             async with trio_jobs.connect(url, token=TOKEN.secret, connect_timeout=float("inf")):
                 pass
         nursery.cancel_scope.cancel()

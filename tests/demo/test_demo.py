@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.processes import Process, run
 from trio_jobs_demo.__main__ import main
 from trio_jobs_demo.samples import sample_files
 
@@ -26,28 +27,15 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run 
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "trio_jobs_demo", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run([sys.executable, "-m", "trio_jobs_demo", *map(str, arguments)], timeout=120)
 
 
-def start(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "trio_jobs_demo", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+def start(*arguments: object, environment: dict[str, str] | None = None) -> Process:
+    return Process([sys.executable, "-u", "-m", "trio_jobs_demo", *map(str, arguments)], env=environment)
 
 
-def read_until_booked(process: subprocess.Popen[str], count: int) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
+def read_until_booked(process: Process, count: int) -> None:
+    for line in process.out.lines():
         count -= line.startswith("booked")
         if count == 0:
             return
@@ -113,10 +101,10 @@ def test_ctrl_c_closes_the_ledger_and_leaves_no_traceback(tmp_path: Path) -> Non
     with start("--book", tmp_path / "book.db", "--min-interval", "0.05") as process:
         read_until_booked(process, 3)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "ledger closed (opened 1, closed 1, threads 1)" in out
-    assert "Traceback" not in err
+        ended = process.finish()
+    assert ended.returncode == 130
+    assert "ledger closed (opened 1, closed 1, threads 1)" in ended.stdout
+    assert "Traceback" not in ended.stderr
     assert vouchers(tmp_path / "book.db")  # and the lock is gone
 
 
@@ -156,20 +144,16 @@ def test_a_crash_in_the_middle_is_made_good_by_a_second_run_on_the_same_journal(
 def test_the_invoices_can_be_followed_from_another_terminal(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     with start("--serve", "--port", "0", environment=environment) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+        first = process.out.line()
         assert first.startswith("follow it from another terminal: trio-jobs watch --url ws://127.0.0.1:")
         watch = [sys.executable, "-m", "trio_jobs._cli", "watch", "--url", first.split()[-1]]
-        with subprocess.Popen(watch, env=environment, stdout=subprocess.PIPE, text=True) as watching:
-            assert watching.stdout is not None
+        with Process(watch, env=environment) as watching:
             completed = 0
-            for line in watching.stdout:
+            for line in watching.out.lines():
                 completed += json.loads(line).get("type") == "completed"
                 if completed == 28:
                     break
-            watching.kill()
-        process.stdout.read()
-    assert process.returncode == 0
+        assert process.wait() == 0
 
 
 @needs_shared

@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.processes import Process, run
 from trio_jobs_demo.ledger import (
     AccountBalance,
     AlreadyBooked,
@@ -201,8 +201,7 @@ def opened_elsewhere(path: Path) -> str:
         "try:\n    Ledger.open(sys.argv[1]).close()\n    print('opened')\n"
         "except LedgerError as error:\n    print(type(error).__name__)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, check=True, timeout=60)
-    return ran.stdout.decode().strip()
+    return run([sys.executable, "-c", program, path], check=True).stdout.strip()
 
 
 HOLDER = """
@@ -221,16 +220,10 @@ sys.stdin.read()
 
 
 def test_the_lock_goes_with_a_killed_process_and_what_was_booked_stays(path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip() == b"holding"
-            with pytest.raises(BookLocked):
-                Ledger.open(path)
-        finally:
-            process.kill()
+    with Process([sys.executable, "-c", HOLDER, path], stdin=None) as process:
+        assert process.out.line().strip() == "holding"
+        with pytest.raises(BookLocked):
+            Ledger.open(path)
     assert process.returncode == (1 if os.name == "nt" else -signal.SIGKILL)
     with opened(path) as ledger:
         assert ledger.voucher_count() == 1

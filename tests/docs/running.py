@@ -10,9 +10,7 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,10 +20,12 @@ from typing import Final
 import pytest
 from blocks import ROOT, Program
 
+from support.processes import Process
+from support.waiting import wait_until
+
 __all__ = ["DEADLINE", "PageRun", "page_run"]
 
 DEADLINE: Final = 150.0  #: seconds for one program
-READY: Final = 30.0  #: seconds until a background program answers
 LOCAL: Final = re.compile(r"127\.0\.0\.1:(\d{4,5})")
 DEFAULT_PORT: Final = 7373
 
@@ -37,7 +37,7 @@ class PageRun:
         self.folder = folder / "page"
         self.folder.mkdir()
         self._ports: dict[int, int] = {}
-        self._background: list[subprocess.Popen[str]] = []
+        self._background: list[Process] = []
         home, tools = folder / "home", folder / "bin"
         for made in (home, tools):
             made.mkdir(mode=0o700)
@@ -71,34 +71,29 @@ class PageRun:
         if "background" in first.markers:
             self._start(command, self._with_free_ports(first.markers["background"]), first.markers.get("needs", ""))
             return
-        with self._process(command) as process:
-            try:
-                out, err = process.communicate(timeout=DEADLINE)
-            except subprocess.TimeoutExpired:
-                _kill(process)
-                out, err = process.communicate()
-                raise AssertionError(f"{first}: not done within {DEADLINE} s\n{out}\n{err}") from None
-        status = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        with Process(command, cwd=self.folder, env=self.env, group=True) as process:
+            done = process.finish(DEADLINE)
+        status = done.returncode if done.returncode >= 0 else 128 - done.returncode
         expected = int(first.markers.get("exits", "0"))
-        assert status == expected, f"{first}: exit status {status}, expected {expected}\n{out}\n{err}"
-        wanted = self._with_free_ports("".join(program.output))
+        printed = f"{done.stdout}\n{done.stderr}"
+        assert status == expected, f"{first}: exit status {status}, expected {expected}\n{printed}"
+        wanted = self._with_free_ports("".join(program.output)).rstrip("\n")
         if wanted:
-            alike = doctest.OutputChecker().check_output(wanted.rstrip("\n"), out.rstrip("\n"), doctest.ELLIPSIS)
-            assert alike, f"{first}: the page shows\n{wanted}\nand the output is\n{out}\n{err}"
+            alike = doctest.OutputChecker().check_output(wanted, done.stdout.rstrip("\n"), doctest.ELLIPSIS)
+            assert alike, f"{first}: the page shows\n{wanted}\nand the output is\n{printed}"
 
     def stop(self) -> None:
         """Ask the background programs to end, as a supervisor does; each has to end well."""
         for process in self._background:
             process.send_signal(signal.SIGTERM)
         for process in self._background:
-            status = process.wait(READY)
-            assert status == 0, f"{process.args} ended with {status} after SIGTERM\n{self._log()}"
+            status = process.wait()
+            assert status == 0, f"{process.name} ended with {status} after SIGTERM\n{process.err.text}"
 
     def close(self) -> None:
         """End everything that still runs."""
         for process in self._background:
-            _kill(process)
-            process.communicate()
+            process.end()
 
     def _write(self, name: str, text: str, *, is_end: bool) -> None:
         path = self.folder / name
@@ -115,36 +110,14 @@ class PageRun:
     def _start(self, command: list[str], url: str, needs: str) -> None:
         # the warnings of other projects are not ours to fix
         env = {**self.env, "PYTHONWARNINGS": "default" if needs else "error"}
-        with (self.folder / ".background.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=env, text=True, stdout=log, stderr=log, start_new_session=True
-            )
+        process = Process(command, cwd=self.folder, env=env, group=True)
         self._background.append(process)
-        give_up_at = time.monotonic() + READY
-        while not _answers(url):
-            assert process.poll() is None, f"{command}: ended with {process.returncode}\n{self._log()}"
-            assert time.monotonic() < give_up_at, f"{url} does not answer within {READY} s\n{self._log()}"
-            time.sleep(0.05)
 
-    def _log(self) -> str:
-        return (self.folder / ".background.log").read_text(encoding="utf-8", errors="replace")
+        def answers() -> bool:
+            assert process.returncode is None, f"{process.name} ended with {process.returncode}\n{process.err.text}"
+            return _answers(url)
 
-    @contextlib.contextmanager
-    def _process(self, command: list[str]) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.env,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                _kill(process)
+        wait_until(answers, f"{url} answers")
 
     def _with_free_ports(self, text: str) -> str:
         return LOCAL.sub(lambda found: f"127.0.0.1:{self._port(int(found[1]))}", text)
@@ -186,15 +159,6 @@ def page_run(folder: Path) -> Iterator[PageRun]:
         yield run
     finally:
         run.close()
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """The process and all that it has started."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _answers(url: str) -> bool:

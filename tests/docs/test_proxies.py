@@ -6,9 +6,7 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import trio
 from blocks import ROOT, blocks
 
 import trio_jobs
+from support.processes import Process
 
 PAGE = ROOT / "docs" / "howto" / "proxy.md"
 NAME = "jobs.example.org"
@@ -40,28 +39,14 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def running(command: list[str]) -> Iterator[None]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                print(process.communicate(timeout=10)[0])
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 def nginx(folder: Path, port: int, upstream: int, cert: Path, key: Path) -> list[str]:
     replaced = {"/etc/ssl/jobs.example.org.pem": str(cert), "/etc/ssl/private/jobs.example.org.key": str(key)}
     site = configuration("nginx", port, upstream, replaced)
     paths = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}{site}}}\n"
-    )
+    head = f"daemon off; pid {folder}/pid; error_log {folder}/log;\nevents {{}}\n"
+    (folder / "nginx.conf").write_text(f"{head}http {{\naccess_log off;\n{paths}{site}}}\n")
     return ["nginx", "-p", str(folder), "-e", f"{folder}/log", "-c", f"{folder}/nginx.conf"]
 
 
@@ -100,7 +85,7 @@ async def test_a_client_follows_jobs_through_the_proxy(
         service.open() as queue,
         trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME, "localhost"]) as server,
     ):
-        with running(proxy(tmp_path, port, server.port, *certificate)):
+        with Process(proxy(tmp_path, port, server.port, *certificate), group=True):
             with trio.fail_after(20):
                 while b" 200 " not in await ask_when_ready(port, tls, "/healthz"):
                     await trio.sleep(0.1)

@@ -6,7 +6,6 @@ Machines here are run on purpose with few examples: each rule of the bridge is m
 from __future__ import annotations
 
 import contextvars
-import subprocess
 import sys
 import textwrap
 import threading
@@ -20,6 +19,7 @@ from hypothesis import HealthCheck, Phase, assume, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
+from support import processes
 from trio_jobs.testing.stateful import (
     Bundle,
     Stuck,
@@ -641,9 +641,7 @@ PROGRAM = """
 )
 def test_it_runs_with_warnings_as_errors_and_without_pytest(mistake: str, says: str) -> None:
     program = textwrap.dedent(PROGRAM).format(mistake=mistake)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = processes.run([sys.executable, "-W", "error", "-c", program])
     assert says in done.stdout + done.stderr, done.stderr
     assert (done.returncode == 0) is (mistake == "pass" or "never" in says)
 
@@ -664,13 +662,7 @@ def test_the_kit_can_be_imported_without_hypothesis() -> None:
             print(error)
         print(hasattr(trio_jobs.testing, "nonsense"))
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = processes.run([sys.executable, "-W", "error", "-c", textwrap.dedent(program)], check=True)
     assert done.stdout.splitlines() == [
         *["state machines need Hypothesis: pip install trio-jobs[testing]"] * 3,
         "False",

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from support.processes import Process
 from trio_jobs import SqliteStore, State, StoreError
 from trio_jobs._cli.main import main
 from trio_jobs._engine import events as ev
@@ -122,18 +122,9 @@ async def test_one_that_another_process_has_is_not_looked_into(path: Path) -> No
         " await SqliteStore(sys.argv[1]).open(lambda events: None)\n print('held', flush=True)\n"
         " await trio.sleep_forever()\ntrio.run(main)"
     )
-    async with trio.open_nursery() as nursery:
-        process = await nursery.start(
-            lambda task_status: trio.run_process(
-                [sys.executable, "-c", holder, str(path)],
-                task_status=task_status,
-                stdout=subprocess.PIPE,
-                check=False,
-            )
-        )
-        assert b"held" in await process.stdout.receive_some()
+    with Process([sys.executable, "-c", holder, path]) as process:
+        assert process.out.line() == "held\n"
         found = check(path)
-        process.kill()
     assert found.holder is not None
     assert found.holder["pid"] == process.pid
     assert found.events is None

@@ -9,7 +9,6 @@ each kill, and sends them again, with the same key, to the next process.
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,8 @@ import pytest
 import trio
 
 import trio_jobs
+from support.processes import Process
+from support.waiting import deadline
 from trio_jobs import SqliteStore, State
 from trio_jobs._engine.events import JobEvent
 from trio_jobs._engine.jobs import FINAL
@@ -27,25 +28,19 @@ from trio_jobs._wire.event_encoding import STATE_AFTER
 CHILD = Path(__file__).with_name("crash_child.py")
 
 
-def live(tmp_path: Path, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(CHILD), str(tmp_path / "jobs.db"), str(tmp_path / "book"), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def live(tmp_path: Path, name: str) -> Process:
+    return Process([sys.executable, CHILD, tmp_path / "jobs.db", tmp_path / "book", name])
 
 
 def kill_and_tell(tmp_path: Path, name: str, after: int) -> list[str]:
     """Let it live until it has acknowledged `after` submits, then kill it; what it said, to the last whole line."""
     process = live(tmp_path, name)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said = [process.stdout.readline() for _ in range(after)]
+    said = [process.out.line() for _ in range(after)]
     process.kill()
-    said += process.stdout.readlines()
-    errors = process.stderr.read()
-    process.wait()
-    process.stdout.close()
-    process.stderr.close()
-    assert all(said[:after]), f"it died by itself: {errors.decode()}"
-    return [line.decode().strip() for line in said if line.endswith(b"\n")]
+    done = process.finish()
+    said += done.stdout.splitlines(keepends=True)
+    assert all(said[:after]), f"it died by itself: {done.stderr}"
+    return [line.strip() for line in said if line.endswith("\n")]
 
 
 class Producers:
@@ -55,10 +50,10 @@ class Producers:
         self.acknowledged: dict[str, str] = {}
         self._next = [0] * 4  #: of each producer; what was sent and not answered is sent again
 
-    async def submit_until_killed(self, process: subprocess.Popen[bytes], port: int, after: int) -> None:
+    async def submit_until_killed(self, process: Process, port: int, after: int) -> None:
         """Kill the process as soon as it has acknowledged so many."""
         enough = len(self.acknowledged) + after
-        with trio.fail_after(60):
+        with deadline(f"{after} submits are acknowledged"):
             async with (
                 trio_jobs.connect(f"ws://127.0.0.1:{port}/ws") as client,
                 trio.open_nursery() as nursery,
@@ -79,17 +74,12 @@ class Producers:
 
 
 async def serve_and_kill(tmp_path: Path, producers: Producers, after: int) -> None:
-    process = live(tmp_path, "serve")
-    try:
-        assert process.stdout is not None
-        port = await trio.to_thread.run_sync(process.stdout.readline)
+    with live(tmp_path, "serve") as process:
+        port = await trio.to_thread.run_sync(process.out.line)
         assert port, "it died by itself"
         await producers.submit_until_killed(process, int(port), after)
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            _, errors = await trio.to_thread.run_sync(process.communicate)
-        assert process.returncode == -9, f"it died by itself: {errors.decode()}"
+        done = await trio.to_thread.run_sync(process.finish)
+        assert done.returncode == -9, f"it died by itself: {done.stderr}"
 
 
 async def check(tmp_path: Path, kills: int, seed: int) -> None:
@@ -115,8 +105,8 @@ async def check_served(tmp_path: Path, kills: int, seed: int) -> None:
 async def finish(tmp_path: Path) -> dict[str, str]:
     """Let a last process do what is left, and check what there is then; gives each job's id by its key."""
     end = live(tmp_path, "end")
-    _, errors = await trio.to_thread.run_sync(lambda: end.communicate(timeout=120))
-    assert end.returncode == 0, errors.decode()
+    done = await trio.to_thread.run_sync(end.finish, 120)
+    assert done.returncode == 0, done.stderr
 
     event_log = EventLog(SqliteStore(tmp_path / "jobs.db"))
     await event_log.restore()

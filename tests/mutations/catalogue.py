@@ -15,17 +15,17 @@ __all__ = ["CHECKS", "MUTATIONS", "SIMULATOR", "Mutation"]
 SIMULATOR: Final = "simulator"
 MACHINE: Final = "tests/engine/test_machine.py"
 STORES: Final = "tests/stores/test_conformance.py"
-HOSTS: Final = "tests/queue/test_hosts.py"
-BEGUN_AT_ONCE: Final = "tests/queue/test_begun_at_once.py"
-WAITING_SUBMITS: Final = "tests/queue/test_waiting_submits.py"
-FEED: Final = "tests/queue/test_feed.py"
-CANCELLATIONS: Final = "tests/queue/test_cancellations.py"
-PROMISES: Final = "tests/queue/test_promises.py"
+EXECUTORS: Final = "tests/runtime/test_executors.py"
+EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
+WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
+EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
+CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
+PROMISES: Final = "tests/runtime/test_promises.py"
 POWER: Final = "tests/stores/test_power.py"
 MARK: Final = "tests/stores/test_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
-STEERING: Final = "tests/queue/test_steering.py"
-STREAMS: Final = "tests/server/test_streams.py"
+OPERATIONS: Final = "tests/runtime/test_operations.py"
+SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_HOST: Final = "tests/harness/test_check_host.py"
@@ -36,14 +36,14 @@ CHECKS: Final = (
     SIMULATOR,
     MACHINE,
     STORES,
-    HOSTS,
-    FEED,
+    EXECUTORS,
+    EVENT_STREAM,
     CANCELLATIONS,
     PROMISES,
     POWER,
     DAMAGE,
-    STEERING,
-    STREAMS,
+    OPERATIONS,
+    SUBSCRIPTIONS,
     METHODS,
     QUEUE_MACHINE,
     CHECK_HOST,
@@ -130,7 +130,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "begun and not awaited",
         "a handler that waits for no start is called for a job whose submit is refused afterwards",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/admission.py",
         "and waits_for_its_start and",
         "and",
@@ -138,7 +138,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "refused one in the line",
         "a job that the store refused after it had joined the line still has its place there",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/admission.py",
         "            self._channel.remove(one.in_line)",
         "            pass",
@@ -154,7 +154,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "uncommitted shown",
         "a job is shown as it is in memory, before that is on the disk",
-        BEGUN_AT_ONCE,
+        EARLY_ADMISSION,
         "_runtime/event_log.py",
         "return self._committed_copies.get(record.id, record) if self._committed_copies else record",
         "return record",
@@ -265,7 +265,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "key forgotten at prune",
         "pruning a job lets its key be used for a second time",
-        "tests/queue/test_retention.py",
+        "tests/runtime/test_retention.py",
         "_engine/projection.py",
         "        self.forgotten.add(keys)\n",
         "",
@@ -388,7 +388,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "verify skipped",
         "a job whose earlier attempt was in the SDK is tried again without asking",
-        "tests/queue/test_restart.py",
+        "tests/runtime/test_restart.py",
         "_runtime/consumer.py",
         "(record.may_have_acted or handler.verify_first)",
         "handler.verify_first",
@@ -484,7 +484,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "lagged not told",
         "a reader whose events are gone goes on behind the gap as if there were none",
-        FEED,
+        EVENT_STREAM,
         "_runtime/feed.py",
         "                raise Lagged(seq, self.store.oldest)\n",
         "                seq = self.store.oldest - 1\n",
@@ -493,7 +493,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "key looked up once",
         "two who wait for a place with the same key make two jobs",
-        "tests/queue/test_submit.py",
+        "tests/runtime/test_submit.py",
         "_runtime/admission.py",
         "known = self._receipt_of_known(new)  # somebody",
         "known = None  # somebody",
@@ -501,7 +501,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "place kept after a conflict",
         "a submit that meets a key conflict after its wait keeps the place",
-        "tests/queue/test_submit.py",
+        "tests/runtime/test_submit.py",
         "_runtime/admission.py",
         "            except KeyConflict:\n                self._channel.release()\n",
         "            except KeyConflict:\n",
@@ -606,7 +606,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "closed on the wrong thread",
         "the session is closed on Trio's thread",
-        HOSTS,
+        EXECUTORS,
         "_executors/thread.py",
         "closed = await self._round_trip(self._leave, can_leave=True)",
         "closed = outcome.capture(self._leave)",
@@ -624,7 +624,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "abandoned session left open",
         "a session whose call came back too late is never closed",
-        HOSTS,
+        EXECUTORS,
         "_executors/thread.py",
         "        outcome.capture(self._leave)\n\n",
         "        return\n\n",
@@ -632,7 +632,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "opening given up in silence",
         "who waits for a session to open is not told that it was given up",
-        HOSTS,
+        EXECUTORS,
         "_executors/trio_task.py",
         "            if not told:  # it was",
         "            if False:  # it was",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import attrs
 from catalogue import SIMULATOR, Mutation
 
 import trio_jobs
+from support import processes
 
 __all__ = ["PACKAGE", "ROOT", "SCHEDULES", "Finding", "copied", "plant", "run_check"]
 
@@ -66,10 +66,8 @@ def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES, hangs: bo
         "TRIO_JOBS_HYPOTHESIS": "find",
     }
     try:
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
+        done = processes.run([sys.executable, *command], cwd=ROOT, env=environment, timeout=SECONDS)
+    except processes.DidNotEnd:
         return Finding(hangs, 0, f"it has not ended after {SECONDS:g} s", ended=False)
     found = done.returncode == 1
     assert found or done.returncode == 0, f"{check} could not be run:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

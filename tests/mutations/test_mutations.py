@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 from catalogue import CHECKS, MUTATIONS, SIMULATOR, Mutation
 from planting import PACKAGE, ROOT, SCHEDULES, Finding, copied, plant, run_check
 from proof import missed, read, render, table_names, totals
+
+from support import processes
 
 TABLE = ROOT / "docs" / "proof.md"
 FOUND = Finding(True, 1, "P1: so it is")
@@ -64,9 +65,9 @@ def test_a_check_that_does_not_end_has_found_nothing_unless_that_is_the_bug(
     hangs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run(command: list[str], **options: Any) -> None:
-        raise subprocess.TimeoutExpired(command, options["timeout"])
+        raise processes.DidNotEnd(f"{command} did not end within {options['timeout']} s")
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(processes, "run", run)
     finding = run_check(SIMULATOR, tmp_path, hangs=hangs)
     assert finding.found is hangs
     assert not finding.ended

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
+
+from support.processes import run
 
 TOP = Path(__file__).parents[2]
 
@@ -18,7 +19,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[PurePosixPath]:
     pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install trio-jobs[test]")
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(build, cwd=TOP, check=True, capture_output=True, timeout=120)
+    run(build, cwd=TOP, check=True, timeout=120)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return [PurePosixPath(name) for name in archive.namelist()]

@@ -11,9 +11,10 @@ from typing import Any
 
 import trio
 import websockets
-from server_bench import OWNER, WATCHER, bench, make_service
 from websockets import Origin, Subprotocol
 
+from support.server import OWNER, WATCHER, bench, make_service
+from support.waiting import DEADLINE
 from trio_jobs import Service
 from trio_jobs._server.tokens import Token
 
@@ -31,7 +32,7 @@ class Independent:
         message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params}
         await self._socket.send(json.dumps(message))
         while True:
-            answer = json.loads(await self._socket.recv())
+            answer = await self._receive()
             if answer.get("id") == self._next_id:
                 assert answer["jsonrpc"] == "2.0"
                 return answer["result"] if "result" in answer else (answer["error"]["code"], answer["error"])
@@ -39,8 +40,11 @@ class Independent:
 
     async def next_told(self) -> dict[str, Any]:
         if not self.told:
-            self.told.append(json.loads(await self._socket.recv()))
+            self.told.append(await self._receive())
         return self.told.pop(0)
+
+    async def _receive(self) -> Any:
+        return json.loads(await asyncio.wait_for(self._socket.recv(), DEADLINE))
 
     async def until(self, type_: str) -> list[dict[str, Any]]:
         """The events up to one of that type."""

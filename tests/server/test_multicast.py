@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server_bench import OWNER, Bench, Raw, bench, handshake, make_service, quick
 
+from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
 from trio_jobs._engine import events as ev
 
 PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import trio
-from server_bench import OWNER, Bench, make_service
-
+from support.server import OWNER, Bench, make_service
+from support.waiting import deadline
 from trio_jobs._server.server import serve
 from trio_jobs.testing import CrashableStore
 
@@ -24,7 +23,7 @@ async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_
             disk.crash()
 
         store.append = append_and_die  # type: ignore[method-assign]
-        with trio.fail_after(5):
+        with deadline("both submits are answered"):
             unknown = await client.ask("jobs.submit", kind="double", payload=1, key="k")
             refused = await client.ask("jobs.submit", kind="double", payload=2)
         assert unknown["error"]["code"] == -32015

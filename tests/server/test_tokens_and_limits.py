@@ -7,8 +7,8 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server_bench import OWNER, WATCHER, make_service
 
+from support.server import OWNER, WATCHER, make_service
 from trio_jobs import UsageError
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.server import serve

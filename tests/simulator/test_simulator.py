@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sim.plan import CALM, DiskHabits, draw
 from sim.recording import Recording, surroundings
 from sim.timeline import Timeline
 from sim.world import World
+from support.processes import run
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs.testing import check_store
@@ -86,9 +86,7 @@ def test_the_same_seed_gives_the_same_history_bit_by_bit_in_another_process() ->
     ask = "import sys\nfrom sim import simulate\nfor seed in sys.argv[1:]: print(simulate(int(seed)).digest)"
     for hash_seed in ("1", "77"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        there = subprocess.run(
-            [sys.executable, "-c", ask, *map(str, seeds)], env=environment, capture_output=True, text=True, check=True
-        )
+        there = run([sys.executable, "-c", ask, *map(str, seeds)], env=environment, check=True, timeout=120)
         assert there.stdout.split() == here
 
 

@@ -8,13 +8,13 @@ import random
 import shutil
 import sqlite3
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support.processes import Process
 from trio_jobs import JournalDamaged, JournalInUse, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
@@ -347,16 +347,13 @@ trio.run(main)
 
 async def test_another_process_is_refused_by_name_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
+    holder = Process([sys.executable, "-c", HOLDER, path])
+    assert holder.out.line() == "held\n"
     with pytest.raises(JournalInUse) as caught:
         await SqliteStore(path).open(lambda events: None)
     assert caught.value.pid == holder.pid
     assert str(caught.value.since).startswith("20")
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    holder.end()
     store = SqliteStore(path)
     await store.open(lambda events: None)
     await store.aclose()

@@ -6,7 +6,6 @@ They are mounted for the test, which takes Linux and root; elsewhere these tests
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from support.processes import run
 from trio_jobs import Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs.testing.stores import submitted
@@ -32,13 +32,13 @@ def small(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+        run(["umount", "--lazy", folder], check=True)
 
 
 def mount(*arguments: str) -> None:
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting takes Linux and root")
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    done = run(["mount", *arguments])
     if done.returncode != 0:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
 

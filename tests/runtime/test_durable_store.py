@@ -1,0 +1,276 @@
+"""What the queue does differently before a store that is durable: it waits until things are kept, and keeps what a
+stop leaves."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.rig import make_rig, service_for, until_state
+from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
+from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
+from trio_jobs._engine.events import Completed, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+
+
+async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refused(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio", settings={"buffer": 2}), RefusingStore(Scheduled)
+    together: list[trio_jobs.Receipt] = []
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        await queue.pause()
+        for what in ("x", "y"):
+            await queue.submit("work", what)
+
+        @nursery.start_soon
+        async def submit_k() -> None:
+            with pytest.raises(StoreError):
+                await queue.submit("work", "k", key="K", delay=1000)
+
+        await wait_all_tasks_blocked()
+
+        @nursery.start_soon
+        async def submit_them() -> None:
+            together.extend(await queue.submit_many([NewJob("work", "k", key="K"), NewJob("work", "other")]))
+
+        await wait_all_tasks_blocked()
+        store.refuse()
+        await queue.resume()
+        await wait_all_tasks_blocked()
+        assert [receipt.created for receipt in together] == [True, True]
+        for receipt in together:
+            await queue.result(receipt.job_id)
+        assert queue.statistics().free == 2, "each had a place"
+
+
+async def test_a_cancel_that_comes_before_the_start_is_kept_spares_verify_too(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio", verifies=True, verify_first=True), SlowStore(Started)
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        receipt = await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(queue.cancel, receipt.job_id)
+        await wait_all_tasks_blocked()
+        store.keep()
+        assert (await until_state(queue, receipt.job_id, "cancelled")).attempts[-1].entered is False
+    assert rig.sdk.calls() == []
+
+
+async def test_what_a_store_says_at_a_wait_is_raised_where_it_refused_nothing(autojump_clock: MockClock) -> None:
+    class Forgetful(SlowStore):
+        async def committed(self, seq: int) -> None:
+            if seq > self.last_seq:
+                raise StoreError("it does not know that number")
+
+    store = Forgetful(Paused)
+    async with make_rig("trio").open(store=store) as queue:
+        with pytest.raises(StoreError, match="does not know"):
+            await queue.pause()
+        store.keep()
+
+
+async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(
+    autojump_clock: MockClock,
+) -> None:
+    rig, store = make_rig("trio"), SlowStore(Submitted)
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        receipts: list[trio_jobs.Receipt] = []
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _submit() -> None:
+                    receipts.append(await queue.submit("work", "a"))
+
+                await wait_all_tasks_blocked()
+                assert not receipts
+                scope.cancel()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                store.keep()
+        assert len(receipts) == 1, "from the hand-over on it ends by returning"
+        await queue.resume()
+        assert await queue.result(receipts[0].job_id) == "a"
+
+
+async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio"), SlowStore(Started)
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        assert store.handed_over(Started)
+        assert queue.get(receipt.job_id).state is State.PENDING, "nobody is told what may be taken back"
+        assert rig.sdk.calls() == []
+        store.keep()
+        await queue.result(receipt.job_id)
+    assert rig.sdk.calls() == ["a"]
+
+
+async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio", idempotent=True), SlowStore(Started, Completed)
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"]
+        store.keep()
+        await queue.result(receipt.job_id)
+
+
+async def test_what_pauses_the_queue_while_the_store_is_in_trouble_holds_when_that_is_over(
+    autojump_clock: MockClock,
+) -> None:
+    """Found by the simulator: the next attempt had passed the gate, then waited for the disk, then began in a pause."""
+    rig, store = make_rig("trio"), SlowStore(Completed)
+    hold = Blocker()
+    rig.sdk.script("call", hold)
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        await queue.submit("work", "a")
+        last = await queue.submit("work", "b")
+        await hold.reached_in_trio()
+        store.trouble = "the disk is full"
+        hold.let_go()
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"], "nothing begins while the store takes nothing"
+        nursery.start_soon(queue.pause)
+        await wait_all_tasks_blocked()
+        store.trouble = None
+        store.keep()
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["a"], "nor in a pause"
+        await queue.resume()
+        await queue.result(last.job_id)
+    assert rig.sdk.calls() == ["a", "b"]
+
+
+@pytest.mark.parametrize("why", [EndedBy.CANCEL, EndedBy.STOP])
+async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(
+    why: EndedBy, autojump_clock: MockClock
+) -> None:
+    rig, store = make_rig("trio", settings={"drain_timeout": 0}), SlowStore(Started)
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        assert store.handed_over(Started)
+        if why is EndedBy.CANCEL:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(queue.cancel, receipt.job_id)
+                await wait_all_tasks_blocked()
+                store.keep()
+            await until_state(queue, receipt.job_id, "cancelled")
+        else:
+            queue._sessions.stop()
+            current = queue._consumer.current
+            assert current is not None
+            current.cancel(EndedBy.STOP)
+            store.keep()
+    assert queue.get(receipt.job_id).state is (State.CANCELLED if why is EndedBy.CANCEL else State.PENDING)
+    assert rig.sdk.calls() == []
+
+
+async def test_the_first_call_of_an_async_handler_waits_until_its_entering_is_kept(mock_clock: MockClock) -> None:
+    sdk, store = FakeSdk(), SlowStore(SdkEntered)
+    service = service_for(sdk, "thread")
+
+    @service.handler
+    async def work(handle: SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> None:
+        await handle.call(FakeSession.call, "booked")
+        await job.step("mail", handle.call, FakeSession.call, "mailed")
+
+    async with service.open(store=store, clock=trio_jobs.TrioClock()) as queue:
+        receipt = await queue.submit(work, "a")
+        while not store.handed_over(SdkEntered):
+            await trio.lowlevel.checkpoint()
+        assert sdk.calls() == []
+        store.keep()
+        await queue.result(receipt.job_id)
+    assert sdk.calls() == ["booked", "mailed"]
+
+
+async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig, store, hold = make_rig("trio"), SlowStore(), Blocker("finished")
+    rig.sdk.script("call", hold)
+    with caplog.at_level(logging.WARNING):
+        async with rig.open(store=store) as queue:
+            jobs = [await queue.submit("work", what, key=what) for what in "abc"]
+            await hold.reached_in_trio()
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+    assert rig.sdk.calls() == ["a"]
+    assert [queue.get(receipt.job_id).state for receipt in jobs] == [State.COMPLETED, State.PENDING, State.PENDING]
+    assert "stopped with 2 jobs that stay in the journal: b (pending), c (pending)" in caplog.text
+
+
+async def test_submit_nowait_is_refused_where_being_kept_takes_a_wait(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    async with rig.open(store=SlowStore()) as queue:
+        with pytest.raises(UsageError, match="with a journal, accepting takes a wait"):
+            queue.submit_nowait("work", "a")
+
+
+@pytest.mark.parametrize("refuses", [Started, Completed, SessionClosed, "aclose"])
+async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk_is_closed(
+    refuses: Any, autojump_clock: MockClock
+) -> None:
+    rig = make_rig("trio")
+    with pytest.raises(StoreError, match=r"the disk is gone|the last commit failed"):
+        async with rig.open(store=FailingStore(refuses)) as queue:
+            await queue.submit("work", "a")
+            if refuses in (Started, Completed):
+                await trio.sleep_forever()
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    rig.sdk.check()
+    assert rig.sdk.count("close") == 1
+
+
+async def test_p7_what_waits_at_the_gate_for_a_store_that_dies_leaves_the_telling_to_the_store(
+    autojump_clock: MockClock,
+) -> None:
+    rig, store = make_rig("trio"), DyingStore(Completed)
+    hold = Blocker()
+    rig.sdk.script("call", hold)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        async with rig.open(store=store) as queue:
+            await queue.submit("work", "a")
+            await hold.reached_in_trio()
+            store.trouble = "the disk does not answer"
+            hold.let_go()
+            await wait_all_tasks_blocked()  # the consumer is at the gate
+            store.die()
+            await wait_all_tasks_blocked()
+            store.tell_owner(StoreError("the disk is gone"))
+            await trio.sleep_forever()
+    rig.sdk.check()
+    assert rig.sdk.count("close") == 1
+
+
+async def test_a_store_that_cannot_be_opened_opens_no_sdk(autojump_clock: MockClock) -> None:
+    class Unwilling(MemoryStore):
+        async def open(self, *told: Any) -> Any:
+            raise StoreError("locked by process 7")
+
+    rig = make_rig("trio")
+    with pytest.raises(StoreError, match="locked by process 7"):
+        async with rig.open(store=Unwilling()):
+            raise AssertionError("the block must not begin")
+    assert rig.sdk.steps == []
+
+
+async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_clock: MockClock) -> None:
+    rig, store, hold = make_rig("trio", verifies=True), SlowStore(), Blocker(trio_jobs.SessionLost())
+    rig.sdk.script("call", hold)
+    rig.sdk.script("verify", trio_jobs.Done("found"))
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await hold.reached_in_trio()
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    assert rig.sdk.count("open") == 1
+    assert rig.sdk.count("verify") == 0
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    rig.sdk.check()

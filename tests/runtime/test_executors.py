@@ -1,0 +1,618 @@
+"""The contract of the hosts, each by itself (`_ports.SdkExecutor`), and what the queue makes of a session that is
+lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import outcome
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.rig import HostKind, make_rig, pass_time, service_for, until_state
+from support.waiting import deadline
+from trio_jobs import SdkCallStuck, State
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+
+
+class Wrong(Exception):
+    """What a test raises on purpose."""
+
+
+async def enter() -> None:
+    """A host's `enter` that lets everything pass."""
+    await trio.lowlevel.checkpoint()
+
+
+def leave() -> None:
+    """A host's `leave` that does nothing."""
+
+
+# the thread host
+
+
+async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
+    executor = ThreadExecutor(None)
+    await executor.open()
+    assert executor.is_open
+    result = await executor.call(lambda sdk, *args: (sdk, args, threading.current_thread().name), 1, 2)
+    assert result.unwrap() == (None, (1, 2), "trio-jobs SDK")
+    assert await executor.close()
+    assert not executor.is_open
+    await executor.stop()
+
+
+async def test_what_a_call_raises_comes_back_as_a_value() -> None:
+    executor = ThreadExecutor(None)
+    await executor.open()
+    for error in (Wrong(), StopIteration(), KeyboardInterrupt(), SystemExit(), GeneratorExit()):
+
+        def fail(sdk: Any, error: BaseException = error) -> None:
+            raise error
+
+        result = await executor.call(fail)
+        assert isinstance(result, outcome.Error)
+        assert result.error is error
+    await executor.close()
+    await executor.stop()
+
+
+async def test_nothing_enters_while_a_call_is_inside() -> None:
+    executor, hold = ThreadExecutor(None), Blocker("first")
+    await executor.open()
+    answers: list[Any] = []
+
+    async def call() -> None:
+        answers.append(await executor.call(lambda sdk: hold.stand()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await hold.reached()
+        assert executor.inside
+        assert "a call is inside" in repr(executor)
+        with pytest.raises(SdkCallStuck, match="nothing else may enter"):
+            await executor.call(lambda sdk: None)
+        assert not await executor.close(), "nor is it closed under the call"
+        assert executor.is_open
+        await executor.stop()  # nor does the thread end
+        hold.let_go()
+    assert len(answers) == 1
+    assert await executor.close()
+    await executor.stop()
+
+
+async def test_a_call_is_waited_for_even_when_cancelled() -> None:
+    executor, hold = ThreadExecutor(None), Blocker()
+    await executor.open()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+        result = await executor.call(lambda sdk: hold.stand() or "done")  # type: ignore[func-returns-value]
+        assert result.unwrap() == "done"
+    await executor.close()
+    await executor.stop()
+
+
+async def test_whoever_waits_for_an_abandoned_call_gets_host_stuck_and_the_thread_closes_the_session() -> None:
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
+    sdk.script("call", hold)
+    sdk.script("close", closing)
+    executor = ThreadExecutor(sdk.session)
+    await executor.open()
+    answers: list[Any] = []
+
+    async def call() -> None:
+        answers.append(await executor.call(lambda session: session.call("a")))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await hold.reached()
+        executor.abandon()
+    assert isinstance(answers[0].error, SdkCallStuck)
+    assert repr(executor) == "<ThreadExecutor abandoned, a call is inside>"
+    assert not executor.is_open
+    assert not await executor.close()
+    with pytest.raises(SdkCallStuck):
+        await executor.call(lambda session: None)
+    executor.abandon()  # twice is harmless
+    hold.let_go()
+    await closing.reached()
+    sdk.check(closed=False)
+    closing.let_go()
+
+
+async def test_abandoning_a_host_with_nothing_inside_changes_nothing() -> None:
+    executor = ThreadExecutor(None)
+    await executor.open()
+    executor.abandon()
+    assert (await executor.call(lambda sdk: "still here")).unwrap() == "still here"
+    await executor.close()
+    await executor.stop()
+
+
+async def test_an_open_that_is_cancelled_and_returns_later_is_closed_on_its_thread() -> None:
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
+    sdk.script("open", hold)
+    sdk.script("close", closing)
+    executor = ThreadExecutor(sdk.session)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _cancel() -> None:
+                await hold.reached()
+                scope.cancel()
+
+            await executor.open()
+    assert scope.cancelled_caught
+    assert executor.inside
+    assert not executor.is_open
+    with pytest.raises(SdkCallStuck):
+        await executor.open()
+    hold.let_go()
+    await closing.reached()
+    sdk.check(closed=False)
+    closing.let_go()
+    assert executor.session == 0
+
+
+async def test_an_open_that_raises_can_be_tried_again_on_the_same_thread() -> None:
+    sdk = FakeSdk()
+    sdk.script("open", Wrong("first"))
+    executor = ThreadExecutor(sdk.session)
+    with pytest.raises(Wrong, match="first"):
+        await executor.open()
+    assert not executor.is_open
+    assert executor.session == 0
+    await executor.open()
+    assert executor.session == 1
+    await executor.close()
+    await executor.stop()
+    sdk.check()
+    assert len({step.thread for step in sdk.steps}) == 1
+
+
+async def test_what_a_close_raises_is_told_once() -> None:
+    sdk = FakeSdk()
+    sdk.script("close", Wrong("warm"))
+    executor = ThreadExecutor(sdk.session)
+    await executor.open()
+    assert await executor.close()
+    assert executor.take_close_problem() == "Wrong: warm"
+    assert executor.take_close_problem() is None
+    assert await executor.close(), "closing twice is harmless"
+    await executor.stop()
+    await executor.stop()
+    assert sdk.count("close") == 1
+
+
+async def test_a_host_that_was_never_opened_is_closed() -> None:
+    executor = ThreadExecutor(None)
+    assert await executor.close()
+    await executor.stop()
+    assert repr(executor) == "<ThreadExecutor closed>"
+
+
+async def test_a_host_can_be_opened_again_after_its_stop() -> None:
+    sdk = FakeSdk()
+    executor = ThreadExecutor(sdk.session)
+    for _ in range(2):
+        await executor.open()
+        await executor.close()
+        await executor.stop()
+    assert executor.session == 2
+    sdk.check()
+
+
+def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() -> None:
+    sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
+    sdk.script("call", hold)
+    sdk.script("close", closing)
+
+    async def main() -> None:
+        executor = ThreadExecutor(sdk.session)
+        await executor.open()
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def _call() -> None:
+                await executor.call(lambda session: session.call("a"))
+
+            await hold.reached()
+            executor.abandon()
+
+    trio.run(main)
+    hold.let_go()
+    trio.run(closing.reached)
+    sdk.check(closed=False)
+    closing.let_go()
+
+
+async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -> None:
+    executor = ThreadExecutor(None)
+    await executor.open()
+    handle = executor.handle(enter, leave)
+    assert await handle.call(lambda sdk, n: n + 1, 1) == 2
+
+    def fail(sdk: Any) -> None:
+        raise Wrong
+
+    with pytest.raises(Wrong):
+        await handle.call(fail)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await handle.call(fail)
+    assert scope.cancelled_caught, "Cancelled before its turn: the call was not made"
+    await executor.close()
+    await executor.stop()
+
+
+# the host in the loop
+
+
+async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    executor = TrioExecutor(sdk.async_session, nursery)
+    assert repr(executor) == "<TrioExecutor closed>"
+    await executor.open()
+    assert repr(executor) == "<TrioExecutor open>"
+    assert executor.is_open
+    assert not executor.inside
+    session = executor.handle(enter, leave)
+    assert isinstance(session, FakeSession)
+    result = await executor.call(FakeSession.acall, "a")
+    assert result.unwrap() == "a"
+    assert await executor.close()
+    assert await executor.close()
+    await executor.stop()
+    sdk.check()
+
+
+async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    hold = Blocker()
+    sdk.script("open", hold)
+    executor = TrioExecutor(sdk.async_session, nursery)
+    with deadline("the opening is given up"):
+        async with trio.open_nursery() as opening:
+
+            @opening.start_soon
+            async def open_it() -> None:
+                with pytest.raises(SdkCallStuck):
+                    await executor.open()
+
+            await hold.reached_in_trio()
+            assert executor.inside
+            executor.abandon()
+    assert not executor.is_open
+    assert not executor.inside
+    await executor.open()
+    assert await executor.close()
+
+
+async def test_in_the_loop_what_open_raises_comes_out_of_open(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    sdk.script("open", Wrong())
+    executor = TrioExecutor(sdk.async_session, nursery)
+    with pytest.raises(Wrong):
+        await executor.open()
+    assert executor.session == 0
+    await executor.open()
+    assert executor.session == 1
+    await executor.close()
+    sdk.check()
+
+
+async def test_in_the_loop_a_cancelled_open_is_broken_off(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    sdk.script("open", Blocker())
+    executor = TrioExecutor(sdk.async_session, nursery)
+    with trio.CancelScope() as scope:
+
+        @nursery.start_soon
+        async def _cancel() -> None:
+            await wait_all_tasks_blocked()
+            assert executor.inside
+            scope.cancel()
+
+        await executor.open()
+    assert scope.cancelled_caught
+    await wait_all_tasks_blocked()
+    assert not executor.inside
+    assert sdk.open_now == 0
+
+
+async def test_in_the_loop_what_a_close_raises_is_told_once(nursery: trio.Nursery) -> None:
+    sdk = FakeSdk()
+    sdk.script("close", Wrong("warm"))
+    executor = TrioExecutor(sdk.async_session, nursery)
+    await executor.open()
+    assert await executor.close()
+    assert executor.take_close_problem() == "Wrong: warm"
+    assert executor.take_close_problem() is None
+
+
+class Dying:
+    """An async SDK whose session has a task of its own, which dies when it is told to."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed = 0
+        self.die = trio.Event()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[str]:
+        self.opened += 1
+        self.die = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_alive)
+                yield f"session {self.opened}"
+                nursery.cancel_scope.cancel()
+        finally:
+            self.closed += 1
+
+    async def _keep_alive(self) -> None:
+        await self.die.wait()
+        raise Wrong("the connection is gone")
+
+
+async def test_a_session_that_dies_while_idle_is_opened_anew_before_the_next_job(autojump_clock: MockClock) -> None:
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session)
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        first = await queue.submit(work, "a")
+        assert await queue.result(first.job_id) == "session 1"
+        dying.die.set()
+        await wait_all_tasks_blocked()
+        assert not queue.health().ok
+        assert queue.health().problems == ("opening_sdk",)
+        second = await queue.submit(work, "b")
+        assert await queue.result(second.job_id) == "session 2"
+        assert queue.health().ok
+        assert queue.statistics().session == 2
+    assert (dying.opened, dying.closed) == (2, 2)
+
+
+async def test_a_session_that_dies_while_a_job_waits_for_it_does_not_lose_the_job(autojump_clock: MockClock) -> None:
+    """The consumer stands at an empty line, with the gate behind it, when the session dies and a job comes."""
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session)
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        await wait_all_tasks_blocked()
+        dying.die.set()
+        receipt = queue.submit_nowait(work, "a")
+        await wait_all_tasks_blocked()
+        assert await queue.result(receipt.job_id) in ("session 1", "session 2")
+    assert dying.opened == dying.closed
+
+
+async def test_a_queue_whose_session_cannot_be_opened_again_breaks_loudly(autojump_clock: MockClock) -> None:
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session, open_retry=trio_jobs.Retry(1))
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    def never() -> Any:
+        raise Wrong("no licence left")
+
+    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(2 tries\): Wrong: no licence left"):
+        async with service.open(clock=trio_jobs.TrioClock()) as queue:
+            dying.die.set()
+            await wait_all_tasks_blocked()
+            queue._executor._factory = never  # type: ignore[attr-defined]
+            await queue.submit(work, "a")
+            await trio.sleep_forever()
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    [left] = queue.report.left
+    assert left.state is State.PENDING, "no job is consumed while the SDK cannot be opened"
+
+
+async def test_a_stop_while_the_sdk_is_being_opened_again_does_not_wait_for_it(autojump_clock: MockClock) -> None:
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, cancel_timeout=2, close_timeout=3)
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    @asynccontextmanager
+    async def never() -> AsyncIterator[str]:
+        await trio.sleep_forever()
+        yield "never"
+
+    began = trio.current_time()
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        dying.die.set()
+        await wait_all_tasks_blocked()
+        queue._executor._factory = never  # type: ignore[attr-defined]
+        await queue.submit(work, "a")
+        await wait_all_tasks_blocked()
+    assert trio.current_time() - began <= 1 + 2 + 3
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert [left.state for left in queue.report.left] == [State.PENDING]
+
+
+# the queue before them
+
+
+@pytest.mark.parametrize("after", [1, 3])
+async def test_a_session_is_renewed_after_so_many_jobs(after: int, kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"renew_after_jobs": after})
+    async with rig.open() as queue:
+        for n in range(6):
+            await queue.submit("work", str(n))
+    rig.sdk.check()
+    sessions = [step.session for step in rig.sdk.steps if step.operation == "call"]
+    assert sessions == [1 + n // after for n in range(6)]
+
+
+async def test_a_session_is_renewed_after_it_was_idle(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"renew_after_idle": 100})
+    async with rig.open() as queue:
+        for pause in (99, 101, 0):
+            await queue.result((await queue.submit("work", "a")).job_id)
+            await trio.sleep(pause)
+        await queue.result((await queue.submit("work", "a")).job_id)
+    assert [step.session for step in rig.sdk.steps if step.operation == "call"] == [1, 1, 2, 2]
+    rig.sdk.check()
+
+
+async def test_a_handler_may_say_that_its_session_is_lost(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
+    rig.sdk.script("call", trio_jobs.SessionLost("the line went dead"), "second")
+    rig.sdk.script("verify", trio_jobs.NotDone())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        assert await queue.result(receipt.job_id) == "second"
+    doors = [(step.operation, step.session) for step in rig.sdk.steps]
+    assert doors == [
+        ("open", 1), ("call", 1), ("close", 1), ("open", 2), ("verify", 2), ("call", 2), ("close", 2),
+    ]  # fmt: skip
+    rig.sdk.check()
+
+
+async def test_a_verify_may_say_that_its_session_is_lost(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True)
+    rig.sdk.script("call", Wrong())
+    rig.sdk.script("verify", trio_jobs.SessionLost())
+    async with rig.open() as queue:
+        await until_state(queue, (await queue.submit("work", "a")).job_id, "in_doubt")
+        receipt = await queue.submit("work", "b")
+        assert await queue.result(receipt.job_id) == "b"
+    assert rig.sdk.steps[-2].session == 2
+    rig.sdk.check()
+
+
+async def test_a_session_that_cannot_be_closed_to_be_renewed_stops_the_queue(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", settings={"renew_after_jobs": 1, "close_timeout": 5})
+    hold = Blocker()
+    rig.sdk.script("close", hold)
+    failed = trio.Event()
+
+    async def life() -> None:
+        with pytest.raises(SdkCallStuck, match="to be renewed, but it did not close in time"):
+            async with rig.open() as queue:
+                await queue.submit("work", "a")
+                await queue.submit("work", "b")
+                await trio.sleep_forever()
+        assert queue.report is not None
+        assert not queue.report.sdk_closed
+        failed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await hold.reached()
+        await pass_time(mock_clock, 5)
+        await failed.wait()
+    assert rig.sdk.calls() == ["a"], "no second session while the first is being closed (P1)"
+    hold.let_go()
+
+
+async def test_min_interval_passes_between_the_end_of_a_call_and_the_next(autojump_clock: MockClock) -> None:
+    rig = make_rig(
+        "trio",
+        verifies=True,
+        settings={"min_interval": 10, "drain_timeout": 100},
+        retry=trio_jobs.Retry(1, waits=[0]),
+    )
+    times: list[float] = []
+
+    async def slow() -> str:
+        times.append(trio.current_time())
+        await trio.sleep(3)
+        return "done"
+
+    async def bad() -> None:
+        times.append(trio.current_time())
+        raise Wrong
+
+    async def look() -> trio_jobs.NotDone:
+        times.append(trio.current_time())
+        return trio_jobs.NotDone()
+
+    rig.sdk.script("call", slow, bad, slow)
+    rig.sdk.script("verify", look)
+    async with rig.open() as queue:
+        began = trio.current_time()
+        for what in "ab":
+            await queue.submit("work", what)
+    assert [at - began for at in times] == pytest.approx([0, 13, 23, 33])
+
+
+async def test_min_interval_passes_between_the_calls_of_an_async_handler(mock_clock: MockClock) -> None:
+    sdk = FakeSdk()
+    service = service_for(sdk, "thread", min_interval=10)
+    called = [trio.Event(), trio.Event()]
+
+    @service.handler
+    async def work(handle: trio_jobs.SdkHandle, what: str) -> None:
+        for event in called:
+            await handle.call(FakeSession.call, what)
+            event.set()
+
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        receipt = await queue.submit(work, "a")
+        await called[0].wait()
+        await wait_all_tasks_blocked()
+        assert sdk.count("call") == 1
+        mock_clock.jump(10)
+        await queue.result(receipt.job_id)
+    assert sdk.count("call") == 2
+
+
+async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_clock: MockClock) -> None:
+    dying = Dying()
+    service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, open_retry=trio_jobs.Retry(5, waits=[50]))
+
+    @service.handler
+    async def work(session: str, what: str) -> str:
+        return session
+
+    def never() -> Any:
+        raise Wrong("no licence left")
+
+    began = trio.current_time()
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        dying.die.set()
+        await wait_all_tasks_blocked()
+        queue._executor._factory = never  # type: ignore[attr-defined]
+        await queue.submit(work, "a")
+        await wait_all_tasks_blocked()
+    assert trio.current_time() - began == 1
+
+
+def test_the_fakes_say_how_far_they_are() -> None:
+    sdk, hold = FakeSdk(), Blocker()
+    assert repr(sdk) == "<FakeSdk 0 steps, 0 open>"
+    assert repr(hold) == "<Hold ahead>"
+    hold.let_go()
+    hold.stand()
+    assert repr(hold) == "<Hold passed>"
+    with sdk.session() as session:
+        assert repr(session) == "<FakeSession 1 open>"
+    assert repr(session) == "<FakeSession 1 closed>"
+    session.call("after its close")
+    with pytest.raises(AssertionError, match="which is not open"):
+        sdk.check()

@@ -1,0 +1,154 @@
+"""The queue for threads that Trio does not run in: real threads, in real time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import trio_jobs
+from support.recording_sdk import Blocker, ThreadBook
+from trio_jobs import Queue, QueueClosed, State
+
+
+def make_service(book: ThreadBook, **settings: Any) -> trio_jobs.Service:
+    service = trio_jobs.Service(sdk=book.session, **settings)
+
+    @service.handler
+    def work(book: ThreadBook, what: str) -> str:
+        return book.call(what)
+
+    return service
+
+
+async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
+    """In a thread that Trio knows nothing of."""
+    done = trio.Event()
+    answer: list[tuple[Any, BaseException | None]] = []
+    token = trio.lowlevel.current_trio_token()
+
+    def run() -> None:
+        try:
+            answer.append((fn(*args), None))
+        except BaseException as error:
+            answer.append((None, error))
+        token.run_sync_soon(done.set)
+
+    threading.Thread(target=run, daemon=True).start()
+    await done.wait()
+    value, error = answer[0]
+    if error is not None:
+        raise error
+    return value
+
+
+async def test_a_thread_submits_and_gets_the_result() -> None:
+    book = ThreadBook()
+
+    def caller(queue: Queue) -> tuple[str, Any]:
+        receipt = queue.from_thread.submit("work", "a", key="k")
+        again = queue.from_thread.submit("work", "a", key="k")
+        assert (again.job_id, again.created) == (receipt.job_id, False)
+        return receipt.job_id, queue.from_thread.result(receipt.job_id)
+
+    async with make_service(book).open() as queue:
+        job_id, result = await in_thread(caller, queue)
+        assert result == "a"
+        assert queue.from_thread is not None
+        job = await in_thread(queue.from_thread.get, job_id)
+        assert job.state is State.COMPLETED
+        assert await in_thread(queue.from_thread.cancel, job_id) == "too_late"
+    assert book.calls == ["a"]
+
+
+async def test_many_threads_at_once_are_served_one_by_one() -> None:
+    book = ThreadBook()
+    async with make_service(book, buffer=2).open() as queue, trio.open_nursery() as nursery:
+
+        def caller(what: str) -> None:
+            assert queue.from_thread.result(queue.from_thread.submit("work", what).job_id) == what
+
+        for n in range(20):
+            nursery.start_soon(in_thread, caller, str(n))
+    assert sorted(book.calls, key=int) == [str(n) for n in range(20)]
+    assert len(book.threads) == 1
+
+
+async def test_a_thread_gets_the_errors_that_a_task_would_get() -> None:
+    async with make_service(ThreadBook()).open() as queue:
+        threads = queue.from_thread
+        with pytest.raises(trio_jobs.UnknownKind):
+            await in_thread(threads.submit, "nobody", "x")
+        with pytest.raises(trio_jobs.InvalidPayload):
+            await in_thread(threads.submit, "work", 7)
+        with pytest.raises(trio_jobs.JobNotFound):
+            await in_thread(threads.get, "nothing")
+        with pytest.raises(trio_jobs.JobNotFound):
+            await in_thread(threads.cancel, "nothing")
+
+
+def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Set when a thread's call has come to the loop."""
+    came, method = trio.Event(), getattr(queue, name)
+
+    async def noted(*args: Any, **options: Any) -> Any:
+        came.set()
+        return await method(*args, **options)
+
+    monkeypatch.setattr(queue, name, noted)
+    return came
+
+
+async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, hold = ThreadBook(), Blocker()
+    book.does("held", hold)
+    told = []
+
+    async def expect_closed(fn: Callable[..., Any], *args: Any) -> None:
+        with pytest.raises(QueueClosed):
+            await in_thread(fn, *args)
+        told.append(fn.__name__)
+
+    async with (
+        trio.open_nursery() as nursery,
+        make_service(book, buffer=1, drain_timeout=0, cancel_timeout=20).open() as queue,
+    ):
+        await queue.submit("work", "held")
+        await hold.reached()
+        waiting = await queue.submit("work", "in line")
+        came = [arrival(queue, name, monkeypatch) for name in ("submit", "result")]
+        nursery.start_soon(expect_closed, queue.from_thread.submit, "work", "no place")
+        nursery.start_soon(expect_closed, queue.from_thread.result, waiting.job_id)
+        for event in came:
+            await event.wait()
+        await wait_all_tasks_blocked()
+        hold.let_go()
+    assert sorted(told) == ["result", "submit"]
+
+
+def test_after_the_event_loop_has_ended_the_queue_is_closed() -> None:
+    async def main() -> Queue:
+        async with make_service(ThreadBook()).open() as queue:
+            return queue
+
+    queue = trio.run(main)
+    with pytest.raises(QueueClosed, match="event loop"):
+        queue.from_thread.get("any")
+
+
+async def test_trio_s_own_thread_is_refused_since_it_would_wait_for_itself() -> None:
+    async with make_service(ThreadBook()).open() as queue:
+        with pytest.raises(RuntimeError):
+            queue.from_thread.submit("work", "a")
+
+
+async def test_a_trio_worker_thread_may_use_it_too() -> None:
+    async with make_service(ThreadBook()).open() as queue:
+        receipt = await trio.to_thread.run_sync(queue.from_thread.submit, "work", "a")
+        assert await queue.result(receipt.job_id) == "a"

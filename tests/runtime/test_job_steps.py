@@ -1,0 +1,399 @@
+"""job.step: what is done is not done again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, outcomes, until
+from trio_jobs import (
+    AsyncJobContext,
+    Done,
+    JobContext,
+    MemoryStore,
+    NotDone,
+    Retry,
+    RetryAfter,
+    SdkCallRefused,
+    Service,
+    State,
+    Unknown,
+    UsageError,
+)
+
+ONCE_MORE = Retry(1, waits=[0])
+
+
+def async_service(book: Book, **rules: Any) -> Service:
+    """Its handler does the steps "a" and "b"; their results are the step's name and how often the SDK was called."""
+    service = book.service()
+
+    async def post(book: Book, name: str, seconds: float = 0) -> list[Any]:
+        return [await book.call(name, seconds), len(book.calls)]
+
+    @service.handler(retry=ONCE_MORE, **rules)
+    async def work(book: Book, seconds: float, job: AsyncJobContext) -> list[Any]:
+        return [await job.step("a", post, book, "a"), await job.step("b", post, book, "b", seconds)]
+
+    return service
+
+
+def plain_service(book: ThreadBook, **rules: Any) -> Service:
+    service = Service(sdk=book.session)
+
+    @service.handler(retry=ONCE_MORE, **rules)
+    def work(book: ThreadBook, what: str, job: JobContext) -> list[str]:
+        return [job.step(name, book.call, name) for name in "ab"]
+
+    return service
+
+
+# a retry goes on where the last attempt stopped
+
+
+async def test_a_finished_step_of_an_async_handler_is_not_done_again(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", RetryAfter(1))
+    async with open_queue(async_service(book)) as queue:
+        receipt = await queue.submit("work", 0)
+        assert await queue.result(receipt.job_id) == [["a", 1], ["b", 3]]
+        job = queue.get(receipt.job_id)
+    assert book.calls == ["a", "b", "b"]
+    assert (job.steps, job.open_step) == (("a", "b"), None)
+
+
+async def test_a_finished_step_of_a_plain_handler_is_not_done_again() -> None:
+    book = ThreadBook()
+    book.does("b", RetryAfter(0))
+    async with plain_service(book).open() as queue:
+        assert await queue.result((await queue.submit("work", "x")).job_id) == ["a", "b"]
+    assert book.calls == ["a", "b", "b"]
+
+
+async def test_a_person_s_retry_does_not_do_finished_steps_again_either(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", trio_jobs.Fail())
+    async with open_queue(async_service(book)) as queue:
+        receipt = await queue.submit("work", 0)
+        await until(queue, receipt.job_id, "failed")
+        await queue.retry(receipt.job_id)
+        await queue.result(receipt.job_id)
+    assert book.calls == ["a", "b", "b"]
+
+
+async def test_finished_steps_are_remembered_across_a_restart(autojump_clock: MockClock) -> None:
+    book, store = Book(), MemoryStore()
+    book.fails("b", RetryAfter(100))
+    service = async_service(book)
+    with trio.move_on_after(5):
+        async with open_queue(service, store=store) as queue:
+            receipt = await queue.submit("work", 0)
+            await trio.sleep_forever()
+    async with open_queue(service, store=store) as queue:
+        assert queue.get(receipt.job_id).steps == ("a",)
+        assert await queue.result(receipt.job_id) == [["a", 1], ["b", 3]]
+    assert book.calls == ["a", "b", "b"]
+
+
+async def test_a_result_comes_back_as_json_gives_it_the_first_time_too(autojump_clock: MockClock) -> None:
+    service = Service()
+    seen = []
+
+    async def pair() -> tuple[int, None]:
+        return 1, None
+
+    @service.handler
+    async def work(what: str, job: AsyncJobContext) -> None:
+        seen.append(await job.step("pair", pair))
+        seen.append(await job.step("pair", pair))
+        seen.append(job.steps)
+
+    async with open_queue(service) as queue:
+        await queue.result((await queue.submit(work, "x")).job_id)
+    assert seen == [[1, None], [1, None], {"pair": [1, None]}]
+
+
+# an open step
+
+
+async def test_a_step_that_raised_and_nobody_can_ask_about_is_a_doubt(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", Wrong())
+    async with open_queue(async_service(book)) as queue:
+        receipt = await queue.submit("work", 0)
+        job = await until(queue, receipt.job_id, "in_doubt")
+    assert (job.steps, job.open_step, job.reason) == (("a",), "b", "open_step")
+    assert book.calls == ["a", "b"]
+
+
+async def test_a_step_that_is_cut_off_is_open_and_verify_is_told_its_name(autojump_clock: MockClock) -> None:
+    book, asked = Book(), []
+
+    async def verify(book: Book, job: AsyncJobContext) -> NotDone:
+        asked.append((job.open_step, job.steps))
+        return NotDone()
+
+    async with open_queue(async_service(book, attempt_timeout=2, verify=verify)) as queue:
+        receipt = await queue.submit("work", 5)
+        await until(queue, receipt.job_id, "failed")
+        job = queue.get(receipt.job_id)
+    assert asked == [("b", {"a": ["a", 1]})] * 2
+    assert book.calls == ["a", "b", "b"], "NotDone lets the open step be done again, and no other"
+    assert outcomes(job) == ["timed_out", "timed_out"]
+
+
+async def test_verify_of_a_plain_handler_sees_the_open_step() -> None:
+    book, asked = ThreadBook(), []
+    book.does("b", Wrong())
+
+    def verify(book: ThreadBook, job: JobContext) -> NotDone:
+        asked.append((job.open_step, job.steps))
+        return NotDone()
+
+    async with plain_service(book, verify=verify).open() as queue:
+        assert await queue.result((await queue.submit("work", "x")).job_id) == ["a", "b"]
+    assert asked == [("b", {"a": "a"})]
+    assert book.calls == ["a", "b", "b"]
+
+
+async def test_what_verify_finds_done_ends_the_job_with_its_open_step(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", Wrong())
+
+    async def verify(book: Book, job: AsyncJobContext) -> Done:
+        return Done([job.open_step])
+
+    async with open_queue(async_service(book, verify=verify)) as queue:
+        receipt = await queue.submit("work", 0)
+        assert await queue.result(receipt.job_id) == ["b"]
+        assert queue.get(receipt.job_id).reason == "verified"
+
+
+async def test_a_person_s_not_done_lets_the_open_step_be_done_again(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", Wrong())
+    async with open_queue(async_service(book)) as queue:
+        receipt = await queue.submit("work", 0)
+        await until(queue, receipt.job_id, "in_doubt")
+        await queue.resolve(receipt.job_id, "not_done")
+        await queue.result(receipt.job_id)
+    assert book.calls == ["a", "b", "b"]
+
+
+async def test_unknown_keeps_the_step_open(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", Wrong())
+
+    async def verify(book: Book, job: AsyncJobContext) -> Unknown:
+        return Unknown()
+
+    async with open_queue(async_service(book, verify=verify)) as queue:
+        receipt = await queue.submit("work", 0)
+        job = await until(queue, receipt.job_id, "in_doubt")
+        assert job.open_step == "b"
+
+
+async def test_a_stop_in_a_step_leaves_it_open_in_the_store(autojump_clock: MockClock) -> None:
+    book, store, asked = Book(), MemoryStore(), []
+
+    async def verify(book: Book, job: AsyncJobContext) -> Done:
+        asked.append(job.open_step)
+        return Done("ok")
+
+    service = async_service(book, verify=verify)
+    with trio.move_on_after(1):
+        async with open_queue(service, store=store) as queue:
+            receipt = await queue.submit("work", 50)
+            await trio.sleep_forever()
+    async with open_queue(service, store=store) as queue:
+        assert await queue.result(receipt.job_id) == "ok"
+    assert asked == ["b"]
+
+
+async def test_a_handler_that_vouches_closes_its_open_step(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.fails("b", RetryAfter(1))
+    async with open_queue(async_service(book)) as queue:
+        receipt = await queue.submit("work", 0)
+        job = await until(queue, receipt.job_id, "retrying")
+        assert job.open_step is None
+
+
+# what cannot be a step
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("", 1, "a step's name is a text of 1 to 200 characters"),
+        ("x" * 201, 1, "a step's name is a text of 1 to 200 characters"),
+        (7, 1, "a step's name is a text of 1 to 200 characters"),
+        ("step", object(), "the result of step 'step' cannot be kept: not JSON"),
+        ("step", "x" * 2_000_000, "the result of step 'step' cannot be kept: it is 2000002 bytes"),
+    ],
+    ids=["empty", "long", "number", "not json", "large"],
+)
+async def test_what_cannot_be_kept_raises_and_says_why(
+    name: Any, value: Any, says: str, autojump_clock: MockClock
+) -> None:
+    service, said = Service(), list[str]()
+
+    async def give() -> Any:
+        return value
+
+    @service.handler
+    async def work(what: str, job: AsyncJobContext) -> None:
+        try:
+            await job.step(name, give)
+        except UsageError as error:
+            said.append(str(error))
+
+    async with open_queue(service) as queue:
+        await queue.result((await queue.submit(work, "x")).job_id)
+    assert len(said) == 1
+    assert says in said[0]
+
+
+async def test_a_step_whose_result_cannot_be_kept_is_open(autojump_clock: MockClock) -> None:
+    service = Service()
+
+    async def give() -> Any:
+        return object()
+
+    @service.handler
+    async def work(what: str, job: AsyncJobContext) -> None:
+        await job.step("odd", give)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "x")
+        job = await until(queue, receipt.job_id, "in_doubt")
+        assert job.open_step == "odd"
+
+
+async def test_a_job_has_at_most_a_thousand_steps(autojump_clock: MockClock) -> None:
+    service = Service()
+
+    async def nothing() -> None:
+        pass
+
+    @service.handler(retry=Retry(0))
+    async def work(what: str, job: AsyncJobContext) -> None:
+        for n in range(1001):
+            await job.step(str(n), nothing)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "x")
+        with pytest.raises(trio_jobs.JobFailed, match="at most 1000 steps"):
+            await queue.result(receipt.job_id)
+        assert len(queue.get(receipt.job_id).steps) == 1000
+
+
+# after the end
+
+
+async def test_a_step_is_refused_when_the_attempt_is_over(autojump_clock: MockClock) -> None:
+    service, kept, done = Service(), list[AsyncJobContext](), list[str]()
+
+    async def act() -> None:
+        done.append("may_have_acted")
+
+    @service.handler
+    async def work(what: str, job: AsyncJobContext) -> None:
+        kept.append(job)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "x")
+        await queue.result(receipt.job_id)
+        await wait_all_tasks_blocked()
+        with pytest.raises(SdkCallRefused):
+            await kept[0].step("late", act)
+        assert queue.get(receipt.job_id).steps == ()
+    assert done == []
+
+
+async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limit_ended_it(
+    mock_clock: MockClock,
+) -> None:
+    book, hold = ThreadBook(), Blocker()
+    book.does("a", hold)
+    async with open_queue(plain_service(book, attempt_timeout=10)) as queue:
+        receipt = await queue.submit("work", "x")
+        await hold.reached()
+        await wait_all_tasks_blocked()
+        mock_clock.jump(11)
+        hold.let_go()
+        with pytest.raises(trio_jobs.JobInDoubt):
+            await queue.result(receipt.job_id, in_doubt="raise")
+        job = queue.get(receipt.job_id)
+        await queue.resolve(receipt.job_id, "failed")
+    assert book.calls == ["a"], "the second step was not begun"
+    assert job.steps == ("a",), "the first was done, and that is kept"
+    [attempt] = job.attempts
+    assert (attempt.outcome, attempt.ended_by) == ("timed_out", "attempt_timeout")
+
+
+async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clock: MockClock) -> None:
+    book, hold = ThreadBook(), Blocker()
+    book.does("a", hold)
+    async with open_queue(plain_service(book, attempt_timeout=10, stuck_after=5)) as queue:
+        receipt = await queue.submit("work", "x")
+        await hold.reached()
+        await wait_all_tasks_blocked()
+        mock_clock.jump(10)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(5)
+        with pytest.raises(trio_jobs.JobInDoubt):
+            await queue.result(receipt.job_id, in_doubt="raise")
+        job = queue.get(receipt.job_id)
+        assert job.inside
+        await queue.resolve(receipt.job_id, "failed")
+        hold.let_go()
+        await queue._consumer.between_attempts()
+        assert queue.get(receipt.job_id).state is State.FAILED
+        assert queue.get(receipt.job_id).steps == ()
+    assert book.calls == ["a"]
+
+
+async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_for(autojump_clock: MockClock) -> None:
+    service, seen = Service(), list[Any]()
+
+    @service.handler
+    async def work(what: str, job: AsyncJobContext) -> None:
+        seen.append((job.id, job.kind, job.key, job.attempt, job.run, job.cancel_requested))
+        seen.append(job.deadline)
+        try:
+            await trio.sleep_forever()
+        finally:
+            seen.append(job.cancel_requested)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "x", key="k", deadline_after=50)
+        await wait_all_tasks_blocked()
+        assert await queue.cancel(receipt.job_id) == "requested"
+        await until(queue, receipt.job_id, "cancelled")
+        deadline = queue.get(receipt.job_id).deadline_at
+    assert seen == [(receipt.job_id, "work", "k", 1, 1, False), deadline, True]
+
+
+async def test_a_long_call_of_a_plain_handler_sees_that_it_is_asked_to_end() -> None:
+    book, hold, seen = ThreadBook(), Blocker(), list[bool]()
+    book.does("held", hold)
+    service = Service(sdk=book.session)
+
+    @service.handler
+    def work(book: ThreadBook, what: str, job: JobContext) -> None:
+        seen.append(job.cancel_requested)
+        book.call(what)
+        seen.append(job.cancel_requested)
+
+    async with service.open() as queue:
+        receipt = await queue.submit(work, "held")
+        await hold.reached()
+        await queue.cancel(receipt.job_id)
+        hold.let_go()
+        await queue.result(receipt.job_id)
+    assert seen == [False, True]

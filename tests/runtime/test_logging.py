@@ -1,0 +1,178 @@
+"""What is logged: documented loggers and fields, no payloads, results or tracebacks, foreign text escaped."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
+from trio_jobs import Retry, SdkOpenFailed, Service
+
+PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
+SECRET = "SECRET-PAYLOAD"
+FIELDS = {"job_id", "kind", "key", "attempt", "reason"}
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """All that is logged is documented, and tells no secret."""
+    caplog.set_level(logging.DEBUG, "trio_jobs")
+    yield caplog
+    records = caplog.get_records("call")
+    for record in records:
+        if record.name.startswith("trio_jobs"):
+            rows = re.findall(rf"^\| `{record.name}` \| ([A-Z, ]+) \|", PAGE, re.MULTILINE)
+            assert any(record.levelname in row for row in rows), f"{record.name} {record.levelname} is not documented"
+            text = logging.Formatter().format(record)
+            assert SECRET not in text + repr(record.__dict__.get("key")) + str(record.__dict__.get("reason"))
+            assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", record.getMessage())
+
+
+def about_jobs(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if hasattr(record, "job_id")]
+
+
+async def test_a_doubt_is_an_error_with_all_fields(
+    autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    book = Book()
+    service = book.service()
+
+    @service.handler(attempt_timeout=1)
+    async def work(book: Book, what: str) -> None:
+        await book.call(what, 5)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, SECRET, key="key\x1b[2J")
+        await until(queue, receipt.job_id, "in_doubt")
+    [record] = about_jobs(everything)
+    assert (record.name, record.levelname) == ("trio_jobs.queue", "ERROR")
+    assert vars(record).keys() >= FIELDS
+    fields = {name: vars(record)[name] for name in FIELDS}
+    assert fields == {
+        "job_id": receipt.job_id,
+        "kind": "work",
+        "key": "key\\x1b[2J",
+        "attempt": 1,
+        "reason": "timed_out",
+    }
+    assert "key\\x1b[2J" in record.getMessage()
+
+
+async def test_jobs_that_complete_fail_or_are_retried_are_not_worth_a_line(
+    autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    book = Book()
+    book.fails(SECRET, Wrong(SECRET), Wrong(SECRET))
+    service = book.service()
+
+    @service.handler(retry=Retry(1, waits=[1]))
+    async def work(book: Book, what: str) -> str:
+        return await book.call(what)
+
+    async with open_queue(service) as queue:
+        for _ in range(2):
+            await queue.submit(work, SECRET)
+    assert everything.records == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Wrong(SECRET), "verify raised Wrong"),
+        ("yes", "verify must answer Done, NotDone or Unknown, not <class 'str'>"),
+        (None, "verify did not answer within 2 s"),
+    ],
+    ids=["raised", "odd", "late"],
+)
+async def test_a_verify_that_does_not_answer_is_a_warning(
+    answer: Any, says: str, autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    book = Book()
+    book.fails("a", Wrong(SECRET))
+    service = book.service()
+
+    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            await trio.sleep_forever()
+        return answer
+
+    @service.handler(verify=verify, verify_timeout=2)
+    async def work(book: Book, what: str) -> str:
+        return await book.call(what)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "a")
+        await until(queue, receipt.job_id, "in_doubt")
+    warning = about_jobs(everything)[0]
+    assert (warning.name, warning.levelname) == ("trio_jobs.consumer", "WARNING")
+    assert says in warning.getMessage()
+
+
+async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
+    mock_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    book, hold = ThreadBook(), Blocker()
+    book.does("held", hold)
+    service = Service(sdk=book.session)
+
+    @service.handler(attempt_timeout=10, stuck_after=5)
+    def work(book: ThreadBook, what: str) -> str:
+        return book.call(what)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "held")
+        await hold.reached()
+        for seconds in (10, 5):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(seconds)
+        await wait_all_tasks_blocked()
+        await queue.resolve(receipt.job_id, "failed")
+        hold.let_go()
+        await queue._consumer.between_attempts()
+    told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
+    assert [line for line in told if line[0] != "queue"] == [
+        ("overrun_monitor", "WARNING"),
+        ("overrun_monitor", "ERROR"),
+        ("consumer", "WARNING"),
+    ]
+
+
+async def test_a_failed_opening_is_a_warning_without_its_message(
+    autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    def session() -> Any:
+        raise Wrong(SECRET)
+
+    with pytest.raises(SdkOpenFailed):
+        async with open_queue(Service(async_sdk=session, open_retry=Retry(1, waits=[1]))):
+            raise AssertionError
+    assert [record.getMessage() for record in everything.records] == [
+        "opening the SDK failed (1): Wrong",
+        "opening the SDK failed (2): Wrong",
+    ]
+
+
+async def test_a_stop_names_what_is_left_with_its_key_escaped(
+    autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    service = Service(drain_timeout=0)
+
+    @service.handler
+    async def work(what: str) -> None: ...
+
+    async with open_queue(service) as queue:
+        await queue.submit(work, SECRET, key="a\nb\u202e", delay=50)
+    [record] = everything.records
+    assert (record.name, record.levelname) == ("trio_jobs.queue", "WARNING")
+    assert record.getMessage() == "stopped with 1 jobs that are lost: a\\nb\\u202e (scheduled)"

@@ -1,0 +1,475 @@
+"""Users' mistakes, and what they are told. The message says what to do; it is checked whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_jobs
+from support.rig import NO_RETRY, ended, make_rig, standing_line
+from trio_jobs import (
+    InvalidHandler,
+    InvalidPayload,
+    InvalidState,
+    JobNotFound,
+    Retry,
+    Service,
+    TrioJobsError,
+    UnknownKind,
+    UsageError,
+)
+
+
+@attrs.frozen
+class Invoice:
+    folio: str
+    total_cents: int
+
+
+@asynccontextmanager
+async def async_sdk() -> AsyncIterator[str]:
+    yield "sdk"
+
+
+def says(error: type[TrioJobsError], message: str) -> Any:
+    """The whole message, which may hold any characters."""
+    import re
+
+    return pytest.raises(error, match="^" + re.escape(message) + "$")
+
+
+# the declaration
+
+
+def plain(payload: int) -> None: ...
+
+
+def generator(payload: int) -> Iterator[int]:
+    yield payload
+
+
+async def async_generator(payload: int) -> AsyncIterator[int]:
+    yield payload
+
+
+def untyped(payload): ...  # type: ignore[no-untyped-def]
+
+
+def too_many(payload: int, job: Any, more: int) -> None: ...
+
+
+def keyword_only(*, payload: int) -> None: ...
+
+
+def unknown_class(payload: object) -> None: ...
+
+
+def with_sdk(sdk: Any, payload: int) -> None: ...
+
+
+HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError], str]] = {
+    "a lambda": (lambda payload: None, {}, InvalidHandler, "needs a name of at most 200 characters: say kind=..."),
+    "too many parameters": (
+        too_many,
+        {},
+        InvalidHandler,
+        "must take (payload) or (payload, job), not (payload: 'int', job: 'Any', more: 'int') -> 'None'",
+    ),
+    "keyword only": (
+        keyword_only,
+        {},
+        InvalidHandler,
+        "handler 'keyword_only' must take (payload) or (payload, job), not (*, payload: 'int') -> 'None'",
+    ),
+    "no annotation": (
+        untyped,
+        {},
+        InvalidHandler,
+        "handler 'untyped': say of which type 'payload' is, for payloads to be checked",
+    ),
+    "on_doubt": (
+        plain,
+        {"on_doubt": "shrug"},
+        InvalidHandler,
+        "on_doubt of 'plain' must be 'hold', 'retry' or 'fail', not 'shrug'",
+    ),
+    "retry": (plain, {"retry": 3}, InvalidHandler, "retry of 'plain' must be a Retry, not 3"),
+    "verify with an SDK": (
+        plain,
+        {"verify": with_sdk},
+        InvalidHandler,
+        "verify of 'plain' must take (job)",
+    ),
+    "a negative timeout": (
+        plain,
+        {"attempt_timeout": -1},
+        UsageError,
+        "attempt_timeout must be a number of seconds, more than 0, not -1",
+    ),
+    "a timeout of nothing": (
+        plain,
+        {"attempt_timeout": 0},
+        UsageError,
+        "attempt_timeout must be a number of seconds, more than 0, not 0",
+    ),
+    "a timeout that is no number": (
+        plain,
+        {"verify_delay": "soon"},
+        UsageError,
+        "verify_delay must be a number of seconds, 0 or more, not 'soon'",
+    ),
+    "a timeout that is not a number": (
+        plain,
+        {"verify_timeout": float("nan")},
+        UsageError,
+        "verify_timeout must be a number of seconds, more than 0, not nan",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(name: str) -> None:
+    fn, options, error, message = HANDLERS[name]
+    with pytest.raises(error) as caught:
+        Service().handler(**options)(fn)
+    assert str(caught.value).endswith(message)
+
+
+@pytest.mark.parametrize("fn", [generator, async_generator], ids=["generator", "async generator"])
+def test_a_generator_is_no_handler(fn: Any) -> None:
+    with pytest.raises(InvalidHandler, match="generator"):
+        Service().handler(fn)
+
+
+def test_a_kind_is_registered_once() -> None:
+    service = Service()
+    service.handler(plain)
+    with says(InvalidHandler, "a handler for kind 'plain' is registered already; give this one another kind"):
+        service.handler(plain)
+    with says(InvalidHandler, "'other': this function is registered already, under another kind"):
+        service.handler(kind="other")(plain)
+    assert repr(service) == "<Service plain>"
+    assert repr(Service()) == "<Service without handlers>"
+
+
+def test_a_plain_handler_does_not_fit_an_async_sdk() -> None:
+    service = Service(async_sdk=async_sdk)
+    with pytest.raises(InvalidHandler, match="the SDK is asynchronous: write it as async def"):
+        service.handler(with_sdk)
+
+    async def good(sdk: str, payload: int) -> None: ...
+
+    with says(InvalidHandler, "verify of 'good' must be async def, as the SDK is asynchronous"):
+        service.handler(verify=lambda sdk, job: None)(good)
+
+
+SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "say sdk or async_sdk, not both"),
+    "no function": ({"sdk": "ledger"}, "sdk must be a function that gives a context manager, not 'ledger'"),
+    "no such setting": ({"bufer": 3}, "there is no setting bufer"),
+    "no place": ({"buffer": 0}, "buffer must be a whole number, 1 or more, not 0"),
+    "half a place": ({"buffer": 1.5}, "buffer must be a whole number, 1 or more, not 1.5"),
+    "a true place": ({"buffer": True}, "buffer must be a whole number, 1 or more, not True"),
+    "less than none": ({"max_finished_jobs": -1}, "max_finished_jobs must be a whole number, 0 or more, not -1"),
+    "a state that does not end": (
+        {"job_retention": {"pending": 5}},
+        "job_retention is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
+    ),
+    "no state at all": (
+        {"max_finished_jobs": {"done": 5}},
+        "max_finished_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
+    ),
+    "a bad age of one state": (
+        {"job_retention": {"failed": "x"}},
+        "job_retention['failed'] must be a number of seconds, 0 or more, not 'x'",
+    ),
+    "half a job of one state": (
+        {"max_finished_jobs": {"failed": 0.5}},
+        "max_finished_jobs['failed'] must be a whole number, 0 or more, not 0.5",
+    ),
+    "no age of keys": ({"key_retention": -1}, "key_retention must be a number of seconds, 0 or more, not -1"),
+    "no number of keys": ({"max_keys": True}, "max_keys must be a whole number, 0 or more, not True"),
+    "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
+    "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
+    "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),
+    "unknown": ({"unknown": "drop"}, "unknown must be 'refuse' or 'hold', not 'drop'"),
+    "open_retry": ({"open_retry": 3}, "open_retry must be a Retry, not 3"),
+    "renewed after no job": ({"renew_after_jobs": 0}, "renew_after_jobs must be a whole number, 1 or more, not 0"),
+    "a watchdog without patience": ({"watchdog": 0}, "watchdog must be a number of seconds, more than 0, not 0"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
+    settings, message = SETTINGS[name]
+    with says(UsageError, message):
+        Service(**settings)
+
+
+def test_there_is_no_other_hook() -> None:
+    with says(UsageError, "there is no hook 'sunday'; there are in_doubt, stuck, failed"):
+        Service().on("sunday", print)  # type: ignore[arg-type]
+
+
+# the submit
+
+
+@pytest.fixture
+async def queue(autojump_clock: MockClock) -> AsyncIterator[trio_jobs.Queue]:
+    service = Service(async_sdk=async_sdk)
+
+    @service.handler
+    async def post_invoice(sdk: str, invoice: Invoice) -> None: ...
+
+    @service.handler(payload_type=Any)
+    async def anything(sdk: str, what: Any) -> None: ...
+
+    async with service.open(clock=trio_jobs.TrioClock(epoch=0)) as queue:
+        yield queue
+
+
+async def test_an_unknown_kind_is_told_which_there_are(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+    with says(UnknownKind, "no handler is registered for kind 'post' (registered: anything, post_invoice)"):
+        await queue.submit("post", {})
+    with says(UnknownKind, "no handler is registered for kind 'plain' (registered: anything, post_invoice)"):
+        await queue.submit(plain, 1)
+
+
+async def test_a_service_without_handlers_says_so() -> None:
+    async with Service().open() as queue:
+        with says(UnknownKind, "no handler is registered for kind 'x' (registered: none)"):
+            await queue.submit("x", 1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ({"folio": "A-1"}, "Object missing required field `total_cents`"),
+        ({"folio": "A-1", "total_cents": "11600"}, "Expected `int`, got `str` - at `$.total_cents`"),
+        (7, "Expected `object`, got `int`"),
+        (object(), "Encoding objects of type object is unsupported"),
+    ],
+    ids=["missing", "wrong", "no object", "no json"],
+)
+async def test_a_wrong_payload_names_the_field(
+    payload: Any, why: str, queue: trio_jobs.Queue, autojump_clock: MockClock
+) -> None:
+    with says(InvalidPayload, f"payload for 'post_invoice' refused: {why}"):
+        await queue.submit("post_invoice", payload)
+    assert queue.list() == []
+
+
+async def test_a_payload_has_a_size(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are taken"):
+        await queue.submit("anything", "x" * (1024 * 1024 - 1))
+
+
+SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
+    "an empty key": ({"key": ""}, "a key is a text of 1 to 500 characters, not ''"),
+    "no text as key": ({"key": 7}, "a key is a text of 1 to 500 characters, not 7"),
+    "a long key": ({"key": "k" * 501}, f"a key is a text of 1 to 500 characters, not '{'k' * 99}"),
+    "half a character": ({"key": "a\ud800"}, r"a key is a text of 1 to 500 characters, not 'a\ud800'"),
+    "half a character as name": ({"by": "\udc80"}, r"by is a name of 1 to 200 characters, not '\udc80'"),
+    "nobody": ({"by": ""}, "by is a name of 1 to 200 characters, not ''"),
+    "no text as name": ({"by": 7}, "by is a name of 1 to 200 characters, not 7"),
+    "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "say due_at or delay, not both"),
+    "two deadlines": (
+        {"deadline_after": 1, "deadline_at": datetime.now(UTC)},
+        "say deadline_at or deadline_after, not both",
+    ),
+    "a naive time": (
+        {"due_at": datetime(2030, 1, 1)},
+        "due_at must be an aware datetime, such as datetime.now(UTC), not datetime.datetime(2030, 1, 1, 0, 0)",
+    ),
+    "no time": ({"due_at": 5}, "due_at must be an aware datetime, such as datetime.now(UTC), not 5"),
+    "a negative delay": ({"delay": -1}, "delay must be a number of seconds, 0 or more, not -1"),
+    "a deadline that has passed": (
+        {"deadline_at": datetime(1969, 1, 1, tzinfo=UTC)},
+        "the deadline must lie ahead, and after the time at which the job is due",
+    ),
+    "a deadline before it is due": (
+        {"delay": 10, "deadline_after": 5},
+        "the deadline must lie ahead, and after the time at which the job is due",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUBMITS)
+async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
+    name: str, queue: trio_jobs.Queue, autojump_clock: MockClock
+) -> None:
+    options, message = SUBMITS[name]
+    with says(UsageError, message):
+        await queue.submit("anything", 1, **options)
+    assert queue.list() == []
+    assert queue.statistics().free == 100
+
+
+async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"buffer": 1})
+    async with standing_line(rig) as (queue, _, _first):
+        await queue.submit("work", "a")
+        with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
+            await queue.submit("work", "b", wait=-1)
+
+
+# what is asked of jobs
+
+
+async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+    message = "no job 'nope' is known (never submitted here, or pruned since)"
+    with says(JobNotFound, message):
+        queue.get("nope")
+    with says(JobNotFound, message):
+        await queue.result("nope")
+    with says(JobNotFound, message):
+        await queue.cancel("nope")
+    with says(JobNotFound, message):
+        await queue.retry("nope")
+    with says(JobNotFound, message):
+        await queue.resolve("nope", "done")
+    with says(JobNotFound, message):
+        queue.list(after="nope")
+
+
+async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+    with says(
+        UsageError,
+        "there is no state 'lost'; there are scheduled, pending, processing, retrying, in_doubt, completed, failed, "
+        "cancelled",
+    ):
+        queue.list(state="lost")
+    with says(UsageError, "limit must be a whole number, 1 or more, not 0"):
+        queue.list(limit=0)
+    with says(UsageError, "limit must be at most 1000, not 1001"):
+        queue.list(limit=1001)
+
+
+async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    async with rig.open() as queue:
+        job = (await queue.submit("work", "a")).job_id
+        await queue.result(job)
+        assert await queue.cancel(job) == "too_late"
+        with says(InvalidState, f"job {job} is completed: only a failed or cancelled job can be retried"):
+            await queue.retry(job)
+        with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
+            await queue.resolve(job, "done")
+        with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
+            await queue.resolve(job, "maybe")
+        with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
+            await queue.resolve(job, "done", result=object())
+
+
+async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(autojump_clock: MockClock) -> None:
+    service = Service(async_sdk=async_sdk)
+
+    @service.handler
+    async def work(sdk: str, n: int) -> int:
+        return "not a number"  # type: ignore[return-value]
+
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        assert await queue.result((await queue.submit(work, 1)).job_id) == "not a number"
+
+
+@pytest.mark.parametrize("error", [trio_jobs.Snooze, trio_jobs.RetryAfter])
+async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", retry=NO_RETRY)
+
+    def ask() -> None:
+        raise error(-5)
+
+    rig.sdk.script("call", ask)
+    async with rig.open() as queue:
+        job = await ended(queue, (await queue.submit("work", "a")).job_id)
+    assert job.error is not None
+    assert job.error.message == f"{error.__name__}(seconds) must be a number of seconds, 0 or more, not -5"
+
+
+RETRIES: dict[str, tuple[dict[str, Any], str]] = {
+    "retries": ({"max_retries": -1}, "max_retries must be a whole number, 0 or more, not -1"),
+    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries say max_retries=0"),
+    "endless": ({"first": float("inf")}, "first must be at most 3155760000 (100 years), not inf"),
+    "jitter": ({"jitter": 2}, "jitter must be between 0 and 1, not 2"),
+    "factor": ({"factor": 0.5}, "factor must be 1 or more, not 0.5"),
+}
+
+
+@pytest.mark.parametrize("name", RETRIES)
+def test_a_retry_that_cannot_be_is_refused(name: str) -> None:
+    options, message = RETRIES[name]
+    with says(UsageError, message):
+        Retry(**options)
+
+
+# the wrong place
+
+
+def test_a_queue_outside_of_trio_is_refused() -> None:
+    async def main() -> None:
+        async with Service().open():
+            pass
+
+    with says(UsageError, "a queue runs in Trio: open it in what trio.run() runs, not in asyncio"):
+        asyncio.run(main())
+
+
+async def test_a_queue_has_one_store(tmp_path: Path) -> None:
+    with says(UsageError, "say journal or store, not both"):
+        async with make_rig("trio").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_executor(self: Service, nursery: trio.Nursery) -> Any:
+        raise LookupError("no such host")
+
+    monkeypatch.setattr(Service, "_make_executor", make_executor)
+    with pytest.raises(LookupError, match="no such host"):
+        async with make_rig("trio").open():
+            pass
+
+
+async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
+    block = make_rig("trio").open()
+    async with block:
+        pass
+    with pytest.raises((RuntimeError, AttributeError)):
+        async with block:
+            pass
+
+
+async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
+    service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type, return-value]
+    with pytest.raises(trio_jobs.SdkOpenFailed, match="__enter__"):
+        async with service.open():
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda queue, by: queue.cancel("x", by=by),
+        lambda queue, by: queue.retry("x", by=by),
+        lambda queue, by: queue.resolve("x", "done", by=by),
+        lambda queue, by: queue.pause(by=by),
+        lambda queue, by: queue.resume(by=by),
+        lambda queue, by: queue.cancel_many(by=by),
+        lambda queue, by: queue.retry_many(by=by),
+        lambda queue, by: queue.submit_many([], by=by),
+    ],
+)
+async def test_whoever_does_something_has_a_name_that_can_be_kept(do: Any) -> None:
+    async with make_rig("trio").open() as queue:
+        with says(UsageError, r"by is a name of 1 to 200 characters, not '\ud800'"):
+            await do(queue, "\ud800")

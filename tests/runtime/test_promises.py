@@ -1,0 +1,713 @@
+"""The promises of the queue, each by its number. P8 has its tests in test_event_stream; P4 under cancellation in
+test_cancellations."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.processes import run
+from support.rig import (
+    NO_RETRY,
+    HostKind,
+    ended,
+    last,
+    make_rig,
+    pass_time,
+    service_for,
+    standing_line,
+    until,
+    until_state,
+)
+from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkOpenFailed, State
+from trio_jobs._runtime.watchdog import Watchdog
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+
+
+class Wrong(Exception):
+    """What a test raises on purpose."""
+
+
+# P1: one at a time
+
+
+async def test_p1_attempts_never_overlap(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    async with rig.open() as queue, trio.open_nursery() as nursery:
+        for n in range(20):
+            nursery.start_soon(queue.submit, "work", str(n))
+    rig.sdk.check()
+    assert sorted(rig.sdk.calls(), key=int) == [str(n) for n in range(20)]
+
+
+async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", attempt_timeout=1, verifies=True)
+    hold = Blocker("late")
+    rig.sdk.script("call", hold)
+    async with rig.open() as queue:
+        first = await queue.submit("work", "first")
+        second = await queue.submit("work", "second")
+        await hold.reached()
+        await pass_time(mock_clock, 100)
+        assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
+        assert queue.get(second.job_id).state is State.PENDING
+        hold.let_go()
+        assert (await ended(queue, first.job_id)).state is State.COMPLETED
+    assert rig.sdk.calls() == ["first", "second"]
+    rig.sdk.check()
+
+
+async def test_p1_a_stop_does_not_close_what_a_call_is_inside_of(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", settings={"drain_timeout": 1, "cancel_timeout": 1, "close_timeout": 1})
+    hold = Blocker()
+    rig.sdk.script("call", hold)
+    leaving = trio.Event()
+
+    async def life() -> None:
+        async with rig.open() as queue:
+            await queue.submit("work", "first")
+            await hold.reached()
+            leaving.set()
+        assert queue.report is not None
+        assert not queue.report.sdk_closed
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await leaving.wait()
+        await pass_time(mock_clock, 1)
+        await pass_time(mock_clock, 1)
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
+    hold.let_go()
+
+
+async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockClock) -> None:
+    sdk = FakeSdk()
+    service = trio_jobs.Service(sdk=sdk.session)
+
+    @service.handler
+    async def both(handle: trio_jobs.SdkHandle, n: int) -> list[str]:
+        answers: list[str] = []
+
+        async def one(what: str) -> None:
+            answers.append(await handle.call(FakeSession.call, what))
+
+        async with trio.open_nursery() as nursery:
+            for i in range(n):
+                nursery.start_soon(one, str(i))
+        return sorted(answers)
+
+    async with service.open() as queue:
+        receipt = await queue.submit(both, 5)
+        assert await queue.result(receipt.job_id) == ["0", "1", "2", "3", "4"]
+    sdk.check()
+
+
+# P2: one thread
+
+
+async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_trios(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
+    rig.sdk.script("call", Wrong())
+    rig.sdk.script("verify", trio_jobs.NotDone())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        assert await queue.result(receipt.job_id) == "a"
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
+    threads = {step.thread for step in rig.sdk.steps}
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+
+
+async def test_p2_calls_of_async_handlers_go_to_the_sdks_thread(mock_clock: MockClock) -> None:
+    sdk = FakeSdk()
+    service = trio_jobs.Service(sdk=sdk.session)
+
+    @service.handler
+    async def twice(handle: trio_jobs.SdkHandle, what: str) -> list[str]:
+        return [await handle.call(FakeSession.call, what), await handle.call(FakeSession.call, what)]
+
+    async with service.open() as queue:
+        assert await queue.result((await queue.submit(twice, "a")).job_id) == ["a", "a"]
+    sdk.check()
+    assert len({step.thread for step in sdk.steps}) == 1
+
+
+# P3: always closed
+
+
+@pytest.mark.parametrize("way", ["return", "error", "cancel", "deadline"])
+async def test_p3_a_session_is_closed_once_however_the_block_ends(way: str, kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    queue: trio_jobs.Queue | None = None
+    with trio.CancelScope() as outside:
+        try:
+            async with rig.open() as queue:
+                await queue.result((await queue.submit("work", "a")).job_id)
+                if way == "error":
+                    raise Wrong
+                if way == "cancel":
+                    outside.cancel()
+                if way == "deadline":
+                    outside.deadline = trio.current_time()
+                await trio.lowlevel.checkpoint()
+        except Wrong:
+            assert way == "error"
+    assert outside.cancelled_caught == (way in ("cancel", "deadline"))
+    rig.sdk.check()
+    assert rig.sdk.count("close") == 1
+    assert queue is not None and queue.report is not None
+    assert queue.report.sdk_closed
+    assert queue.report.sdk_problem is None
+
+
+async def test_p3_the_owners_error_comes_out_bare(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    error = Wrong("mine")
+    with pytest.raises(Wrong) as caught:
+        async with rig.open():
+            raise error
+    assert caught.value is error
+
+
+async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(mock_clock: MockClock) -> None:
+    rig = make_rig("thread")
+    hold = Blocker()
+    rig.sdk.script("call", hold)
+    with trio.CancelScope() as outside:
+        async with rig.open() as queue:
+            await queue.submit("work", "a")
+            await hold.reached()
+            outside.cancel()
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            await trio.sleep_forever()
+    rig.sdk.check()
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert queue.report.jobs[State.COMPLETED] == 1, "a stop never turns a success into a failure"
+
+
+@pytest.mark.parametrize("error", [Wrong("no such book"), SystemExit(3), GeneratorExit()], ids=repr)
+async def test_p3_if_opening_fails_no_job_is_consumed(error: BaseException, kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"open_retry": NO_RETRY})
+    rig.sdk.script("open", error)
+    with pytest.raises(SdkOpenFailed, match=r"could not be opened \(1 tries\)") as caught:
+        async with rig.open():
+            raise AssertionError("the block must not begin")
+    assert caught.value.__cause__ is error
+    assert [step.operation for step in rig.sdk.steps] == ["open"]
+    rig.sdk.check()
+
+
+async def test_p3_opening_is_tried_again_with_growing_waits(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    rig.sdk.script("open", Wrong(), Wrong(), Wrong())
+    began = trio.current_time()
+    async with rig.open():
+        assert trio.current_time() - began == 1 + 2 + 4
+    rig.sdk.check()
+    assert rig.sdk.count("open") == 4
+
+
+async def test_p3_an_open_that_hangs_in_the_loop_is_broken_off(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"open_timeout": 5})
+    rig.sdk.script("open", Blocker())
+    began = trio.current_time()
+    with pytest.raises(SdkOpenFailed, match="within 5 s"):
+        async with rig.open():
+            raise AssertionError("the block must not begin")
+    assert trio.current_time() - began == 5
+    rig.sdk.check()
+
+
+async def test_p3_an_open_that_returns_too_late_is_closed_by_its_own_thread(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", settings={"open_timeout": 5})
+    hold, closed = Blocker(), Blocker()
+    rig.sdk.script("open", hold)
+    rig.sdk.script("close", closed)
+    raised: list[SdkOpenFailed] = []
+
+    async def life() -> None:
+        with pytest.raises(SdkOpenFailed, match="its opening has not returned") as caught:
+            async with rig.open():
+                raise AssertionError("the block must not begin")
+        raised.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await hold.reached()
+        await pass_time(mock_clock, 5)
+    assert raised
+    hold.let_go()
+    await closed.reached()  # nobody waits for it any more, and it is closed all the same
+    assert [step.operation for step in rig.sdk.steps] == ["open", "close"]
+    rig.sdk.check(closed=False)
+    closed.let_go()
+
+
+async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = make_rig("thread", settings={"drain_timeout": 0, "cancel_timeout": 1, "close_timeout": 1})
+    hold, closed = Blocker(), Blocker()
+    rig.sdk.script("call", hold)
+    rig.sdk.script("close", closed)
+    reports: list[trio_jobs.ShutdownReport | None] = []
+    leaving = trio.Event()
+
+    async def life() -> None:
+        async with rig.open() as queue:
+            await queue.submit("work", "a")
+            await hold.reached()
+            leaving.set()
+        reports.append(queue.report)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await leaving.wait()
+        await pass_time(mock_clock, 1)
+    [report] = reports
+    assert report is not None
+    assert not report.sdk_closed
+    assert report.sdk_problem == "a call has not returned"
+    [left] = report.left
+    assert left.state is State.IN_DOUBT
+    assert "sdk_not_closed: a call has not returned" in caplog.text
+    hold.let_go()
+    await closed.reached()  # when the call returns after all, its thread closes the session
+    closed.let_go()
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "close"]
+
+
+async def test_p3_a_close_that_hangs_is_given_up_after_close_timeout(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"close_timeout": 3})
+    hold = Blocker()
+    rig.sdk.script("close", hold)
+    reports: list[trio_jobs.ShutdownReport | None] = []
+
+    async def life() -> None:
+        async with rig.open() as queue:
+            pass
+        reports.append(queue.report)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await rig.reached(hold)
+        if kind == "thread":
+            await pass_time(clock, 3)
+    [report] = reports
+    assert report is not None
+    assert not report.sdk_closed
+    assert report.sdk_problem in ("a call has not returned", "it did not close in time")
+    assert rig.sdk.count("close") == 1
+    hold.let_go()
+
+
+async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    rig.sdk.script("close", Wrong("the book is warm"))
+    async with rig.open() as queue:
+        events = queue.events(after=0)
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert queue.report.sdk_problem == "Wrong: the book is warm"
+    assert [type(event).__name__ async for event in events] == ["SessionOpened", "SessionClosed"]
+    rig.sdk.check()
+
+
+async def test_p3_a_crashed_loop_closes_the_sdk_and_raises_from_the_block(
+    kind: HostKind, clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_rig(kind)
+    died = Wrong("a bug of ours")
+
+    async def die(self: Any) -> None:
+        raise died
+
+    monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
+    with pytest.raises(QueueBroken, match="a part of the queue died") as caught:
+        async with rig.open() as queue:
+            await trio.sleep_forever()
+    assert caught.value.__cause__ is died
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    rig.sdk.check()
+
+
+_INTERRUPTED = """
+    import contextlib, signal, threading, trio, trio_jobs
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have left it ignored for us
+
+    @contextlib.contextmanager
+    def sdk():
+        print("open", flush=True)
+        try:
+            yield "sdk"
+        finally:
+            print("close", flush=True)
+
+    service = trio_jobs.Service(sdk=sdk)
+
+    @service.handler
+    def work(sdk: str, where: str) -> None:
+        pass
+
+    @service.handler
+    async def awork(sdk: trio_jobs.SdkHandle, where: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+
+    async def main():
+        async with service.open() as queue:
+            try:
+                if WHERE == "body":
+                    signal.raise_signal(signal.SIGINT)
+                    await trio.sleep_forever()
+                else:
+                    await queue.submit(awork, "x")
+                    await trio.sleep_forever()
+            finally:
+                print("body left", flush=True)
+
+    try:
+        trio.run(main)
+    except BaseException as error:
+        alone = type(error) is KeyboardInterrupt
+        while isinstance(error, BaseExceptionGroup):
+            [error] = error.exceptions
+        print(type(error).__name__, alone, flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["body", "handler"])
+def test_p3_ctrl_c_closes_the_session_once(where: str) -> None:
+    script = f"WHERE = {where!r}\n" + textwrap.dedent(_INTERRUPTED)
+    done = run([sys.executable, "-c", script])
+    assert done.stdout.split("\n")[:4] == ["open", "body left", "close", "KeyboardInterrupt True"], done
+
+
+# P4: accepted is kept
+
+
+async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    store = trio_jobs.MemoryStore()
+    async with standing_line(rig, store=store) as (queue, _, _first):
+        receipt = await queue.submit("work", "a")
+        kept = await store.events(0, 1000)
+        assert any(getattr(event, "job", None) == receipt.job_id for event in kept)
+        assert queue.get(receipt.job_id).state is State.PENDING
+
+
+async def test_p4_a_submit_that_is_cancelled_while_it_waits_leaves_no_job(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"buffer": 1})
+    async with standing_line(rig) as (queue, _, _first):
+        await queue.submit("work", "a")
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _cancel() -> None:
+                    await wait_all_tasks_blocked()
+                    assert queue.statistics().waiting_callers == 1
+                    scope.cancel()
+
+                await queue.submit("work", "ghost")
+        assert scope.cancelled_caught
+        assert len(queue.list()) == 2
+        assert queue.statistics().waiting_callers == 0
+    assert rig.sdk.calls() == ["first", "a"]
+
+
+async def test_p4_a_submit_in_a_cancelled_scope_accepts_nothing(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    async with rig.open() as queue:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await queue.submit("work", "ghost")
+        assert scope.cancelled_caught
+        assert queue.list() == []
+
+
+# P5: one end
+
+
+async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"drain_timeout": 0}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", Wrong(), Blocker("held"))
+    hold = rig.sdk._scripts["call"][-1]
+    accepted: set[str] = set()
+    with pytest.raises(Wrong):
+        async with rig.open() as queue:
+            for n in range(6):
+                accepted.add((await queue.submit("work", str(n), delay=1000 if n == 5 else None)).job_id)
+            await rig.reached(hold)
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            raise Wrong
+    assert queue.report is not None
+    left = {job.job_id for job in queue.report.left}
+    final = {job.id for job in queue.list() if job.is_final}
+    assert left | final == accepted
+    assert not left & final
+    assert sum(queue.report.jobs.values()) == len(accepted)
+
+
+async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=NO_RETRY)
+    rig.sdk.script("call", Wrong(), "ok")
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        assert (await ended(queue, receipt.job_id)).state is State.FAILED
+        await queue.retry(receipt.job_id, by="ann")
+        assert await queue.result(receipt.job_id) == "ok"
+        names = [type(e).__name__ for e in await queue._event_log.store.events(0, 1000)]
+    assert names.count("Failed") == 1
+    assert names.count("Completed") == 1
+    job = queue.get(receipt.job_id)
+    assert [attempt.run for attempt in job.attempts] == [1, 2]
+    assert [attempt.number for attempt in job.attempts] == [1, 2]
+
+
+# P6: honest
+
+
+async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=NO_RETRY)
+    rig.sdk.script("call", Wrong("half done"))
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        job = await ended(queue, receipt.job_id)
+    assert job.state is State.FAILED
+    assert job.may_have_acted, "it was in the SDK, and nobody said what that left behind"
+    with pytest.raises(trio_jobs.JobFailed, match="it may have acted") as caught:
+        await queue.result(receipt.job_id)
+    assert caught.value.may_have_acted
+
+
+async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    rig = make_rig("trio", attempt_timeout=1)
+    rig.sdk.script("call", Blocker())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a", key="K\x1b[2J")
+        job = await until_state(queue, receipt.job_id, "in_doubt")
+        assert last(job).outcome is Outcome.TIMED_OUT
+        assert queue.health().in_doubt == 1
+        await wait_all_tasks_blocked()
+    assert r"key K\x1b[2J" in caplog.text, "foreign text is shown escaped"
+    assert "is in doubt" in caplog.text
+
+
+# P7: loud
+
+
+@pytest.mark.parametrize(
+    "loop", ["consumer.Consumer", "scheduler.Scheduler", "feed.Feed", "overrun_monitor.OverrunMonitor", "pruner.Pruner"]
+)
+@pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
+async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
+    loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_rig("trio")
+
+    async def die(self: Any) -> None:
+        await trio.sleep(1)
+        raise error
+
+    monkeypatch.setattr(f"trio_jobs._runtime.{loop}.run", die)
+    with pytest.raises(QueueBroken if isinstance(error, Exception) else SystemExit):
+        async with rig.open():
+            await trio.sleep_forever()
+    rig.sdk.check()
+
+
+async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_rig("trio")
+
+    async def die(self: Any) -> None:
+        raise trio_jobs.StoreError("gone")
+
+    monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
+    with pytest.raises(trio_jobs.StoreError, match="gone") as caught:
+        async with rig.open():
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise Wrong
+    assert isinstance(caught.value.__cause__, Wrong)
+
+
+async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", attempt_timeout=10, stuck_after=20, verifies=True)
+    hold = Blocker("late")
+    rig.sdk.script("call", hold)
+    async with rig.open() as queue:
+        assert queue.health() == trio_jobs.Health(ok=True, problems=(), in_doubt=0)
+        receipt = await queue.submit("work", "a")
+        await hold.reached()
+        assert queue.health().ok
+        await pass_time(mock_clock, 10)
+        assert queue.health().problems == ("overdue",)
+        await pass_time(mock_clock, 20)
+        assert queue.health().problems == ("stuck",)
+        hold.let_go()
+        assert await queue.result(receipt.job_id) == "late"
+        await wait_all_tasks_blocked()
+        assert queue.health().ok
+        queue.close_to_submits()
+        assert "stopping" in queue.health().problems
+
+
+# P9: bounded
+
+
+async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"buffer": 3})
+    async with standing_line(rig) as (queue, _, _first):
+        for n in range(3):
+            queue.submit_nowait("work", str(n))
+        with pytest.raises(QueueFull, match="all 3 places are taken"):
+            queue.submit_nowait("work", "one too many")
+        assert queue.statistics().free == 0
+        assert len(queue.list()) == 4
+
+
+async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"max_waiting": 2})
+    async with rig.open() as queue:
+        for n in range(2):
+            await queue.submit("work", str(n), delay=100)
+        with pytest.raises(QueueFull) as caught:
+            await queue.submit("work", "one too many", delay=100)
+        assert (caught.value.capacity, caught.value.waiting) == (2, 2)
+        await queue.submit("work", "now")
+    assert rig.sdk.calls() == ["now"]
+
+
+async def test_p9_final_jobs_are_forgotten_beyond_their_number(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"max_finished_jobs": 10})
+    async with rig.open() as queue:
+        for n in range(30):
+            await queue.result((await queue.submit("work", str(n))).job_id)
+        await trio.sleep(61)
+        assert len(queue.list()) == 10
+
+
+# P10: deadlines nest
+
+
+@attrs.frozen
+class Bound:
+    """The bounds of one attempt, in seconds, and which of them must end it."""
+
+    attempt_timeout: float | None
+    deadline_after: float | None
+    stop_at: float | None
+    ended_by: EndedBy
+    outcome: Outcome
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        Bound(5, 10, None, EndedBy.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
+        Bound(10, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(5, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(None, 5, None, EndedBy.DEADLINE, Outcome.EXPIRED),
+        Bound(5, None, None, EndedBy.ATTEMPT_TIMEOUT, Outcome.TIMED_OUT),
+        Bound(10, 10, 5, EndedBy.STOP, Outcome.STOPPED),
+        Bound(None, None, 5, EndedBy.STOP, Outcome.STOPPED),
+    ],
+    ids=str,
+)
+async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", attempt_timeout=bound.attempt_timeout, settings={"drain_timeout": 0})
+    rig.sdk.script("call", Blocker())
+    began = trio.current_time()
+    with trio.move_on_after(bound.stop_at or 1000) as stop:
+        async with rig.open() as queue:
+            receipt = await queue.submit("work", "a", deadline_after=bound.deadline_after)
+            await until_state(queue, receipt.job_id, "in_doubt")
+    if bound.stop_at is None:
+        assert not stop.cancelled_caught
+    attempt = last(queue.get(receipt.job_id))
+    assert attempt.ended_by is bound.ended_by
+    assert attempt.outcome is bound.outcome
+    assert trio.current_time() - began == 5
+
+
+async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", attempt_timeout=5)
+
+    async def linger() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(4)
+
+    rig.sdk.script("call", linger)
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        await trio.sleep(2)
+        assert await queue.cancel(receipt.job_id) == "requested"
+        job = await until(queue, receipt.job_id, lambda job: last(job).outcome is not None if job.attempts else False)
+    assert last(job).ended_by is EndedBy.CANCEL
+
+
+async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_clock: MockClock) -> None:
+    sdk = FakeSdk()
+    sdk.script("call", Blocker())
+    service = service_for(sdk, "trio", drain_timeout=7, cancel_timeout=1)
+
+    @service.handler(attempt_timeout=1000)
+    async def work(session: FakeSession, what: str) -> None:
+        await session.acall(what)
+
+    began = trio.current_time()
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        await queue.submit(work, "a", deadline_after=500)
+    assert trio.current_time() - began == 7
+    sdk.check()
+
+
+def test_p7_a_loop_that_stands_still_is_named_with_its_stack() -> None:
+    warned, told_that_it_goes_on = threading.Event(), threading.Event()
+    messages: list[str] = []
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+            (told_that_it_goes_on if warned.is_set() else warned).set()
+
+    async def main() -> None:
+        watchdog = Watchdog(0.05)
+        watchdog.start()
+        hold_up_the_loop(warned)
+        assert watchdog.blocked == 1
+        await trio.to_thread.run_sync(told_that_it_goes_on.wait, 20)
+        watchdog.stop()
+
+    def hold_up_the_loop(until: threading.Event) -> None:
+        assert until.wait(20)
+
+    log = logging.getLogger("trio_jobs.watchdog")
+    handler = Told()
+    log.addHandler(handler)
+    try:
+        trio.run(main)
+    finally:
+        log.removeHandler(handler)
+    assert messages[0].startswith("the event loop stands still since 0.05 s, here:")
+    assert "hold_up_the_loop" in messages[0]
+    assert messages[1].startswith("the event loop goes on after")

@@ -1,0 +1,318 @@
+"""A second queue on the store of a first, after a stop and after a crash: what a restart makes of what was kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.rig import Rig, ended, make_rig, outcomes, until_state
+from trio_jobs import Done, MemoryStore, NotDone, State, Unknown
+from trio_jobs.testing import Blocker
+
+
+async def as_after_a_crash(store: MemoryStore) -> MemoryStore:
+    """What a store would hold if the process had died this moment: its events, without what a stop would add."""
+    copy = MemoryStore()
+    await copy.open(lambda events: None)
+    for event in await store.events(0, 100_000):
+        copy.append([event])
+    await copy.aclose()
+    return copy
+
+
+async def crashed_while_held(rig: Rig, *others: str, **options: Any) -> tuple[MemoryStore, str]:
+    """A store as a process leaves it that dies while a first job is in the SDK and `others` stand in the line."""
+    store, hold = MemoryStore(), Blocker()
+    rig.sdk.script("call", hold)
+    with trio.CancelScope() as scope:
+        async with rig.open(store=store) as queue:
+            receipt = await queue.submit("work", "held", **options)
+            await hold.reached_in_trio()
+            for what in others:
+                await queue.submit("work", what)
+            crashed = await as_after_a_crash(store)
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    rig.sdk.steps.clear()
+    return crashed, receipt.job_id
+
+
+async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: MockClock) -> None:
+    store, rig, hold = MemoryStore(), make_rig("trio", idempotent=True, settings={"drain_timeout": 0}), Blocker()
+    rig.sdk.script("call", "done before", hold)
+    async with rig.open(store=store) as queue:
+        done = await queue.submit("work", "done before", key="K")
+        await queue.result(done.job_id)
+        jobs = [(await queue.submit("work", str(n))).job_id for n in range(4)]
+        await hold.reached_in_trio()
+    assert [left.state for left in queue.report.left] == [State.PENDING] * 4
+    rig.sdk.steps.clear()
+    async with rig.open(store=store) as queue:
+        assert (await queue.submit("work", "done before", key="K")).job_id == done.job_id
+        assert await queue.result(done.job_id) == "done before"
+        for job_id in jobs:
+            await queue.result(job_id)
+    assert rig.sdk.calls() == ["0", "1", "2", "3"]
+    assert outcomes(queue.get(jobs[0])) == ["stopped", "completed"]
+
+
+async def test_after_a_crash_an_entered_attempt_is_in_doubt(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    store, held = await crashed_while_held(rig, "a", "b")
+    async with rig.open(store=store) as queue:
+        job = queue.get(held)
+        assert (job.state, job.reason) == (State.IN_DOUBT, "crashed")
+        assert outcomes(job) == ["crashed"]
+        await queue.drain()
+    assert rig.sdk.calls() == ["a", "b"], "what is in doubt is not tried again"
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "calls"),
+    [(Done("found"), State.COMPLETED, 0), (NotDone(), State.COMPLETED, 1), (Unknown(), State.IN_DOUBT, 0)],
+    ids=["done", "not done", "unknown"],
+)
+async def test_after_a_crash_verify_is_asked_first(
+    answer: Any, state: State, calls: int, autojump_clock: MockClock
+) -> None:
+    rig = make_rig("trio", verifies=True)
+    store, held = await crashed_while_held(rig)
+    rig.sdk.script("verify", answer)
+    async with rig.open(store=store) as queue:
+        await until_state(queue, held, state)
+        await trio.sleep(1)
+        assert queue.get(held).state is state
+    assert [step.operation for step in rig.sdk.steps] == ["open", "verify", *["call"] * calls, "close"]
+
+
+async def test_after_a_crash_verify_waits_until_it_has_settled(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, verify_delay=40)
+    store, held = await crashed_while_held(rig)
+    rig.sdk.script("verify", Done("found"))
+    async with rig.open(store=store) as queue:
+        began = trio.current_time()
+        assert await queue.result(held) == "found"
+        assert trio.current_time() - began == 40
+
+
+async def test_after_a_crash_an_idempotent_attempt_is_done_again_and_counts(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", idempotent=True)
+    store, held = await crashed_while_held(rig)
+    async with rig.open(store=store) as queue:
+        assert await queue.result(held) == "held"
+    job = queue.get(held)
+    assert outcomes(job) == ["crashed", "completed"]
+    assert job.retries_used == 1
+
+
+async def test_the_third_crash_of_a_job_is_poison(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", idempotent=True)
+    store, held = await crashed_while_held(rig)
+    for _ in range(2):
+        hold = Blocker()
+        rig.sdk.script("call", hold)
+        with trio.CancelScope() as scope:
+            async with rig.open(store=store) as queue:
+                await hold.reached_in_trio()
+                store = await as_after_a_crash(store)
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+    async with rig.open(store=store) as queue:
+        job = queue.get(held)
+    assert (job.state, job.reason) == (State.FAILED, "poison")
+    assert outcomes(job) == ["crashed"] * 3
+
+
+async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", idempotent=True)
+    store, hold = MemoryStore(), Blocker()
+
+    async def stubborn() -> None:
+        with trio.CancelScope(shield=True):
+            await hold.astand()
+
+    rig.sdk.script("call", stubborn)
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await hold.reached_in_trio()
+        assert await queue.cancel(receipt.job_id) == "requested"
+        crashed = await as_after_a_crash(store)
+        hold.let_go()
+    rig.sdk.steps.clear()
+    async with rig.open(store=crashed) as queue:
+        assert (await ended(queue, receipt.job_id)).state is State.CANCELLED
+    assert rig.sdk.calls() == []
+
+
+async def test_waits_go_on_after_a_restart(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    rig.sdk.script("call", trio_jobs.RetryAfter(100))
+    store = MemoryStore()
+    with trio.move_on_after(30):
+        async with rig.open(store=store) as queue:
+            retrying = await queue.submit("work", "retrying")
+            scheduled = await queue.submit("work", "scheduled", delay=200)
+            expiring = await queue.submit("work", "expiring", delay=400, deadline_after=500)
+            await trio.sleep_forever()
+    await trio.sleep(20)
+    began = trio.current_time()
+    async with rig.open(store=store) as queue:
+        await queue.result(retrying.job_id)
+        assert trio.current_time() - began == pytest.approx(50)
+        await queue.result(scheduled.job_id)
+        assert trio.current_time() - began == pytest.approx(150)
+        await queue.result(expiring.job_id)
+        assert trio.current_time() - began == pytest.approx(350)
+
+
+async def test_what_expired_while_nobody_ran_is_failed_at_the_start(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    store = MemoryStore()
+    with trio.move_on_after(1):
+        async with rig.open(store=store) as queue:
+            receipt = await queue.submit("work", "a", delay=10, deadline_after=20)
+            await trio.sleep_forever()
+    await trio.sleep(100)
+    async with rig.open(store=store) as queue:
+        assert (await ended(queue, receipt.job_id)).reason == "expired"
+    assert rig.sdk.calls() == []
+
+
+async def test_a_verify_that_a_stop_cut_short_is_asked_again_by_the_next_start(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, settings={"drain_timeout": 1})
+    rig.sdk.script("call", ValueError("booked, then raised"))
+    rig.sdk.script("verify", Blocker(), Done("found"))
+    store = MemoryStore()
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    assert rig.sdk.count("call") == 1
+
+
+async def test_an_earlier_attempt_that_acted_is_verified_before_the_next(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, on_doubt="retry", verify_delay=10)
+    rig.sdk.script("call", ValueError(), "second")
+    rig.sdk.script("verify", Unknown(), NotDone())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        assert await queue.result(receipt.job_id) == "second"
+    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "verify", "call", "close"]
+
+
+@pytest.mark.parametrize("answer", [Done("found after all"), Unknown()], ids=["done", "unknown"])
+async def test_what_verify_says_before_an_attempt_may_end_the_job(answer: Any, autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, verify_first=True)
+    rig.sdk.script("verify", answer)
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        await until_state(queue, receipt.job_id, "completed" if isinstance(answer, Done) else "in_doubt")
+    assert outcomes(queue.get(receipt.job_id)) == ["already_done" if isinstance(answer, Done) else "unverified"]
+    assert rig.sdk.calls() == []
+
+
+async def test_a_cancel_while_verify_runs_before_an_attempt_is_honoured(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, verify_first=True)
+    hold = Blocker(NotDone())
+    rig.sdk.script("verify", hold)
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        await hold.reached_in_trio()
+        assert await queue.cancel(receipt.job_id) == "requested"
+        hold.let_go()
+        job = await ended(queue, receipt.job_id)
+    assert job.state is State.CANCELLED
+    assert rig.sdk.calls() == []
+
+
+async def test_a_stop_while_verify_runs_before_an_attempt_gives_the_job_back(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", verifies=True, verify_first=True, settings={"drain_timeout": 1})
+    rig.sdk.script("verify", Blocker())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+    job = queue.get(receipt.job_id)
+    assert (job.state, outcomes(job)) == (State.PENDING, ["stopped"])
+
+
+async def test_a_queue_that_was_paused_stays_paused(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"drain_timeout": 1})
+    store = MemoryStore()
+    async with rig.open(store=store) as queue:
+        await queue.pause("stocktaking", by="ann")
+        await queue.pause("again")
+        receipt = await queue.submit("work", "a")
+    async with rig.open(store=store) as queue:
+        assert queue.paused == "stocktaking"
+        await wait_all_tasks_blocked()
+        assert queue.get(receipt.job_id).state is State.PENDING
+        await queue.resume(by="ann")
+        await queue.resume()
+        assert await queue.result(receipt.job_id) == "a"
+        assert queue.paused is None
+
+
+async def test_a_pause_acts_before_the_next_start_and_deadlines_run_on(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio")
+    rig.sdk.script("call", lambda: trio.sleep(10))
+    async with rig.open() as queue:
+        first = await queue.submit("work", "under way")
+        second = await queue.submit("work", "expires", deadline_after=50)
+        await until_state(queue, first.job_id, "processing")
+        await queue.pause()
+        assert queue.paused == ""
+        await queue.result(first.job_id)
+        await trio.sleep(100)
+        assert queue.get(second.job_id).reason == "expired"
+        third = queue.submit_nowait("work", "later")
+        await wait_all_tasks_blocked()
+        assert queue.get(third.job_id).state is State.PENDING
+        await queue.resume()
+    assert rig.sdk.calls() == ["under way", "later"]
+
+
+async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio"), MemoryStore()
+    async with rig.open(store=store):
+        with pytest.raises(trio_jobs.StoreError, match="in use by another queue"):
+            async with rig.open(store=store):
+                raise AssertionError("the block must not begin")
+    with pytest.raises(trio_jobs.StoreError, match="this store is closed"):
+        store.append([])
+
+
+async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_next_start(
+    autojump_clock: MockClock,
+) -> None:
+    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
+    verify = Blocker()
+    rig.sdk.script("verify", verify, Done("found"))
+    store = MemoryStore()
+    async with rig.open(store=store) as queue:
+        receipt = await queue.submit("work", "a")
+        await verify.reached_in_trio()
+    assert queue.get(receipt.job_id).state is State.IN_DOUBT
+    async with rig.open(store=store) as queue:
+        assert await queue.result(receipt.job_id) == "found"
+    assert rig.sdk.count("verify") == 2
+
+
+async def test_a_doubt_that_a_person_settles_while_the_queue_is_paused_is_not_asked_about(
+    autojump_clock: MockClock,
+) -> None:
+    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    rig.sdk.script("call", Blocker())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        await until_state(queue, receipt.job_id, "processing")
+        await queue.pause()
+        await until_state(queue, receipt.job_id, "in_doubt")
+        await queue.resolve(receipt.job_id, "done")
+        await queue.resume()
+        assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
+    assert rig.sdk.count("verify") == 0

@@ -1,0 +1,172 @@
+"""What is forgotten, when, and what is remembered of it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.rig import NO_RETRY, ended, make_rig, standing_line, until_state
+from trio_jobs import JobNotFound, State
+from trio_jobs._runtime.pruner import BATCH
+from trio_jobs.testing import Blocker
+
+
+async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 1000}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", what) for what in "ab"]
+        jobs.append(await queue.submit("work", "c", delay=100_000))
+        await queue.cancel(jobs[2].job_id)
+        await trio.sleep(900)
+        assert len(queue.list()) == 3
+        await trio.sleep(200)
+        assert queue.list() == []
+        for receipt in jobs:
+            with pytest.raises(JobNotFound, match="never submitted here, or pruned since"):
+                queue.get(receipt.job_id)
+
+
+async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", attempt_timeout=5, settings={"job_retention": 0, "max_finished_jobs": 0})
+    rig.sdk.script("call", Blocker())
+    async with rig.open() as queue:
+        doubt = await queue.submit("work", "a")
+        later = await queue.submit("work", "b", delay=10_000)
+        await trio.sleep(5_000)
+        assert queue.get(doubt.job_id).state is State.IN_DOUBT
+        assert queue.get(later.job_id).state is State.SCHEDULED
+
+
+async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"max_finished_jobs": 3})
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", str(n)) for n in range(6)]
+        await trio.sleep(61)
+        assert [job.id for job in queue.list()] == [receipt.job_id for receipt in jobs[3:]]
+
+
+async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"max_finished_jobs": 10})
+    async with rig.open() as queue:
+        for _ in range(BATCH + 10):
+            receipt = await queue.submit("work", "a")
+            await queue.result(receipt.job_id)
+        began = trio.current_time()
+        await wait_all_tasks_blocked()
+        assert len(queue.list(limit=1000)) <= 10
+        assert trio.current_time() - began < 1
+
+
+async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(trio_jobs.MemoryStore):
+        async def prune(self, *args: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise trio_jobs.StoreError("the disk is full")
+
+    rig = make_rig("trio", settings={"job_retention": 10})
+    async with rig.open(store=Stubborn()) as queue:
+        await queue.submit("work", "a", key="a")
+        await trio.sleep(100)
+        assert queue.list() == []
+        assert "could not be taken out of the store: the disk is full" in caplog.text
+        assert not (await queue.submit("work", "a", key="a")).created
+        assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
+
+
+async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 10}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        jobs = [await queue.submit("work", what, key=what) for what in "ab"]
+        await trio.sleep(100)
+        assert queue.list() == []
+        again = await queue.submit("work", "a", key="a")
+        assert again == trio_jobs.Receipt(jobs[0].job_id, False, 0, State.COMPLETED)
+        assert (await queue.submit("work", "b", key="b")).state is State.FAILED
+        with pytest.raises(trio_jobs.KeyConflict):
+            await queue.submit("work", "other", key="a")
+    assert rig.sdk.calls() == ["a", "b"]
+
+
+async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 10, "max_keys": 2})
+    async with rig.open() as queue:
+        for what in "abc":
+            await queue.submit("work", what, key=what)
+        await trio.sleep(100)
+        assert not (await queue.submit("work", "c", key="c")).created
+        assert not (await queue.submit("work", "b", key="b")).created
+        assert (await queue.submit("work", "a", key="a")).created
+
+
+async def test_a_forgotten_jobs_key_is_let_go_of_after_its_own_time(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 10, "key_retention": 1000})
+    async with rig.open() as queue:
+        first = await queue.submit("work", "a", key="a")
+        await trio.sleep(900)
+        assert (await queue.submit("work", "a", key="a")).job_id == first.job_id
+        await trio.sleep(300)
+        assert (await queue.submit("work", "a", key="a")).created
+
+
+async def test_jobs_are_kept_by_the_state_they_ended_in(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": {"failed": 5000, "completed": 100}}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", ValueError())
+    async with rig.open() as queue:
+        for what in "ab":
+            await queue.submit("work", what)
+        await queue.cancel((await queue.submit("work", "c", delay=100_000)).job_id)
+        await trio.sleep(200)
+        assert [job.state for job in queue.list()] == [State.FAILED, State.CANCELLED], "unnamed ones: for a week"
+        await trio.sleep(5000)
+        assert [job.state for job in queue.list()] == [State.CANCELLED]
+
+
+async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"max_finished_jobs": {State.FAILED: 2}}, retry=NO_RETRY)
+    rig.sdk.script("call", "ok", *[ValueError()] * 10)
+    async with rig.open() as queue:
+        for n in range(11):
+            await queue.submit("work", str(n))
+        await trio.sleep(61)
+        assert [job.state for job in queue.list()] == [State.COMPLETED, State.FAILED, State.FAILED]
+
+
+async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
+    async with standing_line(rig) as (queue, hold, first):
+        hold.let_go()
+        assert await queue.result(first) == "first"
+
+
+async def test_a_job_retried_by_a_person_is_open_again_and_kept(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", settings={"job_retention": 100}, retry=NO_RETRY)
+    rig.sdk.script("call", ValueError(), trio_jobs.Snooze(1000))
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a", deadline_after=50)
+        await ended(queue, receipt.job_id)
+        await trio.sleep(60)
+        await queue.retry(receipt.job_id, by="ann")
+        assert queue.get(receipt.job_id).deadline_at is None, "else it would expire before it begins"
+        await until_state(queue, receipt.job_id, "scheduled")
+        await trio.sleep(500)
+        assert queue.get(receipt.job_id).run == 2
+
+
+async def test_a_retry_within_its_deadline_still_expires_at_it(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", retry=NO_RETRY)
+    rig.sdk.script("call", ValueError(), Blocker())
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a", deadline_after=50)
+        await ended(queue, receipt.job_id)
+        blocker = await queue.submit("work", "blocker")
+        await until_state(queue, blocker.job_id, "processing")
+        await queue.retry(receipt.job_id)
+        await trio.sleep(51)
+        assert queue.get(receipt.job_id).reason == "expired"
+        await queue.cancel(blocker.job_id)

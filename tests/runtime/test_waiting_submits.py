@@ -1,0 +1,339 @@
+"""Many submits wait for the store at a time, and one of them asks it for all. What must stay true: each is told its own
+outcome, as soon as there is one; each is given up when its own time is over; none can be cancelled on the way (P4)."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trio_jobs
+from support.rig import make_rig
+from support.stores import DyingStore, RefusingStore, SlowStore
+from trio_jobs import NewJob, OutcomeUnknown, Queue, StoreError
+from trio_jobs._engine.events import Submitted
+
+TIMEOUT = 30.0  #: `commit_timeout` as it comes
+
+
+@attrs.define
+class Asked:
+    """A submit, the answer it got, and when, on Trio's clock."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    answer: trio_jobs.Receipt | StoreError | OutcomeUnknown | None = None
+    at: float | None = None
+
+
+@attrs.define
+class Street:
+    """Submits, in the order in which they came."""
+
+    queue: Queue
+    store: SlowStore
+    nursery: trio.Nursery
+    asked: list[Asked] = attrs.field(factory=list)
+
+    async def submit(self, *, together: int = 1) -> Asked:
+        asked = Asked()
+        self.nursery.start_soon(self._submit, asked, together)
+        await wait_all_tasks_blocked()
+        self.asked.append(asked)
+        return asked
+
+    async def _submit(self, asked: Asked, together: int) -> None:
+        with asked.scope:
+            try:
+                if together == 1:
+                    asked.answer = await self.queue.submit("work", "a")
+                else:
+                    asked.answer = (await self.queue.submit_many([NewJob("work", "a")] * together))[-1]
+            except (StoreError, OutcomeUnknown) as error:
+                asked.answer = error
+            asked.at = trio.current_time()
+
+    async def keep(self, count: int | None = None) -> None:
+        self.store.keep(count)
+        await wait_all_tasks_blocked()
+
+    def told(self) -> list[bool]:
+        return [asked.answer is not None for asked in self.asked]
+
+
+@asynccontextmanager
+async def street(store: SlowStore) -> AsyncIterator[Street]:
+    """A queue that has nothing to do but accept: it is paused. Whoever waits at the end gets his answer."""
+    rig = make_rig("trio")
+    async with rig.open(store=store) as queue:
+        await queue.pause()
+        async with trio.open_nursery() as nursery:
+            try:
+                yield Street(queue, store, nursery)
+            finally:
+                store.keep()
+
+
+async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) -> None:
+    async with street(SlowStore(Submitted)) as there:
+        for _ in range(4):
+            await there.submit()
+        assert there.told() == [False, False, False, False]
+        await there.keep(1)
+        assert there.told() == [True, False, False, False]
+        await there.keep(2)
+        assert there.told() == [True, True, True, False]
+        last = await there.submit()
+        await there.keep(1)
+        assert there.told() == [True, True, True, True, False]
+        await there.keep()
+        assert isinstance(last.answer, trio_jobs.Receipt)
+    ids = [asked.answer.job_id for asked in there.asked if isinstance(asked.answer, trio_jobs.Receipt)]
+    assert len(set(ids)) == 5
+
+
+async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> None:
+    async with street(SlowStore(Submitted)) as there:
+        asked = await there.submit()
+        [job_id] = there.queue._projection.jobs
+        with pytest.raises(trio_jobs.JobNotFound):
+            there.queue.get(job_id)
+        await there.keep()
+        assert isinstance(asked.answer, trio_jobs.Receipt)
+        assert there.queue.get(asked.answer.job_id).state == "pending"
+
+
+async def test_jobs_submitted_together_are_told_together(mock_clock: MockClock) -> None:
+    async with street(SlowStore(Submitted)) as there:
+        await there.submit(together=3)
+        await there.submit(together=2)
+        await there.keep(2)
+        assert there.told() == [False, False]
+        await there.keep(1)
+        assert there.told() == [True, False]
+        await there.keep(2)
+        assert there.told() == [True, True]
+
+
+@given(pauses=st.lists(st.integers(0, 40), min_size=1, max_size=6), kept=st.integers(0, 6), after=st.integers(0, 29))
+def test_each_is_given_up_when_its_own_time_is_over(pauses: list[int], kept: int, after: int) -> None:
+    """pauses: seconds before each submit; the first `kept` are kept `after` seconds behind the last of them."""
+
+    async def main() -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, MockClock)
+        async with street(SlowStore(Submitted)) as there:
+            came = []
+            for pause in pauses:
+                clock.jump(pause)
+                await wait_all_tasks_blocked()
+                came.append(trio.current_time())
+                await there.submit()
+            clock.jump(after)
+            await wait_all_tasks_blocked()
+            now = trio.current_time()
+            await there.keep(kept)
+            for _ in range(31):
+                clock.jump(1)
+                await wait_all_tasks_blocked()
+            for number, (asked, since) in enumerate(zip(there.asked, came, strict=True)):
+                if since + TIMEOUT <= now:
+                    assert isinstance(asked.answer, OutcomeUnknown)
+                elif number < kept:
+                    assert isinstance(asked.answer, trio_jobs.Receipt)
+                    assert asked.at == now
+                else:
+                    assert isinstance(asked.answer, OutcomeUnknown)
+                    assert asked.at == since + TIMEOUT
+        assert len(there.queue.list()) == len(pauses)  # unknown to those who were given up, and accepted all the same
+
+    trio.run(main, clock=MockClock())
+
+
+@pytest.mark.parametrize("which", range(3))
+async def test_p4_none_can_be_cancelled_while_it_waits(which: int, mock_clock: MockClock) -> None:
+    async with street(SlowStore(Submitted)) as there:
+        for _ in range(3):
+            await there.submit()
+        there.asked[which].scope.cancel()
+        await wait_all_tasks_blocked()
+        assert there.told() == [False, False, False]
+        await there.keep()
+        assert all(isinstance(asked.answer, trio_jobs.Receipt) for asked in there.asked)
+        assert not there.asked[which].scope.cancelled_caught
+
+
+async def test_all_are_told_what_the_store_refused(mock_clock: MockClock) -> None:
+    store = RefusingStore(Submitted)
+    async with street(store) as there:
+        for _ in range(3):
+            await there.submit()
+        store.refuse()
+        await wait_all_tasks_blocked()
+        for asked in there.asked:
+            assert isinstance(asked.answer, StoreError)
+        again = await there.submit()
+        assert isinstance(again.answer, trio_jobs.Receipt)
+    assert there.queue.statistics().free == 99
+
+
+async def test_all_are_told_that_the_store_is_gone(mock_clock: MockClock) -> None:
+    store = DyingStore(Submitted)
+    async with street(store) as there:
+        for _ in range(3):
+            await there.submit()
+        store.die()
+        await wait_all_tasks_blocked()
+        assert all(isinstance(asked.answer, OutcomeUnknown) for asked in there.asked)
+
+
+async def test_a_store_may_refuse_in_the_step_in_which_it_is_handed_a_submit(autojump_clock: MockClock) -> None:
+    class AtOnce(RefusingStore):
+        def append(self, events: Any) -> None:
+            super().append(events)
+            if self.handed_over(Submitted):
+                self.refuse()
+
+    rig = make_rig("trio")
+    async with rig.open(store=AtOnce(Submitted)) as queue:
+        await wait_all_tasks_blocked()
+        with pytest.raises(StoreError):
+            await queue.submit("work", "a", key="K")
+        assert queue.statistics().free == 100
+        assert await queue.result((await queue.submit("work", "b", key="K")).job_id) == "b"
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(which: int, tmp_path: Path) -> None:
+    outcomes: list[object] = []
+    calls = 0
+
+    async def submit() -> None:
+        try:
+            outcomes.append(await queue.submit("work", "a"))
+        except OutcomeUnknown as error:
+            outcomes.append(error)
+
+    def join(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == which:
+            raise RuntimeError("a bug")
+        return really(*args, **options)
+
+    with pytest.raises(StoreError, match="a bug"):
+        async with make_rig("trio").open(journal=tmp_path / "jobs.db") as queue, trio.open_nursery() as nursery:
+            await queue.pause()
+            really, queue._join = queue._join, join
+            for _ in range(3):
+                nursery.start_soon(submit)
+    assert len(outcomes) == 3
+    assert sum(isinstance(outcome, OutcomeUnknown) for outcome in outcomes) >= 4 - which
+
+
+def asks_in_vain(queue: Queue) -> None:
+    """Ctrl-C as the one who asked is about to wake the next."""
+    really = queue._pass_asking_on
+
+    def interrupted() -> None:
+        queue._pass_asking_on = really  # type: ignore[method-assign]
+        signal.raise_signal(signal.SIGINT)
+        really()
+
+    queue._pass_asking_on = interrupted  # type: ignore[method-assign]
+
+
+def falls_asleep(queue: Queue) -> None:
+    """Ctrl-C between the moment from which the caller may be woken and that in which it waits for that."""
+
+    class Sleepers(deque[Any]):
+        def append(self, one: object) -> None:
+            super().append(one)
+            signal.raise_signal(signal.SIGINT)
+
+    queue._sleepers = Sleepers()
+
+
+@pytest.mark.parametrize(("when", "others_before"), [(asks_in_vain, 0), (falls_asleep, 1)])
+def test_p4_ctrl_c_while_it_waits_harms_nobody_who_waits_beside_it(
+    when: Callable[[Queue], None], others_before: int
+) -> None:
+    answers: list[object] = []
+    interrupted: list[float] = []
+
+    async def other(queue: Queue) -> None:
+        try:
+            answers.append(await queue.submit("work", "a"))
+        except OutcomeUnknown as error:
+            answers.append(error)
+
+    async def main() -> None:
+        store = SlowStore(Submitted)
+        async with make_rig("trio").open(store=store) as queue, trio.open_nursery() as nursery:
+            await queue.pause()
+            for _ in range(others_before):
+                nursery.start_soon(other, queue)
+            await wait_all_tasks_blocked()
+            when(queue)
+            nursery.start_soon(_at, 1.0, other, queue)
+            nursery.start_soon(_at, 100.0, store.keep)
+            try:
+                await queue.submit("work", "mine")
+                await trio.sleep(200)
+            except (KeyboardInterrupt, OutcomeUnknown):
+                interrupted.append(trio.current_time())
+            before = trio.current_time()
+            try:
+                await trio.sleep(1000)
+            except KeyboardInterrupt:
+                interrupted.append(trio.current_time())
+            else:
+                assert trio.current_time() == before + 1000, "woken by what another wait was about"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert interrupted
+    assert [type(answer) for answer in answers] == [OutcomeUnknown] * (1 + others_before)
+
+
+async def _at(seconds: float, do: Callable[..., Any], *args: Any) -> None:
+    await trio.sleep(seconds)
+    if (wait := do(*args)) is not None:
+        await wait
+
+
+async def test_the_one_whose_turn_to_ask_comes_as_it_is_kept_passes_it_on(mock_clock: MockClock) -> None:
+    store = SlowStore(Submitted)
+    async with street(store) as there:
+        first, second, third = [await there.submit() for _ in range(3)]
+        keep = partial(store.keep, 1)
+        # the first is told, and in the very step in which it makes the second the next to ask, that one is kept too
+        trio.lowlevel.add_instrument(_AfterTheStepThatSets(first, keep))
+        store.keep(1)
+        await wait_all_tasks_blocked()
+        assert [first.answer is not None, second.answer is not None, third.answer is None] == [True, True, True]
+        mock_clock.jump(TIMEOUT)
+        await wait_all_tasks_blocked()
+        assert isinstance(third.answer, OutcomeUnknown)
+
+
+class _AfterTheStepThatSets(trio.abc.Instrument):
+    """Calls `do` after the step of a task in which `asked` got its answer."""
+
+    def __init__(self, asked: Asked, do: partial[None]) -> None:
+        self._asked = asked
+        self._do = do
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self._asked.answer is not None:
+            trio.lowlevel.remove_instrument(self)
+            self._do()

@@ -1,0 +1,134 @@
+"""The watchdog names a loop that stands still, with its stack. Real threads; each waits for the other's word."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+import trio_jobs
+from support.recording_sdk import Book, ThreadBook, open_queue
+from trio_jobs import Service
+from trio_jobs._runtime.watchdog import Watchdog
+
+LIMIT = 0.05
+
+
+class Words(logging.Handler):
+    """What the watchdog says; `blocked` and `goes_on` are set when it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.blocked = threading.Event()
+        self.goes_on = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        (self.blocked if "stands still" in self.said[-1] else self.goes_on).set()
+
+
+@pytest.fixture
+def words() -> Iterator[Words]:
+    handler = Words()
+    logger = logging.getLogger("trio_jobs.watchdog")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def a_function_that_blocks_the_loop(until: threading.Event) -> None:
+    assert until.wait(20)
+
+
+def service(watchdog: float | None = LIMIT) -> Service:
+    return Service(watchdog=watchdog)
+
+
+async def test_a_blocked_loop_is_named_with_its_stack_and_so_is_its_end(words: Words) -> None:
+    async with service().open():
+        a_function_that_blocks_the_loop(words.blocked)
+        await trio.to_thread.run_sync(words.goes_on.wait, 20)
+    named = [said for said in words.said if "a_function_that_blocks_the_loop" in said]
+    assert len(named) == 1, "once for each time that it stands still"
+    assert re.search(r"the event loop stands still since 0\.\d\d s, here:", named[0])
+    assert any(said.startswith("the event loop goes on after") for said in words.said)
+
+
+async def test_an_async_handler_that_blocks_is_named(words: Words) -> None:
+    blocking = service()
+
+    @blocking.handler
+    async def careless(what: str) -> None:
+        a_function_that_blocks_the_loop(words.blocked)
+
+    async with blocking.open() as queue:
+        await queue.result((await queue.submit(careless, "x")).job_id)
+    assert any("in careless" in said for said in words.said)
+
+
+async def test_a_plain_handler_that_blocks_its_own_thread_is_not(words: Words) -> None:
+    """Its call lasts for three looks of the watchdog at a loop that is well."""
+    book = ThreadBook()
+    looks = threading.Semaphore(0)
+    plain = Service(sdk=book.session, watchdog=LIMIT)
+
+    @plain.handler
+    def patient(book: ThreadBook, what: str) -> None:
+        for _ in range(3):
+            assert looks.acquire(timeout=20)
+
+    async with plain.open() as queue:
+        watchdog = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
+        assert len(watchdog) == 1
+        dog = watchdog[0]._target.__self__  # type: ignore[attr-defined]
+        its_look = dog._look
+
+        def look(now: float) -> None:
+            its_look(now)
+            looks.release()
+
+        dog._look = look
+        await queue.result((await queue.submit(patient, "x")).job_id)
+    assert not [said for said in words.said if "patient" in said]
+
+
+async def test_it_ends_with_the_queue() -> None:
+    async with service().open():
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
+    await trio.to_thread.run_sync(thread.join, 20)
+    assert not thread.is_alive()
+
+
+async def test_it_ends_when_the_loop_has_ended_without_a_word() -> None:
+    made = []
+
+    async def main() -> None:
+        dog = Watchdog(LIMIT)
+        dog.start()
+        made.append(dog)
+
+    await trio.to_thread.run_sync(trio.run, main)
+    await trio.to_thread.run_sync(made[0]._thread.join, 20)
+    assert not made[0]._thread.is_alive()
+    assert made[0].blocked == 0
+
+
+async def test_there_is_none_where_none_is_wanted() -> None:
+    async with service(watchdog=None).open():
+        assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_there_is_none_in_virtual_time(autojump_clock: MockClock) -> None:
+    async with open_queue(Book().service()):
+        assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_limit_that_cannot_be_is_refused() -> None:
+    with pytest.raises(trio_jobs.UsageError, match="watchdog"):
+        Service(watchdog=0)

@@ -1,0 +1,129 @@
+"""Plain HTTP on the same port."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from support.server import OWNER, WATCHER, bench, make_service
+from support.waiting import deadline
+from trio_jobs import TrioClock
+from trio_jobs._server.metrics import Metrics
+from trio_jobs._server.tokens import Token
+
+
+class NoClients:
+    connections = subscriptions = 0
+
+
+async def get(
+    port: int, path: str, token: Token | None = None, method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        auth = f"Authorization: Bearer {token.secret}\r\n" if token else ""
+        await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n".encode())
+        data = b""
+        with deadline("the whole answer"):
+            while more := await stream.receive_some(65536):
+                data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:])
+    return int(lines[0].split()[1]), {name.lower(): value for name, value in headers.items()}, body
+
+
+async def test_a_stranger_learns_whether_it_is_well_and_no_more() -> None:
+    async with bench() as b:
+        status, headers, body = await get(b.port, "/healthz")
+        assert (status, json.loads(body)) == (200, {"ok": True})
+        assert headers["connection"] == "close"
+        status, _, body = await get(b.port, "/healthz", WATCHER)
+        told: dict[str, Any] = json.loads(body)
+        assert {"ok", "problems", "in_doubt", "paused", "queue", "host", "store", "server"} == set(told)
+        b.queue.close_to_submits()
+        status, _, body = await get(b.port, "/healthz")
+        assert (status, json.loads(body)) == (503, {"ok": False})
+
+
+async def test_the_description_of_the_protocol_is_open_to_all() -> None:
+    async with bench() as b:
+        status, headers, body = await get(b.port, "/asyncapi.json")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert json.loads(body)["asyncapi"] == "3.0.0"
+        status, headers, body = await get(b.port, "/asyncapi.json", method="HEAD")
+        assert (status, body) == (200, b"")
+        assert int(headers["content-length"]) > 1000
+
+
+async def test_metrics_are_for_those_with_a_token() -> None:
+    pytest.importorskip("prometheus_client")
+    async with bench() as b:
+        assert (await get(b.port, "/metrics"))[0] == 401
+        job = await b.queue.submit("double", 1)
+        await b.queue.result(job.job_id)
+        await trio.testing.wait_all_tasks_blocked()
+        status, headers, body = await get(b.port, "/metrics", WATCHER)
+        assert status == 200
+        text = body.decode()
+        for name in (
+            'trio_jobs_jobs{state="completed"} 1.0',
+            "trio_jobs_places_free 100.0",
+            "trio_jobs_oldest_waiting_seconds 0.0",
+            "trio_jobs_wait_seconds_count 1.0",
+            "trio_jobs_run_seconds_count 1.0",
+            "trio_jobs_retries_total 0.0",
+            'trio_jobs_ended_total{kind="double",outcome="completed"} 1.0',
+            "trio_jobs_sdk_busy_seconds_total",
+            "trio_jobs_in_doubt 0.0",
+            "trio_jobs_subscriptions 0.0",
+        ):
+            assert name in text, f"{name} is not in {text}"
+        assert headers["content-type"].startswith("text/plain")
+
+
+async def test_the_attempt_under_way_counts_as_busy_so_far_and_not_twice(autojump_clock: MockClock) -> None:
+    pytest.importorskip("prometheus_client")
+    busy: list[float] = []
+
+    async with make_service().open(clock=TrioClock()) as queue, trio.open_nursery() as nursery:
+        metrics = Metrics(queue, NoClients())
+        nursery.start_soon(metrics.run)
+
+        def read() -> float:
+            found = re.search(r"^trio_jobs_sdk_busy_seconds_total (\S+)$", metrics.text().decode(), re.MULTILINE)
+            assert found
+            return float(found[1])
+
+        await wait_all_tasks_blocked()
+        busy.append(read())
+        job = await queue.submit("wait", 100.0)
+        for _ in range(2):
+            await trio.sleep(40)
+            busy.append(read())
+        await queue.result(job.job_id)
+        await wait_all_tasks_blocked()
+        busy.append(read())
+        await trio.sleep(1000)
+        busy.append(read())
+        nursery.cancel_scope.cancel()
+    assert busy == pytest.approx([0, 40, 80, 100, 100], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/ws", 426), ("POST", "/healthz", 405), ("GET", "/healthz/", 404), ("PUT", "/x", 405)],
+)
+async def test_other_paths_and_methods_are_refused(method: str, path: str, status: int) -> None:
+    async with bench() as b:
+        assert (await get(b.port, path, OWNER, method))[0] == status
+
+
+async def test_metrics_can_be_left_out() -> None:
+    async with bench(metrics=False) as b:
+        assert (await get(b.port, "/metrics", OWNER))[0] == 404

@@ -1,0 +1,102 @@
+"""The helpers of the tests: a child ends with its test, and a wait that fails says what it waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from support import processes
+from support.processes import Process, end_processes, run
+from support.waiting import deadline, time_limit, wait_until
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs PR_SET_PDEATHSIG: run it on Linux")
+
+ENDLESS = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"]
+
+
+def runs(pid: int) -> bool:
+    """False for a process that has ended, also before its parent has read its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_child_ends_with_its_test() -> None:
+    before = processes.alive()
+    child = Process(ENDLESS)
+    assert child.out.line() == "ready\n"
+    end_processes(keep=before)
+    assert child.returncode == -signal.SIGKILL
+    assert processes.alive() == before
+
+
+@linux
+def test_a_child_ends_with_a_killed_process_of_the_tests() -> None:
+    program = (
+        "import sys, time; from support.processes import Process\n"
+        f"child = Process({ENDLESS!r})\nassert child.out.line() == 'ready\\n'\n"
+        "print(child.pid, flush=True); time.sleep(600)"
+    )
+    tests = Path(__file__).parents[1]
+    parent = Process([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(tests)})
+    grandchild = int(parent.out.line())
+    assert runs(grandchild)
+    parent.kill()
+    wait_until(lambda: not runs(grandchild), "the grandchild ends")
+
+
+def test_a_child_that_prints_more_than_a_pipe_holds_does_not_block() -> None:
+    program = "import sys; sys.stderr.write('x' * 1_000_000); sys.stdout.write(sys.stdin.read())"
+    done = run([sys.executable, "-c", program], given="y" * 1_000_000)
+    assert (done.returncode, len(done.stdout), len(done.stderr)) == (0, 1_000_000, 1_000_000)
+
+
+def test_a_wait_for_output_that_never_comes_says_what_it_waited_for() -> None:
+    with Process(ENDLESS) as child:
+        assert child.out.line_with("ready") == "ready\n"
+        with pytest.raises(AssertionError, match=r"did not print a line with 'more' within 0\.1 s; .*\nready"):
+            child.out.line_with("more", 0.1)
+        with pytest.raises(AssertionError, match=r"did not end within 0\.1 s; it printed:\nready"):
+            child.wait(0.1)
+    assert child.returncode == -signal.SIGKILL
+    with pytest.raises(AssertionError, match=r"ended and did not print 'more'; it printed:\nready"):
+        child.out.line_with("more")
+
+
+def test_a_command_that_fails_shows_its_errors() -> None:
+    with pytest.raises(AssertionError, match="ended with 3:\nthe reason"):
+        run([sys.executable, "-c", "import sys; sys.stderr.write('the reason'); sys.exit(3)"], check=True)
+
+
+async def test_a_deadline_expires_while_virtual_time_does_not_move(mock_clock: MockClock) -> None:
+    with pytest.raises(AssertionError, match=r"^the sun rises: not within 0\.05 s$"):
+        with deadline("the sun rises", 0.05):
+            await trio.sleep(10)
+    with deadline("nothing"):
+        await trio.lowlevel.checkpoint()
+    assert trio.current_time() == 0
+
+
+async def test_a_test_that_exceeds_its_limit_shows_where_each_task_waits(autojump_clock: MockClock) -> None:
+    async def sleeper() -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(AssertionError, match=r"(?s)^it did not end within 0\.05 s; .*sleeper: .*sleep_forever"):
+        with time_limit("it", 0.05):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sleeper)
+
+
+def test_a_wait_for_a_condition_returns_its_answer_or_says_what_it_was() -> None:
+    answers = iter([0, 0, 7])
+    assert wait_until(lambda: next(answers), "seven") == 7
+    with pytest.raises(AssertionError, match=r"^two threads: not within 0\.02 s, it is False$"):
+        wait_until(lambda: threading.active_count() > 1000, "two threads", seconds=0.02)
