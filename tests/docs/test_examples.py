@@ -56,3 +56,16 @@ def test_the_readme_s_first_program_books_its_invoice_once_however_often_it_is_r
     with page_run(tmp_path) as run:
         run.run(first)
         run.run(first)
+
+
+def test_the_files_in_examples_are_those_of_the_pages() -> None:
+    shown: dict[str, list[str]] = {}
+    for page in pages():
+        for block in blocks(page):
+            if block.title is not None:
+                shown.setdefault(block.title, []).append(block.text)
+    files = sorted((ROOT / "examples").glob("*.py"))
+    assert files
+    for file in files:
+        assert file.read_text(encoding="utf-8") in shown.get(file.name, []), f"{file.name} is not as its page shows it"
+        assert f"({file.name})" in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from blocks import ROOT, pages
 
-ALL = [*pages(), ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "results" / "README.md"]
+ALL = [*pages(), ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md", ROOT / "benchmarks" / "results" / "README.md"]
 FENCE = re.compile(r"^( *)(`{3,})[^\n]*\n.*?^\1\2 *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)(?:\{[^}]*\})?")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
