@@ -1,4 +1,4 @@
-"""The configurations of docs/howto/proxy.md, run by the programs that they are for, where these are installed."""
+"""The configurations in docs/howto, checked by the programs that they are for, where these are installed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import trio
 from blocks import ROOT, blocks
 
 import trio_jobs
-from support.processes import Process
+from support.processes import Process, run
 
 PAGE = ROOT / "docs" / "howto" / "proxy.md"
+DEPLOY = ROOT / "docs" / "howto" / "deploy.md"
 NAME = "jobs.example.org"
 TOKEN = trio_jobs.Token.random()
 
@@ -108,3 +109,25 @@ async def ask_when_ready(port: int, tls: ssl.SSLContext, path: str) -> bytes:
         return await answer(port, tls, path)
     except (OSError, trio.BrokenResourceError):
         return b""
+
+
+def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    [unit] = [block.text for block in blocks(DEPLOY) if block.language == "ini"]
+    program = "/srv/labels/.venv/bin/trio-jobs"
+    assert f"ExecStart={program} serve labels:service" in unit
+    path = tmp_path / "labels.service"
+    path.write_text(unit.replace(program, "/bin/true"), encoding="utf-8")
+    checked = run(["systemd-analyze", "verify", path])
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_the_stop_timeouts_on_the_page_are_longer_than_those_of_a_service() -> None:
+    settings = trio_jobs.Service().settings
+    longest = settings.drain_timeout + settings.cancel_timeout + settings.close_timeout
+    text = DEPLOY.read_text(encoding="utf-8")
+    for pattern in (r"TimeoutStopSec=(\d+)", r"stop_grace_period: (\d+)s"):
+        found = re.search(pattern, text)
+        assert found is not None
+        assert int(found[1]) > longest
