@@ -24,15 +24,15 @@ from trio_jobs._errors import (
     JobInDoubt,
     JobNotFound,
     KeyConflict,
+    Lagged,
     OutcomeUnknown,
     QueueClosed,
     QueueFull,
     ResultUnavailable,
     StoreError,
 )
-from trio_jobs._runtime.admission import NewJob
-from trio_jobs._runtime.event_stream import Lagged
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
+from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["Client", "Follower", "Street", "resolve_truthfully"]
 
@@ -151,7 +151,7 @@ class Client:
         """P4: the outcome is unknown only while the store has not settled what was handed over."""
         machine = self._street.machine
         if machine is not None and (queue := machine.queue) is not None:
-            settled = queue._event_log.committed_seq == queue._projection.seq
+            settled = runtime_of(queue).event_log.committed_seq == runtime_of(queue).event_log.projection.seq
             if settled and queue.health().store is None:
                 self._world.wrong("P4", f"{self.name} is not told what became of {what}, and the store knows")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -37,7 +36,7 @@ from trio_jobs._errors import (
 )
 from trio_jobs._ports import Store
 from trio_jobs._runtime.clock import TrioClock
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 
@@ -235,8 +234,7 @@ class _Play:
         try:
             async with service.open(store=store, clock=TrioClock(), seed=self.plan.seed * 10 + number) as queue:
                 if machine.alive:
-                    feed = queue._feed
-                    feed._ring = deque(feed._ring, maxlen=self.plan.ring)
+                    runtime_of(queue).feed.set_ring_size(self.plan.ring)
                     machine.queue = queue
                     machine.note("queue", "is open")
                     self._opened = self.now()
@@ -250,7 +248,9 @@ class _Play:
                 if report is None:
                     world.wrong("P5", "the queue has stopped without a report")
                 else:
-                    machine.note("queue", f"has stopped; {len(report.left)} jobs are left, closed {report.sdk_closed}")
+                    machine.note(
+                        "queue", f"has stopped; {len(report.unfinished)} jobs are left, closed {report.sdk_closed}"
+                    )
                     if report.sdk_closed and world.open_sessions:
                         world.wrong("P3", f"sessions {world.open_sessions} are open, and it is said that none is")
                     if not report.sdk_closed and not self._was_inside(number):
@@ -265,9 +265,9 @@ class _Play:
     def _check_left(self, queue: Queue) -> None:
         """P5: what has not ended is named."""
         assert queue.report is not None
-        named = {left.job_id for left in queue.report.left}
+        named = {left.job_id for left in queue.report.unfinished}
         for job in self.world.told.accepted:
-            record = queue._projection.jobs.get(job)
+            record = runtime_of(queue).event_log.projection.jobs.get(job)
             if record is not None and record.state not in FINAL and job not in named:
                 self.world.wrong("P5", f"{self.world.name(job)} is {record.state}, and the report does not name it")
 

@@ -24,6 +24,7 @@ import trio_jobs
 from benchmarks.peers.common import LAST, READER, answer, handshake, rate
 from trio_jobs._engine import events as ev
 from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._wire.event_encoding import encode_body, prefix
 from trio_jobs._wire.frames import text_frame
 
@@ -66,7 +67,7 @@ async def readers(
 
 
 async def subscribed(queue: trio_jobs.Queue, count: int) -> None:
-    while sum(cursor.weight for cursor in queue._feed._broad) < count:  # a cursor may read for many
+    while sum(cursor.weight for cursor in runtime_of(queue).feed._broad) < count:  # a cursor may read for many
         await trio.sleep(0.01)
 
 
@@ -88,7 +89,7 @@ async def ours(subscribers: int, frozen: int, updates: int, burst: int) -> float
         server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=[TOKEN], metrics=False))
         process = await readers(stack, server.port, subscribers, frozen=frozen, subscribe=True)
         await subscribed(queue, subscribers)
-        feed = queue._feed
+        feed = runtime_of(queue).feed
         seq = feed.seq
         began = time.perf_counter()
         for number in range(updates // burst):

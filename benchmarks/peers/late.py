@@ -18,6 +18,7 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import answer
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.queue import runtime_of
 
 TOKEN = trio_jobs.Token("bench-" + "0" * 20)
 PER_MS = 2
@@ -84,7 +85,7 @@ async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict
             await trio.to_thread.run_sync(process.stdout.readline)
             while server.subscriptions < subscribers:
                 await trio.sleep(0.01)
-            feed = queue._feed
+            feed = runtime_of(queue).feed
             number, due = 0, trio.current_time()
             for _ in range(int(seconds * 1000)):
                 now, seq = time.time(), feed.seq

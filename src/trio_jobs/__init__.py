@@ -47,6 +47,7 @@ from trio_jobs._errors import (
     JournalDamaged,
     JournalInUse,
     KeyConflict,
+    Lagged,
     OutcomeUnknown,
     PermissionDenied,
     QueueBroken,
@@ -62,14 +63,14 @@ from trio_jobs._errors import (
     UnknownKind,
     UsageError,
 )
+from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.admission import NewJob
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.event_stream import EventStream, Lagged
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import Health, ShutdownReport, Statistics, UnfinishedJob
+from trio_jobs._runtime.submission import NewJob
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token

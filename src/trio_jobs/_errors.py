@@ -25,6 +25,7 @@ __all__ = [
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
+    "Lagged",
     "OutcomeUnknown",
     "PermissionDenied",
     "QueueBroken",
@@ -222,6 +223,18 @@ class ConnectionFailed(TrioJobsError):
 
 class PermissionDenied(UsageError):
     """The server does not know this token, or it is not for this."""
+
+
+class Lagged(TrioJobsError):
+    """Events after `after` are pruned; a stream of events can continue from `oldest`, with a gap."""
+
+    def __init__(self, after: int, oldest: int) -> None:
+        self.after: Final = after
+        self.oldest: Final = oldest
+        super().__init__(
+            f"events {after + 1} to {oldest - 1} are not kept any more; "
+            f"read the jobs again, then continue after {oldest - 1}"
+        )
 
 
 class QueueBroken(TrioJobsError):

@@ -21,7 +21,7 @@ from support.waiting import deadline
 from trio_jobs import EventView, State
 from trio_jobs._client import reconnect
 from trio_jobs._engine import events as ev
-from trio_jobs._wire.event_encoding import STATE_AFTER
+from trio_jobs._engine.transitions import STATE_AFTER
 
 SECRET = "owner-" + "0" * 20
 FILTERS: list[dict[str, Any]] = [{}, {"kinds": ["double"]}, {"states": [State.COMPLETED, State.FAILED]}]

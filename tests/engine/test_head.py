@@ -108,15 +108,15 @@ def test_a_key_outlives_its_job_and_knows_how_that_ended() -> None:
         ("a", State.COMPLETED, "digest of a", 9.0),
         ("b", State.FAILED, "digest of b", 9.0),
     ]
-    assert [projection.forgotten.find("kind", job) for job in "ab"] == told
-    assert projection.forgotten.find("another kind", "a") is None
+    assert [projection.tombstones.find("kind", job) for job in "ab"] == told
+    assert projection.tombstones.find("another kind", "a") is None
 
 
 def test_the_key_of_a_job_that_is_known_is_never_let_go_of() -> None:
     projection = with_finals("a", "b")
     submit(projection, "c", key="c")
     projection.forget(["a"], now=1.0)
-    assert [key.job for key in projection.forgotten.take_stale(1e9, 0, 100)] == ["a"]
+    assert [key.job for key in projection.tombstones.take_stale(1e9, 0, 100)] == ["a"]
     assert set(projection.keys) == {("kind", "b"), ("kind", "c")}
 
 
@@ -125,7 +125,7 @@ def test_a_job_without_a_key_leaves_nothing_behind() -> None:
     submit(projection, "a")
     finish(projection, "a")
     assert projection.forget(["a"], now=1.0) == []
-    assert (projection.jobs, projection.keys, len(projection.forgotten)) == ({}, {}, 0)
+    assert (projection.jobs, projection.keys, len(projection.tombstones)) == ({}, {}, 0)
     assert projection.count(*State) == 0
 
 

@@ -278,7 +278,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
         known: KeyEntry | KeyTombstone | None = None
         if key is not None:
-            known = self.projection.keys.get(("kind", key)) or self.projection.forgotten.find("kind", key)
+            known = self.projection.keys.get(("kind", key)) or self.projection.tombstones.find("kind", key)
         assert (known.job if known is not None else None) == (self.keys.get(key) if key is not None else None)
         if known is not None:
             return
@@ -525,7 +525,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             if (key := self.models[job].key) is not None:
                 self.pruned_keys.append(key)
         excess = max(len(self.pruned_keys) - keys, 0)
-        stale = self.projection.forgotten.take_stale(-1.0, keys, 1000)
+        stale = self.projection.tombstones.take_stale(-1.0, keys, 1000)
         assert [key.job for key in stale] == [self.keys.pop(key) for key in self.pruned_keys[:excess]]
         self.pruned_keys = self.pruned_keys[excess:]
 
@@ -558,10 +558,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
         assert projection.count(*State) == len(projection.jobs)
         held = {key: entry.job for (_, key), entry in projection.keys.items()}
         lost = {
-            key: found.job for key in self.pruned_keys if (found := projection.forgotten.find("kind", key)) is not None
+            key: found.job for key in self.pruned_keys if (found := projection.tombstones.find("kind", key)) is not None
         }
         assert held | lost == self.keys
-        assert len(held) + len(lost) == len(projection.keys) + len(projection.forgotten) == len(self.keys)
+        assert len(held) + len(lost) == len(projection.keys) + len(projection.tombstones) == len(self.keys)
 
     @invariant()
     def every_run_that_is_over_has_one_end_and_no_other_run_has_one(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from engine_bench import PAYLOAD, Bench, error
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import State
+from trio_jobs._engine.jobs import EndedBy, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 from trio_jobs._runtime.event_log import EventLog
@@ -142,13 +142,29 @@ async def test_a_store_that_nobody_can_open_again_keeps_the_stream_and_no_more()
         await store.open(told)
 
 
-# the history over it
+# the event log over it
+
+
+class Listener:
+    """Conforms to `LogListener`."""
+
+    def __init__(self) -> None:
+        self.committed: list[list[int]] = []
+
+    def on_committed(self, events: Sequence[ev.Event]) -> None:
+        self.committed.append([event.seq for event in events])
+
+    def on_rejected(self, submit: ev.Submitted) -> None:
+        raise AssertionError("a memory store rejects nothing")
+
+    def on_broken(self, error: StoreError) -> None:
+        raise AssertionError("a memory store does not break")
 
 
 async def test_a_history_restored_from_it_has_the_same_head() -> None:
     store = MemoryStore()
     event_log = EventLog(store)
-    await event_log.restore()
+    await event_log.open(Listener())
     bench = Bench()
     bench.attempt(error(entered=True))
     bench.start(entered=True)
@@ -156,7 +172,7 @@ async def test_a_history_restored_from_it_has_the_same_head() -> None:
     event_log.append([ev.Paused(seq=event_log.next_seq, at=1.0), submitted(event_log.next_seq + 1, "other")])
     await store.aclose()
     again = EventLog(store)
-    await again.restore()
+    await again.open(Listener())
     assert again.projection.jobs == event_log.projection.jobs
     assert again.projection.jobs["job"] == bench.job
     assert again.projection.by_state[State.PROCESSING] == event_log.projection.by_state[State.PROCESSING]
@@ -167,44 +183,38 @@ async def test_a_history_restored_from_it_has_the_same_head() -> None:
 async def test_a_history_without_its_pruned_jobs_goes_on_with_the_numbers() -> None:
     store = MemoryStore()
     event_log = EventLog(store)
-    await event_log.restore()
+    await event_log.open(Listener())
     event_log.append([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
     await store.prune({"a": (1, 1), "c": (3, 3)})
     await store.aclose()
     again = EventLog(store)
-    await again.restore()
+    await again.open(Listener())
     assert list(again.projection.jobs) == ["b"]
     again.append([submitted(4, "d")])
     assert again.committed_seq == 4
 
 
-async def test_what_is_recorded_is_told_first_to_those_who_react_then_to_all() -> None:
+async def test_committed_events_are_reported_to_the_listener_group_by_group() -> None:
     event_log = EventLog(MemoryStore())
-    await event_log.restore()
-    heard: list[str] = []
-    event_log.reactions[ev.Started] = lambda event: heard.append(f"reaction {event.seq}")
-    event_log.publish = lambda events: heard.append(f"published {[event.seq for event in events]}")
+    listener = Listener()
+    await event_log.open(listener)
     event_log.append([submitted(1, "a"), started(2, "a")])
-    assert heard == ["reaction 2", "published [1, 2]"]
-
-
-async def test_told_nobody_a_history_records_all_the_same() -> None:
-    event_log = EventLog(MemoryStore())
-    await event_log.restore()
-    event_log.append([submitted(1, "a")])
-    assert (event_log.projection.seq, event_log.committed_seq) == (1, 1)
+    event_log.append([])
+    event_log.append([ev.Overdue(seq=3, at=3.0, job="a", attempt=1, limit=EndedBy.DEADLINE)])
+    assert listener.committed == [[1, 2], [3]]
+    assert (event_log.projection.seq, event_log.committed_seq) == (3, 3)
 
 
 async def test_a_history_closes_its_store_once_and_only_if_it_was_the_one_to_open_it() -> None:
     store = MemoryStore()
     first, second = EventLog(store), EventLog(store)
-    await first.restore()
+    await first.open(Listener())
     with pytest.raises(StoreError, match="in use"):
-        await second.restore()
+        await second.open(Listener())
     await second.aclose()
     first.append([submitted(1, "a")])
     await first.aclose()
-    await second.restore()
+    await second.open(Listener())
     await first.aclose()
     second.append([submitted(2, "b")])
     assert list(second.projection.jobs) == ["a", "b"]

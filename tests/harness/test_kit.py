@@ -120,7 +120,7 @@ async def test_a_hang_ends_with_the_test(make: Any, autojump_clock: MockClock) -
         await queue.submit("post", Order(2))
     hang.let_go()
     assert queue.report is not None
-    [left] = queue.report.left
+    [left] = queue.report.unfinished
     assert left.state is State.IN_DOUBT
     assert queue.report.sdk_closed is (make is asynchronous)
 

@@ -25,8 +25,9 @@ import trio_jobs
 from trio_jobs import State
 from trio_jobs._engine import attempt_result
 from trio_jobs._engine.events import Event, Started
+from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._runtime.event_stream import EventStream
+from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import Health
@@ -117,7 +118,7 @@ def mistakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 
 def test_p4_a_queue_that_takes_a_known_key_for_a_new_one_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr(Queue, "_receipt_of_known", lambda self, new: None)
+    mistakes.setattr(Admission, "_receipt_of_known", lambda self, new: None)
     assert found(InMemory).startswith("AssertionError: P4")
 
 
@@ -129,7 +130,7 @@ def test_p6_a_queue_that_takes_a_timeout_for_a_success_is_found(mistakes: pytest
             ending = msgspec.structs.replace(ending, outcome=trio_jobs.Outcome.COMPLETED)
         return end(record, ending, *args)
 
-    mistakes.setattr("trio_jobs._runtime.consumer.decide.end", hopeful)
+    mistakes.setattr("trio_jobs._runtime.attempt_runner.decide.end", hopeful)
     assert "P6" in found(InMemory)
 
 
@@ -163,7 +164,7 @@ def test_p10_a_queue_that_lets_jobs_wait_past_their_deadline_is_found(mistakes: 
 
 
 def test_p10_an_attempt_without_an_end_that_nobody_is_told_of_is_found(mistakes: pytest.MonkeyPatch) -> None:
-    mistakes.setattr("trio_jobs._runtime.overrun_monitor.OverrunMonitor._look", lambda self, running: float("inf"))
+    mistakes.setattr("trio_jobs._runtime.overrun_monitor.OverrunMonitor._check", lambda self, running: float("inf"))
     assert "P10" in found(InMemory)
 
 
@@ -217,7 +218,7 @@ def test_a_consumer_that_dies_is_found(mistakes: pytest.MonkeyPatch) -> None:
     async def die(*args: Any) -> None:
         raise ZeroDivisionError
 
-    mistakes.setattr("trio_jobs._runtime.consumer.Consumer._look_after_doubt", die)
+    mistakes.setattr("trio_jobs._runtime.verification.Verification.resolve_soon", die)
     assert found(InMemory).startswith("QueueBroken")
 
 

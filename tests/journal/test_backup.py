@@ -17,6 +17,7 @@ import trio.testing
 
 from trio_jobs import JournalDamaged, Queue, Service, SqliteStore, State, StoreError, UsageError
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._stores.sqlite import backup as backup_module
 from trio_jobs.testing.stores import submitted
 
@@ -46,7 +47,7 @@ async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_
     entries: list[int] = []
     async with make_service(entries, max_finished_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
         await done(queue, range(4))
-        while await queue._pruner.run_once():
+        while await runtime_of(queue).pruner.run_once():
             pass
         backup = await queue.backup(tmp_path / "copy.db")
         epoch, jobs = queue.epoch, queue.list()

@@ -22,8 +22,8 @@ from support.waiting import deadline
 from trio_jobs import SqliteStore, State
 from trio_jobs._engine.events import JobEvent
 from trio_jobs._engine.jobs import FINAL
-from trio_jobs._runtime.event_log import EventLog
-from trio_jobs._wire.event_encoding import STATE_AFTER
+from trio_jobs._engine.projection import Projection
+from trio_jobs._engine.transitions import STATE_AFTER
 
 CHILD = Path(__file__).with_name("crash_child.py")
 
@@ -108,17 +108,19 @@ async def finish(tmp_path: Path) -> dict[str, str]:
     done = await trio.to_thread.run_sync(end.finish, 120)
     assert done.returncode == 0, done.stderr
 
-    event_log = EventLog(SqliteStore(tmp_path / "jobs.db"))
-    await event_log.restore()
+    store, projection = SqliteStore(tmp_path / "jobs.db"), Projection()
+    for event in await store.open(lambda events: None):
+        projection.seq = event.seq - 1
+        projection.apply(event)
     ends: Counter[str] = Counter()
     after = 0
-    while events := await event_log.store.events(after, 1000):
+    while events := await store.events(after, 1000):
         after = events[-1].seq
         ends.update(
             event.job for event in events if isinstance(event, JobEvent) and STATE_AFTER.get(type(event)) in FINAL
         )
-    await event_log.store.aclose()
-    records = event_log.projection.jobs.values()
+    await store.aclose()
+    records = projection.jobs.values()
     assert {record.state for record in records} == {State.COMPLETED}
     assert ends == Counter(record.id for record in records), "each has one end"
     entered = Counter((tmp_path / "book").read_text().splitlines())

@@ -10,7 +10,9 @@ import pytest
 import trio
 
 import trio_jobs
+from support.rig import everything_committed
 from trio_jobs import Done, NotDone, Service, State, Unknown
+from trio_jobs._runtime.queue import runtime_of
 
 
 @attrs.frozen
@@ -62,7 +64,7 @@ async def test_what_waits_goes_on_in_order_after_a_restart(tmp_path: Path) -> No
             await queue.submit("post", Order(n))
         later = await queue.submit("post", Order(99), delay=3600)
     assert queue.report is not None
-    assert len(queue.report.left) == 11
+    assert len(queue.report.unfinished) == 11
     assert book.entries == []
     async with make_service(book, buffer=3).open(journal=tmp_path / "jobs.db") as queue:
         assert queue.paused is not None
@@ -189,7 +191,7 @@ async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         ids = [(await queue.submit("post", Order(n))).job_id for n in range(20)]
         await queue.result(ids[-1])
-        while await queue._pruner.run_once():
+        while await runtime_of(queue).pruner.run_once():
             pass
         assert queue.list() == []
     async with service.open(journal=tmp_path / "jobs.db") as queue:
@@ -209,7 +211,7 @@ async def test_each_final_state_is_kept_in_the_journal_for_its_own_time(tmp_path
         return service
 
     async def left(queue: trio_jobs.Queue) -> set[State]:
-        while await queue._pruner.run_once():
+        while await runtime_of(queue).pruner.run_once():
             pass
         return {job.state for job in queue.list()}
 
@@ -235,7 +237,7 @@ async def test_each_final_state_is_kept_in_the_journal_for_its_own_time(tmp_path
 
 
 async def pruned(queue: trio_jobs.Queue) -> None:
-    while await queue._pruner.run_once():
+    while await runtime_of(queue).pruner.run_once():
         pass
     assert queue.list() == []
 
@@ -434,7 +436,7 @@ async def test_a_job_that_kills_the_process_three_times_is_poison_and_the_others
                 good = await queue.submit("post", Order(2))
             await inside.wait()
             path = tmp_path / f"{life + 1}.db"
-            await queue._kept()
+            await everything_committed(queue)
             copy_journal(tmp_path / f"{life}.db", path)
             go_on.set()
     async with make().open(journal=path) as queue:

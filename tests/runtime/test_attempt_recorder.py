@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import NO_RETRY, ended, pass_time, service_for, until_state
 from trio_jobs import AsyncJobContext, JobContext, Progress, Retry, SdkHandle, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
@@ -145,8 +146,8 @@ async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> 
         await until_state(queue, receipt.job_id, "in_doubt")
         with pytest.raises(trio_jobs.SdkCallRefused, match="begins no more steps"):
             await kept[0].step("late", trio.lowlevel.checkpoint)
-        with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be kept"):
-            await queue._recorder.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
+        with pytest.raises(trio_jobs.SdkCallRefused, match="nothing of it can be recorded"):
+            await runtime_of(queue).recorder.finish_step(kept[0]._running, "late", trio_jobs._engine.handlers.NULL)
     assert refused == ["this attempt is over, or about to be; it begins no more steps"]
 
 
@@ -166,7 +167,7 @@ async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_
         await pass_time(mock_clock, 10)
         await queue.resolve(receipt.job_id, "failed")
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
     assert queue.get(receipt.job_id).state is State.FAILED
     sdk.check()
 
@@ -196,7 +197,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
     trio.run(main)
     hold.let_go()
     trio.run(told.reached)
-    assert refused == ["the queue has gone; no step can be kept"]
+    assert refused == ["the event loop has ended; no step can be recorded"]
     assert sdk.calls() == ["long"]
     told.let_go()
 
@@ -218,7 +219,7 @@ async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(
         await trio.sleep(1)
 
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
-        queue.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress)))
+        queue.backend.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress)))
         receipt = await queue.submit(work, "a")
         await trio.sleep(1.9)
         now = queue.progress(receipt.job_id)

@@ -173,7 +173,7 @@ async def test_a_person_may_settle_a_job_while_its_call_is_inside(
         hold.let_go()
         assert await queue.result(second.job_id) == "b"
         assert queue.get(receipt.job_id).state is State.FAILED
-    assert "after the job was settled" in caplog.text
+    assert "after the job was resolved" in caplog.text
 
 
 # raised as asked
@@ -319,7 +319,7 @@ async def test_verify_that_cannot_tell_leaves_the_job_in_doubt(answer: Any, kind
         second = await queue.submit("work", "b")
         assert await queue.result(second.job_id) == "b"
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
 
 
 async def test_a_coroutine_from_a_plain_verify_is_no_answer(mock_clock: MockClock) -> None:
@@ -612,7 +612,7 @@ async def test_an_idempotent_attempt_is_given_back_by_a_stop(autojump_clock: Moc
     assert job.retries_used == 0
     assert outcomes(job) == ["stopped"]
     assert queue.report is not None
-    [left] = queue.report.left
+    [left] = queue.report.unfinished
     assert (left.job_id, left.reason) == (receipt.job_id, "stopped")
 
 
@@ -654,7 +654,7 @@ async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock:
             leaving.set()
         assert queue.report is not None
         assert not queue.report.sdk_closed
-        left.extend(job.state for job in queue.report.left)
+        left.extend(job.state for job in queue.report.unfinished)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life)
@@ -706,7 +706,7 @@ async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockCl
     begun, gone = trio.Event(), trio.Event()
 
     async def life() -> None:
-        with pytest.raises(SdkCallStuck, match="did not return; the process should end"):
+        with pytest.raises(SdkCallStuck, match="did not return; end the process"):
             async with rig.open() as queue:
                 await queue.submit("work", "a")
                 await hold.reached()
@@ -714,7 +714,7 @@ async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockCl
                 await trio.sleep_forever()
         assert queue.report is not None
         assert not queue.report.sdk_closed
-        [left] = queue.report.left
+        [left] = queue.report.unfinished
         assert left.state is State.IN_DOUBT
         gone.set()
 
@@ -1009,7 +1009,7 @@ async def test_a_stop_that_came_before_a_doubt_settles_leaves_it_unasked(mock_cl
             await call.reached()
             leaving.set()
         assert queue.report is not None
-        assert [job.state for job in queue.report.left] == [State.IN_DOUBT]
+        assert [job.state for job in queue.report.unfinished] == [State.IN_DOUBT]
         left.set()
 
     async with trio.open_nursery() as nursery:

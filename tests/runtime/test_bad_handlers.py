@@ -15,6 +15,7 @@ import trio_jobs
 from support.processes import run
 from support.rig import NO_RETRY, ended, last, make_rig, service_for, until
 from trio_jobs import State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import FakeSdk, FakeSession
 
 
@@ -168,7 +169,7 @@ _KEYBOARD = """
         trio.run(main)
     except BaseException as error:
         print(type(error).__name__)
-    [left] = queues[0].report.left
+    [left] = queues[0].report.unfinished
     print(left.state, queues[0].report.sdk_closed)
 """
 
@@ -198,7 +199,7 @@ async def test_keyboard_interrupt_in_verify_goes_through(mock_clock: MockClock) 
             receipt = await queue.submit("work", "a")
             await trio.sleep_forever()
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
     rig.sdk.check()
 
 
@@ -233,7 +234,7 @@ async def test_a_keyboard_interrupt_ends_the_block_and_leaves_the_job_told(
                     if where == "verify":
                         assert await queue.cancel(receipt.job_id) == "requested"
     assert queue.report is not None
-    [left] = queue.report.left
+    [left] = queue.report.unfinished
     assert left.state is (State.IN_DOUBT if where == "handler" else State.PROCESSING)
     rig.sdk.check()
 
@@ -246,7 +247,8 @@ async def test_a_consumer_that_is_cancelled_from_within_says_what_became_of_the_
     rig = make_rig("trio", verifies=True)
 
     async def cancel_the_consumer() -> None:
-        queue._stop_for_stuck.__self__._consumer_scope.cancel()
+        supervisor: Any = runtime_of(queue).reactions._fail.__self__  # type: ignore[attr-defined]
+        supervisor._consumer_scope.cancel()
         await trio.lowlevel.checkpoint()
 
     if where == "verify":
@@ -259,5 +261,5 @@ async def test_a_consumer_that_is_cancelled_from_within_says_what_became_of_the_
     job = queue.get(receipt.job_id)
     assert job.state is (State.IN_DOUBT if where == "call" else State.PROCESSING)
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
     rig.sdk.check()

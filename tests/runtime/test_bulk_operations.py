@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
 from trio_jobs import Fail, Queue, QueueClosed, Retry, Service, State, UsageError
+from trio_jobs._runtime.queue import runtime_of
 
 
 class Odd(Exception):
@@ -201,7 +202,7 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
         await queue.resolve(receipt.job_id, "failed")
         assert await queue.retry_many() == ()
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
         assert await queue.retry_many() == (receipt.job_id,)
     assert book.calls == ["held", "held"]
 

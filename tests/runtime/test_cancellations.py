@@ -77,7 +77,7 @@ def check_books(queue: Queue, sdk: FakeSdk, accepted: set[str]) -> None:
     assert queue.report.sdk_closed
     jobs = {job.id: job for job in queue.list(limit=1000)}
     assert set(jobs) == accepted, "no ghost, and nobody lost"
-    left = {job.job_id for job in queue.report.left}
+    left = {job.job_id for job in queue.report.unfinished}
     for job in jobs.values():
         assert (job.state in FINAL) != (job.id in left), job
         assert job.state is not State.PROCESSING, job

@@ -15,6 +15,7 @@ from support.rig import make_rig, service_for, until_state
 from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
 from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
 from trio_jobs._engine.events import Completed, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
@@ -161,8 +162,8 @@ async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(
                 store.keep()
             await until_state(queue, receipt.job_id, "cancelled")
         else:
-            queue._sessions.stop()
-            current = queue._consumer.current
+            runtime_of(queue).sessions.stop()
+            current = runtime_of(queue).slot.current
             assert current is not None
             current.cancel(EndedBy.STOP)
             store.keep()
@@ -201,13 +202,13 @@ async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
             trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
     assert rig.sdk.calls() == ["a"]
     assert [queue.get(receipt.job_id).state for receipt in jobs] == [State.COMPLETED, State.PENDING, State.PENDING]
-    assert "stopped with 2 jobs that stay in the journal: b (pending), c (pending)" in caplog.text
+    assert "stopped with unfinished jobs (2, kept in the journal): b (pending), c (pending)" in caplog.text
 
 
 async def test_submit_nowait_is_refused_where_being_kept_takes_a_wait(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open(store=SlowStore()) as queue:
-        with pytest.raises(UsageError, match="with a journal, accepting takes a wait"):
+        with pytest.raises(UsageError, match="with a journal a submit must wait for its commit"):
             queue.submit_nowait("work", "a")
 
 

@@ -18,6 +18,7 @@ from support.stores import RefusingStore, SlowStore
 from support.waiting import deadline
 from trio_jobs import EndedBy, NewJob, Queue, Retry, State, StoreError
 from trio_jobs._engine.events import Started, Submitted
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import FakeSession
 
 both_orders = pytest.mark.parametrize("strict_order", [False, True])
@@ -231,19 +232,19 @@ async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
 async def test_p5_a_stop_before_it_is_kept_gives_it_back(is_refused: bool, autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio", settings={"drain_timeout": 0}), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, submitting(queue, key="K") as answers:
-        current = queue._consumer.current
+        current = runtime_of(queue).slot.current
         assert current is not None
-        queue._sessions.stop()
+        runtime_of(queue).sessions.stop()
         current.cancel(EndedBy.STOP)
         await wait_all_tasks_blocked()
-        assert queue._consumer.current is None
+        assert runtime_of(queue).slot.current is None
         if is_refused:
             store.refuse()
         else:
             store.keep()
     assert rig.sdk.calls() == []
     assert queue.report is not None
-    assert [job.state for job in queue.report.left] == ([] if is_refused else [State.PENDING])
+    assert [job.state for job in queue.report.unfinished] == ([] if is_refused else [State.PENDING])
     assert isinstance(answers[0], StoreError if is_refused else trio_jobs.Receipt)
 
 

@@ -11,8 +11,8 @@ import trio_jobs
 from support.rig import make_rig
 from trio_jobs import EventStream, Lagged, MemoryStore
 from trio_jobs._engine.events import Event
-from trio_jobs._runtime.event_stream import PAGE
-from trio_jobs._runtime.feed import RING
+from trio_jobs._runtime.feed import PAGE, RING
+from trio_jobs._runtime.queue import runtime_of
 
 
 async def read_all(stream: EventStream) -> list[Event]:
@@ -60,14 +60,14 @@ async def test_p8_a_burst_is_read_whole_though_readers_are_woken_seldom(autojump
 
     async def read(stream: EventStream) -> None:
         nonlocal woken
-        wake = stream._cursor.on_news
+        wake = stream._cursor.on_available
 
         def count() -> None:
             nonlocal woken
             woken += 1
             wake()
 
-        stream._cursor.on_news = count
+        stream._cursor.on_available = count
         async for event in stream:
             seen.append(event.seq)  # noqa: PERF401 - what was seen so far counts
 
@@ -114,7 +114,7 @@ async def test_p8_a_reader_whose_events_are_gone_is_told_and_can_go_on_behind_th
             await anext(slow)
         assert (caught.value.after, caught.value.oldest) == (0, last - 99)
         assert str(caught.value) == (
-            f"events 1 to {last - 100} are no longer kept; look at the jobs anew, then go on after {last - 100}"
+            f"events 1 to {last - 100} are not kept any more; read the jobs again, then continue after {last - 100}"
         )
         assert (await anext(slow)).seq == last - 99
 
@@ -136,7 +136,7 @@ async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(autojump_cl
         stream = queue.events()
         with trio.move_on_after(1):
             await anext(stream)
-        assert queue._feed.readers == 0
+        assert runtime_of(queue).feed.readers == 0
         receipt = await queue.submit("work", "a")
         event = await anext(stream)
         assert getattr(event, "job", None) == receipt.job_id

@@ -19,6 +19,7 @@ from support.waiting import deadline
 from trio_jobs import SdkCallStuck, State
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
@@ -419,12 +420,12 @@ async def test_a_queue_whose_session_cannot_be_opened_again_breaks_loudly(autoju
         async with service.open(clock=trio_jobs.TrioClock()) as queue:
             dying.die.set()
             await wait_all_tasks_blocked()
-            queue._executor._factory = never  # type: ignore[attr-defined]
+            runtime_of(queue).executor._factory = never  # type: ignore[attr-defined]
             await queue.submit(work, "a")
             await trio.sleep_forever()
     assert queue.report is not None
     assert queue.report.sdk_closed
-    [left] = queue.report.left
+    [left] = queue.report.unfinished
     assert left.state is State.PENDING, "no job is consumed while the SDK cannot be opened"
 
 
@@ -445,13 +446,13 @@ async def test_a_stop_while_the_sdk_is_being_opened_again_does_not_wait_for_it(a
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         dying.die.set()
         await wait_all_tasks_blocked()
-        queue._executor._factory = never  # type: ignore[attr-defined]
+        runtime_of(queue).executor._factory = never  # type: ignore[attr-defined]
         await queue.submit(work, "a")
         await wait_all_tasks_blocked()
     assert trio.current_time() - began <= 1 + 2 + 3
     assert queue.report is not None
     assert queue.report.sdk_closed
-    assert [left.state for left in queue.report.left] == [State.PENDING]
+    assert [left.state for left in queue.report.unfinished] == [State.PENDING]
 
 
 # the queue before them
@@ -597,7 +598,7 @@ async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_cl
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         dying.die.set()
         await wait_all_tasks_blocked()
-        queue._executor._factory = never  # type: ignore[attr-defined]
+        runtime_of(queue).executor._factory = never  # type: ignore[attr-defined]
         await queue.submit(work, "a")
         await wait_all_tasks_blocked()
     assert trio.current_time() - began == 1

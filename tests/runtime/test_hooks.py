@@ -238,7 +238,7 @@ async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_th
     async with open_queue(service(ThreadBook()), store=store):
         await wait_all_tasks_blocked()
     assert told == [("crashed", False)]
-    assert "is in doubt: crashed; nobody knows what attempt 1 did" in caplog.text
+    assert "is in doubt: crashed; it is not known what attempt 1 did" in caplog.text
 
 
 def test_an_unknown_hook_is_refused() -> None:

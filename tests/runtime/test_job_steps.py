@@ -24,6 +24,7 @@ from trio_jobs import (
     Unknown,
     UsageError,
 )
+from trio_jobs._runtime.queue import runtime_of
 
 ONCE_MORE = Retry(1, waits=[0])
 
@@ -352,7 +353,7 @@ async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clo
         assert job.inside
         await queue.resolve(receipt.job_id, "failed")
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
         assert queue.get(receipt.job_id).state is State.FAILED
         assert queue.get(receipt.job_id).steps == ()
     assert book.calls == ["a"]

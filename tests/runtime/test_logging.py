@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
 from trio_jobs import Retry, SdkOpenFailed, Service
+from trio_jobs._runtime.queue import runtime_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
 SECRET = "SECRET-PAYLOAD"
@@ -139,7 +140,7 @@ async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
         hold.let_go()
-        await queue._consumer.between_attempts()
+        await runtime_of(queue).slot.wait_empty()
     told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
     assert [line for line in told if line[0] != "queue"] == [
         ("overrun_monitor", "WARNING"),
@@ -175,4 +176,4 @@ async def test_a_stop_names_what_is_left_with_its_key_escaped(
         await queue.submit(work, SECRET, key="a\nb\u202e", delay=50)
     [record] = everything.records
     assert (record.name, record.levelname) == ("trio_jobs.queue", "WARNING")
-    assert record.getMessage() == "stopped with 1 jobs that are lost: a\\nb\\u202e (scheduled)"
+    assert record.getMessage() == "stopped with unfinished jobs (1, lost): a\\nb\\u202e (scheduled)"

@@ -281,10 +281,10 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
     "half a character as name": ({"by": "\udc80"}, r"by is a name of 1 to 200 characters, not '\udc80'"),
     "nobody": ({"by": ""}, "by is a name of 1 to 200 characters, not ''"),
     "no text as name": ({"by": 7}, "by is a name of 1 to 200 characters, not 7"),
-    "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "say due_at or delay, not both"),
+    "two times": ({"delay": 1, "due_at": datetime.now(UTC)}, "give due_at or delay, not both"),
     "two deadlines": (
         {"deadline_after": 1, "deadline_at": datetime.now(UTC)},
-        "say deadline_at or deadline_after, not both",
+        "give deadline_at or deadline_after, not both",
     ),
     "a naive time": (
         {"due_at": datetime(2030, 1, 1)},
@@ -294,11 +294,11 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative delay": ({"delay": -1}, "delay must be a number of seconds, 0 or more, not -1"),
     "a deadline that has passed": (
         {"deadline_at": datetime(1969, 1, 1, tzinfo=UTC)},
-        "the deadline must lie ahead, and after the time at which the job is due",
+        "the deadline must be in the future, and after the time at which the job is due",
     ),
     "a deadline before it is due": (
         {"delay": 10, "deadline_after": 5},
-        "the deadline must lie ahead, and after the time at which the job is due",
+        "the deadline must be in the future, and after the time at which the job is due",
     ),
 }
 
@@ -364,7 +364,7 @@ async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) 
             await queue.retry(job)
         with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
-        with says(UsageError, "a doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
+        with says(UsageError, "a job in doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
             await queue.resolve(job, "maybe")
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
@@ -419,7 +419,7 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
         async with Service().open():
             pass
 
-    with says(UsageError, "a queue runs in Trio: open it in what trio.run() runs, not in asyncio"):
+    with says(UsageError, "a queue runs in Trio: open it within trio.run(), not in asyncio"):
         asyncio.run(main())
 
 

@@ -47,7 +47,7 @@ async def test_many_with_the_same_key_are_one(autojump_clock: MockClock) -> None
 async def test_more_than_the_line_has_places_are_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 2, "max_waiting": 2})
     async with rig.open() as queue:
-        with pytest.raises(UsageError, match="3 jobs cannot have a place each in a line of 2"):
+        with pytest.raises(UsageError, match="3 jobs cannot have a slot each in a channel of 2"):
             await queue.submit_many([NewJob("work", str(n)) for n in range(3)])
         with pytest.raises(QueueFull):
             await queue.submit_many([NewJob("work", str(n), delay=5) for n in range(3)])
@@ -174,7 +174,7 @@ def test_other_threads_are_told_when_the_loop_has_ended() -> None:
             doors.append(queue.from_thread)
 
     trio.run(main)
-    with pytest.raises(QueueClosed, match="the event loop that the queue ran in has ended"):
+    with pytest.raises(QueueClosed, match="the event loop of the queue has ended"):
         doors[0].get("x")
 
 

@@ -130,7 +130,7 @@ async def test_a_stop_while_paused_drains_within_its_time_and_names_what_is_left
         receipt = await queue.submit("work", "a")
     assert trio.current_time() == 7
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
     assert book.calls == []
 
 

@@ -17,7 +17,7 @@ from trio_jobs import AsyncJobContext, JobContext, Progress, Queue, Retry, Servi
 def listen(queue: Queue) -> list[tuple[float, float]]:
     """(when, how far) of all that is passed on from now on."""
     told: list[tuple[float, float]] = []
-    queue.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress.done)))
+    queue.backend.progress_listeners.add(lambda progress: told.append((trio.current_time(), progress.done)))
     return told
 
 

@@ -29,6 +29,7 @@ from support.rig import (
     until_state,
 )
 from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkOpenFailed, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
@@ -278,7 +279,7 @@ async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
     assert report is not None
     assert not report.sdk_closed
     assert report.sdk_problem == "a call has not returned"
-    [left] = report.left
+    [left] = report.unfinished
     assert left.state is State.IN_DOUBT
     assert "sdk_not_closed: a call has not returned" in caplog.text
     hold.let_go()
@@ -333,7 +334,7 @@ async def test_p3_a_crashed_loop_closes_the_sdk_and_raises_from_the_block(
         raise died
 
     monkeypatch.setattr("trio_jobs._runtime.pruner.Pruner.run", die)
-    with pytest.raises(QueueBroken, match="a part of the queue died") as caught:
+    with pytest.raises(QueueBroken, match="a part of the queue has failed") as caught:
         async with rig.open() as queue:
             await trio.sleep_forever()
     assert caught.value.__cause__ is died
@@ -454,7 +455,7 @@ async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostK
             trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
             raise Wrong
     assert queue.report is not None
-    left = {job.job_id for job in queue.report.left}
+    left = {job.job_id for job in queue.report.unfinished}
     final = {job.id for job in queue.list() if job.is_final}
     assert left | final == accepted
     assert not left & final
@@ -469,7 +470,7 @@ async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> 
         assert (await ended(queue, receipt.job_id)).state is State.FAILED
         await queue.retry(receipt.job_id, by="ann")
         assert await queue.result(receipt.job_id) == "ok"
-        names = [type(e).__name__ for e in await queue._event_log.store.events(0, 1000)]
+        names = [type(e).__name__ for e in await runtime_of(queue).event_log.store.events(0, 1000)]
     assert names.count("Failed") == 1
     assert names.count("Completed") == 1
     job = queue.get(receipt.job_id)

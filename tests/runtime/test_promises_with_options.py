@@ -126,7 +126,7 @@ async def test_p1_p3_p5_a_day_of_all_sorts(option: Option, autojump_clock: MockC
     check_sessions(book)
     assert queue.report is not None
     assert queue.report.sdk_closed
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
     assert {what for what, job_id in ids.items() if queue.get(job_id).state == "cancelled"} == {"cancelled"}
     if option.name in ("min_interval", "everything"):
         starts = [at for at, what in book.record if what not in ("open", "close")]
@@ -164,7 +164,7 @@ async def test_p3_p5_however_and_whenever_it_ends(
     check_sessions(book)
     assert queue.report is not None
     assert queue.report.sdk_closed
-    left = {left.job_id for left in queue.report.left}
+    left = {left.job_id for left in queue.report.unfinished}
     final = {job.id for job in queue.list() if job.is_final}
     assert left | final == set(ids.values())
     assert not left & final
@@ -179,7 +179,7 @@ async def test_p3_p5_however_and_whenever_it_ends(
                 assert queue.get(job_id).is_final
     check_sessions(again)
     assert queue.report is not None
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
 
 
 # P10

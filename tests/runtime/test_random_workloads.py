@@ -178,7 +178,7 @@ async def test_each_of_ten_thousand_jobs_ends_as_its_fate_says(seed: int, autoju
             await ended(queue, job_id)
         nursery.cancel_scope.cancel()
     assert queue.report is not None
-    assert queue.report.left == (), "P5: each has one end"
+    assert queue.report.unfinished == (), "P5: each has one end"
     assert len(ids) == JOBS
     for n, job_id in ids.items():
         job = queue.get(job_id)

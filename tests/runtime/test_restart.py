@@ -49,7 +49,7 @@ async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: Mo
         await queue.result(done.job_id)
         jobs = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         await hold.reached_in_trio()
-    assert [left.state for left in queue.report.left] == [State.PENDING] * 4
+    assert [left.state for left in queue.report.unfinished] == [State.PENDING] * 4
     rig.sdk.steps.clear()
     async with rig.open(store=store) as queue:
         assert (await queue.submit("work", "done before", key="K")).job_id == done.job_id

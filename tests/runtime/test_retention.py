@@ -73,7 +73,7 @@ async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
         await queue.submit("work", "a", key="a")
         await trio.sleep(100)
         assert queue.list() == []
-        assert "could not be taken out of the store: the disk is full" in caplog.text
+        assert "could not be removed from the store: the disk is full" in caplog.text
         assert not (await queue.submit("work", "a", key="a")).created
         assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
 

@@ -82,7 +82,7 @@ async def test_a_job_for_later_does_not_keep_a_drain_waiting(autojump_clock: Moc
         receipt = await queue.submit("work", "a", delay=5)
     assert trio.current_time() == 0
     assert queue.report is not None
-    assert [left.job_id for left in queue.report.left] == [receipt.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
 
 
 async def test_a_job_for_later_is_due_at_the_same_time_after_a_restart(autojump_clock: MockClock) -> None:
@@ -119,13 +119,16 @@ async def test_a_cancelled_job_does_not_come_when_it_is_due(autojump_clock: Mock
     [
         ({"delay": -1}, "delay must be a number of seconds"),
         ({"delay": float("nan")}, "delay must be a number of seconds"),
-        ({"delay": 1, "due_at": utc(1)}, "say due_at or delay, not both"),
+        ({"delay": 1, "due_at": utc(1)}, "give due_at or delay, not both"),
         ({"due_at": datetime(2030, 1, 1)}, "due_at must be an aware datetime"),
-        ({"deadline_after": 1, "deadline_at": utc(1)}, "say deadline_at or deadline_after, not both"),
+        ({"deadline_after": 1, "deadline_at": utc(1)}, "give deadline_at or deadline_after, not both"),
         ({"deadline_at": datetime(2030, 1, 1)}, "deadline_at must be an aware datetime"),
-        ({"deadline_at": utc(-1)}, "the deadline must lie ahead"),
-        ({"deadline_after": 0}, "the deadline must lie ahead"),
-        ({"delay": 5, "deadline_after": 5}, "the deadline must lie ahead, and after the time at which the job is due"),
+        ({"deadline_at": utc(-1)}, "the deadline must be in the future"),
+        ({"deadline_after": 0}, "the deadline must be in the future"),
+        (
+            {"delay": 5, "deadline_after": 5},
+            "the deadline must be in the future, and after the time at which the job is due",
+        ),
     ],
 )
 async def test_times_that_cannot_be_are_refused_and_nothing_is_accepted(

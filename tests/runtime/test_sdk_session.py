@@ -273,7 +273,7 @@ async def test_a_renewal_that_cannot_open_ends_the_queue_and_loses_no_job_silent
     assert trio.current_time() == 10
     assert queue.report is not None
     assert queue.report.sdk_closed
-    assert [left.job_id for left in queue.report.left] == [second.job_id]
+    assert [left.job_id for left in queue.report.unfinished] == [second.job_id]
     assert queue.get(second.job_id).state is State.PENDING
 
 

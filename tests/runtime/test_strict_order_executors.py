@@ -90,7 +90,7 @@ async def test_verify_settles_a_doubt_before_anybody_passes(
             await queue.submit("work", what)
     assert rig.sdk.calls() == (["a", "b"] if isinstance(answer, Done) else ["a", "a", "b"])
     assert queue.report is not None
-    assert queue.report.left == ()
+    assert queue.report.unfinished == ()
 
 
 async def test_what_was_held_is_held_after_a_restart(autojump_clock: MockClock) -> None:

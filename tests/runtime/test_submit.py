@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import NO_RETRY, HostKind, ended, make_rig, standing_line, until_state
 from trio_jobs import JobNotFound, KeyConflict, QueueClosed, QueueFull, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
 # keys
@@ -349,7 +350,7 @@ async def test_a_closed_queue_takes_no_jobs(kind: HostKind, clock: MockClock) ->
         await queue.drain()
         assert "closed" in repr(queue)
         for _ in range(2):
-            with pytest.raises(QueueClosed, match="takes no new jobs"):
+            with pytest.raises(QueueClosed, match="accepts no new jobs"):
                 await queue.submit("work", "b")
             with pytest.raises(QueueClosed):
                 queue.submit_nowait("work", "b")
@@ -446,7 +447,7 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
         assert [job.id for job in queue.list(state="processing")] == [first]
         assert [job.id for job in queue.list(state=State.PENDING, after=ids[2])] == ids[3:]
         assert queue.list(kind="other") == []
-        assert repr(queue) == "<Queue 5 pending, 1 processing, 95 places free>"
+        assert repr(queue) == "<Queue 5 pending, 1 processing, 95 slots free>"
         assert queue.get(first).payload == b'"first"'
 
 
@@ -478,7 +479,7 @@ async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_stat
 async def test_where_pages_ended_is_kept_of_the_newest(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._runtime.queries.MAX_ENDS", 2)
+    monkeypatch.setattr("trio_jobs._runtime.queries.MAX_PAGE_ENDS", 2)
     rig = make_rig("trio")
     async with standing_line(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
@@ -559,7 +560,8 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
 async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
     rig, wall = make_rig("trio"), SteppingClock()
     async with standing_line(rig) as (queue, _, _first):
-        queue._clock = queue._scheduler._clock = wall
+        runtime = runtime_of(queue)
+        runtime.submissions._clock = runtime.scheduler._clock = wall
         doomed = await queue.submit("work", "doomed", deadline_after=10_000)
         wall.ahead = 20_000
         await trio.sleep(61)
@@ -570,4 +572,4 @@ async def test_the_line_counts_itself(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 5})
     async with standing_line(rig) as (queue, _, _first):
         await queue.submit("work", "a")
-        assert repr(queue._channel) == "<JobChannel 1 waiting, 4 of 5 free>"
+        assert repr(runtime_of(queue).channel) == "<JobChannel 1 waiting, 4 of 5 free>"

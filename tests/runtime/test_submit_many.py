@@ -88,7 +88,7 @@ async def test_a_batch_waits_until_there_is_a_place_for_each(autojump_clock: Moc
 
 async def test_a_batch_with_more_jobs_than_places_is_refused_at_once(autojump_clock: MockClock) -> None:
     async with open_queue(make_service(Book(), buffer=2)) as queue:
-        with pytest.raises(trio_jobs.UsageError, match="3 jobs cannot have a place each in a line of 2"):
+        with pytest.raises(trio_jobs.UsageError, match="3 jobs cannot have a slot each in a channel of 2"):
             await queue.submit_many(jobs("a", "b", "c"))
         assert queue.list() == []
         assert queue.statistics().free == 2

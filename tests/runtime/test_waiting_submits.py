@@ -23,6 +23,7 @@ from support.rig import make_rig
 from support.stores import DyingStore, RefusingStore, SlowStore
 from trio_jobs import NewJob, OutcomeUnknown, Queue, StoreError
 from trio_jobs._engine.events import Submitted
+from trio_jobs._runtime.queue import runtime_of
 
 TIMEOUT = 30.0  #: `commit_timeout` as it comes
 
@@ -105,7 +106,7 @@ async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) ->
 async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         asked = await there.submit()
-        [job_id] = there.queue._projection.jobs
+        [job_id] = runtime_of(there.queue).event_log.projection.jobs
         with pytest.raises(trio_jobs.JobNotFound):
             there.queue.get(job_id)
         await there.keep()
@@ -234,7 +235,8 @@ async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(
     with pytest.raises(StoreError, match="a bug"):
         async with make_rig("trio").open(journal=tmp_path / "jobs.db") as queue, trio.open_nursery() as nursery:
             await queue.pause()
-            really, queue._join = queue._join, join
+            admission = runtime_of(queue).admission
+            really, admission._send = admission._send, join  # type: ignore[method-assign]
             for _ in range(3):
                 nursery.start_soon(submit)
     assert len(outcomes) == 3
@@ -243,14 +245,15 @@ async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(
 
 def asks_in_vain(queue: Queue) -> None:
     """Ctrl-C as the one who asked is about to wake the next."""
-    really = queue._pass_asking_on
+    pending = runtime_of(queue).admission._pending
+    really = pending._appoint_next_leader
 
     def interrupted() -> None:
-        queue._pass_asking_on = really  # type: ignore[method-assign]
+        pending._appoint_next_leader = really  # type: ignore[method-assign]
         signal.raise_signal(signal.SIGINT)
         really()
 
-    queue._pass_asking_on = interrupted  # type: ignore[method-assign]
+    pending._appoint_next_leader = interrupted  # type: ignore[method-assign]
 
 
 def falls_asleep(queue: Queue) -> None:
@@ -261,7 +264,7 @@ def falls_asleep(queue: Queue) -> None:
             super().append(one)
             signal.raise_signal(signal.SIGINT)
 
-    queue._sleepers = Sleepers()
+    runtime_of(queue).admission._pending._sleepers = Sleepers()
 
 
 @pytest.mark.parametrize(("when", "others_before"), [(asks_in_vain, 0), (falls_asleep, 1)])

@@ -92,7 +92,7 @@ async def test_the_attempt_under_way_counts_as_busy_so_far_and_not_twice(autojum
     busy: list[float] = []
 
     async with make_service().open(clock=TrioClock()) as queue, trio.open_nursery() as nursery:
-        metrics = Metrics(queue, NoClients())
+        metrics = Metrics(queue.backend, NoClients())
         nursery.start_soon(metrics.run)
 
         def read() -> float:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from support.server import OWNER, Bench, Raw, bench, handshake, make_service, quick
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.queue import runtime_of
 
 PATIENT = quick(write_timeout=30.0, messages=10**6, frames=10**6, close_timeout=2.0)
 
 
 def publish(b: Bench, count: int) -> None:
     """Events of nobody's job, told to the feed's readers at once."""
-    feed = b.queue._feed
+    feed = runtime_of(b.queue).feed
     feed.publish([ev.Due(seq=feed.seq + i, at=1.5, job="nobody's") for i in range(1, count + 1)])
 
 
@@ -34,7 +35,7 @@ async def narrow_client(b: Bench) -> Raw:
 
 
 async def settled(b: Bench) -> None:
-    await b.queue._feed.run_once()
+    await runtime_of(b.queue).feed.run_once()
     await trio.testing.wait_all_tasks_blocked()
 
 
@@ -44,7 +45,10 @@ async def test_subscribers_that_want_the_same_share_one_reader_and_each_is_told(
         for client in clients:
             await client.ask("jobs.subscribe", subscription="s")
         await settled(b)
-        assert (b.queue._feed.readers, len(b.server._multicasts)) == (2, 5)  # the other reader counts for /metrics
+        assert (runtime_of(b.queue).feed.readers, len(b.server._multicasts)) == (
+            2,
+            5,
+        )
         for _ in range(3):
             publish(b, 2)
             await settled(b)
@@ -66,7 +70,7 @@ async def test_who_wants_something_else_or_certain_jobs_is_in_no_multicast_of_ot
         await client.ask("jobs.subscribe", subscription="c", kinds=["double"])
         await client.ask("jobs.subscribe", subscription="d", jobs=["x"])
         await settled(b)
-        assert (len(b.server._multicasts._multicasts), b.queue._feed.readers) == (3, 4)
+        assert (len(b.server._multicasts._multicasts), runtime_of(b.queue).feed.readers) == (3, 4)
         await client.ask("jobs.unsubscribe", subscription="a")
         assert len(b.server._multicasts._multicasts) == 2
         receipt = await b.queue.submit("double", 1)
@@ -87,8 +91,8 @@ async def test_one_that_reads_nothing_leaves_the_multicast_and_comes_back_when_i
         assert len(b.server._multicasts) == 2
         for _ in range(300):
             publish(b, 1)
-            await b.queue._feed.run_once()
-            assert (await healthy.next_told())["params"]["seq"] == b.queue._feed.seq
+            await runtime_of(b.queue).feed.run_once()
+            assert (await healthy.next_told())["params"]["seq"] == runtime_of(b.queue).feed.seq
         assert len(b.server._multicasts) == 1
         seqs = [(await frozen.next_told())["params"]["seq"] for _ in range(300)]
         assert seqs == list(range(2, 302))
@@ -156,7 +160,7 @@ def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once
 
             async def read(i: int) -> None:
                 seq = got[i][-1] if got[i] else 1
-                while seq < b.queue._feed.seq:
+                while seq < runtime_of(b.queue).feed.seq:
                     told = await clients[i].next_told()
                     seq = told["params"]["seq"]
                     if told["method"] == "jobs.event":
@@ -166,9 +170,9 @@ def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once
                 match what:
                     case "publish":
                         publish(b, number)
-                        await b.queue._feed.run_once()
+                        await runtime_of(b.queue).feed.run_once()
                     case "read":
-                        await b.queue._feed.run_once()
+                        await runtime_of(b.queue).feed.run_once()
                         await read(number)
                     case "ask":
                         assert (await clients[number].ask("server.hello"))["name"] == "ann"
@@ -178,7 +182,7 @@ def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once
             await settled(b)
             for i, client in enumerate(clients):
                 await read(i)
-                assert got[i] == list(range(2, b.queue._feed.seq + 1))
+                assert got[i] == list(range(2, runtime_of(b.queue).feed.seq + 1))
                 await client.say_goodbye()
 
     trio.run(main)

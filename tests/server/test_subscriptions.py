@@ -19,6 +19,7 @@ from support.server import OWNER, Bench, Raw, bench, handshake, make_service, qu
 from support.waiting import deadline
 from trio_jobs import MemoryStore
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 
@@ -140,7 +141,7 @@ async def test_a_stream_that_falls_behind_what_is_kept_is_told_and_given_a_snaps
         make_service(buffer=5000).open(store=MemoryStore(stream=50)) as queue,
         serve(queue, port=0, tokens=[OWNER]) as server,
     ):
-        queue._feed._ring = deque(maxlen=20)
+        runtime_of(queue).feed._ring = deque(maxlen=20)
         client = await Bench(queue, server).raw()
         await client.ask("jobs.subscribe", subscription="s")
         for i in range(1500):  # without giving the feed or the pump a turn to keep up

@@ -15,9 +15,11 @@ import trio.testing
 from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 
 import trio_jobs
+from support.rig import everything_committed
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._stores.sqlite.writer_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
@@ -55,20 +57,22 @@ async def healthy(queue: Queue) -> None:
 
 async def check_fold(queue: Queue, path: Path) -> None:
     """The head is what a fold of the journal alone would be."""
-    await queue._kept()
+    await everything_committed(queue)
     projection = Projection()
-    for event in await queue._event_log.store.events(0, 10_000):
+    for event in await runtime_of(queue).event_log.store.events(0, 10_000):
         projection.apply(event)
-    assert {j: r.state for j, r in projection.jobs.items()} == {j: r.state for j, r in queue._projection.jobs.items()}
-    assert projection.keys.keys() == queue._projection.keys.keys()
-    assert projection.seq == queue._projection.seq
+    assert {j: r.state for j, r in projection.jobs.items()} == {
+        j: r.state for j, r in runtime_of(queue).event_log.projection.jobs.items()
+    }
+    assert projection.keys.keys() == runtime_of(queue).event_log.projection.keys.keys()
+    assert projection.seq == runtime_of(queue).event_log.projection.seq
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
 async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is(tmp_path: Path, code: int) -> None:
     disk = FaultyDisk()
     async with make_service(buffer=2).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         disk.fault = times(1, code)
         with pytest.raises(StoreError):
             await queue.submit("post", Order(1), key="a")
@@ -86,7 +90,7 @@ async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is
 async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC, done=True)
         receipt = await queue.submit("post", Order(1))
         assert disk.connections == 2, "the connection on which a commit failed is used no more"
@@ -99,7 +103,7 @@ async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tm
     """After the insert, and then at as many of the three reopenings as are left."""
     disk = BlindDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         disk.blind = blind
         receipt = await queue.submit("post", Order(1))
         assert disk.blind == 0
@@ -141,13 +145,13 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
 async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_disk_is_full(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         await trio.testing.wait_all_tasks_blocked()
         disk.fault = times(10**9, sqlite3.SQLITE_FULL)
         with pytest.raises(StoreError):
             await queue.submit("post", Order(1), key="a")
         await trio.testing.wait_all_tasks_blocked()
-        assert queue._consumer.current is None
+        assert runtime_of(queue).slot.current is None
         assert queue.statistics().free == queue.statistics().capacity
         disk.fault = lambda sql, done: None
         await healthy(queue)
@@ -159,7 +163,7 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
     disk, hang = FaultyDisk(), Hanging()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)
     async with make_service(commit_timeout=0.2).open(store=store) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         disk.fault = hang
         with pytest.raises(OutcomeUnknown):
             await queue.submit("post", Order(1), key="a")
@@ -195,7 +199,7 @@ async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Pa
     disk = FaultyDisk()
     with pytest.raises(StoreError, match="could not be opened again"):
         async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-            await queue._kept()
+            await everything_committed(queue)
             disk.fault = times(10**9, sqlite3.SQLITE_IOERR, what="")
             with pytest.raises(OutcomeUnknown):
                 await queue.submit("post", Order(1))
@@ -222,7 +226,7 @@ async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_pl
     disk = FaultyDisk()
     told: list[str] = []
     async with make_service(buffer=50).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-        await queue._kept()
+        await everything_committed(queue)
         disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC)
 
         async def one(n: int) -> None:
@@ -266,7 +270,7 @@ async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: 
             try:
                 accepted.append((await queue.submit("post", Order(n))).job_id)
             except StoreError:
-                await queue._kept()
+                await everything_committed(queue)
         for job_id in accepted:
             await queue.result(job_id)
         ends = [(job.id, job.state) for job in queue.list()]

@@ -18,6 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 HostKind = Literal["thread", "trio"]
@@ -91,15 +92,15 @@ async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
     """The job, as soon as `says` is true of it. Unlike the feed, which rests between two wake-ups, this takes no time:
     the clock of a test may stand still."""
     if queue not in _NEWS:
-        event_log, waiting = queue._event_log, _NEWS.setdefault(queue, set())
-        publish = event_log.publish
+        feed, waiting = runtime_of(queue).feed, _NEWS.setdefault(queue, set())
+        publish = feed.publish
 
         def tell(events: Sequence[Event]) -> None:
             publish(events)
             for waiter in waiting:
                 waiter.set()
 
-        event_log.publish = tell
+        feed.publish = tell  # type: ignore[method-assign]
     while not says(queue.get(job_id)):
         assert queue.report is None, f"the queue has stopped, and the job is {queue.get(job_id)}"
         news = trio.Event()
@@ -107,6 +108,12 @@ async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
         await news.wait()
         _NEWS[queue].discard(news)
     return queue.get(job_id)
+
+
+async def everything_committed(queue: Queue) -> None:
+    """Return when all that was appended so far is committed."""
+    event_log = runtime_of(queue).event_log
+    await event_log.committed(event_log.projection.seq)
 
 
 async def until_state(queue: Queue, job_id: str, state: str) -> Job:

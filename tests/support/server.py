@@ -20,6 +20,7 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 from support.waiting import deadline
 from trio_jobs import Queue, Service
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
@@ -201,7 +202,7 @@ async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterat
     ):
         yield Bench(queue, server)
     assert server.connections == server._accepted == len(server._pending) == 0
-    assert queue._feed.readers == 0
+    assert runtime_of(queue).feed.readers == 0
     gc.collect()
     assert descriptors() <= before
 

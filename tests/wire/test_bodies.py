@@ -10,9 +10,9 @@ import pytest
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State
-from trio_jobs._engine.transitions import TRANSITIONS
+from trio_jobs._engine.transitions import STATE_AFTER, TRANSITIONS
 from trio_jobs._wire import jsonrpc as m
-from trio_jobs._wire.event_encoding import STATE_AFTER, WITHHELD, encode_body, event_view, prefix
+from trio_jobs._wire.event_encoding import WITHHELD, encode_body, event_view, prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.methods import EventParams
 from trio_jobs._wire.schemas import EventView

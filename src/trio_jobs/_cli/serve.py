@@ -76,14 +76,14 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     try:
         with signals.handle_signals(on_signal), scope:
             async with service.open(**opened) as queue:
-                await _serve_queue(queue, arguments, told)
+                await _serve_queue(queue, arguments, told, service.settings.drain_timeout)
     except StoreError as error:
         if queue is not None or isinstance(error, JournalInUse):
             raise
         raise UsageError(str(error)) from None  # to try again later is of no use: somebody has to look at it
     if queue is None or queue.report is None:
         return 0
-    left = len(queue.report.left)
+    left = len(queue.report.unfinished)
     log.info("stopped; %s jobs left, the SDK is %s", left, "closed" if queue.report.sdk_closed else "NOT closed")
     return 0 if queue.report.sdk_closed else SDK_NOT_CLOSED
 
@@ -123,7 +123,7 @@ def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:
     return tokens, where, recorded
 
 
-async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.Event) -> None:
+async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.Event, drain_timeout: float) -> None:
     tls = None
     if arguments.tls_cert is not None:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -152,7 +152,7 @@ async def _serve_queue(queue: Queue, arguments: argparse.Namespace, told: trio.E
             # stop finishes the running attempt, and they find its end when they come back
             queue.close_to_submits()
             if queue.paused is None and arguments.journal is None:
-                with trio.move_on_after(queue._settings.drain_timeout):
+                with trio.move_on_after(drain_timeout):
                     await queue.drain()
         finally:
             if record is not None:

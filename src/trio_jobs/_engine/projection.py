@@ -36,7 +36,7 @@ class Projection:
         self.jobs: dict[str, JobRecord] = {}
         self.by_state: dict[State, dict[str, JobRecord]] = {state: {} for state in State}
         self.keys: dict[tuple[str, str], KeyEntry] = {}
-        self.forgotten = KeyTombstones()
+        self.tombstones = KeyTombstones()
         self.paused: ev.Paused | None = None
 
     def apply(self, event: ev.Event) -> None:
@@ -110,7 +110,7 @@ class Projection:
         return chosen
 
     def forget(self, job_ids: Iterable[str], now: float) -> list[KeyTombstone]:
-        """Drop final jobs. What is to be remembered of their keys, which is in `forgotten` from now on."""
+        """Drop final jobs. What is to be remembered of their keys, which is in `tombstones` from now on."""
         keys: list[KeyTombstone] = []
         for job_id in job_ids:
             record = self.jobs.pop(job_id)
@@ -118,5 +118,5 @@ class Projection:
             if record.key is not None:
                 entry = self.keys.pop((record.kind, record.key))
                 keys.append(KeyTombstone(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))
-        self.forgotten.add(keys)
+        self.tombstones.add(keys)
         return keys

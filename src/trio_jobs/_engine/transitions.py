@@ -22,7 +22,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._errors import IllegalTransition
 
-__all__ = ["TABLE", "TRANSITIONS", "Transition", "target"]
+__all__ = ["STATE_AFTER", "TABLE", "TRANSITIONS", "Transition", "target"]
 
 
 @attrs.frozen
@@ -96,6 +96,12 @@ TABLE: Final[tuple[Transition, ...]] = (
 #: The table as it is looked up: by event, then by the state before.
 TRANSITIONS: Final[dict[type[ev.Event], dict[State | None, State]]] = {
     event: {row.before: row.after for row in TABLE if row.event is event} for event in {row.event for row in TABLE}
+}
+
+#: The state that each event leads to. An event that the table allows in several states, leaving each as it is, is not
+#: in here.
+STATE_AFTER: Final[dict[type[ev.Event], State]] = {
+    event: next(iter(rows.values())) for event, rows in TRANSITIONS.items() if len(set(rows.values())) == 1
 }
 
 

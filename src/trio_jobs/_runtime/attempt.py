@@ -1,29 +1,29 @@
-"""Floor 6: one attempt while it is under way, and what its end is called.
+"""One attempt while it is under way, the slot that holds it, and the classification of its end.
 
 The hard part is to tell apart, after the fact, who ended an attempt. A handler may swallow Cancelled, raise something
 else while it is cancelled, raise a Cancelled that belongs to another scope, overrun its deadline behind a shield, or
-return just then. So nothing is concluded from the exception alone: `RunningAttempt` remembers who asked for the end
+return just then. So nothing is concluded from the exception alone: `RunningAttempt` remembers what asked for the end
 first, and `classify` looks at that, at the exception, and at whether the handler returned.
 """
 
 from __future__ import annotations
 
-import traceback
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 import outcome
 import trio
 
+from trio_jobs._concurrency import NEVER
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import MAX_MESSAGE, MAX_TRACEBACK, EndedBy, ErrorInfo, JobRecord, Outcome, escape
+from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, escape
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
+from trio_jobs._runtime.error_info import as_error, describe
 
-__all__ = ["NEVER", "RunningAttempt", "as_error", "classify", "describe", "log_fields"]
-
-NEVER: Final = float("inf")  #: a time that does not come
+__all__ = ["AttemptSlot", "RunningAttempt", "call_unprotected", "classify", "log_fields"]
 
 _BY_LIMIT: Final = {
     EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
@@ -34,46 +34,49 @@ _BY_LIMIT: Final = {
 
 
 class RunningAttempt(msgspec.Struct, eq=False):
-    """An attempt under way.
-
-    scope: bounds it by attempt_timeout, a person's cancel and the stop; deadline_scope around it by the job's deadline,
-    None without one. limit_at: when it is overdue, on Trio's clock, by which limit. why: who asked for its end before
-    any deadline did. entered: a call into the SDK has begun. session_lost: the handler says that the session is of no
-    use any more. aside: bounds what comes before and after the handler (a doubt that settles, a verify), which only the
-    stop ends: a person's cancel asks for no retry, not for the doubt to stay. stopped: the queue stops.
-    """
+    """An attempt (or a verification) under way."""
 
     record: JobRecord
     handler: Handler
     scope: trio.CancelScope
+    """Bounds the handler by attempt_timeout, by a person's cancel and by the stop."""
     deadline_scope: trio.CancelScope | None = None
+    """Bounds the handler by the job's deadline; None without one."""
     limit_at: float = NEVER
+    """When the attempt is overdue, on Trio's clock."""
     limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT
+    """Which limit that is."""
     entered: bool = False
+    """A call into the SDK has begun."""
     why: EndedBy | None = None
+    """What asked for its end before any deadline did."""
     session_lost: bool = False
-    aside: trio.CancelScope | None = None
+    """The handler reported that the SDK session cannot be used any more."""
+    stop_scope: trio.CancelScope | None = None
+    """Bounds what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
+    Only the stop cancels it: a person's cancel asks for no retry, not for a doubt to stay."""
     stopped: bool = False
+    """The queue stops."""
 
-    def step_aside(self, timeout: float = NEVER) -> trio.CancelScope:
-        """A new `aside`, of `timeout` seconds; a scope can be entered once."""
-        self.aside = trio.CancelScope(deadline=trio.current_time() + timeout)
+    def new_stop_scope(self, timeout: float = NEVER) -> trio.CancelScope:
+        """Make a new `stop_scope` that ends after `timeout` seconds. A cancel scope can be entered only once."""
+        self.stop_scope = trio.CancelScope(deadline=trio.current_time() + timeout)
         if self.stopped:
-            self.aside.cancel()
-        return self.aside
+            self.stop_scope.cancel()
+        return self.stop_scope
 
     def cancel(self, why: EndedBy) -> None:
-        """End it, unless something else does already."""
+        """End the attempt, unless something else ends it already."""
         if why is EndedBy.STOP:
             self.stopped = True
-            if self.aside is not None:
-                self.aside.cancel()
+            if self.stop_scope is not None:
+                self.stop_scope.cancel()
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()
 
     def ended_by(self) -> EndedBy | None:
-        """Who ended it, or is about to; None while nobody did."""
+        """What has ended the attempt or is about to; None if nothing has."""
         if self.why is not None:
             return self.why
         inner = self.scope.cancel_called
@@ -86,12 +89,62 @@ class RunningAttempt(msgspec.Struct, eq=False):
         return EndedBy.ATTEMPT_TIMEOUT if inner else None
 
 
+class AttemptSlot:
+    """Holds the one attempt or verification that is under way. There is never a second one (P1)."""
+
+    def __init__(self) -> None:
+        self.current: RunningAttempt | None = None
+        self._emptied: trio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<AttemptSlot {'empty' if self.current is None else self.current.record.id}>"
+
+    def fill(self, running: RunningAttempt) -> RunningAttempt:
+        assert self.current is None
+        self.current = running
+        return running
+
+    def empty(self) -> None:
+        self.current = None
+        if self._emptied is not None:
+            self._emptied.set()
+
+    def attempt_of(self, record: JobRecord) -> RunningAttempt | None:
+        """The attempt under way, if it is one of this job."""
+        current = self.current
+        return current if current is not None and current.record is record else None
+
+    async def wait_empty(self) -> None:
+        """Return when no attempt and no verification is under way.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.current is not None:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
+
+@trio.lowlevel.disable_ki_protection
+async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Await a user's function. Ctrl-C can interrupt it; the steps of the consumer, which awaits this, are protected."""
+    return await fn(*args)
+
+
 def classify(
     running: RunningAttempt, result: outcome.Value[Any] | outcome.Error | None, late: bool
 ) -> tuple[AttemptResult, BaseException | None]:
-    """What the attempt's end is called; and an exception that must go on, if there is one.
+    """Classify the end of an attempt.
 
-    `result` is what the handler returned or raised, None when its scope caught the Cancelled that ended it.
+    Args:
+        running: The attempt.
+        result: What the handler returned or raised; None if a scope of the attempt caught the Cancelled that ended it.
+        late: The handler ended after its limit.
+
+    Returns:
+        The attempt's result, and the exception that must propagate out of the consumer (Ctrl-C, or a Cancelled of a
+        scope around it), if there is one.
     """
     entered = running.entered
     if isinstance(result, outcome.Value):
@@ -114,7 +167,7 @@ def classify(
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error
     refused = isinstance(error, SdkCallRefused)
     if ended_by is not None and (running.handler.is_async or refused):
-        # cancelled, and its cleanup raised, or its call or step was refused for that: the bound ended it, not the error
+        # it was cancelled, and its cleanup raised, or its next call or step was refused: the limit ended it
         outcome_ = _BY_LIMIT[ended_by]
         kept = None if refused else info
         return AttemptResult(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
@@ -136,7 +189,7 @@ def _as_asked(error: Fail | Cancel | Snooze | RetryAfter, entered: bool, late: b
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The one error in nested groups of one; a Cancelled beside real errors does not count as one of them."""
+    """The only error in nested groups; a Cancelled beside real errors is not counted."""
     while isinstance(error, BaseExceptionGroup):
         _, others = error.split(trio.Cancelled)
         group = others if others is not None else error
@@ -152,30 +205,8 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     return isinstance(error, kind)
 
 
-def describe(error: BaseException) -> ErrorInfo:
-    """`error` as data, its traceback with it."""
-    lines = "".join(traceback.format_exception(error))
-    info = as_error(error)
-    return ErrorInfo(info.type, info.message, info.code, _clean(lines)[-MAX_TRACEBACK:])
-
-
-def as_error(error: BaseException) -> ErrorInfo:
-    """`error` as data, for one raised on purpose: where it was raised is of no interest."""
-    if isinstance(error, trio.Cancelled):
-        return ErrorInfo("Cancelled", "the handler raised a Cancelled that belongs to none of its scopes")
-    try:
-        message = str(error)
-    except Exception as worse:
-        message = f"(its __str__ raised {type(worse).__name__})"
-    for name in ("code", "hresult", "errno"):
-        code = getattr(error, name, None)
-        if isinstance(code, int | str) and not isinstance(code, bool):
-            return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE], _fitting(code))
-    return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE])
-
-
 def log_fields(record: JobRecord) -> dict[str, object]:
-    """What a log record about a job carries, for structured formatters (docs/logging.md). Never a payload."""
+    """Fields of a log record about a job, for structured formatters (docs/logging.md). Never a payload."""
     return {
         "job_id": record.id,
         "kind": record.kind,
@@ -183,14 +214,3 @@ def log_fields(record: JobRecord) -> dict[str, object]:
         "attempt": len(record.attempts),
         "reason": record.reason,
     }
-
-
-def _fitting(code: int | str) -> int | str:
-    if isinstance(code, str):
-        return _clean(code)[:100]
-    return code if -(2**63) <= code < 2**63 else _clean(str(code)[:100])
-
-
-def _clean(text: str) -> str:
-    """Without the lone surrogates that UTF-8, and so JSON, cannot hold."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,14 +1,14 @@
-"""The feed: committed events to any number of readers (`_reading`), each at its own pace.
+"""The feed: committed events to any number of readers (`event_cursor`), each at its own pace.
 
 A reader is a cursor into a ring, not a buffer: publishing costs the same for one reader as for a thousand, and a slow
-one holds nobody up. Publishing only appends and sets a flag; one task tells those whom the news concerns, at once when
-all is quiet and every `INTERVAL` under load, so that a burst wakes a reader once and not once for each event. A few
-readers may be told `SPARE` times more before that counts as load: a job that is submitted, starts and ends within a
-millisecond is told to whoever follows it as it happens.
+reader delays no other. Publishing only appends and sets a flag; one task notifies the readers that an event concerns,
+at once when the queue is quiet and every `INTERVAL` under load, so that a burst wakes a reader once and not once for
+each event. A few readers may be notified `BURST` times more before that counts as load: the events of a job that is
+submitted, starts and ends within a millisecond reach its reader as they happen.
 
-A reader of certain jobs stands in an index and sleeps through everything else: told of an event of its job, it goes on
-from there, and what lay between its cursor and that event is known not to be its. So a thousand readers with a job
-each cost one look-up an event. Readers with other filters (or none) look at every event.
+A reader of certain jobs is found by an index and sleeps through everything else: notified of an event of its job, it
+continues there, and everything between its cursor and that event is known not to be for it. So a thousand readers of a
+job each cost one look-up for each event. Readers with other filters (or none) look at every event.
 """
 
 from __future__ import annotations
@@ -20,35 +20,32 @@ from typing import Final
 
 import trio
 
+from trio_jobs._engine.event_cursor import Cursor
 from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._errors import Lagged
 from trio_jobs._ports import Store
-from trio_jobs._runtime.event_stream import PAGE, Cursor, Lagged
-from trio_jobs._wire.event_encoding import encode_body
 
-__all__ = ["Feed"]
+__all__ = ["PAGE", "Feed"]
 
-RING: Final = 4096  #: events at hand: about a second at the rate of a busy queue in memory, hours at that of an SDK
-INTERVAL: Final = 0.005  #: seconds between two wake-ups under load
-SPARE: Final = 4  #: wake-ups that need not keep it, won back one each interval
-FEW: Final = 16  #: weight of readers that costs one wake-up; more of them use up what is spare
-AT_ONCE: Final = 100  #: weight of readers told before others have a turn: each may write to its socket, some 5 us
+RING: Final = 4096  #: events kept: about a second at the rate of a busy queue in memory, hours at that of an SDK
+PAGE: Final = 200  #: events read at once: more would delay commits, or the loop
+INTERVAL: Final = 0.005  #: seconds between two notifications under load
+BURST: Final = 4  #: notifications that need not keep it, regained one each interval
+FEW: Final = 16  #: weight of readers that costs one notification; more of them use up the burst
+AT_ONCE: Final = 100  #: weight of readers notified before other tasks run: each may write to its socket, some 5 us
 
 
 class Feed:
-    """The ring and its readers.
-
-    kind_of: a job's kind, None once the job is forgotten.
-    """
+    """The ring and its readers. Conforms to `EventSource`."""
 
     def __init__(self, store: Store, kind_of: Callable[[str], str | None] = lambda job: None) -> None:
         self.store = store
-        self.kind_of = kind_of
         self.seq = 0
         self.closed = False
+        self.notified_seq = 0
+        self._kind_of = kind_of
         self._ring: deque[Event] = deque(maxlen=RING)
-        self._bodies: dict[int, bytes] = {}
-        self._told = 0
-        self._news = trio.Event()
+        self._published = trio.Event()
         self._by_job: dict[str, dict[Cursor, None]] = {}
         self._broad: dict[Cursor, None] = {}
         self._readers = 0
@@ -58,67 +55,80 @@ class Feed:
 
     @property
     def readers(self) -> int:
+        """Number of attached cursors."""
         return self._readers
 
     @property
     def oldest(self) -> int:
-        """`seq` of the first event that can still be had."""
+        """Number of the first event that can still be read."""
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
+    def kind_of(self, job_id: str) -> str | None:
+        return self._kind_of(job_id)
+
+    def set_ring_size(self, events: int) -> None:
+        """Keep that many recent events. For the simulator, which makes readers fall off the ring."""
+        self._ring = deque(self._ring, maxlen=events)
+
     def publish(self, events: Sequence[Event]) -> None:
-        """Take committed events in, in order. Synchronous, O(1) for each."""
+        """Append committed events, in order. Synchronous, O(1) for each."""
         self._ring.extend(events)
         self.seq = events[-1].seq
         if self._readers:
-            self._news.set()
+            self._published.set()
 
     def close(self) -> None:
-        """No more events: readers get those that are left, then end."""
+        """There are no more events: readers read those that are left, then end."""
         self.closed = True
         for cursor in [*self._broad, *(cursor for cursors in self._by_job.values() for cursor in cursors)]:
-            cursor.tell(self._told)
+            cursor.notify(self.notified_seq)
 
-    # telling
+    # notifying
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        paid_until = 0.0  # on Trio's clock; a wake-up costs an interval (the generic cell rate algorithm, ITU-T I.371)
+        # on Trio's clock; a notification costs an interval (the generic cell rate algorithm, ITU-T I.371)
+        paid_until = 0.0
         while True:
-            await self._news.wait()
-            told = await self.run_once()
+            await self._published.wait()
+            weight = await self.run_once()
             now = trio.current_time()
-            paid_until = max(paid_until, now) + INTERVAL * min(1 + told // FEW, 1 + SPARE)
-            await trio.sleep(max(paid_until - now - SPARE * INTERVAL, 0.0))
+            paid_until = max(paid_until, now) + INTERVAL * min(1 + weight // FEW, 1 + BURST)
+            await trio.sleep(max(paid_until - now - BURST * INTERVAL, 0.0))
 
     async def run_once(self) -> int:
-        """Tell all whom the events since the last time concern; give their weight. Cancelled: some were not told."""
-        if self._news.is_set():
-            self._news = trio.Event()
-        told = since_a_turn = 0
-        for cursor in self.concerned():
-            if since_a_turn >= AT_ONCE:
-                since_a_turn = 0
+        """Notify all readers that the events since the last call concern; return their weight.
+
+        Cancelled:
+            Some readers were not notified.
+        """
+        if self._published.is_set():
+            self._published = trio.Event()
+        weight = since_checkpoint = 0
+        for cursor in self.affected_readers():
+            if since_checkpoint >= AT_ONCE:
+                since_checkpoint = 0
                 await trio.lowlevel.checkpoint()
             if cursor.attached:
-                since_a_turn += cursor.weight
-                told += cursor.weight
-                cursor.on_news()
-        return told
+                since_checkpoint += cursor.weight
+                weight += cursor.weight
+                cursor.on_available()
+        return weight
 
-    def concerned(self) -> list[Cursor]:
-        """The readers that the events since the last call concern, with their cursors moved up to what concerns them.
+    def affected_readers(self) -> list[Cursor]:
+        """The readers that the events since the last call concern; their cursors are moved up to what concerns them.
 
-        Synchronous, so that no reader comes or goes in between.
+        Synchronous, so that no reader is attached or detached in between.
         """
-        since, self._told = self._told, self.seq
+        since, self.notified_seq = self.notified_seq, self.seq
         fresh = self.seq - since
         found: dict[Cursor, None] = {}
         if fresh <= 0:
             return []
-        if fresh > len(self._ring):  # so many at once that some have gone by unseen: all have to look for themselves
+        if fresh > len(self._ring):  # so many at once that some have left the ring: all readers look for themselves
             for cursors in self._by_job.values():
                 for cursor in cursors:
-                    cursor.tell(since)
+                    cursor.notify(since)
                     found[cursor] = None
         elif self._by_job:
             by_job = self._by_job
@@ -126,7 +136,7 @@ class Feed:
                 if isinstance(event, JobEvent):
                     for cursor in by_job.get(event.job, ()):
                         if event.seq > cursor.seq:
-                            cursor.tell(event.seq - 1)
+                            cursor.notify(event.seq - 1)
                             found[cursor] = None
         for cursor in self._broad:
             cursor.idle = False
@@ -143,7 +153,7 @@ class Feed:
 
     def attach(self, cursor: Cursor) -> None:
         if not self._readers:
-            self._told = self.seq
+            self.notified_seq = self.seq
         self._readers += 1
         if cursor.filter.jobs is None:
             self._broad[cursor] = None
@@ -160,12 +170,7 @@ class Feed:
             if not cursors:
                 del self._by_job[job]
 
-    def told(self) -> int:
-        """The event up to which all sleeping readers have been told."""
-        return self._told
-
-    def at_hand(self, after: int) -> Sequence[Event] | None:
-        """Events after `after` from the ring, a page at most; None if it has fallen off the ring."""
+    def recent(self, after: int) -> Sequence[Event] | None:
         missing = self.seq - after
         if missing <= 0:
             return ()
@@ -177,21 +182,10 @@ class Feed:
         start = len(ring) - missing
         return list(islice(ring, start, start + min(missing, PAGE)))
 
-    async def after(self, seq: int) -> Sequence[Event]:
-        """Committed events after `seq`, some of them or all there are; empty: there are none yet. Raises `Lagged`."""
-        events = self.at_hand(seq)
+    async def read(self, after: int) -> Sequence[Event]:
+        events = self.recent(after)
         if events is None:
-            if seq + 1 < self.store.oldest:
-                raise Lagged(seq, self.store.oldest)
-            events = await self.store.events(seq, PAGE)
+            if after + 1 < self.store.oldest:
+                raise Lagged(after, self.store.oldest)
+            events = await self.store.events(after, PAGE)
         return events
-
-    def body(self, event: Event) -> bytes:
-        """The event as subscribers on the wire get it, encoded once for all of them."""
-        body = self._bodies.get(event.seq)
-        if body is None:
-            if len(self._bodies) >= RING:
-                self._bodies.clear()  # those still needed are made again, once
-            kind = self.kind_of(event.job) if isinstance(event, JobEvent) else None
-            body = self._bodies[event.seq] = encode_body(event, kind)
-        return body

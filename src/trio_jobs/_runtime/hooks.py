@@ -1,7 +1,7 @@
-"""The hooks: tell whoever asked to be told that a job is in doubt, stuck, or failed.
+"""Hooks: functions of the service's author that are called when a job is in doubt, stuck or failed.
 
-A hook is other people's code: it runs in a task of its own, one after another, each for at most `TIMEOUT` seconds, and
-what it raises is logged. A slow hook delays other hooks, never a job; beyond `WAITING` words the oldest is dropped.
+A hook is foreign code: hooks run in a task of their own, one after another, each for at most `TIMEOUT` seconds, and
+their exceptions are logged. A slow hook delays other hooks, never a job; beyond `WAITING` calls the oldest is dropped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import trio
 
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.jobs import Job, JobRecord, view
 
 __all__ = ["HookName", "Hooks"]
@@ -22,20 +23,20 @@ log: Final = logging.getLogger("trio_jobs.hooks")
 
 HookName = Literal["in_doubt", "stuck", "failed"]
 
-WAITING: Final = 1000  #: words kept for hooks: far more than a person can be told of
-TIMEOUT: Final = 30.0  #: seconds, enough for a mail to be handed over
+WAITING: Final = 1000  #: calls that wait; far more than a person can be notified of
+TIMEOUT: Final = 30.0  #: seconds, enough to hand over a mail
 
 
 class Hooks:
-    """hooks: what is registered, by occasion."""
+    """Calls the registered functions, in the order of the events."""
 
     def __init__(self, hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]]) -> None:
         self._hooks = hooks
         self._waiting: deque[tuple[HookName, Job]] = deque(maxlen=WAITING)
-        self._wake = trio.Event()
+        self._wake = WakeUp()
 
-    def tell(self, hook: HookName, record: JobRecord) -> None:
-        """Let the hooks of `hook` know, when it is their turn, of the job as it stands now."""
+    def call_soon(self, hook: HookName, record: JobRecord) -> None:
+        """Have the functions of `hook` called with the job as it is now. Returns at once."""
         if self._hooks.get(hook):
             self._waiting.append((hook, view(record)))
             self._wake.set()
@@ -45,9 +46,12 @@ class Hooks:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Tell all that waits. Cancelled: what was not told is not told."""
+        """Make all calls that wait.
+
+        Cancelled:
+            The remaining calls are not made.
+        """
         await self._wake.wait()
-        self._wake = trio.Event()
         while self._waiting:
             hook, job = self._waiting.popleft()
             for fn in self._hooks[hook]:

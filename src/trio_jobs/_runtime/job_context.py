@@ -1,7 +1,7 @@
-"""Floor 6: what a handler is told about its job, and may ask of it.
+"""What a handler can ask about its job and report to the queue.
 
-Plain handlers run on the SDK's thread and get a `JobContext`, whose methods may block that thread; `async def` handlers
-get an `AsyncJobContext`. What both share is safe on any thread: it only reads, and `progress` is handed over.
+A plain handler runs on the SDK's thread and gets a `JobContext`, whose methods may block that thread; an `async def`
+handler gets an `AsyncJobContext`. What both share is safe on any thread: it only reads, and `progress` is handed over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._validation import is_text
 
-__all__ = ["AsyncJobContext", "JobContext", "Progress", "Recorder"]
+__all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Progress", "Recorder", "context_factory"]
 
 MAX_PROGRESS_MESSAGE: Final = 200
 MAX_STEPS: Final = 1000
@@ -30,16 +30,20 @@ MAX_STEP_NAME: Final = 200
 
 @attrs.frozen
 class Progress:
-    """How far an attempt has come, by its own word. Told, not recorded. total: None where nobody knows."""
+    """How far an attempt has come, as its handler reports it. Published, not recorded."""
 
     job_id: str
     done: float
+    """In units of the handler's choice."""
     total: float | None
+    """In the same units; None if the handler does not know it."""
     message: str
+    """At most 200 characters; control characters are escaped."""
 
 
 class Recorder(Protocol):
-    """Where a handler's wishes arrive, in Trio's thread. Each step's events are kept before it returns."""
+    """Records what a running attempt reports, in Trio's thread. The events of a step are committed before its method
+    returns."""
 
     async def start_step(self, running: RunningAttempt, step: str) -> None: ...
 
@@ -49,9 +53,20 @@ class Recorder(Protocol):
 
 
 class _Context:
-    """id, kind, key: the job's. attempt: this attempt's number, from 1, over all runs. run: from 1."""
+    """What both contexts share."""
 
     __slots__ = ("_recorder", "_running", "_token", "attempt", "id", "key", "kind", "run")
+
+    id: str
+    """The job's id."""
+    kind: str
+    """The job's kind."""
+    key: str | None
+    """The job's key; None without one."""
+    attempt: int
+    """Number of this attempt, from 1, over all runs of the job."""
+    run: int
+    """Number of this run of the job, from 1."""
 
     def __init__(self, running: RunningAttempt, recorder: Recorder, token: trio.lowlevel.TrioToken) -> None:
         record = running.record
@@ -69,38 +84,44 @@ class _Context:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the job expires, UTC; None for never."""
+        """When the job expires, UTC; None if it does not."""
         return to_datetime(self._running.record.deadline_at)
 
     @property
     def cancel_requested(self) -> bool:
-        """A person asked for cancel, or a limit or the stop wants the attempt to end: a long call may look and stop."""
+        """True if the attempt should end: a person has requested cancel, or a limit or the stop has ended it. A long
+        call can poll this and return."""
         running = self._running
         return running.record.cancel_requested or running.why is not None
 
     @property
     def open_step(self) -> str | None:
-        """The step that an earlier attempt began without an end: what `verify` has to look for."""
+        """The step that an earlier attempt began and did not finish: what `verify` must look for. None without one."""
         return open_step(self._running.record)
 
     @property
     def steps(self) -> dict[str, Any]:
-        """The results of the steps that are done, by name."""
+        """Results of the finished steps, by name."""
         done = self._running.record.steps
         return {name: msgspec.json.decode(result) for name, result in done.items() if result is not None}
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell those who follow the job how far it is: at most five times a second, the newest wins; 200 characters.
+        """Publish how far the attempt has come. Not recorded; returns at once.
 
-        It is told, not recorded, and nothing waits for it.
+        At most five reports a second are published; the newest one wins.
+
+        Args:
+            done: Finite number, in units of your choice.
+            total: The same unit; None if unknown.
+            message: The first 200 characters are published.
         """
         message = escape(str(message))[:MAX_PROGRESS_MESSAGE]
-        news = Progress(self.id, float(done), None if total is None else float(total), message)
-        with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
-            self._token.run_sync_soon(self._recorder.progress, self._running, news)
+        report = Progress(self.id, float(done), None if total is None else float(total), message)
+        with contextlib.suppress(trio.RunFinishedError):  # there is no reader left
+            self._token.run_sync_soon(self._recorder.progress, self._running, report)
 
     def _finished(self, name: str) -> msgspec.Raw | None:
-        """The result of a step that is done; None: it may be done now. Raises for what cannot be a step."""
+        """The result of a finished step; None if the step may be executed now. Raises `UsageError` for a bad name."""
         if not is_text(name, MAX_STEP_NAME):
             raise UsageError(f"a step's name is a text of 1 to {MAX_STEP_NAME} characters, not {name!r:.100}")
         steps = self._running.record.steps
@@ -117,19 +138,28 @@ def _result(name: str, value: Any) -> msgspec.Raw:
 
 
 class JobContext(_Context):
-    """One attempt of a job, as its plain handler and its plain `verify` see it."""
+    """The running attempt, for a plain handler and a plain `verify`."""
 
     __slots__ = ()
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
-        """Do `fn(*args)` once in the life of the job, and give back its result as JSON gives it back.
+        """Execute a part of the job that must not be repeated: `fn(*args)` is called once in the life of the job.
 
-        A later attempt gets the result that was kept, and `fn` is not called. If the attempt ends while the step is
-        being done, the job is in doubt, and `verify` finds the step's name in `open_step`. With a journal, its start is
-        on disk before `fn` is called, its result before this returns.
+        A later attempt gets the recorded result, and `fn` is not called. If the attempt ends while the step is being
+        executed, the job is in doubt, and `verify` finds the step's name in `open_step`. With a journal, the start of
+        the step is on disk before `fn` is called, and its result before this method returns.
 
-        Raises what `fn` raises; `UsageError` where the result is not JSON (the step is then open); `SdkCallRefused`
-        where the attempt is over.
+        Args:
+            name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps.
+            fn: Called with `args`; its result must be JSON, at most 1 MiB.
+
+        Returns:
+            The result, as it is decoded from JSON.
+
+        Raises:
+            UsageError: The name is not valid, or the result cannot be kept (the step is then open).
+            SdkCallRefused: The attempt is over.
+            Exception: Whatever `fn` raises.
         """
         done = self._finished(name)
         if done is None:
@@ -142,18 +172,19 @@ class JobContext(_Context):
         try:
             trio.from_thread.run(ask, self._running, *args, trio_token=self._token)
         except trio.RunFinishedError:
-            raise SdkCallRefused("the queue has gone; no step can be kept") from None
+            raise SdkCallRefused("the event loop has ended; no step can be recorded") from None
 
 
 class AsyncJobContext(_Context):
-    """One attempt of a job, as its `async def` handler and its `async def verify` see it."""
+    """The running attempt, for an `async def` handler and an `async def` `verify`."""
 
     __slots__ = ()
 
     async def step(self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Do `await fn(*args)` once in the life of the job; see `JobContext.step`. `fn` may be `sdk.call`.
+        """Execute `await fn(*args)` once in the life of the job; see `JobContext.step`. `fn` may be `sdk.call`.
 
-        Cancelled while the step is being done: it is open.
+        Cancelled:
+            While the step is being executed: the step is open, and the job comes into doubt.
         """
         done = self._finished(name)
         if done is None:
@@ -163,3 +194,16 @@ class AsyncJobContext(_Context):
         else:
             await trio.lowlevel.checkpoint()
         return msgspec.json.decode(done)
+
+
+ContextFactory = Callable[[RunningAttempt], JobContext | AsyncJobContext]
+
+
+def context_factory(recorder: Recorder, token: trio.lowlevel.TrioToken) -> ContextFactory:
+    """Return the function that makes a context for each attempt."""
+
+    def make_context(running: RunningAttempt) -> JobContext | AsyncJobContext:
+        kind = AsyncJobContext if running.handler.is_async else JobContext
+        return kind(running, recorder, token)
+
+    return make_context

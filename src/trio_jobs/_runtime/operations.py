@@ -1,7 +1,9 @@
-"""What a person may do to jobs and to the queue: cancel, retry, resolve, pause."""
+"""Operations: what a person may do to jobs and to the queue."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -10,34 +12,74 @@ import trio
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.handlers import encode_result
+from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape
-from trio_jobs._errors import InvalidState, UnknownKind, UsageError
-from trio_jobs._runtime.core import MAX_PAGE, Core, read_state
+from trio_jobs._errors import InvalidState, QueueClosed, UnknownKind, UsageError
+from trio_jobs._ports import BacksUp, Backup, Clock
+from trio_jobs._runtime.admission import Admission
+from trio_jobs._runtime.attempt import AttemptSlot
+from trio_jobs._runtime.commit_waiter import CommitWaiter
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.queries import MAX_PAGE, parse_state
+from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
 from trio_jobs._validation import check_by, check_number, check_seconds
 
-__all__ = ["Steering"]
+__all__ = ["Operations"]
 
 MAX_REASON: Final = 500
+BACKUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 _CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
 _RETRIABLE: Final = (State.FAILED, State.CANCELLED)
+_OPEN_WORK: Final = (State.PENDING, State.PROCESSING, State.RETRYING)
 
 
-class Steering(Core):
-    """Steer."""
+class Operations:
+    """See `Queue` for what the methods promise. Each is decided and appended in one synchronous step; what is awaited
+    after that is its commit."""
 
-    async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
-        """Cancel a job: "cancelled" if it is now (or was), "requested" if an attempt is under way and is told to end,
-        "too_late" if it has ended otherwise.
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        handlers: Mapping[str, Handler],
+        clock: Clock,
+        admission: Admission,
+        channel: JobChannel,
+        slot: AttemptSlot,
+        scheduler: Scheduler,
+        sessions: SdkSessionManager,
+        commits: CommitWaiter,
+        waiters: JobWaiters,
+        status: QueueStatus,
+    ) -> None:
+        self._event_log = event_log
+        self._projection = event_log.projection
+        self._handlers = handlers
+        self._clock = clock
+        self._admission = admission
+        self._channel = channel
+        self._slot = slot
+        self._scheduler = scheduler
+        self._sessions = sessions
+        self._commits = commits
+        self._waiters = waiters
+        self._status = status
 
-        Raises `JobNotFound`, and `InvalidState` for a job in doubt: only `resolve` can settle that. Cancelled: it is
-        done all the same.
-        """
-        check_by(by)
-        answer = self._cancel(self._committed(job_id), by)
-        await self._kept()
+    # jobs
+
+    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
+        answer = self.cancel_now(job_id, by=by)
+        await self._commits.everything()
         return answer
+
+    def cancel_now(self, job_id: str, *, by: str | None) -> CancelAnswer:
+        """`cancel` without the wait for its commit."""
+        check_by(by)
+        return self._cancel(self._newest(job_id), by)
 
     @trio.lowlevel.enable_ki_protection
     def _cancel(self, record: JobRecord, by: str | None) -> CancelAnswer:
@@ -45,129 +87,84 @@ class Steering(Core):
         if events:
             self._event_log.append(events)
         if answer == "requested":
-            current = self._consumer.current
-            if current is not None and current.record is record:
+            current = self._slot.attempt_of(record)
+            if current is not None:
                 current.cancel(EndedBy.CANCEL)
         elif events:
             self._channel.remove(record)
         return answer
 
-    async def retry(self, job_id: str, *, by: str | None = None) -> None:
-        """Begin a new run of a failed or cancelled job, with a new retry budget; it joins those that are due.
-
-        Raises `JobNotFound`, `InvalidState`, `QueueClosed`, `UnknownKind` where its handler is not there any more.
-        Cancelled: it is done all the same.
-        """
+    async def retry(self, job_id: str, *, by: str | None) -> None:
         check_by(by)
-        self._refuse_if_closing()
-        self._retry(self._committed(job_id), by)
-        await self._kept()
+        self._admission.refuse_if_closing()
+        self._retry(self._newest(job_id), by)
+        await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
     def _retry(self, record: JobRecord, by: str | None) -> None:
         if record.kind not in self._handlers:
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
-        current = self._consumer.current
-        if current is not None and current.record is record:
+        if self._slot.attempt_of(record) is not None:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         self._event_log.append(decide.retry(record, by, self._clock.now(), self._event_log.next_seq))
         self._scheduler.requeue(record)
         if record.deadline_at is not None:
             self._scheduler.watch_deadline(record)
 
-    async def resolve(
-        self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
-    ) -> None:
-        """Say what a job in doubt came to: "done" (with its result), "not_done" (do it anew), or "failed".
-
-        Raises `JobNotFound`, `InvalidState`, `UsageError`. Cancelled: it is done all the same.
-        """
+    async def resolve(self, job_id: str, resolution: decide.Resolution, *, result: Any, by: str | None) -> None:
         check_by(by)
         if resolution not in ("done", "not_done", "failed"):
-            raise UsageError(f"a doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
+            raise UsageError(f"a job in doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
         body, problem = encode_result(result)
         if problem is not None:
             raise UsageError(f"the result cannot be kept: {problem}")
-        self._resolve(self._committed(job_id), resolution, body, by)
-        await self._kept()
+        self._resolve(self._newest(job_id), resolution, body, by)
+        await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
     def _resolve(
         self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
     ) -> None:
         events = decide.resolve(record, resolution, by, self._clock.now(), self._event_log.next_seq, result)
-        self._channel.remove(record)  # where it may stand to be verified; that would hold its place while paused
+        self._channel.remove(record)  # where it may wait to be verified; it would keep its slot while paused
         self._event_log.append(events)
-
-    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
-        """Let no attempt begin; the one under way ends, submits go on until the line is full, deadlines run on.
-
-        Pausing again changes nothing. Cancelled: it is done all the same.
-        """
-        check_by(by)
-        if self._projection.paused is None:
-            reason = escape(reason)[:MAX_REASON]
-            self._event_log.append(
-                (ev.Paused(seq=self._event_log.next_seq, at=self._clock.now(), reason=reason, by=by),)
-            )
-        await self._kept()
-
-    async def resume(self, *, by: str | None = None) -> None:
-        """Let attempts begin again. Cancelled: it is done all the same."""
-        check_by(by)
-        if self._projection.paused is not None:
-            self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
-            self._sessions.changed()
-        await self._kept()
-
-    @property
-    def paused(self) -> str | None:
-        """Why it is paused, in the words of who paused it; None while it is not."""
-        return None if self._projection.paused is None else self._projection.paused.reason
 
     async def cancel_many(
         self,
         *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        error_type: str | None = None,
-        older_than: float | None = None,
-        limit: int = MAX_PAGE,
-        by: str | None = None,
+        state: State | str | None,
+        kind: str | None,
+        error_type: str | None,
+        older_than: float | None,
+        limit: int,
+        by: str | None,
     ) -> tuple[str, ...]:
-        """Cancel what fits all of these; give the ids of those that are cancelled, or told to end now.
-
-        state: by default every state that can be cancelled. error_type: the name of the last error's class. older_than:
-        seconds since its submit. limit: 1 to 1,000, the oldest first; call again for more.
-        """
         check_by(by)
-        chosen = self._choose(_CANCELLABLE, state, kind, error_type, older_than, limit)
-        for record in chosen:
+        selected = self._select(_CANCELLABLE, state, kind, error_type, older_than, limit)
+        for record in selected:
             self._cancel(record, by)
-        await self._kept()
-        return tuple(record.id for record in chosen)
+        await self._commits.everything()
+        return tuple(record.id for record in selected)
 
     async def retry_many(
         self,
         *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        error_type: str | None = None,
-        older_than: float | None = None,
-        limit: int = MAX_PAGE,
-        by: str | None = None,
+        state: State | str | None,
+        kind: str | None,
+        error_type: str | None,
+        older_than: float | None,
+        limit: int,
+        by: str | None,
     ) -> tuple[str, ...]:
-        """Begin a new run of what fits all of these; give their ids. Arguments as in `cancel_many`, state: by default
-        failed and cancelled. Raises `QueueClosed`."""
         check_by(by)
-        self._refuse_if_closing()
-        chosen = self._choose(_RETRIABLE, state, kind, error_type, older_than, limit)
-        for record in chosen:
+        self._admission.refuse_if_closing()
+        selected = self._select(_RETRIABLE, state, kind, error_type, older_than, limit)
+        for record in selected:
             self._retry(record, by)
-        await self._kept()
-        return tuple(record.id for record in chosen)
+        await self._commits.everything()
+        return tuple(record.id for record in selected)
 
-    def _choose(
+    def _select(
         self,
         possible: tuple[State, ...],
         state: State | str | None,
@@ -176,26 +173,73 @@ class Steering(Core):
         older_than: float | None,
         limit: int,
     ) -> list[JobRecord]:
+        """Jobs that match all conditions, the oldest first."""
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
-        states = possible if state is None else tuple({read_state(state)}.intersection(possible))
+        states = possible if state is None else tuple({parse_state(state)}.intersection(possible))
         before = None if older_than is None else self._clock.now() - check_seconds("older_than", older_than)
-        fits = (
+        matches = (
             record
             for state in states
             for record in self._projection.by_state[state].values()
-            if not self._is_on_its_way(record)
+            if not self._is_ending(record)
             and self._event_log.committed_view(record) is not None
             and (possible is not _RETRIABLE or record.kind in self._handlers)
             and (kind is None or record.kind == kind)
             and (error_type is None or (record.error is not None and record.error.type == error_type))
             and (before is None or record.submitted_at <= before)
         )
-        return nsmallest(limit, fits, key=lambda record: record.submitted_seq)
+        return nsmallest(limit, matches, key=lambda record: record.submitted_seq)
 
-    def _is_on_its_way(self, record: JobRecord) -> bool:
-        """Has it been told to end, or is its call still inside? Then it has to end first."""
-        current = self._consumer.current
-        if current is None or current.record is not record:
+    def _is_ending(self, record: JobRecord) -> bool:
+        """Was its attempt requested to end, or is its call still inside? Then it has to end first."""
+        if self._slot.attempt_of(record) is None:
             return False
         return record.cancel_requested or record.state is not State.PROCESSING
+
+    def _newest(self, job_id: str) -> JobRecord:
+        """The job's newest record, if any event of it is committed. Raises `JobNotFound`."""
+        self._event_log.committed_job(job_id)
+        return self._projection.jobs[job_id]
+
+    # the queue
+
+    async def pause(self, reason: str, *, by: str | None) -> None:
+        check_by(by)
+        if self._projection.paused is None:
+            reason = escape(reason)[:MAX_REASON]
+            now, seq = self._clock.now(), self._event_log.next_seq
+            self._event_log.append((ev.Paused(seq=seq, at=now, reason=reason, by=by),))
+        await self._commits.everything()
+
+    async def resume(self, *, by: str | None) -> None:
+        check_by(by)
+        if self._projection.paused is not None:
+            self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
+            self._sessions.resumed()
+        await self._commits.everything()
+
+    @property
+    def paused(self) -> str | None:
+        paused = self._projection.paused
+        return None if paused is None else paused.reason
+
+    async def drain(self) -> None:
+        self._admission.close()
+        await trio.lowlevel.checkpoint()
+        while self._projection.count(*_OPEN_WORK):
+            if self._status.report is not None:
+                raise QueueClosed("the queue has stopped before it was drained")
+            await self._waiters.wait_idle()
+
+    async def backup(self, path: str) -> Backup:
+        store = self._event_log.store
+        if not isinstance(store, BacksUp):
+            raise UsageError("jobs in memory cannot be backed up; open the service with a journal")
+        return await store.backup(path)
+
+    async def backup_beside(self, name: str) -> Backup:
+        if not BACKUP_NAME.fullmatch(name):
+            raise UsageError(f"a backup's name is 1 to 100 letters, digits, '-', '_' and '.', not {name!r:.150}")
+        store = self._event_log.store
+        return await self.backup(f"{store.path}.backup-{name}" if isinstance(store, BacksUp) else name)

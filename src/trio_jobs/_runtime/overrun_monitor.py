@@ -1,10 +1,10 @@
-"""The warden: notices that an attempt goes on after its limit.
+"""The overrun monitor: notices that an attempt continues after its limit.
 
-A cancel scope ends what can be cancelled. A call inside a thread cannot, nor a handler behind a shield; then the
-consumer waits, and this task says so: overdue at once, stuck after `stuck_after`.
+A cancel scope ends what can be cancelled. It cannot end a call inside a thread, nor a handler behind a shield; then the
+consumer waits, and this task records it: overdue at once, stuck after `stuck_after`.
 
-It costs an attempt no more than a comparison: it sleeps until the earliest limit it was told of, looks then whether the
-attempt of that moment is over its own, and sleeps again.
+It costs an attempt one comparison: the task sleeps until the earliest limit that it knows, then looks whether the
+attempt of that moment has exceeded its own limit, and sleeps again.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from typing import Final
 
 import trio
 
+from trio_jobs._concurrency import NEVER, Alarm
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.attempt import RunningAttempt, log_fields
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, log_fields
 from trio_jobs._runtime.event_log import EventLog
 
 __all__ = ["GRACE", "OverrunMonitor"]
 
 log: Final = logging.getLogger("trio_jobs.overrun_monitor")
 
-#: Seconds in which a cancelled async handler may clean up before it is called overdue. A call inside a thread has none:
-#: what it was told to do cannot reach it.
+#: Seconds in which a cancelled async handler may clean up before it is overdue. A call inside a thread gets none, since
+#: a cancellation cannot reach it
 GRACE: Final = 1.0
 
 
 class OverrunMonitor:
-    """current: the attempt under way. on_stuck: called once for each stuck attempt, with the attempt."""
+    """Watches the attempt in the slot."""
 
     def __init__(
         self,
@@ -39,26 +40,23 @@ class OverrunMonitor:
         event_log: EventLog,
         executor: SdkExecutor,
         clock: Clock,
-        current: Callable[[], RunningAttempt | None],
+        slot: AttemptSlot,
         on_stuck: Callable[[RunningAttempt], None],
     ) -> None:
         self._event_log = event_log
         self._executor = executor
         self._clock = clock
-        self._current = current
+        self._slot = slot
         self._on_stuck = on_stuck
-        self._alarm = float("inf")
-        self._scope = trio.CancelScope()
+        self._alarm = Alarm()
         self.overdue: RunningAttempt | None = None
+        """The last attempt that was overdue."""
         self.stuck: RunningAttempt | None = None
+        """The last attempt that was stuck."""
 
     def watch(self, running: RunningAttempt) -> None:
-        """An attempt has a limit now."""
-        self._set_alarm(running.limit_at)
-
-    def _set_alarm(self, at: float) -> None:
-        if at < self._alarm:
-            self._alarm = self._scope.deadline = at
+        """The attempt has a limit from now on."""
+        self._alarm.set(running.limit_at)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -66,17 +64,18 @@ class OverrunMonitor:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Sleep until the alarm, then look. Cancelled: nothing was noticed."""
-        self._scope = trio.CancelScope(deadline=self._alarm)
-        with self._scope:
-            await trio.sleep_forever()
-        self._alarm = float("inf")
-        running = self._current()
-        if running is not None and running.limit_at != float("inf"):
-            self._set_alarm(self._look(running))
+        """Sleep until the next limit, then look.
 
-    def _look(self, running: RunningAttempt) -> float:
-        """When to look next."""
+        Cancelled:
+            Nothing was recorded.
+        """
+        await self._alarm.wait()
+        running = self._slot.current
+        if running is not None and running.limit_at != NEVER:
+            self._alarm.set(self._check(running))
+
+    def _check(self, running: RunningAttempt) -> float:
+        """Record what has become of the attempt; return when to look next."""
         now = self._clock.monotonic()
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if now < overdue_at:
@@ -85,7 +84,7 @@ class OverrunMonitor:
         if self.overdue is not running:
             self.overdue = running
             log.warning(
-                "job %s (%s): its %s has passed and it goes on",
+                "job %s (%s): its %s has passed and it continues",
                 record.id,
                 record.kind,
                 running.limit,
@@ -99,7 +98,7 @@ class OverrunMonitor:
         if self.stuck is not running:
             self.stuck = running
             log.error(
-                "job %s (%s): its call is stuck; the line stands until it returns",
+                "job %s (%s): its call is stuck; the queue is blocked until the call returns",
                 record.id,
                 record.kind,
                 extra=log_fields(record),
@@ -109,4 +108,4 @@ class OverrunMonitor:
             events = decide.stuck(record, running.limit, wall, event_log.next_seq)
             event_log.append(events)
             self._on_stuck(running)
-        return float("inf")
+        return NEVER

@@ -1,4 +1,5 @@
-"""The pruner: forgets final jobs that are old or too many, a few at a time; and, much later, their keys."""
+"""The pruner: removes final jobs that are old or too many, a batch at a time; and, much later, the tombstones of their
+keys."""
 
 from __future__ import annotations
 
@@ -17,13 +18,12 @@ __all__ = ["Pruner"]
 
 log: Final = logging.getLogger("trio_jobs.pruner")
 
-INTERVAL: Final = 60.0  #: seconds between two looks for what is too old
-BATCH: Final = 500  #: jobs forgotten at once: about a millisecond
+INTERVAL: Final = 60.0  #: seconds between two searches for old jobs
+BATCH: Final = 500  #: jobs removed at once: about a millisecond
 
 
 class Pruner:
-    """job_retention, max_finished_jobs: seconds that final jobs are kept, and how many, by the state they ended in.
-    key_retention, max_keys: the same for the keys of forgotten jobs."""
+    """Applies the settings job_retention, max_finished_jobs, key_retention and max_keys."""
 
     def __init__(
         self,
@@ -39,14 +39,19 @@ class Pruner:
         self._clock = clock
         self._job_retention = job_retention
         self._max_finished_jobs = max_finished_jobs
+        self._fewest = min(max_finished_jobs.values())
         self._key_retention = key_retention
         self._max_keys = max_keys
         self._scope = trio.CancelScope()
         self._has_warned = False
 
-    def one_more(self, state: State) -> None:
-        """A job has ended so: wake up if there are too many now; with slack, as a batch costs hardly more than one."""
-        if len(self._event_log.projection.by_state[state]) >= self._max_finished_jobs[state] + BATCH:
+    def job_ended(self, state: State) -> None:
+        """A job has entered this final state: prune now if there are too many. With slack, since a batch costs hardly
+        more than one job."""
+        projection = self._event_log.projection
+        if len(projection.jobs) <= self._fewest:
+            return
+        if len(projection.by_state[state]) >= self._max_finished_jobs[state] + BATCH:
             self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
@@ -59,27 +64,34 @@ class Pruner:
                 await trio.lowlevel.checkpoint()
 
     async def run_once(self) -> bool:
-        """Forget one batch; was there any? Cancelled: it is forgotten here, and by the store when it is asked next."""
+        """Remove one batch. False: there was none.
+
+        Cancelled:
+            The jobs are removed here; the store removes them when it is asked the next time.
+        """
         projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._clock.now()
         ids = projection.prunable(
             {state: now - age for state, age in self._job_retention.items()}, self._max_finished_jobs, BATCH
         )
-        # an end that is not committed yet may turn out not to have been
+        # an end that is not committed yet may be retracted
         spans = {
             job_id: (record.submitted_seq, record.last_seq)
             for job_id in ids
             if (record := projection.jobs[job_id]).last_seq <= committed
         }
-        keys = projection.forget(spans, now)
-        stale = projection.forgotten.take_stale(now - self._key_retention, self._max_keys, BATCH)
+        tombstones = projection.forget(spans, now)
+        stale = projection.tombstones.take_stale(now - self._key_retention, self._max_keys, BATCH)
         if not spans and not stale:
             return False
         if stale and stale[-1].at > now - self._key_retention and not self._has_warned:
             self._has_warned = True
-            log.warning("more than %d keys of forgotten jobs: the oldest are let go before their time", self._max_keys)
+            log.warning(
+                "more than %d keys of pruned jobs: the oldest are removed before key_retention has passed",
+                self._max_keys,
+            )
         try:
-            await self._event_log.store.prune(spans, keys, stale)
-        except StoreError as error:  # they come back with the next start, and are forgotten again
-            log.warning("jobs that are too old could not be taken out of the store: %s", error)
+            await self._event_log.store.prune(spans, tombstones, stale)
+        except StoreError as error:  # the next start restores them, and they are pruned again
+            log.warning("old jobs could not be removed from the store: %s", error)
             return False
         return True

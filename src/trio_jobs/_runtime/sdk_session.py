@@ -1,7 +1,6 @@
-"""The gate before each attempt: open while the SDK is open and nothing keeps the queue from starting the next one.
+"""The SDK session: opened before it is needed, renewed when it is used up or lost, closed at the end.
 
-It opens the SDK, and opens it anew when the session is used up or lost. It is passed by the consumer alone, between
-two attempts, so that a session is never closed under a call.
+The consumer waits here before each attempt. Sessions are closed only between two attempts, never under a call.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import trio
 from trio_jobs._engine import events as ev
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.attempt import as_error
+from trio_jobs._runtime.error_info import as_error
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.settings import Settings
 
@@ -24,8 +23,8 @@ log: Final = logging.getLogger("trio_jobs.queue")
 
 
 class SdkSessionManager:
-    """Lets an attempt pass when the queue is not paused, the store is not in trouble, the SDK is open, and its last
-    call ended `min_interval` ago."""
+    """Decides when an attempt may start: the queue is not paused, the store commits, the SDK is open, and its last call
+    ended at least `min_interval` ago."""
 
     def __init__(self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock, settings: Settings) -> None:
         self._event_log = event_log
@@ -33,105 +32,133 @@ class SdkSessionManager:
         self._executor = executor
         self._clock = clock
         self._settings = settings
-        self._paces = settings.min_interval > 0 or settings.renew_after_idle is not None
+        self._measures_time = settings.min_interval > 0 or settings.renew_after_idle is not None
         self._jobs_a_session = settings.renew_after_jobs
         self._stop = trio.Event()
         self._stopped = False
         self._changed = trio.Event()
         self._settled = trio.Event()
         self._settled.set()
-        self._stale = False
+        self._used_up = False
         self._attempts_in_session = 0
         self._last_end: float | None = None
-        self._quiet_since = 0.0
+        self._idle_since = 0.0
 
-    def is_open(self) -> bool:
-        """May an attempt begin now?"""
+    def __repr__(self) -> str:
+        return f"<SdkSessionManager session {self._executor.session}, {'ready' if self.ready() else 'not ready'}>"
+
+    def ready(self) -> bool:
+        """May an attempt start now?"""
         return (
             self._executor.is_open
             and self._projection.paused is None
-            and not self._stale
+            and not self._used_up
             and not self._stopped
-            and not (self._paces and (self._must_rest() or self._was_idle()))
-            and not self._is_store_in_trouble()
+            and not (self._measures_time and (self._must_rest() or self._was_idle()))
+            and not self._store_fails()
         )
 
     async def wait(self) -> None:
-        """Until an attempt may begin. Raises `SdkOpenFailed`, `SdkCallStuck`. Cancelled: the SDK may be open or not."""
-        while not self.is_open():
+        """Return when an attempt may start. Opens the SDK, or renews its session, if need be.
+
+        Raises:
+            SdkOpenFailed: The SDK cannot be opened.
+            SdkCallStuck: The session cannot be closed.
+
+        Cancelled:
+            The SDK may be open or not.
+        """
+        while not self.ready():
             self._changed = trio.Event()
             if self._stopped:
                 await trio.sleep_forever()
-            elif self._event_log.projection.paused is not None:
+            elif self._projection.paused is not None:
                 await self._changed.wait()
-            elif self._is_store_in_trouble():
-                # else handlers that do not wait for their start would go on writing into a store that takes nothing
+            elif self._store_fails():
+                # else handlers that do not wait for their start would append to a store that commits nothing
                 try:
-                    await self._event_log.committed(self._event_log.projection.seq)
-                except OutcomeUnknown:  # it has failed for good, and tells the owner so: the queue is about to stop
+                    await self._event_log.committed(self._projection.seq)
+                except OutcomeUnknown:  # the store is broken and the queue is about to stop
                     await trio.sleep_forever()
                 await trio.lowlevel.checkpoint()
-            elif not self._executor.is_open or self._stale or self._was_idle():
+            elif self._must_renew():
                 await self._renew()
             else:
                 assert self._last_end is not None
                 await trio.sleep_until(self._last_end + self._settings.min_interval)
 
-    def _is_store_in_trouble(self) -> bool:
-        return self._event_log.durable and self._event_log.store.trouble is not None
-
     async def make_usable(self) -> bool:
-        """Within an attempt: the SDK open, even while the queue is paused. False: it stops, and will not be.
+        """Within an attempt: open the SDK if it is not, even while the queue is paused.
 
-        Raises `SdkOpenFailed`, `SdkCallStuck`. Cancelled: the SDK may be open or not.
+        Returns:
+            False if the queue stops and the SDK will not be opened.
+
+        Raises and Cancelled: as `wait`.
         """
-        while not self._executor.is_open or self._stale or self._was_idle():
+        while self._must_renew():
             if self._stopped:
                 return False
             await self._renew()
         return True
 
     async def pace(self) -> None:
-        """Before each further call of an attempt: until the last one ended `min_interval` ago. Cancelled: it did
-        not."""
+        """Before each further call of an attempt: return when the last call ended `min_interval` ago.
+
+        Cancelled:
+            Less time has passed.
+        """
         if self._must_rest():
             assert self._last_end is not None
             await trio.sleep_until(self._last_end + self._settings.min_interval)
 
     def call_ended(self) -> None:
         """A call into the SDK, or an attempt, has ended now."""
-        if self._paces:
-            self._last_end = self._quiet_since = self._clock.monotonic()
+        if self._measures_time:
+            self._last_end = self._idle_since = self._clock.monotonic()
 
     def attempt_ended(self, *, session_lost: bool) -> None:
-        """An attempt has ended. `session_lost`: by its own word the session is of no use any more."""
-        if self._paces:
+        """An attempt has ended.
+
+        Args:
+            session_lost: Its handler reported that the session cannot be used any more.
+        """
+        if self._measures_time:
             self.call_ended()
         self._attempts_in_session += 1
         if session_lost or (self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session):
-            self._stale = True
+            self._used_up = True
 
-    def changed(self) -> None:
-        """Paused or resumed: look again."""
+    def resumed(self) -> None:
+        """The queue was resumed."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Nothing passes any more."""
+        """No further attempt may start."""
         self._stopped = True
         self._stop.set()
         self._changed.set()
 
-    async def settle(self) -> None:
-        """Return when no session is being opened or closed. Cancelled: nothing is changed."""
+    async def wait_settled(self) -> None:
+        """Return when no session is being opened or closed.
+
+        Cancelled:
+            Nothing has changed.
+        """
         await self._settled.wait()
+
+    def _store_fails(self) -> bool:
+        return self._event_log.durable and self._event_log.store.trouble is not None
 
     def _must_rest(self) -> bool:
         rest = self._settings.min_interval
         return rest > 0 and self._last_end is not None and self._clock.monotonic() < self._last_end + rest
 
+    def _must_renew(self) -> bool:
+        return not self._executor.is_open or self._used_up or self._was_idle()
+
     def _was_idle(self) -> bool:
         longest = self._settings.renew_after_idle
-        return longest is not None and self._clock.monotonic() >= self._quiet_since + longest
+        return longest is not None and self._clock.monotonic() >= self._idle_since + longest
 
     async def _renew(self) -> None:
         self._settled = trio.Event()
@@ -145,7 +172,14 @@ class SdkSessionManager:
             self._settled.set()
 
     async def open_sdk(self) -> None:
-        """Open the SDK, trying again after errors. Raises `SdkOpenFailed`. Returns early when the queue is stopped."""
+        """Open the SDK; after an error, again as `open_retry` says. Returns early when the queue stops.
+
+        Raises:
+            SdkOpenFailed: It was not opened within `open_retry` and `open_timeout`.
+
+        Cancelled:
+            The SDK is not open, or will be closed as soon as its opening returns.
+        """
         last: BaseException | None = None
         failures = 0
         retry, timeout = self._settings.open_retry, self._settings.open_timeout
@@ -164,21 +198,29 @@ class SdkSessionManager:
                         await self._stop.wait()
                         return
                 else:
-                    self._stale = False
-                    self._attempts_in_session = 0
-                    self._quiet_since = self._clock.monotonic()
-                    self._record(
-                        ev.SessionOpened(
-                            seq=self._event_log.next_seq, at=self._clock.now(), session=self._executor.session
-                        )
-                    )
+                    self._session_opened()
                     return
         why = "its opening has not returned" if self._executor.inside else f"the last error was {last!r}"
         raise SdkOpenFailed(f"the SDK could not be opened within {timeout:g} s: {why}") from last
 
+    def _session_opened(self) -> None:
+        self._used_up = False
+        self._attempts_in_session = 0
+        self._idle_since = self._clock.monotonic()
+        self._append(
+            ev.SessionOpened(seq=self._event_log.next_seq, at=self._clock.now(), session=self._executor.session)
+        )
+
     async def close_sdk(self) -> tuple[bool, str | None]:
-        """Close the SDK within `close_timeout`. Was it closed; and if not so, or not well, why."""
-        executor, event_log = self._executor, self._event_log
+        """Close the SDK within `close_timeout`.
+
+        Returns:
+            Whether no session is open any more; and why it was not closed, or what the close raised.
+
+        Cancelled:
+            It is not known whether the session is closed.
+        """
+        executor = self._executor
         if executor.session == 0 and not executor.inside:
             return True, None
         was_open = executor.is_open
@@ -189,14 +231,17 @@ class SdkSessionManager:
             problem = "a call has not returned" if executor.inside and not was_open else "it did not close in time"
             executor.abandon()
             return False, problem
-        problem_ = executor.take_close_problem()
-        if was_open or problem_ is not None:
-            self._record(
+        close_problem = executor.take_close_problem()
+        if was_open or close_problem is not None:
+            self._append(
                 ev.SessionClosed(
-                    seq=event_log.next_seq, at=self._clock.now(), session=executor.session, problem=problem_
+                    seq=self._event_log.next_seq,
+                    at=self._clock.now(),
+                    session=executor.session,
+                    problem=close_problem,
                 )
             )
-        return True, problem_
+        return True, close_problem
 
-    def _record(self, event: ev.QueueEvent) -> None:
+    def _append(self, event: ev.QueueEvent) -> None:
         self._event_log.append((event,))

@@ -18,11 +18,12 @@ from typing import Any, Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
+from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import TrioJobsError
-from trio_jobs._runtime.event_stream import Filter
+from trio_jobs._ports import Backend
 from trio_jobs._runtime.job_context import Progress
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.methods import Methods, as_rpc_error
 from trio_jobs._server.multicast import Multicasts
@@ -52,16 +53,18 @@ class Connection:
         self,
         stream: GuardedStream,
         token: Token,
-        queue: Queue,
+        backend: Backend,
         methods: Methods,
         limits: ServerLimits,
         multicasts: Multicasts,
+        bodies: EventBodies,
         refusal: tuple[int, str] | None = None,
     ) -> None:
         self.token = token
         self.subscribers: dict[str, Subscriber] = {}
         self._stream = stream
-        self._queue = queue
+        self._backend = backend
+        self._bodies = bodies
         self._methods = methods
         self._limits = limits
         self._multicasts = multicasts
@@ -82,8 +85,8 @@ class Connection:
     @property
     def has_more_to_say(self) -> bool:
         """A request is being answered, or a subscription has not been sent all there is."""
-        feed = self._queue._feed
-        return self._in_flight > 0 or bool(self._ready) or (bool(self.subscribers) and feed.told() < feed.seq)
+        events = self._backend.events
+        return self._in_flight > 0 or bool(self._ready) or (bool(self.subscribers) and events.notified_seq < events.seq)
 
     def leave(self, code: int, reason: str) -> None:
         """Close the connection with this code. Returns at once; the first reason stays."""
@@ -211,7 +214,7 @@ class Connection:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} is there already")
         if len(self.subscribers) >= self._limits.subscriptions:
             raise RpcError(ErrorCode.TOO_MANY, f"a connection has at most {self._limits.subscriptions} subscriptions")
-        subscriber = Subscriber(params.subscription, self._queue, self._queue._feed, wanted, after, self._on_news)
+        subscriber = Subscriber(params.subscription, self._backend, self._bodies, wanted, after, self._on_news)
         self.subscribers[params.subscription] = subscriber
         return subscriber
 
@@ -225,7 +228,7 @@ class Connection:
 
     async def _begin(self, request_id: RequestId, subscriber: Subscriber) -> None:
         """Answer, then let the stream flow: its first event comes behind the answer."""
-        result = w.SubscribeResult(subscriber.id, self._queue.epoch, subscriber.cursor.seq)
+        result = w.SubscribeResult(subscriber.id, self._backend.epoch, subscriber.cursor.seq)
         await self._send(lambda: encode_result(request_id, result))
         self._in_flight -= 1
         if self.subscribers.get(subscriber.id) is subscriber:

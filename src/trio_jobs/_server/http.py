@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import h11
 import msgspec
 
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._ports import Backend
 from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.request import BadRequest, RequestHead
@@ -32,8 +32,8 @@ class Page(NamedTuple):
 class Pages:
     """The paths. metrics: gives the text for Prometheus; None where that is not wanted."""
 
-    def __init__(self, queue: Queue, connection_stats: ConnectionStats, metrics: Metrics | None = None) -> None:
-        self._queue = queue
+    def __init__(self, backend: Backend, connection_stats: ConnectionStats, metrics: Metrics | None = None) -> None:
+        self._backend = backend
         self._connection_stats = connection_stats
         self._metrics = metrics
 
@@ -55,17 +55,17 @@ class Pages:
 
     def _health(self, token: Token | None) -> Page:
         """A stranger learns whether it is well, and nothing else."""
-        health = self._queue.health()
+        health = self._backend.health()
         told: dict[str, object] = {"ok": health.ok}
         if token is not None:
-            now = self._queue.statistics()
+            now = self._backend.statistics()
             told |= {
                 "problems": [*health.problems],
                 "in_doubt": health.in_doubt,
-                "paused": self._queue.paused,
+                "paused": self._backend.paused,
                 "queue": {"jobs": now.jobs, "capacity": now.capacity, "free": now.free, "mean_run": now.mean_run},
                 "host": {"session": now.session, "inside": now.sdk_busy},
-                "store": {"epoch": self._queue.epoch, "seq": now.seq},
+                "store": {"epoch": self._backend.epoch, "seq": now.seq},
                 "server": {
                     "connections": self._connection_stats.connections,
                     "subscriptions": self._connection_stats.subscriptions,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import msgspec
-import trio
 
 from trio_jobs import _errors as e
+from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import FINAL, State
-from trio_jobs._runtime.event_stream import Filter
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._ports import Backend
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
@@ -51,9 +49,9 @@ class ConnectionStats(Protocol):
 class Methods:
     """The methods of one server."""
 
-    def __init__(self, queue: Queue, connection_stats: ConnectionStats) -> None:
-        self._queue = queue
-        self._feed = queue._feed
+    def __init__(self, backend: Backend, connection_stats: ConnectionStats) -> None:
+        self._backend = backend
+        self._events = backend.events
         self._connection_stats = connection_stats
 
     async def answer(self, context: RequestContext, method: w.Method, params: Any) -> Any:
@@ -66,10 +64,12 @@ class Methods:
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
         token = context.token
-        return w.HelloResult(PROTOCOL, self._queue.epoch, self._feed.seq, self._feed.oldest, token.scope, token.name)
+        return w.HelloResult(
+            PROTOCOL, self._backend.epoch, self._events.seq, self._events.oldest, token.scope, token.name
+        )
 
     async def submit(self, context: RequestContext, params: w.Submit) -> w.SubmitResult:
-        receipt = await self._queue.submit(
+        receipt = await self._backend.submit(
             params.kind,
             params.payload,
             key=params.key,
@@ -81,19 +81,15 @@ class Methods:
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
     async def get(self, context: RequestContext, params: w.OneJob) -> JobView:
-        return job_view(self._queue.get(params.job), history=True, private=context.token.scope == "control")
+        return job_view(self._backend.get(params.job), history=True, private=context.token.scope == "control")
 
     async def list(self, context: RequestContext, params: w.List) -> w.ListResult:
-        jobs, more = self._queue._page(params.state, params.kind, params.after, params.limit)
-        return w.ListResult(self._feed.seq, [job_view(job) for job in jobs], more)
+        jobs, more = self._backend.page(params.state, params.kind, params.after, params.limit)
+        return w.ListResult(self._events.seq, [job_view(job) for job in jobs], more)
 
     async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
-        with trio.move_on_after(params.wait):
-            # how it ended is told below, as it stands then
-            with contextlib.suppress(e.JobFailed, e.JobCancelled, e.ResultUnavailable, e.JobInDoubt):
-                await self._queue.result(params.job, in_doubt=in_doubt)
-        job = self._queue.get(params.job)
+        job = await self._backend.wait_final(params.job, params.wait, in_doubt=in_doubt)
         return w.ResultResult(
             job=job.id,
             state=job.state,
@@ -106,26 +102,26 @@ class Methods:
         )
 
     async def cancel(self, context: RequestContext, params: w.OneJob) -> w.CancelResult:
-        answer = await self._queue.cancel(params.job, by=context.token.name)
+        answer = await self._backend.cancel(params.job, by=context.token.name)
         return w.CancelResult(params.job, answer, self._state(params.job))
 
     async def retry(self, context: RequestContext, params: w.OneJob) -> w.StateResult:
-        await self._queue.retry(params.job, by=context.token.name)
+        await self._backend.retry(params.job, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
-        await self._queue.resolve(params.job, params.resolution, result=params.result, by=context.token.name)
+        await self._backend.resolve(params.job, params.resolution, result=params.result, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
         """The connection answers for it, since the stream begins behind the answer."""
-        feed = self._feed
-        after = feed.seq
+        events = self._events
+        after = events.seq
         if params.after is not None:
-            known = params.epoch in (None, self._queue.epoch)
-            if not known or not feed.oldest - 1 <= params.after <= feed.seq:
+            known = params.epoch in (None, self._backend.epoch)
+            if not known or not events.oldest - 1 <= params.after <= events.seq:
                 why = "that event is no longer kept" if known else "that is another history's"
-                data = ErrorData(epoch=self._queue.epoch, seq=feed.seq, oldest=feed.oldest)
+                data = ErrorData(epoch=self._backend.epoch, seq=events.seq, oldest=events.oldest)
                 raise RpcError(ErrorCode.CANNOT_RESUME, f"cannot go on from there, {why}: ask for a snapshot", data)
             after = params.after
         wanted = Filter(params.jobs, params.kinds, None if params.states is None else frozenset(params.states))
@@ -141,23 +137,23 @@ class Methods:
         return w.UnsubscribeResult(params.subscription, seq)
 
     async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
-        await self._queue.pause(params.reason, by=context.token.name)
-        return w.Done(self._feed.seq)
+        await self._backend.pause(params.reason, by=context.token.name)
+        return w.Done(self._events.seq)
 
     async def resume(self, context: RequestContext, params: w.Nothing) -> w.Done:
-        await self._queue.resume(by=context.token.name)
-        return w.Done(self._feed.seq)
+        await self._backend.resume(by=context.token.name)
+        return w.Done(self._events.seq)
 
     async def drain(self, context: RequestContext, params: w.Nothing) -> w.Done:
-        await self._queue.drain()
-        return w.Done(self._feed.seq)
+        await self._backend.drain()
+        return w.Done(self._events.seq)
 
     async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:
-        made = await self._queue.backup_beside(params.name)
+        made = await self._backend.backup(params.name)
         return w.BackupResult(made.path, made.seq, made.events, made.size)
 
     async def statistics(self, context: RequestContext, params: w.Nothing) -> w.StatisticsResult:
-        now, health = self._queue.statistics(), self._queue.health()
+        now, health = self._backend.statistics(), self._backend.health()
         return w.StatisticsResult(
             jobs={str(state): count for state, count in now.jobs.items()},
             capacity=now.capacity,
@@ -175,7 +171,7 @@ class Methods:
         )
 
     def _state(self, job_id: str) -> State:
-        return self._queue.get(job_id).state
+        return self._backend.get(job_id).state
 
 
 _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] = {

@@ -11,8 +11,9 @@ from typing import Any
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
-from trio_jobs._runtime.event_stream import Lagged
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._errors import Lagged
+from trio_jobs._event_stream import EventStream
+from trio_jobs._ports import Backend
 from trio_jobs._server.methods import ConnectionStats
 
 __all__ = ["Metrics", "is_available"]
@@ -33,10 +34,10 @@ def is_available() -> bool:
 class Metrics:
     """One queue's numbers. `run` counts until it is cancelled; `text` is a page of them."""
 
-    def __init__(self, queue: Queue, connection_stats: ConnectionStats) -> None:
+    def __init__(self, backend: Backend, connection_stats: ConnectionStats) -> None:
         import prometheus_client as prom
 
-        self._queue = queue
+        self._backend = backend
         self._connection_stats = connection_stats
         self._generate = prom.generate_latest
         self.content_type: str = prom.CONTENT_TYPE_LATEST
@@ -63,7 +64,8 @@ class Metrics:
 
     async def run(self) -> None:
         """Count. Events that the feed could not keep are not counted."""
-        events = self._queue.events()
+        source = self._backend.events
+        events = EventStream(source, source.seq)
         while True:
             try:
                 async for event in events:
@@ -97,7 +99,7 @@ class Metrics:
             ran = max(event.at - started_at, 0.0)
             self._run.observe(ran)
             self._busy += ran
-        kind = self._queue._kind_of(event.job) or "?"
+        kind = self._backend.events.kind_of(event.job) or "?"
         self._ended.labels(kind, str(event.outcome)).inc()
 
     def busy(self) -> float:
@@ -105,14 +107,14 @@ class Metrics:
 
         Never less than it was: its end is counted a moment after it happened, and clocks are set back.
         """
-        now = self._queue._clock.now()
+        now = self._backend.now()
         under_way = sum(max(now - started_at, 0.0) for started_at in self._started.values())
         self._busy_told = max(self._busy_told, self._busy + under_way)
         return self._busy_told
 
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """Name, meaning, value, labels."""
-        now, queue = self._queue.statistics(), self._queue
+        now, backend = self._backend.statistics(), self._backend
         for state, count in now.jobs.items():
             yield "trio_jobs_jobs", "Known jobs by state.", count, {"state": str(state)}
         yield "trio_jobs_places", "Places in the line.", now.capacity, {}
@@ -120,15 +122,15 @@ class Metrics:
         yield "trio_jobs_waiting_callers", "Submits that wait for a place.", now.waiting_callers, {}
         yield "trio_jobs_oldest_waiting_seconds", "How long the first pending job has waited.", self._oldest(), {}
         yield "trio_jobs_in_doubt", "Jobs that wait for a person.", now.jobs[State.IN_DOUBT], {}
-        yield "trio_jobs_healthy", "1 if jobs are, or could be, worked on.", float(queue.health().ok), {}
+        yield "trio_jobs_healthy", "1 if jobs are, or could be, worked on.", float(backend.health().ok), {}
         yield "trio_jobs_sdk_sessions", "SDK sessions opened.", now.session, {}
         yield "trio_jobs_seq", "Number of the last event.", now.seq, {}
         yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
         yield "trio_jobs_subscriptions", "Their subscriptions.", self._connection_stats.subscriptions, {}
 
     def _oldest(self) -> float:
-        first = next(iter(self._queue._event_log.in_state(State.PENDING)), None)
-        return 0.0 if first is None else max(self._queue._clock.now() - first.changed_at, 0.0)
+        since = self._backend.oldest_pending()
+        return 0.0 if since is None else max(self._backend.now() - since, 0.0)
 
 
 class _Gauges:

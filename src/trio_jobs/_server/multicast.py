@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
+from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
 from trio_jobs._engine.events import Event
-from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged
-from trio_jobs._runtime.feed import Feed
+from trio_jobs._errors import Lagged
+from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.frames import text_header
 
@@ -43,13 +44,13 @@ def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Call
         except Lagged:
             if not parts:
                 raise
-            cursor.give_back(event)
+            cursor.unread(event)
             break
         body = body_of(event)
         length = lead + len(body)
         size += length
         if size > JOINED and parts:
-            cursor.give_back(event)
+            cursor.unread(event)
             break
         parts += (text_header(length), prefix, body)
     return parts
@@ -67,13 +68,19 @@ class Multicast:
     """cursor: where all of them are. on_empty: called when the last one has left; the multicast is then over."""
 
     def __init__(
-        self, feed: Feed, prefix: bytes, wanted: Filter, after: int, on_empty: Callable[[Multicast], None]
+        self,
+        source: EventSource,
+        bodies: EventBodies,
+        prefix: bytes,
+        wanted: Filter,
+        after: int,
+        on_empty: Callable[[Multicast], None],
     ) -> None:
-        self.cursor = Cursor(feed, after, wanted, self._send_news)
+        self.cursor = Cursor(source, after, wanted, self._send_news)
         self.cursor.idle = True
         self._members: dict[Member, GuardedStream] = {}
         self._prefix = prefix
-        self._body_of = feed.body
+        self._body_of = bodies.body
         self._on_empty = on_empty
 
     def __len__(self) -> int:
@@ -97,7 +104,7 @@ class Multicast:
         for _ in range(ROUNDS):
             after = cursor.seq
             try:
-                events = cursor.take_nowait()
+                events = cursor.read_nowait()
                 parts = None if events is None else frames(self._prefix, events, cursor, self._body_of)
             except Lagged:  # each is told so by itself
                 parts = None
@@ -136,8 +143,9 @@ class Multicast:
 class Multicasts:
     """All multicasts of a server, by what they send."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, source: EventSource, bodies: EventBodies) -> None:
+        self._source = source
+        self._bodies = bodies
         self._multicasts: dict[tuple[bytes, Filter], list[Multicast]] = {}
 
     def __len__(self) -> int:
@@ -152,7 +160,9 @@ class Multicasts:
         multicasts = self._multicasts.setdefault(key, [])
         multicast = next((multicast for multicast in multicasts if len(multicast) < MOST), None)
         if multicast is None:
-            multicast = Multicast(self._feed, prefix, cursor.filter, cursor.seq, partial(self._forget, key))
+            multicast = Multicast(
+                self._source, self._bodies, prefix, cursor.filter, cursor.seq, partial(self._forget, key)
+            )
             multicasts.append(multicast)
         elif not multicast.cursor.idle or multicast.cursor.seq != cursor.seq:
             return None

@@ -18,10 +18,12 @@ from typing import Final
 import attrs
 import trio
 
+from trio_jobs._concurrency import bare_nursery
 from trio_jobs._errors import UsageError
+from trio_jobs._ports import Backend, BackendHolder
 from trio_jobs._runtime.job_context import Progress
-from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.connection import Connection
+from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.http import Pages, refusal, response
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, listen
@@ -58,7 +60,7 @@ class Server:
 
     def __init__(
         self,
-        queue: Queue,
+        backend: Backend,
         listeners: Sequence[socket.socket],
         tokens: Tokens | None,
         tls: ssl.SSLContext | None,
@@ -68,16 +70,17 @@ class Server:
         metrics: bool,
     ) -> None:
         self.limits = limits
-        self._queue = queue
+        self._backend = backend
         self._listeners = listeners
         self._tokens = tokens
         self._tls = tls
         self._origins = frozenset(origins)
         self._hosts = frozenset(host.lower() for host in hosts) | LOCAL
-        self._methods = Methods(queue, self)
-        self._metrics = Metrics(queue, self) if metrics and is_available() else None
-        self._pages = Pages(queue, self, self._metrics)
-        self._multicasts = Multicasts(queue._feed)
+        self._methods = Methods(backend, self)
+        self._metrics = Metrics(backend, self) if metrics and is_available() else None
+        self._pages = Pages(backend, self, self._metrics)
+        self._bodies = EventBodies(backend.events)
+        self._multicasts = Multicasts(backend.events, self._bodies)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
         self._moved = trio.lowlevel.ParkingLot()  # for who waits for room: somebody has said who it is, or is gone
@@ -221,7 +224,7 @@ class Server:
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "no token, or a wrong one")
         connection = Connection(
-            stream, token or NOBODY, self._queue, self._methods, self.limits, self._multicasts, refusal
+            stream, token or NOBODY, self._backend, self._methods, self.limits, self._multicasts, self._bodies, refusal
         )
 
         def accepted() -> None:
@@ -271,7 +274,7 @@ async def _close_gently(transport: trio.abc.Stream) -> None:
 
 @asynccontextmanager
 async def serve(
-    queue: Queue,
+    queue: BackendHolder,
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     *,
@@ -305,27 +308,19 @@ async def serve(
     known = None if tokens is None else Tokens(tokens)
     listeners = await listen(host, port)
 
-    server = Server(queue, listeners, known, tls, origins, {*hosts, host}, limits or ServerLimits(), metrics)
-    raised: BaseException | None = None
+    backend = queue.backend
+    server = Server(backend, listeners, known, tls, origins, {*hosts, host}, limits or ServerLimits(), metrics)
     scope = trio.CancelScope(shield=True)
-    async with trio.open_nursery() as nursery:
-        # what comes out of here must not pass the nursery, which would put it into a group
+    async with bare_nursery() as nursery:
         nursery.start_soon(server._run, scope)
-        queue.progress_listeners.add(server._on_progress)
+        backend.progress_listeners.add(server._on_progress)
         try:
             yield server
-        except BaseException as error:
-            raised = error
         finally:
-            queue.progress_listeners.remove(server._on_progress)
+            backend.progress_listeners.remove(server._on_progress)
             with trio.CancelScope(shield=True):
                 await server._stop()
             scope.cancel()
-    if raised is not None:
-        try:
-            raise raised
-        finally:
-            del raised  # no cycle through this frame
 
 
 def _is_loopback(host: str) -> bool:

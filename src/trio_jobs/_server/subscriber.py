@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
-from trio_jobs._errors import JobNotFound
-from trio_jobs._runtime.event_stream import Cursor, Filter, Lagged
-from trio_jobs._runtime.feed import Feed
+from trio_jobs._errors import JobNotFound, Lagged
+from trio_jobs._ports import Backend
 from trio_jobs._runtime.job_context import Progress as JobProgress
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
@@ -36,21 +36,21 @@ class Subscriber:
     def __init__(
         self,
         subscription: str,
-        queue: Queue,
-        feed: Feed,
+        backend: Backend,
+        bodies: EventBodies,
         wanted: Filter,
         after: int,
         on_news: Callable[[Subscriber, bool], None],
     ) -> None:
         self.id = subscription
         self.prefix = prefix(subscription)
-        self.cursor = Cursor(feed, after, wanted, partial(on_news, self, True))
+        self.cursor = Cursor(backend.events, after, wanted, partial(on_news, self, True))
         self._on_news = on_news
-        self._feed = feed
-        self._queue = queue
+        self._backend = backend
+        self._bodies = bodies
         self._multicast: Multicast | None = None
         self._page: deque[str] | None = None
-        self._catching_up = after < feed.seq
+        self._catching_up = after < backend.events.seq
 
     @property
     def caught_up(self) -> bool:
@@ -85,16 +85,16 @@ class Subscriber:
         self._on_news(self, False)
 
     def _own(self, after: int) -> Cursor:
-        return Cursor(self._feed, after, self.cursor.filter, partial(self._on_news, self, True))
+        return Cursor(self._backend.events, after, self.cursor.filter, partial(self._on_news, self, True))
 
     # what it sends
 
     def begin_snapshot(self) -> None:
         """The jobs as they are first, then the stream from here on."""
         wanted = self.cursor.filter
-        self.cursor.seq = self.cursor.feed.seq
+        self.cursor.seq = self.cursor.source.seq
         self.cursor.idle = False
-        self._page = deque(self._queue.job_ids() if wanted.jobs is None else sorted(wanted.jobs))
+        self._page = deque(self._backend.snapshot() if wanted.jobs is None else sorted(wanted.jobs))
         self._catching_up = True
 
     def collect_nowait(self) -> list[bytes] | None:
@@ -102,7 +102,7 @@ class Subscriber:
         if self._page is not None:
             return [self._snapshot_page()]
         try:
-            events = self.cursor.take_nowait()
+            events = self.cursor.read_nowait()
             if events is None:
                 self._catching_up = True
                 return None
@@ -115,13 +115,13 @@ class Subscriber:
         parts = self.collect_nowait()
         if parts is None:
             try:
-                return self._parts(await self.cursor.take())
+                return self._parts(await self.cursor.read())
             except Lagged as lagged:
                 return [self._lagged(lagged)]
         return parts
 
     def _parts(self, events: Sequence[Event]) -> list[bytes]:
-        parts = frames(self.prefix, events, self.cursor, self._feed.body)
+        parts = frames(self.prefix, events, self.cursor, self._bodies.body)
         if self._catching_up and self.cursor.idle:
             self._catching_up = False
             parts.append(self.position())
@@ -135,7 +135,7 @@ class Subscriber:
         wanted = self.cursor.filter
         if wanted.jobs is not None and news.job_id not in wanted.jobs:
             return None
-        if wanted.kinds is not None and self.cursor.feed.kind_of(news.job_id) not in wanted.kinds:
+        if wanted.kinds is not None and self.cursor.source.kind_of(news.job_id) not in wanted.kinds:
             return None
         return self._told("jobs.progress", w.Progress(self.id, news.job_id, news.done, news.total, news.message))
 
@@ -148,7 +148,7 @@ class Subscriber:
         page, wanted, jobs = self._page, self.cursor.filter, []
         for _ in range(min(len(page), SNAPSHOT_PAGE)):  # those that do not fit count too: each costs 10 us to look at
             try:
-                job = self._queue.get(page.popleft())
+                job = self._backend.get(page.popleft())
             except JobNotFound:
                 continue  # pruned since the snapshot began, or never there
             if wanted.kinds is not None and job.kind not in wanted.kinds:
@@ -158,7 +158,7 @@ class Subscriber:
         last = not page
         if last:
             self._page = None
-        return self._told("jobs.snapshot", w.Snapshot(self.id, self.cursor.feed.seq, jobs, last))
+        return self._told("jobs.snapshot", w.Snapshot(self.id, self.cursor.source.seq, jobs, last))
 
     @staticmethod
     def _told(method: str, params: w.Position | w.Lagged | w.Snapshot | w.Progress) -> bytes:

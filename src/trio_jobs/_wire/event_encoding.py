@@ -12,20 +12,13 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent
-from trio_jobs._engine.jobs import State
-from trio_jobs._engine.transitions import TRANSITIONS
+from trio_jobs._engine.transitions import STATE_AFTER
 from trio_jobs._wire.schemas import EventView, without_traceback
 
-__all__ = ["STATE_AFTER", "WITHHELD", "encode_body", "event_view", "prefix"]
+__all__ = ["WITHHELD", "encode_body", "event_view", "prefix"]
 
 #: Fields of events that never leave the process this way. `digest` would tell who guesses a payload that it is right.
 WITHHELD: Final = frozenset({"payload", "result", "digest"})
-
-#: The state that each event leads to. An event that the table lets happen in several states, leaving each as it is,
-#: leads to none.
-STATE_AFTER: Final[dict[type[Event], State]] = {
-    event: next(iter(rows.values())) for event, rows in TRANSITIONS.items() if len(set(rows.values())) == 1
-}
 
 _ON_WIRE: Final = frozenset(EventView.__struct_fields__)
 _COPIED: Final = {

@@ -14,6 +14,7 @@ from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._service import Service
 from trio_jobs.testing._model import Model
@@ -184,7 +185,7 @@ class Surroundings(TrioStateMachine):
         hangs = process.log.inside > 0
         assert report.sdk_closed or hangs, f"P3: the SDK is not closed: {report.sdk_problem}"
         assert process.log.opened - process.log.closed <= hangs, "P3: each open has its close"
-        left = {one.job_id for one in report.left}
+        left = {one.job_id for one in report.unfinished}
         final = {job_id for job_id in self.queue.job_ids() if self.queue.get(job_id).state in FINAL}
         for job in self.model.jobs.values():
             assert job.forgotten or not job.told or (job.id in left) != (job.id in final), (
@@ -209,7 +210,7 @@ class Surroundings(TrioStateMachine):
         """A person cancels whatever is under way, at this very moment."""
         queue = self.queue
         for job in queue.list(state=State.PROCESSING):
-            queue._cancel(queue._committed(job.id), "a rule")
+            runtime_of(queue).operations.cancel_now(job.id, by="a rule")
 
     def _let_go(self) -> None:
         hang, self._hang = self._hang, None

@@ -25,7 +25,7 @@ import trio
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, Job, NotDone, Outcome, State
 from trio_jobs._errors import TrioJobsError, UsageError
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
 from trio_jobs.testing._virtual import Work
 from trio_jobs.testing._watched import LAST, Plan, Point, Watch, watched
@@ -150,7 +150,7 @@ class _Case:
 
 def _cancel(queue: Queue, job_id: str) -> None:
     """As `Queue.cancel`, without the wait until it is kept: a handler cannot wait for its own cancel."""
-    queue._cancel(queue._committed(job_id), "check_handler")
+    runtime_of(queue).operations.cancel_now(job_id, by="check_handler")
 
 
 async def check_handler(

@@ -27,7 +27,7 @@ from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._runtime.supervisor import open_queue as open_real_queue
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
@@ -129,7 +129,7 @@ def assert_submitted(
     payload: what it must be equal to, as the handler gets it; or a function that says whether it fits. key: its key.
     Raises `AssertionError` which tells what was submitted; `UnknownKind`.
     """
-    found = queue._handler(handler)
+    found = runtime_of(queue).submissions.handler(handler)
     fits: list[Job] = []
     others: list[str] = []
     for job_id in queue.job_ids():

@@ -29,6 +29,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing._model import GRACE
 from trio_jobs.testing._surroundings import FAULTS, Surroundings
 from trio_jobs.testing._watched import Point
@@ -211,7 +212,7 @@ class QueueMachine(Surroundings):
 
     async def _read_events(self) -> None:
         """What is kept, and what a reader of the feed was given of it. Under load readers are told a little later."""
-        store, process = self.queue._event_log.store, self.process
+        store, process = runtime_of(self.queue).event_log.store, self.process
         kept: list[Event] = []
         while page := await store.events(kept[-1].seq if kept else self.model.seq, 200):
             kept += page

@@ -1,0 +1,72 @@
+"""`async for event in queue.events()`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import trio
+
+from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
+from trio_jobs._engine.events import Event
+from trio_jobs._errors import Lagged
+
+__all__ = ["EventStream"]
+
+EVERYTHING: Final = Filter()
+
+
+class EventStream:
+    """An ordered stream of committed events without gaps: `async for event in stream`. One task reads it.
+
+    The stream ends when the queue has stopped and all events are read.
+
+    Raises:
+        Lagged: Events are pruned. Iterate again to continue behind the gap.
+
+    Cancelled:
+        No event is lost; the next iteration returns what this one would have returned.
+    """
+
+    def __init__(self, source: EventSource, after: int, wanted: Filter = EVERYTHING) -> None:
+        self.seq = after
+        """The last event that the stream has passed."""
+        self._awake = trio.Event()
+        self._cursor = Cursor(source, after, wanted, lambda: self._awake.set())
+        self._page: deque[Event] = deque()
+
+    def __repr__(self) -> str:
+        return f"<EventStream after event {self.seq}>"
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        cursor = self._cursor
+        while True:
+            try:
+                while self._page:
+                    event = self._page.popleft()
+                    self.seq = event.seq
+                    if cursor.wants(event):
+                        return event
+                self._page.extend(await cursor.read())
+            except Lagged:
+                self._page.clear()
+                self.seq = cursor.seq
+                raise
+            if not self._page:
+                if cursor.source.closed:
+                    raise StopAsyncIteration
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        # attached only while it sleeps, so that a stream that is simply dropped leaves nothing behind
+        self._awake = trio.Event()
+        self._cursor.attach()
+        try:
+            await self._awake.wait()
+        finally:
+            self._cursor.detach()
+            self.seq = max(self.seq, self._cursor.seq)

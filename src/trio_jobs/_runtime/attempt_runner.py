@@ -1,0 +1,187 @@
+"""Executes one attempt, from its start to its result.
+
+What must hold at every await here: the state of the job in hand says where it is, since Cancelled may come out of any
+of them. So the start is recorded before anything is awaited after the job left the channel, and the end before anything
+is awaited after the handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import outcome
+import trio
+
+from trio_jobs._concurrency import NEVER
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import EndedBy, JobRecord, State
+from trio_jobs._errors import SdkCallRefused
+from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, classify, log_fields
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.job_context import ContextFactory
+from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.verification import Verification, not_started
+
+__all__ = ["AttemptRunner"]
+
+log: Final = logging.getLogger("trio_jobs.consumer")
+
+
+class AttemptRunner:
+    """Runs handlers, one attempt at a time.
+
+    Args:
+        chance: Returns a random number, uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        executor: SdkExecutor,
+        clock: Clock,
+        handlers: Mapping[str, Handler],
+        sessions: SdkSessionManager,
+        slot: AttemptSlot,
+        overruns: OverrunMonitor,
+        verification: Verification,
+        make_context: ContextFactory,
+        chance: Callable[[], float],
+    ) -> None:
+        self._event_log = event_log
+        self._executor = executor
+        self._clock = clock
+        self._handlers = handlers
+        self._sessions = sessions
+        self._slot = slot
+        self._overruns = overruns
+        self._verification = verification
+        self._make_context = make_context
+        self._chance = chance
+
+    async def run(self, record: JobRecord) -> None:
+        """Execute the next attempt of a pending job. Returns when its result is recorded, and a doubt that verify can
+        resolve at once is resolved."""
+        event_log = self._event_log
+        handler = self._handlers[record.kind]
+        events = decide.start(record, handler.enters_at_start, self._clock.now(), event_log.next_seq)
+        if not events:
+            return
+        event_log.append(events)
+        if record.state is not State.PROCESSING:
+            return  # it expired instead
+        running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
+        try:
+            if event_log.durable and not handler.rules.idempotent:
+                with running.new_stop_scope():
+                    await event_log.committed(record.last_seq, record)
+                if not event_log.contains(record):
+                    return  # it was started before its submit was committed, and the submit was rejected
+            verification = self._verification
+            due = verification.is_due_before(record, handler)
+            result = await verification.ask_before(running) if due else None
+            passing = None
+            if result is None:
+                result, passing = await self._call_within_limits(running)
+            self._sessions.attempt_ended(session_lost=running.session_lost)
+            answer = None
+            if decide.asks_verify(record, result, handler.rules):
+                answer = await verification.ask(running, handler.verify_delay)
+            self._end(record, handler, result, answer)
+            if passing is not None:
+                raise passing
+        finally:
+            self._slot.empty()
+        if record.doubt is not None:
+            await verification.resolve_soon(record, handler)
+
+    async def _call_within_limits(self, running: RunningAttempt) -> tuple[AttemptResult, BaseException | None]:
+        """Call the handler within the attempt's scopes. See `classify` for what is returned.
+
+        The except clause is outside of the scopes: an error from a handler's cleanup passes them in a group.
+        """
+        if running.why is not None:
+            return not_started(running.why), None
+        if running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None:
+            self._set_limits(running)
+        result: outcome.Value[Any] | outcome.Error | None = None
+        try:
+            if running.deadline_scope is None:
+                with running.scope:
+                    result = await self._call_handler(running)
+            else:
+                with running.deadline_scope, running.scope:
+                    result = await self._call_handler(running)
+        except BaseException as error:
+            result = outcome.Error(error)
+        late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
+        return classify(running, result, late)
+
+    def _set_limits(self, running: RunningAttempt) -> None:
+        handler, deadline_at = running.handler, running.record.deadline_at
+        now = self._clock.monotonic()
+        if handler.attempt_timeout != NEVER:
+            running.limit_at = running.scope.deadline = now + handler.attempt_timeout
+        if deadline_at is not None:
+            deadline = now + max(deadline_at - self._clock.now(), 0)
+            running.deadline_scope = trio.CancelScope(deadline=deadline)
+            if deadline < running.limit_at:
+                running.limit_at, running.limit = deadline, EndedBy.DEADLINE
+        self._overruns.watch(running)
+
+    async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
+        """What a plain handler returned or raised; an async one raises from here."""
+        handler = running.handler
+        args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # its type may raise: not entered then
+        running.entered = handler.enters_at_start
+        if handler.takes_job:
+            args += (self._make_context(running),)
+        if not handler.is_async:
+            return await self._executor.call(_with_sdk(handler, args))
+        if handler.takes_sdk:
+            args = (self._executor.handle(lambda: self._enter(running), self._sessions.call_ended), *args)
+        return outcome.Value(await call_unprotected(handler.fn, *args))
+
+    async def _enter(self, running: RunningAttempt) -> None:
+        """Before each call of an async handler. With the first one its attempt has entered the SDK."""
+        await self._sessions.pace()
+        self._refuse_if_over(running)
+        record, event_log = running.record, self._event_log
+        events = decide.enter(record, self._clock.now(), event_log.next_seq)
+        if events:
+            event_log.append(events)
+            if event_log.durable and not running.handler.rules.idempotent:
+                await event_log.committed(record.last_seq)
+                self._refuse_if_over(running)
+        running.entered = True
+
+    def _refuse_if_over(self, running: RunningAttempt) -> None:
+        if self._slot.current is not running or running.ended_by() is not None:
+            raise SdkCallRefused("this attempt is over, or about to be; its SDK handle takes no more calls")
+
+    def _end(self, record: JobRecord, handler: Handler, result: AttemptResult, answer: VerifyAnswer | None) -> None:
+        event_log = self._event_log
+        events = decide.end(
+            record, result, handler.rules, self._clock.now(), self._chance(), event_log.next_seq, answer
+        )
+        if events:
+            event_log.append(events)
+        else:
+            log.warning(
+                "job %s: its call ended (%s) after the job was resolved",
+                record.id,
+                result.outcome,
+                extra=log_fields(record),
+            )
+
+
+def _with_sdk(handler: Handler, args: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """A plain handler as the executor calls it: with the SDK."""
+    fn = handler.fn
+    return (lambda sdk: fn(sdk, *args)) if handler.takes_sdk else (lambda sdk: fn(*args))

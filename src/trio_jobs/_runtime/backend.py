@@ -1,0 +1,123 @@
+"""The queue of this process as a server sees it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+import trio
+
+from trio_jobs._engine.decide import Resolution
+from trio_jobs._engine.event_cursor import EventSource
+from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
+from trio_jobs._ports import Backup
+from trio_jobs._runtime.job_context import Progress
+from trio_jobs._runtime.report import Health, Statistics
+from trio_jobs._runtime.runtime import Runtime
+
+__all__ = ["QueueBackend"]
+
+
+class QueueBackend:
+    """Conforms to `Backend`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queries = runtime.queries
+        self._operations = runtime.operations
+
+    @property
+    def epoch(self) -> str:
+        return self._runtime.event_log.store.epoch
+
+    @property
+    def events(self) -> EventSource:
+        return self._runtime.feed
+
+    @property
+    def progress_listeners(self) -> set[Callable[[Progress], None]]:
+        return self._runtime.recorder.listeners
+
+    def now(self) -> float:
+        return self._runtime.clock.now()
+
+    # query
+
+    def get(self, job_id: str) -> Job:
+        return self._queries.get(job_id)
+
+    def page(self, state: State | None, kind: str | None, after: str | None, limit: int) -> tuple[list[Job], bool]:
+        return self._queries.page(state, kind, after, limit)
+
+    def snapshot(self) -> list[str]:
+        return self._queries.job_ids()
+
+    async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
+        with trio.move_on_after(timeout):
+            # how the job has ended is in the job, as it is then
+            with contextlib.suppress(JobFailed, JobCancelled, ResultUnavailable, JobInDoubt):
+                await self._queries.result(job_id, in_doubt=in_doubt)
+        return self._queries.get(job_id)
+
+    def statistics(self) -> Statistics:
+        return self._queries.statistics()
+
+    def health(self) -> Health:
+        return self._queries.health()
+
+    @property
+    def paused(self) -> str | None:
+        return self._operations.paused
+
+    def oldest_pending(self) -> float | None:
+        first = next(iter(self._runtime.event_log.in_state(State.PENDING)), None)
+        return None if first is None else first.changed_at
+
+    # act
+
+    async def submit(
+        self,
+        kind: str,
+        payload: Any,
+        *,
+        key: str | None,
+        due_at: datetime | None,
+        deadline_at: datetime | None,
+        wait: float | None,
+        by: str | None,
+    ) -> Receipt:
+        return await self._runtime.admission.submit(
+            kind,
+            payload,
+            key=key,
+            due_at=due_at,
+            delay=None,
+            deadline_at=deadline_at,
+            deadline_after=None,
+            wait=wait,
+            by=by,
+        )
+
+    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
+        return await self._operations.cancel(job_id, by=by)
+
+    async def retry(self, job_id: str, *, by: str | None) -> None:
+        await self._operations.retry(job_id, by=by)
+
+    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None:
+        await self._operations.resolve(job_id, resolution, result=result, by=by)
+
+    async def pause(self, reason: str, *, by: str | None) -> None:
+        await self._operations.pause(reason, by=by)
+
+    async def resume(self, *, by: str | None) -> None:
+        await self._operations.resume(by=by)
+
+    async def drain(self) -> None:
+        await self._operations.drain()
+
+    async def backup(self, name: str) -> Backup:
+        return await self._operations.backup_beside(name)

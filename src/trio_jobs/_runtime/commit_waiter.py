@@ -1,0 +1,66 @@
+"""Waiting for a commit, for as long as `commit_timeout` allows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from trio_jobs._errors import OutcomeUnknown
+from trio_jobs._runtime.event_log import EventLog
+
+__all__ = ["CommitWaiter"]
+
+
+class CommitWaiter:
+    """Waits are shielded: what was handed to the store is, or will be, committed, whatever becomes of the caller."""
+
+    def __init__(self, event_log: EventLog, commit_timeout: float) -> None:
+        self._event_log = event_log
+        self._timeout = commit_timeout
+
+    async def everything(self) -> None:
+        """Return when all that was appended so far is committed.
+
+        Raises:
+            OutcomeUnknown: The store did not acknowledge it within `commit_timeout`.
+
+        Cancelled:
+            Never; a cancellation is seen at the caller's next checkpoint.
+        """
+        if self._event_log.durable:
+            await self.within_timeout(self._event_log.committed, self._event_log.projection.seq)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def first_event(self, job_id: str) -> None:
+        """Return when the submit of this job is committed, on behalf of whichever caller. Raises and Cancelled as
+        `everything`."""
+        event_log = self._event_log
+        record = event_log.projection.jobs.get(job_id)
+        if record is not None and record.submitted_seq > event_log.committed_seq:
+            await self.within_timeout(event_log.store.committed, record.submitted_seq)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def within_timeout(
+        self, wait: Callable[[int], Awaitable[None]], seq: int, since: float | None = None
+    ) -> None:
+        """Await `wait(seq)`, shielded.
+
+        Args:
+            wait: Returns when the event is committed.
+            seq: Number of the event.
+            since: When the caller began to wait, on Trio's clock; None for now.
+
+        Raises:
+            OutcomeUnknown: It did not return within `commit_timeout`.
+        """
+        started = trio.current_time() if since is None else since
+        with trio.CancelScope(deadline=started + self._timeout, shield=True) as scope:
+            await wait(seq)
+        if scope.cancelled_caught:
+            raise OutcomeUnknown(
+                f"the store did not acknowledge the change within {self._timeout:g} s, so it may or may not be done; "
+                "ask again"
+            )

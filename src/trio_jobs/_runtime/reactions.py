@@ -1,0 +1,152 @@
+"""Reactions: what follows from each committed event. The listener of the event log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import JobRecord, State, escape
+from trio_jobs._errors import StoreError
+from trio_jobs._runtime.admission import Admission
+from trio_jobs._runtime.attempt import AttemptSlot, log_fields
+from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.hooks import Hooks
+from trio_jobs._runtime.pruner import Pruner
+from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+
+__all__ = ["Reactions"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
+
+
+class Reactions:
+    """Conforms to `LogListener`.
+
+    Args:
+        fail: Called with the error when nothing can be committed any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        handlers: Mapping[str, Handler],
+        strict_order: bool,
+        admission: Admission,
+        slot: AttemptSlot,
+        blocking_job: BlockingJob,
+        scheduler: Scheduler,
+        pruner: Pruner,
+        hooks: Hooks,
+        feed: Feed,
+        waiters: JobWaiters,
+        estimates: Estimates,
+        status: QueueStatus,
+        fail: Callable[[StoreError], None],
+    ) -> None:
+        self._projection = event_log.projection
+        self._handlers = handlers
+        self._strict_order = strict_order
+        self._admission = admission
+        self._slot = slot
+        self._blocking_job = blocking_job
+        self._scheduler = scheduler
+        self._pruner = pruner
+        self._hooks = hooks
+        self._feed = feed
+        self._waiters = waiters
+        self._estimates = estimates
+        self._status = status
+        self._fail = fail
+        self._by_type: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.Completed: self._on_final,
+            ev.Failed: self._on_final,
+            ev.Cancelled: self._on_final,
+            ev.RetryScheduled: self._on_scheduled,
+            ev.Snoozed: self._on_scheduled,
+            ev.Interrupted: self._on_pending,
+            ev.DoubtResolved: self._on_pending,
+            ev.InDoubt: self._on_doubt,
+        }
+        if event_log.durable:
+            self._by_type[ev.Submitted] = self._by_type[ev.Scheduled] = admission.on_committed
+
+    def on_committed(self, events: Sequence[ev.Event]) -> None:
+        by_type = self._by_type
+        for event in events:
+            react = by_type.get(type(event))
+            if react is not None:
+                react(event)
+        self._feed.publish(events)
+
+    def on_rejected(self, submit: ev.Submitted) -> None:
+        self._admission.on_rejected(submit)
+        self._wake_if_idle()  # it may be the last job that a drain waits for
+
+    def on_broken(self, error: StoreError) -> None:
+        self._fail(error)
+
+    def _on_final(self, event: ev.Ended) -> None:
+        record = self._projection.jobs[event.job]
+        if self._waiters.by_job:
+            self._waiters.wake(event.job)
+        if self._status.unhandled:
+            self._status.unhandled.discard(event.job)
+        if self._blocking_job.record is not None:
+            self._blocking_job.notify(record)
+        if record.state is State.FAILED:
+            self._hooks.call_soon("failed", record)
+        if event.outcome is not None:
+            self._estimates.add(event.at - record.attempts[-1].started_at)
+        self._pruner.job_ended(record.state)
+        if self._waiters.idle_is_awaited:
+            self._wake_if_idle()
+
+    def _on_scheduled(self, event: ev.Ended) -> None:
+        record = self._projection.jobs[event.job]
+        if record.last_seq == event.seq and not self._is_blocking(record):  # else it has changed before the commit
+            self._scheduler.schedule(record)
+        self._wake_if_idle()
+
+    def _on_pending(self, event: ev.Ended) -> None:
+        record = self._projection.jobs[event.job]
+        if record.last_seq != event.seq or event.job in self._status.unhandled:
+            return  # it has changed, or no handler can process it
+        if self._is_blocking(record):
+            self._blocking_job.notify(record)
+        else:
+            self._scheduler.requeue(record)
+
+    def _is_blocking(self, record: JobRecord) -> bool:
+        """In strict order the consumer keeps the first job until it is final."""
+        if not self._strict_order:
+            return False
+        return self._blocking_job.record is record or self._slot.attempt_of(record) is not None
+
+    def _on_doubt(self, event: ev.InDoubt) -> None:
+        record = self._projection.jobs[event.job]
+        handler = self._handlers.get(record.kind)
+        waits_for_person = event.asked or event.inside or handler is None or not handler.rules.verifies
+        waiter = self._waiters.by_job.pop(event.job, None)
+        if record.state is State.IN_DOUBT and waits_for_person:
+            log.error(
+                "job %s (%s, key %s) is in doubt: %s; it is not known what attempt %d did, resolve the job",
+                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                extra=log_fields(record),
+            )  # fmt: skip
+            self._hooks.call_soon("in_doubt", record)
+        if waiter is not None:  # `result(in_doubt="raise")` raises now; others wait again
+            waiter.set()
+        self._wake_if_idle()
+
+    def _wake_if_idle(self) -> None:
+        if self._waiters.idle_is_awaited and not self._projection.count(
+            State.PENDING, State.PROCESSING, State.RETRYING
+        ):
+            self._waiters.wake_idle()

@@ -1,0 +1,98 @@
+"""What becomes of the jobs that the store holds when a queue starts."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from trio_jobs._engine import decide
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import FINAL, JobRecord, State
+from trio_jobs._engine.retry import Rules
+from trio_jobs._errors import UnhandledJobs
+from trio_jobs._runtime.runtime import Runtime
+
+__all__ = ["check_restored_jobs", "resume_restored_jobs"]
+
+log: Final = logging.getLogger("trio_jobs.queue")
+
+
+def check_restored_jobs(runtime: Runtime) -> None:
+    """Find the open jobs that no handler of this service can process.
+
+    Raises:
+        UnhandledJobs: There are some, and the service does not keep them out of the queue.
+    """
+    unknown: dict[str, int] = {}
+    undecodable: dict[str, int] = {}
+    for record in runtime.event_log.projection.jobs.values():
+        if record.state in FINAL:
+            continue
+        handler = runtime.handlers.get(record.kind)
+        if handler is None:
+            unknown[record.kind] = unknown.get(record.kind, 0) + 1
+        elif not _decodes(handler, record):
+            undecodable[record.kind] = undecodable.get(record.kind, 0) + 1
+        else:
+            continue
+        runtime.status.unhandled.add(record.id)
+    if not unknown and not undecodable:
+        return
+    why = [f"{count} of kind {kind!r}, which has no handler" for kind, count in sorted(unknown.items())]
+    why += [f"{count} of kind {k!r}, whose payload does not fit" for k, count in sorted(undecodable.items())]
+    if runtime.settings.unknown == "refuse":
+        raise UnhandledJobs({**unknown, **undecodable}, "; ".join(why))
+    log.warning("kept out of the queue: %s", "; ".join(why))
+
+
+def resume_restored_jobs(runtime: Runtime) -> None:
+    """Schedule every restored job that is not final, in order. Attempts that were under way have crashed."""
+    for record in sorted(runtime.event_log.projection.jobs.values(), key=_restore_order):
+        if record.state not in FINAL:
+            _resume(runtime, record)
+    runtime.scheduler.fill_channel()
+
+
+def _resume(runtime: Runtime, record: JobRecord) -> None:
+    event_log, scheduler = runtime.event_log, runtime.scheduler
+    handler = runtime.handlers.get(record.kind)
+    rules = Rules() if handler is None else handler.rules
+    was_pending = record.state is State.PENDING
+    if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
+        now, seq = runtime.clock.now(), event_log.next_seq
+        event_log.append(decide.crashed(record, rules, now, runtime.chance.random(), seq))
+    if record.id in runtime.status.unhandled or handler is None:
+        return
+    if record.deadline_at is not None and record.state not in FINAL:
+        scheduler.watch_deadline(record)
+    if runtime.settings.strict_order and _was_blocking(record):
+        runtime.consumer.first_jobs.append(record)
+    elif record.state is State.IN_DOUBT:
+        if handler.rules.verifies and record.doubt is not None and not record.doubt.asked:
+            if handler.verify_delay:
+                scheduler.schedule_verify(record, handler.verify_delay)
+            else:
+                scheduler.requeue(record)
+    elif was_pending:
+        scheduler.requeue(record)
+    elif record.state in (State.SCHEDULED, State.RETRYING):
+        scheduler.schedule(record)
+
+
+def _decodes(handler: Handler, record: JobRecord) -> bool:
+    try:
+        handler.decode(record.payload)
+    except Exception:  # the checks of the payload's type may raise anything
+        return False
+    return True
+
+
+def _was_blocking(record: JobRecord) -> bool:
+    """In strict order: the job was started and is not final. A job that a person has retried waits its turn."""
+    return record.state not in FINAL and bool(record.attempts) and record.attempts[-1].run == record.run
+
+
+def _restore_order(record: JobRecord) -> tuple[bool, int]:
+    """First the jobs whose attempt was under way or is in doubt, so that verify is asked before anything else runs;
+    then by submit."""
+    return record.state is not State.PROCESSING and record.state is not State.IN_DOUBT, record.submitted_seq

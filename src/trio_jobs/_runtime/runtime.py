@@ -1,0 +1,242 @@
+"""The parts of one running queue, and how they are connected."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import Job
+from trio_jobs._errors import StoreError
+from trio_jobs._ports import Clock, SdkExecutor, Store
+from trio_jobs._runtime.admission import Admission
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
+from trio_jobs._runtime.attempt_recorder import AttemptRecorder
+from trio_jobs._runtime.attempt_runner import AttemptRunner
+from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.commit_waiter import CommitWaiter
+from trio_jobs._runtime.consumer import Consumer
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.hooks import HookName, Hooks
+from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.job_context import context_factory
+from trio_jobs._runtime.operations import Operations
+from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.pruner import Pruner
+from trio_jobs._runtime.queries import Queries
+from trio_jobs._runtime.reactions import Reactions
+from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.settings import MAX_KEYS, Settings
+from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+from trio_jobs._runtime.submission import SubmissionFactory
+from trio_jobs._runtime.verification import Verification
+
+__all__ = ["Runtime", "build_runtime"]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Runtime:
+    """The parts. Each is given the others that it uses; none reaches another one through this record."""
+
+    handlers: Mapping[str, Handler]
+    settings: Settings
+    clock: Clock
+    chance: random.Random
+    token: trio.lowlevel.TrioToken
+    """Of the event loop that the queue runs in."""
+
+    event_log: EventLog
+    executor: SdkExecutor
+    channel: JobChannel
+    slot: AttemptSlot
+    blocking_job: BlockingJob
+    status: QueueStatus
+    waiters: JobWaiters
+    estimates: Estimates
+    feed: Feed
+
+    scheduler: Scheduler
+    overruns: OverrunMonitor
+    recorder: AttemptRecorder
+    sessions: SdkSessionManager
+    pruner: Pruner
+    hooks: Hooks
+    verification: Verification
+    consumer: Consumer
+
+    submissions: SubmissionFactory
+    admission: Admission
+    queries: Queries
+    operations: Operations
+    reactions: Reactions
+
+
+def build_runtime(
+    *,
+    handlers: Mapping[str, Handler],
+    settings: Settings,
+    store: Store,
+    executor: SdkExecutor,
+    clock: Clock,
+    chance: random.Random,
+    hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
+    on_stuck: Callable[[RunningAttempt], None],
+    fail: Callable[[StoreError], None],
+) -> Runtime:
+    """Make the parts of a queue and connect them. Nothing is opened and no task is started.
+
+    Args:
+        on_stuck: Called once for each attempt whose call is stuck, after its hook was scheduled.
+        fail: Called when the store has failed for good.
+    """
+    token = trio.lowlevel.current_trio_token()
+    event_log = EventLog(store)
+    channel = JobChannel(settings.buffer, strict=settings.strict_order)
+    slot, blocking_job, status, waiters = AttemptSlot(), BlockingJob(), QueueStatus(), JobWaiters()
+    estimates = Estimates(settings.min_interval)
+    called_hooks = Hooks(hooks)
+
+    def stuck(running: RunningAttempt) -> None:
+        called_hooks.call_soon("stuck", running.record)
+        on_stuck(running)
+
+    sessions = SdkSessionManager(event_log=event_log, executor=executor, clock=clock, settings=settings)
+    scheduler = Scheduler(event_log=event_log, channel=channel, clock=clock, blocking_job=blocking_job)
+    overruns = OverrunMonitor(event_log=event_log, executor=executor, clock=clock, slot=slot, on_stuck=stuck)
+    recorder = AttemptRecorder(event_log=event_log, clock=clock, slot=slot)
+    pruner = Pruner(
+        event_log=event_log,
+        clock=clock,
+        job_retention=settings.job_retention,
+        max_finished_jobs=settings.max_finished_jobs,
+        key_retention=settings.key_retention,
+        max_keys=settings.max_keys if settings.max_keys is not None else MAX_KEYS[event_log.durable],
+    )
+    make_context = context_factory(recorder, token)
+    verification = Verification(
+        event_log=event_log,
+        executor=executor,
+        clock=clock,
+        handlers=handlers,
+        sessions=sessions,
+        slot=slot,
+        overruns=overruns,
+        scheduler=scheduler,
+        make_context=make_context,
+        strict_order=settings.strict_order,
+        chance=chance.random,
+    )
+    runner = AttemptRunner(
+        event_log=event_log,
+        executor=executor,
+        clock=clock,
+        handlers=handlers,
+        sessions=sessions,
+        slot=slot,
+        overruns=overruns,
+        verification=verification,
+        make_context=make_context,
+        chance=chance.random,
+    )
+    consumer = Consumer(
+        event_log=event_log,
+        channel=channel,
+        clock=clock,
+        handlers=handlers,
+        sessions=sessions,
+        runner=runner,
+        verification=verification,
+        blocking_job=blocking_job,
+        strict_order=settings.strict_order,
+    )
+    commits = CommitWaiter(event_log, settings.commit_timeout)
+    submissions = SubmissionFactory(handlers, clock, chance.getrandbits)
+    admission = Admission(
+        submissions=submissions,
+        event_log=event_log,
+        channel=channel,
+        scheduler=scheduler,
+        commits=commits,
+        waiters=waiters,
+        estimates=estimates,
+        status=status,
+        max_waiting=settings.max_waiting,
+    )
+    queries = Queries(
+        event_log=event_log,
+        handlers=handlers,
+        executor=executor,
+        channel=channel,
+        slot=slot,
+        blocking_job=blocking_job,
+        scheduler=scheduler,
+        overruns=overruns,
+        waiters=waiters,
+        estimates=estimates,
+        status=status,
+    )
+    operations = Operations(
+        event_log=event_log,
+        handlers=handlers,
+        clock=clock,
+        admission=admission,
+        channel=channel,
+        slot=slot,
+        scheduler=scheduler,
+        sessions=sessions,
+        commits=commits,
+        waiters=waiters,
+        status=status,
+    )
+    feed = Feed(store, queries.kind_of)
+    reactions = Reactions(
+        event_log=event_log,
+        handlers=handlers,
+        strict_order=settings.strict_order,
+        admission=admission,
+        slot=slot,
+        blocking_job=blocking_job,
+        scheduler=scheduler,
+        pruner=pruner,
+        hooks=called_hooks,
+        feed=feed,
+        waiters=waiters,
+        estimates=estimates,
+        status=status,
+        fail=fail,
+    )
+    return Runtime(
+        handlers=handlers,
+        settings=settings,
+        clock=clock,
+        chance=chance,
+        token=token,
+        event_log=event_log,
+        executor=executor,
+        channel=channel,
+        slot=slot,
+        blocking_job=blocking_job,
+        status=status,
+        waiters=waiters,
+        estimates=estimates,
+        feed=feed,
+        scheduler=scheduler,
+        overruns=overruns,
+        recorder=recorder,
+        sessions=sessions,
+        pruner=pruner,
+        hooks=called_hooks,
+        verification=verification,
+        consumer=consumer,
+        submissions=submissions,
+        admission=admission,
+        queries=queries,
+        operations=operations,
+        reactions=reactions,
+    )

@@ -1,0 +1,146 @@
+"""A job as it is submitted: checked, encoded, and turned into its first event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.handlers import Handler, digest
+from trio_jobs._engine.jobs import uuid7
+from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
+from trio_jobs._ports import Clock
+from trio_jobs._validation import check_wait, is_text
+
+__all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
+
+MAX_KEY: Final = 500
+
+
+@attrs.define
+class NewJob:
+    """A job for `Queue.submit_many`; the fields mean what the arguments of `Queue.submit` mean."""
+
+    handler: str | Callable[..., Any]
+    """The handler, or its kind."""
+    payload: Any
+    """Of the handler's payload type."""
+    key: str | None = None
+    """1 to 500 characters."""
+    due_at: datetime | None = None
+    """Not before this time (aware)."""
+    delay: float | None = None
+    """Not before so many seconds have passed."""
+    deadline_at: datetime | None = None
+    """The job expires at this time (aware)."""
+    deadline_after: float | None = None
+    """The job expires after so many seconds."""
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """A checked submit. Times are UTC, seconds since the epoch."""
+
+    handler: Handler
+    body: msgspec.Raw
+    key: str | None
+    digest: str | None
+    due: float | None
+    """None: at once."""
+    deadline: float | None
+
+
+class SubmissionFactory:
+    """Makes submissions, and their events.
+
+    Args:
+        random_bits: Returns that many random bits.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler], clock: Clock, random_bits: Callable[[int], int]) -> None:
+        self._handlers = handlers
+        # both the kind and the function name a handler
+        self._by_name: dict[object, Handler] = {}
+        for handler in handlers.values():
+            self._by_name[handler.kind] = self._by_name[handler.fn] = handler
+        self._clock = clock
+        self._random_bits = random_bits
+
+    def handler(self, name: str | Callable[..., Any]) -> Handler:
+        """Raises `UnknownKind`."""
+        found = self._by_name.get(name)
+        if found is None:
+            kind = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
+            raise UnknownKind(kind, tuple(sorted(self._handlers)))
+        return found
+
+    def make(
+        self,
+        name: str | Callable[..., Any],
+        payload: Any,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+    ) -> Submission:
+        """Check all that can be checked without the queue's state. Raises `UsageError` and its children."""
+        handler = self.handler(name)
+        body = handler.encode(payload)
+        payload_digest = None
+        if key is not None:
+            if not is_text(key, MAX_KEY):
+                raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {key!r:.100}")
+            payload_digest = digest(body)
+        if due_at is None and delay is None and deadline_at is None and deadline_after is None:
+            return Submission(handler, body, key, payload_digest, None, None)
+        now = self._clock.now()
+        due = _time("due_at", due_at, "delay", delay, now)
+        deadline = _time("deadline_at", deadline_at, "deadline_after", deadline_after, now)
+        if deadline is not None and deadline <= max(now, due or now):
+            raise UsageError("the deadline must be in the future, and after the time at which the job is due")
+        return Submission(handler, body, key, payload_digest, due if due is not None and due > now else None, deadline)
+
+    def event(self, submission: Submission, by: str | None, seq: int, now: float | None = None) -> ev.Submitted:
+        """The first event of its job, number `seq`. now: UTC, None for the clock's."""
+        if now is None:
+            now = self._clock.now()
+        return decide.submit(
+            uuid7(now, self._random_bits(74)), submission.handler.kind, submission.body, now, seq,
+            submission.key, submission.digest, submission.due, submission.deadline, by,
+        )  # fmt: skip
+
+    def events(self, submissions: Sequence[Submission], by: str | None, next_seq: int) -> list[ev.Submitted]:
+        """The first events of these jobs, numbered from `next_seq`, all of the same time."""
+        now = self._clock.now()
+        return [self.event(submission, by, next_seq + i, now) for i, submission in enumerate(submissions)]
+
+
+def _time(at_name: str, at: datetime | None, after_name: str, after: float | None, now: float) -> float | None:
+    if at is not None and after is not None:
+        raise UsageError(f"give {at_name} or {after_name}, not both")
+    if after is not None:
+        return now + check_wait(after_name, after)
+    if at is None:
+        return None
+    if not isinstance(at, datetime) or at.tzinfo is None:
+        raise UsageError(f"{at_name} must be an aware datetime, such as datetime.now(UTC), not {at!r}")
+    return at.timestamp()
+
+
+def without_repeated_keys(submissions: Sequence[Submission]) -> list[Submission]:
+    """The first submission of each key, and those without a key.
+
+    Raises:
+        KeyConflict: Two submissions have the same key and different payloads.
+    """
+    firsts: dict[object, Submission] = {}
+    for new in submissions:
+        first = firsts.setdefault(id(new) if new.key is None else (new.handler.kind, new.key), new)
+        if first.digest != new.digest:
+            raise KeyConflict(new.handler.kind, first.key or "", "(the first with this key)")
+    return list(firsts.values())

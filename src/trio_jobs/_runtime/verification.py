@@ -1,0 +1,239 @@
+"""Verification: asking a handler's `verify` what an attempt did, and acting on the answer.
+
+`verify` is asked in three situations: before an attempt whose predecessor may have acted, after an attempt that raised
+inside the SDK, and about a job in doubt. It is a call into the SDK like any other: one at a time, with the rest of
+`min_interval` before it, and with a limit. What it raises, an answer of another type and an answer that comes too late
+all count as `Unknown`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import outcome
+import trio
+
+from trio_jobs._concurrency import NEVER
+from trio_jobs._engine import decide
+from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.directives import SessionLost
+from trio_jobs._engine.handlers import Handler, encode_result
+from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, Unknown, Verdict
+from trio_jobs._errors import SdkCallRefused
+from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, log_fields
+from trio_jobs._runtime.error_info import as_error
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.job_context import ContextFactory
+from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.sdk_session import SdkSessionManager
+
+__all__ = ["Verification", "can_verify"]
+
+log: Final = logging.getLogger("trio_jobs.consumer")
+
+
+class Verification:
+    """Asks `verify`, one question at a time.
+
+    Args:
+        chance: Returns a random number, uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        executor: SdkExecutor,
+        clock: Clock,
+        handlers: Mapping[str, Handler],
+        sessions: SdkSessionManager,
+        slot: AttemptSlot,
+        overruns: OverrunMonitor,
+        scheduler: Scheduler,
+        make_context: ContextFactory,
+        strict_order: bool,
+        chance: Callable[[], float],
+    ) -> None:
+        self._event_log = event_log
+        self._executor = executor
+        self._clock = clock
+        self._handlers = handlers
+        self._sessions = sessions
+        self._slot = slot
+        self._overruns = overruns
+        self._scheduler = scheduler
+        self._make_context = make_context
+        self._strict_order = strict_order
+        self._chance = chance
+
+    # within an attempt
+
+    def is_due_before(self, record: JobRecord, handler: Handler) -> bool:
+        """Must verify be asked before the handler is called? An earlier attempt may have acted, in this process or, for
+        all that is known, in an earlier one."""
+        rules = handler.rules
+        return rules.verifies and not rules.idempotent and (record.may_have_acted or handler.verify_first)
+
+    async def ask_before(self, running: RunningAttempt) -> AttemptResult | None:
+        """Ask before the handler is called. None: the handler may be called."""
+        record, handler = running.record, running.handler
+        if running.why is not None:
+            return not_started(running.why)
+        answer = await self.ask(running, self._remaining_delay(record, handler))
+        if isinstance(answer.verdict, Done):
+            return AttemptResult(Outcome.ALREADY_DONE, answer.result, answer.problem)
+        if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
+            return AttemptResult(Outcome.UNVERIFIED)
+        if not await self._prepare_call(running):
+            running.cancel(EndedBy.STOP)
+        return None
+
+    def _remaining_delay(self, record: JobRecord, handler: Handler) -> float:
+        """Seconds until `verify_delay` has passed since the last attempt ended; the whole delay where that happened in
+        an earlier process."""
+        ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
+        if ended_at is None:
+            return handler.verify_delay
+        return max(handler.verify_delay - max(self._clock.now() - ended_at, 0.0), 0.0)
+
+    # jobs in doubt
+
+    async def resolve_soon(self, record: JobRecord, handler: Handler) -> None:
+        """The job may have come into doubt just now: ask verify now, or after its delay.
+
+        In strict order the consumer does that, since the job blocks the queue.
+        """
+        if self._strict_order or not can_verify(record, handler):
+            return
+        if handler.verify_delay:
+            self._scheduler.schedule_verify(record, handler.verify_delay)
+        else:
+            await self._sessions.wait()
+            await self.resolve(record)
+
+    async def resolve(self, record: JobRecord) -> None:
+        """Ask verify about a job in doubt, and act on the answer.
+
+        Cancelled:
+            The job is still in doubt, and verify is asked at the next start.
+        """
+        if record.doubt is None or record.doubt.inside:
+            return  # resolved meanwhile
+        handler = self._handlers[record.kind]
+        running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
+        try:
+            answer = await self.ask(running)
+        finally:
+            self._slot.empty()
+        if not answer.asked:
+            return
+        events = decide.verified(
+            record, answer, handler.rules, self._clock.now(), self._chance(), self._event_log.next_seq
+        )
+        self._event_log.append(events)
+        await self.resolve_soon(record, handler)
+
+    # the question
+
+    async def ask(self, running: RunningAttempt, delay: float = 0.0) -> VerifyAnswer:
+        """Ask verify after `delay` seconds. The answer is not `asked` if the queue stops before verify has answered."""
+        record, handler = running.record, running.handler
+        verify = handler.verify
+        assert verify is not None
+        if delay:
+            with running.new_stop_scope():
+                await trio.sleep(delay)
+        if not await self._prepare_call(running):
+            return VerifyAnswer(Unknown(), asked=False)
+        running.limit_at = self._clock.monotonic() + handler.verify_timeout
+        self._overruns.watch(running)
+        result = await self._call(running, verify)
+        late = self._clock.monotonic() > running.limit_at
+        running.limit_at = NEVER
+        self._sessions.call_ended()
+        if result is None and running.stopped:
+            return VerifyAnswer(Unknown(), asked=False)
+        verdict = self._verdict(record, handler, result, late=late)
+        if isinstance(verdict, Done):
+            body, problem = encode_result(verdict.result)
+            return VerifyAnswer(verdict, body, problem)
+        return VerifyAnswer(verdict)
+
+    def _verdict(
+        self, record: JobRecord, handler: Handler, result: outcome.Value[Any] | outcome.Error | None, *, late: bool
+    ) -> Verdict:
+        fields = log_fields(record)
+        if result is None or late:
+            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=fields)
+        elif isinstance(result, outcome.Error):
+            if isinstance(result.error, KeyboardInterrupt):
+                raise result.error
+            log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=fields)
+            if isinstance(result.error, SessionLost):
+                self._sessions.attempt_ended(session_lost=True)
+        elif isinstance(result.value, Done | NotDone | Unknown):
+            return result.value
+        else:
+            if inspect.iscoroutine(result.value):
+                result.value.close()
+            log.warning(
+                "job %s: verify must answer Done, NotDone or Unknown, not %s",
+                record.id,
+                type(result.value),
+                extra=fields,
+            )
+        return Unknown()
+
+    async def _prepare_call(self, running: RunningAttempt) -> bool:
+        """Before a further call of an attempt: open the SDK if need be, and wait for the rest of `min_interval`.
+
+        Returns:
+            False if the attempt is to end. A session is opened whatever becomes of the attempt (an opening that is
+            broken off would make the executor unusable), unless the queue stops; the wait is cut short.
+        """
+        usable = not running.stopped and await self._sessions.make_usable()
+        with running.new_stop_scope():
+            await self._sessions.pace()
+        return usable and not running.stopped
+
+    async def _call(
+        self, running: RunningAttempt, verify: Callable[..., Any]
+    ) -> outcome.Value[Any] | outcome.Error | None:
+        handler, context = running.handler, self._make_context(running)
+        if not handler.verify_is_async:
+            takes_sdk = handler.takes_sdk
+            return await self._executor.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
+
+        async def enter() -> None:
+            await self._sessions.pace()
+            if self._slot.current is not running or scope.cancel_called:
+                raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
+
+        scope = running.new_stop_scope(handler.verify_timeout)
+        handle = self._executor.handle(enter, self._sessions.call_ended)
+        args = (handle, context) if handler.takes_sdk else (context,)
+        result: outcome.Value[Any] | outcome.Error | None = None
+        try:
+            with scope:
+                result = outcome.Value(await call_unprotected(verify, *args))
+        except BaseException as error:
+            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+                raise
+            result = outcome.Error(error)
+        return result
+
+
+def can_verify(record: JobRecord, handler: Handler) -> bool:
+    """Is the job in a doubt that verify may resolve, and has not been asked about?"""
+    doubt = record.doubt
+    return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
+
+
+def not_started(ended_by: EndedBy) -> AttemptResult:
+    """The end was asked for while the start was committed, or verify ran: the handler was not called."""
+    return AttemptResult(Outcome.CANCELLED if ended_by is EndedBy.CANCEL else Outcome.STOPPED, ended_by=ended_by)

@@ -1,0 +1,22 @@
+"""Events are encoded once for all subscribers."""
+
+from __future__ import annotations
+
+from trio_jobs._engine import events as ev
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._server.event_bodies import MOST, EventBodies
+from trio_jobs._stores.memory import MemoryStore
+
+
+def test_an_event_is_encoded_once_for_all_subscribers() -> None:
+    bodies = EventBodies(Feed(MemoryStore(), lambda job: "kind1"))
+    event = ev.Due(seq=1, at=0.0, job="j1")
+    assert bodies.body(event) is bodies.body(event)
+    assert b'"kind":"kind1"' in bodies.body(event)
+
+
+def test_the_cache_of_encoded_events_is_bounded() -> None:
+    bodies = EventBodies(Feed(MemoryStore()))
+    for seq in range(1, MOST + 3):
+        bodies.body(ev.Due(seq=seq, at=0.0, job="j1"))
+    assert len(bodies._bodies) <= MOST
