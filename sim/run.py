@@ -21,7 +21,7 @@ from sim.memory import SimMemory
 from sim.oracle import judge
 from sim.people import Client, Follower, Street, resolve_truthfully
 from sim.plan import CALM, KINDS, Plan, draw
-from sim.sdk import SimService
+from sim.sdk import sim_service
 from sim.timeline import Timeline, Violation
 from sim.world import World
 from trio_jobs._engine.jobs import FINAL, State
@@ -37,6 +37,7 @@ from trio_jobs._errors import (
 from trio_jobs._ports import Store
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import Queue, runtime_of
+from trio_jobs._service import Service
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 
@@ -208,7 +209,7 @@ class _Play:
             self._opened = self._asked = None
             try:
                 with machine.scope:
-                    await self._serve(machine, SimService(machine, calm=calm), store, body)
+                    await self._serve(machine, sim_service(machine, calm=calm), store, body)
             except Exception as error:
                 self._ended_by(machine, error, calm=calm)
             self.steps.at = None
@@ -228,7 +229,7 @@ class _Play:
 
         return death
 
-    async def _serve(self, machine: Machine, service: SimService, store: Store, body: Callable[[Queue], Any]) -> None:
+    async def _serve(self, machine: Machine, service: Service, store: Store, body: Callable[[Queue], Any]) -> None:
         world, number = self.world, machine.number
         queue: Queue | None = None
         try:

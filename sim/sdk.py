@@ -23,11 +23,10 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._engine.retry import Retry
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._service import Service
 
-__all__ = ["SimService"]
+__all__ = ["sim_service"]
 
 VERIFY_TIMEOUT = 1.0
 
@@ -36,43 +35,37 @@ VERIFY_TIMEOUT = 1.0
 _made: dict[bool, dict[str, Handler]] = {}
 
 
-class SimService(Service):
+def sim_service(machine: Machine, *, calm: bool) -> Service:
     """The service of a plan, on one machine. calm: the SDK opens at once, and verify tells the truth."""
+    plan = machine.world.plan
+    sdk = _Sdk(machine, 0.0 if calm else plan.open_failures, calm=calm)
+    if plan.thread:
+        service = Service(executor=lambda nursery: LoopThreadExecutor(sdk.session, machine), **plan.settings)
+    else:
+        service = Service(async_sdk=sdk.async_session, **plan.settings)
+    known = _made.get(plan.thread)
+    if known is None:
+        _register(service, plan.thread)
+        _made[plan.thread] = dict(service._handlers)
+    else:
+        service._handlers.update(known)
+    return service
 
-    def __init__(self, machine: Machine, *, calm: bool) -> None:
-        plan = machine.world.plan
-        self._sim = _Sdk(machine, 0.0 if calm else plan.open_failures, calm=calm)
-        if plan.thread:
-            super().__init__(sdk=self._sim.session, **plan.settings)
-        else:
-            super().__init__(async_sdk=self._sim.async_session, **plan.settings)
-        self._machine = machine
-        known = _made.get(plan.thread)
-        if known is None:
-            self._register(plan.thread)
-            _made[plan.thread] = dict(self._handlers)
-        else:
-            self._handlers.update(known)
 
-    def _register(self, thread: bool) -> None:
-        for kind, rules in KINDS.items():
-            fn, verify = _handler(thread, rules)
-            self.handler(
-                kind=kind,
-                attempt_timeout=rules.timeout,
-                stuck_after=STUCK_AFTER,
-                retry=Retry(rules.max_retries, waits=WAITS),
-                idempotent=rules.idempotent,
-                verify=verify if rules.verifies else None,
-                verify_timeout=VERIFY_TIMEOUT,
-                verify_delay=rules.verify_delay,
-                on_doubt=rules.on_doubt,
-            )(fn)
-
-    def _make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
-        if self._async_sdk is None:
-            return LoopThreadExecutor(self._sdk, self._machine)
-        return super()._make_executor(nursery)
+def _register(service: Service, thread: bool) -> None:
+    for kind, rules in KINDS.items():
+        fn, verify = _handler(thread, rules)
+        service.handler(
+            kind=kind,
+            attempt_timeout=rules.timeout,
+            stuck_after=STUCK_AFTER,
+            retry=Retry(rules.max_retries, waits=WAITS),
+            idempotent=rules.idempotent,
+            verify=verify if rules.verifies else None,
+            verify_timeout=VERIFY_TIMEOUT,
+            verify_delay=rules.verify_delay,
+            on_doubt=rules.on_doubt,
+        )(fn)
 
 
 def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -1,6 +1,6 @@
-"""Floor 3: docs/states.md, made from the table. `python -m tools.diagram` prints it, with --write writes it.
+"""Generates docs/states.md from the table of transitions. `python -m tools.diagram` prints it; --write writes it.
 
-A drawing that is kept by hand drifts from its code; this one is compared with the table by a test.
+A diagram that is drawn by hand drifts from the code. A test compares this one with the table.
 """
 
 from __future__ import annotations
@@ -14,30 +14,31 @@ from trio_jobs._engine.transitions import TABLE, Transition
 
 __all__ = ["PATH", "main", "mermaid", "page", "table"]
 
-PATH: Final = "docs/states.md"  #: from the top of the repository
+PATH: Final = "docs/states.md"
+"""The page, relative to the top of the repository."""
 
 MEANS: Final = {
-    State.SCHEDULED: "accepted for later, or put off by its handler; due at `due_at`",
-    State.PENDING: "has a place in the line, or waits for one because it has come back",
-    State.PROCESSING: "an attempt is under way",
-    State.RETRYING: "an attempt failed, the next is due at `due_at`",
-    State.IN_DOUBT: "the attempt has ended, or cannot be ended, and nobody knows what it did",
-    State.COMPLETED: "its work is done; nothing leaves this state",
-    State.FAILED: "over without success; a person may retry it",
-    State.CANCELLED: "over because a person or the handler said so; a person may retry it",
+    State.SCHEDULED: "waits until `due_at`: submitted for later, or snoozed by its handler",
+    State.PENDING: "waits for the SDK: has a slot in the queue, or waits for one because it is due again",
+    State.PROCESSING: "an attempt is running",
+    State.RETRYING: "an attempt failed; the next is due at `due_at`",
+    State.IN_DOUBT: "the attempt has ended or cannot be stopped, and its effect is unknown",
+    State.COMPLETED: "the work is done; no event leaves this state",
+    State.FAILED: "ended without success; an operator can retry it",
+    State.CANCELLED: "ended by an operator or its handler; an operator can retry it",
 }
 
 HEAD: Final = """\
 # The states of a job
 
-Made from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit it: a test fails when it
-is stale.
+Generated from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit this page: a test
+fails when it differs from the table.
 """
 
 ABOUT: Final = """\
-Every change of a job is one row. An event that has no row for the state a job is in cannot happen to it: the engine
-raises `IllegalTransition` and changes nothing. The guard is what has been made sure of before such an event is made.
-What an attempt comes to, and so which of these events it gives, is in [attempts.md](attempts.md).
+Every change of a job is one row. Where there is no row for an event and the state of a job, the engine raises
+`IllegalTransition` and changes nothing. The guard is what was checked before the event. [attempts.md](attempts.md)
+describes which of these events follows the end of an attempt.
 """
 
 
@@ -60,7 +61,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """docs/states.md as it has to be."""
+    """The content of docs/states.md."""
     states = "\n".join(["| state | means |", "|---|---|", *(f"| `{state}` | {MEANS[state]} |" for state in State)])
     return f"{HEAD}\n{states}\n\n```mermaid\n{mermaid()}\n```\n\n## The table\n\n{ABOUT}\n{table()}\n"
 
@@ -75,12 +76,12 @@ def _row(row: Transition) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it with --write; from the top of the repository. Gives the exit code."""
+    """Print the page, or write it with --write. Run at the top of the repository. Returns the exit code."""
     if list(arguments) not in ([], ["--write"]):
         print(f"usage: python -m tools.diagram [--write]   (writes {PATH})", file=sys.stderr)
         return 2
     if arguments:
-        with open(PATH, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - pathlib is not for this floor
+        with open(PATH, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - one file, no path arithmetic
             file.write(page())
     else:
         sys.stdout.write(page())

@@ -19,6 +19,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
 (trio_jobs_demo), the simulator (sim) and the generators (tools).
 """
 
+from trio_jobs import ports as ports
 from trio_jobs._client.client import Client, connect
 from trio_jobs._client.subscription import Gap, Snapshot, Subscription
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze

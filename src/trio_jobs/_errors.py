@@ -1,11 +1,15 @@
-"""Floor 0: everything that can go wrong, sorted by whose doing it is.
+"""Every error, sorted by who caused it.
 
-The caller's: `UsageError` and its children. The line's: `QueueFull`, `QueueClosed`. The job's own end, told to whoever
-waits for it: `JobFailed`, `JobCancelled`, `ResultUnavailable`. The thing behind the queue: `SdkOpenFailed`,
-`SdkCallStuck`. The store's: `StoreError`, `OutcomeUnknown`. The network's: `ConnectionFailed`. Our bug: `QueueBroken`.
+- The caller: `UsageError` and its subclasses.
+- The queue's limits and its end: `QueueFull`, `QueueClosed`.
+- The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
+- The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`.
+- The store: `StoreError` and its subclasses, `OutcomeUnknown`.
+- The network: `ConnectionFailed`.
+- A bug of this package: `QueueBroken`.
 
-What a handler raises to decide about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) is in `_engine.directives`:
-those are not failures of the queue, so they do not share its base class.
+What a handler raises to decide about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) is in `_engine.directives`.
+These are not failures of the queue and do not share its base class.
 """
 
 from __future__ import annotations
@@ -44,185 +48,272 @@ __all__ = [
 
 
 class TrioJobsError(Exception):
-    """The base of every error of this package."""
+    """The base class of every error of this package."""
 
 
 class UsageError(TrioJobsError):
-    """The caller asked for something that cannot be; nothing was changed and nothing is lost."""
+    """The caller asked for something that is not possible. Nothing was changed."""
 
 
 class InvalidHandler(UsageError):
-    """A handler or a setting of the service that cannot work; raised where it is declared."""
+    """A function cannot be a handler as it is declared. Raised by `Service.handler`."""
 
 
 class UnknownKind(UsageError):
-    """No handler is registered under that name.
+    """No handler is registered for the kind of the job."""
 
-    `known` holds the names that are, sorted.
-    """
+    kind: Final[str]
+    """The kind that was asked for."""
+
+    known: Final[tuple[str, ...]]
+    """The registered kinds, sorted."""
 
     def __init__(self, kind: str, known: tuple[str, ...]) -> None:
-        self.kind: Final = kind
-        self.known: Final = known
-        there_are = ", ".join(known) if known else "none"
-        super().__init__(f"no handler is registered for kind {kind!r} (registered: {there_are})")
+        self.kind = kind
+        self.known = known
+        registered = ", ".join(known) if known else "none"
+        super().__init__(f"no handler is registered for kind {kind!r} (registered: {registered})")
 
 
 class UnhandledJobs(UsageError):
-    """The store holds open jobs that no handler here can take: a kind without one, or a payload that does not fit.
+    """The store has open jobs that no handler can take: of an unregistered kind, or with a payload that does not fit.
 
-    `kinds` says how many, by kind. Register the handlers, or open with `unknown="hold"` to leave those jobs alone.
+    Register handlers for them, or open the service with `unhandled_jobs="hold"`, which leaves these jobs as they are.
     """
 
+    kinds: Final[dict[str, int]]
+    """The number of such jobs, by kind."""
+
     def __init__(self, kinds: dict[str, int], why: str) -> None:
-        self.kinds: Final = kinds
-        super().__init__(f"the store holds open jobs that no handler can take: {why} (unknown='hold' leaves them be)")
+        self.kinds = kinds
+        super().__init__(
+            f"the store has open jobs that no handler can take: {why}; register handlers for them, "
+            "or leave them as they are with Service(unhandled_jobs='hold')"
+        )
 
 
 class InvalidPayload(UsageError):
-    """The payload does not fit the handler's type; the message names the field."""
+    """The payload does not fit the handler's type. The message names the field."""
+
+    kind: Final[str]
+    """The kind of the job."""
+
+    why: Final[str]
+    """What is wrong with the payload."""
 
     def __init__(self, kind: str, why: str) -> None:
-        self.kind: Final = kind
-        self.why: Final = why
+        self.kind = kind
+        self.why = why
         super().__init__(f"payload for {kind!r} refused: {why}")
 
 
 class KeyConflict(UsageError):
-    """The key was used before, with another payload. Use another key, or send the same payload again."""
+    """The key belongs to a job with another payload. Use another key, or submit the same payload again."""
+
+    kind: Final[str]
+    """The kind of the job."""
+
+    key: Final[str]
+    """The key that was submitted."""
+
+    job_id: Final[str]
+    """The job to which the key belongs."""
 
     def __init__(self, kind: str, key: str, job_id: str) -> None:
-        self.kind: Final = kind
-        self.key: Final = key
-        self.job_id: Final = job_id
+        self.kind = kind
+        self.key = key
+        self.job_id = job_id
         super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload")
 
 
 class JobNotFound(UsageError):
-    """No job has that id: it never had, or the job was pruned."""
+    """No job has this id: it was never submitted to this queue, or it was removed at the end of its retention."""
+
+    job_id: Final[str]
+    """The id that was asked for."""
 
     def __init__(self, job_id: str) -> None:
-        self.job_id: Final = job_id
+        self.job_id = job_id
         super().__init__(f"no job {job_id!r} is known (never submitted here, or pruned since)")
 
 
 class InvalidState(UsageError):
-    """The job is not in a state in which this can be asked of it."""
+    """The state of the job does not allow the operation."""
+
+    job_id: Final[str]
+    """The job."""
+
+    state: Final[str]
+    """The state of the job."""
 
     def __init__(self, job_id: str, state: str, why: str) -> None:
-        self.job_id: Final = job_id
-        self.state: Final = state
+        self.job_id = job_id
+        self.state = state
         super().__init__(f"job {job_id} is {state}: {why}")
 
 
 class QueueFull(TrioJobsError):
-    """No place is free. Nothing was accepted; try again after `retry_after` seconds (an estimate, at least 0.1).
+    """No slot is free. The job was not accepted; submit it again after `retry_after` seconds."""
 
-    `capacity` is the number of places, `waiting` how many callers already wait for one.
-    """
+    capacity: Final[int]
+    """The number of slots."""
+
+    waiting: Final[int]
+    """How many callers already wait for a slot."""
+
+    retry_after: Final[float]
+    """An estimate of when a slot will be free, in seconds; at least 0.1."""
 
     def __init__(self, capacity: int, waiting: int, retry_after: float) -> None:
-        self.capacity: Final = capacity
-        self.waiting: Final = waiting
-        self.retry_after: Final = retry_after
+        self.capacity = capacity
+        self.waiting = waiting
+        self.retry_after = retry_after
         super().__init__(
             f"all {capacity} places are taken and {waiting} callers wait; try again in about {retry_after:.1f} s"
         )
 
 
 class QueueClosed(TrioJobsError):
-    """The queue takes no new jobs (it drains or has stopped), or it stopped before the job reached its end."""
+    """The queue accepts no new jobs (it drains, or has stopped), or it stopped before the job reached its end."""
 
 
 class JobFailed(TrioJobsError):
-    """The job ended failed. `may_have_acted` says that the SDK was entered and nobody knows what it did there."""
+    """The job ended failed."""
+
+    job_id: Final[str]
+    """The job."""
+
+    reason: Final[str]
+    """Why it failed, as one word: "error", "timed_out", "expired", "poison" or another of `Job.reason`."""
+
+    error: Final[str]
+    """The last error as "Type: message"; empty if there was none."""
+
+    may_have_acted: Final[bool]
+    """Whether an attempt entered the SDK and it is not known what it did there."""
 
     def __init__(self, job_id: str, reason: str, error: str, may_have_acted: bool) -> None:
-        self.job_id: Final = job_id
-        self.reason: Final = reason
-        self.error: Final = error
-        self.may_have_acted: Final = may_have_acted
+        self.job_id = job_id
+        self.reason = reason
+        self.error = error
+        self.may_have_acted = may_have_acted
         acted = "; it may have acted" if may_have_acted else ""
         super().__init__(
-            f"job {job_id} failed ({reason}): {error}{acted}" if error else f"job {job_id}: {reason}{acted}"
+            f"job {job_id} failed ({reason}): {error}{acted}" if error else f"job {job_id} failed: {reason}{acted}"
         )
 
 
 class JobCancelled(TrioJobsError):
     """The job ended cancelled."""
 
+    job_id: Final[str]
+    """The job."""
+
+    reason: Final[str]
+    """Why it was cancelled: "cancelled" by an operator, or the message of the handler's `Cancel`."""
+
     def __init__(self, job_id: str, reason: str) -> None:
-        self.job_id: Final = job_id
-        self.reason: Final = reason
+        self.job_id = job_id
+        self.reason = reason
         super().__init__(f"job {job_id} was cancelled: {reason}" if reason else f"job {job_id} was cancelled")
 
 
 class JobInDoubt(TrioJobsError):
-    """Nobody knows whether the job's work was done; it waits for `resolve`. Only raised where it was asked for."""
+    """It is not known whether the job's work was done. Only raised where the caller asked for it.
+
+    Find out what the SDK has done, then call `resolve`.
+    """
+
+    job_id: Final[str]
+    """The job."""
+
+    reason: Final[str]
+    """Why it is in doubt, as one word: "error", "timed_out", "crashed" or another of `Job.reason`."""
 
     def __init__(self, job_id: str, reason: str) -> None:
-        self.job_id: Final = job_id
-        self.reason: Final = reason
-        super().__init__(f"job {job_id} is in doubt ({reason}): nobody knows what its attempt did; resolve it")
+        self.job_id = job_id
+        self.reason = reason
+        super().__init__(f"job {job_id} is in doubt ({reason}): it is not known what its attempt did; resolve it")
 
 
 class ResultUnavailable(TrioJobsError):
-    """The job completed, but its result could not be kept (too large, or not JSON). The work itself is done."""
+    """The job is completed, but its result was not kept: it was too large, or not JSON. The work itself is done."""
+
+    job_id: Final[str]
+    """The job."""
 
     def __init__(self, job_id: str, why: str) -> None:
-        self.job_id: Final = job_id
+        self.job_id = job_id
         super().__init__(f"job {job_id} completed, its result was not kept: {why}")
 
 
 class SdkOpenFailed(TrioJobsError):
-    """The SDK could not be opened, so no job was taken. `__cause__` is the last error, if there was one."""
+    """The SDK could not be opened, so no job was started. `__cause__` is the SDK's last error, if there was one."""
 
 
 class SdkCallStuck(TrioJobsError):
-    """A call into the SDK did not return within its limits, and `on_stuck="stop"` asked to stop for that."""
+    """An SDK call did not return within its limits, and the queue has stopped because of `on_stuck="stop"`."""
 
 
 class SdkCallRefused(TrioJobsError):
-    """The attempt that this handle belonged to is over, or about to be: its calls are no longer taken."""
+    """The attempt to which the SDK handle belongs is over, or about to be: the handle accepts no more calls."""
 
 
 class StoreError(TrioJobsError):
-    """The store did not take it: what was asked did not happen."""
+    """The store failed. What was asked for did not happen."""
 
 
 class JournalInUse(StoreError):
-    """Another queue has this journal open. `pid` and `since` (UTC, ISO 8601) say whose, where that could be read."""
+    """Another queue has the journal open. Stop it first; a journal has one queue at a time."""
+
+    path: Final[str]
+    """The journal's file."""
+
+    pid: Final[int | None]
+    """The process that has it open; None if that could not be read."""
+
+    since: Final[str | None]
+    """When that process opened it (UTC, ISO 8601); None if that could not be read."""
 
     def __init__(self, path: str, pid: int | None, since: str | None) -> None:
-        self.path: Final = path
-        self.pid: Final = pid
-        self.since: Final = since
-        whose = f"process {pid}, since {since}" if pid is not None else "another process"
-        super().__init__(f"journal {path} is in use by {whose}")
+        self.path = path
+        self.pid = pid
+        self.since = since
+        holder = f"process {pid}, since {since}" if pid is not None else "another process"
+        super().__init__(f"journal {path} is in use by {holder}")
 
 
 class JournalDamaged(StoreError):
-    """The journal does not hold what it should. Nothing was changed; `found` says what is wrong with it.
+    """The journal's content is wrong or incomplete. Nothing was changed.
 
-    Bring back the right file, or open with `allow_data_loss=True` to go on with what is left.
+    Restore the right file, or open with `allow_data_loss=True` to continue with what can still be read.
     """
 
+    path: Final[str]
+    """The journal's file."""
+
+    found: Final[str]
+    """What is wrong with it."""
+
     def __init__(self, path: str, found: str) -> None:
-        self.path: Final = path
-        self.found: Final = found
-        super().__init__(f"journal {path} is refused: {found} (allow_data_loss=True goes on with what is left)")
+        self.path = path
+        self.found = found
+        super().__init__(f"journal {path} is refused: {found} (allow_data_loss=True continues with what can be read)")
 
 
 class OutcomeUnknown(TrioJobsError):
-    """The store did not answer in time: it may or may not have happened. Ask again with the same key."""
+    """The store or the server did not answer in time: the operation may or may not have happened.
+
+    Submit again with the same key: the key finds the job if there is one.
+    """
 
 
 class ConnectionFailed(TrioJobsError):
-    """The server cannot be reached, or the connection was lost and asking again could do something twice."""
+    """The server cannot be reached, or the connection was lost and repeating the request could do something twice."""
 
 
 class PermissionDenied(UsageError):
-    """The server does not know this token, or it is not for this."""
+    """The server does not know the token, or the token does not allow the operation."""
 
 
 class Lagged(TrioJobsError):
@@ -238,8 +329,11 @@ class Lagged(TrioJobsError):
 
 
 class QueueBroken(TrioJobsError):
-    """A part of the queue itself has died; `__cause__` is why. What was accepted is in `queue.report`."""
+    """A part of the queue has failed, which is a bug of this package; `__cause__` is the error.
+
+    `queue.report` names the unfinished jobs.
+    """
 
 
 class IllegalTransition(QueueBroken):
-    """An event met a job in a state in which the table has no cell for it. That is a bug of ours."""
+    """The table of transitions has no cell for an event in the state of its job, which is a bug of this package."""

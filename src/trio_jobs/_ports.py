@@ -1,6 +1,8 @@
-"""Floor 5: the doors to the outside. What a store, a host and a clock must guarantee stands in their docstrings.
+"""What a store, an SDK executor and a clock must guarantee: the interfaces to everything outside of the queue.
 
-A conforming implementation may be passed to `Service.open` or `Service`; ours are in `_stores` and `_executors`.
+`trio_jobs.ports` exports them. An object that conforms can be passed to `Service.open` (a store, a clock) or to
+`Service` (a function that returns an executor). `_stores` and `_executors` have the implementations of this package;
+`trio_jobs.testing` has `check_store` and `check_executor`, which test any other.
 """
 
 from __future__ import annotations
@@ -28,37 +30,51 @@ __all__ = ["Backend", "BackendHolder", "BacksUp", "Backup", "Clock", "SdkExecuto
 
 @attrs.frozen
 class Backup:
-    """path: of the copy. seq: the last event in it. events: how many are in it. size: bytes."""
+    """A copy of a journal."""
 
     path: str
+    """The file of the copy."""
+
     seq: int
+    """`seq` of the last event in the copy."""
+
     events: int
+    """How many events the copy has."""
+
     size: int
+    """The size of the file, in bytes."""
 
 
 class Clock(Protocol):
-    """Where times come from."""
+    """A source of times. `SystemClock` and `TrioClock` conform."""
 
     def now(self) -> float:
-        """UTC, seconds since the epoch. May jump."""
+        """The wall clock: UTC, in seconds since the epoch. It may jump in either direction."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds on Trio's clock; never goes back. Deadlines of cancel scopes are on it."""
+        """Trio's clock, in seconds. It never goes back; the deadlines of cancel scopes are on it."""
         ...
 
 
 class Store(Protocol):
-    """Keeps events, in order, and gives them back.
+    """Keeps events in order, and returns them. `MemoryStore` and `SqliteStore` conform.
 
-    `durable`: what is committed survives the process. If False, `append` commits before it returns.
+    All methods are called in the Trio thread. An event is *appended* when `append` has returned, and *committed* when
+    the store guarantees that it stays.
     """
 
-    durable: bool
+    @property
+    def durable(self) -> bool:
+        """Whether committed events survive the process. If False, `append` commits before it returns."""
+        ...
 
     @property
     def epoch(self) -> str:
-        """Names this history, at most 64 characters; known once it is open. Another one as soon as events are lost."""
+        """The name of this history, at most 64 characters. Known once the store is open.
+
+        A store that has lost events, or was restored from a backup, has a new epoch.
+        """
         ...
 
     async def open(
@@ -67,61 +83,94 @@ class Store(Protocol):
         on_failure: Callable[[], Sequence[Event]] | None = None,
         on_broken: Callable[[StoreError], None] | None = None,
     ) -> Iterable[Event]:
-        """Get ready, and give back every event of every job that is kept, and the last Paused or Resumed, in order of
-        `seq`.
+        """Open the store, and return the events that it keeps.
 
-        `on_commit` is called in Trio's thread with each event appended from then on, once, in order, when and only
-        when it is committed.
+        Args:
+            on_commit: Called with every event that is appended from now on, once, in order, after it is committed and
+                in no other case.
+            on_failure: Called when a commit has failed and none of its events is committed. It returns all events that
+                were appended and not yet passed to `on_commit`, under the same numbers, with a `SubmitRejected` in
+                place of each event that must not be tried again; `committed` raises StoreError for such an event. The
+                store appends what it returns. A commit that failed and did take effect goes to `on_commit` instead.
+            on_broken: Called once, when no further commit is possible.
 
-        `on_failure` is called there when a commit has failed and it is known that what was handed over and not told to
-        `on_commit` is not in. It gives all of that again, under the same numbers, with a `Refused` in place of each
-        event that shall not be tried again; whoever waits for one of those gets the StoreError. A commit that failed
-        and is in all the same is told to `on_commit`.
+        Returns:
+            All events of all jobs that are kept, and the last Paused or Resumed, in order of `seq`.
 
-        `on_broken` is called there, once, when nothing can be committed any more.
+        Raises:
+            JournalInUse: Another queue has the store open.
+            JournalDamaged: The content is not that of a store, or is not complete.
+            StoreError: The store cannot be opened for another reason.
 
-        Raises StoreError; JournalInUse if somebody else has it open; JournalDamaged. Cancelled: it is not open, and
-        lets go of everything as soon as it can.
+        Cancelled:
+            The store is not open, and releases all that it has acquired as soon as possible.
         """
         ...
 
     def append(self, events: Sequence[Event]) -> None:
-        """Take events over, in order; never blocks. What is handed over is committed or `committed` raises."""
+        """Accept events for the next commit, in order. Never blocks and never raises.
+
+        Args:
+            events: Events whose `seq` continues that of the last appended event without a gap.
+        """
         ...
 
     @property
     def trouble(self) -> str | None:
-        """What keeps it from committing now, in words; None while all is well."""
+        """Why the store cannot commit at present, in plain words; None when it can."""
         ...
 
     async def committed(self, seq: int) -> None:
-        """Return when event `seq` is committed. Cancelled leaves nothing behind: the event is committed all the same.
+        """Wait until event `seq` is committed.
 
-        Asked for before the next checkpoint after `append`; or later, for an event of which neither `on_commit` nor
-        `on_failure` has told yet. Raises StoreError where it is not committed, OutcomeUnknown where that is not known.
+        Called before the next checkpoint after `append`, or later for an event that neither `on_commit` nor
+        `on_failure` has covered yet.
+
+        Args:
+            seq: The number of an appended event.
+
+        Raises:
+            StoreError: The event is not committed.
+            OutcomeUnknown: It is not known whether the event is committed.
+
+        Cancelled:
+            Only the wait ends: the event is committed all the same.
         """
         ...
 
     async def events(self, after: int, limit: int) -> Sequence[Event]:
-        """At most `limit` committed events with `seq` above `after`, without a gap. Empty: there are none.
+        """Read committed events.
 
-        Raises StoreError if `after` + 1 lies before `oldest`.
+        Args:
+            after: Only events with a `seq` above this number are returned; at least `oldest` - 1.
+            limit: At most this number of events is returned.
+
+        Returns:
+            Events in order of `seq`, without a gap. Empty if there are none after `after`.
+
+        Raises:
+            StoreError: `after` + 1 is before `oldest`, or the store cannot be read.
+
+        Cancelled:
+            Nothing was changed.
         """
         ...
 
     @property
     def oldest(self) -> int:
-        """`seq` of the first event from which the stream has no gap; the next event's where there is none."""
+        """`seq` of the first event from which there is no gap; the next event's `seq` if there is no event."""
         ...
 
     @property
     def last_seq(self) -> int:
-        """`seq` of the last committed event, 0 before the first; known once it is open."""
+        """`seq` of the last committed event, 0 before the first. Known once the store is open."""
         ...
 
     def keys(self) -> Iterable[KeyTombstone]:
-        """The keys of forgotten jobs, in the order of `at`: all that `prune` was given and not told to let go of. Asked
-        for once, after `open`."""
+        """The tombstones of all keys that `prune` has received and not been asked to drop, in order of `at`.
+
+        Called once, after `open`.
+        """
         ...
 
     async def prune(
@@ -130,91 +179,156 @@ class Store(Protocol):
         keys: Sequence[KeyTombstone] = (),
         stale: Sequence[KeyTombstone] = (),
     ) -> None:
-        """Forget the events of these jobs, which are final; with each id, the `seq` of its first and last event.
+        """Remove the events of final jobs.
 
-        keys: what is to be kept of their keys, at most one of each job; kept in the very step in which its job's events
-        are forgotten. stale: keys of jobs forgotten earlier, to let go of.
+        Args:
+            jobs: The `seq` of the first and of the last event of each job, by job id.
+            keys: The tombstones of the keys of these jobs, at most one for each job. A tombstone is committed together
+                with the removal of its job.
+            stale: Tombstones of earlier calls to drop.
 
-        Cancelled, or with StoreError: each job is forgotten whole, or still there whole and its key not among `keys`.
+        Raises:
+            StoreError: Some of the jobs are not removed. Each job is either removed and its tombstone kept, or
+                unchanged without a tombstone.
+
+        Cancelled:
+            As with StoreError: each job is removed completely or not at all.
         """
         ...
 
     async def aclose(self) -> None:
-        """Commit what was handed over, then let go of everything. Closing twice is harmless.
+        """Commit all appended events, then close the store. A second call does nothing.
 
-        Cancelled: what was not committed by then may be lost.
+        Cancelled:
+            Events that were not committed before the cancellation may be lost.
         """
         ...
 
 
 @runtime_checkable
 class BacksUp(Protocol):
-    """A store that can be copied while it is in use."""
+    """A store that can be copied while it is in use. `SqliteStore` conforms."""
 
-    path: str
+    @property
+    def path(self) -> str:
+        """The journal's file."""
+        ...
 
     async def backup(self, to: str) -> Backup:
-        """Copy all that is committed now to a new file, while commits go on.
+        """Copy all events that are committed now to a new file, while commits continue.
 
-        Raises `StoreError`, also if there is a file of that name. Cancelled, or with an error: there is no such file.
+        Args:
+            to: The file to create.
+
+        Raises:
+            StoreError: The copy cannot be made, or a file of that name exists.
+
+        Cancelled:
+            There is no such file; nor is there one after an error.
         """
         ...
 
 
 class SdkExecutor(Protocol):
-    """Owns the SDK session. One caller at a time; nothing enters the SDK while a call is `inside`."""
+    """Owns the SDK session: opens it, calls it, closes it. `Service(executor=...)` takes a function that returns one.
 
-    session: int
-    """How many sessions were opened, from 0."""
+    The queue guarantees that one task at a time calls `open`, `call` and `close`. The executor guarantees that nothing
+    enters the SDK while a call is inside: no second call, no open, no close. All methods are called in the Trio thread.
+
+    After a call the session may be used for the next one, whatever the call raised.
+    """
+
+    @property
+    def session(self) -> int:
+        """How many sessions were opened: 0 before the first, incremented by every `open` that succeeds."""
+        ...
 
     @property
     def is_open(self) -> bool:
-        """A session is open and usable."""
+        """Whether a session is open and can be called."""
         ...
 
     @property
     def inside(self) -> bool:
-        """A call (or an open, or a close) has begun and has not returned."""
+        """Whether a call (or an open, or a close) has started and has not returned, even if it was abandoned."""
         ...
 
     def take_close_problem(self) -> str | None:
-        """What the last close raised, if it raised; told once."""
+        """Return what the last close raised, as text, and reset it; None if it raised nothing."""
         ...
 
     async def open(self) -> None:
-        """Open a session. Raises what opening raised.
+        """Open a session.
 
-        Cancelled: the session is not open; if its opening cannot be broken off `inside` stays True until it returns,
-        and it is then closed at once.
+        Raises:
+            BaseException: What opening the SDK raised. There is then no session, and `open` can be called again.
+            SdkCallStuck: An earlier call is still inside.
+
+        Cancelled:
+            No session is open. If opening cannot be interrupted, `inside` stays True until it returns, and the session
+            is then closed at once.
         """
         ...
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        """Run `fn(sdk, *args)` where the SDK lives, and give back what it returned or raised.
+        """Run `fn(sdk, *args)` where the SDK lives.
 
-        Waits until it has returned, even under cancellation, and is no checkpoint after that; only `abandon` ends the
-        wait.
+        Plain handlers and plain verify functions run in this. The call has entered the SDK when it starts.
+
+        Args:
+            fn: A plain function; what it raises, `SystemExit` and `KeyboardInterrupt` included, is an `outcome.Error`.
+            args: Further arguments of `fn`.
+
+        Returns:
+            What `fn` returned or raised. After `abandon`: `outcome.Error(SdkCallStuck(...))`.
+
+        Raises:
+            SdkCallStuck: An earlier call is still inside.
+            Exception: The executor itself failed (the queue treats this as an error of the attempt).
+
+        Cancelled:
+            **Not raised**: `call` waits until `fn` has returned, and returns its outcome. Only `abandon` ends the wait.
         """
         ...
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
-        """What an async handler is handed for the SDK. Where that makes calls of its own, each awaits `enter` first,
-        and calls `leave` when it has returned."""
+        """Return the object that an `async def` handler gets as its first argument. Called once for each attempt.
+
+        That object must await `enter()` before each call into the SDK and call `leave()` after it. `enter` records that
+        the attempt has entered the SDK, which decides whether an interrupted attempt is in doubt; it raises
+        `SdkCallRefused` once the attempt is over.
+
+        Args:
+            enter: To be awaited before each call.
+            leave: To be called after each call, whether it returned or raised.
+        """
         ...
 
     def abandon(self) -> None:
-        """Wait for the call that is inside no longer: the one who waits gets `SdkCallStuck`."""
+        """Stop waiting for the call that is inside: the waiting task gets `SdkCallStuck`.
+
+        The session is then not usable. When the call returns after all, the session is closed. Without a call inside,
+        this does nothing.
+        """
         ...
 
     async def close(self) -> bool:
-        """Close the session if one is open, and wait for that. True when there is no open session any more.
+        """Close the session, if one is open, and wait until it is closed. What closing raises is a close problem.
 
-        Cancelled: not known to be closed.
+        Returns:
+            True if no session is open any more; False if a call is inside, so that the session cannot be closed.
+
+        Cancelled:
+            It is not known whether the session is closed.
         """
         ...
 
     async def stop(self) -> None:
-        """Let go of what is left after `close`: threads, tasks."""
+        """Release what remains after `close`, such as threads and tasks. A second call does nothing.
+
+        Cancelled:
+            What remains may not be released.
+        """
         ...
 
 

@@ -1,41 +1,133 @@
-"""The declaration: which SDK, which handlers, which limits."""
+"""The declaration of a queue: its SDK, its handlers and its settings."""
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, Final, Literal, Never, TypeVar, final, get_args, overload
 
+import attrs
 import trio
 
 from trio_jobs._engine.handlers import Handler, SdkKind, make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._errors import InvalidHandler, UsageError
+from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory, make_custom_executor
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.settings import Settings
+from trio_jobs._runtime.settings import JOB_RETENTION, KEY_RETENTION, MAX_FINISHED_JOBS, OnStuck, OnUnhandled, Settings
 from trio_jobs._runtime.supervisor import open_queue
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
+from trio_jobs._validation import unknown_keyword
 
 __all__ = ["Service"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
+_SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *_SETTINGS)
+_HANDLER_KEYWORDS: Final = tuple(
+    name
+    for name, parameter in inspect.signature(make_handler).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+)
+_OPEN_KEYWORDS: Final = ("journal", "allow_data_loss", "store", "clock", "seed")
 
+# the words of other queues for the same settings
+_SERVICE_WORDS: Final = {
+    "maxsize": "buffer",
+    "capacity": "buffer",
+    "size": "buffer",
+    "unknown": "unhandled_jobs",
+    "keys": "key_retention",
+    "keep": "job_retention",
+    "ttl": "job_retention",
+    "interval": "min_interval",
+    "throttle": "min_interval",
+    "fifo": "strict_order",
+    "ordered": "strict_order",
+}
+_HANDLER_WORDS: Final = {
+    "name": "kind",
+    "retries": "retry",
+    "backoff": "retry",
+    "settle": "verify_delay",
+    "timeout": "attempt_timeout",
+    "limit": "attempt_timeout",
+    "type": "payload_type",
+    "doubt": "on_doubt",
+}
+
+
+@final
 class Service:
-    """What a queue is made of. It holds nothing that runs: `open` may be called again, and by several at once.
+    """The declaration of a queue: one SDK, its handlers and its settings.
 
-    sdk: gives a context manager; it is entered, used and left on one thread of its own. async_sdk: gives an async
-    context manager instead, which lives in Trio. Neither: handlers get no SDK. The other arguments are those of
-    `Settings`.
+    A service holds nothing that runs. `open` can be called again, and several queues of one service can run at once;
+    each has an SDK session of its own.
+
+    Times are in seconds. An int or a float is accepted, NaN is not.
+
+    Args:
+        sdk: A function without parameters that returns a context manager. The context manager is entered, its value
+            (the SDK) is called, and it is exited on one thread that does nothing else. Without `sdk`, `async_sdk` and
+            `executor`, handlers get no SDK.
+        async_sdk: A function without parameters that returns an async context manager. The SDK lives in the Trio
+            thread. All handlers are then `async def`.
+        executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. Otherwise a function that
+            takes the queue's nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`. The
+            function is called once for each `open`, and the executor opens the SDK itself, so `sdk` and `async_sdk`
+            must be absent. Handlers get the SDK as their first argument: a plain handler runs inside
+            `executor.call`, an `async def` handler gets what `executor.handle` returns.
+            `trio_jobs.testing.check_executor` tests an executor.
+        buffer: How many pending jobs the queue accepts, 1 or more. A submit to a full queue waits for a slot, then
+            raises `QueueFull`.
+        max_waiting: How many jobs can wait outside the buffer (scheduled, retrying, restored), 0 or more. 100,000 jobs
+            with payloads of 150 bytes take about 100 MB. Above this number a submit for later raises `QueueFull`.
+        open_timeout: Limit for opening the SDK, retries included; more than 0. After it `SdkOpenFailed` is raised.
+        open_retry: Which errors of opening the SDK are retried, and after which waits.
+        drain_timeout: How long a normal exit waits for work to finish: in memory for all pending jobs, with a journal
+            for the running attempt. 0 or more.
+        cancel_timeout: How long the stop waits for the running attempt after cancelling it, 0 or more. After it the
+            call is abandoned.
+        close_timeout: Limit for closing the SDK, more than 0. After it the session is abandoned.
+        commit_timeout: Limit for a commit, more than 0. After it the caller gets `OutcomeUnknown`.
+        on_stuck: What happens when a call exceeds its limit by `stuck_after`. "wait" (the default): the queue is
+            blocked until the call returns. "stop": the queue stops, and its block raises `SdkCallStuck`.
+        strict_order: While the first job is retrying, snoozed or in doubt, no other job starts.
+        min_interval: The least time between the end of one SDK call and the start of the next, 0 or more.
+        renew_after_jobs: After this number of attempts (1 or more) the SDK session is closed and a new one is opened.
+            None (the default): never.
+        renew_after_idle: After this time without an attempt (more than 0) the session is renewed before the next
+            attempt. None (the default): never.
+        watchdog: When the event loop is blocked for this time (more than 0), the stack of its thread is logged; 0.3 by
+            default. None: no watchdog. The watchdog runs only with the default clock.
+        job_retention: Final jobs are removed when they are older than this, 0 or more. One value for all, or a mapping
+            by "completed", "failed", "cancelled"; a state that the mapping omits has the default, one week.
+        max_finished_jobs: At most this number of jobs is kept in each final state, 0 or more; the oldest are removed
+            first. One value for all, or a mapping as for `job_retention`. 100,000 by default.
+        key_retention: After its job is removed, a key is kept for this time, 0 or more; 400 days by default. Until then
+            a submit with the same key returns the first receipt and starts no second job.
+        max_keys: At most this number of keys of removed jobs is kept, 0 or more. None (the default): 100,000 in
+            memory, 1,000,000 with a journal.
+        unhandled_jobs: What happens when the store has open jobs of an unregistered kind, or with a payload that the
+            handler's type no longer accepts. "refuse" (the default): `open` raises `UnhandledJobs`. "hold": these jobs
+            stay as they are, take no slot, and are counted in `Health.without_handler`.
+        **unknown: Type checkers report any other keyword; at run time it raises `UsageError`, which names the nearest
+            keyword.
+
+    Raises:
+        UsageError: A value is out of its range, a keyword is unknown, or `sdk`, `async_sdk` and `executor` do not go
+            together.
     """
 
     def __init__(
@@ -43,21 +135,73 @@ class Service:
         *,
         sdk: Callable[[], AbstractContextManager[Any]] | None = None,
         async_sdk: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
-        **settings: Any,
+        executor: Literal["thread"] | ExecutorFactory = "thread",
+        buffer: int = 100,
+        max_waiting: int = 100_000,
+        open_timeout: float = 60.0,
+        open_retry: Retry = DEFAULT_RETRY,
+        drain_timeout: float = 30.0,
+        cancel_timeout: float = 5.0,
+        close_timeout: float = 10.0,
+        commit_timeout: float = 30.0,
+        on_stuck: OnStuck = "wait",
+        strict_order: bool = False,
+        min_interval: float = 0.0,
+        renew_after_jobs: int | None = None,
+        renew_after_idle: float | None = None,
+        watchdog: float | None = 0.3,
+        job_retention: float | Mapping[str, float] = JOB_RETENTION,
+        max_finished_jobs: int | Mapping[str, int] = MAX_FINISHED_JOBS,
+        key_retention: float = KEY_RETENTION,
+        max_keys: int | None = None,
+        unhandled_jobs: OnUnhandled = "refuse",
+        **unknown: Never,
     ) -> None:
+        error = unknown_keyword(
+            "Service",
+            unknown,
+            _SERVICE_KEYWORDS,
+            _SERVICE_WORDS,
+            {"Service.handler": _HANDLER_KEYWORDS, "Service.open": _OPEN_KEYWORDS},
+        )
+        if error is not None:
+            raise error
         if sdk is not None and async_sdk is not None:
-            raise UsageError("say sdk or async_sdk, not both")
+            raise UsageError("give sdk or async_sdk, not both")
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
             if factory is not None and not callable(factory):
-                raise UsageError(f"{name} must be a function that gives a context manager, not {factory!r}")
-        try:
-            self.settings = Settings(**settings)
-        except TypeError:
-            unknown = set(settings) - set(Settings.__attrs_attrs__ and [a.name for a in Settings.__attrs_attrs__])
-            raise UsageError(f"there is no setting {', '.join(sorted(unknown))}") from None
+                raise UsageError(f"{name} must be a function that returns a context manager, not {factory!r:.100}")
+        if executor != "thread":
+            check_executor_factory(executor)
+            if sdk is not None or async_sdk is not None:
+                raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
+        self.settings = Settings(
+            buffer=buffer,
+            max_waiting=max_waiting,
+            open_timeout=open_timeout,
+            open_retry=open_retry,
+            drain_timeout=drain_timeout,
+            cancel_timeout=cancel_timeout,
+            close_timeout=close_timeout,
+            commit_timeout=commit_timeout,
+            on_stuck=on_stuck,
+            strict_order=strict_order,
+            min_interval=min_interval,
+            renew_after_jobs=renew_after_jobs,
+            renew_after_idle=renew_after_idle,
+            watchdog=watchdog,
+            job_retention=job_retention,
+            max_finished_jobs=max_finished_jobs,
+            key_retention=key_retention,
+            max_keys=max_keys,
+            unhandled_jobs=unhandled_jobs,
+        )
         self._sdk = sdk
         self._async_sdk = async_sdk
-        self._sdk_kind: SdkKind = "thread" if sdk is not None else "trio" if async_sdk is not None else "none"
+        self._executor: ExecutorFactory | None = None if executor == "thread" else executor
+        self._sdk_kind: SdkKind = "trio" if async_sdk is not None else "thread"
+        if sdk is None and async_sdk is None and self._executor is None:
+            self._sdk_kind = "none"
         self._handlers: dict[str, Handler] = {}
         self._hooks: dict[HookName, list[Callable[[Job], Any]]] = {}
 
@@ -83,6 +227,7 @@ class Service:
         verify_delay: float = 0.0,
         verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
+        **unknown: Never,
     ) -> Callable[[F], F]: ...
 
     def handler(
@@ -101,23 +246,52 @@ class Service:
         verify_delay: float = 0.0,
         verify_first: bool = False,
         on_doubt: OnDoubt = "hold",
+        **unknown: Never,
     ) -> Any:
-        """Register a handler: `(sdk, payload)` or `(sdk, payload, job)`, without `sdk` where the service has none.
+        """Register a handler; a decorator, with or without arguments.
 
-        A plain function runs on the SDK's thread, an `async def` in Trio. The annotation of `payload` (or payload_type)
-        is the type that payloads are checked against.
+        A handler takes `(sdk, payload)` or `(sdk, payload, job)`, without `sdk` where the service has none. A plain
+        function runs where the SDK lives; an `async def` function runs in the Trio thread.
 
-        kind: its name on the wire, by default the function's. attempt_timeout: seconds an attempt may take, None for no
-        limit. stuck_after: seconds past that after which a call that cannot be ended is stuck, by default the limit
-        again. retry: what is tried again, when. idempotent: doing it twice does no harm, so nothing of it is ever in
-        doubt. verify: `(sdk, job)`, asked whether an attempt that entered the SDK did its work, before it is tried
-        again; answers `Done(result)`, `NotDone()` or `Unknown()`. verify_timeout: seconds. verify_delay: seconds to let
-        pass before verify is asked. verify_first: ask it before
-        the first attempt too, for callers who submit again what an earlier process may have done. on_doubt: what
-        becomes of a job when nobody can tell: "hold" it for a person, "retry" or "fail".
+        The annotation of `payload` is the type that payloads are decoded to: attrs classes, dataclasses, msgspec
+        structs, `TypedDict`, `NamedTuple`, builtins, `datetime`, `Decimal`, `UUID`, enums, pydantic models, and
+        containers and unions of these as far as msgspec reads them. The annotation of the return value is the type of
+        `Queue.result`.
 
-        Raises `InvalidHandler`, `UsageError`.
+        Args:
+            fn: The handler, where the decorator is used without arguments.
+            kind: The name of the job's kind, 1 to 200 characters; the function's name by default.
+            payload_type: The type of the payload; the annotation of `payload` by default.
+            attempt_timeout: Limit for one attempt in seconds, more than 0. None (the default): no limit.
+            stuck_after: Seconds after the limit until a call that has not returned counts as stuck, more than 0. None
+                (the default): the limit again.
+            retry: Which errors are retried, how often, and after which waits. By default 3 retries after 1, 2 and 4
+                seconds.
+            idempotent: Doing the work twice does no harm. Its jobs are never in doubt.
+            verify: A function of `(sdk, job)`, without `sdk` where the service has none. It is called before a retry
+                of an attempt that entered the SDK, and returns `Done(result)` if the attempt did its work, `NotDone()`
+                if it left nothing behind, else `Unknown()`.
+            verify_timeout: Limit for one call of `verify` in seconds, more than 0. After it the answer is `Unknown()`.
+            verify_delay: Seconds between the end of the attempt and the call of `verify`, 0 or more.
+            verify_first: Call `verify` before the first attempt too, for callers that submit again what an earlier
+                process may have done.
+            on_doubt: What follows a doubt that `verify` does not settle. "hold" (the default): the job stays in doubt
+                until `Queue.resolve`. "retry": it is retried. "fail": it fails.
+            **unknown: Type checkers report any other keyword; at run time it raises `UsageError`, which names the
+                nearest keyword.
+
+        Returns:
+            The function itself, unchanged; with arguments, a decorator that returns it.
+
+        Raises:
+            InvalidHandler: The function cannot be a handler, or its kind is registered already.
+            UsageError: A value is out of its range, or a keyword is unknown.
         """
+        error = unknown_keyword(
+            "Service.handler", unknown, _HANDLER_KEYWORDS, _HANDLER_WORDS, {"Service": _SERVICE_KEYWORDS}
+        )
+        if error is not None:
+            raise error
 
         def register(fn: F) -> F:
             made = make_handler(
@@ -147,13 +321,21 @@ class Service:
         return register if fn is None else register(fn)
 
     def on(self, hook: HookName, /, fn: Callable[[Job], Any]) -> None:
-        """Have `fn(job)` called when a job comes into doubt (and verify cannot settle it), is stuck, or has failed.
+        """Register a function that is called when something happens to a job.
 
-        A plain function must return at once; an async one may take 30 seconds. What it raises is logged; the job is
-        not touched by it. Raises `UsageError` for an unknown hook.
+        An error that the function raises is logged and changes nothing about the job.
+
+        Args:
+            hook: "in_doubt": a job is in doubt and `verify` cannot settle it. "stuck": a call of the job is stuck.
+                "failed": a job has failed.
+            fn: A function of the `Job`. A plain function runs in the Trio thread and must return at once; an
+                `async def` function can take 30 seconds.
+
+        Raises:
+            UsageError: There is no such hook.
         """
         if hook not in get_args(HookName):
-            raise UsageError(f"there is no hook {hook!r}; there are {', '.join(get_args(HookName))}")
+            raise UsageError(f"there is no hook {hook!r:.100}; the hooks are {', '.join(get_args(HookName))}")
         self._hooks.setdefault(hook, []).append(fn)
 
     def open(
@@ -165,19 +347,33 @@ class Service:
         clock: Clock | None = None,
         seed: int | None = None,
     ) -> AbstractAsyncContextManager[Queue]:
-        """Open the SDK and run a queue: `async with service.open() as queue`.
+        """Open the store and the SDK, and run a queue: `async with service.open() as queue`.
 
-        journal: the file that jobs are kept in; without one they live in memory. allow_data_loss: go on with what is
-        left of a damaged journal. store: where jobs are kept instead. clock, seed: for tests; where times and chance
-        come from.
+        The block's own exception comes out of it unchanged, not in a group.
 
-        Raises `SdkOpenFailed`, `StoreError` (`JournalInUse`, `JournalDamaged`), `UnhandledJobs` before the block
-        begins. Out of the block comes the block's own exception; or `SdkCallStuck`, `StoreError`, or `QueueBroken` if a
-        part of the queue died. Cancelled: the running attempt is cancelled, the SDK is closed, `queue.report` tells
-        what is left.
+        Args:
+            journal: The file that keeps the jobs; it is created if it does not exist. None: jobs live in memory.
+            allow_data_loss: Open a damaged journal with what can still be read.
+            store: A store that keeps the jobs instead, see `trio_jobs.ports.Store`. Not together with `journal`.
+            clock: The source of times; `SystemClock()` by default. For tests.
+            seed: The seed of random numbers (jitter, job ids). None: a different one each time. For tests.
+
+        Returns:
+            An async context manager for the running queue.
+
+        Raises:
+            UsageError: Both `journal` and `store` are given, or the caller does not run in Trio.
+            SdkOpenFailed: The SDK was not open within `open_timeout`, or its error is not retried.
+            StoreError: The store cannot be opened; `JournalInUse` and `JournalDamaged` are such errors.
+            UnhandledJobs: The store has open jobs that no handler can take.
+            SdkCallStuck: At the end of the block: a call is stuck, and `on_stuck` is "stop".
+            QueueBroken: At the end of the block: a part of the queue has failed.
+
+        Cancelled:
+            The running attempt is cancelled, the SDK is closed, and `queue.report` names the unfinished jobs.
         """
         if journal is not None and store is not None:
-            raise UsageError("say journal or store, not both")
+            raise UsageError("give journal or store, not both")
         if store is None:
             store = (
                 MemoryStore(reopens=False) if journal is None else SqliteStore(journal, allow_data_loss=allow_data_loss)
@@ -193,6 +389,8 @@ class Service:
         )
 
     def _make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
+        if self._executor is not None:
+            return make_custom_executor(self._executor, nursery)
         if self._async_sdk is not None:
             return TrioExecutor(self._async_sdk, nursery)
         return ThreadExecutor(self._sdk)

@@ -1,4 +1,4 @@
-"""What the tests of the pure floors share: a head that is driven by hand, with a clock that only moves when told to."""
+"""Shared by the tests of the engine: a projection that a test drives command by command, with a clock of its own."""
 
 from __future__ import annotations
 

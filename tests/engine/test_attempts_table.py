@@ -1,4 +1,4 @@
-"""What an attempt comes to: every row of docs/attempts.md, both columns. A case's name begins with its row's number."""
+"""The end of an attempt: every row of docs/attempts.md, both columns. The name of a case starts with its row."""
 
 from __future__ import annotations
 
@@ -179,9 +179,9 @@ CASES = [
     Case("9 crashed, retry", CRASHED, PENDING, "on_doubt", RIGHT, TRY, acted=True, retries=1),
     Case("9 crashed, fail", CRASHED, FAILED, "on_doubt", RIGHT, GIVE_UP, acted=True, retries=1),
     # 10: verify could not tell, before an attempt
-    Case("10 not told, hold", UNVERIFIED, IN_DOUBT, "unverified", LEFT, ASK, acted=True),
-    Case("10 not told, fail", UNVERIFIED, FAILED, "on_doubt", LEFT, ASK_GIVE_UP, acted=True),
-    Case("10 not told, retry", UNVERIFIED, RETRYING, "on_doubt", LEFT, ASK_TRY, acted=True, retries=1, wait=1),
+    Case("10 unknown, hold", UNVERIFIED, IN_DOUBT, "unverified", LEFT, ASK, acted=True),
+    Case("10 unknown, fail", UNVERIFIED, FAILED, "on_doubt", LEFT, ASK_GIVE_UP, acted=True),
+    Case("10 unknown, retry", UNVERIFIED, RETRYING, "on_doubt", LEFT, ASK_TRY, acted=True, retries=1, wait=1),
 ]  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def params(cases: list[Case]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("case", "entered"), params(CASES))
-def test_an_attempt_that_ends_by_itself_or_by_a_bound_comes_to(case: Case, entered: bool) -> None:
+def test_the_end_of_an_attempt_leads_to(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
     result = msgspec.structs.replace(case.result, entered=entered)
     asks = decide.asks_verify(bench.job, result, case.rules)
@@ -220,7 +220,7 @@ def test_an_attempt_that_ends_by_itself_or_by_a_bound_comes_to(case: Case, enter
 @pytest.mark.parametrize(
     ("case", "entered"), params([case for case in CASES if case.result not in (ALREADY, UNVERIFIED)])
 )
-def test_8_a_stuck_attempt_comes_to_the_same_when_it_ends_late(case: Case, entered: bool) -> None:
+def test_8_a_late_end_of_a_stuck_attempt_leads_to_the_same(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
     bench.overdue()
     bench.stuck()
@@ -277,7 +277,7 @@ def test_8_a_call_that_is_still_inside_is_overdue_and_then_in_doubt_until_it_ret
 
 
 @pytest.mark.parametrize("entered", BOTH, ids=column)
-def test_9_a_crash_takes_what_is_recorded_of_the_attempt(entered: bool) -> None:
+def test_9_a_crash_depends_on_the_recorded_events_of_the_attempt(entered: bool) -> None:
     bench = Bench()
     bench.start(entered=False)
     if entered:
@@ -288,7 +288,7 @@ def test_9_a_crash_takes_what_is_recorded_of_the_attempt(entered: bool) -> None:
     assert bench.job.attempts[0].outcome is Outcome.CRASHED
 
 
-def test_9_three_crashes_of_one_run_make_poison_whatever_comes_between() -> None:
+def test_9_the_third_crash_of_a_run_is_poison_whatever_happened_between() -> None:
     bench = Bench(attrs.evolve(PLAIN, retry=Retry(9, waits=[1])))
     for last in (False, False, True):
         bench.attempt(ERROR)
@@ -372,7 +372,7 @@ SETTLED = [
 
 
 @pytest.mark.parametrize("case", SETTLED, ids=lambda case: case.name)
-def test_a_doubt_that_verify_is_asked_about_becomes(case: Settled) -> None:
+def test_an_answer_of_verify_leads_to(case: Settled) -> None:
     deadline = None if case.deadline is None else 1000.0 + case.deadline
     bench = Bench(case.rules, deadline_at=deadline)
     bench.start(entered=True)
@@ -395,7 +395,7 @@ def test_a_doubt_that_verify_is_asked_about_becomes(case: Settled) -> None:
         assert job.doubt == Doubt(case.outcome, True, inside=False, asked=True)
 
 
-def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_was() -> None:
+def test_13_a_verify_that_the_stop_interrupted_does_not_change_the_doubt() -> None:
     bench = Bench(ASK_GIVE_UP)
     bench.start(entered=True)
     bench.end(msgspec.structs.replace(STOPPED, entered=True))
@@ -405,7 +405,7 @@ def test_13_a_verify_that_the_stop_kept_from_answering_leaves_the_doubt_as_it_wa
     assert bench.verified(NOT_DONE) == ["DoubtResolved"]
 
 
-def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() -> None:
+def test_3_an_error_without_an_answer_of_verify_is_a_doubt_that_verify_can_resolve() -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
     assert bench.end(msgspec.structs.replace(ERROR, entered=True)) == ["InDoubt"]
@@ -414,7 +414,7 @@ def test_3_an_error_that_verify_was_not_asked_about_is_a_doubt_to_ask_about() ->
     assert (bench.job.state, bench.job.may_have_acted) == (RETRYING, False)
 
 
-def test_12_a_doubt_keeps_the_error_and_whether_it_is_worth_another_try() -> None:
+def test_12_a_doubt_keeps_the_error_and_whether_it_is_retryable() -> None:
     bench = Bench(ASK)
     bench.start(entered=True)
     bench.end(msgspec.structs.replace(TIMED_OUT, error=BOOM, entered=True))
@@ -425,13 +425,13 @@ def test_12_a_doubt_keeps_the_error_and_whether_it_is_worth_another_try() -> Non
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not IN_DOUBT])
-def test_an_answer_of_verify_that_comes_too_late_changes_nothing(state: State) -> None:
+def test_a_late_answer_of_verify_changes_nothing(state: State) -> None:
     bench = in_state(state, ASK)
     assert bench.verified(DONE) == []
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_verify_is_asked_at_once_only_about_an_error_of_an_entered_attempt(outcome: Outcome) -> None:
+def test_verify_is_called_at_once_only_for_an_error_of_an_entered_attempt(outcome: Outcome) -> None:
     bench = Bench()
     bench.start(entered=True)
     for entered, rules in ((True, ASK), (False, ASK), (True, IDEMPOTENT), (True, PLAIN)):
@@ -447,7 +447,7 @@ def test_verify_is_asked_at_once_only_about_an_error_of_an_entered_attempt(outco
 @pytest.mark.parametrize(
     ("resolution", "becomes"), [("done", COMPLETED), ("not_done", PENDING), ("failed", FAILED)], ids=str
 )
-def test_14_a_person_settles_a_doubt(
+def test_14_an_operator_resolves_a_doubt(
     outcome: Outcome, cancel: bool, resolution: decide.Resolution, becomes: State
 ) -> None:
     bench = Bench()
@@ -470,7 +470,7 @@ def test_14_a_person_settles_a_doubt(
     "result", [RETURNED, FAIL, SNOOZE, ERROR, TIMED_OUT, STOPPED, CRASHED], ids=lambda e: e.outcome
 )
 @pytest.mark.parametrize("resolution", ["done", "failed"])
-def test_15_a_call_that_returns_after_a_person_settled_it_changes_nothing(
+def test_15_a_call_that_returns_after_resolve_changes_nothing(
     result: AttemptResult, resolution: decide.Resolution
 ) -> None:
     bench = Bench(ASK)
@@ -483,7 +483,7 @@ def test_15_a_call_that_returns_after_a_person_settled_it_changes_nothing(
 
 
 @pytest.mark.parametrize(("cancel", "becomes"), [(False, FAILED), (True, CANCELLED)])
-def test_14_a_job_that_is_not_done_by_its_deadline_has_expired(cancel: bool, becomes: State) -> None:
+def test_14_a_job_resolved_as_not_done_after_its_deadline_is_expired(cancel: bool, becomes: State) -> None:
     bench = Bench(deadline_at=2000.0)
     bench.start(entered=True)
     if cancel:

@@ -1,4 +1,4 @@
-"""docs/states.md is what the table says."""
+"""docs/states.md agrees with the table of transitions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_diagram_ends_in_the_final_states() -> None:
     assert set(re.findall(r"^    (\w+) --> \[\*\]$", diagram.mermaid(), re.MULTILINE)) == FINAL
 
 
-def test_the_page_says_of_every_state_what_it_means() -> None:
+def test_the_page_describes_every_state() -> None:
     assert set(diagram.MEANS) == set(State)
     assert all(f"| `{state}` | {diagram.MEANS[state]} |" in diagram.page() for state in State)
 
@@ -43,7 +43,7 @@ def test_the_page_has_every_guard_and_reason() -> None:
         assert made.split(" | ")[3:] == [row.guard, f"{row.reason} |"]
 
 
-def test_it_prints_the_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["diagram"])
     monkeypatch.delitem(sys.modules, "tools.diagram")
     with pytest.raises(SystemExit) as exited:
@@ -52,13 +52,13 @@ def test_it_prints_the_page(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert capsys.readouterr().out == diagram.page()
 
 
-def test_it_writes_the_page_with_line_ends_of_one_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_page_with_unix_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path)
     assert diagram.main(["--write"]) == 0
     assert (tmp_path / diagram.PATH).read_bytes() == diagram.page().encode()
 
 
-def test_an_argument_it_does_not_know_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_argument_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert diagram.main(["--help"]) == 2
     assert "usage:" in capsys.readouterr().err

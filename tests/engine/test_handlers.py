@@ -1,4 +1,4 @@
-"""What a declaration must be, and what payloads and results are checked for; each mistake with the message it gets."""
+"""Declarations of handlers, and the checks of payloads and results; each mistake with its message."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def made(fn: Any = post, sdk: Any = "thread", **changed: Any) -> Handler:
 # a declaration
 
 
-def test_a_plain_function_runs_in_the_sdk_from_its_first_moment() -> None:
+def test_a_plain_handler_enters_the_sdk_at_its_start() -> None:
     handler = made(post)
     assert (handler.kind, handler.is_async, handler.takes_sdk, handler.takes_job) == ("post", False, True, False)
     assert handler.enters_at_start
@@ -77,12 +77,12 @@ def test_a_plain_function_runs_in_the_sdk_from_its_first_moment() -> None:
     assert handler.result_type is str
 
 
-def test_an_async_function_beside_a_plain_sdk_enters_with_its_first_call() -> None:
+def test_an_async_handler_of_a_plain_sdk_enters_with_its_first_call() -> None:
     handler = made(post_async)
     assert (handler.is_async, handler.takes_job, handler.enters_at_start) == (True, True, False)
 
 
-def test_an_async_function_that_is_handed_an_async_sdk_has_entered_from_the_start() -> None:
+def test_an_async_handler_of_an_async_sdk_enters_at_its_start() -> None:
     assert made(post_async, "trio").enters_at_start
 
 
@@ -93,7 +93,7 @@ def test_without_an_sdk_a_handler_takes_the_payload_first() -> None:
     assert (handler.takes_sdk, handler.takes_job, handler.payload_type) == (False, True, str)
 
 
-def test_a_partial_is_read_as_the_function_in_it() -> None:
+def test_a_partial_has_the_signature_of_its_function() -> None:
     def book(book: str, sdk: object, invoice: Invoice) -> str:
         raise NotImplementedError
 
@@ -101,7 +101,7 @@ def test_a_partial_is_read_as_the_function_in_it() -> None:
     assert (handler.payload_type, handler.result_type, handler.is_async) == (Invoice, str, False)
 
 
-def test_an_object_is_read_by_its_call() -> None:
+def test_a_callable_object_has_the_signature_of_its_call() -> None:
     class Booker:
         async def __call__(self, sdk: object, invoice: Invoice) -> str:
             raise NotImplementedError
@@ -110,7 +110,7 @@ def test_an_object_is_read_by_its_call() -> None:
     assert (handler.payload_type, handler.is_async, handler.enters_at_start) == (Invoice, True, False)
 
 
-def test_a_class_is_called_for_its_instance() -> None:
+def test_a_class_can_be_a_handler() -> None:
     class Greeting:
         def __init__(self, name: str) -> None: ...
 
@@ -118,23 +118,23 @@ def test_a_class_is_called_for_its_instance() -> None:
     assert (handler.kind, handler.is_async, handler.takes_job) == ("Greeting", False, False)
 
 
-def test_the_rules_say_what_was_declared() -> None:
+def test_the_rules_have_the_declared_options() -> None:
     retry = Retry(7)
     rules = made(retry=retry, idempotent=True, verify=lambda sdk, job: Done(), on_doubt="fail").rules
     assert (rules.retry, rules.idempotent, rules.verifies, rules.on_doubt) == (retry, True, True, "fail")
 
 
-def test_without_limits_nothing_is_ever_overdue() -> None:
+def test_a_handler_without_limits_is_never_overdue() -> None:
     handler = made()
     assert (handler.attempt_timeout, handler.stuck_after, handler.verify_delay) == (math.inf, math.inf, 0)
 
 
-def test_a_call_is_stuck_after_its_limit_again_unless_said_otherwise() -> None:
+def test_stuck_after_defaults_to_the_limit() -> None:
     assert made(attempt_timeout=5).stuck_after == 5
     assert made(attempt_timeout=5, stuck_after=60).stuck_after == 60
 
 
-def test_an_async_verify_is_known_for_one() -> None:
+def test_an_async_verify_is_recognised() -> None:
     async def check(sdk: object, job: object) -> Done:
         raise NotImplementedError
 
@@ -147,7 +147,7 @@ def test_an_explicit_payload_type_needs_no_annotation() -> None:
     assert made(lambda sdk, payload: None, kind="k", payload_type=Invoice).payload_type is Invoice
 
 
-def test_an_explicit_payload_type_makes_do_with_annotations_that_cannot_be_read() -> None:
+def test_an_explicit_payload_type_allows_unreadable_annotations() -> None:
     def odd(sdk: Missing, payload: Missing) -> str:
         raise NotImplementedError
 
@@ -155,7 +155,7 @@ def test_an_explicit_payload_type_makes_do_with_annotations_that_cannot_be_read(
     assert (handler.payload_type, handler.result_type) == (int, Any)
 
 
-def test_a_result_type_that_json_does_not_know_is_given_back_as_plain_values() -> None:
+def test_a_result_of_a_type_unknown_to_json_is_returned_as_plain_values() -> None:
     def odd(sdk: object, payload: int) -> NotData:
         raise NotImplementedError
 
@@ -188,27 +188,27 @@ class _Yielding:
     ("fn", "more", "says"),
     [
         (42, {}, "a handler must be a function, not 42"),
-        (lambda sdk, payload: None, {}, r"needs a name .* say kind=\.\.\."),
-        (functools.partial(post), {}, r"needs a name .* say kind=\.\.\."),
+        (lambda sdk, payload: None, {}, r"needs a name .* give kind=\.\.\."),
+        (functools.partial(post), {}, r"needs a name .* give kind=\.\.\."),
         (post, {"kind": ""}, "needs a name"),
-        (post, {"kind": "x" * 201}, "needs a name of at most 200 characters"),
+        (post, {"kind": "x" * 201}, "needs a name of 1 to 200 characters"),
         (post, {"kind": 5}, "needs a name"),
         (_no_payload, {}, r"'_no_payload' must take \(sdk, payload\) or \(sdk, payload, job\), not \(sdk"),
         (_too_many, {}, r"must take \(sdk, payload\)"),
         (_starred, {}, r"must take \(sdk, payload\)"),
         (_named, {}, r"must take \(sdk, payload\)"),
         (max, {}, r"'max' must take \(sdk, payload\) .*, not a signature that cannot be read"),
-        (_untyped, {}, "say of which type 'payload' is"),
-        (_unreadable, {}, r"'_unreadable' cannot be read .*'Missing'.* or say payload_type=\.\.\."),
+        (_untyped, {}, "annotate parameter 'payload' with its payload type"),
+        (_unreadable, {}, r"'_unreadable' cannot be read .*'Missing'.* or give payload_type=\.\.\."),
         (_attribute_of_nothing, {}, "cannot be read .*nothing_such"),
         (_not_data, {}, "the payload type of handler '_not_data' cannot be read from JSON.*NotData"),
         (_puzzling, {}, "the payload type of handler '_puzzling' cannot be read from JSON.*Missing"),
-        (_generator, {}, "'_generator' is a generator; it must return its result"),
+        (_generator, {}, "'_generator' is a generator; return the result instead of yielding it"),
         (_async_generator, {}, "'_async_generator' is a generator"),
         (_Yielding(), {"kind": "k"}, "'k' is a generator"),
         (post, {"on_doubt": "guess"}, "on_doubt of 'post' must be 'hold', 'retry' or 'fail', not 'guess'"),
         (post, {"retry": 3}, "retry of 'post' must be a Retry, not 3"),
-        (post, {"verify_first": True}, "handler 'post': verify_first needs a verify to ask"),
+        (post, {"verify_first": True}, r"handler 'post': verify_first=True needs verify=\.\.\."),
         (post, {"verify": 3}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda job: None}, r"verify of 'post' must take \(sdk, job\)"),
         (post, {"verify": lambda *both: None}, r"verify of 'post' must take \(sdk, job\)"),
@@ -216,19 +216,19 @@ class _Yielding:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
-def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(fn: Any, more: dict[str, Any], says: str) -> None:
+def test_an_invalid_handler_is_refused_when_it_is_declared(fn: Any, more: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidHandler, match=says):
         made(fn, **more)
 
 
-def test_a_plain_function_is_refused_beside_an_async_sdk() -> None:
-    with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous: write it as async def"):
+def test_a_plain_handler_of_an_async_sdk_is_refused() -> None:
+    with pytest.raises(InvalidHandler, match="plain function, but the SDK is asynchronous; declare it with async def"):
         made(post, "trio")
-    with pytest.raises(InvalidHandler, match="verify of 'post_async' must be async def"):
+    with pytest.raises(InvalidHandler, match="verify of 'post_async' is a plain function, but the SDK is asynchronous"):
         made(post_async, "trio", verify=lambda sdk, job: Done())
 
 
-def test_without_an_sdk_the_messages_name_no_sdk() -> None:
+def test_messages_of_a_service_without_an_sdk_do_not_name_one() -> None:
     with pytest.raises(InvalidHandler, match=r"must take \(payload\) or \(payload, job\)"):
         made(_too_many, "none")
     with pytest.raises(InvalidHandler, match=r"verify of '<?\w*>?' must take \(job\)"):
@@ -237,7 +237,7 @@ def test_without_an_sdk_the_messages_name_no_sdk() -> None:
 
 @pytest.mark.parametrize("name", ["attempt_timeout", "stuck_after", "verify_timeout", "verify_delay"])
 @pytest.mark.parametrize("bad", [-1, math.nan, "5", True])
-def test_a_limit_that_is_no_time_is_refused_by_its_name(name: str, bad: Any) -> None:
+def test_an_invalid_limit_is_refused_by_name(name: str, bad: Any) -> None:
     with pytest.raises(UsageError, match=f"{name} must be a number of seconds"):
         made(post, **{name: bad})
 
@@ -249,7 +249,7 @@ def test_a_limit_of_zero_seconds_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3", None])
-def test_a_number_that_is_not_whole_or_too_small_is_refused(bad: Any) -> None:
+def test_a_fraction_and_a_too_small_number_are_refused(bad: Any) -> None:
     with pytest.raises(UsageError, match="buffer must be a whole number, 1 or more"):
         _validation.check_number("buffer", bad)
     assert _validation.check_number("buffer", 1) == 1
@@ -266,7 +266,7 @@ def test_a_number_that_is_not_whole_or_too_small_is_refused(bad: Any) -> None:
     ],
     ids=["object", "plain"],
 )
-def test_a_payload_is_taken_as_its_type_or_as_plain_values_and_each_attempt_reads_a_fresh_one(payload: Any) -> None:
+def test_a_payload_is_accepted_as_its_type_or_as_plain_values_and_decoded_for_each_attempt(payload: Any) -> None:
     handler = made()
     body = handler.encode(payload)
     one, other = handler.decode(body), handler.decode(body)
@@ -288,13 +288,13 @@ def test_a_payload_is_taken_as_its_type_or_as_plain_values_and_each_attempt_read
     ],
     ids=["missing", "wrong", "null", "nested", "inf", "array", "object", "surrogate"],
 )
-def test_a_payload_that_does_not_fit_is_refused_and_the_message_names_the_field(payload: Any, says: str) -> None:
+def test_an_invalid_payload_is_refused_and_the_message_names_the_field(payload: Any, says: str) -> None:
     with pytest.raises(InvalidPayload, match=says) as raised:
         made().encode(payload)
     assert raised.value.kind == "post"
 
 
-def test_a_payload_type_that_says_no_by_itself_is_listened_to() -> None:
+def test_the_own_checks_of_a_payload_type_refuse_a_payload() -> None:
     class Even(msgspec.Struct):
         number: int
 
@@ -311,7 +311,7 @@ def test_a_payload_type_that_says_no_by_itself_is_listened_to() -> None:
 def test_a_payload_longer_than_a_mebibyte_is_refused() -> None:
     handler = made(lambda sdk, payload: None, kind="k", payload_type=str)
     assert len(bytes(handler.encode("x" * (2**20 - 2)))) == 2**20
-    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are taken"):
+    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are accepted"):
         handler.encode("x" * (2**20 - 1))
 
 
@@ -364,7 +364,7 @@ def test_a_result_is_kept_as_json(value: Any, body: bytes) -> None:
     assert (bytes(kept), problem) == (body, None)
 
 
-def test_a_result_that_is_no_json_is_not_kept_and_says_why() -> None:
+def test_a_result_that_is_not_json_is_not_kept_and_the_problem_says_why() -> None:
     assert encode_result(NotData()) == (None, "not JSON: Encoding objects of type NotData is unsupported")
     body, problem = encode_result("\ud800")
     assert body is None
@@ -372,11 +372,11 @@ def test_a_result_that_is_no_json_is_not_kept_and_says_why() -> None:
     assert problem.isprintable()
 
 
-def test_a_result_longer_than_a_mebibyte_is_not_kept_and_says_why() -> None:
+def test_a_result_longer_than_a_mebibyte_is_not_kept_and_the_problem_says_why() -> None:
     assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, at most 1048576 are kept")
 
 
-def test_a_coroutine_that_was_returned_unawaited_is_closed() -> None:
+def test_a_returned_coroutine_is_closed() -> None:
     async def forgotten() -> None: ...
 
     coroutine = forgotten()

@@ -1,8 +1,8 @@
-"""The engine against a plain model, command by command, in every order that Hypothesis thinks of.
+"""The engine against a plain model, command by command, in every order that Hypothesis generates.
 
-The model is written from the design's text: a class of counters for each job, and one function for each thing that can
-happen. It knows nothing of events. After each command everything both know is compared, and in the end the events are
-read back from their JSON and folded anew.
+The model is written from the text of the design: a class of counters for each job, and one function for each thing that
+can happen. It has no events. After each command the model and the projection are compared; at the end the events are
+decoded from their JSON and folded again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Model:
     crashes: int = 0
     cancel: bool = False
     entered: bool = False  # the attempt that is under way
-    left: bool = False  # what an attempt that is over may have left, nobody has told
+    left: bool = False  # what an attempt that is over may have left, as long as that is unknown
     inside: bool = False
     asked: bool = False
     cause: Outcome | None = None  # of the doubt
@@ -97,9 +97,9 @@ class Model:
         self.go(S.IN_DOUBT)
         self.cause, self.retryable, self.inside, self.asked = cause, retryable, False, asked
         if asked or not self.rules.verifies:
-            self.nobody_can_tell(now)
+            self.enter_doubt(now)
 
-    def nobody_can_tell(self, now: float) -> None:
+    def enter_doubt(self, now: float) -> None:
         cause, self.asked = self.cause, self.asked
         if self.rules.on_doubt == "fail":
             self.go(S.FAILED)
@@ -181,7 +181,7 @@ class Model:
                 self.try_again(now, self.retryable, may_have_acted=False)
         else:
             self.asked = True
-            self.nobody_can_tell(now)
+            self.enter_doubt(now)
 
 
 ENDINGS = st.one_of(
@@ -335,7 +335,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
 
     @rule(job=JOBS, step=st.sampled_from(["draft", "book"]))
     def step(self, job: int, step: str) -> None:
-        """Begin it; or end it, if it has begun."""
+        """Begin it; or end it, if it has started."""
         if (found := self.known(job)) is None:
             return
         record, model = found
@@ -346,26 +346,26 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 model.open_steps.discard(step)
                 model.done_steps.add(step)
         elif step not in model.done_steps:
-            begun = self.take(decide.start_step(record, step, self.now, self.seq))
-            assert begun == (model.state is S.PROCESSING)
-            if begun:
+            started = self.take(decide.start_step(record, step, self.now, self.seq))
+            assert started == (model.state is S.PROCESSING)
+            if started:
                 model.open_steps.add(step)
                 model.entered = True
 
     @rule(job=JOBS, limit=st.sampled_from(EndedBy))
     def overdue(self, job: int, limit: EndedBy) -> None:
         if (found := self.known(job)) is not None:
-            told = self.take(decide.overdue(found[0], limit, self.now, self.seq))
-            assert told in (0, found[1].state is S.PROCESSING)
+            recorded = self.take(decide.overdue(found[0], limit, self.now, self.seq))
+            assert recorded in (0, found[1].state is S.PROCESSING)
 
     @rule(job=JOBS, limit=st.sampled_from(EndedBy))
     def stuck(self, job: int, limit: EndedBy) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
-        told = self.take(decide.stuck(record, limit, self.now, self.seq))
-        assert told == (model.state is S.PROCESSING)
-        if told:
+        recorded = self.take(decide.stuck(record, limit, self.now, self.seq))
+        assert recorded == (model.state is S.PROCESSING)
+        if recorded:
             model.state, model.inside, model.cause, model.retryable = S.IN_DOUBT, True, Outcome.INSIDE, True
 
     @rule(job=JOBS, result=ENDINGS, verdict=VERDICTS)
@@ -381,8 +381,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         by_verify = model.rules.verifies and not model.rules.idempotent and model.entered
         assert asks == (under_way and result.outcome is Outcome.ERROR and by_verify)
         answer = verdict if asks else None
-        told = self.take(decide.end(record, result, model.rules, self.now, 0.0, self.seq, answer))
-        assert (told > 0) == under_way, "P5: what comes after a job was settled is not the job's"
+        recorded = self.take(decide.end(record, result, model.rules, self.now, 0.0, self.seq, answer))
+        assert (recorded > 0) == under_way, "P5: what comes after a job was settled is not the job's"
         if under_way:
             model.end(self.now, result, answer)
 
@@ -429,9 +429,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if (found := self.known(job)) is None:
             return
         record, model = found
-        told = self.take(decide.verified(record, answer, model.rules, self.now, 0.0, self.seq))
+        recorded = self.take(decide.verified(record, answer, model.rules, self.now, 0.0, self.seq))
         in_doubt = model.state is S.IN_DOUBT and not model.inside and answer.asked
-        assert (told > 0) == in_doubt
+        assert (recorded > 0) == in_doubt
         if in_doubt:
             model.verified(self.now, answer.verdict)
 
@@ -515,8 +515,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
             ]
         chosen = self.projection.prunable(dict.fromkeys(FINAL, self.now - age), dict.fromkeys(FINAL, keep), limit)
         assert chosen == old[:limit]
-        told = self.projection.forget(chosen, self.now)
-        assert [key.job for key in told] == [job for job in chosen if self.models[job].key is not None]
+        tombstones = self.projection.forget(chosen, self.now)
+        assert [key.job for key in tombstones] == [job for job in chosen if self.models[job].key is not None]
         for job in chosen:
             self.pruned.add(job)
             with pytest.raises(JobNotFound):
@@ -556,12 +556,12 @@ class EngineAgainstModel(RuleBasedStateMachine):
             assert list(projection.by_state[state]) == self.order[state]
             assert all(projection.jobs[job] is record for job, record in projection.by_state[state].items())
         assert projection.count(*State) == len(projection.jobs)
-        held = {key: entry.job for (_, key), entry in projection.keys.items()}
+        kept = {key: entry.job for (_, key), entry in projection.keys.items()}
         lost = {
             key: found.job for key in self.pruned_keys if (found := projection.tombstones.find("kind", key)) is not None
         }
-        assert held | lost == self.keys
-        assert len(held) + len(lost) == len(projection.keys) + len(projection.tombstones) == len(self.keys)
+        assert kept | lost == self.keys
+        assert len(kept) + len(lost) == len(projection.keys) + len(projection.tombstones) == len(self.keys)
 
     @invariant()
     def every_run_that_is_over_has_one_end_and_no_other_run_has_one(self) -> None:

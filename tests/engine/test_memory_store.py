@@ -1,4 +1,4 @@
-"""The memory store as a store: what it gives back, in which order, and when it refuses."""
+"""The memory store: what it returns, in which order, and when it raises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def started(seq: int, job: str) -> ev.Started:
     return ev.Started(seq=seq, at=float(seq), job=job, attempt=1)
 
 
-class Told:
+class Committed:
     """What the store has reported as committed."""
 
     def __init__(self) -> None:
@@ -33,20 +33,20 @@ class Told:
         self.events.extend(events)
 
 
-async def opened(stream: int = 10_000) -> tuple[MemoryStore, Told]:
-    store, told = MemoryStore(stream=stream), Told()
-    assert list(await store.open(told)) == []
-    return store, told
+async def opened(stream: int = 10_000) -> tuple[MemoryStore, Committed]:
+    store, committed = MemoryStore(stream=stream), Committed()
+    assert list(await store.open(committed)) == []
+    return store, committed
 
 
 async def test_an_event_is_committed_before_append_returns() -> None:
-    store, told = await opened()
+    store, committed = await opened()
     events = [submitted(1, "a"), submitted(2, "b"), started(3, "a")]
     store.append(events[:2])
-    assert told.events == events[:2]
+    assert committed.events == events[:2]
     assert store.last_seq == 2
     store.append(events[2:])
-    assert told.events == events
+    assert committed.events == events
     await store.committed(3)
 
 
@@ -57,32 +57,32 @@ async def test_a_new_store_is_empty() -> None:
     assert not store.durable
 
 
-async def test_opened_again_it_gives_back_every_event_of_every_job_in_order() -> None:
+async def test_a_reopened_store_returns_every_event_in_order() -> None:
     store, _ = await opened()
     events: list[ev.Event] = [submitted(1, "a"), submitted(2, "b"), started(3, "b"), started(4, "a")]
     store.append(events)
     await store.aclose()
-    assert list(await store.open(Told())) == events
+    assert list(await store.open(Committed())) == events
     assert store.last_seq == 4
 
 
-async def test_what_was_pruned_is_not_given_back() -> None:
+async def test_pruned_events_are_not_returned() -> None:
     store, _ = await opened()
     store.append([submitted(1, "a"), submitted(2, "b"), started(3, "a")])
     await store.prune({"a": (1, 3), "never known": (2, 2)})
     await store.aclose()
-    assert list(await store.open(Told())) == [submitted(2, "b")]
+    assert list(await store.open(Committed())) == [submitted(2, "b")]
     assert store.last_seq == 3
 
 
-async def test_of_the_queues_own_events_the_last_pause_is_given_back() -> None:
+async def test_the_last_pause_is_returned_of_the_queue_events() -> None:
     store, _ = await opened()
     pause, again = ev.Paused(seq=2, at=2.0, reason="x"), ev.Paused(seq=4, at=4.0, reason="y")
     store.append(
         [ev.SessionOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again, submitted(5, "a")]
     )
     await store.aclose()
-    assert list(await store.open(Told())) == [again, submitted(5, "a")]
+    assert list(await store.open(Committed())) == [again, submitted(5, "a")]
 
 
 async def test_a_page_of_events_has_no_gap_and_at_most_limit() -> None:
@@ -95,7 +95,7 @@ async def test_a_page_of_events_has_no_gap_and_at_most_limit() -> None:
     assert list(await store.events(99, 100)) == []
 
 
-async def test_events_before_the_oldest_are_refused_and_not_skipped() -> None:
+async def test_reading_before_the_oldest_event_raises() -> None:
     store, _ = await opened(stream=3)
     events: list[ev.Event] = [submitted(seq, f"job {seq}") for seq in range(1, 8)]
     store.append(events)
@@ -110,36 +110,36 @@ async def test_the_events_of_a_job_outlive_the_stream() -> None:
     store, _ = await opened(stream=1)
     store.append([submitted(1, "a"), submitted(2, "b")])
     await store.aclose()
-    assert list(await store.open(Told())) == [submitted(1, "a"), submitted(2, "b")]
+    assert list(await store.open(Committed())) == [submitted(1, "a"), submitted(2, "b")]
 
 
-async def test_two_queues_cannot_share_it() -> None:
+async def test_two_queues_cannot_share_a_store() -> None:
     store, _ = await opened()
     with pytest.raises(StoreError, match="in use by another queue; close that one first"):
-        await store.open(Told())
+        await store.open(Committed())
 
 
-async def test_closed_it_takes_nothing_and_closing_twice_is_harmless() -> None:
-    store, told = await opened()
+async def test_a_closed_store_accepts_nothing_and_can_be_closed_twice() -> None:
+    store, committed = await opened()
     await store.aclose()
     await store.aclose()
     with pytest.raises(StoreError, match="closed"):
         store.append([submitted(1, "a")])
-    assert told.events == []
+    assert committed.events == []
     assert store.last_seq == 0
 
 
-async def test_a_store_that_nobody_can_open_again_keeps_the_stream_and_no_more() -> None:
-    store, told = MemoryStore(stream=2, reopens=False), Told()
-    assert list(await store.open(told)) == []
+async def test_a_store_that_does_not_reopen_keeps_only_the_stream() -> None:
+    store, committed = MemoryStore(stream=2, reopens=False), Committed()
+    assert list(await store.open(committed)) == []
     store.append([submitted(1, "a"), submitted(2, "b"), submitted(3, "c")])
     assert [event.seq for event in await store.events(1, 10)] == [2, 3]
     await store.prune({"a": (1, 1)}, [KeyTombstone(b"name", "a", "digest", State.COMPLETED, 1.0)])
     assert list(store.keys()) == []
-    assert len(told.events) == 3
+    assert len(committed.events) == 3
     await store.aclose()
     with pytest.raises(StoreError, match="reopens=True"):
-        await store.open(told)
+        await store.open(committed)
 
 
 # the event log over it
@@ -161,7 +161,7 @@ class Listener:
         raise AssertionError("a memory store does not break")
 
 
-async def test_a_history_restored_from_it_has_the_same_head() -> None:
+async def test_a_restored_event_log_has_the_same_projection() -> None:
     store = MemoryStore()
     event_log = EventLog(store)
     await event_log.open(Listener())
@@ -180,7 +180,7 @@ async def test_a_history_restored_from_it_has_the_same_head() -> None:
     assert again.next_seq == event_log.next_seq == again.committed_seq + 1
 
 
-async def test_a_history_without_its_pruned_jobs_goes_on_with_the_numbers() -> None:
+async def test_an_event_log_without_its_pruned_jobs_continues_the_numbers() -> None:
     store = MemoryStore()
     event_log = EventLog(store)
     await event_log.open(Listener())
@@ -205,7 +205,7 @@ async def test_committed_events_are_reported_to_the_listener_group_by_group() ->
     assert (event_log.projection.seq, event_log.committed_seq) == (3, 3)
 
 
-async def test_a_history_closes_its_store_once_and_only_if_it_was_the_one_to_open_it() -> None:
+async def test_an_event_log_closes_its_store_once_and_only_if_it_opened_it() -> None:
     store = MemoryStore()
     first, second = EventLog(store), EventLog(store)
     await first.open(Listener())

@@ -1,4 +1,4 @@
-"""The retry policy: how often, after which waits, and which errors."""
+"""The retry policy: the number of retries, the waits and the errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_last_wait_of_a_list_repeats() -> None:
     assert waits(Retry(9, waits=[1, 5]), 4) == [1, 5, 5, 5]
 
 
-def test_each_wait_is_factor_times_the_one_before_up_to_max_wait() -> None:
+def test_each_wait_is_factor_times_the_previous_one_up_to_max_wait() -> None:
     assert waits(Retry(9, first=2, factor=3, max_wait=50), 5) == [2, 6, 18, 50, 50]
 
 
@@ -47,7 +47,7 @@ def test_a_factor_of_one_repeats_the_first_wait() -> None:
     assert waits(Retry(9, first=7, factor=1), 3) == [7, 7, 7]
 
 
-def test_a_max_wait_of_zero_lets_nothing_wait() -> None:
+def test_a_max_wait_of_zero_makes_every_wait_zero() -> None:
     assert waits(Retry(9, max_wait=0), 3) == [0, 0, 0]
 
 
@@ -78,7 +78,7 @@ def test_jitter_shortens_a_wait_by_at_most_its_share(
 
 
 @given(retry=st.integers(1, 1000))
-def test_without_jitter_chance_changes_nothing(retry: int) -> None:
+def test_without_jitter_a_wait_is_not_random(retry: int) -> None:
     assert DEFAULT_RETRY.wait_before(retry, 0.0) == DEFAULT_RETRY.wait_before(retry, 0.99)
 
 
@@ -98,7 +98,7 @@ def test_without_jitter_chance_changes_nothing(retry: int) -> None:
         (lambda error: "yes", RuntimeError(), True),
     ],
 )
-def test_on_says_which_errors_are_tried_again(on: Any, error: BaseException, again: bool) -> None:
+def test_on_selects_the_errors_that_are_retried(on: Any, error: BaseException, again: bool) -> None:
     assert Retry(on=on).retries(error) is again
 
 
@@ -108,7 +108,7 @@ def test_on_says_which_errors_are_tried_again(on: Any, error: BaseException, aga
         ({"max_retries": -1}, "max_retries must be a whole number, 0 or more"),
         ({"max_retries": True}, "max_retries must be a whole number"),
         ({"max_retries": 1.5}, "max_retries must be a whole number"),
-        ({"waits": []}, "for no retries say max_retries=0"),
+        ({"waits": []}, "for no retries give max_retries=0"),
         ({"waits": "12"}, "waits must be a list"),
         ({"waits": 5}, "waits must be a list"),
         ({"waits": [1, -2]}, "waits must be a number of seconds, 0 or more"),
@@ -131,6 +131,6 @@ def test_on_says_which_errors_are_tried_again(on: Any, error: BaseException, aga
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value)[:40],
 )
-def test_a_policy_that_cannot_be_is_refused_with_the_name_of_what_is_wrong(wrong: dict[str, Any], says: str) -> None:
+def test_an_invalid_policy_is_refused_and_the_message_names_the_argument(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Retry(**wrong)

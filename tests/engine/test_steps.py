@@ -1,4 +1,4 @@
-"""The steps of a job: what is done is not done again, what was begun without an end makes a doubt."""
+"""The steps of a job: a finished step does not run again, an open step is a doubt."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def with_open_step(rules: Rules = PLAIN) -> Bench:
     return bench
 
 
-def test_a_step_enters() -> None:
+def test_a_step_enters_the_sdk() -> None:
     assert with_open_step().job.attempts[0].entered
 
 
-def test_an_error_in_a_step_is_a_doubt_where_nobody_can_be_asked() -> None:
+def test_an_error_in_a_step_is_a_doubt_without_verify() -> None:
     bench = with_open_step()
     bench.end(error(entered=True))
     assert (bench.job.state, bench.job.reason, bench.job.error) == (State.IN_DOUBT, "open_step", BOOM)
     assert open_step(bench.job) == "voucher"
 
 
-def test_an_error_between_two_steps_is_left_to_the_policy() -> None:
+def test_an_error_between_two_steps_follows_the_retry_policy() -> None:
     bench = with_open_step()
     bench.finish_step("voucher", msgspec.Raw(b"7"))
     bench.end(error(entered=True))
@@ -55,13 +55,13 @@ def test_an_error_in_a_step_follows_on_doubt(on_doubt: str) -> None:
     assert open_step(bench.job) == "voucher"
 
 
-def test_an_error_in_a_step_not_to_be_retried_is_not_retried_by_on_doubt_either() -> None:
+def test_on_doubt_does_not_retry_an_error_that_is_not_retryable() -> None:
     bench = with_open_step(Rules(on_doubt="retry"))
     bench.end(error(entered=True, retryable=False))
     assert bench.job.state is State.FAILED
 
 
-def test_verify_that_says_not_done_lets_the_step_be_done_again() -> None:
+def test_not_done_of_verify_closes_the_open_step() -> None:
     bench = with_open_step(VERIFIES)
     bench.end(error(entered=True), NOT_DONE)
     assert bench.job.state is State.RETRYING
@@ -69,7 +69,7 @@ def test_verify_that_says_not_done_lets_the_step_be_done_again() -> None:
     assert view(bench.job).steps == ("draft",)
 
 
-def test_verify_that_cannot_tell_leaves_the_step_open() -> None:
+def test_unknown_of_verify_leaves_the_step_open() -> None:
     bench = with_open_step(VERIFIES)
     bench.end(error(entered=True), VerifyAnswer(Unknown()))
     assert bench.job.state is State.IN_DOUBT
@@ -79,21 +79,21 @@ def test_verify_that_cannot_tell_leaves_the_step_open() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.CANCEL, Outcome.SNOOZE, Outcome.RETRY_AFTER])
-def test_a_handler_that_says_what_it_wants_vouches_for_its_open_step(outcome: Outcome) -> None:
+def test_a_directive_of_the_handler_closes_its_open_step(outcome: Outcome) -> None:
     bench = with_open_step()
     bench.end(AttemptResult(outcome, entered=True))
     assert open_step(bench.job) is None
     assert view(bench.job).steps == ("draft",)
 
 
-def test_a_step_of_an_idempotent_handler_may_be_done_again() -> None:
+def test_a_step_of_an_idempotent_handler_may_run_again() -> None:
     bench = with_open_step(Rules(idempotent=True))
     bench.end(ended(Outcome.STOPPED, entered=True))
     assert bench.job.state is State.PENDING
     assert open_step(bench.job) is None
 
 
-def test_a_stuck_step_stays_open_until_it_is_done() -> None:
+def test_a_stuck_step_is_open_until_it_finishes() -> None:
     bench = with_open_step()
     bench.stuck()
     assert open_step(bench.job) == "voucher"
@@ -105,14 +105,14 @@ def test_a_stuck_step_stays_open_until_it_is_done() -> None:
 
 
 @pytest.mark.parametrize("crash", [True, False])
-def test_a_stuck_step_that_is_broken_off_stays_open(crash: bool) -> None:
+def test_an_interrupted_stuck_step_stays_open(crash: bool) -> None:
     bench = with_open_step()
     bench.stuck()
     bench.crash() if crash else bench.end(ended(Outcome.STOPPED, entered=True))
     assert (bench.job.state, open_step(bench.job)) == (State.IN_DOUBT, "voucher")
 
 
-def test_a_step_in_a_step_leaves_the_outer_one_to_be_looked_for() -> None:
+def test_of_nested_open_steps_the_outer_one_is_shown() -> None:
     bench = with_open_step()
     bench.start_step("line 1")
     assert open_step(bench.job) == "voucher"
@@ -121,20 +121,20 @@ def test_a_step_in_a_step_leaves_the_outer_one_to_be_looked_for() -> None:
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.PROCESSING])
-def test_no_step_begins_or_ends_where_no_attempt_is_under_way(state: State) -> None:
+def test_a_step_event_needs_a_running_attempt(state: State) -> None:
     bench = in_state(state)
     assert bench.start_step("voucher") == []
     assert bench.finish_step("voucher") == []
 
 
-def test_steps_that_are_done_outlive_the_run() -> None:
+def test_finished_steps_survive_a_new_run() -> None:
     bench = with_open_step()
     bench.end(AttemptResult(Outcome.FAIL, entered=True))
     bench.retry()
     assert view(bench.job).steps == ("draft",)
 
 
-def test_a_later_attempt_that_begins_nothing_leaves_the_step_open() -> None:
+def test_a_later_attempt_without_a_step_leaves_the_step_open() -> None:
     bench = with_open_step(Rules(on_doubt="retry"))
     bench.end(error(entered=True))
     bench.attempt(ended(Outcome.STOPPED))

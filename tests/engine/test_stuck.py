@@ -1,4 +1,4 @@
-"""A call that outlives its limits: in doubt while it is inside, and what its late end still changes."""
+"""A call that exceeds its limits: in doubt while it is inside, and the effect of its late end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stuck(rules: Rules, *, entered: bool = True, cancel: bool = False) -> Bench:
     return bench
 
 
-def test_an_overdue_attempt_goes_on_processing_and_is_told_once() -> None:
+def test_an_overdue_attempt_stays_processing_and_is_recorded_once() -> None:
     bench = Bench()
     bench.start(entered=True)
     assert bench.overdue() == ["Overdue"]
@@ -32,7 +32,7 @@ def test_an_overdue_attempt_goes_on_processing_and_is_told_once() -> None:
     assert bench.job.attempts[0].overdue
 
 
-def test_a_stuck_attempt_is_told_once() -> None:
+def test_a_stuck_attempt_is_recorded_once() -> None:
     bench = stuck(Rules())
     assert bench.stuck() == []
     assert bench.overdue() == []
@@ -40,13 +40,13 @@ def test_a_stuck_attempt_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("entered", [True, False])
-def test_a_stuck_attempt_is_said_to_have_entered_only_if_it_did(entered: bool) -> None:
+def test_a_stuck_attempt_has_entered_only_if_it_did(entered: bool) -> None:
     bench = stuck(Rules(), entered=entered)
     assert bench.job.attempts[0].entered is entered
     assert view(bench.job).may_have_acted is entered
 
 
-def test_a_stuck_attempt_that_never_entered_is_given_back_after_a_crash() -> None:
+def test_a_stuck_attempt_that_never_entered_is_pending_after_a_crash() -> None:
     bench = stuck(Rules(), entered=False)
     assert bench.crash() == ["DoubtResolved"]
     assert bench.job.state is State.PENDING
@@ -54,7 +54,7 @@ def test_a_stuck_attempt_that_never_entered_is_given_back_after_a_crash() -> Non
 
 
 @pytest.mark.parametrize("how", [Outcome.STOPPED, Outcome.CRASHED])
-def test_a_requested_cancel_is_honoured_when_a_stuck_attempt_is_broken_off(how: Outcome) -> None:
+def test_a_requested_cancel_applies_when_a_stuck_attempt_is_interrupted(how: Outcome) -> None:
     bench = stuck(IDEMPOTENT, cancel=True)
     assert bench.end(ended(how, entered=True)) == ["DoubtResolved", "Cancelled"]
     assert bench.job.state is State.CANCELLED
@@ -72,14 +72,14 @@ def test_a_late_snooze_waits_as_a_retry_and_counts_as_a_snooze() -> None:
 
 
 @pytest.mark.parametrize("entered", [True, False])
-def test_a_job_that_a_person_fails_while_its_call_is_inside_may_have_acted(entered: bool) -> None:
+def test_a_job_resolved_as_failed_while_its_call_is_inside_may_have_acted(entered: bool) -> None:
     bench = stuck(Rules(), entered=entered)
     bench.resolve("failed")
     assert bench.job.state is State.FAILED
     assert bench.job.may_have_acted is entered
 
 
-def test_a_job_that_a_person_fails_after_its_call_returned_is_known_not_to_have_acted() -> None:
+def test_a_job_resolved_as_failed_after_its_call_returned_has_not_acted() -> None:
     bench = Bench()
     bench.attempt(ended(Outcome.TIMED_OUT, entered=True))
     bench.resolve("failed")
@@ -88,14 +88,14 @@ def test_a_job_that_a_person_fails_after_its_call_returned_is_known_not_to_have_
 
 
 @pytest.mark.parametrize("resolution", ["done", "failed"])
-def test_what_a_call_comes_to_after_a_person_settled_its_job_changes_nothing(resolution: str) -> None:
+def test_the_end_of_a_call_after_resolve_changes_nothing(resolution: str) -> None:
     bench = stuck(Rules())
     bench.resolve("done" if resolution == "done" else "failed")
     assert bench.end(AttemptResult(Outcome.COMPLETED, entered=True, late=True)) == []
     assert bench.job.attempts[0].outcome is Outcome.INSIDE
 
 
-def test_a_stop_that_gives_up_on_a_call_leaves_its_job_in_doubt() -> None:
+def test_a_stop_that_abandons_a_call_leaves_its_job_in_doubt() -> None:
     bench = Bench()
     bench.start(entered=True)
     assert bench.end(AttemptResult(Outcome.INSIDE, ended_by=EndedBy.STOP, entered=True)) == ["InDoubt"]

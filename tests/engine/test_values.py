@@ -1,4 +1,4 @@
-"""Values and errors: ids, times, foreign text, what a record shows of itself, and what errors say."""
+"""Values and errors: ids, times, escaping, views of records, and the messages of errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHANCE = st.integers(0, 2**74 - 1)
 
 
 @given(ms=MILLISECONDS, chance=CHANCE)
-def test_an_id_is_a_uuid_of_version_7_as_rfc_9562_lays_it_out(ms: int, chance: int) -> None:
+def test_an_id_is_a_uuid_of_version_7_of_rfc_9562(ms: int, chance: int) -> None:
     at = math.nextafter(ms / 1000, math.inf)  # the float of a millisecond may lie just below it
     text = uuid7(at, chance)
     made = uuid.UUID(text)
@@ -41,14 +41,12 @@ def test_an_id_is_a_uuid_of_version_7_as_rfc_9562_lays_it_out(ms: int, chance: i
 
 
 @given(at=st.floats(0, 2**37), chances=st.tuples(CHANCE, CHANCE))
-def test_different_chance_gives_a_different_id(at: float, chances: tuple[int, int]) -> None:
+def test_different_random_bits_give_a_different_id(at: float, chances: tuple[int, int]) -> None:
     assert (uuid7(at, chances[0]) == uuid7(at, chances[1])) is (chances[0] == chances[1])
 
 
 @given(times=st.tuples(st.integers(0, 2**47), st.integers(0, 2**47)), chances=st.tuples(CHANCE, CHANCE))
-def test_ids_are_ordered_by_the_millisecond_in_which_they_are_made(
-    times: tuple[int, int], chances: tuple[int, int]
-) -> None:
+def test_ids_are_ordered_by_their_millisecond(times: tuple[int, int], chances: tuple[int, int]) -> None:
     early, late = sorted(times)
     if early < late:
         assert uuid7((early + 0.5) / 1000, chances[0]) < uuid7((late + 0.5) / 1000, chances[1])
@@ -66,7 +64,7 @@ def test_a_time_is_an_aware_utc_datetime() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
-def test_harmless_text_is_shown_as_it_is(text: str) -> None:
+def test_harmless_text_is_not_escaped(text: str) -> None:
     assert escape(text) == text
 
 
@@ -77,7 +75,7 @@ def test_no_control_character_and_no_lone_surrogate_is_shown(text: str) -> None:
     assert shown.encode().decode() == shown
 
 
-def test_no_mark_that_turns_the_direction_of_text_is_shown() -> None:
+def test_no_bidirectional_control_is_shown() -> None:
     turning = [c for c in map(chr, range(0x110000)) if unicodedata.bidirectional(c) in _TURNS] + [
         "\u200e",
         "\u200f",
@@ -109,7 +107,7 @@ def test_a_control_character_is_shown_as_its_escape(text: str, shown: str) -> No
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_view_shows_the_record_and_stays_as_it_is_when_the_job_moves_on(state: State) -> None:
+def test_a_view_shows_the_record_and_does_not_change_with_it(state: State) -> None:
     bench = in_state(state, key="A-1", digest="d", deadline_at=9000.0, by="ana")
     job = view(bench.job)
     before = attrs.asdict(job)
@@ -146,7 +144,7 @@ def test_a_view_shows_the_result() -> None:
     assert view(in_state(State.FAILED).job).result is None
 
 
-def test_a_view_says_inside_only_while_a_call_is() -> None:
+def test_a_view_is_inside_only_while_a_call_is() -> None:
     bench = Bench()
     bench.start(entered=True)
     bench.stuck()
@@ -162,12 +160,12 @@ def test_the_names_of_the_states_are_those_of_the_wire() -> None:
     ]  # fmt: skip
 
 
-def test_an_error_is_told_by_type_and_message() -> None:
+def test_an_error_is_shown_as_type_and_message() -> None:
     assert str(ErrorInfo("ValueError", "no")) == "ValueError: no"
     assert str(ErrorInfo("ValueError")) == "ValueError"
 
 
-def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
+def test_the_json_of_an_error_omits_absent_fields() -> None:
     assert msgspec.json.encode(ErrorInfo("E", code=-21)) == b'{"type":"E","code":-21}'
 
 
@@ -189,7 +187,7 @@ def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
             {"may_have_acted": True},
             "failed (error): E: x; it may have acted",
         ),
-        (errors.JobFailed("j", "expired", "", False), {"reason": "expired", "error": ""}, "job j: expired"),
+        (errors.JobFailed("j", "expired", "", False), {"reason": "expired", "error": ""}, "job j failed: expired"),
         (errors.JobCancelled("j", "closed"), {"reason": "closed"}, "job j was cancelled: closed"),
         (errors.JobCancelled("j", ""), {"job_id": "j"}, "job j was cancelled"),
         (errors.JobInDoubt("j", "crashed"), {"reason": "crashed"}, "resolve it"),
@@ -199,18 +197,18 @@ def test_an_error_leaves_out_in_json_what_it_does_not_have() -> None:
             "job j completed, its result was not kept: too long",
         ),
         (directives.Snooze(5), {"seconds": 5.0}, "snoozed for 5 s"),
-        (directives.RetryAfter(5), {"seconds": 5.0}, "retry asked for after 5 s"),
+        (directives.RetryAfter(5), {"seconds": 5.0}, "retry after 5 s"),
         (directives.RetryAfter(5, "busy"), {"seconds": 5.0}, "busy"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_carries_the_facts_and_says_what_to_do(made: Exception, facts: dict[str, Any], says: str) -> None:
+def test_an_error_has_its_facts_as_attributes_and_a_message(made: Exception, facts: dict[str, Any], says: str) -> None:
     assert says in str(made)
     for name, fact in facts.items():
         assert getattr(made, name) == fact
 
 
-def test_every_error_shares_one_base_and_what_a_handler_raises_on_purpose_does_not() -> None:
+def test_every_error_has_the_base_class_and_no_directive_has_it() -> None:
     assert all(issubclass(getattr(errors, name), errors.TrioJobsError) for name in errors.__all__)
     assert not any(issubclass(getattr(directives, name), errors.TrioJobsError) for name in directives.__all__)
     callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict, errors.JobNotFound}
@@ -219,12 +217,12 @@ def test_every_error_shares_one_base_and_what_a_handler_raises_on_purpose_does_n
 
 @pytest.mark.parametrize("bad", [-1, -math.inf, math.nan, "5", None, True, 1j])
 @pytest.mark.parametrize("zero", [True, False])
-def test_what_is_no_number_of_seconds_is_refused(bad: Any, zero: bool) -> None:
+def test_an_invalid_number_of_seconds_is_refused(bad: Any, zero: bool) -> None:
     with pytest.raises(errors.UsageError, match="x must be a number of seconds"):
         check_seconds("x", bad, zero=zero)
 
 
-def test_seconds_are_given_back_as_a_float() -> None:
+def test_seconds_are_returned_as_a_float() -> None:
     given_back = check_seconds("x", 5)
     assert isinstance(given_back, float)
     assert given_back == 5
@@ -237,14 +235,14 @@ def test_seconds_are_given_back_as_a_float() -> None:
 
 @pytest.mark.parametrize("asked", [directives.Snooze, directives.RetryAfter])
 @pytest.mark.parametrize("bad", [math.inf, 1e300, 10**400, -1, math.nan, "5"])
-def test_a_handler_cannot_ask_for_a_wait_that_is_no_date(
+def test_a_directive_refuses_a_wait_beyond_every_date(
     asked: type[directives.Snooze | directives.RetryAfter], bad: Any
 ) -> None:
     with pytest.raises(errors.UsageError, match=rf"{asked.__name__}\(seconds\) must be"):
         asked(bad)
 
 
-def test_the_longest_wait_from_now_is_a_date() -> None:
+def test_the_longest_wait_ends_at_a_date() -> None:
     until = to_datetime(datetime(2026, 1, 1, tzinfo=UTC).timestamp() + directives.Snooze(MAX_WAIT).seconds)
     assert until is not None
     assert until.year == 2126

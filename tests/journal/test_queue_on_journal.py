@@ -98,7 +98,7 @@ async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) 
         async with other.open(journal=tmp_path / "jobs.db"):
             raise AssertionError("not reached")
     assert caught.value.kinds == {"post": 2}
-    other = Service(unknown="hold")
+    other = Service(unhandled_jobs="hold")
     other.handler(kind="else")(_else)
     async with other.open(journal=tmp_path / "jobs.db") as queue:
         await queue.resume()
@@ -132,7 +132,7 @@ async def test_a_payload_that_no_longer_fits_is_held_out_of_the_line_if_asked_an
     async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
         await queue.pause()
         old = await queue.submit("post", Order(1))
-    service = Service(unknown="hold", buffer=2)
+    service = Service(unhandled_jobs="hold", buffer=2)
 
     @service.handler(kind="post")
     def post(order: list[str]) -> int:

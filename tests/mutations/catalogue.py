@@ -634,8 +634,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "who waits for a session to open is not told that it was given up",
         EXECUTORS,
         "_executors/trio_task.py",
-        "            if not told:  # it was",
-        "            if False:  # it was",
+        "            if not opened:  # abandoned",
+        "            if False:  # abandoned",
     ),
     _M(
         "begins in a pause",

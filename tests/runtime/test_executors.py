@@ -78,7 +78,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
         await hold.reached()
         assert executor.inside
         assert "a call is inside" in repr(executor)
-        with pytest.raises(SdkCallStuck, match="nothing else may enter"):
+        with pytest.raises(SdkCallStuck, match="nothing else can enter it"):
             await executor.call(lambda sdk: None)
         assert not await executor.close(), "nor is it closed under the call"
         assert executor.is_open

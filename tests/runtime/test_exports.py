@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import trio_jobs
+import trio_jobs.ports
 import trio_jobs.testing
 from support.processes import run
 
@@ -32,6 +33,23 @@ def test_the_public_names_of_the_test_kit_are_these() -> None:
     assert sorted(trio_jobs.testing.__all__) == expected.split()
 
 
+def test_the_public_names_of_the_ports_are_these() -> None:
+    expected = ["BacksUp", "Backup", "Clock", "Event", "KeyTombstone", "SdkExecutor", "Store"]
+    assert trio_jobs.ports.__all__ == expected
+    for name in ("BacksUp", "Clock", "KeyTombstone", "SdkExecutor", "Store"):
+        assert getattr(trio_jobs.ports, name).__module__ == "trio_jobs.ports"
+
+
+def test_every_method_of_a_port_is_documented() -> None:
+    undocumented = [
+        f"{name}.{method}"
+        for name in ("BacksUp", "Clock", "SdkExecutor", "Store")
+        for method, member in vars(getattr(trio_jobs.ports, name)).items()
+        if not method.startswith("_") and not (member.__doc__ or "").strip()
+    ]
+    assert undocumented == []
+
+
 def test_every_public_thing_says_what_it_is() -> None:
     undocumented = [name for name in trio_jobs.__all__ if not (getattr(trio_jobs, name).__doc__ or "").strip()]
     assert undocumented == []
@@ -40,7 +58,7 @@ def test_every_public_thing_says_what_it_is() -> None:
 def test_nothing_else_is_public() -> None:
     """Beside the public names lie modules: with an underscore, or the packages meant for use."""
     others = {name for name in vars(trio_jobs) if not name.startswith("_")} - set(trio_jobs.__all__)
-    assert others <= {"testing"}
+    assert others <= {"ports", "testing"}
 
 
 def test_importing_the_package_does_not_import_the_test_kit() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,7 @@ from trio_jobs import (
     UnknownKind,
     UsageError,
 )
+from trio_jobs._runtime.settings import Settings
 
 
 @attrs.frozen
@@ -77,7 +80,7 @@ def with_sdk(sdk: Any, payload: int) -> None: ...
 
 
 HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError], str]] = {
-    "a lambda": (lambda payload: None, {}, InvalidHandler, "needs a name of at most 200 characters: say kind=..."),
+    "a lambda": (lambda payload: None, {}, InvalidHandler, "needs a name of 1 to 200 characters; give kind=..."),
     "too many parameters": (
         too_many,
         {},
@@ -94,7 +97,7 @@ HANDLERS: dict[str, tuple[Callable[..., Any], dict[str, Any], type[TrioJobsError
         untyped,
         {},
         InvalidHandler,
-        "handler 'untyped': say of which type 'payload' is, for payloads to be checked",
+        "handler 'untyped': annotate parameter 'payload' with its payload type, or give payload_type=...",
     ),
     "on_doubt": (
         plain,
@@ -163,30 +166,63 @@ def test_a_kind_is_registered_once() -> None:
 
 def test_a_plain_handler_does_not_fit_an_async_sdk() -> None:
     service = Service(async_sdk=async_sdk)
-    with pytest.raises(InvalidHandler, match="the SDK is asynchronous: write it as async def"):
+    with pytest.raises(InvalidHandler, match="the SDK is asynchronous; declare it with async def"):
         service.handler(with_sdk)
 
     async def good(sdk: str, payload: int) -> None: ...
 
-    with says(InvalidHandler, "verify of 'good' must be async def, as the SDK is asynchronous"):
+    with says(
+        InvalidHandler, "verify of 'good' is a plain function, but the SDK is asynchronous; declare it with async def"
+    ):
         service.handler(verify=lambda sdk, job: None)(good)
 
 
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
-    "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "say sdk or async_sdk, not both"),
-    "no function": ({"sdk": "ledger"}, "sdk must be a function that gives a context manager, not 'ledger'"),
-    "no such setting": ({"bufer": 3}, "there is no setting bufer"),
+    "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "give sdk or async_sdk, not both"),
+    "no function": ({"sdk": "ledger"}, "sdk must be a function that returns a context manager, not 'ledger'"),
+    "a misspelt keyword": ({"bufer": 3}, "Service has no keyword 'bufer'; did you mean 'buffer'?"),
+    "a word of other queues": ({"maxsize": 3}, "Service has no keyword 'maxsize'; did you mean 'buffer'?"),
+    "a former name": ({"unknown": "hold"}, "Service has no keyword 'unknown'; did you mean 'unhandled_jobs'?"),
+    "a keyword of a handler": (
+        {"attempt_timeout": 3},
+        "Service has no keyword 'attempt_timeout'; Service.handler has it",
+    ),
+    "a keyword of open": ({"journal": "jobs.db"}, "Service has no keyword 'journal'; Service.open has it"),
+    "no such keyword": (
+        {"colour": "red"},
+        "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
+        "commit_timeout, drain_timeout, executor, job_retention, key_retention, max_finished_jobs, max_keys, "
+        "max_waiting, min_interval, on_stuck, open_retry, open_timeout, renew_after_idle, renew_after_jobs, sdk, "
+        "strict_order, unhandled_jobs, watchdog",
+    ),
+    "a process": (
+        {"executor": "process"},
+        "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function that "
+        "returns an executor of your own",
+    ),
+    "an unknown executor": (
+        {"executor": "fibre"},
+        "executor must be 'thread' or a function that takes a nursery and returns an executor, not 'fibre'",
+    ),
+    "no executor": (
+        {"executor": None},
+        "executor must be 'thread' or a function that takes a nursery and returns an executor, not None",
+    ),
+    "an executor and an SDK": (
+        {"executor": print, "async_sdk": async_sdk},
+        "give executor or an SDK, not both: an executor opens its SDK itself",
+    ),
     "no place": ({"buffer": 0}, "buffer must be a whole number, 1 or more, not 0"),
     "half a place": ({"buffer": 1.5}, "buffer must be a whole number, 1 or more, not 1.5"),
     "a true place": ({"buffer": True}, "buffer must be a whole number, 1 or more, not True"),
     "less than none": ({"max_finished_jobs": -1}, "max_finished_jobs must be a whole number, 0 or more, not -1"),
     "a state that does not end": (
         {"job_retention": {"pending": 5}},
-        "job_retention is about jobs that have ended, so by completed, failed, cancelled; not by 'pending'",
+        "job_retention is set by final state (completed, failed, cancelled), not by 'pending'",
     ),
     "no state at all": (
         {"max_finished_jobs": {"done": 5}},
-        "max_finished_jobs is about jobs that have ended, so by completed, failed, cancelled; not by 'done'",
+        "max_finished_jobs is set by final state (completed, failed, cancelled), not by 'done'",
     ),
     "a bad age of one state": (
         {"job_retention": {"failed": "x"}},
@@ -201,7 +237,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),
-    "unknown": ({"unknown": "drop"}, "unknown must be 'refuse' or 'hold', not 'drop'"),
+    "unhandled_jobs": ({"unhandled_jobs": "drop"}, "unhandled_jobs must be 'refuse' or 'hold', not 'drop'"),
+    "strict_order": ({"strict_order": 1}, "strict_order must be True or False, not 1"),
     "open_retry": ({"open_retry": 3}, "open_retry must be a Retry, not 3"),
     "renewed after no job": ({"renew_after_jobs": 0}, "renew_after_jobs must be a whole number, 1 or more, not 0"),
     "a watchdog without patience": ({"watchdog": 0}, "watchdog must be a number of seconds, more than 0, not 0"),
@@ -215,8 +252,38 @@ def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
         Service(**settings)
 
 
+def test_an_unknown_keyword_of_a_handler_is_refused_by_name() -> None:
+    service: Any = Service()  # type checkers report such a keyword
+    with says(UsageError, "Service.handler has no keyword 'timeout'; did you mean 'attempt_timeout'?"):
+        service.handler(timeout=3)
+    with says(UsageError, "Service.handler has no keyword 'verify_frist'; did you mean 'verify_first'?"):
+        service.handler(verify_frist=True)
+    with says(UsageError, "Service.handler has no keyword 'buffer'; Service has it"):
+        service.handler(buffer=3)
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor], ids=["threads", "processes"])
+def test_a_pool_of_workers_is_refused_as_an_executor(pool: Any) -> None:
+    message = (
+        f"executor cannot be a {pool.__name__}: a concurrent.futures.Executor is a pool of workers, but an SDK session "
+        "is opened, called and closed by one thread; give sdk=..., which gets a thread of its own, or a function that "
+        "returns a trio_jobs.ports.SdkExecutor"
+    )
+    with says(UsageError, message):
+        Service(executor=pool)
+    with pool(1) as made, says(UsageError, message):
+        Service(executor=made)
+
+
+def test_the_settings_have_the_same_defaults_in_the_service_and_in_the_record() -> None:
+    declared = inspect.signature(Service).parameters
+    for field in attrs.fields(Settings):
+        assert declared[field.name].default == field.default, field.name
+    assert attrs.asdict(Service().settings) == attrs.asdict(Settings())
+
+
 def test_there_is_no_other_hook() -> None:
-    with says(UsageError, "there is no hook 'sunday'; there are in_doubt, stuck, failed"):
+    with says(UsageError, "there is no hook 'sunday'; the hooks are in_doubt, stuck, failed"):
         Service().on("sunday", print)  # type: ignore[arg-type]
 
 
@@ -269,7 +336,7 @@ async def test_a_wrong_payload_names_the_field(
 
 
 async def test_a_payload_has_a_size(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
-    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are taken"):
+    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are accepted"):
         await queue.submit("anything", "x" * (1024 * 1024 - 1))
 
 
@@ -397,7 +464,7 @@ async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, a
 
 RETRIES: dict[str, tuple[dict[str, Any], str]] = {
     "retries": ({"max_retries": -1}, "max_retries must be a whole number, 0 or more, not -1"),
-    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries say max_retries=0"),
+    "waits": ({"waits": []}, "waits must be a list of one or more seconds; for no retries give max_retries=0"),
     "endless": ({"first": float("inf")}, "first must be at most 3155760000 (100 years), not inf"),
     "jitter": ({"jitter": 2}, "jitter must be between 0 and 1, not 2"),
     "factor": ({"factor": 0.5}, "factor must be 1 or more, not 0.5"),
@@ -424,7 +491,7 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
 
 
 async def test_a_queue_has_one_store(tmp_path: Path) -> None:
-    with says(UsageError, "say journal or store, not both"):
+    with says(UsageError, "give journal or store, not both"):
         async with make_rig("trio").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
             pass
     assert list(tmp_path.iterdir()) == []

@@ -137,7 +137,7 @@ async def test_a_cancel_while_it_settles_leaves_it_to_the_answer(
 
 
 def test_it_needs_a_verify() -> None:
-    with pytest.raises(InvalidHandler, match="verify_first needs a verify to ask"):
+    with pytest.raises(InvalidHandler, match="verify_first=True needs verify="):
 
         @Service().handler(verify_first=True)
         def work(what: str) -> None: ...

@@ -28,5 +28,5 @@ async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_
             refused = await client.ask("jobs.submit", kind="double", payload=2)
         assert unknown["error"]["code"] == -32015
         assert refused["error"]["code"] == -32017
-        assert "nothing is accepted now" in refused["error"]["message"]
+        assert "no jobs are accepted now" in refused["error"]["message"]
         await client.say_goodbye()

@@ -129,7 +129,7 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
             await queue.submit("post", Order(1))
         assert not queue.health().ok
         assert "store" in queue.health().problems
-        with pytest.raises(StoreError, match="nothing is accepted now"):
+        with pytest.raises(StoreError, match="no jobs are accepted now"):
             await queue.submit("post", Order(2))
         gates[7].set()
         await trio.testing.wait_all_tasks_blocked()
@@ -168,7 +168,7 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
         with pytest.raises(OutcomeUnknown):
             await queue.submit("post", Order(1), key="a")
         assert "has not returned" in str(queue.health().store)
-        with pytest.raises(StoreError, match="nothing is accepted now"):
+        with pytest.raises(StoreError, match="no jobs are accepted now"):
             await queue.submit("post", Order(2))
         with pytest.raises(OutcomeUnknown):  # as the error said: ask again with the same key
             await queue.submit("post", Order(1), key="a")

@@ -48,7 +48,7 @@ class Order:
     text: str
 
 
-FULL = r"the disk is full|nothing is accepted now"
+FULL = r"the disk is full|no jobs are accepted now"
 
 sessions: list[trio.Event] = []
 ended: list[str] = []  #: what `wait` has done

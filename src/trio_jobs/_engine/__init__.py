@@ -1,1 +1,1 @@
-"""Floor 4: the engine. `decide`: a job, what happened and the time give events. `fold`: events give jobs. Pure."""
+"""The engine: `decide` turns commands into events, `fold` applies events to jobs. Pure."""

@@ -1,7 +1,11 @@
-"""What an attempt comes to: the table of docs/attempts.md, row by row. Pure; the longer half of `decide`.
+"""What follows from the end of an attempt: the table of docs/attempts.md, row by row. Pure.
 
-`end` is the heart. It looks at how the attempt ended, at whether it had entered the SDK, at what verify said and at the
-handler's rules, and gives the events; `verified` does the same for a job in doubt.
+`end` returns the events of an attempt that has ended. They depend on how it ended, on whether it had entered the SDK,
+on the answer of verify and on the handler's rules. `verified` returns the events of a verify of a job in doubt.
+
+The hard part is `may_have_acted`. It must survive an attempt that did not enter the SDK, since that attempt says
+nothing about an earlier one that did. Only three things reset it: a handler that returned, a verify that answered Done
+or NotDone, and an operator.
 """
 
 from __future__ import annotations
@@ -33,41 +37,59 @@ Events = tuple[ev.JobEvent, ...]
 
 
 class AttemptResult(msgspec.Struct, frozen=True, gc=False):
-    """How an attempt ended, as the consumer saw it.
-
-    result, problem: of one that returned. error: of one that raised. retryable: the handler's retry policy would try
-    that error again. wait: seconds asked for by Snooze and RetryAfter. ended_by: the bound that ended it. entered: a
-    call into the SDK began. late: it ended after its limit.
-    """
+    """How an attempt ended, as the consumer observed it."""
 
     outcome: Outcome
+    """The kind of the end."""
+
     result: msgspec.Raw | None = None
+    """The JSON of what the handler returned; None if it did not return, or the result cannot be kept."""
+
     problem: str | None = None
+    """Why the result cannot be kept; None if it is kept."""
+
     error: ErrorInfo | None = None
+    """What the handler raised; None if it raised nothing."""
+
     retryable: bool = False
+    """Whether the handler's retry policy retries this error."""
+
     wait: float = 0.0
+    """The seconds of a Snooze or RetryAfter."""
+
     ended_by: EndedBy | None = None
+    """The limit that ended it; None if it ended by itself."""
+
     entered: bool = False
+    """Whether an SDK call began."""
+
     late: bool = False
+    """Whether it ended after its limit."""
 
 
 @attrs.frozen
 class VerifyAnswer:
-    """What verify answered, its result encoded. `problem` says why a result of Done was not kept. asked: False where
-    the queue's stop kept it from answering, so that the next start asks again."""
+    """What verify answered."""
 
     verdict: Verdict
+    """Done, NotDone or Unknown."""
+
     result: msgspec.Raw | None = None
+    """The JSON of the result of Done."""
+
     problem: str | None = None
+    """Why the result of Done was not kept; None if it was."""
+
     asked: bool = True
+    """Whether verify could answer. False if the queue's stop prevented it; the next start calls verify again."""
 
 
 def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: str = "stuck") -> Events:
-    """The attempt cannot be ended: nobody knows what it does until it returns."""
+    """The events of an attempt that exceeded its limits and whose call is still inside the SDK."""
     if record.state is not State.PROCESSING:
         return ()
     attempt = record.attempts[-1]
-    # `may_have_acted` stays what earlier attempts left: of this one its return will tell, as of any that is under way
+    # `may_have_acted` still describes earlier attempts only; the end of this one will add to it
     return (
         ev.InDoubt(
             seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=Outcome.INSIDE, ended_by=limit,
@@ -77,10 +99,10 @@ def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: st
 
 
 def asks_verify(record: JobRecord, ending: AttemptResult, rules: Rules) -> bool:
-    """Is verify to be asked before `end` can decide about this ending?"""
-    return (
-        ending.outcome is Outcome.ERROR and _may_have_acted(ending, rules) and rules.verifies and not _is_over(record)
-    )
+    """Whether `end` needs an answer of verify to decide about `ending`."""
+    if not rules.verifies or _is_settled(record):
+        return False
+    return ending.outcome is Outcome.ERROR and _may_have_acted(ending, rules)
 
 
 def end(
@@ -92,63 +114,66 @@ def end(
     seq: int,
     verdict: VerifyAnswer | None = None,
 ) -> Events:
-    """What an attempt comes to.
+    """The events of an attempt that has ended.
 
-    `verdict` is verify's answer where `asks_verify` wanted one. No events where a person has resolved the job while
-    the call was still inside: what the late call came to is then no longer the job's.
+    There are none if an operator resolved the job while the call was still inside: the end of a late call then no
+    longer matters to the job.
+
+    Args:
+        record: The job, processing or in doubt with its call inside.
+        ending: How the attempt ended.
+        rules: The rules of the job's handler.
+        now: UTC, seconds since the epoch.
+        chance: Uniform in [0, 1), for the jitter of a retry.
+        seq: The number of the first event.
+        verdict: The answer of verify, where `asks_verify` requires one.
     """
-    if _is_over(record):
+    if _is_settled(record):
         return ()
     if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
         return (
             ev.Completed(
-                seq=seq,
-                at=now,
-                job=record.id,
-                attempt=record.attempts[-1].number,
-                outcome=ending.outcome,
-                entered=ending.entered,
-                late=ending.late,
+                seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=ending.outcome,
+                entered=ending.entered, late=ending.late, problem=ending.problem,
                 result=UNSET if ending.result is None else ending.result,
-                problem=ending.problem,
                 reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
             ),
-        )
+        )  # fmt: skip
     out = Writer(record, now, seq, ending)
     match ending.outcome:
         case Outcome.FAIL:
             out.write(ev.Failed, reason="fail")
         case Outcome.CANCEL:
-            out.pending_first()
+            out.resolve_first()
             out.write(ev.Cancelled, reason=_message(ending.error))
         case Outcome.SNOOZE:
-            _put_off(out, record, ending, rules)
+            _snooze(out, record, ending, rules)
         case Outcome.RETRY_AFTER:
-            _again(
+            _retry(
                 out, record, rules, chance, reason="retry_after", retryable=True, may_have_acted=False, wait=ending.wait
             )
         case Outcome.ERROR:
-            _raised(out, record, ending, rules, chance, verdict)
+            _after_error(out, record, ending, rules, chance, verdict)
         case Outcome.TIMED_OUT:
             if _may_have_acted(ending, rules):
-                _doubt(out, record, rules, chance, reason="timed_out")
+                _enter_doubt(out, record, rules, chance, reason="timed_out")
             else:
-                _again(out, record, rules, chance, reason="timed_out", retryable=True, may_have_acted=False)
+                _retry(out, record, rules, chance, reason="timed_out", retryable=True, may_have_acted=False)
         case Outcome.EXPIRED:
             if _may_have_acted(ending, rules):
-                _doubt(out, record, rules, chance, reason="expired")
+                _enter_doubt(out, record, rules, chance, reason="expired")
             else:
                 out.write(ev.Failed, reason="expired")
         case Outcome.CANCELLED:
             if _may_have_acted(ending, rules):
-                _doubt(out, record, rules, chance, reason="cancelled")
+                _enter_doubt(out, record, rules, chance, reason="cancelled")
             else:
-                out.pending_first()
+                out.resolve_first()
                 out.write(ev.Cancelled, reason="cancelled")
         case Outcome.UNVERIFIED:
-            _doubt(out, record, rules, chance, reason="unverified", asked=True)
+            _enter_doubt(out, record, rules, chance, reason="unverified", asked=True)
         case Outcome.STOPPED | Outcome.CRASHED:
-            _broken_off(out, record, ending, rules, chance)
+            _interrupt(out, record, ending, rules, chance)
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or EndedBy.STOP, now, seq, reason="stopped")
         case _:
@@ -157,13 +182,16 @@ def end(
 
 
 def crashed(record: JobRecord, rules: Rules, now: float, chance: float, seq: int) -> Events:
-    """The process died while the attempt was under way (or its call inside)."""
+    """The events of an attempt that was running, or whose call was inside, when the process died."""
     entered = record.attempts[-1].entered
     return end(record, AttemptResult(Outcome.CRASHED, entered=entered), rules, now, chance, seq)
 
 
 def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, chance: float, seq: int) -> Events:
-    """Verify's answer about a job in doubt. No events if somebody settled it meanwhile, or nobody was asked."""
+    """The events of an answer of verify about a job in doubt.
+
+    There are none if the doubt was resolved in the meantime, or verify could not answer.
+    """
     doubt = record.doubt
     if record.state is not State.IN_DOUBT or doubt is None or doubt.inside or not answer.asked:
         return ()
@@ -179,22 +207,18 @@ def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, 
         elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
             out.write(ev.DoubtResolved, reason="not_done")
         else:
-            _again(out, record, rules, chance, reason="not_done", retryable=doubt.retryable, may_have_acted=False)
+            _retry(out, record, rules, chance, reason="not_done", retryable=doubt.retryable, may_have_acted=False)
     else:
         out.write(
-            ev.InDoubt,
-            reason=record.reason,
-            error=record.error,
-            may_have_acted=True,
-            retryable=doubt.retryable,
+            ev.InDoubt, reason=record.reason, error=record.error, may_have_acted=True, retryable=doubt.retryable,
             asked=True,
-        )
-        _after_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable)
+        )  # fmt: skip
+        _apply_on_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable)
     return out.events
 
 
 class Writer:
-    """Collects events of one job; the first of them carries what the attempt came to."""
+    """Collects the events of one job, in order. The first event carries the end of the attempt."""
 
     def __init__(
         self, record: JobRecord, now: float, seq: int, ending: AttemptResult | None, by: str | None = None
@@ -207,7 +231,7 @@ class Writer:
         self._by = by
         self.ending = ending
         self._attempt = record.attempts[-1].number if record.attempts else 0
-        # how this attempt ended says nothing about what an earlier one left; only verify, a person or a return does
+        # the end of this attempt says nothing about an earlier one; only a return, verify or an operator does
         self.earlier_acted = record.may_have_acted and ending is not None
 
     def write(
@@ -233,49 +257,54 @@ class Writer:
     def complete(self, result: msgspec.Raw | None, problem: str | None, reason: str) -> None:
         self.write(ev.Completed, result=UNSET if result is None else result, problem=problem, reason=reason)
 
-    def pending_first(self) -> None:
-        """The table lets a job leave in_doubt only by a settled doubt; the late call's own word settles it."""
+    def resolve_first(self) -> None:
+        """Resolve the doubt, if there is one: the table has no way from in_doubt to cancelled. The return of the late
+        call resolves it."""
         if self._in_doubt:
             self.write(ev.DoubtResolved, reason="returned")
 
 
-def _is_over(record: JobRecord) -> bool:
+def _is_settled(record: JobRecord) -> bool:
+    """Whether the end of the current attempt no longer matters to the job."""
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
 
 
 def is_expired(record: JobRecord, now: float) -> bool:
+    """Whether the job's deadline has passed."""
     return record.deadline_at is not None and record.deadline_at <= now
 
 
 def _may_have_acted(ending: AttemptResult, rules: Rules) -> bool:
-    """The right-hand column of the table: entered, and what it did matters."""
+    """Whether the right-hand column of the table applies."""
     return ending.entered and not rules.idempotent
 
 
 def _message(error: ErrorInfo | None) -> str:
+    """The text of an error, for a reason."""
     return error.message if error is not None else ""
 
 
-def _raised(
+def _after_error(
     out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float, verdict: VerifyAnswer | None
 ) -> None:
+    """Handle an attempt that raised an error of its own."""
     may_have_acted = _may_have_acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
         out.complete(verdict.result, verdict.problem, "verified")
     elif may_have_acted and verdict is None and (rules.verifies or open_step(record) is not None):
         reason = "error" if open_step(record) is None else "open_step"
-        _doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
+        _enter_doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):
-        _doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
+        _enter_doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
     else:
-        if verdict is not None:  # it left nothing behind, nor did those before it
+        if verdict is not None:  # NotDone: neither this attempt nor an earlier one left anything
             may_have_acted = out.earlier_acted = False
-        _again(out, record, rules, chance, reason="error", retryable=ending.retryable, may_have_acted=may_have_acted)
+        _retry(out, record, rules, chance, reason="error", retryable=ending.retryable, may_have_acted=may_have_acted)
 
 
-def _again(
+def _retry(
     out: Writer,
     record: JobRecord,
     rules: Rules,
@@ -286,10 +315,10 @@ def _again(
     may_have_acted: bool,
     wait: float | None = None,
 ) -> None:
-    """Another attempt if the policy has one left; else the end."""
+    """Schedule a retry if the policy has one left; otherwise end the job."""
     error = record.error
     if record.cancel_requested and not may_have_acted:
-        out.pending_first()
+        out.resolve_first()
         out.write(ev.Cancelled, reason="cancelled")
     elif record.cancel_requested or not retryable or record.retries_used >= rules.retry.max_retries:
         out.write(ev.Failed, reason=reason, may_have_acted=may_have_acted, error=error)
@@ -301,40 +330,41 @@ def _again(
         out.write(ev.RetryScheduled, reason=reason, may_have_acted=may_have_acted, due_at=out.now + wait, error=error)
 
 
-def _put_off(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules) -> None:
+def _snooze(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules) -> None:
+    """Schedule the next attempt of a job that its handler snoozed, without a retry being used."""
     if record.cancel_requested:
-        out.pending_first()
+        out.resolve_first()
         out.write(ev.Cancelled, reason="cancelled")
     elif record.snoozes >= rules.max_snoozes:
         out.write(ev.Failed, reason="too_many_snoozes")
     elif is_expired(record, out.now):
         out.write(ev.Failed, reason="expired")
     elif record.state is State.IN_DOUBT:
-        # a late call's snooze: the table has no way from in_doubt to scheduled, and retrying waits just as well
+        # a late call snoozed: the table has no way from in_doubt to scheduled, and a retrying job waits just as well
         out.write(ev.RetryScheduled, reason="snooze", due_at=out.now + ending.wait, uses_retry=False)
     else:
         out.write(ev.Snoozed, reason="snooze", due_at=out.now + ending.wait)
 
 
-def _broken_off(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
-    """A stop or a crash: the attempt did not end by itself."""
+def _interrupt(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
+    """Handle an attempt that a stop or a crash interrupted."""
     crash = ending.outcome is Outcome.CRASHED
     reason = "crashed" if crash else "stopped"
     may_have_acted = _may_have_acted(ending, rules)
     if crash and record.crashes + 1 >= rules.max_crashes:
         out.write(ev.Failed, reason="poison", may_have_acted=may_have_acted)
     elif may_have_acted:
-        _doubt(out, record, rules, chance, reason=reason)
+        _enter_doubt(out, record, rules, chance, reason=reason)
     else:
         if record.state is State.IN_DOUBT:
             out.write(ev.DoubtResolved, reason=reason)
-        else:  # what an earlier attempt may have left behind is still not known
+        else:  # it is still not known what an earlier attempt left
             out.write(ev.Interrupted, reason=reason, may_have_acted=record.may_have_acted)
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
 
 
-def _doubt(
+def _enter_doubt(
     out: Writer,
     record: JobRecord,
     rules: Rules,
@@ -344,17 +374,17 @@ def _doubt(
     retryable: bool = True,
     asked: bool = False,
 ) -> None:
-    """Into doubt; and out of it again where nobody can be asked and the policy says so."""
+    """Put the job in doubt, and apply `on_doubt` at once if verify cannot help."""
     assert out.ending is not None
     out.write(ev.InDoubt, reason=reason, may_have_acted=True, retryable=retryable, asked=asked)
     if asked or not rules.verifies:
-        _after_doubt(out, record, rules, chance, out.ending.outcome, retryable)
+        _apply_on_doubt(out, record, rules, chance, out.ending.outcome, retryable)
 
 
-def _after_doubt(
+def _apply_on_doubt(
     out: Writer, record: JobRecord, rules: Rules, chance: float, outcome: Outcome, retryable: bool
 ) -> None:
-    """`on_doubt`, for a doubt that verify cannot settle."""
+    """Apply `on_doubt` to a doubt that verify did not resolve. "hold" adds no event."""
     if rules.on_doubt == "fail":
         out.write(ev.Failed, reason="on_doubt", may_have_acted=True, error=record.error)
     elif rules.on_doubt == "retry" and not record.cancel_requested:
@@ -363,4 +393,4 @@ def _after_doubt(
         elif outcome is Outcome.EXPIRED:
             out.write(ev.Failed, reason="expired", may_have_acted=True, error=record.error)
         else:
-            _again(out, record, rules, chance, reason="on_doubt", retryable=retryable, may_have_acted=True)
+            _retry(out, record, rules, chance, reason="on_doubt", retryable=retryable, may_have_acted=True)

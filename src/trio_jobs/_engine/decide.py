@@ -1,11 +1,12 @@
-"""A job, what happened to it, and the time give events. Pure and synchronous.
+"""The decisions of the engine: one function for each command. Pure and synchronous.
 
-One function for each command. Each takes the job's record and gives the events, numbered from `seq`; whoever calls
-applies them in the same synchronous step, so that every decision is made on what all decisions before it have left
-(there is no lock). A function changes nothing itself. Where a command makes no sense in the job's state the function
-raises `InvalidState` (a person asked) or gives no events (the queue itself came too late).
+A function takes the record of a job and returns events, numbered from `seq`; it changes nothing itself. The caller
+applies the events before anything else can run, so each decision sees the effect of all earlier ones without a lock.
 
-What an attempt comes to (`end` and its kin) is in `endings`, and is offered here with the rest.
+Where the state of the job does not allow the command, the function raises `InvalidState` if an operator gave the
+command, and returns no events if the queue did, which was then too late.
+
+`attempt_result` decides about attempts that have ended; this module exports its functions too.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def submit(
     deadline_at: float | None = None,
     by: str | None = None,
 ) -> ev.Submitted:
-    """Begin a job; scheduled if `due_at` lies ahead."""
+    """Start the history of a job: scheduled if `due_at` is in the future, else pending."""
     if due_at is not None and due_at > now:
         return ev.Scheduled(
             seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
@@ -86,7 +87,7 @@ def due(record: JobRecord, now: float, seq: int) -> Events:
 
 
 def expire(record: JobRecord, now: float, seq: int) -> Events:
-    """A waiting job's deadline has passed. No events where it has not, or where an attempt is under way."""
+    """Fail a waiting job whose deadline has passed. No events before the deadline or while an attempt runs."""
     if not is_expired(record, now):
         return ()
     if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
@@ -99,7 +100,7 @@ def expire(record: JobRecord, now: float, seq: int) -> Events:
 
 
 def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
-    """An attempt begins, or the job expires because it would begin after its deadline. None if not pending any more."""
+    """Start an attempt of a pending job, or fail the job if its deadline has passed. No events in another state."""
     if record.state is not State.PENDING:
         return ()
     if is_expired(record, now):
@@ -108,21 +109,21 @@ def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
 
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
-    """An async handler is about to call the SDK. No events if it did before."""
+    """Record that an async handler is about to call the SDK. No events if this attempt has entered it already."""
     if record.state is not State.PROCESSING or record.attempts[-1].entered:
         return ()
     return (ev.SdkEntered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
-    """A step begins. No events where the job has been settled meanwhile; then the step must not be done."""
+    """Record that a step is about to run. No events if the job is no longer processing: the step must not run then."""
     if record.state is not State.PROCESSING:
         return ()
     return (ev.StepStarted(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, step=step),)
 
 
 def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, seq: int) -> Events:
-    """A step is done. No events where a person has settled the job while it was being done."""
+    """Record the result of a step. No events if an operator resolved the job in the meantime."""
     inside = record.doubt is not None and record.doubt.inside
     if record.state is not State.PROCESSING and not inside:
         return ()
@@ -131,40 +132,43 @@ def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, s
 
 
 def overdue(record: JobRecord, limit: EndedBy, now: float, seq: int) -> Events:
-    """The limit has passed and the attempt goes on."""
+    """Record that an attempt has exceeded its limit and has not ended. No events if that is recorded already."""
     if record.state is not State.PROCESSING or record.attempts[-1].overdue:
         return ()
     return (ev.Overdue(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, limit=limit),)
 
 
 def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[CancelAnswer, Events]:
-    """A person's cancel. Raises `InvalidState` for a job in doubt: only `resolve` can settle that."""
+    """Cancel a job, or request that its attempt is the last one.
+
+    Raises:
+        InvalidState: The job is in doubt, which only `resolve` can end.
+    """
     state = record.state
     if state is State.CANCELLED:
         return "cancelled", ()
     if state in FINAL:
         return "too_late", ()
     if state is State.IN_DOUBT:
-        raise InvalidState(record.id, state, "nobody knows what it did; settle that with resolve instead of cancel")
+        raise InvalidState(record.id, state, "it is not known what its attempt did; use resolve instead of cancel")
     if state is State.PROCESSING:
         if record.cancel_requested:
             return "requested", ()
         return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by),)
     return "cancelled", (
         ev.Cancelled(
-            seq=seq,
-            at=now,
-            job=record.id,
-            by=by,
-            reason="cancelled",
-            may_have_acted=record.may_have_acted,
+            seq=seq, at=now, job=record.id, by=by, reason="cancelled", may_have_acted=record.may_have_acted,
             error=record.error,
         ),
-    )
+    )  # fmt: skip
 
 
 def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
-    """A person begins a new run of a job that failed or was cancelled. Raises `InvalidState` for any other."""
+    """Start a new run of a job.
+
+    Raises:
+        InvalidState: The job is neither failed nor cancelled.
+    """
     if record.state not in (State.FAILED, State.CANCELLED):
         raise InvalidState(record.id, record.state, "only a failed or cancelled job can be retried")
     return (ev.RunRestarted(seq=seq, at=now, job=record.id, by=by),)
@@ -173,8 +177,12 @@ def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
 def resolve(
     record: JobRecord, resolution: Resolution, by: str | None, now: float, seq: int, result: msgspec.Raw | None = None
 ) -> Events:
-    """A person settles a doubt. Raises `InvalidState` for a job not in doubt, and for "not_done" while a call is
-    inside."""
+    """Resolve a doubt as an operator.
+
+    Raises:
+        InvalidState: The job is not in doubt; or its call is still inside and the resolution is "not_done", which would
+            start the job again beside that call.
+    """
     if record.state is not State.IN_DOUBT:
         raise InvalidState(record.id, record.state, "only a job that is in_doubt can be resolved")
     out = Writer(record, now, seq, None, by)
@@ -182,7 +190,7 @@ def resolve(
     if resolution == "done":
         out.complete(result, None, "resolved")
     elif resolution == "failed":
-        # a call that is still inside may do its work yet, whatever the person knows
+        # a call that is still inside may still do its work
         may_have_acted = inside and (record.may_have_acted or record.attempts[-1].entered)
         out.write(ev.Failed, reason="resolved", may_have_acted=may_have_acted, error=record.error)
     else:

@@ -1,6 +1,7 @@
 """What a handler raises to decide about its own job: `Fail`, `Cancel`, `Snooze`, `RetryAfter`; and `SessionLost`.
 
-They are not failures of the queue, so they do not share the base class of its errors.
+These are not failures of the queue and do not share the base class of its errors. A handler that raises one of the
+first four vouches that the attempt left nothing half done: `verify` is not called, and the job is not in doubt.
 """
 
 from __future__ import annotations
@@ -13,31 +14,55 @@ __all__ = ["Cancel", "Fail", "RetryAfter", "SessionLost", "Snooze"]
 
 
 class SessionLost(Exception):
-    """Raised by a handler (or by `verify`): the SDK session is of no use any more; it is closed and a new one opened.
+    """Raised by a handler or by `verify`: the SDK session is unusable. The queue closes it and opens a new one.
 
-    To the job it is an error like others: retried as the policy says, after `verify` if the SDK was entered.
+    For the job this is an error like any other: `verify` is called if the attempt entered the SDK, then the retry
+    policy applies.
     """
 
 
 class Fail(Exception):
-    """Raised by a handler: this job must not be tried again, and nothing of it is half done."""
+    """Raised by a handler: the job fails without a retry. Nothing is half done."""
 
 
 class Cancel(Exception):
-    """Raised by a handler: this job shall end cancelled; nothing of it is half done."""
+    """Raised by a handler: the job is cancelled. Nothing is half done."""
 
 
 class Snooze(Exception):
-    """Raised by a handler: not now; come back after `seconds`. Uses no retry; nothing is half done."""
+    """Raised by a handler: the job is started again later, without using a retry. Nothing is half done.
+
+    A job can be snoozed 1,000 times in one run; then it fails.
+
+    Args:
+        seconds: The wait, 0 or more and at most 100 years.
+
+    Raises:
+        UsageError: `seconds` is out of its range.
+    """
+
+    seconds: Final[float]
+    """The wait, in seconds."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds: Final = check_wait("Snooze(seconds)", seconds)
+        self.seconds = check_wait("Snooze(seconds)", seconds)
         super().__init__(f"snoozed for {seconds} s")
 
 
 class RetryAfter(Exception):
-    """Raised by a handler: this attempt failed, try again after `seconds`. Uses a retry; nothing is half done."""
+    """Raised by a handler: the attempt failed and is retried after a given wait. Uses a retry. Nothing is half done.
+
+    Args:
+        seconds: The wait, 0 or more and at most 100 years.
+        why: The message of the job's error.
+
+    Raises:
+        UsageError: `seconds` is out of its range.
+    """
+
+    seconds: Final[float]
+    """The wait, in seconds."""
 
     def __init__(self, seconds: float, why: str = "") -> None:
-        self.seconds: Final = check_wait("RetryAfter(seconds)", seconds)
-        super().__init__(why or f"retry asked for after {seconds} s")
+        self.seconds = check_wait("RetryAfter(seconds)", seconds)
+        super().__init__(why or f"retry after {seconds} s")

@@ -1,4 +1,4 @@
-"""Events give jobs: the only code that writes a `JobRecord`, and the table is asked for each change."""
+"""Applies events to jobs. The only code that writes a `JobRecord`; the table of transitions is looked up each time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in ro
 
 
 def begin(event: ev.Submitted) -> JobRecord:
-    """The job that `event` (Submitted or Scheduled) begins."""
+    """The record of a new job, from its first event."""
     return JobRecord(
         event.job,
         event.kind,
@@ -38,14 +38,18 @@ def begin(event: ev.Submitted) -> JobRecord:
 
 
 def fold(record: JobRecord, event: ev.JobEvent) -> State:
-    """Write what `event` changed into `record`, and give the state after it. Raises `IllegalTransition`, having changed
-    nothing."""
+    """Apply `event` to `record`, and return the state after it.
+
+    Raises:
+        IllegalTransition: The table does not allow the event in this state, or the event is not newer than the record.
+            Nothing was changed.
+    """
     try:
         after, change = _MOVES[type(event)][record.state]
     except KeyError:
         after = target(record.state, type(event))  # raises, and says why
     if event.seq <= record.last_seq:
-        raise IllegalTransition(f"event {event.seq} comes after event {record.last_seq} of job {record.id}")
+        raise IllegalTransition(f"event {event.seq} cannot follow event {record.last_seq} of job {record.id}")
     if change is not None:
         change(record, event)
     if record.state is not after:
@@ -57,7 +61,7 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
 
 
 def _started(record: JobRecord, event: ev.Started) -> None:
-    # a new list for each: one that grew by appending keeps room for three more, in every job there is
+    # a new list each time: a list that grows by append reserves memory for three more items, in every job
     record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]
     record.due_at = None
     record.reason = ""
@@ -70,7 +74,7 @@ def _entered(record: JobRecord, event: ev.SdkEntered) -> None:
 
 def _step_started(record: JobRecord, event: ev.StepStarted) -> None:
     record.steps = {**record.steps, event.step: None}
-    record.attempts[-1].entered = True  # a step is what acts, whether through the SDK or not
+    record.attempts[-1].entered = True  # a step acts, through the SDK or not
 
 
 def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
@@ -98,7 +102,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
             record.crashes += 1
             record.retries_used += 1
     if record.steps and not event.may_have_acted and not isinstance(event, ev.InDoubt):
-        # somebody has vouched that nothing is half done: what had begun may be begun again
+        # the handler, verify or an operator says that nothing is half done: an open step may start again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.may_have_acted = event.may_have_acted
     record.doubt = None
@@ -130,12 +134,12 @@ def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:
 def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
     before = record.doubt
     _ended(record, event)
-    # an answer of verify changes nothing about what the attempt itself came to
+    # an answer of verify does not change how the attempt ended
     outcome = event.outcome or (before.outcome if before is not None else Outcome.INSIDE)
     record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked)
 
 
-def _over(record: JobRecord, event: ev.Ended) -> None:
+def _final(record: JobRecord, event: ev.Ended) -> None:
     _ended(record, event)
     record.due_at = None
 
@@ -147,7 +151,7 @@ def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
     record.crashes = 0
     record.cancel_requested = False
     if record.deadline_at is not None and record.deadline_at <= event.at:
-        record.deadline_at = None  # else the new run would expire before it begins
+        record.deadline_at = None  # otherwise the new run would expire before it starts
     record.reason = ""
     record.error = None
 
@@ -165,8 +169,8 @@ _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.Interrupted: _ended,
     ev.InDoubt: _in_doubt,
     ev.DoubtResolved: _ended,
-    ev.Failed: _over,
-    ev.Cancelled: _over,
+    ev.Failed: _final,
+    ev.Cancelled: _final,
     ev.RunRestarted: _retried,
 }
 
@@ -175,5 +179,5 @@ _MOVES = {
     for event, moves in TRANSITIONS.items()
 }
 
-# `Due` changes the state alone: due_at stays, since it orders those that wait for a place
+# `Due` changes only the state: due_at stays, since it orders the jobs that wait for a slot
 assert State.PENDING is TRANSITIONS[ev.Due][State.SCHEDULED]

@@ -1,7 +1,8 @@
-"""Floor 5: a handler as it was declared, checked once, with all that an attempt needs prepared. No IO.
+"""A declared handler: checked once, with everything prepared that an attempt needs. No IO.
 
-Payloads are kept as JSON. `encode` makes it and reads it back with the handler's type: that is the check at submit,
-it frees the job from objects that the caller may still change, and each attempt gets a fresh one.
+Payloads are kept as JSON. `Handler.encode` produces the JSON and decodes it again with the handler's type. This is the
+check at submit; it also detaches the job from objects that the caller may still change, and each attempt decodes a
+payload of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
+from trio_jobs._engine import payload_codec
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import InvalidHandler, InvalidPayload
@@ -24,7 +26,11 @@ from trio_jobs._validation import check_seconds, is_text
 __all__ = ["MAX_RESULT", "NULL", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
 
 MAX_RESULT: Final = 1024 * 1024
+"""The longest result that is kept, in bytes of JSON."""
+
 MAX_PAYLOAD: Final = 1024 * 1024
+"""The longest payload, in bytes of JSON."""
+
 NULL: Final = msgspec.Raw(b"null")
 
 SdkKind = Literal["thread", "trio", "none"]
@@ -32,54 +38,94 @@ SdkKind = Literal["thread", "trio", "none"]
 
 @attrs.frozen(eq=False)
 class Handler:
-    """kind: its name. is_async: runs on Trio's thread, else on the SDK's. enters_at_start: it is in the SDK from its
-    first moment. attempt_timeout, stuck_after, verify_timeout, verify_delay: seconds; inf for no limit. verify_first:
-    verify is asked before the first attempt too.
-    """
+    """A declared handler. `Service.handler` documents the arguments; limits are in seconds, inf for no limit."""
 
     kind: str
+    """The name of the kind, 1 to 200 characters."""
+
     fn: Callable[..., Any]
+    """The function that the user registered."""
+
     is_async: bool
+    """Whether it runs in the Trio thread; otherwise it runs in `SdkExecutor.call`."""
+
     takes_sdk: bool
+    """Whether its first argument is the SDK."""
+
     takes_job: bool
+    """Whether its last argument is a job context."""
+
     enters_at_start: bool
+    """Whether an attempt has entered the SDK as soon as it starts."""
+
     payload_type: Any
+    """The type that payloads are decoded to."""
+
     result_type: Any
+    """The annotated type of the result; `Any` without an annotation."""
+
     rules: Rules
+    """What the engine needs to decide about jobs of this kind."""
+
     attempt_timeout: float
+    """Limit for one attempt."""
+
     stuck_after: float
+    """Seconds after the limit until a call that has not returned counts as stuck."""
+
     verify: Callable[..., Any] | None
+    """The function that reports what an attempt did."""
+
     verify_is_async: bool
+    """Whether `verify` runs in the Trio thread."""
+
     verify_timeout: float
+    """Limit for one call of `verify`."""
+
     verify_delay: float
+    """Seconds between the end of an attempt and the call of `verify`."""
+
     verify_first: bool
+    """Whether `verify` is called before the first attempt too."""
+
     decode: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
+    """Reads a payload from JSON. Raises what the type's own checks raise."""
+
     decode_result: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
+    """Reads a result from JSON."""
 
     def encode(self, payload: Any) -> msgspec.Raw:
-        """`payload` as JSON. Raises `InvalidPayload` naming the field, if it does not fit the handler's type."""
+        """The JSON of `payload`.
+
+        Raises:
+            InvalidPayload: The payload does not fit the handler's type (the message names the field), or its JSON is
+                longer than 1 MiB.
+        """
         try:
-            body = msgspec.json.encode(payload)
+            body = payload_codec.encode(payload)
             self.decode(body)
-        except Exception as error:  # encoders and the type's own __post_init__ may raise anything
+        except Exception as error:  # an encoder and a type's own __post_init__ can raise anything
             raise InvalidPayload(self.kind, str(error) or type(error).__name__) from error
         if len(body) > MAX_PAYLOAD:
-            raise InvalidPayload(self.kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are taken")
+            raise InvalidPayload(self.kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
         return msgspec.Raw(body)
 
 
 def digest(payload: msgspec.Raw) -> str:
-    """The hash by which two payloads of one key are compared: of the canonical JSON, whatever order it came in."""
+    """The hash by which two payloads of one key are compared. It does not depend on the order of object members."""
     canonical = msgspec.json.encode(msgspec.json.decode(payload), order="sorted")
     return blake2b(canonical, digest_size=16).hexdigest()
 
 
 def encode_result(value: Any) -> tuple[msgspec.Raw | None, str | None]:
-    """A handler's result as JSON, or None and why it cannot be kept. Never raises: the work is done by then."""
+    """The JSON of a handler's result; or None, and why it cannot be kept.
+
+    Never raises, since the work is done by then.
+    """
     if value is None:
         return NULL, None
     try:
-        body = msgspec.json.encode(value)
+        body = payload_codec.encode(value)
     except Exception as error:
         if inspect.iscoroutine(value):
             value.close()
@@ -105,25 +151,30 @@ def make_handler(
     verify_first: bool,
     on_doubt: OnDoubt,
 ) -> Handler:
-    """Check a declaration. Raises `InvalidHandler`, or `UsageError` for a number that cannot be."""
+    """Check a declaration. `Service.handler` documents the arguments.
+
+    Raises:
+        InvalidHandler: The function or `verify` cannot be called as declared, or its types cannot be read from JSON.
+        UsageError: A number is out of its range.
+    """
     if not callable(fn):
         raise InvalidHandler(f"a handler must be a function, not {fn!r}")
     name = kind if kind is not None else getattr(fn, "__name__", "")
     if not is_text(name, 200) or name == "<lambda>":
-        raise InvalidHandler(f"{fn!r} needs a name of at most 200 characters: say kind=...")
+        raise InvalidHandler(f"{fn!r} needs a name of 1 to 200 characters; give kind=...")
     is_async = _is_async(fn)
     if inspect.isasyncgenfunction(_called(fn)) or inspect.isgeneratorfunction(_called(fn)):
-        raise InvalidHandler(f"handler {name!r} is a generator; it must return its result, not yield")
+        raise InvalidHandler(f"handler {name!r} is a generator; return the result instead of yielding it")
     if sdk == "trio" and not is_async:
         raise InvalidHandler(
-            f"handler {name!r} is a plain function, but the SDK is asynchronous: write it as async def"
+            f"handler {name!r} is a plain function, but the SDK is asynchronous; declare it with async def"
         )
     takes_sdk = sdk != "none"
     payload_type, result_type, takes_job = _signature(fn, name, takes_sdk, payload_type)
     if verify is not None:
         _check_verify(verify, name, sdk, takes_sdk)
     elif verify_first:
-        raise InvalidHandler(f"handler {name!r}: verify_first needs a verify to ask")
+        raise InvalidHandler(f"handler {name!r}: verify_first=True needs verify=...")
     if on_doubt not in ("hold", "retry", "fail"):
         raise InvalidHandler(f"on_doubt of {name!r} must be 'hold', 'retry' or 'fail', not {on_doubt!r}")
     if not isinstance(retry, Retry):
@@ -163,17 +214,19 @@ def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type:
         raise InvalidHandler(f"handler {name!r} must take {wanted}, not {_shown(fn)}")
     try:
         hints = typing.get_type_hints(_called(fn))
-    except Exception as error:  # reading an annotation runs whatever it says
+    except Exception as error:  # an annotation is an expression that can raise anything
         if payload_type is None:
             raise InvalidHandler(
-                f"the annotations of handler {name!r} cannot be read ({error}); define its types in a module, "
-                "or say payload_type=..."
+                f"the annotations of handler {name!r} cannot be read ({error}); define its types at module level, "
+                "or give payload_type=..."
             ) from error
         hints = {}
     if payload_type is None:
         payload = positional[least - 1]
         if payload not in hints:
-            raise InvalidHandler(f"handler {name!r}: say of which type {payload!r} is, for payloads to be checked")
+            raise InvalidHandler(
+                f"handler {name!r}: annotate parameter {payload!r} with its payload type, or give payload_type=..."
+            )
         payload_type = hints[payload]
     return payload_type, hints.get("return", Any), len(positional) > least
 
@@ -183,23 +236,25 @@ def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk
     if not callable(verify) or len(_positional(verify) or ()) != wanted:
         raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
     if sdk == "trio" and not _is_async(verify):
-        raise InvalidHandler(f"verify of {name!r} must be async def, as the SDK is asynchronous")
+        raise InvalidHandler(
+            f"verify of {name!r} is a plain function, but the SDK is asynchronous; declare it with async def"
+        )
 
 
 def _called(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that runs in the end: behind a partial, or as `__call__` of an object."""
+    """The function that is called in the end: that of a partial, or the `__call__` of an object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return fn if inspect.isroutine(fn) or inspect.isclass(fn) else type(fn).__call__
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
-    """Also an object whose `__call__` is async def: on the SDK's thread it would only give a coroutine."""
+    """Whether calling `fn` returns a coroutine; also for an object whose `__call__` is `async def`."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_called(fn))
 
 
 def _positional(fn: Callable[..., Any]) -> list[str] | None:
-    """Names of what it is called with; None where something cannot be given by position, or nobody can tell."""
+    """The names of the parameters; None if one of them is not positional, or there is no signature."""
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):
@@ -217,14 +272,12 @@ def _shown(fn: Callable[..., Any]) -> str:
 
 def _decoder(of: Any, name: str, what: str) -> Callable[[bytes | msgspec.Raw], Any]:
     try:
-        if of is not Any:
-            msgspec.json.schema(of)  # the decoder alone would find an unknown class only when it meets one
-        return msgspec.json.Decoder(of).decode
-    except Exception as error:  # looking into a type runs the annotations of its fields
-        if what == "result":  # a result only has to be encoded; then it is given back as plain JSON values
+        return payload_codec.decoder(of)
+    except Exception as error:  # reading the annotations of a type's fields can raise anything
+        if what == "result":  # a result must only be encoded; `Queue.result` then returns plain JSON values
             return msgspec.json.Decoder(Any).decode
-        why = (str(error) or type(error).__name__).splitlines()[-1]  # above it stands advice about msgspec's own hooks
+        why = (str(error) or type(error).__name__).splitlines()[-1]  # msgspec's advice about its hooks comes before
         raise InvalidHandler(
             f"the {what} type of handler {name!r} cannot be read from JSON ({why}); "
-            "use attrs classes, dataclasses, msgspec structs or builtins"
+            "use attrs classes, dataclasses, msgspec structs, pydantic models or builtins"
         ) from error

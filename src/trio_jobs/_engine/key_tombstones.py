@@ -1,7 +1,7 @@
-"""What stays of keys whose jobs are forgotten, so that forgetting a job does not invite to do it a second time. Pure.
+"""What is kept of the key of a removed job, so that a later submit with the same key does not do its work again. Pure.
 
-There may be a million of them, kept for longer than a year, and they may be people's or invoices' names. So a key is
-kept as a hash of its kind and its text: enough to recognise it, and nothing to read.
+There may be a million of them, kept for longer than a year, and a key may name a person or an invoice. So the hash of
+kind and key is kept: it recognises the key and reveals nothing.
 """
 
 from __future__ import annotations
@@ -17,24 +17,32 @@ __all__ = ["KeyTombstone", "KeyTombstones", "key_name"]
 
 
 def key_name(kind: str, key: str) -> bytes:
-    """The hash under which a key is remembered: 16 bytes."""
-    # with its length before it, no kind and key read like another pair
+    """The hash that stands for a kind and a key: 16 bytes."""
+    # the length of the kind comes first, so that no other pair gives the same text
     return blake2b(f"{len(kind)}:{kind}{key}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class KeyTombstone(msgspec.Struct, frozen=True, gc=False):
-    """name: `key_name`. job: the id of the job that had it. digest: of that job's payload. state: the final one that
-    job was in. at: UTC seconds, when the job was forgotten."""
+    """What is kept of the key of a removed job."""
 
     name: bytes
+    """The hash of the job's kind and key, 16 bytes."""
+
     job: str
+    """The id of the removed job, for the receipt of a later submit."""
+
     digest: str
+    """The digest of its payload, by which a later submit with another payload is a `KeyConflict`."""
+
     state: State
+    """Its final state."""
+
     at: float
+    """When the job was removed, in seconds since the epoch (UTC)."""
 
 
 class KeyTombstones:
-    """In the order in which they lost their jobs."""
+    """The tombstones in order of removal of their jobs, the oldest first."""
 
     def __init__(self) -> None:
         self._by_name: dict[bytes, KeyTombstone] = {}
@@ -43,19 +51,23 @@ class KeyTombstones:
         return len(self._by_name)
 
     def find(self, kind: str, key: str) -> KeyTombstone | None:
+        """The tombstone of a key, if there is one."""
         by_name = self._by_name
         return by_name.get(key_name(kind, key)) if by_name else None
 
     def add(self, keys: Iterable[KeyTombstone]) -> None:
-        """As they lost their jobs, the first one first."""
+        """Add tombstones, in order of removal of their jobs."""
         for key in keys:
-            self._by_name.pop(key.name, None)  # behind all others, wherever it was
+            self._by_name.pop(key.name, None)  # so that a known one moves to the end
             self._by_name[key.name] = key
 
     def take_stale(self, older_than: float, keep: int, limit: int) -> list[KeyTombstone]:
-        """Let go of those that lost their jobs first: at that time or before, or more than `keep` in all.
+        """Remove and return the oldest tombstones.
 
-        At most `limit` of them; what is left over is found by the next call.
+        Args:
+            older_than: Tombstones of this time and before are removed.
+            keep: If there are more than this number, the excess is removed, whatever its age.
+            limit: At most this number is removed; the next call removes the rest.
         """
         excess = len(self._by_name) - keep
         stale: list[KeyTombstone] = []

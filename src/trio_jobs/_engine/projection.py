@@ -1,4 +1,4 @@
-"""All jobs of one history as the newest event left them, with the indices that every command needs. Pure."""
+"""The current state of all jobs, folded from their events, with the indexes that commands need. Pure."""
 
 from __future__ import annotations
 
@@ -10,39 +10,47 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
 
 __all__ = ["KeyEntry", "Projection"]
 
 
-_FINAL = tuple(state for state in State if state in FINAL)  # the set's own order changes from run to run
+_FINAL = tuple(state for state in State if state in FINAL)  # the order of a set differs from run to run
 
 
 class KeyEntry(msgspec.Struct, gc=False):
-    """The job that has a key, and the digest of its payload."""
+    """What a key belongs to."""
 
     job: str
+    """The id of the job."""
+
     digest: str
+    """The digest of the job's payload."""
 
 
 class Projection:
-    """The jobs, by id, by state (in the order in which they came into it) and by key; and the keys of forgotten ones.
-
-    Every change comes in as an event through `apply`. `seq` is the last one's number.
-    """
+    """All jobs of one history. Every change is an event that `apply` receives."""
 
     def __init__(self) -> None:
         self.seq = 0
+        """The number of the last event."""
         self.jobs: dict[str, JobRecord] = {}
+        """The jobs, by id."""
         self.by_state: dict[State, dict[str, JobRecord]] = {state: {} for state in State}
+        """The jobs of each state, by id, in the order in which they reached the state."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
+        """The jobs with a key, by kind and key."""
         self.tombstones = KeyTombstones()
+        """The keys of removed jobs."""
         self.paused: ev.Paused | None = None
+        """The event that paused the queue; None if it is not paused."""
 
     def apply(self, event: ev.Event) -> None:
-        """Take one event in.
+        """Apply one event.
 
-        Raises `IllegalTransition`, having changed nothing, for an event that the table or the order of events forbids.
+        Raises:
+            IllegalTransition: The event does not follow the last one, or the table forbids it. Nothing was changed.
+            QueueBroken: The event is of an unknown job. Nothing was changed.
         """
         seq = event.seq
         if seq != self.seq + 1:
@@ -51,7 +59,7 @@ class Projection:
             job = event.job
             record = self.jobs.get(job)
             if record is None:
-                self._begin(event)
+                self._add(event)
             else:
                 before = record.state
                 after = fold(record, event)
@@ -65,37 +73,44 @@ class Projection:
             self.paused = None
         self.seq = seq
 
-    def _begin(self, event: ev.JobEvent) -> None:
+    def _add(self, event: ev.JobEvent) -> None:
         job = event.job
         if not isinstance(event, ev.Submitted):
-            raise JobNotFound(job)
+            raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
         record = begin(event)
         self.jobs[job] = self.by_state[record.state][job] = record
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
     def retract(self, job_id: str) -> None:
-        """Undo a job from its beginning on; the numbers of its events stay spent."""
+        """Remove a job whose submit was rejected. The numbers of its events are not used again."""
         record = self.jobs.pop(job_id)
         del self.by_state[record.state][job_id]
         if record.key is not None:
             del self.keys[record.kind, record.key]
 
     def get(self, job_id: str) -> JobRecord:
-        """Raises `JobNotFound`."""
+        """The record of a job.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
         try:
             return self.jobs[job_id]
         except KeyError:
             raise JobNotFound(job_id) from None
 
     def count(self, *states: State) -> int:
+        """The number of jobs in these states."""
         return sum(len(self.by_state[state]) for state in states)
 
     def prunable(self, older_than: Mapping[State, float], keep: Mapping[State, int], limit: int) -> list[str]:
-        """Ids of final jobs to forget: of each state those that ended first, at that time or before, or as many as
-        there are more than `keep`.
+        """The ids of final jobs to remove, of each state the oldest first.
 
-        At most `limit` of them; what is left over is found by the next call.
+        Args:
+            older_than: By state: jobs that ended at this time or before are chosen.
+            keep: By state: if there are more jobs than this number, the excess is chosen, whatever its age.
+            limit: At most this number of ids is returned; the next call returns the rest.
         """
         chosen: list[str] = []
         for state in _FINAL:
@@ -110,7 +125,7 @@ class Projection:
         return chosen
 
     def forget(self, job_ids: Iterable[str], now: float) -> list[KeyTombstone]:
-        """Drop final jobs. What is to be remembered of their keys, which is in `tombstones` from now on."""
+        """Remove final jobs, and return the tombstones of their keys, which are in `tombstones` from then on."""
         keys: list[KeyTombstone] = []
         for job_id in job_ids:
             record = self.jobs.pop(job_id)

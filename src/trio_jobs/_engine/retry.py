@@ -1,10 +1,10 @@
-"""Floor 3: when to try again, and what the rules of a handler are. Pure: chance is an argument."""
+"""The retry policy, and the rules of a handler. Pure: randomness is an argument."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, final
 
 import attrs
 
@@ -17,26 +17,50 @@ __all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
+@final
 @attrs.frozen(init=False)
 class Retry:
-    """How often a failed attempt is tried again, and after which waits.
+    """How often a failed attempt is retried, after which waits, and for which errors.
 
-    max_retries: 0 or more; the first attempt is not a retry. waits: seconds before retry 1, 2, ...; the last one
-    repeats. Instead of a list: `first` seconds, each following wait `factor` (1 or more) times the one before.
-    max_wait: no wait is longer, jitter included. jitter: 0 to 1; a wait of w becomes one between w * (1 - jitter)
-    and w, by chance, so that many that failed together do not come back together. on: which errors: a class, a tuple of
-    them, or a function that is asked; what is not an `Exception` is retried only if it is named.
+    `Retry()` retries three times, after 1, 2 and 4 seconds. A wait is at most 100 years.
 
-    The default waits 1, 2 and 4 seconds.
+    Args:
+        max_retries: 0 or more. The first attempt is not a retry.
+        waits: The seconds before each retry, at least one number, each 0 or more; the last one repeats. None: the waits
+            follow from `first` and `factor`.
+        first: Seconds before the first retry, 0 or more.
+        factor: Each further wait is this many times the wait before it, 1 or more.
+        max_wait: The longest wait in seconds, 0 or more.
+        jitter: 0 to 1. A wait of w seconds becomes a random one between w * (1 - jitter) and w, so that jobs that
+            failed together are not retried together.
+        on: Which errors are retried: a class, a tuple of classes, or a function that takes the error and returns
+            whether it is retried. A function that raises counts as False. By default every `Exception`; `SystemExit`
+            and other errors that are none are retried only if they are named.
+
+    Raises:
+        UsageError: A value is out of its range.
     """
 
     max_retries: int
+    """The number of retries after the first attempt."""
+
     waits: tuple[float, ...] | None
+    """Seconds before each retry; None if they follow from `first` and `factor`."""
+
     first: float
+    """Seconds before the first retry."""
+
     factor: float
+    """The ratio of a wait to the wait before it."""
+
     max_wait: float
+    """The longest wait, in seconds."""
+
     jitter: float
+    """The part of a wait that is random, 0 to 1."""
+
     on: Which
+    """Which errors are retried."""
 
     def __init__(
         self,
@@ -52,7 +76,7 @@ class Retry:
         if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
             raise UsageError(f"max_retries must be a whole number, 0 or more, not {max_retries!r}")
         if waits is not None and (not isinstance(waits, Sequence) or not waits or isinstance(waits, str)):
-            raise UsageError("waits must be a list of one or more seconds; for no retries say max_retries=0")
+            raise UsageError("waits must be a list of one or more seconds; for no retries give max_retries=0")
         if not (isinstance(factor, int | float) and 1 <= factor < math.inf):
             raise UsageError(f"factor must be 1 or more, not {factor!r}")
         if not (isinstance(jitter, int | float) and 0 <= jitter <= 1):
@@ -71,7 +95,7 @@ class Retry:
         )
 
     def retries(self, error: BaseException) -> bool:
-        """Is this error worth another attempt? An `on` function that raises says no."""
+        """Whether this error is retried."""
         if isinstance(self.on, type | tuple):
             return isinstance(error, self.on)
         try:
@@ -80,7 +104,12 @@ class Retry:
             return False
 
     def wait_before(self, retry: int, chance: float) -> float:
-        """Seconds before retry number `retry` (from 1); `chance` is uniform in [0, 1)."""
+        """The seconds before a retry.
+
+        Args:
+            retry: The number of the retry, from 1.
+            chance: Uniform in [0, 1), for the jitter.
+        """
         if self.waits is not None:
             wait = self.waits[min(retry, len(self.waits)) - 1]
         elif self.first == 0 or self.factor == 1:
@@ -94,7 +123,7 @@ class Retry:
 
 
 def _is_which(on: object) -> bool:
-    """Checked at once: `isinstance` with something else would raise when the first attempt fails."""
+    """Whether `on` is valid. `isinstance` with anything else would raise later, when the first attempt fails."""
     if isinstance(on, tuple):
         return all(isinstance(error, type) and issubclass(error, BaseException) for error in on)
     return issubclass(on, BaseException) if isinstance(on, type) else callable(on)
@@ -105,15 +134,22 @@ DEFAULT_RETRY: Final = Retry()
 
 @attrs.frozen
 class Rules:
-    """What the engine has to know of a handler to decide about its jobs.
-
-    verifies: it has a `verify`. max_crashes: the attempt that sees the process die for this many-th time fails the job
-    as poison. max_snoozes: one more fails the job.
-    """
+    """What the engine knows of a handler when it decides about a job."""
 
     retry: Retry = DEFAULT_RETRY
+    """The retry policy."""
+
     idempotent: bool = False
+    """Whether doing the work twice does no harm."""
+
     verifies: bool = False
+    """Whether the handler has a `verify`."""
+
     on_doubt: OnDoubt = "hold"
+    """What follows a doubt that verify does not resolve."""
+
     max_crashes: int = 3
+    """After this number of crashes in one run the job fails as poison."""
+
     max_snoozes: int = 1000
+    """The number of snoozes in one run; the next one fails the job."""

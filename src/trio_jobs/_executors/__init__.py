@@ -1,1 +1,1 @@
-"""Floor 6: hosts. Siblings; none imports another."""
+"""Executors, the owners of the SDK session. No module here imports another one."""

@@ -1,14 +1,14 @@
-"""A host that owns one OS thread, on which the SDK session is opened, called and closed, and nothing else ever is.
+"""An executor that owns one OS thread. The SDK session is opened, called and closed on it, and nothing else is.
 
-The hard part is that a call cannot be ended from outside. Python has no way to stop a thread; an exception injected
-into one arrives only between two bytecodes, which a call that hangs in C never reaches. So this host never starts a
-second thread and never lets a second call in while one is inside: whoever wants to go on waits, or gives the whole
-host up (`abandon`). The thread is a daemon, so a process that has given it up can still end.
+The hard part is that a call cannot be stopped from outside. Python has no way to stop a thread; an exception injected
+into one arrives only between two bytecodes, which a call that hangs in C never reaches. So this executor never starts a
+second thread and never lets a second call in while one is inside: the caller waits, or abandons the executor. The
+thread is a daemon, so a process that has abandoned it can still exit.
 
-The trick for speed: one `SimpleQueue` into the thread and one `run_sync_soon` out of it, the least a round trip can
-cost; the waiting task is put to sleep and woken by hand, without an Event or a cancel scope for each call.
+The trick for speed: one `SimpleQueue` into the thread and one `run_sync_soon` out of it, the least that a round trip
+can cost; the waiting task is suspended and rescheduled by hand, without an Event or a cancel scope for each call.
 
-An abandoned thread still does what is right when its call returns after all: it closes the session, then ends.
+An abandoned thread still does its duty when its call returns after all: it closes the session, then ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, final
 
 import outcome
 import trio
@@ -31,8 +31,11 @@ Factory = Callable[[], AbstractContextManager[Any]]
 
 
 class ThreadExecutor:
-    """Conforms to `SdkExecutor`. `factory` gives a context manager; None hosts plain handlers of a service without an
-    SDK."""
+    """An `SdkExecutor` with a thread of its own.
+
+    Args:
+        factory: Returns the context manager of a session. None: the SDK is None, for services without an SDK.
+    """
 
     def __init__(self, factory: Factory | None) -> None:
         self.session = 0
@@ -44,10 +47,10 @@ class ThreadExecutor:
         self._inside = False
         self._is_open = False
         self._close_problem: str | None = None
-        # read and written on the SDK's thread alone
+        # these two are read and written on the SDK's thread only
         self._manager: AbstractContextManager[Any] | None = None
         self._sdk: Any = None
-        # written in Trio's thread, read on the SDK's after its call: true once nobody waits for it any more
+        # written in the Trio thread, read on the SDK's thread after its call: true once no task waits for the call
         self._abandoned = False
 
     def __repr__(self) -> str:
@@ -69,10 +72,10 @@ class ThreadExecutor:
     async def open(self) -> None:
         if self._thread is None:
             self._token = trio.lowlevel.current_trio_token()
-            # a daemon: a call that never returns must not keep the process from ending
+            # a daemon: a call that never returns must not keep the process from exiting
             self._thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
             self._thread.start()
-        if self._factory is None:  # then nothing is to be waited for, and virtual time does not run away meanwhile
+        if self._factory is None:  # nothing to wait for; a wait for the thread would let virtual time advance
             await trio.lowlevel.checkpoint()
         else:
             opened = await self._round_trip(self._enter, can_leave=True)
@@ -109,14 +112,14 @@ class ThreadExecutor:
         return True
 
     async def stop(self) -> None:
-        """End the thread, if nothing is inside. Closing is done before."""
+        """End the thread, if no call is inside. The session is closed before."""
         if self._thread is not None and not self._inside:
             self._inbox.put(None)
             self._thread = None
 
     async def _round_trip(self, work: Work, *, can_leave: bool = False) -> outcome.Value[Any] | outcome.Error:
         if self._inside or self._abandoned:
-            raise SdkCallStuck("a call is inside the SDK; nothing else may enter")  # P1
+            raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
         self._inside = True
         self._waiter = trio.lowlevel.current_task()
 
@@ -134,12 +137,12 @@ class ThreadExecutor:
     def _returned(self, result: outcome.Value[Any] | outcome.Error) -> None:
         self._inside = False
         if self._abandoned:
-            self._inbox.put(None)  # in case the thread looked before it was abandoned
+            self._inbox.put(None)  # the thread may have read the flag before it was set
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             trio.lowlevel.reschedule(waiter, outcome.Value(result))
 
-    # from here on: the SDK's thread
+    # the methods below run on the SDK's thread
 
     def _run(self) -> None:
         assert self._token is not None
@@ -151,8 +154,8 @@ class ThreadExecutor:
                 break
             if self._abandoned:
                 break
-            del work, result  # nothing of a job is kept while the thread waits for the next
-        # whatever ended the loop, a session that is still open is closed here, where it was opened
+            del work, result  # do not keep a job's objects alive until the next call
+        # a session that is still open is closed on the thread that opened it, whatever ended the loop
         outcome.capture(self._leave)
 
     def _enter(self) -> None:
@@ -167,8 +170,9 @@ class ThreadExecutor:
             manager.__exit__(None, None, None)
 
 
+@final
 class SdkHandle:
-    """What an async handler is handed for an SDK that lives on a thread. It belongs to one attempt and ends with it."""
+    """What an async handler gets as its SDK where the SDK lives on a thread. It belongs to one attempt."""
 
     def __init__(
         self, executor: ThreadExecutor, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]
@@ -179,13 +183,24 @@ class SdkHandle:
         self._turn = trio.Lock()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Run `fn(sdk, *args)` on the SDK's thread; give back what it returns, raise what it raises.
+        """Run `fn(sdk, *args)` on the SDK's thread.
 
-        One call at a time: others of the same handler wait for their turn, in order. Raises `SdkCallRefused` once
-        the attempt is over or about to be.
+        One call runs at a time. Further calls of the same handler wait in order.
 
-        Cancelled while it waits for its turn: the call was not made. Once it is made, **a cancel does not break it
-        off**: this waits until it has returned and is then Cancelled, the result lost.
+        Args:
+            fn: A plain function. It can be a method of the SDK's class: `await sdk.call(Ledger.post, invoice)`.
+            args: Further arguments of `fn`.
+
+        Returns:
+            What `fn` returns.
+
+        Raises:
+            SdkCallRefused: The attempt is over, or about to be.
+            Exception: What `fn` raises. A StopIteration becomes a RuntimeError, since a coroutine cannot raise it.
+
+        Cancelled:
+            A call that still waits is not made. A call that has started is **not** interrupted: this method waits until
+            the call has returned, drops its result, and is then cancelled.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
@@ -194,6 +209,6 @@ class SdkHandle:
             self._leave()
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(result, outcome.Error) and isinstance(result.error, StopIteration):
-            # which a coroutine cannot raise: Python would turn it into a RuntimeError without a word of its origin
+            # a coroutine cannot raise it: Python would replace it by a RuntimeError that does not mention the call
             raise RuntimeError("the SDK call raised StopIteration") from result.error
         return result.unwrap()

@@ -1,8 +1,11 @@
-"""A host for an SDK that is asynchronous itself: its session lives in a Trio task, its calls in the caller's.
+"""An executor for an asynchronous SDK: the session lives in a Trio task, a call runs in the caller's task.
 
-An async context manager may hold a nursery, and a nursery must be left by the task that entered it. So one task of
-the session's own opens it, waits for the word to close, and closes it. If the session's own tasks crash meanwhile, that
-task ends: the session is lost, `is_open` says so, and the next open begins a new one.
+An async context manager may contain a nursery, and the task that entered a nursery must exit it. So a task of its own
+opens the session, waits for the request to close it, and closes it. If tasks inside the session crash, that task ends:
+the session is lost, `is_open` becomes False, and the next `open` opens a new one.
+
+Handlers of an asynchronous SDK get the SDK itself, not a handle that awaits `enter`. Their attempts therefore count as
+entered from their start (`Handler.enters_at_start`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ AsyncFactory = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class TrioExecutor:
-    """Conforms to `SdkExecutor`. `factory` gives an async context manager. Sessions run in `nursery`."""
+    """An `SdkExecutor` whose sessions are tasks.
+
+    Args:
+        factory: Returns the async context manager of a session.
+        nursery: Runs the tasks of the sessions.
+    """
 
     def __init__(self, factory: AsyncFactory, nursery: trio.Nursery) -> None:
         self.session = 0
@@ -56,18 +64,18 @@ class TrioExecutor:
         self._close_asked = trio.Event()
         self._ended = trio.Event()
         opened: outcome.Maybe[None] | None = None
-        answer = trio.Event()
+        finished = trio.Event()
 
-        def tell(result: outcome.Maybe[None]) -> None:
+        def report(result: outcome.Maybe[None]) -> None:
             nonlocal opened
             if opened is None:
                 opened = result
-                answer.set()
+                finished.set()
 
         self._scope = trio.CancelScope(shield=True)
-        self._nursery.start_soon(self._session, self._scope, tell)
+        self._nursery.start_soon(self._session, self._scope, report)
         try:
-            await answer.wait()
+            await finished.wait()
         except trio.Cancelled:
             self._scope.cancel()
             raise
@@ -76,7 +84,7 @@ class TrioExecutor:
         self.session += 1
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        """Here `fn` is an async function and runs in the caller's task: what it makes of Cancelled is its affair."""
+        """Run an async function in the caller's task. How it responds to a cancellation is up to the function."""
         result: outcome.Value[Any] | outcome.Error = await outcome.acapture(fn, self._sdk, *args)
         return result
 
@@ -84,8 +92,7 @@ class TrioExecutor:
         return self._sdk
 
     def abandon(self) -> None:
-        """Cancel the session: what does not let itself be cancelled keeps the queue's nursery, and so the queue,
-        waiting."""
+        """Cancel the session. A session that ignores the cancellation keeps the queue's nursery open."""
         self._is_open = False
         self._scope.cancel()
 
@@ -96,25 +103,25 @@ class TrioExecutor:
         return True
 
     async def stop(self) -> None:
-        """Nothing is left after `close`."""
+        """Do nothing: `close` has ended the task."""
 
-    async def _session(self, scope: trio.CancelScope, tell: Callable[[outcome.Maybe[None]], None]) -> None:
-        told = False
+    async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
+        opened = False
         try:
             with scope:
                 async with self._factory() as sdk:
                     self._sdk = sdk
-                    self._is_open = told = True
-                    tell(outcome.Value(None))
+                    self._is_open = opened = True
+                    report(outcome.Value(None))
                     await self._close_asked.wait()
         except (Exception, SystemExit, GeneratorExit) as error:
-            if told:
+            if opened:
                 self._close_problem = f"{type(error).__name__}: {error}"
             else:
-                tell(outcome.Error(error))
+                report(outcome.Error(error))
         finally:
             self._is_open = False
             self._sdk = None
             self._ended.set()
-            if not told:  # it was abandoned while it opened; after an error this says nothing any more
-                tell(outcome.Error(SdkCallStuck("its opening was given up")))
+            if not opened:  # abandoned while it opened; after an error, that error was reported first
+                report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))

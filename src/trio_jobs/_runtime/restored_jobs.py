@@ -40,7 +40,7 @@ def check_restored_jobs(runtime: Runtime) -> None:
         return
     why = [f"{count} of kind {kind!r}, which has no handler" for kind, count in sorted(unknown.items())]
     why += [f"{count} of kind {k!r}, whose payload does not fit" for k, count in sorted(undecodable.items())]
-    if runtime.settings.unknown == "refuse":
+    if runtime.settings.unhandled_jobs == "refuse":
         raise UnhandledJobs({**unknown, **undecodable}, "; ".join(why))
     log.warning("kept out of the queue: %s", "; ".join(why))
 

@@ -20,7 +20,7 @@ import attrs
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.projection import Projection
-from trio_jobs._errors import IllegalTransition, JobNotFound, JournalDamaged, JournalInUse, StoreError
+from trio_jobs._errors import JournalDamaged, JournalInUse, QueueBroken, StoreError
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
@@ -155,7 +155,7 @@ def _folded(events: Iterable[Event]) -> tuple[dict[str, int] | None, str | None]
         for event in events:
             head.seq = event.seq - 1
             head.apply(event)
-    except (IllegalTransition, JobNotFound, IndexError) as error:
+    except (QueueBroken, IndexError) as error:
         return None, f"its events do not add up: {error}"
     return {str(state): head.count(state) for state in State if head.count(state)}, None
 

@@ -1,4 +1,4 @@
-"""The head: order of events, keys, and what is forgotten in which order."""
+"""The projection: the order of events, the keys, and the order of removal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import FINAL, Outcome, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
 
 
 def submit(projection: Projection, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:
@@ -50,7 +50,7 @@ def test_an_event_out_of_order_is_illegal_and_changes_nothing(seq: int) -> None:
     assert (projection.seq, list(projection.jobs)) == (1, ["a"])
 
 
-def test_a_job_begins_once() -> None:
+def test_a_second_submit_of_a_job_is_illegal() -> None:
     projection = Projection()
     submit(projection, "a")
     with pytest.raises(IllegalTransition, match="Submitted cannot happen to a job that is pending"):
@@ -58,17 +58,17 @@ def test_a_job_begins_once() -> None:
     assert projection.seq == 1
 
 
-def test_an_unknown_job_has_no_events() -> None:
+def test_an_event_of_an_unknown_job_breaks_the_queue() -> None:
     projection = Projection()
     with pytest.raises(JobNotFound) as raised:
         projection.get("a")
     assert raised.value.job_id == "a"
-    with pytest.raises(JobNotFound):
+    with pytest.raises(QueueBroken, match="Due \\(event 1\\) is of job 'a', which is not known"):
         projection.apply(ev.Due(seq=1, at=0.0, job="a"))
     assert projection.seq == 0
 
 
-def test_jobs_of_a_state_stand_in_the_order_in_which_they_came_into_it() -> None:
+def test_jobs_of_a_state_are_in_the_order_in_which_they_reached_it() -> None:
     projection = Projection()
     for job in "abc":
         submit(projection, job)
@@ -79,7 +79,7 @@ def test_jobs_of_a_state_stand_in_the_order_in_which_they_came_into_it() -> None
     assert projection.count(State.PENDING) == 0
 
 
-def test_the_head_remembers_that_it_is_paused_and_by_whom() -> None:
+def test_the_projection_keeps_the_last_pause() -> None:
     projection = Projection()
     projection.apply(ev.Paused(seq=1, at=0.0, reason="month end", by="ana"))
     assert projection.paused is not None
@@ -99,20 +99,20 @@ def test_a_key_belongs_to_a_kind() -> None:
     assert projection.keys["post", "A-1"].digest == "digest of A-1"
 
 
-def test_a_key_outlives_its_job_and_knows_how_that_ended() -> None:
+def test_a_tombstone_keeps_the_final_state_of_its_job() -> None:
     projection = with_finals("a", "b", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
-    told = projection.forget(["a", "b"], now=9.0)
+    tombstones = projection.forget(["a", "b"], now=9.0)
     assert not projection.jobs
     assert not projection.keys
-    assert [(key.job, key.state, key.digest, key.at) for key in told] == [
+    assert [(key.job, key.state, key.digest, key.at) for key in tombstones] == [
         ("a", State.COMPLETED, "digest of a", 9.0),
         ("b", State.FAILED, "digest of b", 9.0),
     ]
-    assert [projection.tombstones.find("kind", job) for job in "ab"] == told
+    assert [projection.tombstones.find("kind", job) for job in "ab"] == tombstones
     assert projection.tombstones.find("another kind", "a") is None
 
 
-def test_the_key_of_a_job_that_is_known_is_never_let_go_of() -> None:
+def test_the_key_of_a_kept_job_is_never_removed() -> None:
     projection = with_finals("a", "b")
     submit(projection, "c", key="c")
     projection.forget(["a"], now=1.0)
@@ -120,7 +120,7 @@ def test_the_key_of_a_job_that_is_known_is_never_let_go_of() -> None:
     assert set(projection.keys) == {("kind", "b"), ("kind", "c")}
 
 
-def test_a_job_without_a_key_leaves_nothing_behind() -> None:
+def test_a_job_without_a_key_leaves_no_tombstone() -> None:
     projection = Projection()
     submit(projection, "a")
     finish(projection, "a")
@@ -139,7 +139,7 @@ def each(value: Any) -> dict[State, Any]:
     return dict.fromkeys(FINAL, value)
 
 
-def test_of_each_state_those_that_ended_first_are_forgotten_first() -> None:
+def test_the_oldest_jobs_of_each_state_are_removed_first() -> None:
     projection = with_finals(*"abcdef", outcomes=OUTCOMES)  # a and d completed, b and e failed, c and f were cancelled
     assert projection.prunable(each(-1.0), each(1), limit=100) == ["a", "b", "c"]
     assert projection.prunable(each(2.0), each(100), limit=100) == ["a", "b", "c"]
@@ -154,7 +154,7 @@ def test_each_state_has_its_own_age_and_count() -> None:
     assert projection.prunable(each(-1.0), count, limit=100) == ["b", "e", "c"]
 
 
-def test_at_most_limit_are_forgotten_at_once_and_the_next_call_finds_the_rest() -> None:
+def test_at_most_limit_jobs_are_removed_in_one_call() -> None:
     projection = with_finals(*"abcde", outcomes=OUTCOMES)
     found = []
     while ids := projection.prunable(each(100.0), each(0), limit=2):
@@ -164,17 +164,17 @@ def test_at_most_limit_are_forgotten_at_once_and_the_next_call_finds_the_rest() 
     assert found == list("adbec")
 
 
-def test_nothing_is_forgotten_that_is_young_and_not_too_many() -> None:
+def test_a_young_job_below_the_maximum_is_not_removed() -> None:
     assert with_finals(*"abc").prunable(each(-1.0), each(3), limit=100) == []
 
 
-def test_a_job_that_is_not_final_is_never_forgotten() -> None:
+def test_an_open_job_is_never_removed() -> None:
     projection = with_finals("a")
     submit(projection, "b")
     assert projection.prunable(each(1e12), each(0), limit=100) == ["a"]
 
 
-def test_a_new_run_makes_a_job_young_again() -> None:
+def test_a_new_run_resets_the_age_of_a_job() -> None:
     projection = with_finals("a", "b", outcomes=(Outcome.FAIL,))
     for event in decide.retry(projection.get("a"), None, 5.0, projection.seq + 1):
         projection.apply(event)

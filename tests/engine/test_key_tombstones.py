@@ -1,4 +1,4 @@
-"""What stays of keys whose jobs are forgotten, and for how long."""
+"""Tombstones of keys: how they are found, and which are removed first."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def test_a_key_is_found_by_its_kind_and_text() -> None:
 
 
 @given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
-def test_no_two_keys_have_one_name(one: tuple[str, str], other: tuple[str, str]) -> None:
+def test_different_keys_have_different_hashes(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert (key_name(*one) == key_name(*other)) == (one == other)
 
 
-def test_a_kind_that_ends_as_a_key_begins_is_no_other_pair() -> None:
+def test_the_boundary_between_kind_and_key_is_part_of_the_hash() -> None:
     assert len({key_name("ab", "c"), key_name("a", "bc"), key_name("", "abc"), key_name("abc", "")}) == 4
 
 
-def test_half_a_character_has_a_name_too() -> None:
+def test_a_lone_surrogate_can_be_hashed() -> None:
     assert key_name("k", "\ud800") != key_name("k", "\ud801")
 
 
-def test_of_too_many_those_that_lost_their_job_first_go() -> None:
+def test_the_oldest_excess_tombstones_are_removed() -> None:
     keys = filled(*"abcd")
     assert [k.job for k in keys.take_stale(-1.0, 2, 100)] == ["job of a", "job of b"]
     assert keys.find("kind", "a") is None
@@ -47,18 +47,18 @@ def test_of_too_many_those_that_lost_their_job_first_go() -> None:
     assert len(keys) == 2
 
 
-def test_those_that_are_too_old_go_however_few() -> None:
+def test_old_tombstones_are_removed_whatever_their_number() -> None:
     keys = filled(*"abcd")
     assert len(keys.take_stale(1.0, 100, 100)) == 2
     assert keys.take_stale(1.0, 100, 100) == []
 
 
-def test_at_most_limit_go_at_once_and_the_next_call_finds_the_rest() -> None:
+def test_at_most_limit_tombstones_are_removed_in_one_call() -> None:
     keys = filled(*"abcde")
     assert [len(keys.take_stale(100.0, 0, 2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_a_key_that_lost_its_job_again_is_the_youngest() -> None:
+def test_a_renewed_tombstone_is_the_youngest() -> None:
     keys = filled("a", "b")
     keys.add([key("a", 9.0)])
     assert len(keys) == 2

@@ -1,4 +1,4 @@
-"""Every cell of the table, legal and illegal. The table here is written from the design, not from the code."""
+"""Every cell of the table, legal and illegal. The grid here is written from the design, not from the code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import FINAL, EndedBy, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.transitions import TABLE, target
-from trio_jobs._errors import IllegalTransition, JobNotFound
+from trio_jobs._errors import IllegalTransition, QueueBroken
 
 # What each event makes of a job in each state; a dot where it cannot happen.
 GRID = """
@@ -100,7 +100,7 @@ def test_the_grid_has_every_state_and_every_job_event() -> None:
 
 
 @pytest.mark.parametrize(("before", "event", "after"), [c for c in CELLS if c[0] is not None], ids=name_of)
-def test_an_event_moves_a_job_as_the_grid_says_or_is_illegal_and_changes_nothing(
+def test_an_event_moves_a_job_as_in_the_grid_or_is_illegal_and_changes_nothing(
     before: State, event: type[ev.JobEvent], after: State | None
 ) -> None:
     bench = in_state(before)
@@ -116,40 +116,40 @@ def test_an_event_moves_a_job_as_the_grid_says_or_is_illegal_and_changes_nothing
 
 
 @pytest.mark.parametrize(("before", "event", "after"), [c for c in CELLS if c[0] is not None], ids=name_of)
-def test_the_head_moves_a_job_between_its_indices_or_changes_nothing(
+def test_the_projection_moves_a_job_between_its_indexes_or_changes_nothing(
     before: State, event: type[ev.JobEvent], after: State | None
 ) -> None:
     bench = in_state(before)
-    head, was = bench.projection, snapshot(bench.job)
-    seq = head.seq
+    projection, was = bench.projection, snapshot(bench.job)
+    seq = projection.seq
     if after is None:
         with pytest.raises(IllegalTransition):
-            head.apply(an(event, seq + 1))
-        assert (head.seq, snapshot(bench.job)) == (seq, was)
+            projection.apply(an(event, seq + 1))
+        assert (projection.seq, snapshot(bench.job)) == (seq, was)
     else:
-        head.apply(an(event, seq + 1))
-        assert head.seq == seq + 1
-    stands_in = [state for state in State if "job" in head.by_state[state]]
-    assert stands_in == [after or before]
+        projection.apply(an(event, seq + 1))
+        assert projection.seq == seq + 1
+    found_in = [state for state in State if "job" in projection.by_state[state]]
+    assert found_in == [after or before]
 
 
 @pytest.mark.parametrize(
     ("event", "after"), [(event, after) for before, event, after in CELLS if before is None], ids=name_of
 )
-def test_only_a_submit_begins_a_job(event: type[ev.JobEvent], after: State | None) -> None:
-    head = Projection()
+def test_only_a_submit_starts_a_job(event: type[ev.JobEvent], after: State | None) -> None:
+    projection = Projection()
     if after is None:
-        with pytest.raises(JobNotFound):
-            head.apply(an(event, 1))
+        with pytest.raises(QueueBroken):
+            projection.apply(an(event, 1))
         with pytest.raises(IllegalTransition, match=f"{event.__name__} cannot happen to a job that is not there"):
             target(None, event)
-        assert (head.seq, head.jobs) == (0, {})
+        assert (projection.seq, projection.jobs) == (0, {})
     else:
         made = an(event, 1)
         assert isinstance(made, ev.Submitted)
         assert begin(made).state is target(None, event) is after
-        head.apply(made)
-        assert head.jobs["job"].state is after
+        projection.apply(made)
+        assert projection.jobs["job"].state is after
 
 
 @pytest.mark.parametrize("before", State)
@@ -158,7 +158,7 @@ def test_an_event_that_is_not_newer_than_the_last_is_illegal_and_changes_nothing
     for event in legal:
         record = in_state(before).job
         was = snapshot(record)
-        with pytest.raises(IllegalTransition, match=f"event {record.last_seq} comes after event {record.last_seq}"):
+        with pytest.raises(IllegalTransition, match=f"event {record.last_seq} cannot follow event {record.last_seq}"):
             fold(record, an(event, record.last_seq))
         assert snapshot(record) == was
 
@@ -171,17 +171,17 @@ def test_the_table_is_the_grid() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_state_is_left_only_to_where_the_design_says(state: State) -> None:
+def test_a_state_leads_only_to_the_states_of_the_design(state: State) -> None:
     assert {row.after for row in TABLE if row.before is state} - {state} == LEAVES_TO[state]
 
 
-def test_nothing_leaves_completed_and_only_a_persons_retry_leaves_another_end() -> None:
+def test_nothing_leaves_completed_and_only_a_retry_by_an_operator_leaves_the_other_final_states() -> None:
     leaving = {row.event for row in TABLE if row.before in FINAL}
     assert leaving == {ev.RunRestarted}
     assert not any(row.before is State.COMPLETED for row in TABLE)
 
 
-def test_every_row_gives_its_reason() -> None:
+def test_every_row_has_a_reason() -> None:
     assert all(row.reason for row in TABLE)
 
 

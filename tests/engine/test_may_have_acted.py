@@ -1,4 +1,4 @@
-"""What is remembered of an attempt that was in the SDK: until verify, a person or a return says what it left."""
+"""`may_have_acted` stays set until the handler returns, verify answers or an operator decides."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def after_an_entered_error(rules: Rules = PLAIN) -> Bench:
     ],
     ids=lambda result: str(result.outcome),
 )
-def test_an_attempt_that_did_not_enter_says_nothing_about_the_one_that_did(result: AttemptResult) -> None:
+def test_an_attempt_that_did_not_enter_keeps_may_have_acted(result: AttemptResult) -> None:
     bench = after_an_entered_error()
     bench.attempt(result)
     assert bench.job.may_have_acted
@@ -47,13 +47,13 @@ def test_a_job_whose_last_attempt_did_not_enter_ends_failed_with_may_have_acted(
     assert bench.job.may_have_acted
 
 
-def test_it_is_forgotten_when_the_handler_returns() -> None:
+def test_a_return_resets_may_have_acted() -> None:
     bench = after_an_entered_error()
     bench.attempt(AttemptResult(Outcome.COMPLETED, entered=True))
     assert not bench.job.may_have_acted
 
 
-def test_it_is_forgotten_when_verify_says_not_done() -> None:
+def test_not_done_of_verify_resets_may_have_acted() -> None:
     bench = after_an_entered_error()
     bench.rules = Rules(verifies=True)
     bench.attempt(error(entered=True), NOT_DONE)
@@ -61,14 +61,14 @@ def test_it_is_forgotten_when_verify_says_not_done() -> None:
     assert not bench.job.may_have_acted
 
 
-def test_it_is_forgotten_when_a_person_says_not_done() -> None:
+def test_not_done_of_an_operator_resets_may_have_acted() -> None:
     bench = after_an_entered_error()
     bench.attempt(ended(Outcome.TIMED_OUT, entered=True))
     bench.resolve("not_done")
     assert not bench.job.may_have_acted
 
 
-def test_a_new_run_does_not_forget_it() -> None:
+def test_a_new_run_keeps_may_have_acted() -> None:
     bench = after_an_entered_error()
     bench.cancel()
     bench.retry()

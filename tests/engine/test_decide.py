@@ -1,4 +1,4 @@
-"""Every command in every state: what it answers, the events it gives, or the error it raises."""
+"""Every command in every state: its answer, its events, or the error that it raises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS: dict[State, dict[str, Any]] = {
         "due": ["Due"], "start": [], "expire": ["Failed"], "enter": [], "overdue": [], "stuck": [],
     },
     State.IN_DOUBT: {
-        "cancel": "settle that with resolve instead of cancel", "retry": "only a failed or cancelled",
+        "cancel": "use resolve instead of cancel", "retry": "only a failed or cancelled",
         "resolve": {"done": ["Completed"], "not_done": ["DoubtResolved"], "failed": ["Failed"]},
         "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
     },
@@ -63,12 +63,12 @@ def a_job(state: State, **submit: Any) -> Bench:
     return bench
 
 
-def test_every_state_has_its_line() -> None:
+def test_every_state_has_a_row() -> None:
     assert set(COMMANDS) == set(State)
 
 
 @pytest.mark.parametrize("state", State)
-def test_cancel(state: State) -> None:
+def test_cancel_answers_by_state(state: State) -> None:
     bench = a_job(state)
     was, wanted = snapshot(bench.job), COMMANDS[state]["cancel"]
     if isinstance(wanted, str):
@@ -88,7 +88,7 @@ def test_cancel(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_retry(state: State) -> None:
+def test_retry_answers_by_state(state: State) -> None:
     bench = a_job(state)
     wanted = COMMANDS[state]["retry"]
     if isinstance(wanted, str):
@@ -101,7 +101,7 @@ def test_retry(state: State) -> None:
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("state", State)
-def test_resolve(state: State, resolution: decide.Resolution) -> None:
+def test_resolve_answers_by_state(state: State, resolution: decide.Resolution) -> None:
     bench = a_job(state)
     wanted = COMMANDS[state]["resolve"]
     if isinstance(wanted, str):
@@ -113,7 +113,7 @@ def test_resolve(state: State, resolution: decide.Resolution) -> None:
 
 @pytest.mark.parametrize("command", ["due", "start", "enter", "overdue", "stuck"])
 @pytest.mark.parametrize("state", State)
-def test_what_the_queue_itself_wants_gives_events_or_comes_too_late(state: State, command: str) -> None:
+def test_a_command_of_the_queue_returns_events_or_none(state: State, command: str) -> None:
     bench = a_job(state)
     ask = {
         "due": lambda: decide.due(bench.job, bench.now, bench.seq),
@@ -127,7 +127,7 @@ def test_what_the_queue_itself_wants_gives_events_or_comes_too_late(state: State
 
 
 @pytest.mark.parametrize("state", State)
-def test_expire(state: State) -> None:
+def test_expire_fails_only_a_waiting_job(state: State) -> None:
     bench = a_job(state, deadline_at=3000.0)
     assert bench.expire() == []
     bench.now = 3000.0
@@ -143,7 +143,7 @@ def test_a_job_without_a_deadline_never_expires(state: State) -> None:
     assert bench.expire() == []
 
 
-def test_a_job_that_may_have_acted_says_so_when_it_is_cancelled_or_expires() -> None:
+def test_may_have_acted_survives_a_cancel_and_an_expiry() -> None:
     for how, state in (("cancel", State.CANCELLED), ("expire", State.FAILED)):
         bench = Bench(deadline_at=3000.0)
         bench.attempt(error(entered=True))
@@ -152,20 +152,20 @@ def test_a_job_that_may_have_acted_says_so_when_it_is_cancelled_or_expires() -> 
         assert (bench.job.state, bench.job.may_have_acted, bench.job.error) == (state, True, BOOM)
 
 
-def test_an_attempt_that_would_begin_at_its_deadline_expires_instead() -> None:
+def test_a_start_at_the_deadline_expires_the_job() -> None:
     bench = Bench(deadline_at=3000.0)
     bench.now = 3000.0
     assert bench.start() == ["Failed"]
     assert (bench.job.state, bench.job.reason, bench.job.attempts) == (State.FAILED, "expired", [])
 
 
-def test_an_attempt_that_begins_before_its_deadline_begins() -> None:
+def test_a_start_before_the_deadline_starts_an_attempt() -> None:
     bench = Bench(deadline_at=3000.0)
     bench.now = 2999.9
     assert bench.start() == ["Started"]
 
 
-def test_a_cancel_that_was_requested_is_not_requested_again() -> None:
+def test_a_second_cancel_request_adds_no_event() -> None:
     bench = a_job(State.PROCESSING)
     assert bench.cancel() == "requested"
     seq = bench.projection.seq
@@ -173,10 +173,10 @@ def test_a_cancel_that_was_requested_is_not_requested_again() -> None:
     assert bench.projection.seq == seq
 
 
-def test_a_stuck_job_cannot_be_cancelled_or_begun_anew() -> None:
+def test_a_stuck_job_can_be_neither_cancelled_nor_resolved_as_not_done() -> None:
     bench = a_job(State.PROCESSING)
     bench.stuck()
-    with pytest.raises(InvalidState, match="settle that with resolve"):
+    with pytest.raises(InvalidState, match="use resolve instead of cancel"):
         bench.cancel()
     with pytest.raises(InvalidState, match="wait for it to return"):
         bench.resolve("not_done")
@@ -191,13 +191,13 @@ def test_a_stuck_job_cannot_be_cancelled_or_begun_anew() -> None:
     ("due_at", "state"),
     [(None, State.PENDING), (999.0, State.PENDING), (1000.0, State.PENDING), (1000.1, State.SCHEDULED)],
 )
-def test_a_job_is_scheduled_only_if_it_is_due_later(due_at: float | None, state: State) -> None:
+def test_a_job_is_scheduled_only_if_due_at_is_in_the_future(due_at: float | None, state: State) -> None:
     bench = Bench(due_at=due_at)
     assert bench.job.state is state
     assert bench.job.due_at == (due_at if state is State.SCHEDULED else None)
 
 
-def test_a_submit_says_all_that_was_asked_for() -> None:
+def test_a_submit_event_has_every_option() -> None:
     event = decide.submit("job", "kind", PAYLOAD, 5.0, 7, key="A-1", digest="d", due_at=9.0, deadline_at=99.0, by="ana")
     assert event == ev.Scheduled(
         seq=7, at=5.0, job="job", kind="kind", payload=PAYLOAD, key="A-1", digest="d", due_at=9.0, deadline_at=99.0,
@@ -212,7 +212,7 @@ def test_a_submit_says_all_that_was_asked_for() -> None:
 # a new run
 
 
-def test_a_new_run_has_a_new_budget_and_goes_on_counting_attempts() -> None:
+def test_a_new_run_has_new_retries_and_continues_the_attempt_numbers() -> None:
     bench = Bench(Rules(max_snoozes=1))
     bench.attempt(decide.AttemptResult(Outcome.SNOOZE, wait=10))
     bench.now += 10
@@ -231,7 +231,7 @@ def test_a_new_run_has_a_new_budget_and_goes_on_counting_attempts() -> None:
 
 
 @pytest.mark.parametrize(("deadline", "kept"), [(1500.0, None), (2000.0, None), (2000.1, 2000.1)])
-def test_a_new_run_keeps_a_deadline_only_if_it_lies_ahead(deadline: float, kept: float | None) -> None:
+def test_a_new_run_keeps_a_deadline_only_if_it_is_in_the_future(deadline: float, kept: float | None) -> None:
     bench = Bench(deadline_at=deadline)
     bench.cancel()
     bench.now = 2000.0
@@ -241,7 +241,7 @@ def test_a_new_run_keeps_a_deadline_only_if_it_lies_ahead(deadline: float, kept:
 
 
 @pytest.mark.parametrize("state", sorted(FINAL - {State.COMPLETED}))
-def test_a_run_that_has_ended_leaves_no_due_time_behind(state: State) -> None:
+def test_a_final_job_has_no_due_at(state: State) -> None:
     bench = in_state(state)
     bench.retry()
     assert bench.job.due_at is None

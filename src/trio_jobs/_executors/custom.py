@@ -1,0 +1,62 @@
+"""Checks of an executor that users bring along: `Service(executor=...)`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trio_jobs._errors import UsageError
+from trio_jobs._ports import SdkExecutor
+
+__all__ = ["ExecutorFactory", "check_executor_factory", "make_custom_executor"]
+
+ExecutorFactory = Callable[[trio.Nursery], SdkExecutor]
+
+_MEMBERS: Final = sorted(name for name in vars(SdkExecutor) if not name.startswith("_"))
+_MUST: Final = "executor must be 'thread' or a function that takes a nursery and returns an executor"
+
+
+def check_executor_factory(executor: object) -> None:
+    """Raise `UsageError` unless `executor` can be a function that returns an executor."""
+    if executor == "process":
+        raise UsageError(
+            "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function "
+            "that returns an executor of your own"
+        )
+    if isinstance(executor, str):
+        raise UsageError(f"{_MUST}, not {executor!r:.100}")
+    _refuse_pool(executor)
+    if not callable(executor):
+        if all(hasattr(executor, name) for name in _MEMBERS):
+            raise UsageError(
+                "executor must be a function that takes a nursery and returns a new executor, since each open needs "
+                f"one of its own; {executor!r:.100} is an executor already"
+            )
+        raise UsageError(f"{_MUST}, not {executor!r:.100}")
+
+
+def make_custom_executor(factory: ExecutorFactory, nursery: trio.Nursery) -> SdkExecutor:
+    """Call the user's `factory`. Raises what it raises, and `UsageError` unless it returns an `SdkExecutor`."""
+    executor = factory(nursery)
+    _refuse_pool(executor)
+    missing = [name for name in _MEMBERS if not hasattr(executor, name)]
+    if missing:
+        raise UsageError(
+            f"executor returned {executor!r:.100}, which is not a trio_jobs.ports.SdkExecutor: "
+            f"it has no {', '.join(missing)}"
+        )
+    return executor
+
+
+def _refuse_pool(executor: object) -> None:
+    pool = concurrent.futures.Executor
+    kind = executor if isinstance(executor, type) else type(executor)
+    if issubclass(kind, pool):
+        raise UsageError(
+            f"executor cannot be a {kind.__name__}: a concurrent.futures.Executor is a pool of workers, but an SDK "
+            "session is opened, called and closed by one thread; give sdk=..., which gets a thread of its own, or a "
+            "function that returns a trio_jobs.ports.SdkExecutor"
+        )

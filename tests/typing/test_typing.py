@@ -1,0 +1,197 @@
+"""What type checkers see of the public API: they accept a user's program, and report a user's mistakes.
+
+The checks run mypy and basedpyright as programs, in their strict modes. verifytypes of pyright does not serve here: it
+reports every msgspec class as partially unknown.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import attrs
+import pytest
+
+import trio_jobs
+import trio_jobs.ports
+import trio_jobs.testing
+
+ROOT = Path(__file__).parents[2]
+USER_CODE = Path(__file__).with_name("user_code.py")
+
+#: Each line that ends with `# wrong` must be reported, with the word behind it in the message; and no other line
+MISTAKES = """\
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trio_jobs import Queue, Service, TrioClock
+
+
+@contextmanager
+def sdk() -> Iterator[str]:
+    yield "sdk"
+
+
+Service(bufer=3)  # wrong: bufer
+Service(unknown="hold")  # wrong: unknown
+Service(buffer="3")  # wrong: buffer
+Service(on_stuck="cry")  # wrong: on_stuck
+Service(unhandled_jobs="drop")  # wrong: unhandled_jobs
+Service(sdk="ledger")  # wrong: sdk
+Service(executor="process")  # wrong: executor
+Service(executor=lambda nursery: object())  # wrong: object
+service = Service(sdk=sdk)
+
+
+@service.handler(attempt_timeout="soon")  # wrong: handler
+def one(sdk: str, payload: int) -> None: ...
+
+
+@service.handler(timeout=3)  # wrong: handler
+def two(sdk: str, payload: int) -> None: ...
+
+
+@service.handler(on_doubt="shrug")  # wrong: handler
+def three(sdk: str, payload: int) -> None: ...
+
+
+service.on("sunday", print)  # wrong: sunday
+service.open(journal=3)  # wrong: journal
+service.open(clock=3)  # wrong: clock
+service.open(store=TrioClock())  # wrong: store
+
+
+async def use(queue: Queue) -> None:
+    await queue.submit(one)  # wrong: payload
+    await queue.resolve("job", "maybe")  # wrong: maybe
+    queue.get(3)  # wrong: get
+"""
+WRONG = {
+    number: match[1]
+    for number, line in enumerate(MISTAKES.splitlines(), 1)
+    if (match := re.search(r"# wrong: (\w+)$", line)) is not None
+}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a checker on the package of this checkout. The exit code is 1 where the checker reports an error."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=cwd,
+        env={**os.environ, "MYPYPATH": str(ROOT / "src"), "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+def mypy(file: Path, cwd: Path) -> dict[int, str]:
+    """The errors by line."""
+    (cwd / "mypy.ini").write_text("[mypy]\nstrict = True\n")
+    cache = ROOT / ".mypy_cache" / "typing"
+    output = run("mypy", "--config-file=mypy.ini", f"--cache-dir={cache}", "--no-error-summary", file, cwd=cwd)
+    found: dict[int, str] = {}
+    for line in output.splitlines():
+        match = re.match(r"(.*?):(\d+): (?:error|note): (.*)$", line)
+        assert match is not None, line
+        assert Path(cwd, match[1]).name == file.name, line
+        found[int(match[2])] = found.get(int(match[2]), "") + match[3] + "\n"
+    return found
+
+
+def basedpyright(file: Path, cwd: Path) -> dict[int, str]:
+    """The errors by line."""
+    settings = {
+        "typeCheckingMode": "strict",
+        "include": [str(file)],
+        "extraPaths": [str(ROOT / "src")],
+        "reportDeprecated": False,  # Iterator on a context manager's function, which all of the documentation has
+    }
+    (cwd / "pyrightconfig.json").write_text(json.dumps(settings))
+    output = json.loads(
+        run("basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", "pyrightconfig.json", cwd=cwd)
+    )
+    assert output["summary"]["filesAnalyzed"] == 1
+    found: dict[int, str] = {}
+    for one in output["generalDiagnostics"]:
+        if one["severity"] == "error":
+            line = one["range"]["start"]["line"] + 1
+            found[line] = found.get(line, "") + one["message"] + "\n"
+    return found
+
+
+CHECKERS = [
+    pytest.param(
+        check,
+        id=check.__name__,
+        marks=pytest.mark.skipif(
+            find_spec(check.__name__) is None, reason=f"{check.__name__} is not installed; the extra 'lint' has it"
+        ),
+    )
+    for check in (mypy, basedpyright)
+]
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_a_users_program_has_no_type_errors(check: Any, tmp_path: Path) -> None:
+    assert check(USER_CODE, tmp_path) == {}
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_each_mistake_of_a_user_is_reported_where_it_is(check: Any, tmp_path: Path) -> None:
+    (tmp_path / "mistakes.py").write_text(MISTAKES)
+    found = check(tmp_path / "mistakes.py", tmp_path)
+    assert sorted(found) == sorted(WRONG)
+    assert {line: word for line, word in WRONG.items() if word not in found[line]} == {}
+
+
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in (trio_jobs, trio_jobs.ports, trio_jobs.testing)
+    for name in module.__all__
+}
+
+
+def functions_of(public: Any) -> list[FunctionType]:
+    """The functions that a user of `public` can call, as far as they are ours."""
+    if inspect.isfunction(public):
+        return [inspect.unwrap(public)]
+    if not inspect.isclass(public):
+        return []
+    found: list[FunctionType] = []
+    for owner in public.__mro__:
+        if not owner.__module__.startswith("trio_jobs"):
+            continue
+        for name, member in vars(owner).items():
+            made = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            is_public = not name.startswith("_") or name == "__init__"
+            if is_public and inspect.isfunction(made) and made.__code__.co_filename.startswith(str(ROOT / "src")):
+                found.append(inspect.unwrap(made))
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_is_annotated(name: str) -> None:
+    missing = [
+        f"{function.__qualname__}: {what}"
+        for function in functions_of(PUBLIC[name])
+        for what in [*inspect.signature(function).parameters, "return"]
+        if what not in ("self", "cls") and what not in function.__annotations__
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", [name for name, public in PUBLIC.items() if attrs.has(public)])
+def test_every_public_field_is_annotated(name: str) -> None:
+    assert [field.name for field in attrs.fields(PUBLIC[name]) if field.type is None] == []
