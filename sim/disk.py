@@ -1,14 +1,14 @@
-"""The disk that a crash does not take: the real journal's door to files, on memory.
+"""A disk that survives the simulated crashes: the `Disk` of the real journal, in memory.
 
-The real SQL runs, in a real SQLite that is kept in memory for as long as the schedule lasts. A statement that commits
-has reached the disk, or has not: that statements and transactions are atomic and survive a power cut is SQLite's own
-promise, which the power-cut file system tests (tests/stores/test_power.py). What is simulated here is all around it: a
-commit that fails and is not in, that fails and is in, that has no room; a reopening that fails; the mark, whose writes
-are lost, kept or torn by a crash until they are synced.
+The real SQL runs in a real SQLite database that is kept in memory for the whole schedule. A statement that commits
+has reached the disk or has not: SQLite itself promises that statements and transactions are atomic and survive a
+power cut, which tests/stores/test_power_cuts.py tests with a file system that loses power. This disk simulates what
+is around that: a commit that fails without effect, that fails and is committed, that finds the disk full; a reopening
+that fails; the high-water mark, whose writes are lost, kept or torn by a crash until they are synced.
 
-`truth` is every event that was ever on the disk, `starts` the attempts (job, number) of which it says that they
-entered the SDK, `asked` of the jobs in doubt whether verify was asked. The oracle reads it: what anybody was told must
-be in it for good.
+`truth` is every event that was ever on the disk, `starts` the attempts (job, number) that entered the SDK according to
+it, `asked` says for each job in doubt whether verify was called. The oracle compares: whatever was acknowledged must be
+in `truth`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trio_jobs._stores.sqlite.disk import Connection, Disk
 
 __all__ = ["SimDisk", "error"]
 
-#: What the real disk would answer; in memory SQLite has other answers
+#: What SQLite reports on a real disk; in memory it reports other values
 _PRAGMAS: Final = {
     "PRAGMA locking_mode": "exclusive",
     "PRAGMA journal_mode": "wal",
@@ -36,17 +36,20 @@ _PRAGMAS: Final = {
 
 
 def error(code: int) -> sqlite3.OperationalError:
-    """What SQLite raises."""
+    """An error as SQLite raises it."""
     made = sqlite3.OperationalError("disk I/O error" if code != sqlite3.SQLITE_FULL else "database or disk is full")
     made.sqlite_errorcode = code
     return made
 
 
 class SimDisk(Disk):
-    """fault: the next commit's: "", "lost" (fails, is not in), "kept" (fails, is in) or "full" (no room). It is used
-    up. reopen_failures: connections that cannot be made, from now on. on_change: called with each seq that meets
-    another event on the disk than was there before. on_event: called with the bytes of each that is there for the first
-    time."""
+    """The disk of one schedule.
+
+    Args:
+        chance: Decides what a crash loses.
+        on_clash: Called with the `seq` of an event that differs from the one on the disk.
+        on_event: Called with the encoding of each event that is new on the disk.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,9 @@ class SimDisk(Disk):
     ) -> None:
         self.truth: dict[int, bytes] = {}
         self.fault = ""
+        """Of the next commit: "", "lost" (fails without effect), "kept" (fails and is committed) or "full"."""
         self.reopen_failures = 0
+        """How many of the next connections fail."""
         self.starts: set[tuple[str, int]] = set()
         self.asked: dict[str, bool] = {}
         self._chance = chance
@@ -67,16 +72,18 @@ class SimDisk(Disk):
 
     @property
     def database(self) -> sqlite3.Connection:
+        """The database, created at the first use."""
         if self._database is None:
             self._database = sqlite3.connect(":memory:", isolation_level=None)
         return self._database
 
     @property
     def last_seq(self) -> int:
+        """The last event that was ever on the disk."""
         return max(self.truth, default=0)
 
     def crash(self) -> None:
-        """The power fails: what was not synced may be lost."""
+        """Fail the power: what was not synced may be lost."""
         if self._database is not None and self._database.in_transaction:
             self._database.execute("ROLLBACK")
         for file in self._files.values():
@@ -85,13 +92,13 @@ class SimDisk(Disk):
         self.reopen_failures = 0
 
     def dispose(self) -> None:
-        """After the schedule."""
+        """Release the database after the schedule."""
         if self._database is not None:
             self._database.close()
             self._database = None
 
     def keep(self, rows: Sequence[tuple[int, bytes]]) -> None:
-        """These events are on the disk now."""
+        """Note that these events are on the disk now."""
         for seq, body in rows:
             if seq not in self.truth:
                 self._on_event(body)
@@ -103,7 +110,7 @@ class SimDisk(Disk):
             if row.type in ("entered", "step_started") or (row.type == "started" and row.entered):
                 self.starts.add((row.job, row.attempt))
 
-    # the door
+    # `Disk`
 
     def connect(self, path: str) -> Connection:
         if self.reopen_failures > 0:
@@ -122,7 +129,7 @@ class SimDisk(Disk):
         return self._files[path]
 
     def rewrite(self, path: str) -> None:
-        """The log is SQLite's own affair here."""
+        """The database in memory has no WAL."""
 
     def size(self, path: str) -> int | None:
         if path not in self._files:
@@ -137,16 +144,16 @@ class SimDisk(Disk):
             self._files[to] = self._files.pop(path)
 
     def sync_folder(self, path: str) -> None:
-        """Names are safe from the first moment."""
+        """Names are durable at once."""
 
 
 class _Connection:
-    """The one connection; closing it leaves what is committed."""
+    """The only connection. Closing it keeps what is committed."""
 
     def __init__(self, disk: SimDisk) -> None:
         self._disk = disk
         self._real = disk.database
-        self._begun: list[tuple[int, bytes]] = []
+        self._uncommitted: list[tuple[int, bytes]] = []
 
     @property
     def in_transaction(self) -> bool:
@@ -162,13 +169,13 @@ class _Connection:
         elif sql == "COMMIT":
             return self._commit(sql)
         elif sql == "ROLLBACK":
-            self._begun.clear()
+            self._uncommitted.clear()
         return self._real.execute(sql, parameters)
 
     def _insert(self, sql: str, parameters: Sequence[Any]) -> Any:
         rows = [(parameters[at], bytes(parameters[at + 2])) for at in range(0, len(parameters), 4)]
         if self._real.in_transaction:
-            self._begun.extend(rows)
+            self._uncommitted.extend(rows)
             return self._real.execute(sql, parameters)
         fault = self._take_fault()
         result = self._real.execute(sql, parameters)
@@ -178,7 +185,7 @@ class _Connection:
         return result
 
     def _commit(self, sql: str) -> Any:
-        rows, self._begun = self._begun, []
+        rows, self._uncommitted = self._uncommitted, []
         fault = self._take_fault() if rows else ""
         result = self._real.execute(sql)
         self._disk.keep(rows)
@@ -203,6 +210,8 @@ class _Connection:
 
 
 class _Answer:
+    """The result of a PRAGMA."""
+
     def __init__(self, value: object) -> None:
         self._value = value
 
@@ -211,7 +220,7 @@ class _Answer:
 
 
 class _File:
-    """What it is now, and the writes since its last sync."""
+    """The bytes as they are now and as last synced, and the writes in between."""
 
     def __init__(self) -> None:
         self._synced = bytearray()
@@ -230,10 +239,10 @@ class _File:
         self._writes.clear()
 
     def close(self) -> None:
-        """It can be opened again."""
+        """The file can be opened again."""
 
     def crash(self, chance: random.Random) -> None:
-        """Of each write since the last sync all is there, nothing, or its first part."""
+        """Keep all, nothing or the first part of each write since the last sync."""
         for offset, data in self._writes:
             kept = chance.choice((0, len(data), chance.randrange(len(data))))
             _put(self._synced, offset, data[:kept])

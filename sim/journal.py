@@ -1,8 +1,8 @@
-"""The real store on the simulated disk: its thread's code runs in a task of Trio's, in virtual time.
+"""The real journal on the simulated disk, with the code of its writer thread in a Trio task, in virtual time.
 
-`WriterThread` does everything as in its thread; only where it would wait it is asked instead. A sync takes virtual
-time before the group is written, and what the thread tells arrives one scheduler step later or more, so that a crash
-can come between any two of: handed over, collected, on the disk, told.
+`WriterThread` does everything as in its thread, except that it never blocks: where it would wait, a task waits first. A
+sync takes virtual time before the group is written, and each report to the store arrives one scheduler step later or
+more. So a crash can come between any two of: appended, collected, on the disk, reported.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import trio
 from sim.disk import SimDisk
 from sim.plan import DiskHabits
 from trio_jobs._engine.events import Event
-from trio_jobs._stores.group_commit import GroupCommit
+from trio_jobs._stores.durable_log import DurableLog
+from trio_jobs._stores.durable_store import DurableStore
+from trio_jobs._stores.sqlite.durable_log import SqliteLog
 from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import insert, to_row
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._stores.sqlite.writer_thread import IDLE, Item, StoreListener, WriterThread
+from trio_jobs._stores.writer_thread import IDLE, Item, StoreListener, WriterThread
 
 __all__ = ["PowerSwitch", "SimStore"]
 
@@ -35,62 +37,73 @@ class PowerSwitch(Protocol):
     """The machine that a store runs on."""
 
     alive: bool
+    """False once the power has failed."""
     nursery: trio.Nursery
+    """Runs the tasks of the machine."""
 
     async def sleep(self, seconds: float) -> None:
-        """Virtual time; over at once where the machine is dead."""
+        """Sleep in virtual time; return at once on a machine without power."""
         ...
 
-    def note(self, who: str, what: str) -> None: ...
+    def note(self, who: str, what: str) -> None:
+        """Add a line to the record of the schedule."""
+        ...
 
 
 class SimStore(SqliteStore):
-    """A `SqliteStore` on `disk`, for one life of `machine`."""
-
-    _monotonic = staticmethod(trio.current_time)
+    """A `SqliteStore` on a simulated disk, for one life of a machine."""
 
     def __init__(self, disk: SimDisk, machine: PowerSwitch, habits: DiskHabits, chance: random.Random) -> None:
         super().__init__(PATH, disk=disk)
-        self._group_commit = GroupCommit(self._hand_over, turns=1)  # the clock, which never waits, would jump meanwhile
         self._sim_disk = disk
         self._machine = machine
         self._habits = habits
         self._disk_chance = chance
-        self.loop: _LoopWriterThread | None = None
-
-    def _make_thread(self) -> tuple[Journal, WriterThread]:
-        background = _LoopBackgroundSync(self._disk_chance, self._machine)
-        journal = Journal(self.path, self._disk, allow_data_loss=self._allow_data_loss, background=background.run)
-        self.loop = _LoopWriterThread(
-            journal, background, self, self._sim_disk, self._machine, self._habits, self._disk_chance
+        self._writer: _WriterTask | None = None
+        self._durable = DurableStore(
+            self._make_log,
+            make_writer=self._make_writer,
+            monotonic=trio.current_time,
+            max_turns=1,  # the virtual clock would jump while events are gathered
         )
-        return journal, self.loop
+
+    def _make_log(self) -> SqliteLog:
+        background = _BackgroundSync(self._disk_chance, self._machine)
+        journal = Journal(
+            self.path, self._disk, allow_data_loss=self._allow_data_loss, run_in_background=background.request
+        )
+        return SqliteLog(journal, background, None)
+
+    def _make_writer(self, log: DurableLog, listener: StoreListener, token: object) -> WriterThread:
+        self._writer = _WriterTask(log, listener, self._sim_disk, self._machine, self._habits, self._disk_chance)
+        return self._writer
 
     @property
     def habits(self) -> DiskHabits:
+        """How the disk behaves from now on."""
         return self._habits
 
     @habits.setter
     def habits(self, habits: DiskHabits) -> None:
         self._habits = habits
-        if self.loop is not None:
-            self.loop.habits = habits
+        if self._writer is not None:
+            self._writer.habits = habits
 
     def crash(self) -> None:
-        """The power fails. A group that was being written is in, or it is not."""
-        if self.loop is not None:
-            self.loop.crash()
+        """Fail the power. A group that was being written is committed or not."""
+        if self._writer is not None:
+            self._writer.crash()
 
 
-class _LoopBackgroundSync(BackgroundSync):
-    """The mark's sync: at once, or so late that a crash comes first."""
+class _BackgroundSync(BackgroundSync):
+    """Syncs at once, or so late that a crash comes first."""
 
     def __init__(self, chance: random.Random, machine: PowerSwitch) -> None:
         super().__init__()
         self._chance = chance
         self._machine = machine
 
-    def run(self, sync: Callable[[], None]) -> None:
+    def request(self, sync: Callable[[], None]) -> None:
         if self._machine.alive and self._chance.random() < 0.7:
             sync()
 
@@ -99,11 +112,14 @@ class _LoopBackgroundSync(BackgroundSync):
 
 
 class _Inbox:
-    """A `SimpleQueue` that never blocks: who would wait asks `arrived` first."""
+    """A `SimpleQueue` that never blocks; a task waits with `arrived` first."""
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._arrived = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
 
     def put(self, item: Item) -> None:
         self._items.append(item)
@@ -117,125 +133,133 @@ class _Inbox:
     get = get_nowait
 
     async def arrived(self) -> None:
+        """Wait for an item."""
         while not self._items:
             self._arrived = trio.Event()
             await self._arrived.wait()
 
 
-class _Waits:
-    """In place of the thread's own waits: they are remembered, and slept afterwards."""
+class _Delays:
+    """Replaces the event on which the writer thread waits before a retry: the task sleeps that long afterwards."""
 
     def __init__(self) -> None:
-        self.owed = 0.0
+        self.seconds = 0.0
 
     def wait(self, seconds: float) -> None:
-        self.owed += seconds
+        self.seconds += seconds
 
     def set(self) -> None:
-        """Whoever gives up does not want to wait."""
+        """Nothing is waiting."""
 
 
-class _LoopWriterThread(WriterThread):
+class _WriterTask(WriterThread):
+    """A `WriterThread` that runs in a task."""
+
     def __init__(
         self,
-        journal: Journal,
-        background: BackgroundSync,
+        log: DurableLog,
         listener: StoreListener,
         disk: SimDisk,
         machine: PowerSwitch,
         habits: DiskHabits,
         chance: random.Random,
     ) -> None:
-        super().__init__(journal, None, background, listener, cast("Any", None))
-        self._box = _Inbox()
-        self.inbox = cast("Any", self._box)
-        self._waits = _Waits()
-        self._hurry = cast("Any", self._waits)
+        super().__init__(log, listener, cast("Any", None))
+        self._items = _Inbox()
+        self.inbox = cast("Any", self._items)
+        self._delays = _Delays()
+        self._retry_now = cast("Any", self._delays)
         self._disk = disk
         self._machine = machine
         self.habits = habits
         self._chance = chance
-        self._to_tell: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._reports: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._in_flight: list[Event] = []
 
     def start(self) -> None:
-        self._machine.nursery.start_soon(self._live)
+        self._machine.nursery.start_soon(self._run_in_trio)
 
     def crash(self) -> None:
+        """Fail the power: a group that is in flight is committed or not."""
         group, self._in_flight = self._in_flight, []
         if group and self._chance.random() < 0.5:
             rows = [to_row(event) for event in group]
             self._disk.keep([(row[0], row[2]) for row in rows])
-            if rows[0][0] > self._journal.last_seq:  # else it was in already, and `keep` has told of it
+            if rows[0][0] > self._log.last_seq:  # else it is committed already, and `keep` has reported the clash
                 insert(self._disk.database, rows)
             self._disk.fault = ""
 
-    def _tell(self, fn: Callable[..., None], *args: Any) -> None:
-        self._to_tell.append((fn, args))
+    def _notify(self, fn: Callable[..., None], *args: Any) -> None:
+        self._reports.append((fn, args))
         if fn == self._listener.on_failed:
-            self._flush()  # what it answers is waited for right behind this
+            self._deliver()  # the caller waits for the replacement at once
 
-    def _flush(self) -> None:
-        while self._to_tell:
-            fn, args = self._to_tell.popleft()
+    def _deliver(self) -> None:
+        """Deliver the reports now."""
+        while self._reports:
+            fn, args = self._reports.popleft()
             fn(*args)
 
-    async def _told(self) -> None:
-        """Let what was told arrive, after as many turns as it likes."""
+    async def _deliver_later(self) -> None:
+        """Deliver the reports after a random number of turns."""
         for _ in range(self._chance.choice((1, 1, 1, 2, 4))):
             await trio.lowlevel.checkpoint()
-        self._flush()
+        self._deliver()
 
-    async def _live(self) -> None:
+    async def _run_in_trio(self) -> None:
+        """See `_run`."""
         try:
-            result = outcome.capture(self._open)
-            self._tell(self._listener.on_opened, result)
-            await self._told()
+            result = outcome.capture(self._log.open)
+            self._notify(self._listener.on_opened, result)
+            await self._deliver_later()
             if isinstance(result, outcome.Value):
                 await self._serve_in_trio()
         except Exception as error:
-            self._tell(self._listener.on_broken, error)
+            self._notify(self._listener.on_broken, error)
         finally:
             if self._machine.alive:
-                self._journal.close()
-            self._tell(self._listener.on_closed)
-            self._flush()
+                self._log.close()
+            self._notify(self._listener.on_closed)
+            self._deliver()
 
     async def _serve_in_trio(self) -> None:
+        """See `_serve`."""
         group: list[Event] = []
         while True:
             if not group:
-                if self._closing and not self._asked and not self._box._items:
+                if self._is_closing and not self._requests and not self._items:
                     return
-                if not self._asked and not self._closing:
+                if not self._requests and not self._is_closing:
                     await self._arrived()
                 self._collect(group, wait=False)
             if group:
                 group = await self._commit_in_trio(group)
-                if self._give_up:
+                if self._is_abandoned:
                     return
-            if self._asked:
-                ask = self._asked.popleft()
+            if self._requests:
+                request = self._requests.popleft()
                 if self._machine.alive:
-                    self._answer(ask)
-                await self._told()
+                    self._answer(request)
+                await self._deliver_later()
 
     async def _arrived(self) -> None:
-        if self._journal.mark_is_due:
+        """See `_next_item`."""
+        if self._log.has_deferred_sync:
             with trio.move_on_after(IDLE) as wait:
-                await self._box.arrived()
+                await self._items.arrived()
             if wait.cancelled_caught and self._machine.alive:
-                self._journal.sync_mark()
-        await self._box.arrived()
+                self._log.start_deferred_sync()
+        await self._items.arrived()
 
     async def _commit_in_trio(self, group: list[Event]) -> list[Event]:
+        """See `_commit`."""
         habits, chance = self.habits, self._chance
         self._in_flight = list(group)
         await self._machine.sleep(habits.sync_time(chance))
         self._in_flight = []
-        if not self._machine.alive:  # nobody can be told anything any more; only let go of those who wait
-            self._tell(self._listener.on_committed, group)
-            await self._told()
+        if not self._machine.alive:  # nothing is read any more; only wake the tasks that wait for the commit
+            self._notify(self._listener.on_committed, group)
+            await self._deliver_later()
             return []
         self._disk.fault = habits.fault(chance)
         if self._disk.fault:
@@ -244,8 +268,8 @@ class _LoopWriterThread(WriterThread):
         else:
             self._machine.note("disk", f"commits {group[0].seq} to {group[-1].seq}")
         rest = self._commit(group)
-        await self._told()
-        owed, self._waits.owed = self._waits.owed, 0.0
-        if owed:
-            await self._machine.sleep(owed)
+        await self._deliver_later()
+        seconds, self._delays.seconds = self._delays.seconds, 0.0
+        if seconds:
+            await self._machine.sleep(seconds)
         return rest

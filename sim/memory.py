@@ -1,4 +1,4 @@
-"""The memory store, with a record of what was handed to it: what it has taken is committed by that."""
+"""The memory store, with a record of the events appended to it, which are committed by that."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SimMemory(MemoryStore):
-    """`disk` keeps the record; nothing is ever read from it."""
+    """A `MemoryStore` that records its events on a simulated disk; it never reads from the disk."""
 
     def __init__(self, disk: SimDisk) -> None:
         super().__init__()
         self._record = disk
 
     def append(self, events: Sequence[Event]) -> None:
-        self._record.keep(self._taken_up(events))
+        self._record.keep(self._rows(events))
         super().append(events)
 
-    def _taken_up(self, events: Sequence[Event]) -> list[tuple[int, bytes]]:
-        """Nothing, once it is closed: then it raises."""
+    def _rows(self, events: Sequence[Event]) -> list[tuple[int, bytes]]:
+        """What `append` will commit: nothing once the store is closed, since it raises then."""
         return [] if self._on_commit is None else [(event.seq, _encode(event)) for event in events]

@@ -207,6 +207,7 @@ class _Yielding:
         (_async_generator, {}, "'_async_generator' is a generator"),
         (_Yielding(), {"kind": "k"}, "'k' is a generator"),
         (post, {"on_doubt": "guess"}, "on_doubt of 'post' must be 'hold', 'retry' or 'fail', not 'guess'"),
+        (post, {"idempotent": "no"}, "idempotent of 'post' must be True or False, not 'no'"),
         (post, {"retry": 3}, "retry of 'post' must be a Retry, not 3"),
         (post, {"verify_first": True}, r"handler 'post': verify_first=True needs verify=\.\.\."),
         (post, {"verify": 3}, r"verify of 'post' must take \(sdk, job\)"),

@@ -1,7 +1,7 @@
-"""The process that is killed: it works under load, until then. `crash_child.py JOURNAL BOOK LIFE`
+"""The process that is killed while it works under load: `crash_child.py JOURNAL BOOK LIFE`.
 
-LIFE "serve": others submit, over a websocket; it says its port. "end": it finishes all that is left, and stops. Any
-other: it submits itself, and says on its standard output what was acknowledged.
+LIFE "serve": serves a websocket and prints its port. "end": finishes all open jobs and exits. Any other: submits jobs
+itself and prints the key of each acknowledged one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Order:
 
 
 class Book:
-    """A book without a constraint: what is entered twice stands there twice."""
+    """A book without a uniqueness constraint: an entry made twice is there twice."""
 
     def __init__(self) -> None:
         self._fd = os.open(book_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)

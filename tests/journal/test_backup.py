@@ -1,4 +1,4 @@
-"""Backups of a journal in use: what is in them, what they mean when opened, what is left when they fail."""
+"""Backups of a journal in use: their contents, their restore, and their failures."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def make_service(entries: list[int], **settings: Any) -> Service:
     return service
 
 
-async def done(queue: Queue, numbers: Sequence[int]) -> None:
+async def run_jobs(queue: Queue, numbers: Sequence[int]) -> None:
     for n in numbers:
         await queue.result((await queue.submit("post", Order(n), key=str(n))).job_id)
 
 
-async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_path: Path) -> None:
+async def test_a_backup_contains_what_was_committed_and_can_be_continued(tmp_path: Path) -> None:
     entries: list[int] = []
     async with make_service(entries, max_finished_jobs=2).open(journal=tmp_path / "jobs.db") as queue:
-        await done(queue, range(4))
+        await run_jobs(queue, range(4))
         while await runtime_of(queue).pruner.run_once():
             pass
         backup = await queue.backup(tmp_path / "copy.db")
         epoch, jobs = queue.epoch, queue.list()
-        await done(queue, range(10, 12))
+        await run_jobs(queue, range(10, 12))
         assert backup.path == str(tmp_path / "copy.db")
         assert backup.seq < queue.statistics().seq
         assert backup.size == (tmp_path / "copy.db").stat().st_size
@@ -60,13 +60,13 @@ async def test_a_backup_holds_all_that_was_committed_and_goes_on_from_there(tmp_
         assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
     async with make_service(entries).open(journal=tmp_path / "copy.db") as queue:
         assert queue.list() == jobs
-        assert queue.epoch != epoch, "what came later is not in it: who followed the other must not go on in this one"
+        assert queue.epoch != epoch, "a subscriber of the other history must not continue in this one"
         for n in range(4):
             assert not (await queue.submit("post", Order(n), key=str(n))).created
-        await done(queue, [77])
+        await run_jobs(queue, [77])
         second = queue.epoch
     async with make_service(entries).open(journal=tmp_path / "copy.db") as queue:
-        assert queue.epoch == second, "it is a journal like any other from then on"
+        assert queue.epoch == second, "the restored backup is an ordinary journal"
         assert len(queue.list()) == 3
     assert entries == [0, 1, 2, 3, 10, 11, 77]
 
@@ -80,9 +80,9 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
     store.append([submitted(seq) for seq in range(1, 101)])
     await store.committed(100)
     pages, order = 0, list[str]()
-    ask = store._ask
+    call = store._call
 
-    async def slow_ask(do: Any) -> Any:
+    async def slow_call(do: Any) -> Any:
         nonlocal pages
         pages += 1
         if pages == 3:
@@ -91,19 +91,19 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
         seq = store.last_seq + 1
         store.append([submitted(seq)])
         await store.committed(seq)
-        return await ask(do)
+        return await call(do)
 
     async def prune() -> None:
         await store.prune({"job-99": (99, 99)})
         order.append("pruned")
 
-    monkeypatch.setattr(store, "_ask", slow_ask)
+    monkeypatch.setattr(store, "_call", slow_call)
     async with trio.open_nursery() as nursery:
         backup = await store.backup(str(tmp_path / "copy.db"))
         order.append("copied")
     assert pages > 20
     assert order == ["copied", "pruned"]
-    assert backup.seq > 100, "what was committed before it began is in it"
+    assert backup.seq > 100, "everything committed before the start is in it"
     await store.aclose()
     copy = SqliteStore(tmp_path / "copy.db")
     assert [event.seq for event in await copy.open(lambda events: None)] == list(range(1, backup.seq + 1))
@@ -113,25 +113,25 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
 async def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "copy.db").write_text("mine")
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "jobs.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
 
 
-async def test_one_that_appears_meanwhile_is_not_overwritten_either(
+async def test_a_backup_does_not_overwrite_a_file_created_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        finish = backup_module._Part.finish
+        finish = backup_module._PartialFile.finish
 
         def late(part: Any) -> int:
             (tmp_path / "copy.db").write_text("mine")
             return finish(part)
 
-        monkeypatch.setattr(backup_module._Part, "finish", late)
-        with pytest.raises(StoreError, match="exists already"):
+        monkeypatch.setattr(backup_module._PartialFile, "finish", late)
+        with pytest.raises(StoreError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
     assert list(tmp_path.glob("copy.db.part*")) == []
@@ -146,7 +146,7 @@ async def test_a_backup_that_fails_or_is_cancelled_leaves_nothing_behind(
         raise error
 
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        await done(queue, [1])
+        await run_jobs(queue, [1])
         with pytest.raises(StoreError, match="backup"):
             await queue.backup(tmp_path / "nowhere" / "copy.db")
         with trio.CancelScope() as scope:
@@ -154,10 +154,10 @@ async def test_a_backup_that_fails_or_is_cancelled_leaves_nothing_behind(
             await queue.backup(tmp_path / "copy.db")
         assert scope.cancelled_caught
         with monkeypatch.context() as patch:
-            patch.setattr(backup_module._Part, "add", no_room)
+            patch.setattr(backup_module._PartialFile, "add", no_room)
             with pytest.raises(StoreError, match="the disk is full"):
                 await queue.backup(tmp_path / "copy.db")
-        await done(queue, [2])
+        await run_jobs(queue, [2])
         await queue.backup(tmp_path / "copy.db")
     assert [path.name for path in tmp_path.glob("copy*")] == ["copy.db"]
 
@@ -167,9 +167,8 @@ async def test_damage_is_found_by_the_backup_and_not_copied(tmp_path: Path) -> N
     await store.open(lambda events: None)
     store.append([submitted(1), submitted(2)])
     await store.committed(2)
-    journal = store._journal
-    assert journal is not None
-    await store._ask(lambda: journal._open_connection.execute("UPDATE events SET body = x'00' WHERE seq = 2"))
+    journal = store._durable.log.journal
+    await store._call(lambda: journal.connection.execute("UPDATE events SET body = x'00' WHERE seq = 2"))
     with pytest.raises(JournalDamaged, match="event 2"):
         await store.backup(str(tmp_path / "copy.db"))
     assert list(tmp_path.glob("copy*")) == []
@@ -178,13 +177,13 @@ async def test_damage_is_found_by_the_backup_and_not_copied(tmp_path: Path) -> N
 
 async def test_jobs_in_memory_have_no_backup() -> None:
     async with make_service([]).open() as queue:
-        with pytest.raises(UsageError, match="live in memory"):
+        with pytest.raises(UsageError, match="cannot be backed up"):
             await queue.backup("copy.db")
-        with pytest.raises(UsageError, match="live in memory"):
+        with pytest.raises(UsageError, match="cannot be backed up"):
             await queue.backup_beside("copy")
 
 
-async def test_who_may_only_name_a_backup_gets_it_beside_the_journal(tmp_path: Path) -> None:
+async def test_a_named_backup_is_written_beside_the_journal(tmp_path: Path) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
         backup = await queue.backup_beside("monday.1")
         assert backup.path == str(tmp_path / "jobs.db.backup-monday.1")
@@ -194,73 +193,73 @@ async def test_who_may_only_name_a_backup_gets_it_beside_the_journal(tmp_path: P
                 await queue.backup_beside(name)
 
 
-async def a_backup(tmp_path: Path, *, later: bool) -> None:
-    """jobs.db closed, and copy.db made of it, before its last job or behind it."""
+async def make_backup(tmp_path: Path, *, later: bool) -> None:
+    """Make a closed jobs.db and a backup of it, copy.db; with `later`, a job ran after the backup."""
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        await done(queue, [1])
+        await run_jobs(queue, [1])
         if not later:
-            await done(queue, [2])
+            await run_jobs(queue, [2])
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
         await queue.backup(tmp_path / "copy.db")
         if later:
-            await done(queue, [2])
+            await run_jobs(queue, [2])
 
 
-async def opens(path: Path) -> int:
+async def count_events(path: Path) -> int:
     store = SqliteStore(path)
     events = list(await store.open(lambda events: None))
     await store.aclose()
     return len(events)
 
 
-async def test_a_backup_in_the_place_of_a_journal_that_went_further_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    await a_backup(tmp_path, later=True)
+async def test_a_backup_beside_a_newer_high_water_mark_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    await make_backup(tmp_path, later=True)
     shutil.copy(tmp_path / "copy.db", tmp_path / "jobs.db")
     before = (tmp_path / "jobs.db").read_bytes(), (tmp_path / "jobs.db-mark").read_bytes()
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"is a backup up to event .*: to go back, move .*-mark away"):
-            await opens(tmp_path / "jobs.db")
+        with pytest.raises(
+            StoreError, match=r"is a backup up to event .*: to go back to the backup, move .*-mark away"
+        ):
+            await count_events(tmp_path / "jobs.db")
     assert ((tmp_path / "jobs.db").read_bytes(), (tmp_path / "jobs.db-mark").read_bytes()) == before
     (tmp_path / "jobs.db-mark").unlink()
-    assert await opens(tmp_path / "jobs.db") > 0
+    assert await count_events(tmp_path / "jobs.db") > 0
 
 
-async def test_another_journals_log_is_not_poured_into_a_backup(tmp_path: Path) -> None:
-    await a_backup(tmp_path, later=False)
+async def test_the_wal_of_another_journal_is_not_checkpointed_into_a_backup(tmp_path: Path) -> None:
+    await make_backup(tmp_path, later=False)
     (tmp_path / "copy.db-wal").write_bytes(b"frames of another journal")
     before = (tmp_path / "copy.db").read_bytes()
-    with pytest.raises(StoreError, match="another journal's log lies beside it"):
-        await opens(tmp_path / "copy.db")
+    with pytest.raises(StoreError, match=r"copy\.db-wal belongs to another journal"):
+        await count_events(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_bytes() == before
     assert (tmp_path / "copy.db-wal").read_bytes() == b"frames of another journal"
 
 
-async def test_a_power_cut_between_mark_and_adoption_does_no_harm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_power_cut_during_a_restore_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trio_jobs._stores.sqlite import restore
 
     def cut(connection: Any) -> Any:
-        raise OSError("the power is gone")
+        raise OSError("the power failed")
 
-    await a_backup(tmp_path, later=False)
+    await make_backup(tmp_path, later=False)
     with monkeypatch.context() as patch:
         patch.setattr(restore, "transaction", cut)
-        with pytest.raises(StoreError, match="the power is gone"):
-            await opens(tmp_path / "copy.db")
+        with pytest.raises(StoreError, match="the power failed"):
+            await count_events(tmp_path / "copy.db")
     assert (tmp_path / "copy.db-mark").exists()
-    assert await opens(tmp_path / "copy.db") == await opens(tmp_path / "copy.db") > 0
+    assert await count_events(tmp_path / "copy.db") == await count_events(tmp_path / "copy.db") > 0
 
 
-async def test_a_backup_of_nothing_is_a_journal_too(tmp_path: Path) -> None:
+async def test_a_backup_of_an_empty_journal_can_be_opened(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     await store.backup(str(tmp_path / "copy.db"))
     await store.aclose()
-    assert await opens(tmp_path / "copy.db") == 0
+    assert await count_events(tmp_path / "copy.db") == 0
 
 
-async def test_a_backup_all_of_whose_jobs_are_forgotten_goes_on_with_the_numbers(tmp_path: Path) -> None:
+async def test_a_backup_without_jobs_continues_the_numbers(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(1), ev.SessionClosed(seq=2, at=1.0, session=1)])
@@ -272,10 +271,10 @@ async def test_a_backup_all_of_whose_jobs_are_forgotten_goes_on_with_the_numbers
     assert list(await copy.open(lambda events: None)) == []
     assert copy.last_seq == 2
     await copy.aclose()
-    assert await opens(tmp_path / "copy.db") == 0
+    assert await count_events(tmp_path / "copy.db") == 0
 
 
-async def test_pending_jobs_of_a_backup_are_done_by_whoever_opens_it(tmp_path: Path) -> None:
+async def test_pending_jobs_of_a_backup_run_where_it_is_opened(tmp_path: Path) -> None:
     entries: list[int] = []
     async with make_service(entries).open(journal=tmp_path / "jobs.db") as queue:
         await queue.pause()

@@ -1,9 +1,9 @@
-"""A real process under load, really killed, again and again: nothing acknowledged is lost, nothing is done twice.
+"""A process under load is killed again and again: no acknowledged job is lost, and no work is done twice.
 
-The work is not idempotent, and the book takes what is entered twice; only `verify` stands between the two. In a few
-hundred kills the process submits to itself, which is as fast as it can; in two thousand it serves, and what was
-acknowledged is what a client over a websocket has read. That client is left with submits of which it knows nothing at
-each kill, and sends them again, with the same key, to the next process.
+The work is not idempotent and the book accepts an entry twice, so only `verify` prevents a second one. In some hundred
+kills the process submits jobs itself, as fast as possible. In two thousand it serves, and a job is acknowledged when a
+client has read the answer from its websocket. At each kill that client has submits without an answer; it sends them
+again, with the same keys, to the next process.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from trio_jobs._engine.transitions import STATE_AFTER
 CHILD = Path(__file__).with_name("crash_child.py")
 
 
-def live(tmp_path: Path, name: str) -> Process:
+def start(tmp_path: Path, name: str) -> Process:
     return Process([sys.executable, CHILD, tmp_path / "jobs.db", tmp_path / "book", name])
 
 
-def kill_and_tell(tmp_path: Path, name: str, after: int) -> list[str]:
-    """Let it live until it has acknowledged `after` submits, then kill it; what it said, to the last whole line."""
-    process = live(tmp_path, name)
-    said = [process.out.line() for _ in range(after)]
+def run_and_kill(tmp_path: Path, name: str, after: int) -> list[str]:
+    """Kill the process once it has acknowledged `after` submits; return the complete lines of its output."""
+    process = start(tmp_path, name)
+    lines = [process.out.line() for _ in range(after)]
     process.kill()
     done = process.finish()
-    said += done.stdout.splitlines(keepends=True)
-    assert all(said[:after]), f"it died by itself: {done.stderr}"
-    return [line.strip() for line in said if line.endswith("\n")]
+    lines += done.stdout.splitlines(keepends=True)
+    assert all(lines[:after]), f"it exited by itself: {done.stderr}"
+    return [line.strip() for line in lines if line.endswith("\n")]
 
 
 class Producers:
-    """Four who submit to the server of the day. acknowledged: the job they were told of, by key."""
+    """Four producers that submit to the current server. acknowledged: the ids of acknowledged jobs, by key."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[str, str] = {}
-        self._next = [0] * 4  #: of each producer; what was sent and not answered is sent again
+        self._next = [0] * 4  #: of each producer; a submit without an answer is sent again
 
     async def submit_until_killed(self, process: Process, port: int, after: int) -> None:
-        """Kill the process as soon as it has acknowledged so many."""
+        """Kill the process as soon as it has acknowledged `after` more submits."""
         enough = len(self.acknowledged) + after
         with deadline(f"{after} submits are acknowledged"):
             async with (
@@ -74,37 +74,37 @@ class Producers:
 
 
 async def serve_and_kill(tmp_path: Path, producers: Producers, after: int) -> None:
-    with live(tmp_path, "serve") as process:
+    with start(tmp_path, "serve") as process:
         port = await trio.to_thread.run_sync(process.out.line)
-        assert port, "it died by itself"
+        assert port, "it exited by itself"
         await producers.submit_until_killed(process, int(port), after)
         done = await trio.to_thread.run_sync(process.finish)
-        assert done.returncode == -9, f"it died by itself: {done.stderr}"
+        assert done.returncode == -9, f"it exited by itself: {done.stderr}"
 
 
 async def check(tmp_path: Path, kills: int, seed: int) -> None:
-    """The process submits to itself."""
+    """The process submits jobs itself."""
     chance = random.Random(seed)
     acknowledged: list[str] = []
     for life in range(kills):
-        acknowledged += kill_and_tell(tmp_path, str(life), chance.randrange(1, 60))
+        acknowledged += run_and_kill(tmp_path, str(life), chance.randrange(1, 60))
     jobs = await finish(tmp_path)
-    assert set(acknowledged) <= jobs.keys(), "acknowledged, and not there"
+    assert set(acknowledged) <= jobs.keys(), "an acknowledged job is lost"
 
 
 async def check_served(tmp_path: Path, kills: int, seed: int) -> None:
-    """Others submit to the process."""
+    """Clients submit to the process."""
     chance = random.Random(seed)
     producers = Producers()
     for _ in range(kills):
         await serve_and_kill(tmp_path, producers, chance.randrange(1, 60))
     jobs = await finish(tmp_path)
-    assert producers.acknowledged.items() <= jobs.items(), "acknowledged, and not there, or as another job"
+    assert producers.acknowledged.items() <= jobs.items(), "an acknowledged job is lost or is another job"
 
 
 async def finish(tmp_path: Path) -> dict[str, str]:
-    """Let a last process do what is left, and check what there is then; gives each job's id by its key."""
-    end = live(tmp_path, "end")
+    """Let a last process finish all jobs and check the result; return the job ids by key."""
+    end = start(tmp_path, "end")
     done = await trio.to_thread.run_sync(end.finish, 120)
     assert done.returncode == 0, done.stderr
 
@@ -122,30 +122,30 @@ async def finish(tmp_path: Path) -> dict[str, str]:
     await store.aclose()
     records = projection.jobs.values()
     assert {record.state for record in records} == {State.COMPLETED}
-    assert ends == Counter(record.id for record in records), "each has one end"
+    assert ends == Counter(record.id for record in records), "each job ends once"
     entered = Counter((tmp_path / "book").read_text().splitlines())
     assert set(entered.values()) == {1}, "nothing is entered twice"
-    assert entered.keys() == {record.key for record in records}, "what is completed is in the book, and nothing else"
+    assert entered.keys() == {record.key for record in records}, (
+        "the book has an entry for each completed job and no other"
+    )
     return {record.key: record.id for record in records if record.key is not None}
 
 
-async def test_what_was_acknowledged_survives_a_few_kills_and_is_done_once(tmp_path: Path) -> None:
+async def test_acknowledged_jobs_survive_a_few_kills_and_run_once(tmp_path: Path) -> None:
     await check(tmp_path, 6, seed=1)
 
 
-async def test_what_a_server_acknowledged_survives_a_few_kills_and_is_done_once(tmp_path: Path) -> None:
+async def test_jobs_acknowledged_by_a_server_survive_a_few_kills_and_run_once(tmp_path: Path) -> None:
     await check_served(tmp_path, 6, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(10))
-async def test_what_was_acknowledged_survives_hundreds_of_kills_and_is_done_once(tmp_path: Path, seed: int) -> None:
+async def test_acknowledged_jobs_survive_hundreds_of_kills_and_run_once(tmp_path: Path, seed: int) -> None:
     await check(tmp_path, 50, seed)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(40))
-async def test_what_a_server_acknowledged_survives_thousands_of_kills_and_is_done_once(
-    tmp_path: Path, seed: int
-) -> None:
+async def test_jobs_acknowledged_by_a_server_survive_thousands_of_kills_and_run_once(tmp_path: Path, seed: int) -> None:
     await check_served(tmp_path, 50, seed)

@@ -21,8 +21,8 @@ WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
 EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
 CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
 PROMISES: Final = "tests/runtime/test_promises.py"
-POWER: Final = "tests/stores/test_power.py"
-MARK: Final = "tests/stores/test_mark.py"
+POWER: Final = "tests/stores/test_power_cuts.py"
+MARK: Final = "tests/stores/test_high_water_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
@@ -81,27 +81,27 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     # the store
     _M(
         "ack before the sync",
-        "a submit is answered once it is handed over, not once it is on the disk",
+        "a submit is acknowledged when it is appended, not when it is synced",
         SIMULATOR,
-        "_stores/sqlite/store.py",
-        "        if seq <= self._last_seq:\n",
-        "        if seq <= self._handed:\n",
+        "_stores/durable_store.py",
+        "        if seq <= self.last_seq:\n",
+        "        if seq <= self.appended_seq:\n",
     ),
     _M(
-        "failed commit believed",
-        "a commit that failed is taken as not committed, although it may be in",
+        "failed commit not read back",
+        "a failed commit is treated as not committed, although it may be",
         SIMULATOR,
-        "_stores/sqlite/writer_thread.py",
-        "if self._journal.last_seq > before:",
+        "_stores/writer_thread.py",
+        "if self._log.last_seq > before:",
         "if False:",
     ),
     _M(
         "failed commit ignored",
-        "a commit that raised is told as done",
+        "a failed commit is reported as committed",
         SIMULATOR,
-        "_stores/sqlite/writer_thread.py",
-        "            return self._recover(group, error)\n",
-        "            log.error(error)\n",
+        "_stores/writer_thread.py",
+        "            return self._handle_failure(group, failure)\n",
+        "            log.error(failure)\n",
     ),
     _M(
         "refused place leaked",
@@ -144,12 +144,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            pass",
     ),
     _M(
-        "refusal not told",
-        "who submitted what the store refused waits for ever",
+        "rejection not reported",
+        "the caller of a submit that the store rejected waits for ever",
         SIMULATOR,
-        "_stores/sqlite/store.py",
-        "                wait.error = error\n                wait.over.set()\n        self._since",
-        "                wait.error = error\n        self._since",
+        "_stores/durable_store.py",
+        "                waiter.error = error\n                waiter.done.set()\n        self._commit_started",
+        "                waiter.error = error\n        self._commit_started",
     ),
     _M(
         "uncommitted shown",
@@ -176,44 +176,44 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        projection.paused = None",
     ),
     _M(
-        "mark torn with its twin",
+        "high-water mark torn in all slots",
         "slots of the high-water mark are written whether they are synced or not",
         SIMULATOR,
         "_stores/sqlite/high_water_mark.py",
-        "free = set(_SLOTS) - {self._safe, self._syncing}",
+        "free = set(_SLOTS) - {self._synced_slot, self._syncing_slot}",
         "free = set(_SLOTS)",
     ),
     _M(
-        "mark torn under its sync",
-        "a slot of the high-water mark counts as synced that was written to while the sync was under way",
+        "high-water mark torn during its sync",
+        "a slot of the high-water mark that was written during a sync counts as synced",
         MARK,
         "_stores/sqlite/high_water_mark.py",
-        "slot = min(free - {self._latest} or free)",
+        "slot = min(free - {self._written_slot} or free)",
         "slot = min(free)",
     ),
     _M(
-        "mark of a kill not synced",
+        "high-water mark of a kill not synced",
         "a power cut soon after a kill leaves no high-water mark, and a good journal is refused",
         POWER,
         "_stores/sqlite/journal.py",
-        "            self._mark.sync()  # a kill",
+        "            file.sync()  # a kill",
         "            pass  # a kill",
     ),
     _M(
-        "mark of an idle day not synced",
-        "a power cut long after the last group leaves the high-water mark behind it",
+        "high-water mark not synced when idle",
+        "a power cut long after the last group leaves an old high-water mark",
         "tests/stores/test_hanging_disks.py",
-        "_stores/sqlite/writer_thread.py",
-        "            except Empty:\n                self._journal.sync_mark()\n",
+        "_stores/writer_thread.py",
+        "            except Empty:\n                self._log.start_deferred_sync()\n",
         "            except Empty:\n                pass\n",
     ),
     _M(
-        "mark ahead of the journal",
-        "the mark says more than is on the disk",
+        "high-water mark ahead of the journal",
+        "the high-water mark names an event that is not on the disk",
         SIMULATOR,
         "_stores/sqlite/journal.py",
-        "self._mark.write(HighWaterMark(self.epoch, self.last_seq, rows[-1][3]))",
-        "self._mark.begin(HighWaterMark(self.epoch, self.last_seq + 1, rows[-1][3]))",
+        "self._high_water_mark_file.write(HighWaterMark(self.epoch, self.last_seq, committed[-1][3]))",
+        "self._high_water_mark_file.create(HighWaterMark(self.epoch, self.last_seq + 1, committed[-1][3]))",
     ),
     _M(
         "not synced",
@@ -224,8 +224,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         '("synchronous", "NORMAL", 1)',
     ),
     _M(
-        "log not secured",
-        "after a crash the write-ahead log is trusted as it is read",
+        "WAL not synced at opening",
+        "after a crash the WAL is trusted as it is read",
         POWER,
         "_stores/sqlite/journal.py",
         '            self._disk.rewrite(self.path + "-wal")\n',
@@ -233,7 +233,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "page begins one early",
-        "a page from the journal repeats the event before it",
+        "a page of the journal repeats the event before it",
         STORES,
         "_stores/sqlite/journal.py",
         "FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -241,26 +241,27 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "epoch kept after a loss",
-        "a journal that lost events keeps its name, so followers go on as if nothing were",
+        "a journal that lost events keeps its epoch, so subscribers continue as if nothing were missing",
         DAMAGE,
         "_stores/sqlite/recovery.py",
-        "    broken: list[str] = []\n",
-        "    broken: list[str] = []\n    epoch = secrets.token_hex(16)\n",
+        "    inconsistent: list[str] = []\n",
+        "    inconsistent: list[str] = []\n    epoch = secrets.token_hex(16)\n",
         (
             (
-                "            rows, broken, seen = salvage",
-                "            epoch = get_meta(connection, path)['epoch']\n            rows, broken, seen = salvage",
+                "            rows, inconsistent, last_seen = salvage",
+                "            epoch = get_meta(connection, path)['epoch']\n"
+                "            rows, inconsistent, last_seen = salvage",
             ),
             ("create(connection, secrets.token_hex(16))", "create(connection, epoch)"),
         ),
     ),
     _M(
         "lost numbers used again",
-        "after a loss new events get the numbers of those that were lost",
+        "after a loss new events get the numbers of lost events",
         DAMAGE,
         "_stores/sqlite/recovery.py",
-        "last = max(known, seen)",
-        "last = max([0, *(row[0] for row in rows[-1:])])",
+        "last_seq = max(last_known, last_seen)",
+        "last_seq = max([0, *(row[0] for row in rows[-1:])])",
     ),
     _M(
         "key forgotten at prune",

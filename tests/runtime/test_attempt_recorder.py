@@ -50,7 +50,7 @@ async def test_a_finished_step_of_an_async_handler_is_not_done_again(mock_clock:
     assert sdk.calls() == ["book", "mail", "mail"]
 
 
-async def test_a_step_that_did_not_end_is_told_to_verify(mock_clock: MockClock) -> None:
+async def test_verify_gets_the_name_of_a_step_that_did_not_end(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", ValueError("booked, then raised"))
     service = service_for(sdk, "thread")
@@ -69,7 +69,7 @@ async def test_a_step_that_did_not_end_is_told_to_verify(mock_clock: MockClock) 
     assert asked == ["book"]
 
 
-async def test_a_step_that_did_not_end_is_in_doubt_where_nobody_can_be_asked(mock_clock: MockClock) -> None:
+async def test_a_job_with_an_unfinished_step_is_in_doubt_without_verify(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", ValueError())
     service = service_for(sdk, "thread")
@@ -94,7 +94,7 @@ async def test_a_step_that_did_not_end_is_in_doubt_where_nobody_can_be_asked(moc
     ],
     ids=["no name", "a long name", "no json"],
 )
-async def test_a_step_that_cannot_be_is_refused(name: str, result: Any, message: str, mock_clock: MockClock) -> None:
+async def test_an_invalid_step_is_refused(name: str, result: Any, message: str, mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
 
     @service.handler(retry=NO_RETRY)
@@ -108,7 +108,7 @@ async def test_a_step_that_cannot_be_is_refused(name: str, result: Any, message:
     assert job.attempts[0].error.message.startswith(message)
 
 
-async def test_a_job_has_so_many_steps(mock_clock: MockClock) -> None:
+async def test_a_job_has_at_most_the_allowed_number_of_steps(mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
 
     @service.handler(retry=NO_RETRY)
@@ -123,7 +123,7 @@ async def test_a_job_has_so_many_steps(mock_clock: MockClock) -> None:
     assert job.error.message == "a job has at most 1000 steps"
 
 
-async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> None:
+async def test_a_finished_attempt_starts_no_step(mock_clock: MockClock) -> None:
     service = trio_jobs.Service()
     kept: list[AsyncJobContext] = []
     refused: list[str] = []
@@ -151,7 +151,7 @@ async def test_an_attempt_that_is_over_begins_no_step(mock_clock: MockClock) -> 
     assert refused == ["this attempt is over, or about to be; it begins no more steps"]
 
 
-async def test_a_step_of_a_job_that_a_person_settled_meanwhile_is_not_kept(mock_clock: MockClock) -> None:
+async def test_a_step_of_a_job_that_was_resolved_meanwhile_is_not_recorded(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     hold = Blocker("booked")
     sdk.script("call", hold)
@@ -205,7 +205,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
 # progress
 
 
-async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
+async def test_progress_is_published_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "trio")
     told: list[tuple[float, Progress]] = []
@@ -232,7 +232,7 @@ async def test_progress_is_told_at_most_five_times_a_second_and_the_newest_wins(
     assert len(first.message) == 200
 
 
-async def test_progress_of_an_attempt_that_is_over_is_not_told(autojump_clock: MockClock) -> None:
+async def test_progress_of_a_finished_attempt_is_not_published(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "trio")
     kept: list[AsyncJobContext] = []

@@ -12,13 +12,13 @@ import trio_jobs
 from support.rig import (
     NO_RETRY,
     HostKind,
+    busy_queue,
     ended,
     last,
     make_rig,
     outcomes,
     pass_time,
     service_for,
-    standing_line,
     until,
     until_state,
 )
@@ -60,7 +60,7 @@ async def linger(seconds: float, then: Any = None) -> Any:
 # returned
 
 
-async def test_what_returned_is_completed(kind: HostKind, clock: MockClock) -> None:
+async def test_an_attempt_that_returned_is_completed(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
@@ -74,7 +74,7 @@ async def test_what_returned_is_completed(kind: HostKind, clock: MockClock) -> N
     assert not job.may_have_acted
 
 
-async def test_what_returned_late_on_the_thread_is_completed_and_marked(mock_clock: MockClock) -> None:
+async def test_an_attempt_that_returned_late_on_the_thread_is_completed_and_marked_late(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
@@ -91,7 +91,9 @@ async def test_what_returned_late_on_the_thread_is_completed_and_marked(mock_clo
     assert last(job).overdue
 
 
-async def test_what_returned_late_in_the_loop_is_completed_and_marked(autojump_clock: MockClock) -> None:
+async def test_an_attempt_that_returned_late_in_the_loop_is_completed_and_marked_late(
+    autojump_clock: MockClock,
+) -> None:
     rig = make_rig("trio", attempt_timeout=5)
     rig.sdk.script("call", lambda: linger(2, "late"))
     async with rig.open() as queue:
@@ -101,7 +103,7 @@ async def test_what_returned_late_in_the_loop_is_completed_and_marked(autojump_c
     assert last(job).late
 
 
-async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: MockClock) -> None:
+async def test_a_stuck_call_that_returns_resolves_its_job(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
     hold = Blocker("very late")
     rig.sdk.script("call", hold)
@@ -135,7 +137,7 @@ async def test_what_returns_after_it_was_stuck_settles_the_doubt(mock_clock: Moc
     ],
     ids=["error", "fail", "cancel", "snooze", "retry_after"],
 )
-async def test_what_raises_after_it_was_stuck_comes_to_its_own_row(
+async def test_a_stuck_call_that_raises_has_its_own_result(
     then: BaseException, state: str, reason: str, mock_clock: MockClock
 ) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
@@ -154,7 +156,7 @@ async def test_what_raises_after_it_was_stuck_comes_to_its_own_row(
             await trio.sleep_forever()
 
 
-async def test_a_person_may_settle_a_job_while_its_call_is_inside(
+async def test_an_operator_can_resolve_a_job_while_its_call_is_inside(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
@@ -179,7 +181,7 @@ async def test_a_person_may_settle_a_job_while_its_call_is_inside(
 # raised as asked
 
 
-async def test_fail_is_failed_and_not_tried_again(kind: HostKind, clock: MockClock) -> None:
+async def test_a_job_that_raised_fail_is_failed_and_not_retried(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, verifies=True)
     rig.sdk.script("call", Fail("invoice data is missing"))
     async with rig.open() as queue:
@@ -192,7 +194,7 @@ async def test_fail_is_failed_and_not_tried_again(kind: HostKind, clock: MockClo
     assert rig.sdk.count("verify") == 0
 
 
-async def test_cancel_is_cancelled(kind: HostKind, clock: MockClock) -> None:
+async def test_a_job_that_raised_cancel_is_cancelled(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     rig.sdk.script("call", Cancel("nobody wants it"))
     async with rig.open() as queue:
@@ -202,7 +204,7 @@ async def test_cancel_is_cancelled(kind: HostKind, clock: MockClock) -> None:
     assert outcomes(queue.get(receipt.job_id)) == ["cancel"]
 
 
-async def test_snooze_comes_back_later_and_uses_no_retry(autojump_clock: MockClock) -> None:
+async def test_a_snoozed_job_is_due_later_and_uses_no_retry(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", Snooze(100), Snooze(50), "done")
     began = trio.current_time()
@@ -217,7 +219,7 @@ async def test_snooze_comes_back_later_and_uses_no_retry(autojump_clock: MockClo
     assert job.snoozes == 2
 
 
-async def test_retry_after_waits_as_long_as_asked_and_uses_a_retry(autojump_clock: MockClock) -> None:
+async def test_a_job_that_raised_retry_after_waits_that_long_and_uses_a_retry(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=Retry(1))
     rig.sdk.script("call", RetryAfter(33, "license in use"), RetryAfter(33))
     began = trio.current_time()
@@ -259,7 +261,7 @@ async def test_a_retrying_job_lets_others_pass(autojump_clock: MockClock) -> Non
     assert rig.sdk.calls() == ["a", "b", "a"]
 
 
-async def test_an_error_the_policy_does_not_name_is_not_retried(kind: HostKind, clock: MockClock) -> None:
+async def test_an_error_that_the_policy_does_not_name_is_not_retried(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, retry=Retry(on=Busy))
     rig.sdk.script("call", ValueError("not busy, wrong"))
     async with rig.open() as queue:
@@ -291,7 +293,7 @@ async def test_verify_not_done_after_an_error_leaves_it_to_the_policy(autojump_c
     assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "call", "close"]
 
 
-async def test_verify_not_done_means_that_a_failed_job_has_not_acted(kind: HostKind, clock: MockClock) -> None:
+async def test_a_failed_job_that_verify_calls_not_done_has_not_acted(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, verifies=True, retry=NO_RETRY)
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", NotDone())
@@ -306,7 +308,9 @@ async def test_verify_not_done_means_that_a_failed_job_has_not_acted(kind: HostK
     [Unknown(), Busy("verify breaks"), "yes", None, SystemExit(1), trio_jobs.Done],
     ids=["unknown", "raises", "nonsense", "nothing", "exits", "the class"],
 )
-async def test_verify_that_cannot_tell_leaves_the_job_in_doubt(answer: Any, kind: HostKind, clock: MockClock) -> None:
+async def test_a_verify_that_returns_unknown_leaves_the_job_in_doubt(
+    answer: Any, kind: HostKind, clock: MockClock
+) -> None:
     rig = make_rig(kind, verifies=True)
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", (lambda: answer) if not isinstance(answer, BaseException) else answer)
@@ -322,7 +326,7 @@ async def test_verify_that_cannot_tell_leaves_the_job_in_doubt(answer: Any, kind
     assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
 
 
-async def test_a_coroutine_from_a_plain_verify_is_no_answer(mock_clock: MockClock) -> None:
+async def test_a_coroutine_returned_by_a_plain_verify_counts_as_unknown(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", Busy())
     service = service_for(sdk, "thread")
@@ -342,7 +346,7 @@ async def test_a_coroutine_from_a_plain_verify_is_no_answer(mock_clock: MockCloc
         await until_state(queue, receipt.job_id, "in_doubt")
 
 
-async def test_verify_that_overruns_in_the_loop_cannot_tell(
+async def test_a_verify_that_overruns_in_the_loop_counts_as_unknown(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("trio", verifies=True, verify_timeout=3)
@@ -355,7 +359,7 @@ async def test_verify_that_overruns_in_the_loop_cannot_tell(
     assert "verify did not answer within 3 s" in caplog.text
 
 
-async def test_verify_that_overruns_on_the_thread_is_waited_for_and_not_believed(
+async def test_a_verify_that_overruns_on_the_thread_is_awaited_and_counts_as_unknown(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("thread", verifies=True, verify_timeout=3)
@@ -373,7 +377,7 @@ async def test_verify_that_overruns_on_the_thread_is_waited_for_and_not_believed
     rig.sdk.check()
 
 
-async def test_settle_after_passes_between_the_end_of_an_attempt_and_verify(autojump_clock: MockClock) -> None:
+async def test_verify_delay_passes_between_the_end_of_an_attempt_and_verify(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, verify_delay=10, attempt_timeout=5)
     rig.sdk.script("call", Blocker())
     asked_at: list[float] = []
@@ -390,7 +394,7 @@ async def test_settle_after_passes_between_the_end_of_an_attempt_and_verify(auto
     assert [at - began for at in asked_at] == [15]
 
 
-async def test_settle_after_an_error_passes_within_the_attempt(autojump_clock: MockClock) -> None:
+async def test_verify_delay_after_an_error_passes_within_the_attempt(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, verify_delay=10)
     rig.sdk.script("call", Busy())
     rig.sdk.script("verify", Done("there it is"))
@@ -402,7 +406,7 @@ async def test_settle_after_an_error_passes_within_the_attempt(autojump_clock: M
 
 
 @pytest.mark.parametrize("on_doubt", ["hold", "retry", "fail"])
-async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojump_clock: MockClock) -> None:
+async def test_on_doubt_decides_without_verify(on_doubt: str, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", on_doubt=on_doubt, attempt_timeout=5)
     rig.sdk.script("call", Blocker(), "second")
     async with rig.open() as queue:
@@ -421,7 +425,7 @@ async def test_on_doubt_decides_where_nobody_can_be_asked(on_doubt: str, autojum
 
 
 @pytest.mark.parametrize("on_doubt", ["retry", "fail"])
-async def test_on_doubt_decides_where_verify_cannot_tell(on_doubt: str, autojump_clock: MockClock) -> None:
+async def test_on_doubt_decides_when_verify_returns_unknown(on_doubt: str, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, on_doubt=on_doubt)
     rig.sdk.script("call", Busy(), "second")
     rig.sdk.script("verify", Unknown(), Unknown())
@@ -444,7 +448,9 @@ async def test_an_idempotent_handler_is_never_in_doubt_nor_verified(autojump_clo
 
 
 @pytest.mark.parametrize("limit", [EndedBy.ATTEMPT_TIMEOUT, EndedBy.DEADLINE, EndedBy.CANCEL, EndedBy.STOP])
-async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: EndedBy, autojump_clock: MockClock) -> None:
+async def test_an_entered_attempt_that_a_limit_ended_leaves_its_job_in_doubt(
+    limit: EndedBy, autojump_clock: MockClock
+) -> None:
     rig = make_rig(
         "trio",
         attempt_timeout=5 if limit is EndedBy.ATTEMPT_TIMEOUT else None,
@@ -465,7 +471,7 @@ async def test_an_entered_attempt_that_a_limit_ended_is_in_doubt(limit: EndedBy,
 
 
 @pytest.mark.parametrize("limit", [EndedBy.ATTEMPT_TIMEOUT, EndedBy.DEADLINE, EndedBy.CANCEL, EndedBy.STOP])
-async def test_an_attempt_that_has_not_entered_is_not_in_doubt(limit: EndedBy, mock_clock: MockClock) -> None:
+async def test_an_attempt_that_did_not_enter_leaves_no_doubt(limit: EndedBy, mock_clock: MockClock) -> None:
     """An async handler before a thread's SDK that has made no call yet."""
     sdk = FakeSdk()
     service = service_for(sdk, "thread", drain_timeout=5)
@@ -533,9 +539,9 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
     assert job.state is State.CANCELLED
 
 
-async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(autojump_clock: MockClock) -> None:
+async def test_a_pending_job_whose_deadline_passes_fails_and_leaves_the_queue(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         receipt = await queue.submit("work", "too late", deadline_after=5)
         assert queue.statistics().free == 0
         await trio.sleep(6)
@@ -545,7 +551,7 @@ async def test_a_job_whose_deadline_passes_in_the_line_is_failed_and_leaves_it(a
     assert rig.sdk.calls() == ["first"]
 
 
-async def test_a_deadline_is_told_to_the_handler(autojump_clock: MockClock) -> None:
+async def test_a_handler_can_read_the_deadline_of_its_job(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "trio")
     seen: list[trio_jobs.JobContext] = []
@@ -567,7 +573,7 @@ async def test_a_deadline_is_told_to_the_handler(autojump_clock: MockClock) -> N
     assert repr(job) == f"<AsyncJobContext work {receipt.job_id} attempt 1>"
 
 
-async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> None:
+async def test_a_long_call_can_see_a_cancel_request(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     hold = Blocker()
     sdk.script("call", hold)
@@ -589,7 +595,7 @@ async def test_a_long_call_may_see_that_it_is_to_end(mock_clock: MockClock) -> N
 # the queue stops
 
 
-async def test_what_returns_within_the_drain_is_completed(autojump_clock: MockClock) -> None:
+async def test_an_attempt_that_returns_within_the_drain_is_completed(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"drain_timeout": 10})
 
     async def slow() -> str:
@@ -616,7 +622,7 @@ async def test_an_idempotent_attempt_is_given_back_by_a_stop(autojump_clock: Moc
     assert (left.job_id, left.reason) == (receipt.job_id, "stopped")
 
 
-async def test_an_attempt_that_hides_behind_a_shield_is_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_stop_waits_for_a_shielded_attempt(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"drain_timeout": 1, "cancel_timeout": 1})
     rig.sdk.script("call", lambda: linger(20, "done"))
     began = trio.current_time()
@@ -665,7 +671,7 @@ async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock:
     hold.let_go()
 
 
-async def test_a_stop_while_the_doubt_settles_does_not_wait(autojump_clock: MockClock) -> None:
+async def test_a_stop_does_not_wait_for_the_verify_delay(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, verify_delay=500, settings={"drain_timeout": 1})
     rig.sdk.script("call", Busy())
     began = trio.current_time()
@@ -679,7 +685,7 @@ async def test_a_stop_while_the_doubt_settles_does_not_wait(autojump_clock: Mock
 # stuck
 
 
-async def test_overdue_is_told_at_once_and_stuck_after_stuck_after(mock_clock: MockClock) -> None:
+async def test_an_attempt_is_overdue_at_its_limit_and_stuck_after_stuck_after(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
@@ -699,7 +705,7 @@ async def test_overdue_is_told_at_once_and_stuck_after_stuck_after(mock_clock: M
     assert times["InDoubt"] == 12
 
 
-async def test_on_stuck_stop_raises_host_stuck_from_the_block(mock_clock: MockClock) -> None:
+async def test_on_stuck_stop_raises_sdk_call_stuck_from_the_block(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7, settings={"on_stuck": "stop", "cancel_timeout": 1})
     hold = Blocker()
     rig.sdk.script("call", hold)
@@ -773,7 +779,7 @@ async def test_a_call_of_an_async_handler_ends_before_its_cancel(mock_clock: Moc
     sdk.check()
 
 
-async def test_a_handle_kept_beyond_its_attempt_refuses(mock_clock: MockClock) -> None:
+async def test_a_handle_kept_beyond_its_attempt_refuses_calls(mock_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = service_for(sdk, "thread")
     kept: list[SdkHandle] = []
@@ -900,7 +906,7 @@ async def test_verify_without_an_sdk_takes_the_job_alone() -> None:
 
 
 @pytest.mark.parametrize("resolution", ["done", "not_done", "failed"])
-async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockClock) -> None:
+async def test_an_operator_resolves_an_in_doubt_job(resolution: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", attempt_timeout=5)
     rig.sdk.script("call", Blocker(), "second time")
     async with rig.open() as queue:
@@ -926,7 +932,7 @@ async def test_a_person_resolves_a_doubt(resolution: Any, autojump_clock: MockCl
     assert got == [{"done": "voucher 9", "not_done": "second time", "failed": "resolved"}[resolution]]
 
 
-async def test_a_person_settles_a_doubt_while_verify_runs(autojump_clock: MockClock) -> None:
+async def test_an_operator_resolves_an_in_doubt_job_while_verify_runs(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, attempt_timeout=5)
     hold = Blocker(Done("by verify"))
     rig.sdk.script("call", Blocker())
@@ -955,7 +961,7 @@ async def test_attempt_numbers_go_on_and_no_attempt_is_lost(autojump_clock: Mock
     assert outcomes(job) == ["error", "error", "snooze", "fail", "completed"]
 
 
-async def test_a_verify_that_is_stuck_is_told_as_the_queues_trouble_alone(
+async def test_a_stuck_verify_is_an_event_of_the_queue_alone(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The job is in doubt already; what stands is the line."""
@@ -977,7 +983,7 @@ async def test_a_verify_that_is_stuck_is_told_as_the_queues_trouble_alone(
     assert "verify did not answer within 5 s" in caplog.text
 
 
-async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
+async def test_an_attempt_is_reported_stuck_once(mock_clock: MockClock) -> None:
     rig = make_rig("thread", verifies=True, attempt_timeout=5, stuck_after=5, verify_timeout=5)
     call, verify = Blocker(Busy()), Blocker(Done("found"))
     rig.sdk.script("call", call)
@@ -997,7 +1003,7 @@ async def test_an_attempt_is_called_stuck_once(mock_clock: MockClock) -> None:
     assert names.count("Stuck") == 1
 
 
-async def test_a_stop_that_came_before_a_doubt_settles_leaves_it_unasked(mock_clock: MockClock) -> None:
+async def test_a_stop_before_the_verify_delay_ends_leaves_verify_unasked(mock_clock: MockClock) -> None:
     rig = make_rig("thread", verifies=True, verify_delay=100, settings={"drain_timeout": 1, "cancel_timeout": 1000})
     call = Blocker(Busy())
     rig.sdk.script("call", call)

@@ -56,7 +56,7 @@ async def test_a_bad_plain_handler_is_classified_and_the_next_job_completes(
     rig.sdk.check()
 
 
-async def test_what_is_no_exception_is_retried_only_if_it_is_named(autojump_clock: MockClock) -> None:
+async def test_a_base_exception_is_retried_only_if_the_policy_names_it(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=trio_jobs.Retry(1, on=(Exception, Odd)))
     rig.sdk.script("call", Odd(), "second", SystemExit(1))
     async with rig.open() as queue:
@@ -66,7 +66,7 @@ async def test_what_is_no_exception_is_retried_only_if_it_is_named(autojump_cloc
         assert (await ended(queue, second.job_id)).state is State.FAILED
 
 
-async def test_a_retry_policy_that_raises_says_no(autojump_clock: MockClock) -> None:
+async def test_a_retry_policy_that_raises_allows_no_retry(autojump_clock: MockClock) -> None:
     def broken(error: BaseException) -> bool:
         raise ValueError
 
@@ -78,7 +78,7 @@ async def test_a_retry_policy_that_raises_says_no(autojump_clock: MockClock) -> 
 
 
 @pytest.mark.parametrize("code", [17, -(2**70), "E\ud800", "x" * 500], ids=["number", "huge", "surrogate", "long"])
-async def test_an_sdks_code_is_kept_as_data_that_json_can_hold(code: int | str, autojump_clock: MockClock) -> None:
+async def test_the_code_of_an_sdk_error_is_kept_as_json(code: int | str, autojump_clock: MockClock) -> None:
     error = ValueError("bad \ud800 text")
     error.code = code  # type: ignore[attr-defined]
     rig = make_rig("trio", retry=NO_RETRY)
@@ -94,7 +94,7 @@ async def test_an_sdks_code_is_kept_as_data_that_json_can_hold(code: int | str, 
 @pytest.mark.parametrize(
     "value", [object(), "x" * (1024 * 1024), {1, 2}.__iter__()], ids=["no json", "huge", "iterator"]
 )
-async def test_a_result_that_cannot_be_kept_does_not_undo_the_job(value: Any, autojump_clock: MockClock) -> None:
+async def test_a_result_that_cannot_be_kept_leaves_the_job_completed(value: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     rig.sdk.script("call", value)
     async with rig.open() as queue:
@@ -218,7 +218,7 @@ async def test_a_job_cancelled_as_it_completes_is_completed(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("where", ["handler", "verify"])
-async def test_a_keyboard_interrupt_ends_the_block_and_leaves_the_job_told(
+async def test_a_keyboard_interrupt_ends_the_block_and_the_report_names_the_job(
     where: str, autojump_clock: MockClock
 ) -> None:
     rig = make_rig("trio", verifies=True)
@@ -240,9 +240,7 @@ async def test_a_keyboard_interrupt_ends_the_block_and_leaves_the_job_told(
 
 
 @pytest.mark.parametrize("where", ["call", "verify"])
-async def test_a_consumer_that_is_cancelled_from_within_says_what_became_of_the_job(
-    where: Any, autojump_clock: MockClock
-) -> None:
+async def test_a_consumer_that_is_cancelled_from_within_reports_its_job(where: Any, autojump_clock: MockClock) -> None:
     """Nothing in the queue does that while an attempt is under way; if it happened, it would pass for a stop."""
     rig = make_rig("trio", verifies=True)
 

@@ -8,30 +8,25 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong, work_service
+from support.rig import open_queue, until_state
 from trio_jobs import Fail, Queue, QueueClosed, Retry, Service, State, UsageError
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.testing import Blocker
 
 
 class Odd(Exception):
     pass
 
 
-def make_service(book: Book, **settings: Any) -> Service:
-    service = book.service(**settings)
-    for kind in ("red", "blue"):
-
-        @service.handler(kind=kind, retry=Retry(1, waits=[1000]))
-        async def work(book: Book, what: str) -> str:
-            return await book.call(what, 1)
-
-    return service
+def two_kinds(sdk: RecordingSdk, **settings: Any) -> Service:
+    return work_service(sdk, kinds=("red", "blue"), rules={"retry": Retry(1, waits=[1000])}, **settings)
 
 
-async def one_of_each(queue: Queue, book: Book) -> dict[str, str]:
+async def one_of_each(queue: Queue, sdk: RecordingSdk) -> dict[str, str]:
     """A job in each of these states, by the state's name; the queue is left paused."""
-    book.fails("failed", Fail())
-    book.fails("retrying", Wrong())
+    sdk.fails("failed", Fail())
+    sdk.fails("retrying", Wrong())
     names = ("completed", "failed", "retrying")
     ids = {name: (await queue.submit("red", name)).job_id for name in names}
     await trio.sleep(5)
@@ -45,9 +40,9 @@ async def one_of_each(queue: Queue, book: Book) -> dict[str, str]:
 
 
 async def test_cancel_many_cancels_all_that_can_be_cancelled(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
-        ids = await one_of_each(queue, book)
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk)) as queue:
+        ids = await one_of_each(queue, sdk)
         done = await queue.cancel_many(by="Ada")
         assert sorted(done) == sorted([ids["scheduled"], ids["pending"], ids["retrying"]])
         assert {queue.get(job_id).state for job_id in done} == {State.CANCELLED}
@@ -56,15 +51,15 @@ async def test_cancel_many_cancels_all_that_can_be_cancelled(autojump_clock: Moc
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_cancel_many_by_state(state: State, autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
-        ids = await one_of_each(queue, book)
+async def test_cancel_many_filters_by_state(state: State, autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk)) as queue:
+        ids = await one_of_each(queue, sdk)
         expected = (ids[state],) if state in ("scheduled", "pending", "retrying") else ()
         assert await queue.cancel_many(state=state) == expected
 
 
-async def test_cancel_many_tells_the_attempt_under_way_to_end_and_says_so_once(autojump_clock: MockClock) -> None:
+async def test_cancel_many_requests_the_cancel_of_the_running_attempt_once(autojump_clock: MockClock) -> None:
     """Whoever calls again for more gets more, not the one that is still ending."""
     service = Service()
     may_end = trio.Event()
@@ -82,29 +77,29 @@ async def test_cancel_many_tells_the_attempt_under_way_to_end_and_says_so_once(a
         told = [await queue.cancel_many(limit=1) for _ in range(3)]
         may_end.set()
         assert told == [(first.job_id,), (second.job_id,), ()]
-        await until(queue, first.job_id, "cancelled")
+        await until_state(queue, first.job_id, "cancelled")
 
 
-async def test_cancel_many_leaves_doubts_to_those_who_resolve_them(autojump_clock: MockClock) -> None:
-    book = Book()
-    service = book.service()
+async def test_cancel_many_leaves_in_doubt_jobs_alone(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    service = sdk.service()
 
     @service.handler(attempt_timeout=1)
-    async def work(book: Book, what: str) -> None:
-        await book.call(what, 5)
+    async def work(sdk: RecordingSdk, what: str) -> None:
+        await sdk.call(what, 5)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "a")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
         assert await queue.cancel_many() == ()
         assert await queue.cancel_many(state="in_doubt") == ()
         assert queue.get(receipt.job_id).state is State.IN_DOUBT
 
 
-async def test_retry_many_begins_a_new_run_of_all_that_failed_or_were_cancelled(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
-        ids = await one_of_each(queue, book)
+async def test_retry_many_starts_a_new_run_of_each_failed_or_cancelled_job(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk)) as queue:
+        ids = await one_of_each(queue, sdk)
         done = await queue.retry_many(by="Ada")
         assert done == (ids["failed"], ids["cancelled"])
         await queue.resume()
@@ -114,21 +109,21 @@ async def test_retry_many_begins_a_new_run_of_all_that_failed_or_were_cancelled(
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_retry_many_by_state(state: State, autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
-        ids = await one_of_each(queue, book)
+async def test_retry_many_filters_by_state(state: State, autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk)) as queue:
+        ids = await one_of_each(queue, sdk)
         expected = (ids[state],) if state in ("failed", "cancelled") else ()
         assert await queue.retry_many(state=state) == expected
 
 
-async def test_by_kind_by_error_and_by_age_and_all_of_them_at_once(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
+async def test_bulk_operations_filter_by_kind_error_age_and_all_of_them(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk)) as queue:
         ids = {}
         for at, (kind, error) in enumerate([("red", Fail()), ("blue", Fail()), ("red", Odd()), ("blue", Odd())]):
             name = f"{kind} {type(error).__name__}"
-            book.fails(name, error, error)
+            sdk.fails(name, error, error)
             ids[name] = (await queue.submit(kind, name)).job_id
             await trio.sleep(10 if at < 3 else 1)
         await trio.sleep(2000)
@@ -150,19 +145,21 @@ async def test_by_kind_by_error_and_by_age_and_all_of_them_at_once(autojump_cloc
         assert await found(older_than=now + 1) == set()
 
 
-async def test_a_retry_before_it_began_forgets_the_error_it_is_asked_by(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Fail())
-    async with open_queue(make_service(book)) as queue:
+async def test_a_retried_job_that_has_not_started_keeps_no_error_to_filter_by(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("a", Fail())
+    async with open_queue(two_kinds(sdk)) as queue:
         receipt = await queue.submit("red", "a")
-        await until(queue, receipt.job_id, "failed")
+        await until_state(queue, receipt.job_id, "failed")
         await queue.pause()
         assert await queue.retry_many(error_type="Fail") == (receipt.job_id,)
         assert await queue.cancel_many(error_type="Fail") == ()
 
 
-async def test_the_oldest_come_first_and_whoever_calls_again_gets_more(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_bulk_operations_take_the_oldest_jobs_first_and_the_next_call_takes_the_rest(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_queue(two_kinds(RecordingSdk())) as queue:
         await queue.pause()
         ids = [(await queue.submit("red", str(n), delay=100 if n % 2 else None)).job_id for n in range(10)]
         assert await queue.cancel_many(limit=3) == tuple(ids[:3])
@@ -171,26 +168,26 @@ async def test_the_oldest_come_first_and_whoever_calls_again_gets_more(autojump_
         assert await queue.cancel_many() == ()
 
 
-async def test_cancelled_jobs_leave_the_line_and_free_their_places(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book, buffer=3)) as queue:
+async def test_cancelled_jobs_leave_the_queue_and_free_their_slots(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(two_kinds(sdk, buffer=3)) as queue:
         await queue.pause()
         for n in range(3):
             await queue.submit("red" if n else "blue", str(n))
         assert len(await queue.cancel_many(kind="red")) == 2
         assert queue.statistics().free == 2
         await queue.resume()
-    assert book.calls == ["0"]
+    assert sdk.calls == ["0"]
 
 
 async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler(attempt_timeout=10, stuck_after=5)
-    def work(book: ThreadBook, what: str) -> str:
-        return book.call(what)
+    def work(sdk: RecordingThreadSdk, what: str) -> str:
+        return sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "held")
@@ -204,12 +201,12 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
         hold.let_go()
         await runtime_of(queue).slot.wait_empty()
         assert await queue.retry_many() == (receipt.job_id,)
-    assert book.calls == ["held", "held"]
+    assert sdk.calls == ["held", "held"]
 
 
 @pytest.mark.parametrize("how", [{"limit": 0}, {"limit": 1001}, {"state": "nowhere"}, {"older_than": -1}], ids=str)
-async def test_filters_that_cannot_be_are_refused(how: dict[str, Any], autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_invalid_filters_are_refused(how: dict[str, Any], autojump_clock: MockClock) -> None:
+    async with open_queue(two_kinds(RecordingSdk())) as queue:
         with pytest.raises(UsageError):
             await queue.cancel_many(**how)
         with pytest.raises(UsageError):
@@ -217,7 +214,7 @@ async def test_filters_that_cannot_be_are_refused(how: dict[str, Any], autojump_
 
 
 async def test_a_closed_queue_retries_nothing(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(two_kinds(RecordingSdk())) as queue:
         await queue.drain()
         with pytest.raises(QueueClosed):
             await queue.retry_many()

@@ -127,7 +127,7 @@ class Submits:
 
 @pytest.mark.parametrize("key", [None, "K"])
 @pytest.mark.parametrize("full", [False, True], ids=["free line", "full line"])
-def test_a_submit_cancelled_anywhere_is_accepted_or_not_and_nothing_between(full: bool, key: str | None) -> None:
+def test_a_submit_cancelled_anywhere_is_accepted_or_leaves_no_job(full: bool, key: str | None) -> None:
     assert at_every_step(Submits(full, key), jumping) >= 2
 
 
@@ -349,7 +349,7 @@ def test_a_reader_cancelled_anywhere_misses_nothing() -> None:
 
 
 @pytest.mark.parametrize("what", ["cancel", "resolve", "retry", "pause"])
-def test_a_persons_word_is_done_even_if_the_person_is_cancelled(what: str) -> None:
+def test_an_operation_is_recorded_even_if_its_caller_is_cancelled(what: str) -> None:
     async def scenario(cancel: CancelAtStep) -> None:
         rig = make_rig("trio", attempt_timeout=1, retry=trio_jobs.Retry(0))
         faults: dict[str, Any] = {"resolve": trio.sleep_forever, "retry": ValueError()}

@@ -19,7 +19,9 @@ from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 
-async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refused(autojump_clock: MockClock) -> None:
+async def test_a_batch_counts_its_slots_again_when_a_job_it_shares_a_key_with_is_refused(
+    autojump_clock: MockClock,
+) -> None:
     rig, store = make_rig("trio", settings={"buffer": 2}), RefusingStore(Scheduled)
     together: list[trio_jobs.Receipt] = []
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
@@ -48,7 +50,7 @@ async def test_jobs_together_count_their_places_anew_when_one_they_knew_is_refus
         assert queue.statistics().free == 2, "each had a place"
 
 
-async def test_a_cancel_that_comes_before_the_start_is_kept_spares_verify_too(autojump_clock: MockClock) -> None:
+async def test_a_cancel_before_the_start_is_committed_makes_verify_unnecessary(autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio", verifies=True, verify_first=True), SlowStore(Started)
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
         receipt = await queue.submit("work", "a")
@@ -60,7 +62,7 @@ async def test_a_cancel_that_comes_before_the_start_is_kept_spares_verify_too(au
     assert rig.sdk.calls() == []
 
 
-async def test_what_a_store_says_at_a_wait_is_raised_where_it_refused_nothing(autojump_clock: MockClock) -> None:
+async def test_an_error_of_the_store_at_a_wait_is_raised_where_it_refused_no_event(autojump_clock: MockClock) -> None:
     class Forgetful(SlowStore):
         async def committed(self, seq: int) -> None:
             if seq > self.last_seq:
@@ -73,7 +75,7 @@ async def test_what_a_store_says_at_a_wait_is_raised_where_it_refused_nothing(au
         store.keep()
 
 
-async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_before(
+async def test_p4_a_submit_returns_when_its_job_is_committed_and_cannot_be_cancelled_before(
     autojump_clock: MockClock,
 ) -> None:
     rig, store = make_rig("trio"), SlowStore(Submitted)
@@ -97,7 +99,7 @@ async def test_p4_a_submit_returns_when_its_job_is_kept_and_cannot_be_cancelled_
         assert await queue.result(receipts[0].job_id) == "a"
 
 
-async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: MockClock) -> None:
+async def test_p6_a_handler_starts_only_when_its_start_is_committed(autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio"), SlowStore(Started)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
@@ -110,7 +112,7 @@ async def test_p6_a_handler_starts_only_when_its_start_is_kept(autojump_clock: M
     assert rig.sdk.calls() == ["a"]
 
 
-async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: MockClock) -> None:
+async def test_an_idempotent_handler_does_not_wait_for_the_commit_of_its_start(autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio", idempotent=True), SlowStore(Started, Completed)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
@@ -120,7 +122,7 @@ async def test_an_idempotent_handler_does_not_wait_for_that(autojump_clock: Mock
         await queue.result(receipt.job_id)
 
 
-async def test_what_pauses_the_queue_while_the_store_is_in_trouble_holds_when_that_is_over(
+async def test_a_pause_during_a_store_failure_remains_after_the_failure(
     autojump_clock: MockClock,
 ) -> None:
     """Found by the simulator: the next attempt had passed the gate, then waited for the disk, then began in a pause."""
@@ -147,7 +149,7 @@ async def test_what_pauses_the_queue_while_the_store_is_in_trouble_holds_when_th
 
 
 @pytest.mark.parametrize("why", [EndedBy.CANCEL, EndedBy.STOP])
-async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(
+async def test_a_job_cancelled_while_its_start_is_being_committed_never_runs(
     why: EndedBy, autojump_clock: MockClock
 ) -> None:
     rig, store = make_rig("trio", settings={"drain_timeout": 0}), SlowStore(Started)
@@ -171,7 +173,7 @@ async def test_what_is_cancelled_while_its_start_is_being_kept_never_ran(
     assert rig.sdk.calls() == []
 
 
-async def test_the_first_call_of_an_async_handler_waits_until_its_entering_is_kept(mock_clock: MockClock) -> None:
+async def test_the_first_call_of_an_async_handler_waits_for_the_commit_of_its_entry(mock_clock: MockClock) -> None:
     sdk, store = FakeSdk(), SlowStore(SdkEntered)
     service = service_for(sdk, "thread")
 
@@ -205,7 +207,7 @@ async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
     assert "stopped with unfinished jobs (2, kept in the journal): b (pending), c (pending)" in caplog.text
 
 
-async def test_submit_nowait_is_refused_where_being_kept_takes_a_wait(autojump_clock: MockClock) -> None:
+async def test_submit_nowait_is_refused_before_a_durable_store(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open(store=SlowStore()) as queue:
         with pytest.raises(UsageError, match="with a journal a submit must wait for its commit"):
@@ -228,7 +230,7 @@ async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk
     assert rig.sdk.count("close") == 1
 
 
-async def test_p7_what_waits_at_the_gate_for_a_store_that_dies_leaves_the_telling_to_the_store(
+async def test_p7_a_consumer_that_waits_for_a_failing_store_leaves_the_error_to_the_store(
     autojump_clock: MockClock,
 ) -> None:
     rig, store = make_rig("trio"), DyingStore(Completed)
@@ -243,7 +245,7 @@ async def test_p7_what_waits_at_the_gate_for_a_store_that_dies_leaves_the_tellin
             await wait_all_tasks_blocked()  # the consumer is at the gate
             store.die()
             await wait_all_tasks_blocked()
-            store.tell_owner(StoreError("the disk is gone"))
+            store.report_broken(StoreError("the disk is gone"))
             await trio.sleep_forever()
     rig.sdk.check()
     assert rig.sdk.count("close") == 1

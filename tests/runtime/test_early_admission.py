@@ -70,7 +70,7 @@ async def goes_on(queue: Queue, rig: Rig) -> None:
 
 
 @both_orders
-async def test_p6_it_is_begun_before_it_is_kept_and_done_and_seen_after_that(
+async def test_p6_a_job_is_admitted_before_its_commit_and_runs_and_is_seen_after_it(
     strict_order: bool, autojump_clock: MockClock
 ) -> None:
     rig, store = make_rig("trio", settings={"strict_order": strict_order}), SlowStore(Submitted)
@@ -88,7 +88,7 @@ async def test_p6_it_is_begun_before_it_is_kept_and_done_and_seen_after_that(
         assert queue.statistics().free == queue.statistics().capacity
 
 
-async def test_of_jobs_submitted_together_the_first_is_begun_at_once(autojump_clock: MockClock) -> None:
+async def test_the_first_of_several_jobs_submitted_together_is_admitted_early(autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio"), SlowStore(Submitted)
     receipts: list[trio_jobs.Receipt] = []
     async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
@@ -107,7 +107,9 @@ async def test_of_jobs_submitted_together_the_first_is_begun_at_once(autojump_cl
         assert rig.sdk.calls() == ["a", "b", "c"]
 
 
-async def test_an_idempotent_one_is_not_since_its_handler_would_not_wait(autojump_clock: MockClock) -> None:
+async def test_an_idempotent_job_is_not_admitted_early_since_its_handler_does_not_wait(
+    autojump_clock: MockClock,
+) -> None:
     rig, store = make_rig("trio", idempotent=True), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         async with submitting(queue):
@@ -119,7 +121,9 @@ async def test_an_idempotent_one_is_not_since_its_handler_would_not_wait(autojum
 
 
 @both_orders
-async def test_nor_one_that_would_pass_another(strict_order: bool, autojump_clock: MockClock) -> None:
+async def test_a_job_that_would_pass_another_is_not_admitted_early(
+    strict_order: bool, autojump_clock: MockClock
+) -> None:
     rig, store = make_rig("trio", settings={"strict_order": strict_order}, idempotent=True), SlowStore(Submitted)
 
     @rig.service.handler
@@ -136,7 +140,7 @@ async def test_nor_one_that_would_pass_another(strict_order: bool, autojump_cloc
     assert rig.sdk.calls() == ["first", "second"]
 
 
-async def test_one_with_a_key_that_is_asked_for_meanwhile_is_pending_as_far_as_anybody_is_told(
+async def test_a_submit_with_the_key_of_an_early_job_gets_it_as_pending(
     autojump_clock: MockClock,
 ) -> None:
     rig, store = make_rig("trio"), SlowStore(Submitted)
@@ -154,7 +158,7 @@ async def test_one_with_a_key_that_is_asked_for_meanwhile_is_pending_as_far_as_a
 
 
 @both_orders
-async def test_p4_a_refused_one_that_was_begun_is_never_done_and_leaves_nothing(
+async def test_p4_an_early_job_that_the_store_refuses_never_runs_and_leaves_nothing(
     strict_order: bool, autojump_clock: MockClock
 ) -> None:
     rig, store = make_rig("trio", settings={"strict_order": strict_order}), RefusingStore(Submitted)
@@ -168,7 +172,7 @@ async def test_p4_a_refused_one_that_was_begun_is_never_done_and_leaves_nothing(
 
 @both_orders
 @pytest.mark.parametrize("is_open", [True, False])
-async def test_p4_nor_one_that_is_refused_on_its_way_to_the_consumer(
+async def test_p4_an_early_job_refused_on_its_way_to_the_consumer_never_runs(
     is_open: bool, strict_order: bool, autojump_clock: MockClock
 ) -> None:
     """is_open: whether the gate is when the consumer has its turn."""
@@ -193,7 +197,7 @@ async def test_p4_nor_one_that_is_refused_on_its_way_to_the_consumer(
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
+async def test_p4_an_early_job_that_meets_a_closed_gate_waits_in_the_queue(
     is_refused: bool, autojump_clock: MockClock
 ) -> None:
     rig, store = make_rig("trio"), RefusingStore(Submitted)
@@ -229,7 +233,7 @@ async def test_p4_one_that_meets_a_closed_gate_after_all_waits_in_the_line(
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-async def test_p5_a_stop_before_it_is_kept_gives_it_back(is_refused: bool, autojump_clock: MockClock) -> None:
+async def test_p5_a_stop_before_its_commit_gives_an_early_job_back(is_refused: bool, autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio", settings={"drain_timeout": 0}), RefusingStore(Submitted)
     async with rig.open(store=store) as queue, submitting(queue, key="K") as answers:
         current = runtime_of(queue).slot.current
@@ -248,7 +252,7 @@ async def test_p5_a_stop_before_it_is_kept_gives_it_back(is_refused: bool, autoj
     assert isinstance(answers[0], StoreError if is_refused else trio_jobs.Receipt)
 
 
-async def test_its_deadline_is_watched_from_then_on(autojump_clock: MockClock) -> None:
+async def test_the_deadline_of_an_early_job_is_watched_from_its_admission(autojump_clock: MockClock) -> None:
     rig, store = make_rig("trio", retry=Retry(5, first=10, jitter=0)), SlowStore(Submitted)
     rig.sdk.script("call", OSError("not now"))
     async with rig.open(store=store) as queue:

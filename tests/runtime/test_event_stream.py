@@ -45,7 +45,7 @@ async def test_p8_readers_of_a_job_see_its_events_alone(autojump_clock: MockCloc
     assert names == ["Submitted", "Started", "Completed"]
 
 
-async def test_p8_a_stream_after_the_end_is_over_at_once(autojump_clock: MockClock) -> None:
+async def test_p8_a_stream_opened_after_the_stop_ends_at_once(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open() as queue:
         pass
@@ -53,7 +53,7 @@ async def test_p8_a_stream_after_the_end_is_over_at_once(autojump_clock: MockClo
     assert len(await read_all(queue.events(after=1))) == 1
 
 
-async def test_p8_a_burst_is_read_whole_though_readers_are_woken_seldom(autojump_clock: MockClock) -> None:
+async def test_p8_readers_get_a_whole_burst_in_few_wake_ups(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1000})
     seen: list[int] = []
     woken = 0
@@ -82,7 +82,7 @@ async def test_p8_a_burst_is_read_whole_though_readers_are_woken_seldom(autojump
     assert woken < 20
 
 
-async def test_p8_a_slow_reader_delays_nobody_and_goes_on_from_the_store(autojump_clock: MockClock) -> None:
+async def test_p8_a_slow_reader_delays_no_other_and_continues_from_the_store(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1000})
     store = MemoryStore(stream=3 * RING)
     async with rig.open(store=store) as queue:
@@ -100,7 +100,7 @@ async def test_p8_a_slow_reader_delays_nobody_and_goes_on_from_the_store(autojum
         assert slow.seq == 2 * RING
 
 
-async def test_p8_a_reader_whose_events_are_gone_is_told_and_can_go_on_behind_the_gap(
+async def test_p8_a_reader_whose_events_are_gone_gets_lagged_and_can_continue_behind_the_gap(
     autojump_clock: MockClock,
 ) -> None:
     rig = make_rig("trio")
@@ -142,7 +142,7 @@ async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(autojump_cl
         assert getattr(event, "job", None) == receipt.job_id
 
 
-async def test_the_store_refuses_what_it_has_let_go_of() -> None:
+async def test_the_store_refuses_events_that_it_has_dropped() -> None:
     store = MemoryStore(stream=2)
     assert (store.oldest, store.last_seq) == (1, 0)
     await store.open(lambda events: None)

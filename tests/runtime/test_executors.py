@@ -50,7 +50,7 @@ async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     await executor.stop()
 
 
-async def test_what_a_call_raises_comes_back_as_a_value() -> None:
+async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
     executor = ThreadExecutor(None)
     await executor.open()
     for error in (Wrong(), StopIteration(), KeyboardInterrupt(), SystemExit(), GeneratorExit()):
@@ -89,7 +89,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
     await executor.stop()
 
 
-async def test_a_call_is_waited_for_even_when_cancelled() -> None:
+async def test_a_cancelled_call_is_awaited() -> None:
     executor, hold = ThreadExecutor(None), Blocker()
     await executor.open()
     with trio.CancelScope() as scope:
@@ -101,7 +101,7 @@ async def test_a_call_is_waited_for_even_when_cancelled() -> None:
     await executor.stop()
 
 
-async def test_whoever_waits_for_an_abandoned_call_gets_host_stuck_and_the_thread_closes_the_session() -> None:
+async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the_session() -> None:
     sdk, hold, closing = FakeSdk(), Blocker(), Blocker()
     sdk.script("call", hold)
     sdk.script("close", closing)
@@ -129,7 +129,7 @@ async def test_whoever_waits_for_an_abandoned_call_gets_host_stuck_and_the_threa
     closing.let_go()
 
 
-async def test_abandoning_a_host_with_nothing_inside_changes_nothing() -> None:
+async def test_abandoning_an_idle_executor_changes_nothing() -> None:
     executor = ThreadExecutor(None)
     await executor.open()
     executor.abandon()
@@ -180,7 +180,7 @@ async def test_an_open_that_raises_can_be_tried_again_on_the_same_thread() -> No
     assert len({step.thread for step in sdk.steps}) == 1
 
 
-async def test_what_a_close_raises_is_told_once() -> None:
+async def test_an_error_of_a_close_is_reported_once() -> None:
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
     executor = ThreadExecutor(sdk.session)
@@ -194,14 +194,14 @@ async def test_what_a_close_raises_is_told_once() -> None:
     assert sdk.count("close") == 1
 
 
-async def test_a_host_that_was_never_opened_is_closed() -> None:
+async def test_an_executor_that_was_never_opened_is_closed() -> None:
     executor = ThreadExecutor(None)
     assert await executor.close()
     await executor.stop()
     assert repr(executor) == "<ThreadExecutor closed>"
 
 
-async def test_a_host_can_be_opened_again_after_its_stop() -> None:
+async def test_an_executor_can_be_opened_again_after_its_stop() -> None:
     sdk = FakeSdk()
     executor = ThreadExecutor(sdk.session)
     for _ in range(2):
@@ -276,7 +276,7 @@ async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nur
     sdk.check()
 
 
-async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nursery: trio.Nursery) -> None:
+async def test_an_opening_that_is_given_up_raises_to_its_caller(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     hold = Blocker()
     sdk.script("open", hold)
@@ -298,7 +298,7 @@ async def test_who_waits_for_a_session_to_open_is_told_that_it_was_given_up(nurs
     assert await executor.close()
 
 
-async def test_in_the_loop_what_open_raises_comes_out_of_open(nursery: trio.Nursery) -> None:
+async def test_in_the_loop_an_error_of_the_factory_is_raised_by_open(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     sdk.script("open", Wrong())
     executor = TrioExecutor(sdk.async_session, nursery)
@@ -330,7 +330,7 @@ async def test_in_the_loop_a_cancelled_open_is_broken_off(nursery: trio.Nursery)
     assert sdk.open_now == 0
 
 
-async def test_in_the_loop_what_a_close_raises_is_told_once(nursery: trio.Nursery) -> None:
+async def test_in_the_loop_an_error_of_a_close_is_reported_once(nursery: trio.Nursery) -> None:
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
     executor = TrioExecutor(sdk.async_session, nursery)
@@ -365,7 +365,7 @@ class Dying:
         raise Wrong("the connection is gone")
 
 
-async def test_a_session_that_dies_while_idle_is_opened_anew_before_the_next_job(autojump_clock: MockClock) -> None:
+async def test_a_session_that_dies_while_idle_is_replaced_before_the_next_job(autojump_clock: MockClock) -> None:
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session)
 
@@ -459,7 +459,7 @@ async def test_a_stop_while_the_sdk_is_being_opened_again_does_not_wait_for_it(a
 
 
 @pytest.mark.parametrize("after", [1, 3])
-async def test_a_session_is_renewed_after_so_many_jobs(after: int, kind: HostKind, clock: MockClock) -> None:
+async def test_a_session_is_renewed_after_renew_after_jobs(after: int, kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"renew_after_jobs": after})
     async with rig.open() as queue:
         for n in range(6):
@@ -480,7 +480,7 @@ async def test_a_session_is_renewed_after_it_was_idle(autojump_clock: MockClock)
     rig.sdk.check()
 
 
-async def test_a_handler_may_say_that_its_session_is_lost(kind: HostKind, clock: MockClock) -> None:
+async def test_a_handler_can_report_its_session_as_lost(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
     rig.sdk.script("call", trio_jobs.SessionLost("the line went dead"), "second")
     rig.sdk.script("verify", trio_jobs.NotDone())
@@ -494,7 +494,7 @@ async def test_a_handler_may_say_that_its_session_is_lost(kind: HostKind, clock:
     rig.sdk.check()
 
 
-async def test_a_verify_may_say_that_its_session_is_lost(kind: HostKind, clock: MockClock) -> None:
+async def test_a_verify_can_report_its_session_as_lost(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, verifies=True)
     rig.sdk.script("call", Wrong())
     rig.sdk.script("verify", trio_jobs.SessionLost())
@@ -604,7 +604,7 @@ async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_cl
     assert trio.current_time() - began == 1
 
 
-def test_the_fakes_say_how_far_they_are() -> None:
+def test_the_repr_of_a_fake_shows_its_state() -> None:
     sdk, hold = FakeSdk(), Blocker()
     assert repr(sdk) == "<FakeSdk 0 steps, 0 open>"
     assert repr(hold) == "<Hold ahead>"

@@ -50,12 +50,12 @@ def test_every_method_of_a_port_is_documented() -> None:
     assert undocumented == []
 
 
-def test_every_public_thing_says_what_it_is() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     undocumented = [name for name in trio_jobs.__all__ if not (getattr(trio_jobs, name).__doc__ or "").strip()]
     assert undocumented == []
 
 
-def test_nothing_else_is_public() -> None:
+def test_no_other_module_is_public() -> None:
     """Beside the public names lie modules: with an underscore, or the packages meant for use."""
     others = {name for name in vars(trio_jobs) if not name.startswith("_")} - set(trio_jobs.__all__)
     assert others <= {"ports", "testing"}

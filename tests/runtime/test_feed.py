@@ -87,7 +87,7 @@ async def test_a_reader_that_sleeps_is_woken_by_its_first_event() -> None:
 
 
 @pytest.mark.parametrize(("weight", "spare"), [(1, module.BURST), (100, 0)])
-async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_times_more(
+async def test_a_burst_wakes_readers_once_per_interval_and_few_readers_more_often(
     weight: int, spare: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     feed, store = make()
@@ -109,7 +109,7 @@ async def test_a_burst_wakes_readers_once_every_interval_a_few_of_them_some_time
     assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told[spare + 1 :]))
 
 
-async def test_many_readers_are_told_with_pauses_in_which_some_may_leave() -> None:
+async def test_many_readers_are_woken_with_pauses_in_which_a_reader_can_leave() -> None:
     feed, store = make()
     told: list[int] = []
     cursors = [Cursor(feed, 0, Filter(), lambda i=i: told.append(i)) for i in range(3)]  # type: ignore[misc]
@@ -150,7 +150,7 @@ async def test_an_event_of_one_job_wakes_only_its_readers() -> None:
     assert (feed.readers, feed._by_job, feed._broad) == (0, {}, {})
 
 
-async def test_readers_of_jobs_look_for_themselves_when_more_came_than_the_ring_holds() -> None:
+async def test_readers_of_jobs_read_the_store_when_the_ring_has_overflowed() -> None:
     feed, store = make()
     cursor = Cursor(feed, 0, Filter(["j1"]), lambda: None)
     cursor.attach()
@@ -161,7 +161,7 @@ async def test_readers_of_jobs_look_for_themselves_when_more_came_than_the_ring_
     assert next(event.seq for event in await cursor.read()) == 1
 
 
-async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> None:
+async def test_a_reader_that_fell_off_the_ring_continues_from_the_store_in_pages() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
     subscription = EventStream(feed, 0)
@@ -169,7 +169,7 @@ async def test_who_has_fallen_off_the_ring_goes_on_from_the_store_in_pages() -> 
     assert store.reads == 5
 
 
-async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
+async def test_a_reader_whose_events_are_gone_gets_lagged_and_continues_behind_the_gap() -> None:
     feed, store = make()
     publish(feed, store, ["a"] * (RING + 1000))
     store.oldest = 500
@@ -180,7 +180,7 @@ async def test_who_cannot_go_on_is_told_and_goes_on_behind_the_gap() -> None:
     assert (await anext(subscription)).seq == 500
 
 
-async def test_the_kind_of_a_forgotten_job_cannot_be_told() -> None:
+async def test_a_filter_by_kind_gives_lagged_for_events_of_a_pruned_job() -> None:
     feed, store = make()
     publish(feed, store, ["j0", "gone", "j2"])
     subscription = EventStream(feed, 0, Filter(kinds=["kind0"]))
@@ -291,7 +291,7 @@ def test_whatever_the_filter_and_the_pace_each_reader_gets_its_events_in_order_o
     trio.run(main)
 
 
-async def test_a_queue_tells_its_own_events_by_filter() -> None:
+async def test_a_filter_selects_the_events_of_the_queue_itself() -> None:
     service = Service()
 
     @service.handler

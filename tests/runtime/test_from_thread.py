@@ -11,18 +11,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, ThreadBook
+from support.recording_sdk import RecordingThreadSdk, work_service
 from trio_jobs import Queue, QueueClosed, State
-
-
-def make_service(book: ThreadBook, **settings: Any) -> trio_jobs.Service:
-    service = trio_jobs.Service(sdk=book.session, **settings)
-
-    @service.handler
-    def work(book: ThreadBook, what: str) -> str:
-        return book.call(what)
-
-    return service
+from trio_jobs.testing import Blocker
 
 
 async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
@@ -47,7 +38,7 @@ async def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
 
 
 async def test_a_thread_submits_and_gets_the_result() -> None:
-    book = ThreadBook()
+    sdk = RecordingThreadSdk()
 
     def caller(queue: Queue) -> tuple[str, Any]:
         receipt = queue.from_thread.submit("work", "a", key="k")
@@ -55,31 +46,31 @@ async def test_a_thread_submits_and_gets_the_result() -> None:
         assert (again.job_id, again.created) == (receipt.job_id, False)
         return receipt.job_id, queue.from_thread.result(receipt.job_id)
 
-    async with make_service(book).open() as queue:
+    async with work_service(sdk).open() as queue:
         job_id, result = await in_thread(caller, queue)
         assert result == "a"
         assert queue.from_thread is not None
         job = await in_thread(queue.from_thread.get, job_id)
         assert job.state is State.COMPLETED
         assert await in_thread(queue.from_thread.cancel, job_id) == "too_late"
-    assert book.calls == ["a"]
+    assert sdk.calls == ["a"]
 
 
 async def test_many_threads_at_once_are_served_one_by_one() -> None:
-    book = ThreadBook()
-    async with make_service(book, buffer=2).open() as queue, trio.open_nursery() as nursery:
+    sdk = RecordingThreadSdk()
+    async with work_service(sdk, buffer=2).open() as queue, trio.open_nursery() as nursery:
 
         def caller(what: str) -> None:
             assert queue.from_thread.result(queue.from_thread.submit("work", what).job_id) == what
 
         for n in range(20):
             nursery.start_soon(in_thread, caller, str(n))
-    assert sorted(book.calls, key=int) == [str(n) for n in range(20)]
-    assert len(book.threads) == 1
+    assert sorted(sdk.calls, key=int) == [str(n) for n in range(20)]
+    assert len(sdk.threads) == 1
 
 
 async def test_a_thread_gets_the_errors_that_a_task_would_get() -> None:
-    async with make_service(ThreadBook()).open() as queue:
+    async with work_service(RecordingThreadSdk()).open() as queue:
         threads = queue.from_thread
         with pytest.raises(trio_jobs.UnknownKind):
             await in_thread(threads.submit, "nobody", "x")
@@ -103,11 +94,11 @@ def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Ev
     return came
 
 
-async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queue_closes(
+async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
     told = []
 
     async def expect_closed(fn: Callable[..., Any], *args: Any) -> None:
@@ -117,7 +108,7 @@ async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queu
 
     async with (
         trio.open_nursery() as nursery,
-        make_service(book, buffer=1, drain_timeout=0, cancel_timeout=20).open() as queue,
+        work_service(sdk, buffer=1, drain_timeout=0, cancel_timeout=20).open() as queue,
     ):
         await queue.submit("work", "held")
         await hold.reached()
@@ -134,7 +125,7 @@ async def test_a_thread_that_waits_for_a_place_or_a_result_is_told_when_the_queu
 
 def test_after_the_event_loop_has_ended_the_queue_is_closed() -> None:
     async def main() -> Queue:
-        async with make_service(ThreadBook()).open() as queue:
+        async with work_service(RecordingThreadSdk()).open() as queue:
             return queue
 
     queue = trio.run(main)
@@ -142,13 +133,13 @@ def test_after_the_event_loop_has_ended_the_queue_is_closed() -> None:
         queue.from_thread.get("any")
 
 
-async def test_trio_s_own_thread_is_refused_since_it_would_wait_for_itself() -> None:
-    async with make_service(ThreadBook()).open() as queue:
+async def test_a_call_from_trio_s_own_thread_is_refused() -> None:
+    async with work_service(RecordingThreadSdk()).open() as queue:
         with pytest.raises(RuntimeError):
             queue.from_thread.submit("work", "a")
 
 
-async def test_a_trio_worker_thread_may_use_it_too() -> None:
-    async with make_service(ThreadBook()).open() as queue:
+async def test_a_trio_worker_thread_can_use_the_queue() -> None:
+    async with work_service(RecordingThreadSdk()).open() as queue:
         receipt = await trio.to_thread.run_sync(queue.from_thread.submit, "work", "a")
         assert await queue.result(receipt.job_id) == "a"

@@ -10,27 +10,25 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong, work_service
+from support.rig import open_queue, until_state
 from trio_jobs import Done, Fail, Job, Retry, Service, Unknown
+from trio_jobs.testing import Blocker
 
 
-def make_service(book: Book, **rules: Any) -> Service:
-    service = book.service(drain_timeout=0)
-
-    @service.handler(retry=Retry(0), attempt_timeout=2, **rules)
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what, 5 if what.startswith("slow") else 1)
-
-    return service
+def limited_service(sdk: RecordingSdk, **rules: Any) -> Service:
+    """Its attempts may take 2 seconds; a call whose name begins with "slow" takes 5."""
+    rules = {"retry": Retry(0), "attempt_timeout": 2, **rules}
+    return work_service(sdk, seconds=lambda what: 5 if what.startswith("slow") else 1, rules=rules, drain_timeout=0)
 
 
-async def test_a_doubt_is_told_once_with_the_job_as_it_stood(autojump_clock: MockClock) -> None:
-    book, told = Book(), list[Job]()
-    service = make_service(book)
+async def test_the_in_doubt_hook_runs_once_with_the_job_as_it_was(autojump_clock: MockClock) -> None:
+    sdk, told = RecordingSdk(), list[Job]()
+    service = limited_service(sdk)
     service.on("in_doubt", told.append)
     async with open_queue(service) as queue:
         receipt = await queue.submit("work", "slow")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
         await queue.resolve(receipt.job_id, "done")  # before it is the hooks' turn
         await trio.sleep(10)
     [job] = told
@@ -38,26 +36,26 @@ async def test_a_doubt_is_told_once_with_the_job_as_it_stood(autojump_clock: Moc
     assert (job.id, job.state, job.reason) == (receipt.job_id, "in_doubt", "timed_out")
 
 
-async def test_a_doubt_that_verify_settles_is_not_told(autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_does_not_run_when_verify_resolves_the_job(autojump_clock: MockClock) -> None:
     told: list[Job] = []
 
-    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Done:
+    async def verify(sdk: RecordingSdk, job: trio_jobs.AsyncJobContext) -> Done:
         return Done()
 
-    service = make_service(Book(), verify=verify)
+    service = limited_service(RecordingSdk(), verify=verify)
     service.on("in_doubt", told.append)
     async with open_queue(service) as queue:
         await queue.result((await queue.submit("work", "slow")).job_id)
     assert told == []
 
 
-async def test_a_doubt_that_verify_cannot_settle_is_told(autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_runs_when_verify_returns_unknown(autojump_clock: MockClock) -> None:
     told: list[Job] = []
 
-    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Unknown:
+    async def verify(sdk: RecordingSdk, job: trio_jobs.AsyncJobContext) -> Unknown:
         return Unknown()
 
-    service = make_service(Book(), verify=verify)
+    service = limited_service(RecordingSdk(), verify=verify)
     service.on("in_doubt", told.append)
     async with open_queue(service) as queue:
         await queue.submit("work", "slow")
@@ -66,21 +64,23 @@ async def test_a_doubt_that_verify_cannot_settle_is_told(autojump_clock: MockClo
 
 
 @pytest.mark.parametrize("on_doubt", ["retry", "fail"])
-async def test_a_doubt_that_the_policy_settles_is_not_told(on_doubt: str, autojump_clock: MockClock) -> None:
+async def test_the_in_doubt_hook_does_not_run_when_on_doubt_resolves_the_job(
+    on_doubt: str, autojump_clock: MockClock
+) -> None:
     told: list[Job] = []
-    service = make_service(Book(), on_doubt=on_doubt)
+    service = limited_service(RecordingSdk(), on_doubt=on_doubt)
     service.on("in_doubt", told.append)
     async with open_queue(service) as queue:
         receipt = await queue.submit("work", "slow")
-        await until(queue, receipt.job_id, "failed")
+        await until_state(queue, receipt.job_id, "failed")
     assert told == []
 
 
-async def test_a_failure_is_told_with_its_error(autojump_clock: MockClock) -> None:
-    book, told = Book(), list[Job]()
-    book.fails("a", Wrong("no paper"))
-    book.fails("b", Fail("no ink"))
-    service = make_service(book)
+async def test_the_failed_hook_gets_the_error(autojump_clock: MockClock) -> None:
+    sdk, told = RecordingSdk(), list[Job]()
+    sdk.fails("a", Wrong("no paper"))
+    sdk.fails("b", Fail("no ink"))
+    service = limited_service(sdk)
     service.on("failed", told.append)
     async with open_queue(service) as queue:
         for what in "abc":
@@ -89,9 +89,9 @@ async def test_a_failure_is_told_with_its_error(autojump_clock: MockClock) -> No
     assert [str(job.error) for job in told] == ["Wrong: no paper", "Fail: no ink"]
 
 
-async def test_an_expired_job_is_told_as_failed_and_a_cancelled_one_is_not(autojump_clock: MockClock) -> None:
+async def test_the_failed_hook_runs_for_an_expired_job_and_not_for_a_cancelled_one(autojump_clock: MockClock) -> None:
     told: list[Job] = []
-    service = make_service(Book())
+    service = limited_service(RecordingSdk())
     service.on("failed", told.append)
     async with open_queue(service) as queue:
         await queue.pause()
@@ -102,17 +102,17 @@ async def test_an_expired_job_is_told_as_failed_and_a_cancelled_one_is_not(autoj
     assert [job.reason for job in told] == ["expired"]
 
 
-async def test_an_async_hook_is_awaited_and_hooks_are_told_in_order(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Fail("first"))
-    book.fails("b", Fail("second"))
+async def test_an_async_hook_is_awaited_and_hooks_run_in_order(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("a", Fail("first"))
+    sdk.fails("b", Fail("second"))
     told: list[tuple[float, str]] = []
 
     async def mail(job: Job) -> None:
         await trio.sleep(20)
         told.append((trio.current_time(), f"mail {job.error}"))
 
-    service = make_service(book)
+    service = limited_service(sdk)
     service.on("failed", mail)
     service.on("failed", lambda job: told.append((trio.current_time(), f"page {job.error}")))
     async with open_queue(service) as queue:
@@ -128,9 +128,9 @@ async def test_an_async_hook_is_awaited_and_hooks_are_told_in_order(autojump_clo
 
 
 async def test_a_slow_hook_delays_no_job(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Fail())
-    service = make_service(book)
+    sdk = RecordingSdk()
+    sdk.fails("a", Fail())
+    service = limited_service(sdk)
     service.on("failed", lambda job: trio.sleep(25))
     async with open_queue(service) as queue:
         await queue.submit("work", "a")
@@ -138,16 +138,16 @@ async def test_a_slow_hook_delays_no_job(autojump_clock: MockClock) -> None:
         assert trio.current_time() == 2
 
 
-async def test_what_a_hook_raises_is_logged_and_touches_neither_job_nor_other_hooks(
+async def test_an_error_of_a_hook_is_logged_and_affects_neither_job_nor_other_hooks(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    book, told = Book(), list[Job]()
-    book.fails("a", Fail())
+    sdk, told = RecordingSdk(), list[Job]()
+    sdk.fails("a", Fail())
 
     def broken(job: Job) -> None:
         raise Wrong("the mail server is away")
 
-    service = make_service(book)
+    service = limited_service(sdk)
     service.on("failed", broken)
     service.on("failed", told.append)
     async with open_queue(service) as queue:
@@ -160,12 +160,12 @@ async def test_what_a_hook_raises_is_logged_and_touches_neither_job_nor_other_ho
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "the hook for failed raised")
 
 
-async def test_a_hook_that_does_not_return_is_given_up_after_thirty_seconds(
+async def test_a_hook_that_does_not_return_is_cancelled_after_thirty_seconds(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    book, told = Book(), list[float]()
-    book.fails("a", Fail())
-    service = make_service(book)
+    sdk, told = RecordingSdk(), list[float]()
+    sdk.fails("a", Fail())
+    service = limited_service(sdk)
     service.on("failed", lambda job: trio.sleep_forever())
     service.on("failed", lambda job: told.append(trio.current_time()))
     async with open_queue(service) as queue:
@@ -175,10 +175,10 @@ async def test_a_hook_that_does_not_return_is_given_up_after_thirty_seconds(
     assert "the hook for failed did not return within 30 s" in caplog.text
 
 
-async def test_a_hook_does_not_keep_the_stop_waiting(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Fail())
-    service = make_service(book)
+async def test_a_stop_does_not_wait_for_a_hook(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("a", Fail())
+    service = limited_service(sdk)
     service.on("failed", lambda job: trio.sleep_forever())
     async with open_queue(service) as queue:
         await queue.submit("work", "a")
@@ -186,14 +186,14 @@ async def test_a_hook_does_not_keep_the_stop_waiting(autojump_clock: MockClock) 
     assert trio.current_time() == 2
 
 
-async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
-    book, hold, told = ThreadBook(), Blocker(), list[Any]()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+async def test_the_stuck_hook_runs_once(mock_clock: MockClock) -> None:
+    sdk, hold, told = RecordingThreadSdk(), Blocker(), list[Any]()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler(attempt_timeout=10, stuck_after=5)
-    def work(book: ThreadBook, what: str) -> str:
-        return book.call(what)
+    def work(sdk: RecordingThreadSdk, what: str) -> str:
+        return sdk.call(what)
 
     service.on("stuck", told.append)
     async with open_queue(service) as queue:
@@ -212,35 +212,35 @@ async def test_a_stuck_call_is_told_once(mock_clock: MockClock) -> None:
     assert [job.id for job in told] == [receipt.job_id]
 
 
-async def test_a_doubt_left_behind_by_an_abandoned_call_is_told_and_logged_at_the_next_start(
+async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_start(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    book, hold, told = ThreadBook(), Blocker(), list[Any]()
-    book.does("held", hold)
+    sdk, hold, told = RecordingThreadSdk(), Blocker(), list[Any]()
+    sdk.does("held", hold)
     store = trio_jobs.MemoryStore()
 
-    def service(book: ThreadBook) -> Service:
-        made = Service(sdk=book.session, drain_timeout=0, cancel_timeout=0)
+    def service(sdk: RecordingThreadSdk) -> Service:
+        made = Service(sdk=sdk.session, drain_timeout=0, cancel_timeout=0)
 
         @made.handler
-        def work(book: ThreadBook, what: str) -> str:
-            return book.call(what)
+        def work(sdk: RecordingThreadSdk, what: str) -> str:
+            return sdk.call(what)
 
         made.on("in_doubt", lambda job: told.append((job.reason, job.inside)))
         return made
 
-    async with open_queue(service(book), store=store) as queue:
+    async with open_queue(service(sdk), store=store) as queue:
         await queue.submit("work", "held")
         await hold.reached()
     hold.let_go()
     told.clear()
     caplog.clear()
-    async with open_queue(service(ThreadBook()), store=store):
+    async with open_queue(service(RecordingThreadSdk()), store=store):
         await wait_all_tasks_blocked()
     assert told == [("crashed", False)]
     assert "is in doubt: crashed; it is not known what attempt 1 did" in caplog.text
 
 
 def test_an_unknown_hook_is_refused() -> None:
-    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; there are in_doubt, stuck"):
+    with pytest.raises(trio_jobs.UsageError, match="there is no hook 'completed'; the hooks are in_doubt, stuck"):
         Service().on("completed", print)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_jobs._runtime.job_channel import JobChannel
 
 
-async def test_in_strict_order_places_that_were_kept_go_to_those_who_wait_when_nobody_comes_back_after_all() -> None:
+async def test_in_strict_order_slots_kept_for_requeued_jobs_go_to_waiting_submits_when_no_job_comes_back() -> None:
     channel = JobChannel(2, strict=True)
     got: list[int] = []
 

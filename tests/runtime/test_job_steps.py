@@ -9,7 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, outcomes, until
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue, outcomes, until_state
 from trio_jobs import (
     AsyncJobContext,
     Done,
@@ -25,30 +26,31 @@ from trio_jobs import (
     UsageError,
 )
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.testing import Blocker
 
 ONCE_MORE = Retry(1, waits=[0])
 
 
-def async_service(book: Book, **rules: Any) -> Service:
+def async_service(sdk: RecordingSdk, **rules: Any) -> Service:
     """Its handler does the steps "a" and "b"; their results are the step's name and how often the SDK was called."""
-    service = book.service()
+    service = sdk.service()
 
-    async def post(book: Book, name: str, seconds: float = 0) -> list[Any]:
-        return [await book.call(name, seconds), len(book.calls)]
+    async def post(sdk: RecordingSdk, name: str, seconds: float = 0) -> list[Any]:
+        return [await sdk.call(name, seconds), len(sdk.calls)]
 
     @service.handler(retry=ONCE_MORE, **rules)
-    async def work(book: Book, seconds: float, job: AsyncJobContext) -> list[Any]:
-        return [await job.step("a", post, book, "a"), await job.step("b", post, book, "b", seconds)]
+    async def work(sdk: RecordingSdk, seconds: float, job: AsyncJobContext) -> list[Any]:
+        return [await job.step("a", post, sdk, "a"), await job.step("b", post, sdk, "b", seconds)]
 
     return service
 
 
-def plain_service(book: ThreadBook, **rules: Any) -> Service:
-    service = Service(sdk=book.session)
+def plain_service(sdk: RecordingThreadSdk, **rules: Any) -> Service:
+    service = Service(sdk=sdk.session)
 
     @service.handler(retry=ONCE_MORE, **rules)
-    def work(book: ThreadBook, what: str, job: JobContext) -> list[str]:
-        return [job.step(name, book.call, name) for name in "ab"]
+    def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> list[str]:
+        return [job.step(name, sdk.call, name) for name in "ab"]
 
     return service
 
@@ -57,39 +59,39 @@ def plain_service(book: ThreadBook, **rules: Any) -> Service:
 
 
 async def test_a_finished_step_of_an_async_handler_is_not_done_again(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", RetryAfter(1))
-    async with open_queue(async_service(book)) as queue:
+    sdk = RecordingSdk()
+    sdk.fails("b", RetryAfter(1))
+    async with open_queue(async_service(sdk)) as queue:
         receipt = await queue.submit("work", 0)
         assert await queue.result(receipt.job_id) == [["a", 1], ["b", 3]]
         job = queue.get(receipt.job_id)
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
     assert (job.steps, job.open_step) == (("a", "b"), None)
 
 
 async def test_a_finished_step_of_a_plain_handler_is_not_done_again() -> None:
-    book = ThreadBook()
-    book.does("b", RetryAfter(0))
-    async with plain_service(book).open() as queue:
+    sdk = RecordingThreadSdk()
+    sdk.does("b", RetryAfter(0))
+    async with plain_service(sdk).open() as queue:
         assert await queue.result((await queue.submit("work", "x")).job_id) == ["a", "b"]
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
 
 
-async def test_a_person_s_retry_does_not_do_finished_steps_again_either(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", trio_jobs.Fail())
-    async with open_queue(async_service(book)) as queue:
+async def test_an_operator_s_retry_does_not_repeat_finished_steps(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("b", trio_jobs.Fail())
+    async with open_queue(async_service(sdk)) as queue:
         receipt = await queue.submit("work", 0)
-        await until(queue, receipt.job_id, "failed")
+        await until_state(queue, receipt.job_id, "failed")
         await queue.retry(receipt.job_id)
         await queue.result(receipt.job_id)
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
 
 
 async def test_finished_steps_are_remembered_across_a_restart(autojump_clock: MockClock) -> None:
-    book, store = Book(), MemoryStore()
-    book.fails("b", RetryAfter(100))
-    service = async_service(book)
+    sdk, store = RecordingSdk(), MemoryStore()
+    sdk.fails("b", RetryAfter(100))
+    service = async_service(sdk)
     with trio.move_on_after(5):
         async with open_queue(service, store=store) as queue:
             receipt = await queue.submit("work", 0)
@@ -97,10 +99,10 @@ async def test_finished_steps_are_remembered_across_a_restart(autojump_clock: Mo
     async with open_queue(service, store=store) as queue:
         assert queue.get(receipt.job_id).steps == ("a",)
         assert await queue.result(receipt.job_id) == [["a", 1], ["b", 3]]
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
 
 
-async def test_a_result_comes_back_as_json_gives_it_the_first_time_too(autojump_clock: MockClock) -> None:
+async def test_a_step_returns_its_result_as_json_gives_it_from_the_first_time_on(autojump_clock: MockClock) -> None:
     service = Service()
     seen = []
 
@@ -121,91 +123,91 @@ async def test_a_result_comes_back_as_json_gives_it_the_first_time_too(autojump_
 # an open step
 
 
-async def test_a_step_that_raised_and_nobody_can_ask_about_is_a_doubt(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", Wrong())
-    async with open_queue(async_service(book)) as queue:
+async def test_a_step_that_raised_leaves_its_job_in_doubt_without_verify(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("b", Wrong())
+    async with open_queue(async_service(sdk)) as queue:
         receipt = await queue.submit("work", 0)
-        job = await until(queue, receipt.job_id, "in_doubt")
+        job = await until_state(queue, receipt.job_id, "in_doubt")
     assert (job.steps, job.open_step, job.reason) == (("a",), "b", "open_step")
-    assert book.calls == ["a", "b"]
+    assert sdk.calls == ["a", "b"]
 
 
-async def test_a_step_that_is_cut_off_is_open_and_verify_is_told_its_name(autojump_clock: MockClock) -> None:
-    book, asked = Book(), []
+async def test_a_step_that_is_cut_off_is_open_and_verify_gets_its_name(autojump_clock: MockClock) -> None:
+    sdk, asked = RecordingSdk(), []
 
-    async def verify(book: Book, job: AsyncJobContext) -> NotDone:
+    async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> NotDone:
         asked.append((job.open_step, job.steps))
         return NotDone()
 
-    async with open_queue(async_service(book, attempt_timeout=2, verify=verify)) as queue:
+    async with open_queue(async_service(sdk, attempt_timeout=2, verify=verify)) as queue:
         receipt = await queue.submit("work", 5)
-        await until(queue, receipt.job_id, "failed")
+        await until_state(queue, receipt.job_id, "failed")
         job = queue.get(receipt.job_id)
     assert asked == [("b", {"a": ["a", 1]})] * 2
-    assert book.calls == ["a", "b", "b"], "NotDone lets the open step be done again, and no other"
+    assert sdk.calls == ["a", "b", "b"], "NotDone lets the open step be done again, and no other"
     assert outcomes(job) == ["timed_out", "timed_out"]
 
 
 async def test_verify_of_a_plain_handler_sees_the_open_step() -> None:
-    book, asked = ThreadBook(), []
-    book.does("b", Wrong())
+    sdk, asked = RecordingThreadSdk(), []
+    sdk.does("b", Wrong())
 
-    def verify(book: ThreadBook, job: JobContext) -> NotDone:
+    def verify(sdk: RecordingThreadSdk, job: JobContext) -> NotDone:
         asked.append((job.open_step, job.steps))
         return NotDone()
 
-    async with plain_service(book, verify=verify).open() as queue:
+    async with plain_service(sdk, verify=verify).open() as queue:
         assert await queue.result((await queue.submit("work", "x")).job_id) == ["a", "b"]
     assert asked == [("b", {"a": "a"})]
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
 
 
-async def test_what_verify_finds_done_ends_the_job_with_its_open_step(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", Wrong())
+async def test_a_job_that_verify_calls_done_ends_with_its_open_step(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("b", Wrong())
 
-    async def verify(book: Book, job: AsyncJobContext) -> Done:
+    async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> Done:
         return Done([job.open_step])
 
-    async with open_queue(async_service(book, verify=verify)) as queue:
+    async with open_queue(async_service(sdk, verify=verify)) as queue:
         receipt = await queue.submit("work", 0)
         assert await queue.result(receipt.job_id) == ["b"]
         assert queue.get(receipt.job_id).reason == "verified"
 
 
-async def test_a_person_s_not_done_lets_the_open_step_be_done_again(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", Wrong())
-    async with open_queue(async_service(book)) as queue:
+async def test_an_operator_s_not_done_lets_the_open_step_run_again(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("b", Wrong())
+    async with open_queue(async_service(sdk)) as queue:
         receipt = await queue.submit("work", 0)
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
         await queue.resolve(receipt.job_id, "not_done")
         await queue.result(receipt.job_id)
-    assert book.calls == ["a", "b", "b"]
+    assert sdk.calls == ["a", "b", "b"]
 
 
-async def test_unknown_keeps_the_step_open(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", Wrong())
+async def test_a_verify_that_returns_unknown_keeps_the_step_open(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("b", Wrong())
 
-    async def verify(book: Book, job: AsyncJobContext) -> Unknown:
+    async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> Unknown:
         return Unknown()
 
-    async with open_queue(async_service(book, verify=verify)) as queue:
+    async with open_queue(async_service(sdk, verify=verify)) as queue:
         receipt = await queue.submit("work", 0)
-        job = await until(queue, receipt.job_id, "in_doubt")
+        job = await until_state(queue, receipt.job_id, "in_doubt")
         assert job.open_step == "b"
 
 
 async def test_a_stop_in_a_step_leaves_it_open_in_the_store(autojump_clock: MockClock) -> None:
-    book, store, asked = Book(), MemoryStore(), []
+    sdk, store, asked = RecordingSdk(), MemoryStore(), []
 
-    async def verify(book: Book, job: AsyncJobContext) -> Done:
+    async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> Done:
         asked.append(job.open_step)
         return Done("ok")
 
-    service = async_service(book, verify=verify)
+    service = async_service(sdk, verify=verify)
     with trio.move_on_after(1):
         async with open_queue(service, store=store) as queue:
             receipt = await queue.submit("work", 50)
@@ -216,11 +218,11 @@ async def test_a_stop_in_a_step_leaves_it_open_in_the_store(autojump_clock: Mock
 
 
 async def test_a_handler_that_vouches_closes_its_open_step(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("b", RetryAfter(1))
-    async with open_queue(async_service(book)) as queue:
+    sdk = RecordingSdk()
+    sdk.fails("b", RetryAfter(1))
+    async with open_queue(async_service(sdk)) as queue:
         receipt = await queue.submit("work", 0)
-        job = await until(queue, receipt.job_id, "retrying")
+        job = await until_state(queue, receipt.job_id, "retrying")
         assert job.open_step is None
 
 
@@ -238,7 +240,7 @@ async def test_a_handler_that_vouches_closes_its_open_step(autojump_clock: MockC
     ],
     ids=["empty", "long", "number", "not json", "large"],
 )
-async def test_what_cannot_be_kept_raises_and_says_why(
+async def test_a_step_result_that_cannot_be_kept_raises_with_the_reason(
     name: Any, value: Any, says: str, autojump_clock: MockClock
 ) -> None:
     service, said = Service(), list[str]()
@@ -271,7 +273,7 @@ async def test_a_step_whose_result_cannot_be_kept_is_open(autojump_clock: MockCl
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "x")
-        job = await until(queue, receipt.job_id, "in_doubt")
+        job = await until_state(queue, receipt.job_id, "in_doubt")
         assert job.open_step == "odd"
 
 
@@ -319,9 +321,9 @@ async def test_a_step_is_refused_when_the_attempt_is_over(autojump_clock: MockCl
 async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limit_ended_it(
     mock_clock: MockClock,
 ) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("a", hold)
-    async with open_queue(plain_service(book, attempt_timeout=10)) as queue:
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("a", hold)
+    async with open_queue(plain_service(sdk, attempt_timeout=10)) as queue:
         receipt = await queue.submit("work", "x")
         await hold.reached()
         await wait_all_tasks_blocked()
@@ -331,16 +333,16 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
             await queue.result(receipt.job_id, in_doubt="raise")
         job = queue.get(receipt.job_id)
         await queue.resolve(receipt.job_id, "failed")
-    assert book.calls == ["a"], "the second step was not begun"
+    assert sdk.calls == ["a"], "the second step was not begun"
     assert job.steps == ("a",), "the first was done, and that is kept"
     [attempt] = job.attempts
     assert (attempt.outcome, attempt.ended_by) == ("timed_out", "attempt_timeout")
 
 
-async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("a", hold)
-    async with open_queue(plain_service(book, attempt_timeout=10, stuck_after=5)) as queue:
+async def test_a_step_that_ends_after_its_job_was_resolved_is_not_recorded(mock_clock: MockClock) -> None:
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("a", hold)
+    async with open_queue(plain_service(sdk, attempt_timeout=10, stuck_after=5)) as queue:
         receipt = await queue.submit("work", "x")
         await hold.reached()
         await wait_all_tasks_blocked()
@@ -356,10 +358,10 @@ async def test_a_step_under_way_when_its_job_is_resolved_cannot_be_kept(mock_clo
         await runtime_of(queue).slot.wait_empty()
         assert queue.get(receipt.job_id).state is State.FAILED
         assert queue.get(receipt.job_id).steps == ()
-    assert book.calls == ["a"]
+    assert sdk.calls == ["a"]
 
 
-async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_for(autojump_clock: MockClock) -> None:
+async def test_a_handler_can_read_its_job_the_deadline_and_a_cancel_request(autojump_clock: MockClock) -> None:
     service, seen = Service(), list[Any]()
 
     @service.handler
@@ -375,20 +377,20 @@ async def test_handlers_know_their_job_its_deadline_and_that_a_cancel_was_asked_
         receipt = await queue.submit(work, "x", key="k", deadline_after=50)
         await wait_all_tasks_blocked()
         assert await queue.cancel(receipt.job_id) == "requested"
-        await until(queue, receipt.job_id, "cancelled")
+        await until_state(queue, receipt.job_id, "cancelled")
         deadline = queue.get(receipt.job_id).deadline_at
     assert seen == [(receipt.job_id, "work", "k", 1, 1, False), deadline, True]
 
 
-async def test_a_long_call_of_a_plain_handler_sees_that_it_is_asked_to_end() -> None:
-    book, hold, seen = ThreadBook(), Blocker(), list[bool]()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+async def test_a_long_call_of_a_plain_handler_can_see_a_cancel_request() -> None:
+    sdk, hold, seen = RecordingThreadSdk(), Blocker(), list[bool]()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler
-    def work(book: ThreadBook, what: str, job: JobContext) -> None:
+    def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> None:
         seen.append(job.cancel_requested)
-        book.call(what)
+        sdk.call(what)
         seen.append(job.cancel_requested)
 
     async with service.open() as queue:

@@ -13,9 +13,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue, until
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue, until_state
 from trio_jobs import Retry, SdkOpenFailed, Service
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.testing import Blocker
 
 PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
 SECRET = "SECRET-PAYLOAD"
@@ -41,19 +43,19 @@ def about_jobs(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if hasattr(record, "job_id")]
 
 
-async def test_a_doubt_is_an_error_with_all_fields(
+async def test_a_job_in_doubt_is_logged_as_an_error_with_all_fields(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    service = book.service()
+    sdk = RecordingSdk()
+    service = sdk.service()
 
     @service.handler(attempt_timeout=1)
-    async def work(book: Book, what: str) -> None:
-        await book.call(what, 5)
+    async def work(sdk: RecordingSdk, what: str) -> None:
+        await sdk.call(what, 5)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, SECRET, key="key\x1b[2J")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
     [record] = about_jobs(everything)
     assert (record.name, record.levelname) == ("trio_jobs.queue", "ERROR")
     assert vars(record).keys() >= FIELDS
@@ -68,16 +70,16 @@ async def test_a_doubt_is_an_error_with_all_fields(
     assert "key\\x1b[2J" in record.getMessage()
 
 
-async def test_jobs_that_complete_fail_or_are_retried_are_not_worth_a_line(
+async def test_jobs_that_complete_fail_or_are_retried_are_not_logged(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    book.fails(SECRET, Wrong(SECRET), Wrong(SECRET))
-    service = book.service()
+    sdk = RecordingSdk()
+    sdk.fails(SECRET, Wrong(SECRET), Wrong(SECRET))
+    service = sdk.service()
 
     @service.handler(retry=Retry(1, waits=[1]))
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what)
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what)
 
     async with open_queue(service) as queue:
         for _ in range(2):
@@ -94,14 +96,14 @@ async def test_jobs_that_complete_fail_or_are_retried_are_not_worth_a_line(
     ],
     ids=["raised", "odd", "late"],
 )
-async def test_a_verify_that_does_not_answer_is_a_warning(
+async def test_a_verify_without_an_answer_is_logged_as_a_warning(
     answer: Any, says: str, autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book = Book()
-    book.fails("a", Wrong(SECRET))
-    service = book.service()
+    sdk = RecordingSdk()
+    sdk.fails("a", Wrong(SECRET))
+    service = sdk.service()
 
-    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Any:
+    async def verify(sdk: RecordingSdk, job: trio_jobs.AsyncJobContext) -> Any:
         if isinstance(answer, Exception):
             raise answer
         if answer is None:
@@ -109,27 +111,27 @@ async def test_a_verify_that_does_not_answer_is_a_warning(
         return answer
 
     @service.handler(verify=verify, verify_timeout=2)
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what)
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "a")
-        await until(queue, receipt.job_id, "in_doubt")
+        await until_state(queue, receipt.job_id, "in_doubt")
     warning = about_jobs(everything)[0]
     assert (warning.name, warning.levelname) == ("trio_jobs.consumer", "WARNING")
     assert says in warning.getMessage()
 
 
-async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
+async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_call_is_an_error(
     mock_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler(attempt_timeout=10, stuck_after=5)
-    def work(book: ThreadBook, what: str) -> str:
-        return book.call(what)
+    def work(sdk: RecordingThreadSdk, what: str) -> str:
+        return sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "held")
@@ -149,7 +151,7 @@ async def test_overdue_is_a_warning_stuck_an_error_and_a_late_return_a_warning(
     ]
 
 
-async def test_a_failed_opening_is_a_warning_without_its_message(
+async def test_a_failed_opening_is_logged_as_a_warning_without_its_message(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     def session() -> Any:
@@ -164,7 +166,7 @@ async def test_a_failed_opening_is_a_warning_without_its_message(
     ]
 
 
-async def test_a_stop_names_what_is_left_with_its_key_escaped(
+async def test_a_stop_names_unfinished_jobs_with_their_keys_escaped(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
     service = Service(drain_timeout=0)

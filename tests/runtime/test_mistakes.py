@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, standing_line
+from support.rig import NO_RETRY, busy_queue, ended, make_rig
 from trio_jobs import (
     InvalidHandler,
     InvalidPayload,
@@ -148,12 +148,12 @@ def test_a_handler_that_cannot_work_is_refused_where_it_is_declared(name: str) -
 
 
 @pytest.mark.parametrize("fn", [generator, async_generator], ids=["generator", "async generator"])
-def test_a_generator_is_no_handler(fn: Any) -> None:
+def test_a_generator_is_refused_as_a_handler(fn: Any) -> None:
     with pytest.raises(InvalidHandler, match="generator"):
         Service().handler(fn)
 
 
-def test_a_kind_is_registered_once() -> None:
+def test_a_kind_that_is_registered_already_is_refused() -> None:
     service = Service()
     service.handler(plain)
     with says(InvalidHandler, "a handler for kind 'plain' is registered already; give this one another kind"):
@@ -164,7 +164,7 @@ def test_a_kind_is_registered_once() -> None:
     assert repr(Service()) == "<Service without handlers>"
 
 
-def test_a_plain_handler_does_not_fit_an_async_sdk() -> None:
+def test_a_plain_handler_is_refused_beside_an_async_sdk() -> None:
     service = Service(async_sdk=async_sdk)
     with pytest.raises(InvalidHandler, match="the SDK is asynchronous; declare it with async def"):
         service.handler(with_sdk)
@@ -246,7 +246,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_setting_is_refused(name: str) -> None:
     settings, message = SETTINGS[name]
     with says(UsageError, message):
         Service(**settings)
@@ -282,7 +282,7 @@ def test_the_settings_have_the_same_defaults_in_the_service_and_in_the_record() 
     assert attrs.asdict(Service().settings) == attrs.asdict(Settings())
 
 
-def test_there_is_no_other_hook() -> None:
+def test_an_unknown_hook_is_refused_with_the_known_names() -> None:
     with says(UsageError, "there is no hook 'sunday'; the hooks are in_doubt, stuck, failed"):
         Service().on("sunday", print)  # type: ignore[arg-type]
 
@@ -304,14 +304,16 @@ async def queue(autojump_clock: MockClock) -> AsyncIterator[trio_jobs.Queue]:
         yield queue
 
 
-async def test_an_unknown_kind_is_told_which_there_are(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_unknown_kind_is_refused_with_the_known_kinds(
+    queue: trio_jobs.Queue, autojump_clock: MockClock
+) -> None:
     with says(UnknownKind, "no handler is registered for kind 'post' (registered: anything, post_invoice)"):
         await queue.submit("post", {})
     with says(UnknownKind, "no handler is registered for kind 'plain' (registered: anything, post_invoice)"):
         await queue.submit(plain, 1)
 
 
-async def test_a_service_without_handlers_says_so() -> None:
+async def test_a_submit_to_a_service_without_handlers_is_refused_with_that_reason() -> None:
     async with Service().open() as queue:
         with says(UnknownKind, "no handler is registered for kind 'x' (registered: none)"):
             await queue.submit("x", 1)
@@ -327,7 +329,7 @@ async def test_a_service_without_handlers_says_so() -> None:
     ],
     ids=["missing", "wrong", "no object", "no json"],
 )
-async def test_a_wrong_payload_names_the_field(
+async def test_the_refusal_of_a_wrong_payload_names_the_field(
     payload: Any, why: str, queue: trio_jobs.Queue, autojump_clock: MockClock
 ) -> None:
     with says(InvalidPayload, f"payload for 'post_invoice' refused: {why}"):
@@ -335,7 +337,7 @@ async def test_a_wrong_payload_names_the_field(
     assert queue.list() == []
 
 
-async def test_a_payload_has_a_size(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_a_payload_that_is_too_large_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are accepted"):
         await queue.submit("anything", "x" * (1024 * 1024 - 1))
 
@@ -371,7 +373,7 @@ SUBMITS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", SUBMITS)
-async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
+async def test_an_invalid_submit_is_refused_and_leaves_nothing(
     name: str, queue: trio_jobs.Queue, autojump_clock: MockClock
 ) -> None:
     options, message = SUBMITS[name]
@@ -381,9 +383,9 @@ async def test_a_submit_that_cannot_be_is_refused_and_leaves_nothing(
     assert queue.statistics().free == 100
 
 
-async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_clock: MockClock) -> None:
+async def test_an_invalid_wait_is_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
             await queue.submit("work", "b", wait=-1)
@@ -392,7 +394,7 @@ async def test_a_wait_that_is_no_number_is_refused_when_there_is_one(autojump_cl
 # what is asked of jobs
 
 
-async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_unknown_job_raises_job_not_found(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     message = "no job 'nope' is known (never submitted here, or pruned since)"
     with says(JobNotFound, message):
         queue.get("nope")
@@ -408,7 +410,7 @@ async def test_asking_for_a_job_that_is_not_there(queue: trio_jobs.Queue, autoju
         queue.list(after="nope")
 
 
-async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
+async def test_an_invalid_list_request_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     with says(
         UsageError,
         "there is no state 'lost'; there are scheduled, pending, processing, retrying, in_doubt, completed, failed, "
@@ -421,7 +423,7 @@ async def test_asking_for_what_cannot_be_listed(queue: trio_jobs.Queue, autojump
         queue.list(limit=1001)
 
 
-async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) -> None:
+async def test_an_operation_on_a_job_in_another_state_raises_invalid_state(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open() as queue:
         job = (await queue.submit("work", "a")).job_id
@@ -432,12 +434,12 @@ async def test_steering_a_job_that_is_somewhere_else(autojump_clock: MockClock) 
         with says(InvalidState, f"job {job} is completed: only a job that is in_doubt can be resolved"):
             await queue.resolve(job, "done")
         with says(UsageError, "a job in doubt is resolved as 'done', 'not_done' or 'failed', not 'maybe'"):
-            await queue.resolve(job, "maybe")
+            await queue.resolve(job, "maybe")  # type: ignore[arg-type] # the mistake
         with pytest.raises(UsageError, match="the result cannot be kept: not JSON"):
             await queue.resolve(job, "done", result=object())
 
 
-async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(autojump_clock: MockClock) -> None:
+async def test_a_result_of_another_type_than_annotated_is_returned(autojump_clock: MockClock) -> None:
     service = Service(async_sdk=async_sdk)
 
     @service.handler
@@ -449,7 +451,7 @@ async def test_a_result_that_is_not_of_the_annotated_type_is_given_all_the_same(
 
 
 @pytest.mark.parametrize("error", [trio_jobs.Snooze, trio_jobs.RetryAfter])
-async def test_a_handler_that_asks_for_a_wait_that_cannot_be_fails(error: Any, autojump_clock: MockClock) -> None:
+async def test_a_handler_that_asks_for_an_invalid_wait_fails(error: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=NO_RETRY)
 
     def ask() -> None:
@@ -472,7 +474,7 @@ RETRIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", RETRIES)
-def test_a_retry_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_retry_policy_is_refused(name: str) -> None:
     options, message = RETRIES[name]
     with says(UsageError, message):
         Retry(**options)
@@ -490,14 +492,14 @@ def test_a_queue_outside_of_trio_is_refused() -> None:
         asyncio.run(main())
 
 
-async def test_a_queue_has_one_store(tmp_path: Path) -> None:
+async def test_a_queue_with_two_stores_is_refused(tmp_path: Path) -> None:
     with says(UsageError, "give journal or store, not both"):
         async with make_rig("trio").open(journal=tmp_path / "jobs.db", store=trio_jobs.MemoryStore()):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_before_the_queue_is_open_is_raised_bare(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_executor(self: Service, nursery: trio.Nursery) -> Any:
         raise LookupError("no such host")
 
@@ -507,8 +509,8 @@ async def test_what_is_raised_before_there_is_a_queue_comes_out_as_it_is(monkeyp
             pass
 
 
-async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
-    block = make_rig("trio").open()
+async def test_a_block_that_is_entered_twice_is_refused(autojump_clock: MockClock) -> None:
+    block = make_rig("trio").service.open(clock=trio_jobs.TrioClock())
     async with block:
         pass
     with pytest.raises((RuntimeError, AttributeError)):
@@ -516,7 +518,7 @@ async def test_the_block_begins_once(autojump_clock: MockClock) -> None:
             pass
 
 
-async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
+async def test_a_factory_that_returns_no_context_manager_is_refused_at_open() -> None:
     service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type, return-value]
     with pytest.raises(trio_jobs.SdkOpenFailed, match="__enter__"):
         async with service.open():
@@ -536,7 +538,7 @@ async def test_an_sdk_that_is_no_context_manager_says_so_at_open() -> None:
         lambda queue, by: queue.submit_many([], by=by),
     ],
 )
-async def test_whoever_does_something_has_a_name_that_can_be_kept(do: Any) -> None:
+async def test_an_invalid_by_is_refused(do: Any) -> None:
     async with make_rig("trio").open() as queue:
         with says(UsageError, r"by is a name of 1 to 200 characters, not '\ud800'"):
             await do(queue, "\ud800")

@@ -9,16 +9,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, pass_time, standing_line, until_state
+from support.rig import NO_RETRY, busy_queue, ended, make_rig, pass_time, until_state
 from trio_jobs import Job, NewJob, QueueClosed, QueueFull, State, UsageError
 from trio_jobs.testing import Blocker
 
 # many at once
 
 
-async def test_many_are_submitted_in_order_as_one_change(autojump_clock: MockClock) -> None:
+async def test_a_batch_is_submitted_in_order_as_one_change(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         receipts = await queue.submit_many(
             [NewJob("work", "a"), NewJob("work", "later", delay=5), NewJob("work", "b", key="K")], by="ann"
         )
@@ -29,7 +29,7 @@ async def test_many_are_submitted_in_order_as_one_change(autojump_clock: MockClo
     assert rig.sdk.calls() == ["first", "a", "b", "later"]
 
 
-async def test_many_with_the_same_key_are_one(autojump_clock: MockClock) -> None:
+async def test_jobs_with_one_key_in_a_batch_are_one_job(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
     async with rig.open() as queue:
         first, second = await queue.submit_many([NewJob("work", "a", key="K")] * 2)
@@ -44,7 +44,7 @@ async def test_many_with_the_same_key_are_one(autojump_clock: MockClock) -> None
     assert rig.sdk.calls() == ["a"]
 
 
-async def test_more_than_the_line_has_places_are_refused(autojump_clock: MockClock) -> None:
+async def test_a_batch_larger_than_the_queue_is_refused(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 2, "max_waiting": 2})
     async with rig.open() as queue:
         with pytest.raises(UsageError, match="3 jobs cannot have a slot each in a channel of 2"):
@@ -55,9 +55,9 @@ async def test_more_than_the_line_has_places_are_refused(autojump_clock: MockClo
         assert queue.statistics().free == 2
 
 
-async def test_two_that_submit_many_do_not_wait_for_each_others_places(autojump_clock: MockClock) -> None:
+async def test_two_batches_do_not_wait_for_each_other_s_slots(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 3})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -68,7 +68,7 @@ async def test_two_that_submit_many_do_not_wait_for_each_others_places(autojump_
     assert queue.statistics().free == 3
 
 
-async def test_many_that_wait_when_the_queue_closes_are_told(autojump_clock: MockClock) -> None:
+async def test_a_batch_that_waits_gets_queue_closed(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 2})
     told: list[str] = []
 
@@ -77,7 +77,7 @@ async def test_many_that_wait_when_the_queue_closes_are_told(autojump_clock: Moc
             await queue.submit_many([NewJob("work", "x"), NewJob("work", "y")])
         told.append("closed")
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(submit)
@@ -90,14 +90,14 @@ async def test_many_that_wait_when_the_queue_closes_are_told(autojump_clock: Moc
         await queue.submit_many([])
 
 
-async def test_a_key_that_came_in_while_many_waited_is_not_done_twice(autojump_clock: MockClock) -> None:
+async def test_a_key_accepted_while_a_batch_waited_is_not_accepted_twice(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
     receipts: list[trio_jobs.Receipt] = []
 
     async def submit() -> None:
         receipts.extend(await queue.submit_many([NewJob("work", "a", key="K")]))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(2):
@@ -109,9 +109,9 @@ async def test_a_key_that_came_in_while_many_waited_is_not_done_twice(autojump_c
     assert queue.statistics().free == 1
 
 
-async def test_many_are_cancelled_that_fit(autojump_clock: MockClock) -> None:
+async def test_cancel_many_cancels_the_jobs_that_match(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         old = await queue.submit("work", "old", delay=10_000)
         await trio.sleep(100)
         new = [await queue.submit("work", str(n)) for n in range(3)]
@@ -125,7 +125,7 @@ async def test_many_are_cancelled_that_fit(autojump_clock: MockClock) -> None:
             await queue.cancel_many(limit=1001)
 
 
-async def test_many_are_retried_that_fit(autojump_clock: MockClock) -> None:
+async def test_retry_many_retries_the_jobs_that_match(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=NO_RETRY)
     rig.sdk.script("call", ValueError(), TypeError(), trio_jobs.Cancel("no"))
     async with rig.open() as queue:
@@ -145,7 +145,7 @@ async def test_many_are_retried_that_fit(autojump_clock: MockClock) -> None:
 # from other threads
 
 
-async def test_other_threads_may_use_the_queue(mock_clock: MockClock) -> None:
+async def test_other_threads_can_use_the_queue(mock_clock: MockClock) -> None:
     rig = make_rig("thread", retry=NO_RETRY)
     rig.sdk.script("call", "done", ValueError("no"))
 
@@ -166,7 +166,7 @@ async def test_other_threads_may_use_the_queue(mock_clock: MockClock) -> None:
         queue.from_thread.get(job_id)
 
 
-def test_other_threads_are_told_when_the_loop_has_ended() -> None:
+def test_other_threads_get_queue_closed_after_the_loop_has_ended() -> None:
     doors: list[Any] = []
 
     async def main() -> None:
@@ -181,7 +181,7 @@ def test_other_threads_are_told_when_the_loop_has_ended() -> None:
 # hooks
 
 
-async def test_hooks_are_told_of_failed_jobs_and_doubts(autojump_clock: MockClock) -> None:
+async def test_hooks_run_for_failed_and_in_doubt_jobs(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", retry=NO_RETRY, attempt_timeout=5)
     rig.sdk.script("call", ValueError(), Blocker(), "fine")
     told: list[tuple[str, State]] = []
@@ -199,7 +199,7 @@ async def test_hooks_are_told_of_failed_jobs_and_doubts(autojump_clock: MockCloc
     assert told == [("failed", State.FAILED), ("in_doubt", State.IN_DOUBT)]
 
 
-async def test_a_hook_that_raises_or_hangs_is_logged_and_touches_no_job(
+async def test_a_hook_that_raises_or_hangs_is_logged_and_affects_no_job(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig("trio", retry=NO_RETRY)
@@ -224,7 +224,7 @@ async def test_a_hook_that_raises_or_hangs_is_logged_and_touches_no_job(
     assert "the mail server is down" in caplog.text
 
 
-async def test_a_stuck_call_is_told(mock_clock: MockClock) -> None:
+async def test_the_stuck_hook_runs_for_a_stuck_call(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=5)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
@@ -241,7 +241,9 @@ async def test_a_stuck_call_is_told(mock_clock: MockClock) -> None:
         await queue.result(receipt.job_id)
 
 
-async def test_a_stuck_verify_is_told_and_waited_for(mock_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_stuck_hook_runs_for_a_stuck_verify_which_is_awaited(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = make_rig("thread", verifies=True, attempt_timeout=5, stuck_after=5, verify_timeout=5)
     call, verify = Blocker(), Blocker(trio_jobs.Done("found"))
     rig.sdk.script("call", call)

@@ -9,24 +9,19 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Book, Wrong, open_queue, until
+from support.recording_sdk import RecordingSdk, Wrong, work_service
+from support.rig import open_queue, until_state
 from trio_jobs import Done, MemoryStore, QueueFull, Retry, Service, State
 from trio_jobs._engine.events import Paused, Resumed
 
 
-def make_service(book: Book, **settings: Any) -> Service:
-    service = book.service(**settings)
-
-    @service.handler(retry=Retry(3, waits=[1]))
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what, 2)
-
-    return service
+def slow_service(sdk: RecordingSdk, **settings: Any) -> Service:
+    return work_service(sdk, seconds=2, rules={"retry": Retry(3, waits=[1])}, **settings)
 
 
-async def test_the_attempt_under_way_ends_and_the_next_does_not_begin(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book)) as queue:
+async def test_a_pause_lets_the_running_attempt_end_and_starts_no_other(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk)) as queue:
         first = await queue.submit("work", "a")
         await queue.submit("work", "b")
         await trio.sleep(1)
@@ -34,26 +29,26 @@ async def test_the_attempt_under_way_ends_and_the_next_does_not_begin(autojump_c
         assert queue.paused == "the auditor is here"
         await trio.sleep(50)
         assert queue.get(first.job_id).state is State.COMPLETED
-        assert book.calls == ["a"]
+        assert sdk.calls == ["a"]
         await queue.resume(by="Ada")
         assert queue.paused is None
-    assert book.record[-2:] == [(51, "b"), (53, "close")]
+    assert sdk.record[-2:] == [(51, "b"), (53, "close")]
 
 
 async def test_a_pause_in_the_same_moment_as_a_submit_comes_first(autojump_clock: MockClock) -> None:
     """An empty queue waits for its next job; a pause is heard there too."""
-    book = Book()
-    async with open_queue(make_service(book, drain_timeout=0)) as queue:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk, drain_timeout=0)) as queue:
         await wait_all_tasks_blocked()
         queue.submit_nowait("work", "a")
         await queue.pause()
         await trio.sleep(50)
-        assert book.calls == []
+        assert sdk.calls == []
 
 
-async def test_submits_go_on_until_the_line_is_full(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book, buffer=3)) as queue:
+async def test_a_paused_queue_accepts_jobs_until_it_is_full(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk, buffer=3)) as queue:
         await wait_all_tasks_blocked()
         await queue.pause()
         for n in range(3):
@@ -62,12 +57,12 @@ async def test_submits_go_on_until_the_line_is_full(autojump_clock: MockClock) -
         with pytest.raises(QueueFull):
             await queue.submit("work", "3", wait=5)
         await queue.resume()
-    assert book.calls == ["0", "1", "2"]
+    assert sdk.calls == ["0", "1", "2"]
 
 
-async def test_a_job_that_leaves_a_paused_line_frees_its_place(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book, buffer=1)) as queue:
+async def test_a_job_that_leaves_a_paused_queue_frees_its_slot(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk, buffer=1)) as queue:
         await wait_all_tasks_blocked()
         await queue.pause()
         first = await queue.submit("work", "cancelled")
@@ -77,21 +72,21 @@ async def test_a_job_that_leaves_a_paused_line_frees_its_place(autojump_clock: M
         await queue.submit("work", "c")
         assert trio.current_time() == 5
         await queue.resume()
-    assert book.calls == ["c"]
+    assert sdk.calls == ["c"]
 
 
-async def test_deadlines_run_on(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_deadlines_pass_while_the_queue_is_paused(autojump_clock: MockClock) -> None:
+    async with open_queue(slow_service(RecordingSdk())) as queue:
         await queue.pause()
         receipt = await queue.submit("work", "a", deadline_after=5)
-        job = await until(queue, receipt.job_id, "failed")
+        job = await until_state(queue, receipt.job_id, "failed")
         assert (trio.current_time(), job.reason) == (5, "expired")
 
 
-async def test_retries_and_jobs_for_later_become_due_and_wait_in_the_line(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Wrong())
-    async with open_queue(make_service(book)) as queue:
+async def test_retries_and_scheduled_jobs_become_due_and_wait_in_a_paused_queue(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("a", Wrong())
+    async with open_queue(slow_service(sdk)) as queue:
         first = await queue.submit("work", "a")
         later = await queue.submit("work", "later", delay=5)
         await trio.sleep(1)
@@ -99,74 +94,76 @@ async def test_retries_and_jobs_for_later_become_due_and_wait_in_the_line(autoju
         await trio.sleep(50)
         assert [queue.get(r.job_id).state for r in (first, later)] == ["pending", "pending"]
         await queue.resume()
-    assert book.calls == ["a", "a", "later"]
+    assert sdk.calls == ["a", "a", "later"]
 
 
-async def test_the_verify_of_the_attempt_under_way_still_runs(autojump_clock: MockClock) -> None:
-    book = Book()
-    book.fails("a", Wrong())
-    service = book.service()
+async def test_the_verify_of_the_running_attempt_runs_in_a_pause(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    sdk.fails("a", Wrong())
+    service = sdk.service()
 
-    async def verify(book: Book, job: trio_jobs.AsyncJobContext) -> Done:
-        await book.call("verify")
+    async def verify(sdk: RecordingSdk, job: trio_jobs.AsyncJobContext) -> Done:
+        await sdk.call("verify")
         return Done("found")
 
     @service.handler(verify=verify)
-    async def work(book: Book, what: str) -> str:
-        return await book.call(what, 2)
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what, 2)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit("work", "a")
         await trio.sleep(1)
         await queue.pause()
         assert await queue.result(receipt.job_id) == "found"
-    assert book.record[1:-1] == [(0, "a"), (2, "verify")]
+    assert sdk.record[1:-1] == [(0, "a"), (2, "verify")]
 
 
-async def test_a_stop_while_paused_drains_within_its_time_and_names_what_is_left(autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book, drain_timeout=7)) as queue:
+async def test_a_stop_while_paused_ends_within_drain_timeout_and_names_unfinished_jobs(
+    autojump_clock: MockClock,
+) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk, drain_timeout=7)) as queue:
         await queue.pause()
         receipt = await queue.submit("work", "a")
     assert trio.current_time() == 7
     assert queue.report is not None
     assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
-    assert book.calls == []
+    assert sdk.calls == []
 
 
-async def test_a_resume_in_the_drain_lets_it_finish(autojump_clock: MockClock) -> None:
-    book = Book()
+async def test_a_resume_during_the_drain_lets_it_finish(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
 
     async def resume_later(queue: trio_jobs.Queue) -> None:
         await trio.sleep(3)
         await queue.resume()
 
-    async with trio.open_nursery() as nursery, open_queue(make_service(book)) as queue:
+    async with trio.open_nursery() as nursery, open_queue(slow_service(sdk)) as queue:
         await queue.pause()
         await queue.submit("work", "a")
         nursery.start_soon(resume_later, queue)
-    assert book.record[-2:] == [(3, "a"), (5, "close")]
+    assert sdk.record[-2:] == [(3, "a"), (5, "close")]
 
 
 async def test_a_second_queue_over_the_same_store_stays_paused(autojump_clock: MockClock) -> None:
-    book, store = Book(), MemoryStore()
-    service = make_service(book, drain_timeout=0)
+    sdk, store = RecordingSdk(), MemoryStore()
+    service = slow_service(sdk, drain_timeout=0)
     async with open_queue(service, store=store) as queue:
         await queue.pause("until Monday")
         await queue.submit("work", "a")
     async with open_queue(service, store=store) as queue:
         await trio.sleep(50)
         assert queue.paused == "until Monday"
-        assert book.calls == []
+        assert sdk.calls == []
         await queue.resume()
         await trio.sleep(5)
-    assert book.calls == ["a"]
+    assert sdk.calls == ["a"]
     async with open_queue(service, store=store) as queue:
         assert queue.paused is None
 
 
 async def test_pausing_and_resuming_again_changes_nothing_and_each_is_one_event(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(slow_service(RecordingSdk())) as queue:
         await queue.resume()
         await queue.pause("first", by="Ada")
         await queue.pause("second", by="Bob")
@@ -178,8 +175,8 @@ async def test_pausing_and_resuming_again_changes_nothing_and_each_is_one_event(
     assert told == [(Paused, "Ada"), (Resumed, "Cyd")]
 
 
-async def test_a_reason_is_shown_escaped_and_cut(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_the_reason_of_a_pause_is_escaped_and_truncated(autojump_clock: MockClock) -> None:
+    async with open_queue(slow_service(RecordingSdk())) as queue:
         await queue.pause("\x1b[2J" + "x" * 1000)
         assert queue.paused is not None
         assert queue.paused.startswith("\\x1b[2J")

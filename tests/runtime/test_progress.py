@@ -10,8 +10,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue
 from trio_jobs import AsyncJobContext, JobContext, Progress, Queue, Retry, Service
+from trio_jobs.testing import Blocker
 
 
 def listen(queue: Queue) -> list[tuple[float, float]]:
@@ -36,7 +38,9 @@ def ticking(seconds: float, every: float, *, then: Callable[[], None] = lambda: 
     return service
 
 
-async def test_it_is_passed_on_at_most_five_times_a_second_and_the_newest_wins(autojump_clock: MockClock) -> None:
+async def test_progress_is_published_at_most_five_times_a_second_with_the_newest_value(
+    autojump_clock: MockClock,
+) -> None:
     async with open_queue(ticking(10, 1 / 64)) as queue:
         told = listen(queue)
         await queue.result((await queue.submit("work", "a")).job_id)
@@ -45,7 +49,7 @@ async def test_it_is_passed_on_at_most_five_times_a_second_and_the_newest_wins(a
     assert all(when - done < 1 / 32 for when, done in told), "what is passed on is the newest word"
 
 
-async def test_the_first_word_is_passed_on_at_once_and_the_last_is_not_lost(autojump_clock: MockClock) -> None:
+async def test_the_first_progress_is_published_at_once_and_the_last_is_not_lost(autojump_clock: MockClock) -> None:
     service = Service()
 
     @service.handler
@@ -65,7 +69,7 @@ async def test_the_first_word_is_passed_on_at_once_and_the_last_is_not_lost(auto
     assert told[-1][1] == 5
 
 
-async def test_the_newest_word_can_be_asked_for_while_the_attempt_is_under_way(autojump_clock: MockClock) -> None:
+async def test_the_newest_progress_can_be_read_while_the_attempt_runs(autojump_clock: MockClock) -> None:
     async with open_queue(ticking(10, 1)) as queue:
         receipt = await queue.submit("work", "a")
         assert queue.progress(receipt.job_id) is None
@@ -83,7 +87,7 @@ def snooze() -> None:
 
 
 @pytest.mark.parametrize("end", [lambda: None, fail, snooze], ids=["completed", "failed", "snoozed"])
-async def test_it_is_gone_when_the_attempt_ends_and_nothing_comes_after_it(
+async def test_progress_is_dropped_when_the_attempt_ends_and_none_follows(
     end: Callable[[], None], autojump_clock: MockClock
 ) -> None:
     """The last word falls into the silence after one that was passed on; the attempt ends before that is over."""
@@ -95,14 +99,14 @@ async def test_it_is_gone_when_the_attempt_ends_and_nothing_comes_after_it(
         assert told == [(0, 0)]
 
 
-async def test_it_is_gone_when_the_job_is_in_doubt(autojump_clock: MockClock) -> None:
-    book = Book()
-    service = book.service()
+async def test_progress_is_dropped_when_the_job_is_in_doubt(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    service = sdk.service()
 
     @service.handler(attempt_timeout=1)
-    async def work(book: Book, what: str, job: AsyncJobContext) -> None:
+    async def work(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
         job.progress(1)
-        await book.call(what, 5)
+        await sdk.call(what, 5)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit("work", "a")
@@ -113,7 +117,7 @@ async def test_it_is_gone_when_the_job_is_in_doubt(autojump_clock: MockClock) ->
         assert queue.progress(receipt.job_id) is None
 
 
-async def test_a_word_after_the_end_is_not_taken_for_the_next_attempt_s(autojump_clock: MockClock) -> None:
+async def test_progress_after_the_end_is_not_attributed_to_the_next_attempt(autojump_clock: MockClock) -> None:
     service, contexts = Service(), list[AsyncJobContext]()
 
     @service.handler
@@ -132,7 +136,7 @@ async def test_a_word_after_the_end_is_not_taken_for_the_next_attempt_s(autojump
         assert queue.progress(second.job_id) is None
 
 
-async def test_a_message_is_cut_at_two_hundred_characters_and_escaped(autojump_clock: MockClock) -> None:
+async def test_a_progress_message_is_truncated_at_two_hundred_characters_and_escaped(autojump_clock: MockClock) -> None:
     service = Service()
 
     @service.handler
@@ -149,15 +153,15 @@ async def test_a_message_is_cut_at_two_hundred_characters_and_escaped(autojump_c
     assert len(progress.message) == 200
 
 
-async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("held", hold)
-    service = Service(sdk=book.session)
+async def test_a_plain_handler_reports_progress_from_its_thread(mock_clock: MockClock) -> None:
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("held", hold)
+    service = Service(sdk=sdk.session)
 
     @service.handler
-    def work(book: ThreadBook, what: str, job: JobContext) -> str:
+    def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
         job.progress(1, 2, "half")
-        return book.call(what)
+        return sdk.call(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(work, "held")
@@ -169,7 +173,7 @@ async def test_a_plain_handler_tells_from_its_thread(mock_clock: MockClock) -> N
         assert queue.progress(receipt.job_id) is None
 
 
-async def test_it_is_no_event(autojump_clock: MockClock) -> None:
+async def test_progress_is_not_recorded_as_an_event(autojump_clock: MockClock) -> None:
     async with open_queue(ticking(5, 1)) as queue:
         await queue.submit("work", "a")
         await trio.sleep(0.5)

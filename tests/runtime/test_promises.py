@@ -19,12 +19,12 @@ from support.processes import run
 from support.rig import (
     NO_RETRY,
     HostKind,
+    busy_queue,
     ended,
     last,
     make_rig,
     pass_time,
     service_for,
-    standing_line,
     until,
     until_state,
 )
@@ -67,7 +67,7 @@ async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_c
     rig.sdk.check()
 
 
-async def test_p1_a_stop_does_not_close_what_a_call_is_inside_of(mock_clock: MockClock) -> None:
+async def test_p1_a_stop_does_not_close_a_session_while_a_call_is_inside(mock_clock: MockClock) -> None:
     rig = make_rig("thread", settings={"drain_timeout": 1, "cancel_timeout": 1, "close_timeout": 1})
     hold = Blocker()
     rig.sdk.script("call", hold)
@@ -170,7 +170,7 @@ async def test_p3_a_session_is_closed_once_however_the_block_ends(way: str, kind
     assert queue.report.sdk_problem is None
 
 
-async def test_p3_the_owners_error_comes_out_bare(kind: HostKind, clock: MockClock) -> None:
+async def test_p3_the_owners_error_is_raised_bare(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     error = Wrong("mine")
     with pytest.raises(Wrong) as caught:
@@ -402,7 +402,7 @@ def test_p3_ctrl_c_closes_the_session_once(where: str) -> None:
 async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     store = trio_jobs.MemoryStore()
-    async with standing_line(rig, store=store) as (queue, _, _first):
+    async with busy_queue(rig, store=store) as (queue, _, _first):
         receipt = await queue.submit("work", "a")
         kept = await store.events(0, 1000)
         assert any(getattr(event, "job", None) == receipt.job_id for event in kept)
@@ -411,7 +411,7 @@ async def test_p4_an_accepted_job_is_in_the_store_when_submit_returns(kind: Host
 
 async def test_p4_a_submit_that_is_cancelled_while_it_waits_leaves_no_job(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -462,7 +462,7 @@ async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostK
     assert sum(queue.report.jobs.values()) == len(accepted)
 
 
-async def test_p5_a_job_ends_once_in_a_run(kind: HostKind, clock: MockClock) -> None:
+async def test_p5_a_job_ends_once_per_run(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, retry=NO_RETRY)
     rig.sdk.script("call", Wrong(), "ok")
     async with rig.open() as queue:
@@ -494,7 +494,9 @@ async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind
     assert caught.value.may_have_acted
 
 
-async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_p6_a_job_with_an_unknown_outcome_is_in_doubt(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     rig = make_rig("trio", attempt_timeout=1)
     rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
@@ -514,7 +516,7 @@ async def test_p6_what_nobody_knows_is_in_doubt(autojump_clock: MockClock, caplo
     "loop", ["consumer.Consumer", "scheduler.Scheduler", "feed.Feed", "overrun_monitor.OverrunMonitor", "pruner.Pruner"]
 )
 @pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
-async def test_p7_no_dead_loop_hides_behind_a_healthy_face(
+async def test_p7_health_reports_a_loop_that_has_died(
     loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = make_rig("trio")
@@ -548,7 +550,7 @@ async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
     assert isinstance(caught.value.__cause__, Wrong)
 
 
-async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) -> None:
+async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=10, stuck_after=20, verifies=True)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
@@ -572,9 +574,9 @@ async def test_p7_health_names_what_is_wrong_and_heals(mock_clock: MockClock) ->
 # P9: bounded
 
 
-async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockClock) -> None:
+async def test_p9_the_queue_has_exactly_buffer_slots(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 3})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         for n in range(3):
             queue.submit_nowait("work", str(n))
         with pytest.raises(QueueFull, match="all 3 places are taken"):
@@ -583,7 +585,7 @@ async def test_p9_the_line_has_its_number_of_places(kind: HostKind, clock: MockC
         assert len(queue.list()) == 4
 
 
-async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: MockClock) -> None:
+async def test_p9_jobs_outside_the_channel_are_bounded_by_max_waiting(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_waiting": 2})
     async with rig.open() as queue:
         for n in range(2):
@@ -595,7 +597,7 @@ async def test_p9_what_waits_outside_the_line_is_bounded_too(autojump_clock: Moc
     assert rig.sdk.calls() == ["now"]
 
 
-async def test_p9_final_jobs_are_forgotten_beyond_their_number(autojump_clock: MockClock) -> None:
+async def test_p9_final_jobs_beyond_their_maximum_are_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_finished_jobs": 10})
     async with rig.open() as queue:
         for n in range(30):
@@ -647,7 +649,7 @@ async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, a
     assert trio.current_time() - began == 5
 
 
-async def test_p10_the_first_who_asked_for_the_end_is_the_one_recorded(autojump_clock: MockClock) -> None:
+async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", attempt_timeout=5)
 
     async def linger() -> None:
@@ -682,7 +684,7 @@ async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_c
     sdk.check()
 
 
-def test_p7_a_loop_that_stands_still_is_named_with_its_stack() -> None:
+def test_p7_a_blocked_loop_is_logged_with_its_stack() -> None:
     warned, told_that_it_goes_on = threading.Event(), threading.Event()
     messages: list[str] = []
 

@@ -18,8 +18,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.recording_sdk import Blocker, Book, ThreadBook, Wrong, open_queue
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
+from support.rig import open_queue
 from trio_jobs import AsyncJobContext, EndedBy, JobContext, MemoryStore, NotDone, Outcome, Queue, Retry, Service, Snooze
+from trio_jobs.testing import Blocker
 
 
 @attrs.frozen
@@ -52,24 +54,24 @@ each_option = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: opti
 WHATS = ("good", "fails", "snoozes", "retries", "slow", "cancelled", "good again")
 
 
-def make_service(book: Book, option: Option, **settings: Any) -> Service:
-    service = book.service(**{**option.settings, **settings})
+def service_with(sdk: RecordingSdk, option: Option, **settings: Any) -> Service:
+    service = sdk.service(**{**option.settings, **settings})
 
-    async def verify(book: Book, job: AsyncJobContext) -> NotDone:
-        await book.call("verify")
+    async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> NotDone:
+        await sdk.call("verify")
         return NotDone()
 
     @service.handler(retry=Retry(2, waits=[3]), attempt_timeout=10, verify=verify)
-    async def work(book: Book, what: str, job: AsyncJobContext) -> str:
+    async def work(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> str:
         async def act() -> str:
-            return await book.call(what, 1000 if what == "slow" else 1)
+            return await sdk.call(what, 1000 if what == "slow" else 1)
 
         result: str = await job.step("act", act) if option.steps else await act()
         return result
 
-    book.fails("fails", Wrong(), Wrong(), Wrong())
-    book.fails("snoozes", Snooze(5))
-    book.fails("retries", Wrong())
+    sdk.fails("fails", Wrong(), Wrong(), Wrong())
+    sdk.fails("snoozes", Snooze(5))
+    sdk.fails("retries", Wrong())
     return service
 
 
@@ -95,10 +97,10 @@ async def a_day(queue: Queue, option: Option) -> AsyncIterator[dict[str, str]]:
         nursery.cancel_scope.cancel()
 
 
-def check_sessions(book: Book | ThreadBook) -> None:
+def check_sessions(sdk: RecordingSdk | RecordingThreadSdk) -> None:
     """P3: each open has one close after it, and no call lies outside."""
     inside = False
-    for _, what in book.record:
+    for _, what in sdk.record:
         if what == "open":
             assert not inside
             inside = True
@@ -114,22 +116,22 @@ def check_sessions(book: Book | ThreadBook) -> None:
 
 
 @each_option
-async def test_p1_p3_p5_a_day_of_all_sorts(option: Option, autojump_clock: MockClock) -> None:
-    book = Book()
-    async with open_queue(make_service(book, option)) as queue, a_day(queue, option) as ids:
+async def test_p1_p3_p5_hold_on_a_day_of_all_kinds_of_jobs(option: Option, autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(service_with(sdk, option)) as queue, a_day(queue, option) as ids:
         for what, job_id in ids.items():
             if what not in ("fails", "slow", "cancelled", "expires"):
                 assert await queue.result(job_id) == what
         for what in ("fails", "slow", "expires"):
             with pytest.raises(trio_jobs.JobFailed):
                 await queue.result(ids[what])
-    check_sessions(book)
+    check_sessions(sdk)
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert queue.report.unfinished == ()
     assert {what for what, job_id in ids.items() if queue.get(job_id).state == "cancelled"} == {"cancelled"}
     if option.name in ("min_interval", "everything"):
-        starts = [at for at, what in book.record if what not in ("open", "close")]
+        starts = [at for at, what in sdk.record if what not in ("open", "close")]
         assert all(after - before >= 2 for before, after in pairwise(starts))
 
 
@@ -139,12 +141,12 @@ END = ["return", "error", "cancel"]
 @each_option
 @pytest.mark.parametrize("end", END)
 @pytest.mark.parametrize("at", [0, 0.5, 4.25, 8.25, 12.5, 21])
-async def test_p3_p5_however_and_whenever_it_ends(
+async def test_p3_p5_hold_however_and_whenever_the_block_ends(
     end: str, at: float, option: Option, autojump_clock: MockClock
 ) -> None:
     """Every job is final or named in the report, and the session is closed; a next start can go on from there."""
-    book, store = Book(), MemoryStore()
-    service = make_service(book, option, drain_timeout=0)
+    sdk, store = RecordingSdk(), MemoryStore()
+    service = service_with(sdk, option, drain_timeout=0)
     ids: dict[str, str] = {}
     caught = None
     with trio.move_on_after(at if end == "cancel" else 1e6) as scope:
@@ -159,9 +161,9 @@ async def test_p3_p5_however_and_whenever_it_ends(
     assert (caught is not None) == (end == "error")
     assert scope.cancelled_caught == (end == "cancel")
     if at == 0 and end == "cancel" and not ids:
-        check_sessions(book)
+        check_sessions(sdk)
         return
-    check_sessions(book)
+    check_sessions(sdk)
     assert queue.report is not None
     assert queue.report.sdk_closed
     left = {left.job_id for left in queue.report.unfinished}
@@ -169,8 +171,8 @@ async def test_p3_p5_however_and_whenever_it_ends(
     assert left | final == set(ids.values())
     assert not left & final
 
-    again = Book()
-    async with open_queue(make_service(again, option), store=store) as queue:
+    again = RecordingSdk()
+    async with open_queue(service_with(again, option), store=store) as queue:
         await queue.resume()
         for job_id in ids.values():
             try:
@@ -204,13 +206,13 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     option: Option,
     autojump_clock: MockClock,
 ) -> None:
-    book = Book()
-    service = book.service(**{**option.settings, "drain_timeout": 0})
+    sdk = RecordingSdk()
+    service = sdk.service(**{**option.settings, "drain_timeout": 0})
 
     @service.handler(attempt_timeout=attempt_timeout)
-    async def endless(book: Book, what: str, job: AsyncJobContext) -> None:
+    async def endless(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
         async def act() -> str:
-            return await book.call(what, 1000)
+            return await sdk.call(what, 1000)
 
         await (job.step("act", act) if option.steps else act())
 
@@ -225,7 +227,7 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     assert (attempt.ended_by, attempt.outcome) == (ended_by, outcome)
     assert attempt.ended_at is not None
     assert (attempt.ended_at - attempt.started_at).total_seconds() == 5
-    check_sessions(book)
+    check_sessions(sdk)
 
 
 # P1, P2 and P3 on a thread
@@ -239,32 +241,32 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     ],
     ids=lambda option: option.name,
 )
-async def test_p1_p2_p3_on_a_thread(option: Option) -> None:
+async def test_p1_p2_p3_hold_on_a_thread(option: Option) -> None:
     """In real time, with rests of two milliseconds and retries without a wait: threads are the point here."""
-    book = ThreadBook()
-    book.does("b", Wrong())
-    book.does("d", trio_jobs.SessionLost())
-    book.does("e", trio_jobs.Fail())
-    service = Service(sdk=book.session, **option.settings)
+    sdk = RecordingThreadSdk()
+    sdk.does("b", Wrong())
+    sdk.does("d", trio_jobs.SessionLost())
+    sdk.does("e", trio_jobs.Fail())
+    service = Service(sdk=sdk.session, **option.settings)
     chance = random.Random(1)
 
-    def verify(book: ThreadBook, job: JobContext) -> NotDone:
-        book.call("verify")
+    def verify(sdk: RecordingThreadSdk, job: JobContext) -> NotDone:
+        sdk.call("verify")
         return NotDone()
 
     @service.handler(retry=Retry(2, waits=[0]), verify=verify)
-    def plain(book: ThreadBook, what: str, job: JobContext) -> str:
-        result: str = job.step("act", book.call, what) if option.steps else book.call(what)
+    def plain(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
+        result: str = job.step("act", sdk.call, what) if option.steps else sdk.call(what)
         return result
 
     @service.handler(retry=Retry(2, waits=[0]), verify=verify)
     async def mixed(sdk: trio_jobs.SdkHandle, what: str, job: AsyncJobContext) -> str:
         for _ in range(2):
-            await sdk.call(ThreadBook.call, "one of two")
+            await sdk.call(RecordingThreadSdk.call, "one of two")
         if option.steps:
-            result = await job.step("act", sdk.call, ThreadBook.call, what)
+            result = await job.step("act", sdk.call, RecordingThreadSdk.call, what)
         else:
-            result = await sdk.call(ThreadBook.call, what)
+            result = await sdk.call(RecordingThreadSdk.call, what)
         return str(result)
 
     async with service.open() as queue:
@@ -278,8 +280,8 @@ async def test_p1_p2_p3_on_a_thread(option: Option) -> None:
                     await queue.result(receipt.job_id)
             else:
                 assert await queue.result(receipt.job_id) == what
-    check_sessions(book)
-    assert len(book.threads) == 1
+    check_sessions(sdk)
+    assert len(sdk.threads) == 1
     assert queue.report is not None
     assert queue.report.sdk_closed
 
@@ -288,13 +290,13 @@ async def test_p1_p2_p3_on_a_thread(option: Option) -> None:
 async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
     option: Option, mock_clock: MockClock
 ) -> None:
-    book, hold = ThreadBook(), Blocker()
-    book.does("late", hold)
-    service = Service(sdk=book.session, **option.settings)
+    sdk, hold = RecordingThreadSdk(), Blocker()
+    sdk.does("late", hold)
+    service = Service(sdk=sdk.session, **option.settings)
 
     @service.handler(attempt_timeout=1)
-    def work(book: ThreadBook, what: str, job: JobContext) -> str:
-        result: str = job.step("act", book.call, what) if option.steps else book.call(what)
+    def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
+        result: str = job.step("act", sdk.call, what) if option.steps else sdk.call(what)
         return result
 
     async with open_queue(service) as queue:
@@ -308,7 +310,7 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
             await queue.pause()
             await queue.resume()
         await wait_all_tasks_blocked()
-        assert book.record == [(0, "open"), (0, "late")]
+        assert sdk.record == [(0, "open"), (0, "late")]
         hold.let_go()
         assert await queue.result(late.job_id) == "late"
         assert queue.get(late.job_id).attempts[0].late
@@ -316,4 +318,4 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
             await wait_all_tasks_blocked()
             mock_clock.jump(50)
         assert await queue.result(second.job_id) == "second"
-    check_sessions(book)
+    check_sessions(sdk)

@@ -18,7 +18,8 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.recording_sdk import Wrong, open_queue
+from support.recording_sdk import Wrong
+from support.rig import open_queue
 from trio_jobs import AsyncJobContext, Cancel, Fail, Job, NewJob, Queue, Retry, RetryAfter, Service, Snooze, State
 
 JOBS = 10_000
@@ -166,7 +167,9 @@ async def submit_all(queue: Queue, fates: list[Fate], chance: random.Random, tol
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_each_of_ten_thousand_jobs_ends_as_its_fate_says(seed: int, autojump_clock: MockClock) -> None:
+async def test_each_of_ten_thousand_random_jobs_ends_as_the_model_predicts(
+    seed: int, autojump_clock: MockClock
+) -> None:
     chance = random.Random(seed)
     fates = [draw(chance) for _ in range(JOBS)]
     day = Day(fates)

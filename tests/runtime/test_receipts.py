@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.recording_sdk import Book, open_queue
+from support.recording_sdk import RecordingSdk
+from support.rig import open_queue
 from trio_jobs import Queue, Service, State
 
 
-def make_service(book: Book, **settings: object) -> Service:
-    service = book.service(**settings)
+def timed_service(sdk: RecordingSdk, **settings: object) -> Service:
+    service = sdk.service(**settings)
 
     @service.handler
-    async def work(book: Book, seconds: float) -> None:
-        await book.call(f"{seconds}", seconds)
+    async def work(sdk: RecordingSdk, seconds: float) -> None:
+        await sdk.call(f"{seconds}", seconds)
 
     return service
 
@@ -24,15 +25,15 @@ async def measure(queue: Queue, seconds: float) -> None:
 
 
 async def test_positions_count_from_the_next_to_be_taken(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
         receipts = [await queue.submit("work", 1) for _ in range(3)]
         assert [r.position for r in receipts] == [1, 2, 3]
 
 
-async def test_a_known_key_tells_where_its_job_stands_now(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_the_receipt_of_a_known_key_has_the_current_position(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         first = await queue.submit("work", 1, key="first")
         await wait_all_tasks_blocked()
         await queue.submit("work", 1, key="second")
@@ -47,8 +48,8 @@ async def test_a_known_key_tells_where_its_job_stands_now(autojump_clock: MockCl
         assert (over.position, over.state, over.created) == (0, State.COMPLETED, False)
 
 
-async def test_positions_close_up_when_a_job_leaves_the_line(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_positions_close_up_when_a_job_leaves_the_queue(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
         second = await queue.submit("work", 1)
@@ -57,8 +58,8 @@ async def test_positions_close_up_when_a_job_leaves_the_line(autojump_clock: Moc
         assert (await queue.submit("work", 1, key="third")).position == 1
 
 
-async def test_in_a_paused_queue_the_first_in_line_has_the_first_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book(), drain_timeout=0)) as queue:
+async def test_the_first_job_of_a_paused_queue_has_the_first_position(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk(), drain_timeout=0)) as queue:
         await wait_all_tasks_blocked()
         await queue.pause()
         for n in (1, 2, 3):
@@ -69,12 +70,12 @@ async def test_in_a_paused_queue_the_first_in_line_has_the_first_position(autoju
 
 
 async def test_there_is_no_estimate_before_the_first_attempt_has_ended(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         assert (await queue.submit("work", 1)).expected_wait is None
 
 
-async def test_the_estimate_is_what_attempts_took_lately_for_each_place(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_the_estimate_is_the_recent_duration_of_attempts_per_position(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
@@ -84,7 +85,7 @@ async def test_the_estimate_is_what_attempts_took_lately_for_each_place(autojump
 
 
 async def test_the_estimate_follows_attempts_that_get_faster_or_slower(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         for _ in range(60):
             await measure(queue, 10)
@@ -98,8 +99,8 @@ async def test_the_estimate_follows_attempts_that_get_faster_or_slower(autojump_
         assert 1 < fast < 1.5
 
 
-async def test_the_estimate_counts_the_rest_between_two_calls(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book(), min_interval=20)) as queue:
+async def test_the_estimate_includes_min_interval(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk(), min_interval=20)) as queue:
         await measure(queue, 4)
         await queue.submit("work", 1)
         await wait_all_tasks_blocked()
@@ -107,8 +108,8 @@ async def test_the_estimate_counts_the_rest_between_two_calls(autojump_clock: Mo
         assert [r.expected_wait for r in receipts] == [48, 72]  # behind the one that waits for the rest to be over
 
 
-async def test_a_job_for_later_has_no_position(autojump_clock: MockClock) -> None:
-    async with open_queue(make_service(Book())) as queue:
+async def test_a_scheduled_job_has_no_position(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
         await measure(queue, 4)
         receipt = await queue.submit("work", 1, delay=10)
         assert (receipt.position, receipt.expected_wait) == (0, 0)

@@ -41,7 +41,7 @@ async def crashed_while_held(rig: Rig, *others: str, **options: Any) -> tuple[Me
     return crashed, receipt.job_id
 
 
-async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: MockClock) -> None:
+async def test_pending_jobs_continue_in_order_after_a_stop(autojump_clock: MockClock) -> None:
     store, rig, hold = MemoryStore(), make_rig("trio", idempotent=True, settings={"drain_timeout": 0}), Blocker()
     rig.sdk.script("call", "done before", hold)
     async with rig.open(store=store) as queue:
@@ -49,6 +49,7 @@ async def test_after_a_stop_what_was_pending_goes_on_in_order(autojump_clock: Mo
         await queue.result(done.job_id)
         jobs = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         await hold.reached_in_trio()
+    assert queue.report is not None
     assert [left.state for left in queue.report.unfinished] == [State.PENDING] * 4
     rig.sdk.steps.clear()
     async with rig.open(store=store) as queue:
@@ -89,7 +90,7 @@ async def test_after_a_crash_verify_is_asked_first(
     assert [step.operation for step in rig.sdk.steps] == ["open", "verify", *["call"] * calls, "close"]
 
 
-async def test_after_a_crash_verify_waits_until_it_has_settled(autojump_clock: MockClock) -> None:
+async def test_after_a_crash_verify_waits_for_verify_delay(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, verify_delay=40)
     store, held = await crashed_while_held(rig)
     rig.sdk.script("verify", Done("found"))
@@ -99,7 +100,7 @@ async def test_after_a_crash_verify_waits_until_it_has_settled(autojump_clock: M
         assert trio.current_time() - began == 40
 
 
-async def test_after_a_crash_an_idempotent_attempt_is_done_again_and_counts(autojump_clock: MockClock) -> None:
+async def test_after_a_crash_an_idempotent_attempt_is_repeated_and_counts(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", idempotent=True)
     store, held = await crashed_while_held(rig)
     async with rig.open(store=store) as queue:
@@ -109,7 +110,7 @@ async def test_after_a_crash_an_idempotent_attempt_is_done_again_and_counts(auto
     assert job.retries_used == 1
 
 
-async def test_the_third_crash_of_a_job_is_poison(autojump_clock: MockClock) -> None:
+async def test_a_job_fails_as_poison_at_its_third_crash(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", idempotent=True)
     store, held = await crashed_while_held(rig)
     for _ in range(2):
@@ -148,7 +149,7 @@ async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: Mock
     assert rig.sdk.calls() == []
 
 
-async def test_waits_go_on_after_a_restart(autojump_clock: MockClock) -> None:
+async def test_waits_continue_after_a_restart(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     rig.sdk.script("call", trio_jobs.RetryAfter(100))
     store = MemoryStore()
@@ -169,7 +170,7 @@ async def test_waits_go_on_after_a_restart(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == pytest.approx(350)
 
 
-async def test_what_expired_while_nobody_ran_is_failed_at_the_start(autojump_clock: MockClock) -> None:
+async def test_a_job_that_expired_between_two_runs_fails_at_the_start(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     store = MemoryStore()
     with trio.move_on_after(1):
@@ -206,7 +207,7 @@ async def test_an_earlier_attempt_that_acted_is_verified_before_the_next(autojum
 
 
 @pytest.mark.parametrize("answer", [Done("found after all"), Unknown()], ids=["done", "unknown"])
-async def test_what_verify_says_before_an_attempt_may_end_the_job(answer: Any, autojump_clock: MockClock) -> None:
+async def test_an_answer_of_verify_before_an_attempt_can_end_the_job(answer: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", verifies=True, verify_first=True)
     rig.sdk.script("verify", answer)
     async with rig.open() as queue:
@@ -256,7 +257,7 @@ async def test_a_queue_that_was_paused_stays_paused(autojump_clock: MockClock) -
         assert queue.paused is None
 
 
-async def test_a_pause_acts_before_the_next_start_and_deadlines_run_on(autojump_clock: MockClock) -> None:
+async def test_a_pause_acts_before_the_next_start_and_deadlines_pass(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     rig.sdk.script("call", lambda: trio.sleep(10))
     async with rig.open() as queue:
@@ -285,7 +286,7 @@ async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock)
         store.append([])
 
 
-async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_next_start(
+async def test_a_verify_of_an_in_doubt_job_that_a_stop_cut_short_is_asked_again_by_the_next_start(
     autojump_clock: MockClock,
 ) -> None:
     rig = make_rig("trio", verifies=True, attempt_timeout=5)
@@ -302,7 +303,7 @@ async def test_a_verify_of_a_doubt_that_a_stop_cut_short_is_asked_again_by_the_n
     assert rig.sdk.count("verify") == 2
 
 
-async def test_a_doubt_that_a_person_settles_while_the_queue_is_paused_is_not_asked_about(
+async def test_verify_is_not_asked_about_a_job_that_was_resolved_in_a_pause(
     autojump_clock: MockClock,
 ) -> None:
     rig = make_rig("trio", verifies=True, attempt_timeout=5)

@@ -7,13 +7,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, ended, make_rig, standing_line, until_state
+from support.rig import NO_RETRY, busy_queue, ended, make_rig, until_state
 from trio_jobs import JobNotFound, State
 from trio_jobs._runtime.pruner import BATCH
 from trio_jobs.testing import Blocker
 
 
-async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockClock) -> None:
+async def test_final_jobs_are_pruned_after_job_retention(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 1000}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())
     async with rig.open() as queue:
@@ -29,7 +29,7 @@ async def test_final_jobs_are_forgotten_when_they_are_old(autojump_clock: MockCl
                 queue.get(receipt.job_id)
 
 
-async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
+async def test_open_jobs_are_never_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", attempt_timeout=5, settings={"job_retention": 0, "max_finished_jobs": 0})
     rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
@@ -40,7 +40,7 @@ async def test_open_jobs_are_never_forgotten(autojump_clock: MockClock) -> None:
         assert queue.get(later.job_id).state is State.SCHEDULED
 
 
-async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockClock) -> None:
+async def test_the_oldest_final_jobs_are_pruned_first(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_finished_jobs": 3})
     async with rig.open() as queue:
         jobs = [await queue.submit("work", str(n)) for n in range(6)]
@@ -48,7 +48,7 @@ async def test_the_oldest_go_first_when_there_are_too_many(autojump_clock: MockC
         assert [job.id for job in queue.list()] == [receipt.job_id for receipt in jobs[3:]]
 
 
-async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> None:
+async def test_a_large_excess_of_final_jobs_is_pruned_at_once(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_finished_jobs": 10})
     async with rig.open() as queue:
         for _ in range(BATCH + 10):
@@ -60,7 +60,7 @@ async def test_far_too_many_are_forgotten_at_once(autojump_clock: MockClock) -> 
         assert trio.current_time() - began < 1
 
 
-async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
+async def test_a_failed_prune_is_logged_and_harms_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Stubborn(trio_jobs.MemoryStore):
@@ -78,7 +78,7 @@ async def test_what_the_store_cannot_forget_now_is_told_and_harms_nothing(
         assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
 
 
-async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> None:
+async def test_the_key_of_a_pruned_job_stays_known(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 10}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", ValueError())
     async with rig.open() as queue:
@@ -93,7 +93,7 @@ async def test_a_forgotten_jobs_key_stays_known(autojump_clock: MockClock) -> No
     assert rig.sdk.calls() == ["a", "b"]
 
 
-async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(autojump_clock: MockClock) -> None:
+async def test_the_oldest_keys_of_pruned_jobs_are_dropped_beyond_max_keys(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 10, "max_keys": 2})
     async with rig.open() as queue:
         for what in "abc":
@@ -104,7 +104,7 @@ async def test_the_oldest_keys_of_forgotten_jobs_go_when_there_are_too_many(auto
         assert (await queue.submit("work", "a", key="a")).created
 
 
-async def test_a_forgotten_jobs_key_is_let_go_of_after_its_own_time(autojump_clock: MockClock) -> None:
+async def test_the_key_of_a_pruned_job_is_dropped_after_key_retention(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 10, "key_retention": 1000})
     async with rig.open() as queue:
         first = await queue.submit("work", "a", key="a")
@@ -127,7 +127,7 @@ async def test_jobs_are_kept_by_the_state_they_ended_in(autojump_clock: MockCloc
         assert [job.state for job in queue.list()] == [State.CANCELLED]
 
 
-async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clock: MockClock) -> None:
+async def test_many_failed_jobs_do_not_displace_completed_jobs(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"max_finished_jobs": {State.FAILED: 2}}, retry=NO_RETRY)
     rig.sdk.script("call", "ok", *[ValueError()] * 10)
     async with rig.open() as queue:
@@ -137,14 +137,14 @@ async def test_a_storm_of_failures_does_not_drive_out_what_was_done(autojump_clo
         assert [job.state for job in queue.list()] == [State.COMPLETED, State.FAILED, State.FAILED]
 
 
-async def test_who_waits_for_a_job_gets_its_end_before_it_is_forgotten(autojump_clock: MockClock) -> None:
+async def test_a_caller_of_result_gets_it_before_the_job_is_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         hold.let_go()
         assert await queue.result(first) == "first"
 
 
-async def test_a_job_retried_by_a_person_is_open_again_and_kept(autojump_clock: MockClock) -> None:
+async def test_a_job_retried_by_an_operator_is_open_again_and_kept(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 100}, retry=NO_RETRY)
     rig.sdk.script("call", ValueError(), trio_jobs.Snooze(1000))
     async with rig.open() as queue:

@@ -20,7 +20,7 @@ def strict(**rules: Any) -> Rig:
 
 
 @pytest.mark.parametrize("fault", [ValueError(), Snooze(5), trio_jobs.RetryAfter(5)], ids=repr)
-async def test_nobody_passes_a_job_that_is_to_be_tried_again(fault: Exception, autojump_clock: MockClock) -> None:
+async def test_no_job_passes_one_that_is_retrying(fault: Exception, autojump_clock: MockClock) -> None:
     rig = strict()
     rig.sdk.script("call", fault, fault)
     async with rig.open() as queue:
@@ -29,7 +29,7 @@ async def test_nobody_passes_a_job_that_is_to_be_tried_again(fault: Exception, a
     assert rig.sdk.calls() == ["a", "a", "a", "b", "c"]
 
 
-async def test_nobody_passes_a_job_in_doubt_until_a_person_settles_it(autojump_clock: MockClock) -> None:
+async def test_no_job_passes_one_in_doubt_until_it_is_resolved(autojump_clock: MockClock) -> None:
     rig = strict(attempt_timeout=5)
     rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
@@ -43,7 +43,7 @@ async def test_nobody_passes_a_job_in_doubt_until_a_person_settles_it(autojump_c
     assert rig.sdk.calls() == ["a", "a", "b"]
 
 
-async def test_a_held_job_that_a_person_cancels_lets_the_others_pass(autojump_clock: MockClock) -> None:
+async def test_cancelling_a_blocking_job_lets_the_others_pass(autojump_clock: MockClock) -> None:
     rig = strict()
     rig.sdk.script("call", Snooze(1000))
     async with rig.open() as queue:
@@ -56,7 +56,7 @@ async def test_a_held_job_that_a_person_cancels_lets_the_others_pass(autojump_cl
         assert rig.sdk.calls() == ["a", "b"]
 
 
-async def test_a_held_job_that_is_cancelled_as_it_comes_due_does_no_harm(autojump_clock: MockClock) -> None:
+async def test_a_blocking_job_cancelled_as_it_becomes_due_does_no_harm(autojump_clock: MockClock) -> None:
     rig = strict()
     rig.sdk.script("call", Snooze(10))
     async with rig.open() as queue:
@@ -67,7 +67,7 @@ async def test_a_held_job_that_is_cancelled_as_it_comes_due_does_no_harm(autojum
         assert await queue.cancel(held.job_id) in ("cancelled", "requested", "too_late")
 
 
-async def test_a_held_job_expires_at_its_deadline(autojump_clock: MockClock) -> None:
+async def test_a_blocking_job_expires_at_its_deadline(autojump_clock: MockClock) -> None:
     rig = strict()
     rig.sdk.script("call", Snooze(1000))
     async with rig.open() as queue:
@@ -79,7 +79,7 @@ async def test_a_held_job_expires_at_its_deadline(autojump_clock: MockClock) -> 
 
 @pytest.mark.parametrize("verify_delay", [0, 7])
 @pytest.mark.parametrize("answer", [Done("found"), NotDone(), Unknown()], ids=repr)
-async def test_verify_settles_a_doubt_before_anybody_passes(
+async def test_verify_resolves_an_in_doubt_job_before_another_starts(
     answer: Any, verify_delay: float, autojump_clock: MockClock
 ) -> None:
     rig = strict(verifies=True, attempt_timeout=5, verify_delay=verify_delay, on_doubt="retry")
@@ -93,7 +93,7 @@ async def test_verify_settles_a_doubt_before_anybody_passes(
     assert queue.report.unfinished == ()
 
 
-async def test_what_was_held_is_held_after_a_restart(autojump_clock: MockClock) -> None:
+async def test_a_blocking_job_blocks_after_a_restart(autojump_clock: MockClock) -> None:
     rig = strict()
     rig.sdk.script("call", Snooze(100))
     store = MemoryStore()
@@ -109,7 +109,7 @@ async def test_what_was_held_is_held_after_a_restart(autojump_clock: MockClock) 
     assert trio.current_time() - began == 90
 
 
-async def test_a_crashed_job_is_verified_before_anybody_passes(autojump_clock: MockClock) -> None:
+async def test_a_crashed_job_is_verified_before_another_starts(autojump_clock: MockClock) -> None:
     rig = strict(verifies=True)
     store, held = await crashed_while_held(rig, "a")
     rig.sdk.script("verify", NotDone())
@@ -120,7 +120,7 @@ async def test_a_crashed_job_is_verified_before_anybody_passes(autojump_clock: M
     ]  # fmt: skip
 
 
-async def test_a_crashed_job_that_nobody_can_ask_about_is_held(autojump_clock: MockClock) -> None:
+async def test_a_crashed_job_without_verify_blocks_the_queue(autojump_clock: MockClock) -> None:
     rig = strict(retry=NO_RETRY)
     store, held = await crashed_while_held(rig, "a")
     store = await as_after_a_crash(store)

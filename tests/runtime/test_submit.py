@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import NO_RETRY, HostKind, ended, make_rig, standing_line, until_state
+from support.rig import NO_RETRY, HostKind, busy_queue, ended, make_rig, until_state
 from trio_jobs import JobNotFound, KeyConflict, QueueClosed, QueueFull, State
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
@@ -68,16 +68,16 @@ async def test_failed_and_cancelled_jobs_keep_their_keys(autojump_clock: MockClo
         assert (again.created, again.state) == (False, State.FAILED)
 
 
-async def test_a_known_key_answers_even_when_the_line_is_full(kind: HostKind, clock: MockClock) -> None:
+async def test_a_known_key_answers_even_when_the_queue_is_full(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         first = await queue.submit("work", "a", key="K")
         assert queue.statistics().free == 0
         again = await queue.submit("work", "a", key="K", wait=0)
         assert (again.job_id, again.created, again.position) == (first.job_id, False, 1)
 
 
-async def test_a_key_that_came_in_while_a_submit_waited_is_answered_and_gives_the_place_on(
+async def test_a_submit_whose_key_was_accepted_while_it_waited_passes_its_slot_on(
     kind: HostKind, clock: MockClock
 ) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
@@ -86,7 +86,7 @@ async def test_a_key_that_came_in_while_a_submit_waited_is_answered_and_gives_th
     async def submit() -> None:
         receipts.append(await queue.submit("work", "a", key="K"))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             for _ in range(3):
@@ -99,7 +99,7 @@ async def test_a_key_that_came_in_while_a_submit_waited_is_answered_and_gives_th
     assert rig.sdk.calls() == ["first", "in the line", "a"]
 
 
-async def test_a_key_conflict_that_is_met_after_a_wait_gives_the_place_back(kind: HostKind, clock: MockClock) -> None:
+async def test_a_key_conflict_after_a_wait_releases_the_slot(kind: HostKind, clock: MockClock) -> None:
     """Found by the simulator."""
     rig = make_rig(kind, settings={"buffer": 1})
 
@@ -107,7 +107,7 @@ async def test_a_key_conflict_that_is_met_after_a_wait_gives_the_place_back(kind
         with pytest.raises(KeyConflict):
             await queue.submit("work", "b", key="K")
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(queue.submit, "work", "a", key="K"))
@@ -123,13 +123,13 @@ async def test_a_key_conflict_that_is_met_after_a_wait_gives_the_place_back(kind
 
 async def test_positions_count_from_the_next_to_be_taken(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         assert [(await queue.submit("work", str(n), key=str(n))).position for n in range(3)] == [1, 2, 3]
         assert (await queue.submit("work", "1", key="1")).position == 2
         assert queue.get(first).state is State.PROCESSING
 
 
-async def test_a_job_handed_straight_to_the_waiting_consumer_is_first(kind: HostKind, clock: MockClock) -> None:
+async def test_a_job_that_the_waiting_consumer_takes_has_the_first_position(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue:
         await wait_all_tasks_blocked()
@@ -140,9 +140,9 @@ async def test_a_job_handed_straight_to_the_waiting_consumer_is_first(kind: Host
         assert queue.submit_nowait("work", "b", key="b").position == 2
 
 
-async def test_a_job_that_is_under_way_later_or_over_has_no_position(autojump_clock: MockClock) -> None:
+async def test_a_running_scheduled_or_final_job_has_no_position(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         later = await queue.submit("work", "later", delay=10, key="L")
         assert (later.position, later.state) == (0, State.SCHEDULED)
         over = await queue.submit("work", "over", key="O")
@@ -154,9 +154,9 @@ async def test_a_job_that_is_under_way_later_or_over_has_no_position(autojump_cl
 # room
 
 
-async def test_a_full_line_says_how_full_it_is(kind: HostKind, clock: MockClock) -> None:
+async def test_queue_full_has_the_size_of_the_queue(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 2})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         for n in range(2):
             await queue.submit("work", str(n))
         async with trio.open_nursery() as nursery:
@@ -187,9 +187,9 @@ async def test_retry_after_is_estimated_from_how_long_attempts_took(autojump_clo
         hold.let_go()
 
 
-async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> None:
+async def test_wait_limits_the_wait_for_a_slot(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "a")
         began = trio.current_time()
         with pytest.raises(QueueFull):
@@ -202,9 +202,9 @@ async def test_wait_bounds_the_wait_for_a_place(autojump_clock: MockClock) -> No
     assert rig.sdk.calls() == ["first", "a", "yes"]
 
 
-async def test_waiters_come_in_the_order_in_which_they_came(kind: HostKind, clock: MockClock) -> None:
+async def test_waiting_submits_get_slots_in_the_order_of_their_calls(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first), trio.open_nursery() as nursery:
+    async with busy_queue(rig) as (queue, hold, _first), trio.open_nursery() as nursery:
         for n in range(8):
             nursery.start_soon(queue.submit, "work", str(n))
             await wait_all_tasks_blocked()
@@ -213,9 +213,9 @@ async def test_waiters_come_in_the_order_in_which_they_came(kind: HostKind, cloc
     assert queue.statistics().free == 1
 
 
-async def test_nobody_overtakes_those_who_wait(kind: HostKind, clock: MockClock) -> None:
+async def test_no_submit_overtakes_a_waiting_one(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         await queue.submit("work", "a")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, "work", "b")
@@ -227,7 +227,7 @@ async def test_nobody_overtakes_those_who_wait(kind: HostKind, clock: MockClock)
     assert rig.sdk.calls() == ["first", "a", "b"]
 
 
-async def test_returning_jobs_come_before_new_ones_but_only_every_second_time(autojump_clock: MockClock) -> None:
+async def test_requeued_jobs_take_at_most_every_second_slot_before_new_jobs(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
     hold = Blocker()
     rig.sdk.script("call", *[trio_jobs.Snooze(10)] * 3, hold)
@@ -248,9 +248,9 @@ async def test_returning_jobs_come_before_new_ones_but_only_every_second_time(au
     assert rig.sdk.calls()[5:] == ["back 0", "new 0", "back 1", "new 1", "back 2", "new 2", "new 3", "new 4"]
 
 
-async def test_returning_jobs_are_ordered_by_due_at_then_as_they_came(autojump_clock: MockClock) -> None:
+async def test_requeued_jobs_are_ordered_by_due_at_then_seq(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         for what, delay in (("c", 9), ("b1", 8), ("a", 7), ("b2", 8)):
             await queue.submit("work", what, delay=delay)
         await queue.submit("work", "in the line")
@@ -259,9 +259,9 @@ async def test_returning_jobs_are_ordered_by_due_at_then_as_they_came(autojump_c
     assert rig.sdk.calls() == ["first", "in the line", "a", "b1", "b2", "c"]
 
 
-async def test_a_cancelled_job_leaves_the_line_and_its_place_goes_on(kind: HostKind, clock: MockClock) -> None:
+async def test_a_cancelled_job_leaves_the_queue_and_its_slot_is_passed_on(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 2})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         doomed = await queue.submit("work", "doomed", key="d")
         kept = await queue.submit("work", "kept", key="k")
         async with trio.open_nursery() as nursery:
@@ -277,7 +277,7 @@ async def test_a_cancelled_job_leaves_the_line_and_its_place_goes_on(kind: HostK
     assert queue.statistics().free == 2
 
 
-async def test_a_job_cancelled_on_its_way_to_the_consumer_is_not_done(kind: HostKind, clock: MockClock) -> None:
+async def test_a_job_cancelled_on_its_way_to_the_consumer_does_not_run(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
     async with rig.open() as queue:
         await wait_all_tasks_blocked()
@@ -288,9 +288,9 @@ async def test_a_job_cancelled_on_its_way_to_the_consumer_is_not_done(kind: Host
     assert rig.sdk.calls() == []
 
 
-async def test_jobs_that_move_on_while_they_wait_outside_are_passed_over(autojump_clock: MockClock) -> None:
+async def test_jobs_that_change_state_while_they_wait_outside_are_skipped(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "in the line")
         scheduled = await queue.submit("work", "never", delay=50)
         waiting = await queue.submit("work", "nor this", delay=1)
@@ -308,7 +308,7 @@ async def test_jobs_that_move_on_while_they_wait_outside_are_passed_over(autojum
 
 
 @pytest.mark.parametrize("how", ["delay", "due_at"])
-async def test_a_job_for_later_is_started_when_due(how: str, autojump_clock: MockClock) -> None:
+async def test_a_scheduled_job_starts_when_it_is_due(how: str, autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.open() as queue:
         now = datetime.fromtimestamp(trio_jobs.TrioClock().now(), UTC)
@@ -329,7 +329,7 @@ async def test_a_job_due_in_the_past_is_due_now(autojump_clock: MockClock) -> No
 
 async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         for n in range(2):
             await queue.submit("work", str(n), delay=5, deadline_after=7 + n)
         await queue.submit("work", "in time", deadline_after=500)
@@ -343,7 +343,7 @@ async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(auto
 # closing
 
 
-async def test_a_closed_queue_takes_no_jobs(kind: HostKind, clock: MockClock) -> None:
+async def test_a_closed_queue_accepts_no_jobs(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue:
         known = await queue.submit("work", "a", key="K")
@@ -362,7 +362,7 @@ async def test_a_closed_queue_takes_no_jobs(kind: HostKind, clock: MockClock) ->
         await queue.submit("work", "b")
 
 
-async def test_those_who_wait_for_a_place_are_told_that_the_queue_closes(kind: HostKind, clock: MockClock) -> None:
+async def test_submits_that_wait_for_a_slot_get_queue_closed(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
     told: list[str] = []
 
@@ -371,7 +371,7 @@ async def test_those_who_wait_for_a_place_are_told_that_the_queue_closes(kind: H
             await queue.submit("work", f"waiting {n}", key=str(n))
         told.append(str(n))
 
-    async with standing_line(rig) as (queue, hold, _first):
+    async with busy_queue(rig) as (queue, hold, _first):
         await queue.submit("work", "a")
         async with trio.open_nursery() as nursery:
             for n in range(3):
@@ -399,7 +399,7 @@ async def test_drain_waits_for_what_is_pending_processing_and_retrying(autojump_
         assert queue.statistics().jobs[State.SCHEDULED] == 1
 
 
-async def test_drain_does_not_wait_for_doubts(autojump_clock: MockClock) -> None:
+async def test_drain_does_not_wait_for_in_doubt_jobs(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", attempt_timeout=1)
     rig.sdk.script("call", Blocker())
     async with rig.open() as queue:
@@ -408,7 +408,7 @@ async def test_drain_does_not_wait_for_doubts(autojump_clock: MockClock) -> None
         assert queue.health().in_doubt == 1
 
 
-async def test_a_stop_tells_those_who_drain_or_wait_for_a_result(autojump_clock: MockClock) -> None:
+async def test_a_stop_ends_the_waits_of_drain_and_result(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"drain_timeout": 1})
     rig.sdk.script("call", Blocker())
     told: list[str] = []
@@ -439,7 +439,7 @@ async def test_a_stop_tells_those_who_drain_or_wait_for_a_result(autojump_clock:
 
 async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, first):
+    async with busy_queue(rig) as (queue, _, first):
         ids = [first] + [(await queue.submit("work", str(n))).job_id for n in range(5)]
         assert [job.id for job in queue.list()] == ids
         assert [job.id for job in queue.list(limit=2)] == ids[:2]
@@ -451,9 +451,9 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
         assert queue.get(first).payload == b'"first"'
 
 
-async def test_a_list_goes_on_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
+async def test_a_list_continues_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(6)]
         assert [job.id for job in queue.list(state="pending", limit=3)] == ids[:3]
         await queue.cancel(ids[2])
@@ -464,11 +464,11 @@ async def test_a_list_goes_on_behind_a_job_that_has_left_the_state(autojump_cloc
         assert [job.id for job in queue.list(state="pending", after=ids[3])] == ids[4:]
 
 
-async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_state_again(
+async def test_a_list_continues_where_it_was_when_its_last_job_enters_the_state_again(
     autojump_clock: MockClock,
 ) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
         await queue.cancel(ids[1])
@@ -476,12 +476,12 @@ async def test_a_list_goes_on_where_it_was_when_its_last_job_comes_into_the_stat
         assert [job.id for job in queue.list(state="pending", after=ids[1])] == [*ids[2:], ids[1]]
 
 
-async def test_where_pages_ended_is_kept_of_the_newest(
+async def test_the_ends_of_the_newest_pages_are_remembered(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_jobs._runtime.queries.MAX_PAGE_ENDS", 2)
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, _, _):
+    async with busy_queue(rig) as (queue, _, _):
         ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
         after = None
         for job_id in ids[:3]:
@@ -494,7 +494,7 @@ async def test_where_pages_ended_is_kept_of_the_newest(
         assert [job.id for job in queue.list(state="pending", after=ids[0])] == ids[1:3], "as if it had been there"
 
 
-async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockClock) -> None:
+async def test_a_list_continues_behind_a_pruned_job(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
     async with rig.open() as queue:
         await queue.pause("")
@@ -510,9 +510,9 @@ async def test_a_list_goes_on_behind_a_job_that_was_pruned(autojump_clock: MockC
         await queue.resume()
 
 
-async def test_a_job_seen_stays_as_it_was_seen(autojump_clock: MockClock) -> None:
+async def test_a_job_returned_by_get_does_not_change(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with standing_line(rig) as (queue, hold, first):
+    async with busy_queue(rig) as (queue, hold, first):
         seen = queue.get(first)
         hold.let_go()
         await queue.result(first)
@@ -533,7 +533,7 @@ class SteppingClock(trio_jobs.TrioClock):
         return super().now() + self.ahead
 
 
-async def test_a_job_that_comes_due_while_it_is_submitted_is_due(autojump_clock: MockClock) -> None:
+async def test_a_job_that_becomes_due_during_its_submit_is_pending(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
     async with rig.service.open(clock=SteppingClock(step=1)) as queue:
         receipt = await queue.submit("work", "a", delay=0.5)
@@ -557,9 +557,9 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
     assert rig.sdk.calls() == ["first"]
 
 
-async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
+async def test_a_due_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockClock) -> None:
     rig, wall = make_rig("trio"), SteppingClock()
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         runtime = runtime_of(queue)
         runtime.submissions._clock = runtime.scheduler._clock = wall
         doomed = await queue.submit("work", "doomed", deadline_after=10_000)
@@ -568,8 +568,8 @@ async def test_a_date_is_met_though_the_wall_clock_jumped(autojump_clock: MockCl
         assert queue.get(doomed.job_id).reason == "expired", "noticed within a minute"
 
 
-async def test_the_line_counts_itself(autojump_clock: MockClock) -> None:
+async def test_the_repr_of_a_queue_shows_its_counts(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 5})
-    async with standing_line(rig) as (queue, _, _first):
+    async with busy_queue(rig) as (queue, _, _first):
         await queue.submit("work", "a")
         assert repr(runtime_of(queue).channel) == "<JobChannel 1 waiting, 4 of 5 free>"

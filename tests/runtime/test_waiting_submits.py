@@ -85,7 +85,7 @@ async def street(store: SlowStore) -> AsyncIterator[Street]:
                 store.keep()
 
 
-async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) -> None:
+async def test_each_submit_returns_as_soon_as_its_own_job_is_committed(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         for _ in range(4):
             await there.submit()
@@ -103,7 +103,7 @@ async def test_each_is_told_as_soon_as_its_own_is_kept(mock_clock: MockClock) ->
     assert len(set(ids)) == 5
 
 
-async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> None:
+async def test_no_reader_sees_a_job_before_it_is_committed(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         asked = await there.submit()
         [job_id] = runtime_of(there.queue).event_log.projection.jobs
@@ -114,7 +114,7 @@ async def test_nobody_sees_a_job_before_it_is_kept(mock_clock: MockClock) -> Non
         assert there.queue.get(asked.answer.job_id).state == "pending"
 
 
-async def test_jobs_submitted_together_are_told_together(mock_clock: MockClock) -> None:
+async def test_submits_of_one_commit_return_together(mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         await there.submit(together=3)
         await there.submit(together=2)
@@ -127,7 +127,7 @@ async def test_jobs_submitted_together_are_told_together(mock_clock: MockClock) 
 
 
 @given(pauses=st.lists(st.integers(0, 40), min_size=1, max_size=6), kept=st.integers(0, 6), after=st.integers(0, 29))
-def test_each_is_given_up_when_its_own_time_is_over(pauses: list[int], kept: int, after: int) -> None:
+def test_each_submit_ends_at_its_own_commit_timeout(pauses: list[int], kept: int, after: int) -> None:
     """pauses: seconds before each submit; the first `kept` are kept `after` seconds behind the last of them."""
 
     async def main() -> None:
@@ -162,7 +162,7 @@ def test_each_is_given_up_when_its_own_time_is_over(pauses: list[int], kept: int
 
 
 @pytest.mark.parametrize("which", range(3))
-async def test_p4_none_can_be_cancelled_while_it_waits(which: int, mock_clock: MockClock) -> None:
+async def test_p4_no_submit_can_be_cancelled_while_it_waits_for_the_commit(which: int, mock_clock: MockClock) -> None:
     async with street(SlowStore(Submitted)) as there:
         for _ in range(3):
             await there.submit()
@@ -174,7 +174,7 @@ async def test_p4_none_can_be_cancelled_while_it_waits(which: int, mock_clock: M
         assert not there.asked[which].scope.cancelled_caught
 
 
-async def test_all_are_told_what_the_store_refused(mock_clock: MockClock) -> None:
+async def test_all_waiting_submits_get_the_refusal_of_the_store(mock_clock: MockClock) -> None:
     store = RefusingStore(Submitted)
     async with street(store) as there:
         for _ in range(3):
@@ -188,7 +188,7 @@ async def test_all_are_told_what_the_store_refused(mock_clock: MockClock) -> Non
     assert there.queue.statistics().free == 99
 
 
-async def test_all_are_told_that_the_store_is_gone(mock_clock: MockClock) -> None:
+async def test_all_waiting_submits_get_the_failure_of_the_store(mock_clock: MockClock) -> None:
     store = DyingStore(Submitted)
     async with street(store) as there:
         for _ in range(3):
@@ -198,7 +198,7 @@ async def test_all_are_told_that_the_store_is_gone(mock_clock: MockClock) -> Non
         assert all(isinstance(asked.answer, OutcomeUnknown) for asked in there.asked)
 
 
-async def test_a_store_may_refuse_in_the_step_in_which_it_is_handed_a_submit(autojump_clock: MockClock) -> None:
+async def test_a_store_can_refuse_a_submit_while_it_appends_it(autojump_clock: MockClock) -> None:
     class AtOnce(RefusingStore):
         def append(self, events: Any) -> None:
             super().append(events)
@@ -215,7 +215,7 @@ async def test_a_store_may_refuse_in_the_step_in_which_it_is_handed_a_submit(aut
 
 
 @pytest.mark.parametrize("which", [1, 2, 3])
-async def test_a_bug_in_what_follows_from_an_acceptance_is_told_to_all_who_wait(which: int, tmp_path: Path) -> None:
+async def test_a_bug_after_an_acceptance_is_raised_to_all_waiting_submits(which: int, tmp_path: Path) -> None:
     outcomes: list[object] = []
     calls = 0
 
@@ -268,9 +268,7 @@ def falls_asleep(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize(("when", "others_before"), [(asks_in_vain, 0), (falls_asleep, 1)])
-def test_p4_ctrl_c_while_it_waits_harms_nobody_who_waits_beside_it(
-    when: Callable[[Queue], None], others_before: int
-) -> None:
+def test_p4_ctrl_c_in_one_waiting_submit_harms_no_other(when: Callable[[Queue], None], others_before: int) -> None:
     answers: list[object] = []
     interrupted: list[float] = []
 
@@ -314,7 +312,9 @@ async def _at(seconds: float, do: Callable[..., Any], *args: Any) -> None:
         await wait
 
 
-async def test_the_one_whose_turn_to_ask_comes_as_it_is_kept_passes_it_on(mock_clock: MockClock) -> None:
+async def test_a_submit_committed_as_its_turn_to_wait_on_the_store_comes_passes_the_turn_on(
+    mock_clock: MockClock,
+) -> None:
     store = SlowStore(Submitted)
     async with street(store) as there:
         first, second, third = [await there.submit() for _ in range(3)]

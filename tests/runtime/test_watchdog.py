@@ -12,7 +12,8 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.recording_sdk import Book, ThreadBook, open_queue
+from support.recording_sdk import RecordingSdk, RecordingThreadSdk
+from support.rig import open_queue
 from trio_jobs import Service
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -50,7 +51,7 @@ def service(watchdog: float | None = LIMIT) -> Service:
     return Service(watchdog=watchdog)
 
 
-async def test_a_blocked_loop_is_named_with_its_stack_and_so_is_its_end(words: Words) -> None:
+async def test_a_blocked_loop_is_logged_with_its_stack_and_so_is_its_end(words: Words) -> None:
     async with service().open():
         a_function_that_blocks_the_loop(words.blocked)
         await trio.to_thread.run_sync(words.goes_on.wait, 20)
@@ -60,7 +61,7 @@ async def test_a_blocked_loop_is_named_with_its_stack_and_so_is_its_end(words: W
     assert any(said.startswith("the event loop goes on after") for said in words.said)
 
 
-async def test_an_async_handler_that_blocks_is_named(words: Words) -> None:
+async def test_an_async_handler_that_blocks_the_loop_is_logged(words: Words) -> None:
     blocking = service()
 
     @blocking.handler
@@ -72,14 +73,14 @@ async def test_an_async_handler_that_blocks_is_named(words: Words) -> None:
     assert any("in careless" in said for said in words.said)
 
 
-async def test_a_plain_handler_that_blocks_its_own_thread_is_not(words: Words) -> None:
+async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: Words) -> None:
     """Its call lasts for three looks of the watchdog at a loop that is well."""
-    book = ThreadBook()
+    sdk = RecordingThreadSdk()
     looks = threading.Semaphore(0)
-    plain = Service(sdk=book.session, watchdog=LIMIT)
+    plain = Service(sdk=sdk.session, watchdog=LIMIT)
 
     @plain.handler
-    def patient(book: ThreadBook, what: str) -> None:
+    def patient(sdk: RecordingThreadSdk, what: str) -> None:
         for _ in range(3):
             assert looks.acquire(timeout=20)
 
@@ -98,14 +99,14 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not(words: Words) -
     assert not [said for said in words.said if "patient" in said]
 
 
-async def test_it_ends_with_the_queue() -> None:
+async def test_the_watchdog_ends_with_the_queue() -> None:
     async with service().open():
         [thread] = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
     await trio.to_thread.run_sync(thread.join, 20)
     assert not thread.is_alive()
 
 
-async def test_it_ends_when_the_loop_has_ended_without_a_word() -> None:
+async def test_the_watchdog_ends_when_the_loop_has_ended_without_a_stop() -> None:
     made = []
 
     async def main() -> None:
@@ -119,16 +120,16 @@ async def test_it_ends_when_the_loop_has_ended_without_a_word() -> None:
     assert made[0].blocked == 0
 
 
-async def test_there_is_none_where_none_is_wanted() -> None:
+async def test_watchdog_none_starts_no_watchdog() -> None:
     async with service(watchdog=None).open():
         assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
 
 
-async def test_there_is_none_in_virtual_time(autojump_clock: MockClock) -> None:
-    async with open_queue(Book().service()):
+async def test_virtual_time_starts_no_watchdog(autojump_clock: MockClock) -> None:
+    async with open_queue(RecordingSdk().service()):
         assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_a_limit_that_cannot_be_is_refused() -> None:
+def test_an_invalid_watchdog_limit_is_refused() -> None:
     with pytest.raises(trio_jobs.UsageError, match="watchdog"):
         Service(watchdog=0)

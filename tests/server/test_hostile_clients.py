@@ -57,7 +57,7 @@ HANDSHAKES = {
 
 
 @pytest.mark.parametrize("name", HANDSHAKES)
-async def test_a_handshake_that_cannot_be_is_answered_or_dropped_within_the_time_for_it(name: str) -> None:
+async def test_an_invalid_handshake_is_answered_or_dropped_within_head_timeout(name: str) -> None:
     async with bench(limits=quick()) as b:
         client = await b.socket()
         await client.send(HANDSHAKES[name])
@@ -68,7 +68,7 @@ async def test_a_handshake_that_cannot_be_is_answered_or_dropped_within_the_time
 
 
 @pytest.mark.parametrize("name", HANDSHAKES)
-async def test_who_resets_in_the_middle_of_a_handshake_leaves_nothing(name: str) -> None:
+async def test_a_reset_in_the_middle_of_a_handshake_leaves_nothing(name: str) -> None:
     async with bench(limits=quick()) as b:
         for _ in range(3):
             client = await b.socket()
@@ -77,7 +77,7 @@ async def test_who_resets_in_the_middle_of_a_handshake_leaves_nothing(name: str)
         await is_alive(b)
 
 
-async def test_a_head_that_comes_slowly_ends_with_its_time() -> None:
+async def test_a_slow_head_ends_at_head_timeout() -> None:
     async with bench(limits=quick()) as b:
         client = await b.socket()
         with pytest.raises((trio.BrokenResourceError, EOFError)), deadline("the end of a slow head"):
@@ -101,7 +101,7 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
 
 
 @pytest.mark.parametrize("known", [0, 3])
-async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
+async def test_slow_heads_that_take_all_slots_do_not_keep_an_honest_client_out(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
@@ -118,7 +118,7 @@ async def test_slow_heads_that_take_all_places_do_not_keep_an_honest_client_out(
             await client.stream.aclose()
 
 
-async def test_clients_with_a_wrong_token_do_not_keep_an_honest_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_with_a_wrong_token_do_not_keep_an_honest_client_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
     async with bench(limits=quick(connections=4, head_timeout=30.0, close_timeout=30.0)) as b:
         wrong = [await b.socket() for _ in range(8)]
@@ -129,7 +129,7 @@ async def test_clients_with_a_wrong_token_do_not_keep_an_honest_one_out(monkeypa
             await client.stream.aclose()
 
 
-async def test_more_connections_than_allowed_are_closed_and_the_others_live() -> None:
+async def test_connections_beyond_the_limit_are_closed_and_the_others_stay() -> None:
     async with bench(limits=quick(connections=5)) as b:
         clients = [await b.raw() for _ in range(5)]
         client = await b.socket()
@@ -153,7 +153,7 @@ async def test_more_connections_than_allowed_are_closed_and_the_others_live() ->
         (None, {"Origin": "https://ok.example"}, 4401),
     ],
 )
-async def test_strangers_and_foreign_pages_are_closed_at_once(
+async def test_connections_without_a_token_or_from_a_foreign_origin_are_closed_at_once(
     token: Token | None, headers: dict[str, str], code: int
 ) -> None:
     async with bench(limits=quick(), origins=["https://ok.example"]) as b:
@@ -206,7 +206,7 @@ FRAMES: dict[str, tuple[bytes, set[int]]] = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-async def test_frames_that_may_not_be_are_answered_by_a_close_that_says_why(name: str) -> None:
+async def test_invalid_frames_are_answered_by_a_close_with_the_reason(name: str) -> None:
     data, codes = FRAMES[name]
     async with bench(limits=quick(), service=make_service()) as b:
         client = await b.raw()
@@ -218,7 +218,7 @@ async def test_frames_that_may_not_be_are_answered_by_a_close_that_says_why(name
 
 
 @pytest.mark.parametrize("name", FRAMES)
-async def test_who_sends_such_frames_and_resets_leaves_nothing(name: str) -> None:
+async def test_a_client_that_sends_invalid_frames_and_resets_leaves_nothing(name: str) -> None:
     async with bench(limits=quick()) as b:
         client = await b.raw()
         with trio.move_on_after(0.2):
@@ -275,7 +275,7 @@ async def test_messages_are_weighed_in_bytes_and_not_in_characters() -> None:
         await client.say_goodbye()
 
 
-async def test_more_than_64_requests_at_once_are_refused_and_the_64_go_on() -> None:
+async def test_requests_beyond_64_in_flight_are_refused_and_the_64_continue() -> None:
     async with bench(limits=quick()) as b:
         await b.queue.pause("")
         job = await b.queue.submit("double", 1)
@@ -290,7 +290,7 @@ async def test_more_than_64_requests_at_once_are_refused_and_the_64_go_on() -> N
         await client.say_goodbye()
 
 
-async def test_a_connection_has_so_many_subscriptions_and_no_more() -> None:
+async def test_a_connection_has_a_bounded_number_of_subscriptions() -> None:
     async with bench(limits=quick(subscriptions=3)) as b:
         client = await b.raw()
         for i in range(3):
@@ -362,7 +362,7 @@ ENDS: list[Callable[[Raw], Awaitable[None]]] = [
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.__name__)
-async def test_however_a_client_ends_the_server_goes_on(end: Callable[[Raw], Awaitable[None]]) -> None:
+async def test_the_server_continues_however_a_client_ends(end: Callable[[Raw], Awaitable[None]]) -> None:
     async with bench(limits=quick()) as b:
         for _ in range(3):
             client = await b.raw()
@@ -376,7 +376,7 @@ async def test_however_a_client_ends_the_server_goes_on(end: Callable[[Raw], Awa
 @pytest.mark.parametrize(
     "after", [masked(0x89, b"p"), masked(0x81, b"x" * 70_000), masked(0x81, b"", 2**40), b"\xff" * 50, b""]
 )
-async def test_what_comes_after_our_close_harms_nobody(after: bytes) -> None:
+async def test_data_after_our_close_does_no_harm(after: bytes) -> None:
     async with bench(limits=quick()) as b:
         client = await b.raw()
         await client.send(masked(0x82, b"binary"))
@@ -405,7 +405,7 @@ async def test_a_client_that_is_silent_between_two_pings_is_dropped() -> None:
         await honest.say_goodbye()
 
 
-async def test_each_ping_comes_with_how_far_a_sleeping_stream_is() -> None:
+async def test_each_ping_comes_with_the_position_of_an_idle_stream() -> None:
     async with bench(limits=quick(ping=0.05)) as b:
         client = await b.raw(WATCHER)
         await client.ask("jobs.subscribe", subscription="s", jobs=["nobody's"])
@@ -421,7 +421,7 @@ async def test_each_ping_comes_with_how_far_a_sleeping_stream_is() -> None:
         await client.say_goodbye()
 
 
-async def test_without_descriptors_the_server_waits_and_says_so_once(
+async def test_without_descriptors_the_server_waits_and_logs_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = pytest.importorskip("resource")

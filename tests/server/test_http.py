@@ -38,7 +38,7 @@ async def get(
     return int(lines[0].split()[1]), {name.lower(): value for name, value in headers.items()}, body
 
 
-async def test_a_stranger_learns_whether_it_is_well_and_no_more() -> None:
+async def test_a_request_without_a_token_gets_the_health_and_nothing_else() -> None:
     async with bench() as b:
         status, headers, body = await get(b.port, "/healthz")
         assert (status, json.loads(body)) == (200, {"ok": True})
@@ -51,7 +51,7 @@ async def test_a_stranger_learns_whether_it_is_well_and_no_more() -> None:
         assert (status, json.loads(body)) == (503, {"ok": False})
 
 
-async def test_the_description_of_the_protocol_is_open_to_all() -> None:
+async def test_the_description_of_the_protocol_needs_no_token() -> None:
     async with bench() as b:
         status, headers, body = await get(b.port, "/asyncapi.json")
         assert (status, headers["content-type"]) == (200, "application/json")
@@ -61,7 +61,7 @@ async def test_the_description_of_the_protocol_is_open_to_all() -> None:
         assert int(headers["content-length"]) > 1000
 
 
-async def test_metrics_are_for_those_with_a_token() -> None:
+async def test_metrics_need_a_token() -> None:
     pytest.importorskip("prometheus_client")
     async with bench() as b:
         assert (await get(b.port, "/metrics"))[0] == 401
@@ -87,7 +87,7 @@ async def test_metrics_are_for_those_with_a_token() -> None:
         assert headers["content-type"].startswith("text/plain")
 
 
-async def test_the_attempt_under_way_counts_as_busy_so_far_and_not_twice(autojump_clock: MockClock) -> None:
+async def test_the_busy_time_counts_the_running_attempt_once(autojump_clock: MockClock) -> None:
     pytest.importorskip("prometheus_client")
     busy: list[float] = []
 

@@ -69,7 +69,7 @@ async def with_client(url: str, talk: Callable[[Independent], Awaitable[None]], 
     await trio.to_thread.run_sync(asyncio.run, main())
 
 
-async def test_hello_names_history_and_scope() -> None:
+async def test_hello_names_epoch_and_scope() -> None:
     async def talk(client: Independent) -> None:
         hello = await client.ask("server.hello", protocol="trio-jobs.v1")
         assert (hello["protocol"], hello["scope"], hello["name"]) == ("trio-jobs.v1", "control", "ann")
@@ -103,7 +103,7 @@ async def test_a_job_is_submitted_followed_and_its_result_read() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_jobs_are_listed_in_pages_and_looked_at() -> None:
+async def test_jobs_are_listed_in_pages_and_read() -> None:
     async def talk(client: Independent) -> None:
         ids = [(await client.ask("jobs.submit", kind="double", payload=i))["job"] for i in range(5)]
         await client.ask("jobs.result", job=ids[-1], wait=5)
@@ -120,7 +120,7 @@ async def test_jobs_are_listed_in_pages_and_looked_at() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_a_failure_is_told_without_its_traceback_save_to_its_owner() -> None:
+async def test_a_failure_has_its_traceback_only_for_a_control_token() -> None:
     service = Service()
 
     @service.handler
@@ -173,7 +173,7 @@ async def test_the_queue_is_paused_resumed_and_drained() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_a_doubt_is_settled() -> None:
+async def test_an_in_doubt_job_is_resolved() -> None:
     @asynccontextmanager
     async def open_sdk() -> AsyncIterator[str]:
         yield "sdk"
@@ -198,7 +198,7 @@ async def test_a_doubt_is_settled() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_errors_have_their_codes() -> None:
+async def test_each_error_has_its_code() -> None:
     async def talk(client: Independent) -> None:
         assert (await client.ask("jobs.get", job="none"))[0] == -32004
         assert (await client.ask("jobs.nothing"))[0] == -32601
@@ -220,7 +220,7 @@ async def test_errors_have_their_codes() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_a_full_line_says_how_full() -> None:
+async def test_queue_full_has_the_size_of_the_queue_on_the_wire() -> None:
     async def talk(client: Independent) -> None:
         await client.ask("queue.pause")
         codes = [await client.ask("jobs.submit", kind="double", payload=i) for i in range(8)]
@@ -234,7 +234,7 @@ async def test_a_full_line_says_how_full() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_a_watching_token_looks_and_changes_nothing() -> None:
+async def test_a_watch_token_reads_and_changes_nothing() -> None:
     async def talk(client: Independent) -> None:
         assert (await client.ask("server.hello"))["scope"] == "watch"
         await client.ask("jobs.list")
@@ -257,7 +257,7 @@ async def test_a_watching_token_looks_and_changes_nothing() -> None:
         assert b.queue.statistics().seq == 1
 
 
-async def test_a_snapshot_comes_in_pages_and_the_stream_goes_on_behind_it() -> None:
+async def test_a_snapshot_comes_in_pages_and_the_stream_continues_behind_it() -> None:
     async def talk(client: Independent) -> None:
         answer = await client.ask("jobs.subscribe", subscription="s", snapshot=True, kinds=["double"])
         pages: list[dict[str, Any]] = []
@@ -281,7 +281,7 @@ async def test_a_snapshot_comes_in_pages_and_the_stream_goes_on_behind_it() -> N
         await with_client(b.server.url, talk)
 
 
-async def test_progress_is_told_without_a_seq() -> None:
+async def test_progress_is_sent_without_a_seq() -> None:
     service = Service()
 
     @service.handler

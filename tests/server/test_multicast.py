@@ -39,7 +39,7 @@ async def settled(b: Bench) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_subscribers_that_want_the_same_share_one_reader_and_each_is_told() -> None:
+async def test_subscribers_with_the_same_filter_share_one_reader_and_each_gets_all_events() -> None:
     async with bench() as b:
         clients = [await b.raw() for _ in range(5)]
         for client in clients:
@@ -62,7 +62,7 @@ async def test_subscribers_that_want_the_same_share_one_reader_and_each_is_told(
     assert b.server._multicasts._multicasts == {}
 
 
-async def test_who_wants_something_else_or_certain_jobs_is_in_no_multicast_of_others() -> None:
+async def test_subscribers_with_another_filter_or_certain_jobs_share_no_multicast() -> None:
     async with bench(metrics=False) as b:
         client = await b.raw()
         await client.ask("jobs.subscribe", subscription="a")
@@ -81,7 +81,7 @@ async def test_who_wants_something_else_or_certain_jobs_is_in_no_multicast_of_ot
         await client.say_goodbye()
 
 
-async def test_one_that_reads_nothing_leaves_the_multicast_and_comes_back_when_it_has_caught_up() -> None:
+async def test_a_client_that_reads_nothing_leaves_the_multicast_and_returns_when_it_has_caught_up() -> None:
     async with bench(limits=PATIENT, metrics=False) as b:
         b.server._listeners[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         frozen, healthy = await narrow_client(b), await b.raw()
@@ -105,7 +105,7 @@ async def test_one_that_reads_nothing_leaves_the_multicast_and_comes_back_when_i
             await client.say_goodbye()
 
 
-async def test_a_burst_larger_than_a_step_may_write_is_told_whole() -> None:
+async def test_a_burst_larger_than_one_write_is_sent_whole() -> None:
     async with bench(limits=PATIENT) as b:
         clients = [await b.raw() for _ in range(3)]
         for client in clients:
@@ -119,7 +119,7 @@ async def test_a_burst_larger_than_a_step_may_write_is_told_whole() -> None:
                 await client.say_goodbye()
 
 
-async def test_a_multicast_that_has_fallen_off_the_ring_ends_and_each_goes_on_from_the_store() -> None:
+async def test_a_multicast_that_fell_off_the_ring_ends_and_each_client_continues_from_the_store() -> None:
     async with bench(make_service(buffer=5000), limits=PATIENT, metrics=False) as b:
         clients = [await b.raw() for _ in range(3)]
         for client in clients:
@@ -145,7 +145,7 @@ steps = st.one_of(
 
 @settings(max_examples=40)
 @given(st.lists(steps, max_size=40))
-def test_whoever_falls_out_of_step_and_comes_back_gets_every_event_in_order_once(
+def test_a_client_that_falls_behind_and_returns_gets_every_event_in_order_once(
     plan: Sequence[tuple[str, int]],
 ) -> None:
     """Four clients behind narrow sockets, who read, ask and stop reading as they please."""

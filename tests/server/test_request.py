@@ -21,7 +21,7 @@ def refused(raw: bytes) -> BadRequest:
     return caught.value
 
 
-def test_a_plain_handshake_is_taken_and_made_anew() -> None:
+def test_a_plain_handshake_is_accepted_and_rebuilt() -> None:
     made = replay(parse(handshake(Origin="https://x.example", User_Agent="a b"), HOSTS))
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(made)
@@ -34,7 +34,7 @@ def test_a_plain_handshake_is_taken_and_made_anew() -> None:
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:7373", "127.0.0.1:1", "[::1]:7373", "jobs.example", "192.0.2.7"]
 )
-def test_a_host_that_we_are_called_or_an_address_is_taken(host: str) -> None:
+def test_an_allowed_host_name_or_an_address_is_accepted(host: str) -> None:
     assert parse(handshake(Host=host), HOSTS).get("host") == host
 
 
@@ -85,12 +85,12 @@ def test_a_host_that_we_are_called_or_an_address_is_taken(host: str) -> None:
         (handshake().replace(b"/ws", b"/ws?token=x"), 400),
     ],
 )
-def test_what_an_honest_client_does_not_send_is_refused(raw: bytes, status: int) -> None:
+def test_a_head_that_no_honest_client_sends_is_refused(raw: bytes, status: int) -> None:
     assert refused(raw).status == status
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_but_a_refusal_or_a_head_that_h11_reads_too(noise: bytes) -> None:
+def test_any_bytes_are_refused_or_are_a_head_that_h11_reads(noise: bytes) -> None:
     raw = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + noise.replace(b"\r\n\r\n", b"") + b"\r\n\r\n"
     try:
         head = parse(raw, HOSTS)
@@ -103,7 +103,7 @@ def test_no_bytes_but_a_refusal_or_a_head_that_h11_reads_too(noise: bytes) -> No
 
 
 @given(st.dictionaries(st.sampled_from(["Host", "Upgrade", "Origin", "Sec-WebSocket-Key", "Connection"]), st.text()))
-def test_whatever_is_taken_is_a_handshake_for_wsproto(changes: dict[str, str]) -> None:
+def test_every_accepted_head_is_a_handshake_for_wsproto(changes: dict[str, str]) -> None:
     try:
         made = replay(
             parse(handshake(OWNER, **{k: v.encode("utf-8").decode("latin-1") for k, v in changes.items()}), HOSTS)

@@ -39,7 +39,7 @@ async def tls_client(b: Bench, trust: ssl.SSLContext, *, window: int | None = No
     return client
 
 
-async def test_a_client_that_takes_nothing_is_reset_through_tls_while_the_others_are_served(
+async def test_a_tls_client_that_reads_nothing_is_reset_while_the_others_are_served(
     certificate: tuple[Path, Path],
 ) -> None:
     served, trust = contexts(certificate)
@@ -62,7 +62,7 @@ async def test_a_client_that_takes_nothing_is_reset_through_tls_while_the_others
         await healthy.say_goodbye()
 
 
-async def test_clients_are_told_through_tls_that_the_server_goes(certificate: tuple[Path, Path]) -> None:
+async def test_tls_clients_get_1001_when_the_server_stops(certificate: tuple[Path, Path]) -> None:
     served, trust = contexts(certificate)
     codes: list[int] = []
     async with make_service().open() as queue, trio.open_nursery() as nursery:
@@ -82,7 +82,7 @@ async def test_clients_are_told_through_tls_that_the_server_goes(certificate: tu
     assert codes == [1001] * 5
 
 
-async def test_who_takes_a_few_bytes_a_second_through_tls_is_waited_for_and_who_takes_none_is_not(
+async def test_a_tls_client_that_reads_slowly_stays_and_one_that_reads_nothing_is_dropped(
     certificate: tuple[Path, Path], mock_clock: MockClock
 ) -> None:
     served, trust = contexts(certificate)

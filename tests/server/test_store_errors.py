@@ -8,7 +8,7 @@ from trio_jobs._server.server import serve
 from trio_jobs.testing import CrashableStore
 
 
-async def test_a_submit_that_may_or_may_not_be_kept_is_told_apart_from_one_that_is_not() -> None:
+async def test_a_submit_with_an_unknown_outcome_has_another_code_than_a_refused_one() -> None:
     disk = CrashableStore()
     store = disk.store()
     async with (

@@ -14,7 +14,7 @@ from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.frames import close_frame, text_frame
 
 
-async def test_who_takes_no_byte_for_the_time_of_a_write_is_given_up(mock_clock: MockClock) -> None:
+async def test_a_peer_that_reads_no_byte_for_write_timeout_is_dropped(mock_clock: MockClock) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -49,7 +49,7 @@ async def test_who_takes_no_byte_for_the_time_of_a_write_is_given_up(mock_clock:
             await stream.send_frames(b"more")
 
 
-async def test_a_write_that_is_cancelled_half_way_is_gone_on_with_by_the_next() -> None:
+async def test_a_write_that_is_cancelled_half_way_is_continued_by_the_next() -> None:
     """So a client that is slow when the server stops still gets whole frames, and the close frame behind them."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -23,6 +23,9 @@ from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
 
+#: For tests of something else than a limit: a machine under load takes its time
+PATIENT = ServerLimits(head_timeout=300.0, ping=300.0, write_timeout=300.0, close_timeout=300.0)
+
 
 class Follower:
     """Follows a stream over any number of connections, going on where the last one was cut."""
@@ -66,7 +69,9 @@ class Follower:
     st.sampled_from([{}, {"kinds": ["double"]}, {"states": ["completed", "failed"]}]),
     st.integers(0, 2**32),
 )
-def test_streams_joined_over_cuts_equal_the_journal(cuts: list[int], filters: dict[str, Any], seed: int) -> None:
+def test_p8_streams_joined_over_cuts_equal_the_events_of_the_queue(
+    cuts: list[int], filters: dict[str, Any], seed: int
+) -> None:
     async def main() -> None:
         chance = random.Random(seed)
         async with bench(make_service(buffer=500), limits=quick(messages=10**6, frames=10**6)) as b:
@@ -109,7 +114,7 @@ def _fits(b: Bench, event: ev.Event, filters: dict[str, Any]) -> bool:
     return isinstance(event, ev.Completed | ev.Failed)
 
 
-async def test_who_asks_for_what_is_gone_takes_a_snapshot() -> None:
+async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() -> None:
     store = MemoryStore(stream=50)
     async with make_service(buffer=5000).open(store=store) as queue, serve(queue, port=0, tokens=[OWNER]) as server:
         b = Bench(queue, server)
@@ -136,10 +141,10 @@ async def test_who_asks_for_what_is_gone_takes_a_snapshot() -> None:
         await client.say_goodbye()
 
 
-async def test_a_stream_that_falls_behind_what_is_kept_is_told_and_given_a_snapshot() -> None:
+async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_snapshot() -> None:
     async with (
         make_service(buffer=5000).open(store=MemoryStore(stream=50)) as queue,
-        serve(queue, port=0, tokens=[OWNER]) as server,
+        serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server,
     ):
         runtime_of(queue).feed._ring = deque(maxlen=20)
         client = await Bench(queue, server).raw()
@@ -189,7 +194,7 @@ async def frozen_client(b: Bench) -> Raw:
     return client
 
 
-async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served() -> None:
+async def test_a_client_that_reads_nothing_is_reset_while_the_others_are_served() -> None:
     async with bench(make_service(buffer=100_000), limits=quick(write_timeout=0.5)) as b:
         frozen = await frozen_client(b)
         healthy = await b.raw()
@@ -215,7 +220,7 @@ async def test_a_client_that_takes_nothing_is_reset_while_the_others_are_served(
             await trio.lowlevel.checkpoint()
 
 
-async def test_all_clients_are_told_that_the_server_goes() -> None:
+async def test_all_clients_get_1001_when_the_server_stops() -> None:
     codes: list[int] = []
     async with make_service().open() as queue, trio.open_nursery() as nursery:
         async with serve(queue, port=0, tokens=[OWNER]) as server:
@@ -234,7 +239,7 @@ async def test_all_clients_are_told_that_the_server_goes() -> None:
     assert codes == [1001] * 50
 
 
-async def test_a_cancelled_server_tells_its_clients_too() -> None:
+async def test_a_cancelled_server_closes_with_1001() -> None:
     async with make_service().open() as queue, trio.open_nursery() as nursery:
         codes: list[int] = []
 
@@ -251,18 +256,19 @@ async def test_a_cancelled_server_tells_its_clients_too() -> None:
     assert codes == [1001]
 
 
-async def test_the_block_s_own_error_comes_out_bare() -> None:
+async def test_the_block_s_own_error_is_raised_bare() -> None:
     async with make_service().open() as queue:
         with pytest.raises(ValueError, match="mine"):
             async with serve(queue, port=0, tokens=[OWNER]):
                 raise ValueError("mine")
 
 
-async def test_a_thousand_clients_are_all_told() -> None:
+async def test_a_thousand_clients_get_1001(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients live in a process of their own: two thousand sockets in one would be its limit, not the server's.
 
     How long that takes, benchmarks/frozen.py tells.
     """
+    monkeypatch.setattr("trio_jobs._server.server.GOODBYE", 300.0)
     program = textwrap.dedent("""
         import asyncio, sys, websockets
         async def one(url, headers, ready):
@@ -285,10 +291,7 @@ async def test_a_thousand_clients_are_all_told() -> None:
         asyncio.run(main())
     """)
     async with make_service().open() as queue:
-        patient = ServerLimits(
-            head_timeout=300.0, ping=300.0
-        )  # a slow machine takes its time with a thousand handshakes
-        async with serve(queue, port=0, tokens=[OWNER], limits=patient) as server:
+        async with serve(queue, port=0, tokens=[OWNER], limits=PATIENT) as server:
             process = Process([sys.executable, "-c", program, server.url, OWNER.secret])
             assert await trio.to_thread.run_sync(process.out.line, 120) == "ready\n"
             assert server.connections == 1000
@@ -297,7 +300,7 @@ async def test_a_thousand_clients_are_all_told() -> None:
 
 
 @pytest.mark.parametrize("own_job", [False, True])
-async def test_frozen_clients_delay_nobody(own_job: bool) -> None:
+async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
     """Each event reaches every client that reads before the next is made, while those that do not read stay.
 
     How late, with a thousand of them, benchmarks/frozen.py tells.

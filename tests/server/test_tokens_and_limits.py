@@ -47,7 +47,7 @@ def test_a_token_comes_by_header_or_by_subprotocol() -> None:
         (None, [as_subprotocol(OWNER.secret), as_subprotocol(WATCHER.secret)]),
     ],
 )
-def test_anything_else_is_nobody(header: str | None, subprotocols: list[str]) -> None:
+def test_any_other_credential_identifies_no_token(header: str | None, subprotocols: list[str]) -> None:
     assert TOKENS.authorise(header, subprotocols) is None
 
 
@@ -63,13 +63,13 @@ def test_a_secret_is_not_shown() -> None:
     [("short", "a", "watch"), ("x" * 16, "", "watch"), ("x" * 16, "a\n", "watch"), ("x" * 16, "a", "root"),
      ("é" * 16, "a", "watch"), ("x" * 15 + " ", "a", "watch")],
 )  # fmt: skip
-def test_a_token_that_cannot_be_is_refused_where_it_is_made(secret: str, name: str, scope: str) -> None:
+def test_an_invalid_token_is_refused_where_it_is_made(secret: str, name: str, scope: str) -> None:
     with pytest.raises(UsageError):
         Token(secret, name, scope)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=40))
-def test_a_bucket_never_lets_more_through_than_its_size_and_its_rate(steps: list[tuple[float, float]]) -> None:
+def test_a_rate_limiter_never_admits_more_than_its_size_and_its_rate(steps: list[tuple[float, float]]) -> None:
     bucket, now, passed = RateLimiter(10, 2.0, 0.0), 0.0, 0.0
     for wait, amount in steps:
         now += wait
@@ -78,7 +78,7 @@ def test_a_bucket_never_lets_more_through_than_its_size_and_its_rate(steps: list
         assert passed <= 10 + 2.0 * now + 1e-6
 
 
-def test_a_bucket_fills_up_again() -> None:
+def test_a_rate_limiter_fills_up_again() -> None:
     bucket = RateLimiter(2, 1.0, 0.0)
     assert [bucket.take(1, 0.0) for _ in range(3)] == [True, True, False]
     assert bucket.take(1, 1.0)
@@ -86,7 +86,7 @@ def test_a_bucket_fills_up_again() -> None:
 
 
 @pytest.mark.parametrize("name", ["connections", "pending", "ping", "write_timeout", "bytes_per_second", "frames"])
-def test_a_limit_of_nothing_is_refused(name: str) -> None:
+def test_a_limit_of_zero_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         ServerLimits(**{name: 0})
 
@@ -94,7 +94,7 @@ def test_a_limit_of_nothing_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("connections", "most"), [(1, 1), (2, 1), (500, 250), (960, 480), (2048, 1024), (10_000, 1024)]
 )
-def test_strangers_never_have_more_than_half_of_the_places(connections: int, most: int) -> None:
+def test_unauthenticated_connections_have_at_most_half_of_the_slots(connections: int, most: int) -> None:
     assert ServerLimits(connections=connections).most_pending == most
 
 
@@ -108,7 +108,9 @@ def test_strangers_never_have_more_than_half_of_the_places(connections: int, mos
         {"tokens": OWNER},
     ],
 )
-async def test_what_would_let_strangers_in_is_refused_before_anything_listens(arguments: dict[str, object]) -> None:
+async def test_arguments_that_would_admit_unauthenticated_clients_are_refused_before_the_server_listens(
+    arguments: dict[str, object],
+) -> None:
     async with make_service().open() as queue:
         with pytest.raises(UsageError):
             async with serve(queue, port=0, **arguments):  # type: ignore[arg-type]

@@ -162,7 +162,7 @@ def test_a_torn_mark_leaves_the_one_that_was_synced() -> None:
         chance = random.Random(seed)
         disk = SimDisk(chance, lambda seq: None)
         mark = HighWaterMarkFile(disk, "mark")
-        mark.begin(HighWaterMark("e" * 32, 1, 0))
+        mark.create(HighWaterMark("e" * 32, 1, 0))
         synced = 1
         for seq in range(2, 12):
             mark.write(HighWaterMark("e" * 32, seq, 0))
@@ -170,7 +170,7 @@ def test_a_torn_mark_leaves_the_one_that_was_synced() -> None:
                 mark.sync()
                 synced = seq
         disk.crash()
-        found = HighWaterMarkFile(disk, "mark").found
+        found = HighWaterMarkFile(disk, "mark").stored
         assert found is not None
         assert synced <= found.seq <= 11
 

@@ -1,4 +1,4 @@
-"""Every store does what `check_store` says."""
+"""Every store passes `check_store`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from trio_jobs.testing.crashable_store import CrashableStore
 from trio_jobs.testing.report import ConformanceError
 
 
-async def test_the_memory_store_does_what_a_store_must() -> None:
+async def test_the_memory_store_conforms() -> None:
     await check_store(MemoryStore)
 
 
-async def test_the_journal_does_what_a_store_must(tmp_path: Path) -> None:
+async def test_the_journal_conforms(tmp_path: Path) -> None:
     number = count()
     await check_store(lambda: SqliteStore(tmp_path / f"{next(number)}.db"))
 
 
-async def test_a_journal_in_memory_does_what_a_store_must() -> None:
+async def test_a_journal_in_memory_conforms() -> None:
     await check_store(lambda: SqliteStore(":memory:"), keeps=False)
 
 
-async def test_the_disk_of_the_test_kit_does_what_a_store_must() -> None:
+async def test_the_crashable_store_conforms() -> None:
     report = await check_store(lambda: CrashableStore().store())
     assert len(report.checked) == 11
 
 
-async def test_what_a_store_does_wrong_is_told_as_a_sentence() -> None:
+async def test_a_violation_is_reported_as_a_sentence() -> None:
     class Forgetful(MemoryStore):
         async def open(self, *listeners: Any) -> Any:
             await super().open(*listeners)

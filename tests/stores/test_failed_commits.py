@@ -1,4 +1,4 @@
-"""Failed, full and hanging commits: who is told what, and how it heals."""
+"""Failed, full and hanging commits: what each caller gets, and how the store recovers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from bad_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
+from faulty_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
 
 import trio_jobs
 from support.rig import everything_committed
@@ -20,7 +20,7 @@ from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreE
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
 from trio_jobs._runtime.queue import runtime_of
-from trio_jobs._stores.sqlite.writer_thread import CLOSE
+from trio_jobs._stores.writer_thread import CLOSE
 from trio_jobs.testing.stores import submitted
 
 
@@ -48,7 +48,7 @@ gates: dict[int, trio.Event] = {}
 
 
 async def healthy(queue: Queue) -> None:
-    """Wait until the store has healed; the next commit after the trouble is told as an event."""
+    """Wait until the store has recovered; the next commit after the failure is published as an event."""
     with trio.fail_after(30):
         async for _ in queue.events(after=0):
             if queue.health().store is None:
@@ -56,7 +56,7 @@ async def healthy(queue: Queue) -> None:
 
 
 async def check_fold(queue: Queue, path: Path) -> None:
-    """The head is what a fold of the journal alone would be."""
+    """The projection is what a fold of the journal alone gives."""
     await everything_committed(queue)
     projection = Projection()
     for event in await runtime_of(queue).event_log.store.events(0, 10_000):
@@ -69,7 +69,7 @@ async def check_fold(queue: Queue, path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
-async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is(tmp_path: Path, code: int) -> None:
+async def test_a_submit_whose_commit_fails_is_rejected_and_the_next_one_is_accepted(tmp_path: Path, code: int) -> None:
     disk = FaultyDisk()
     async with make_service(buffer=2).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await everything_committed(queue)
@@ -87,20 +87,20 @@ async def test_a_submit_whose_commit_failed_was_not_accepted_and_the_next_one_is
         await check_fold(queue, tmp_path)
 
 
-async def test_a_submit_whose_failed_commit_is_in_all_the_same_is_accepted(tmp_path: Path) -> None:
+async def test_a_submit_is_accepted_if_its_failed_commit_took_effect(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await everything_committed(queue)
         disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC, done=True)
         receipt = await queue.submit("post", Order(1))
-        assert disk.connections == 2, "the connection on which a commit failed is used no more"
+        assert disk.connections == 2, "a connection on which a commit failed is not used again"
         assert await queue.result(receipt.job_id) == 1
         await check_fold(queue, tmp_path)
 
 
 @pytest.mark.parametrize("blind", [1, 2, 3])
-async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tmp_path: Path, blind: int) -> None:
-    """After the insert, and then at as many of the three reopenings as are left."""
+async def test_a_commit_is_read_back_if_the_file_cannot_be_identified_afterwards(tmp_path: Path, blind: int) -> None:
+    """Once after the insert, and then at the first reopenings."""
     disk = BlindDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await everything_committed(queue)
@@ -113,9 +113,7 @@ async def test_a_commit_after_which_the_file_cannot_be_looked_at_is_read_back(tm
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE])
-async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_resumes(
-    tmp_path: Path, code: int
-) -> None:
+async def test_a_full_disk_rejects_submits_and_does_not_stop_the_running_job(tmp_path: Path, code: int) -> None:
     disk = FaultyDisk()
     gates[7] = trio.Event()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -133,7 +131,7 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
             await queue.submit("post", Order(2))
         gates[7].set()
         await trio.testing.wait_all_tasks_blocked()
-        assert queue.get(running.job_id).state is State.PROCESSING, "what is not committed is not told"
+        assert queue.get(running.job_id).state is State.PROCESSING, "uncommitted changes are not visible"
         disk.fault = lambda sql, done: None
         assert await queue.result(running.job_id) == 7
         assert await queue.result(waiting.job_id) == 8
@@ -142,7 +140,7 @@ async def test_on_a_full_disk_submits_are_refused_the_running_job_ends_and_all_r
         await check_fold(queue, tmp_path)
 
 
-async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_disk_is_full(tmp_path: Path) -> None:
+async def test_p4_a_rejected_job_that_was_started_does_not_occupy_the_consumer(tmp_path: Path) -> None:
     disk = FaultyDisk()
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await everything_committed(queue)
@@ -159,7 +157,7 @@ async def test_p4_a_job_refused_after_it_was_begun_keeps_nothing_busy_while_the_
         await check_fold(queue, tmp_path)
 
 
-async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_responsive(tmp_path: Path) -> None:
+async def test_a_hanging_sync_makes_outcomes_unknown_and_does_not_block_the_loop(tmp_path: Path) -> None:
     disk, hang = FaultyDisk(), Hanging()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)
     async with make_service(commit_timeout=0.2).open(store=store) as queue:
@@ -170,9 +168,9 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
         assert "has not returned" in str(queue.health().store)
         with pytest.raises(StoreError, match="no jobs are accepted now"):
             await queue.submit("post", Order(2))
-        with pytest.raises(OutcomeUnknown):  # as the error said: ask again with the same key
+        with pytest.raises(OutcomeUnknown):  # the error says: submit again with the same key
             await queue.submit("post", Order(1), key="a")
-        hang.go_on.set()
+        hang.resume.set()
         with trio.fail_after(20):
             while queue.health().store is not None:
                 await queue.events().__anext__()
@@ -182,7 +180,7 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_leaves_the_loop_respons
         await check_fold(queue, tmp_path)
 
 
-async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> None:
+async def test_a_queue_with_a_hanging_journal_can_be_stopped(tmp_path: Path) -> None:
     disk, hang = FaultyDisk(), Hanging()
     service = make_service(commit_timeout=0.1, cancel_timeout=0.1, drain_timeout=0.1)
     with trio.fail_after(20):
@@ -191,13 +189,13 @@ async def test_a_queue_whose_journal_hangs_can_be_stopped(tmp_path: Path) -> Non
             disk.fault = hang
             with pytest.raises(OutcomeUnknown):
                 await queue.submit("post", Order(2))
-    hang.go_on.set()
+    hang.resume.set()
     assert queue.report is not None
 
 
-async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Path) -> None:
+async def test_a_journal_that_cannot_be_reopened_ends_the_queue(tmp_path: Path) -> None:
     disk = FaultyDisk()
-    with pytest.raises(StoreError, match="could not be opened again"):
+    with pytest.raises(StoreError, match="cannot be reopened"):
         async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
             await everything_committed(queue)
             disk.fault = times(10**9, sqlite3.SQLITE_IOERR, what="")
@@ -207,7 +205,7 @@ async def test_a_journal_that_cannot_be_opened_again_ends_the_queue(tmp_path: Pa
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_a_journal_that_is_deleted_or_replaced_in_use_ends_the_queue(tmp_path: Path, replace: bool) -> None:
+async def test_a_journal_deleted_or_replaced_while_in_use_ends_the_queue(tmp_path: Path, replace: bool) -> None:
     path = tmp_path / "jobs.db"
     with pytest.raises(trio_jobs.JournalDamaged, match="deleted or replaced"):
         async with make_service().open(journal=path) as queue:
@@ -222,9 +220,9 @@ async def test_a_journal_that_is_deleted_or_replaced_in_use_ends_the_queue(tmp_p
             await trio.sleep_forever()
 
 
-async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_places(tmp_path: Path) -> None:
+async def test_all_submits_of_a_failed_group_are_rejected_and_release_their_slots(tmp_path: Path) -> None:
     disk = FaultyDisk()
-    told: list[str] = []
+    results: list[str] = []
     async with make_service(buffer=50).open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
         await everything_committed(queue)
         disk.fault = times(1, sqlite3.SQLITE_IOERR_FSYNC)
@@ -232,16 +230,16 @@ async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_pl
         async def one(n: int) -> None:
             try:
                 await queue.submit("post", Order(n), key=str(n))
-                told.append("accepted")
+                results.append("accepted")
             except StoreError:
-                told.append("refused")
+                results.append("rejected")
 
         async with trio.open_nursery() as nursery:
             for n in range(40):
                 nursery.start_soon(one, n)
         await healthy(queue)
-        assert len(told) == 40
-        assert told.count("accepted") == len(queue.list())
+        assert len(results) == 40
+        assert results.count("accepted") == len(queue.list())
         for job in queue.list():
             await queue.result(job.id)
         assert queue.statistics().free == 50
@@ -251,7 +249,7 @@ async def test_many_submits_in_a_failed_group_are_all_refused_and_leave_their_pl
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("at", range(12))
 async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: int, done: bool) -> None:
-    """Each commit in turn fails once: what was accepted ends, once, and a restart finds the same."""
+    """Each commit in turn fails once: every accepted job ends once, and a restart finds the same."""
     disk = FaultyDisk()
     ends: list[tuple[str, State]] = []
     async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
@@ -280,27 +278,27 @@ async def test_a_fault_at_any_commit_of_a_job_loses_nothing(tmp_path: Path, at: 
         assert [(job.id, job.state) for job in queue.list()] == ends
 
 
-async def opened(disk: FaultyDisk, path: Path, told: list[ev.Event]) -> SqliteStore:
-    """A store with no queue on top: what fails is handed over again as it is."""
+async def opened(disk: FaultyDisk, path: Path, committed: list[ev.Event]) -> SqliteStore:
+    """A store without a queue: events whose commit failed are appended again unchanged."""
     store = SqliteStore(path, disk=disk)
-    handed: list[ev.Event] = []
+    appended: list[ev.Event] = []
 
     def on_failure() -> Sequence[ev.Event]:
-        return handed[len(told) :]
+        return appended[len(committed) :]
 
     append = store.append
 
-    def remembering(events: Sequence[ev.Event]) -> None:
-        handed.extend(events)
+    def recording(events: Sequence[ev.Event]) -> None:
+        appended.extend(events)
         append(events)
 
-    store.append = remembering  # type: ignore[method-assign]
-    await store.open(told.extend, on_failure)
+    store.append = recording  # type: ignore[method-assign]
+    await store.open(committed.extend, on_failure)
     return store
 
 
-async def hung(disk: FaultyDisk, store: SqliteStore, fails: Fault) -> Hanging:
-    """A commit of event 1 stands in the disk; let go, it meets `fails`."""
+async def hanging_commit(disk: FaultyDisk, store: SqliteStore, fails: Fault) -> Hanging:
+    """Start a commit of event 1 that hangs; when it is released, `fails` is called."""
     hang = Hanging()
 
     def fault(sql: str, is_done: bool) -> None:
@@ -309,14 +307,14 @@ async def hung(disk: FaultyDisk, store: SqliteStore, fails: Fault) -> Hanging:
 
     disk.fault = fault
     store.append([submitted(1)])
-    await trio.to_thread.run_sync(hang.is_in.wait, 30)
+    await trio.to_thread.run_sync(hang.is_blocked.wait, 30)
     return hang
 
 
-async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_whole(tmp_path: Path) -> None:
-    """More events than one statement takes, so that there is a transaction to be rolled back."""
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)
+async def test_a_large_group_is_rolled_back_as_a_whole_if_the_disk_fills_up(tmp_path: Path) -> None:
+    """More events than fit into one statement, so there is a transaction to roll back."""
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)
     second = iter([False, True])
 
     def fault(sql: str, is_done: bool) -> None:
@@ -326,102 +324,102 @@ async def test_a_large_group_that_meets_a_full_disk_in_its_middle_is_taken_back_
     disk.fault = fault
     store.append([submitted(seq) for seq in range(1, 251)])
     await store.committed(250)
-    assert [event.seq for event in told] == list(range(1, 251))
-    assert disk.connections == 1, "the connection is good"
+    assert [event.seq for event in committed] == list(range(1, 251))
+    assert disk.connections == 1, "the connection remains usable"
     await store.aclose()
 
 
-async def test_a_page_and_a_close_that_come_while_a_failure_is_settled_have_their_turn_after_it(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)
+async def test_a_page_and_a_close_requested_during_a_failure_are_served_after_it(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)
     pages: list[Sequence[ev.Event]] = []
 
-    async def ask() -> None:
+    async def read() -> None:
         pages.append(await store.events(0, 10))
 
-    hang = await hung(disk, store, times(1, sqlite3.SQLITE_IOERR))
+    hang = await hanging_commit(disk, store, times(1, sqlite3.SQLITE_IOERR))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
+        nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(store.aclose)
         await trio.testing.wait_all_tasks_blocked()
-        hang.go_on.set()
-    assert [[event.seq for event in page] for page in pages] == [[]], "what is committed by then"
-    assert [event.seq for event in told] == [1]
+        hang.resume.set()
+    assert [[event.seq for event in page] for page in pages] == [[]], "nothing was committed by then"
+    assert [event.seq for event in committed] == [1]
 
 
-@pytest.mark.parametrize("is_given_up", [False, True])
-async def test_a_close_that_comes_between_a_failure_and_what_is_written_instead(
-    tmp_path: Path, is_given_up: bool
+@pytest.mark.parametrize("is_abandoned", [False, True])
+async def test_a_close_between_a_failure_and_its_replacement_commits_unless_abandoned(
+    tmp_path: Path, is_abandoned: bool
 ) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
+    disk, committed = FaultyDisk(), list[ev.Event]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
 
     def on_failure() -> Sequence[ev.Event]:
-        assert store._thread is not None
-        if is_given_up:
-            store._thread.give_up()
+        assert store._durable.writer is not None
+        if is_abandoned:
+            store._durable.writer.abandon()
         else:
-            store._thread.inbox.put(CLOSE)
+            store._durable.writer.inbox.put(CLOSE)
         return [submitted(1)]
 
-    await store.open(told.extend, on_failure)
+    await store.open(committed.extend, on_failure)
     disk.fault = times(1, sqlite3.SQLITE_IOERR)
     store.append([submitted(1)])
-    await store._ended.wait()
-    assert [event.seq for event in told] == ([] if is_given_up else [1])
+    await store._durable.ended.wait()
+    assert [event.seq for event in committed] == ([] if is_abandoned else [1])
     await store.aclose()
 
 
-async def test_a_close_that_is_given_up_while_a_commit_fails_ends_without_it(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)
-    hang = await hung(disk, store, times(10**9, sqlite3.SQLITE_IOERR))
+async def test_a_close_abandoned_during_a_failing_commit_ends_without_it(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)
+    hang = await hanging_commit(disk, store, times(10**9, sqlite3.SQLITE_IOERR))
     with trio.move_on_after(0):
         await store.aclose()
-    hang.go_on.set()
-    await store._ended.wait()
-    assert told == []
+    hang.resume.set()
+    await store._durable.ended.wait()
+    assert committed == []
 
 
-async def test_a_full_disk_that_took_the_group_all_the_same_is_not_told_as_a_failure(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)
+async def test_a_full_disk_is_not_a_failure_if_the_group_is_committed(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)
     disk.fault = times(1, sqlite3.SQLITE_FULL, done=True)
     store.append([submitted(1)])
     await store.committed(1)
     store.append([submitted(2)])
     await store.committed(2)
-    assert [event.seq for event in told] == [1, 2]
+    assert [event.seq for event in committed] == [1, 2]
     await store.aclose()
 
 
-async def test_a_store_whose_opening_failed_can_be_opened_again_however_late_that_is_told(tmp_path: Path) -> None:
+async def test_a_store_can_be_reopened_after_a_failed_open_that_is_reported_late(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_bytes(b"no database" * 1000)
     store = SqliteStore(path)
 
     async def keep_trio_busy() -> None:
-        while store._thread is None:
+        while store._durable.writer is None:
             await trio.lowlevel.checkpoint()
-        store._thread._thread.join(30)  # so that all that it tells arrives in one turn
+        store._durable.writer.join(30)  # so that all its reports arrive in one turn
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_trio_busy)
-        with pytest.raises(StoreError, match="no journal of trio-jobs"):
+        with pytest.raises(StoreError, match="not a trio-jobs journal"):
             await store.open(lambda events: None)
     path.unlink()
     await store.open(lambda events: None)
     await store.aclose()
 
 
-async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
+async def test_a_journal_works_without_a_thread_for_its_high_water_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
-        if self.name == "trio-jobs mark":
+        if self.name == "trio-jobs high-water mark":
             raise RuntimeError("can't start new thread")
         real(self)
 
@@ -436,9 +434,9 @@ async def test_a_journal_goes_on_where_there_is_no_thread_for_its_mark(
     await store.aclose()
 
 
-async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)
+async def test_a_failed_prune_raises_and_the_journal_continues(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)
     store.append([submitted(1, "a"), ev.Cancelled(seq=2, at=1.0, job="a", reason="cancelled", may_have_acted=False)])
     await store.committed(2)
     disk.fault = times(1, sqlite3.SQLITE_IOERR, what="DELETE FROM events")
@@ -453,55 +451,55 @@ async def test_a_prune_that_fails_is_told_and_the_journal_goes_on(tmp_path: Path
         await store.events(0, 10)
 
 
-async def test_who_asks_as_the_journal_breaks_is_told_of_what(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
-    store = await opened(disk, tmp_path / "jobs.db", told)  # and nobody listens for its breaking
+async def test_a_reader_of_a_breaking_journal_gets_the_reason(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
+    store = await opened(disk, tmp_path / "jobs.db", committed)  # without an `on_broken`
     errors: list[StoreError] = []
 
-    async def ask() -> None:
+    async def read() -> None:
         try:
             await store.events(0, 10)
-        except StoreError as told:
-            errors.append(told)
+        except StoreError as error:
+            errors.append(error)
 
-    hang = await hung(disk, store, times(10**9, sqlite3.SQLITE_IOERR, what=""))
+    hang = await hanging_commit(disk, store, times(10**9, sqlite3.SQLITE_IOERR, what=""))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask)
+        nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
-        hang.go_on.set()
-    with pytest.raises(StoreError, match="could not be opened again"):
+        hang.resume.set()
+    with pytest.raises(StoreError, match="cannot be reopened"):
         await store.events(0, 10)
-    assert "could not be opened again" in str(errors[0])
-    assert "could not be opened again" in str(store.trouble)
+    assert "cannot be reopened" in str(errors[0])
+    assert "cannot be reopened" in str(store.trouble)
     await store.aclose()
 
 
-async def test_a_commit_that_fails_with_nobody_to_say_what_instead_is_dropped(tmp_path: Path) -> None:
-    disk, told = FaultyDisk(), list[ev.Event]()
+async def test_a_failed_commit_without_a_failure_callback_is_dropped(tmp_path: Path) -> None:
+    disk, committed = FaultyDisk(), list[ev.Event]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    await store.open(told.extend)
+    await store.open(committed.extend)
     disk.fault = times(1, sqlite3.SQLITE_FULL)
     store.append([submitted(1)])
     assert await store.events(0, 10) == []
     assert store.trouble is None
     store.append([submitted(1)])
     await store.committed(1)
-    assert [event.seq for event in told] == [1]
+    assert [event.seq for event in committed] == [1]
     await store.aclose()
 
 
-async def test_a_listener_that_raises_ends_the_store_and_not_trio(tmp_path: Path) -> None:
-    told: list[StoreError] = []
+async def test_a_callback_that_raises_breaks_the_store_and_not_trio(tmp_path: Path) -> None:
+    reports: list[StoreError] = []
 
     def on_commit(events: Sequence[ev.Event]) -> None:
         raise ValueError("a bug")
 
     store = SqliteStore(tmp_path / "jobs.db")
-    await store.open(on_commit, None, told.append)
+    await store.open(on_commit, None, reports.append)
     store.append([submitted(1)])
     with pytest.raises(OutcomeUnknown):
         await store.committed(1)
     store.append([submitted(2)])
     await store.aclose()
-    assert len(told) == 1, "told once, though it raised at the second group too"
-    assert "ValueError" in str(told[0])
+    assert len(reports) == 1, "reported once, though the second group raised too"
+    assert "ValueError" in str(reports[0])

@@ -1,4 +1,4 @@
-"""A disk that hangs, at each kind of call: the loop goes on, a stop ends, and the store can be opened again."""
+"""A disk that hangs in any call: the loop continues, a close ends, and the store can be opened again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from bad_disks import FaultyDisk, error
+from faulty_disks import FaultyDisk, error
 
 from trio_jobs import OutcomeUnknown, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
@@ -21,47 +21,47 @@ from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs.testing.stores import submitted
 
 
-class SdkSessionManager:
-    """Where a thread of the store stands still, from `close` on until `open`."""
+class Gate:
+    """Blocks threads of the store between `close` and `open`."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
-        self.reached = threading.Event()
+        self.blocked = threading.Event()
         self.open()
 
     def close(self) -> None:
         self._open.clear()
-        self.reached.clear()
+        self.blocked.clear()
 
     def open(self) -> None:
         self._open.set()
 
     def pass_through(self) -> None:
         if not self._open.is_set():
-            self.reached.set()
-            assert self._open.wait(30), "nobody let the disk go on"
+            self.blocked.set()
+            assert self._open.wait(30), "the test did not open the gate"
 
-    async def until_reached(self) -> None:
-        await trio.to_thread.run_sync(self.reached.wait, 30)
-        assert self.reached.is_set()
+    async def until_blocked(self) -> None:
+        await trio.to_thread.run_sync(self.blocked.wait, 30)
+        assert self.blocked.is_set()
 
 
 class GatedDisk(FaultyDisk):
-    """Asks `pass_through` before every call that is made of it, by name: statements, doors, and what is asked of small
-    files ("file sync")."""
+    """Calls `pass_through` with the name of every call before it: a statement, a method, or a method of a small file
+    ("file sync")."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sessions = SdkSessionManager()
+        self.gate = Gate()
         self.fault = lambda sql, done: None if done else self.pass_through(sql)
-        of_files = ("create", "open_file", "size", "head", "identity", "move", "rewrite", "sync_folder")
-        for name in ("connect", "discard", *of_files):
+        of_files = ("create", "open_file", "size", "read_start", "identity", "move", "rewrite", "sync_folder")
+        for name in ("connect", "close_without_checkpoint", *of_files):
             setattr(self, name, self._gated(name, getattr(self, name)))
 
-    def _gated(self, name: str, door: Callable[..., Any]) -> Callable[..., Any]:
+    def _gated(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def gated(*args: Any, **options: Any) -> Any:
             self.pass_through(name)
-            result = door(*args, **options)
+            result = method(*args, **options)
             return _File(self, result) if name == "open_file" and result is not None else result
 
         return gated
@@ -71,7 +71,7 @@ class GatedDisk(FaultyDisk):
 
 
 class HangingDisk(GatedDisk):
-    """Hangs at each call whose name begins so, once its gate is closed."""
+    """Hangs in each call whose name begins with `at` while the gate is closed."""
 
     def __init__(self, at: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class HangingDisk(GatedDisk):
 
     def pass_through(self, name: str) -> None:
         if name.startswith(self._at):
-            self.sessions.pass_through()
+            self.gate.pass_through()
 
 
 class HangingAtCall(GatedDisk):
@@ -87,17 +87,17 @@ class HangingAtCall(GatedDisk):
 
     def __init__(self, at: int) -> None:
         super().__init__()
-        self.sessions.close()
+        self.gate.close()
         self.calls = 0
         self._at = at
-        self._lock = threading.Lock()  # the mark has a thread of its own
+        self._lock = threading.Lock()  # the high-water mark has a thread of its own
 
     def pass_through(self, name: str) -> None:
         with self._lock:
             self.calls += 1
-            is_it = self.calls == self._at
-        if is_it:
-            self.sessions.pass_through()
+            hangs = self.calls == self._at
+        if hangs:
+            self.gate.pass_through()
 
 
 class _File:
@@ -110,9 +110,9 @@ class _File:
         return getattr(self._real, name)
 
 
-async def opened(store: SqliteStore, told: list[int]) -> None:
+async def opened(store: SqliteStore, committed: list[int]) -> None:
     def on_commit(events: Sequence[ev.Event]) -> None:
-        told.extend(event.seq for event in events)
+        committed.extend(event.seq for event in events)
 
     await store.open(on_commit)
 
@@ -122,9 +122,9 @@ async def closed_within(store: SqliteStore, seconds: float) -> None:
         await store.aclose()
 
 
-async def a_day(store: SqliteStore, told: list[int]) -> None:
-    """Everything that a queue asks of its store, on a new journal or on that of the day before."""
-    await opened(store, told)
+async def use(store: SqliteStore, committed: list[int]) -> None:
+    """Make every call that a queue makes, on a new journal or on an existing one."""
+    await opened(store, committed)
     first = store.last_seq + 1
     for seq in range(first, first + 3):
         store.append([submitted(seq)])
@@ -136,121 +136,123 @@ async def a_day(store: SqliteStore, told: list[int]) -> None:
     await store.aclose()
 
 
-async def two_days(store: SqliteStore, told: list[int], disk: HangingAtCall) -> None:
+async def use_twice(store: SqliteStore, committed: list[int], disk: HangingAtCall) -> None:
     for _ in range(2):
-        await a_day(store, told)
-    disk.sessions.reached.set()  # it may be by with fewer calls: a mark's sync that is under way stands for the next
+        await use(store, committed)
+    disk.gate.blocked.set()  # there may be fewer calls, as a running sync of the high-water mark absorbs the next
 
 
 async def count_calls(path: Path) -> int:
     disk = HangingAtCall(0)
-    await two_days(SqliteStore(path, disk=disk), [], disk)
+    await use_twice(SqliteStore(path, disk=disk), [], disk)
     return disk.calls
 
 
-#: The campaign hangs in each call, the tests in every seventh, so that it is not always the same of a group's
+#: The campaign hangs in each call; the tests in every seventh, so that it is not always the same call of a group
 any_call = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.campaign), 7])
 
 
 @any_call
-async def test_a_hang_in_any_call_ends_with_the_call(tmp_path: Path, every: int) -> None:
+async def test_a_hang_in_any_call_delays_and_loses_nothing(tmp_path: Path, every: int) -> None:
     calls = await count_calls(tmp_path / "counted.db")
     assert calls > 100
     for at in range(1, calls + 1, every):
-        disk, told = HangingAtCall(at), list[int]()
+        disk, committed = HangingAtCall(at), list[int]()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(two_days, SqliteStore(tmp_path / f"{at}.db", disk=disk), told, disk)
-            await disk.sessions.until_reached()
-            disk.sessions.open()
-        assert told == list(range(1, 9)), f"hanging in call {at}"
+            nursery.start_soon(use_twice, SqliteStore(tmp_path / f"{at}.db", disk=disk), committed, disk)
+            await disk.gate.until_blocked()
+            disk.gate.open()
+        assert committed == list(range(1, 9)), f"hanging in call {at}"
 
 
 @any_call
-async def test_who_gives_up_on_a_hang_in_any_call_leaves_what_was_told_and_no_lock(tmp_path: Path, every: int) -> None:
+async def test_cancelling_during_a_hang_keeps_committed_events_and_releases_the_lock(
+    tmp_path: Path, every: int
+) -> None:
     for at in range(1, await count_calls(tmp_path / "counted.db") + 1, every):
-        disk, told = HangingAtCall(at), list[int]()
+        disk, committed = HangingAtCall(at), list[int]()
         path = tmp_path / f"{at}.db"
         store = SqliteStore(path, disk=disk)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(two_days, store, told, disk)
-            await disk.sessions.until_reached()
+            nursery.start_soon(use_twice, store, committed, disk)
+            await disk.gate.until_blocked()
             nursery.cancel_scope.cancel()
         await closed_within(store, 0.0)
-        disk.sessions.open()
-        await store._ended.wait()
+        disk.gate.open()
+        await store._durable.ended.wait()
         again = SqliteStore(path)
         await again.open(lambda events: None)
-        assert again.last_seq >= max(told, default=0), f"hanging in call {at}"
+        assert again.last_seq >= max(committed, default=0), f"hanging in call {at}"
         await again.aclose()
 
 
 @pytest.mark.parametrize("at", ["INSERT", "identity", "file write"])
-async def test_a_commit_that_hangs_holds_up_nobody_but_those_who_wait_for_it(tmp_path: Path, at: str) -> None:
-    disk, told = HangingDisk(at), list[int]()
+async def test_a_hanging_commit_blocks_only_its_waiters(tmp_path: Path, at: str) -> None:
+    disk, committed = HangingDisk(at), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.0)
-    await opened(store, told)
+    await opened(store, committed)
     store.append([submitted(1)])
     await store.committed(1)
-    disk.sessions.close()
+    disk.gate.close()
     store.append([submitted(2)])
-    await disk.sessions.until_reached()
+    await disk.gate.until_blocked()
     with trio.move_on_after(0.01) as scope:
         await store.committed(2)
     assert scope.cancelled_caught
     assert "has not returned" in str(store.trouble)
-    disk.sessions.open()
+    disk.gate.open()
     await store.committed(2)
-    assert told == [1, 2]
+    assert committed == [1, 2]
     assert store.trouble is None
     await store.aclose()
 
 
 @asynccontextmanager
-async def mark_is_synced_after(path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with one group; behind the block the mark's sync has begun."""
+async def synced_afterwards(path: Path) -> AsyncIterator[SqliteStore]:
+    """A store with one group; after the block the sync of the high-water mark has started."""
     disk = HangingDisk("file sync")
     store = SqliteStore(path, disk=disk)
     await opened(store, [])
-    disk.sessions.close()
+    disk.gate.close()
     store.append([submitted(1)])
     await store.committed(1)
     yield store
-    await disk.sessions.until_reached()
-    disk.sessions.open()
+    await disk.gate.until_blocked()
+    disk.gate.open()
     await store.aclose()
 
 
-async def test_a_mark_is_synced_though_no_group_comes_after_its_own(tmp_path: Path) -> None:
-    async with mark_is_synced_after(tmp_path / "jobs.db"):
+async def test_the_high_water_mark_is_synced_without_another_group(tmp_path: Path) -> None:
+    async with synced_afterwards(tmp_path / "jobs.db"):
         pass
 
 
-async def test_a_mark_is_synced_though_nothing_but_pages_is_asked_for(
+async def test_the_high_water_mark_is_synced_if_only_pages_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._stores.sqlite.writer_thread.IDLE", 3600)
-    async with mark_is_synced_after(tmp_path / "jobs.db") as store:
+    monkeypatch.setattr("trio_jobs._stores.writer_thread.IDLE", 3600)
+    async with synced_afterwards(tmp_path / "jobs.db") as store:
         await store.events(0, 10)
 
 
-async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -> None:
-    disk, told = HangingDisk("file sync"), list[int]()
+async def test_a_hanging_sync_of_the_high_water_mark_delays_no_commit(tmp_path: Path) -> None:
+    disk, committed = HangingDisk("file sync"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    await opened(store, told)
+    await opened(store, committed)
     store.append([submitted(1)])
     await store.committed(1)
-    disk.sessions.close()
+    disk.gate.close()
     for seq in range(2, 20):
         store.append([submitted(seq)])
         await store.committed(seq)
-    await disk.sessions.until_reached()
-    disk.sessions.open()
+    await disk.gate.until_blocked()
+    disk.gate.open()
     await store.aclose()
-    assert told == list(range(1, 20))
+    assert committed == list(range(1, 20))
 
 
 @pytest.mark.parametrize(
-    ("at", "ask"),
+    ("at", "read"),
     [
         ("SELECT seq, job, body, checksum FROM events WHERE seq > ? ORDER", lambda store, path: store.events(0, 10)),
         ("SELECT seq, job FROM events", lambda store, path: store.prune({"job-1": (1, 1)})),
@@ -259,34 +261,32 @@ async def test_a_mark_whose_sync_hangs_delays_no_commit_at_all(tmp_path: Path) -
         ("SELECT * FROM keys", lambda store, path: store.backup(str(path / "copy.db"))),
     ],
 )
-async def test_a_wish_that_hangs_can_be_given_up_and_the_store_goes_on_when_it_does(
-    tmp_path: Path, at: str, ask: Any
+async def test_a_hanging_read_request_can_be_cancelled_and_the_store_continues(
+    tmp_path: Path, at: str, read: Any
 ) -> None:
-    disk, told = HangingDisk(at), list[int]()
+    disk, committed = HangingDisk(at), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    await opened(store, told)
+    await opened(store, committed)
     store.append([submitted(1), submitted(2)])
     await store.committed(2)
-    disk.sessions.close()
+    disk.gate.close()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, store, tmp_path)
-        await disk.sessions.until_reached()
+        nursery.start_soon(read, store, tmp_path)
+        await disk.gate.until_blocked()
         nursery.cancel_scope.cancel()
     store.append([submitted(3)])
-    disk.sessions.open()
+    disk.gate.open()
     await store.committed(3)
-    assert told == [1, 2, 3]
+    assert committed == [1, 2, 3]
     assert list(tmp_path.glob("copy*")) == []
     await store.aclose()
     left = [event.seq for event in await store.open(lambda events: None)]
-    assert left in ([1, 2, 3], [2, 3]), "the wish was done, or not"
+    assert left in ([1, 2, 3], [2, 3]), "the request took effect or not"
     await store.aclose()
 
 
 @pytest.mark.parametrize("at", ["PRAGMA journal_mode", "SELECT", "file read", "rewrite"])
-async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_in_the_end(
-    tmp_path: Path, at: str
-) -> None:
+async def test_a_hanging_open_can_be_cancelled_and_releases_everything_later(tmp_path: Path, at: str) -> None:
     path = tmp_path / "jobs.db"
     first = SqliteStore(path)
     await first.open(lambda events: None)
@@ -296,24 +296,24 @@ async def test_an_opening_that_hangs_can_be_cancelled_and_lets_go_of_everything_
         Path(f"{path}-wal").write_bytes(b"")
     disk = HangingDisk(at)
     store = SqliteStore(path, disk=disk)
-    disk.sessions.close()
+    disk.gate.close()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.open, lambda events: None)
-        await disk.sessions.until_reached()
+        await disk.gate.until_blocked()
         nursery.cancel_scope.cancel()
     with pytest.raises(StoreError, match="in use"):
         await store.open(lambda events: None)
-    disk.sessions.open()
-    await store._ended.wait()
+    disk.gate.open()
+    await store._durable.ended.wait()
     for again in (store, SqliteStore(path)):
         assert [event.seq for event in await again.open(lambda events: None)] == [1]
         await again.aclose()
 
 
-async def test_a_hang_while_it_is_read_back_is_unknown_until_it_returns(tmp_path: Path) -> None:
-    disk, told = HangingDisk("rewrite"), list[int]()
+async def test_the_outcome_is_unknown_while_recovery_hangs(tmp_path: Path) -> None:
+    disk, committed = HangingDisk("rewrite"), list[int]()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    await opened(store, told)
+    await opened(store, committed)
     store.append([submitted(1)])
     await store.committed(1)
     hang, left = disk.fault, 1
@@ -326,74 +326,72 @@ async def test_a_hang_while_it_is_read_back_is_unknown_until_it_returns(tmp_path
             raise error(sqlite3.SQLITE_IOERR_FSYNC)
 
     disk.fault = fault
-    disk.sessions.close()
+    disk.gate.close()
     store.append([submitted(2)])
-    await disk.sessions.until_reached()
+    await disk.gate.until_blocked()
     with trio.move_on_after(0.01) as scope:
         await store.committed(2)
     assert scope.cancelled_caught
-    disk.sessions.open()
+    disk.gate.open()
     await store.committed(2)
-    assert told == [1, 2]
+    assert committed == [1, 2]
     await store.aclose()
 
 
-async def test_a_close_that_hangs_can_be_given_up(tmp_path: Path) -> None:
+async def test_a_hanging_close_can_be_cancelled(tmp_path: Path) -> None:
     disk = HangingDisk("INSERT")
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
     await store.open(lambda events: None)
-    disk.sessions.close()
+    disk.gate.close()
     store.append([submitted(1)])
-    await disk.sessions.until_reached()
+    await disk.gate.until_blocked()
     await closed_within(store, 0.01)
-    disk.sessions.open()
-    await store._ended.wait()
+    disk.gate.open()
+    await store._durable.ended.wait()
     again = SqliteStore(tmp_path / "jobs.db")
     assert len(list(await again.open(lambda events: None))) == 1
     await again.aclose()
 
 
-async def test_a_log_that_could_not_be_secured_is_not_poured_into_the_file(tmp_path: Path) -> None:
-    """After a failed sync nobody knows what of the log is on the disk, but the log itself, once written anew."""
-    poured: list[str] = []
+async def test_a_wal_that_could_not_be_synced_is_not_checkpointed(tmp_path: Path) -> None:
+    """After a failed sync it is unknown how much of the WAL is on the disk, until it has been rewritten."""
+    closed: list[str] = []
 
-    class Bad(FaultyDisk):
-        is_bad = False
+    class UnwritableDisk(FaultyDisk):
+        is_unwritable = False
 
         def rewrite(self, path: str) -> None:
-            if self.is_bad:
+            if self.is_unwritable:
                 raise OSError(5, "made up")
             super().rewrite(path)
 
-        def discard(self, connection: Any, path: str) -> None:
-            poured.append("kept")
+        def close_without_checkpoint(self, connection: Any, path: str) -> None:
+            closed.append(path)
             before = Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()
-            Disk.discard(self, connection, path)
+            Disk.close_without_checkpoint(self, connection, path)
             assert (Path(path).read_bytes(), Path(f"{path}-wal").read_bytes()) == before
 
-    disk = Bad()
+    disk = UnwritableDisk()
     path = tmp_path / "jobs.db"
     store = SqliteStore(path, disk=disk)
-    told: list[StoreError] = []
-    await store.open(lambda events: None, lambda: (), told.append)
+    reports: list[StoreError] = []
+    await store.open(lambda events: None, lambda: (), reports.append)
     store.append([submitted(1)])
     await store.committed(1)
-    disk.is_bad = True
+    disk.is_unwritable = True
     disk.fault = lambda sql, done: (_ for _ in ()).throw(error(sqlite3.SQLITE_IOERR_FSYNC)) if done else None
     store.append([submitted(2)])
     with pytest.raises(OutcomeUnknown):
         await store.committed(2)
     await store.aclose()
-    assert "could not be opened again" in str(told[0])
-    assert poured == ["kept"]
+    assert "cannot be reopened" in str(reports[0])
+    assert closed == [str(path.resolve())]
     again = SqliteStore(path)
-    assert [event.seq for event in await again.open(lambda events: None)] == [1, 2], "it was in, all the same"
+    assert [event.seq for event in await again.open(lambda events: None)] == [1, 2], "it was committed"
     await again.aclose()
 
 
-async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_relative_path_or_a_link_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     monkeypatch.chdir(tmp_path / "real")
     store = SqliteStore("jobs.db")
@@ -403,7 +401,7 @@ async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
     try:
         (tmp_path / "link.db").symlink_to(tmp_path / "real" / "jobs.db")
     except OSError:
-        pytest.skip("no links here")
+        pytest.skip("symbolic links are not available")
     with pytest.raises(StoreError, match="in use"):
         await SqliteStore(tmp_path / "link.db").open(lambda events: None)
     store.append([submitted(1)])
@@ -414,11 +412,11 @@ async def test_a_path_that_is_relative_or_linked_stays_the_file_that_it_was(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.db", "real"]
 
 
-def test_huge_rows_and_odd_names_are_written_and_read_back(tmp_path: Path) -> None:
-    made = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, background=lambda sync: sync())
-    made.open()
-    made.write([submitted(1, payload=b'"' + b"x" * 2_000_000 + b'"'), submitted(2, "j\u0000\U0001f600")])
-    made.close()
-    bodies = made.open()
+def test_huge_rows_and_unusual_names_are_read_back(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "jobs.db"), Disk(), allow_data_loss=False, run_in_background=lambda sync: sync())
+    journal.open()
+    journal.write([submitted(1, payload=b'"' + b"x" * 2_000_000 + b'"'), submitted(2, "j\u0000\U0001f600")])
+    journal.close()
+    bodies = journal.open()
     assert len(bodies[0]) > 2_000_000
-    made.close()
+    journal.close()

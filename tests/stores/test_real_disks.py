@@ -1,6 +1,6 @@
-"""The system's own trouble, not made up: a small file system that is full, and one that can only be read.
+"""Real file systems: a small one that is full, and a read-only one.
 
-They are mounted for the test, which takes Linux and root; elsewhere these tests say so. CI is root.
+They are mounted for the test, which needs Linux and root; elsewhere these tests are skipped. CI runs as root.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from trio_jobs import Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs.testing.stores import submitted
 
-SIZE = 20_000_000  #: bytes: the log takes four of them, and what is in it has to fit into the file too
+SIZE = 20_000_000  #: bytes: the WAL takes four million, and its contents must fit into the file too
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own."""
+    """A folder on a small file system."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount("-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder))
@@ -37,10 +37,10 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 def mount(*arguments: str) -> None:
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting takes Linux and root")
+        pytest.skip("mounting needs Linux and root")
     done = run(["mount", *arguments])
     if done.returncode != 0:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"mounting failed: {done.stderr.strip()}")
 
 
 @attrs.frozen
@@ -50,8 +50,8 @@ class Order:
 
 FULL = r"the disk is full|no jobs are accepted now"
 
-sessions: list[trio.Event] = []
-ended: list[str] = []  #: what `wait` has done
+gates: list[trio.Event] = []
+ended: list[str] = []  #: the orders that `wait` has finished
 
 
 def make_service() -> Service:
@@ -63,7 +63,7 @@ def make_service() -> Service:
 
     @service.handler
     async def wait(order: Order) -> str:
-        await sessions[0].wait()
+        await gates[0].wait()
         ended.append(order.text)
         return order.text * 200_000
 
@@ -71,7 +71,7 @@ def make_service() -> Service:
 
 
 def fill(folder: Path) -> Path:
-    """Leave no room at all."""
+    """Leave no free space."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (100_000, 4096):
@@ -91,46 +91,44 @@ async def healthy(queue: Queue) -> None:
                 return
 
 
-async def test_a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_once_there_is_room(small: Path) -> None:
-    sessions[:] = [trio.Event()]
+async def test_a_job_that_ends_on_a_full_disk_is_committed_once_there_is_space(small: Path) -> None:
+    gates[:] = [trio.Event()]
     del ended[:]
     async with make_service().open(journal=small / "jobs.db") as queue:
         running = await queue.submit("wait", Order("x"))
         async for _ in queue.events(after=0, jobs=[running.job_id], states=[State.PROCESSING]):
             break
         filler = fill(small)
-        # the log has room for a while, which it was given at the start: these are kept, or refused, never both
-        kept: list[str] = []
+        # the preallocated WAL has space for some of these: each is accepted or rejected
+        accepted: list[str] = []
         with pytest.raises(StoreError, match=FULL):
             for n in range(300):
                 receipt = await queue.submit("post", Order("x" * 100_000), key=str(n), delay=3600)
-                kept += [receipt.job_id]  # those before the one that raises
-        assert len(kept) < 300
-        sessions[0].set()
+                accepted += [receipt.job_id]  # those before the one that raises
+        assert len(accepted) < 300
+        gates[0].set()
         await trio.testing.wait_all_tasks_blocked()
         assert ended == ["x"], "its handler runs to its end"
-        for n in range(3):  # the end is longer than what was just refused; until it is in, nothing else is
+        for n in range(3):  # the result is larger than what was rejected; nothing else is committed before it
             with pytest.raises(StoreError, match=FULL):
                 await queue.submit("post", Order("y"), key=f"refused {n}")
             assert "store" in queue.health().problems
-        assert queue.get(running.job_id).state is State.PROCESSING, "what is not on the disk is not told"
+        assert queue.get(running.job_id).state is State.PROCESSING, "uncommitted changes are not visible"
         assert os.statvfs(small).f_bavail == 0
         filler.unlink()
         assert await queue.result(running.job_id) == "x" * 200_000
         await healthy(queue)
         assert await queue.result((await queue.submit("post", Order("abc"))).job_id) == 3
-        assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == kept
+        assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == accepted
     async with make_service().open(journal=small / "jobs.db") as queue:
-        assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == kept
+        assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == accepted
         job = queue.get(running.job_id)
-        assert (job.state, len(job.attempts)) == (State.COMPLETED, 1), "it is not done again"
+        assert (job.state, len(job.attempts)) == (State.COMPLETED, 1), "it does not run again"
         assert await queue.result(running.job_id) == "x" * 200_000
     assert ended == ["x"]
 
 
-async def test_a_backup_for_which_there_is_no_room_leaves_nothing_and_harms_nothing(
-    small: Path, tmp_path: Path
-) -> None:
+async def test_a_backup_to_a_full_disk_fails_and_leaves_nothing(small: Path, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(seq, payload=b'"' + b"x" * 250_000 + b'"') for seq in range(1, 101)])
@@ -144,14 +142,14 @@ async def test_a_backup_for_which_there_is_no_room_leaves_nothing_and_harms_noth
     await store.aclose()
 
 
-async def test_no_room_for_a_new_journal_is_said_in_one_line(small: Path) -> None:
+async def test_a_full_disk_is_reported_in_one_line_for_a_new_journal(small: Path) -> None:
     fill(small)
     with pytest.raises(StoreError) as caught:
         await SqliteStore(small / "jobs.db").open(lambda events: None)
     assert "\n" not in str(caught.value)
 
 
-async def test_a_journal_that_can_only_be_read_is_refused_in_one_line_and_can_be_looked_into(small: Path) -> None:
+async def test_a_read_only_journal_is_refused_in_one_line_and_can_be_checked(small: Path) -> None:
     store = SqliteStore(small / "jobs.db")
     await store.open(lambda events: None)
     store.append([submitted(1), submitted(2)])

@@ -1,33 +1,31 @@
-"""What the tests of the features share: an SDK in the loop and one on a thread, each with a record of its own.
+"""SDKs that record when each call was made, one in the loop and one on a thread.
 
-Time is virtual wherever time is the point (`autojump_clock`, `TrioClock`). Tests speak of quarters of a second, which
-floats hold exactly, so times are compared with ==.
+`trio_jobs.testing.FakeSdk` scripts its calls in their order and records no times. These SDKs script a call by its name,
+since retried jobs change the order, and record the virtual time of each call. Tests use quarters of a second, which
+floats represent exactly, so times are compared with ==.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-import attrs
 import trio
 
-from trio_jobs import Job, Queue, Service, TrioClock
+from trio_jobs import Service
+from trio_jobs.testing import Blocker
 
-__all__ = ["Blocker", "Book", "ThreadBook", "Wrong", "cut_at", "open_queue", "outcomes", "until"]
-
-
-T = TypeVar("T")
+__all__ = ["RecordingSdk", "RecordingThreadSdk", "Wrong", "work_service"]
 
 
 class Wrong(Exception):
     """What a test raises on purpose."""
 
 
-class Book:
-    """An SDK in the loop. It writes down what is done to it, and when, and refuses two things at once."""
+class RecordingSdk:
+    """An SDK in the loop. It records each call with its time, and refuses two calls at once."""
 
     def __init__(self) -> None:
         self.record: list[tuple[float, str]] = []
@@ -37,7 +35,7 @@ class Book:
         self._inside: str | None = None
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Book]:
+    async def session(self) -> AsyncIterator[RecordingSdk]:
         assert not self.is_open, "a second session"
         self.note("open")
         self.is_open = True
@@ -76,29 +74,11 @@ class Book:
         return [what for _, what in self.record if what not in ("open", "close")]
 
     def service(self, **settings: Any) -> Service:
-        """With one handler, "work", whose payload names its call."""
+        """A service without handlers."""
         return Service(async_sdk=self.session, **settings)
 
 
-class Blocker:
-    """A place in a thread where it waits until the test lets it go; no test waits longer than it must."""
-
-    def __init__(self) -> None:
-        self._reached = threading.Event()
-        self._go = threading.Event()
-
-    def wait(self) -> None:
-        self._reached.set()
-        assert self._go.wait(20), "nobody let it go"
-
-    def let_go(self) -> None:
-        self._go.set()
-
-    async def reached(self) -> None:
-        assert await trio.to_thread.run_sync(self._reached.wait, 20), "nobody came"
-
-
-class ThreadBook:
+class RecordingThreadSdk:
     """An SDK that must be used on one thread, which it checks. `clock` says when a call was made."""
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
@@ -110,7 +90,7 @@ class ThreadBook:
         self._home: int | None = None
 
     @contextmanager
-    def session(self) -> Iterator[ThreadBook]:
+    def session(self) -> Iterator[RecordingThreadSdk]:
         assert self._home is None, "a second session"
         self._home = threading.get_ident()
         self._note("open")
@@ -128,7 +108,7 @@ class ThreadBook:
             script = self.script.get(what)
             step = script.pop(0) if script else None
             if isinstance(step, Blocker):
-                step.wait()
+                step.stand()
             elif step is not None:
                 raise step
         finally:
@@ -147,64 +127,35 @@ class ThreadBook:
     def calls(self) -> list[str]:
         return [what for _, what in self.record if what not in ("open", "close")]
 
+    def service(self, **settings: Any) -> Service:
+        """A service without handlers."""
+        return Service(sdk=self.session, **settings)
 
-@asynccontextmanager
-async def open_queue(service: Service, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
-    """In virtual time, which ends after ten days: a test that waits for ever fails.
 
-    seed: another one for a second queue on the same store at the same moment, else it draws the same ids.
+def work_service(
+    sdk: RecordingSdk | RecordingThreadSdk,
+    *,
+    kinds: Sequence[str] = ("work",),
+    seconds: float | Callable[[str], float] = 1,
+    rules: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Service:
+    """A service with a handler for each of `kinds`, whose payload names its call and which returns that name.
+
+    Args:
+        seconds: How long a call takes in the loop, or a function of its name. A thread takes none.
+        rules: Of each handler.
+        settings: Of the service.
     """
-    with trio.fail_after(864_000):
-        async with service.open(clock=TrioClock(), seed=seed, **kwargs) as queue:
-            yield queue
+    service = sdk.service(**settings)
+    for kind in kinds:
 
+        async def in_the_loop(sdk: RecordingSdk, what: str) -> str:
+            return await sdk.call(what, seconds(what) if callable(seconds) else seconds)
 
-async def until(queue: Queue, job_id: str, state: str) -> Job:
-    """The job, as soon as an event brings it into `state`."""
-    async for _ in queue.events(after=0, jobs={job_id}):
-        job = queue.get(job_id)
-        if job.state == state:
-            return job
-    raise AssertionError(f"the queue ended, and the job is {queue.get(job_id).state}")
+        def on_a_thread(sdk: RecordingThreadSdk, what: str) -> str:
+            return sdk.call(what)
 
-
-def outcomes(job: Job) -> list[str]:
-    return [str(attempt.outcome) for attempt in job.attempts]
-
-
-@attrs.define(eq=False)
-class _Cut:
-    """A trio instrument that cancels `scope` when `task` has gone to sleep (or is about to wake) for the n-th time."""
-
-    task: trio.lowlevel.Task
-    scope: trio.CancelScope
-    left: int
-    when: Literal["asleep", "waking"]
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._count(task, "waking")
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._count(task, "asleep")
-
-    def _count(self, task: trio.lowlevel.Task, when: str) -> None:
-        if task is self.task and when == self.when:
-            self.left -= 1
-            if self.left == 0:
-                self.scope.cancel()
-
-
-async def cut_at(n: int, when: Literal["asleep", "waking"], fn: Callable[[], Awaitable[T]]) -> tuple[T | None, bool]:
-    """`await fn()`, cancelled at its n-th checkpoint, from 1: while it sleeps there, or just when it wakes.
-
-    What it returned, None if Cancelled came out of it; and whether it has so many checkpoints.
-    """
-    result = None
-    cut: Any = _Cut(trio.lowlevel.current_task(), trio.CancelScope(), n, when)
-    with cut.scope:
-        trio.lowlevel.add_instrument(cut)
-        try:
-            result = await fn()
-        finally:
-            trio.lowlevel.remove_instrument(cut)
-    return result, cut.left <= 0
+        work = in_the_loop if isinstance(sdk, RecordingSdk) else on_a_thread
+        service.handler(kind=kind, **(rules or {}))(work)
+    return service

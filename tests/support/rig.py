@@ -1,13 +1,14 @@
-"""What the tests of the queue share: one service with one handler, on the host of choice, before a FakeSdk.
+"""A service with one handler before a FakeSdk, on either executor, and its queue in virtual time.
 
-Time is virtual. In the loop it jumps by itself when nothing else can happen; with a thread it stands still until a test
-moves it (`clock.jump`), so that no test depends on how fast a thread is.
+In the loop, time jumps when nothing else can happen; with a thread it moves only when a test moves it (`clock.jump`),
+so no test depends on the speed of a thread. `trio_jobs.testing.open_queue` is not used here: it wraps the executor and
+the store, and these tests are about the executor and the store as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
+from support.waiting import deadline
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
 from trio_jobs._runtime.queue import runtime_of
@@ -24,29 +26,46 @@ from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 HostKind = Literal["thread", "trio"]
 BOTH: tuple[HostKind, ...] = ("thread", "trio")
 
-#: Pass this as `settings` of a service whose failed open is not to be tried again
+#: As `open_retry`: an opening that fails is not retried. As `retry`: a job is not
 NO_RETRY = trio_jobs.Retry(0)
 
 
 @attrs.define
 class Rig:
-    """sdk: the fake. kind: which host. service: with a handler "work", whose payload names its SDK call, and which
-    gives back what that gives back."""
+    """An SDK and a service with the handler "work", whose payload names its call and which returns its result.
+
+    kind: The executor.
+    """
 
     sdk: FakeSdk
     kind: HostKind
     service: Service
 
-    def open(self, **kwargs: Any) -> Any:
-        return self.service.open(clock=TrioClock(), seed=1, **kwargs)
+    def open(self, **kwargs: Any) -> AbstractAsyncContextManager[Queue]:
+        return open_queue(self.service, **kwargs)
 
     async def reached(self, hold: Blocker) -> None:
-        """The call stands in `hold`."""
+        """Wait until a call has reached `hold`."""
         await (hold.reached() if self.kind == "thread" else hold.reached_in_trio())
 
 
+@asynccontextmanager
+async def open_queue(service: Service, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
+    """The queue of a service, in virtual time.
+
+    Args:
+        seed: Another one for a second queue on the same store at the same moment; otherwise it draws the same ids.
+    """
+    async with service.open(clock=TrioClock(), seed=seed, **kwargs) as queue:
+        yield queue
+
+
 def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any] | None = None, **rules: Any) -> Rig:
-    """A rig whose handler has these `rules`. verifies: it asks the fake's "verify" door, with the job's kind."""
+    """A rig whose handler has these `rules`.
+
+    Args:
+        verifies: The handler has a verify, which passes the kind of the job to the SDK's verify.
+    """
     sdk = FakeSdk()
     service = service_for(sdk, kind, **(settings or {}))
 
@@ -79,34 +98,35 @@ def make_clock(kind: HostKind) -> MockClock:
 
 
 async def pass_time(clock: MockClock, seconds: float) -> None:
-    """Let `seconds` go by where time stands still, and everything happen that then does without a thread."""
+    """Move the clock by `seconds`, then wait for everything that happens without a thread."""
     await wait_all_tasks_blocked()
     clock.jump(seconds)
     await wait_all_tasks_blocked()
 
 
-_NEWS: WeakKeyDictionary[Queue, set[trio.Event]] = WeakKeyDictionary()
+_WAITERS: WeakKeyDictionary[Queue, set[trio.Event]] = WeakKeyDictionary()
 
 
 async def until(queue: Queue, job_id: str, says: Callable[[Job], bool]) -> Job:
-    """The job, as soon as `says` is true of it. Unlike the feed, which rests between two wake-ups, this takes no time:
-    the clock of a test may stand still."""
-    if queue not in _NEWS:
-        feed, waiting = runtime_of(queue).feed, _NEWS.setdefault(queue, set())
+    """The job, as soon as `says` is true of it. Unlike the feed, which pauses between two wake-ups, this takes no
+    virtual time, so it also works where the clock does not move."""
+    if queue not in _WAITERS:
+        feed, waiting = runtime_of(queue).feed, _WAITERS.setdefault(queue, set())
         publish = feed.publish
 
-        def tell(events: Sequence[Event]) -> None:
+        def publish_and_wake(events: Sequence[Event]) -> None:
             publish(events)
             for waiter in waiting:
                 waiter.set()
 
-        feed.publish = tell  # type: ignore[method-assign]
+        feed.publish = publish_and_wake  # type: ignore[method-assign]
     while not says(queue.get(job_id)):
         assert queue.report is None, f"the queue has stopped, and the job is {queue.get(job_id)}"
-        news = trio.Event()
-        _NEWS[queue].add(news)
-        await news.wait()
-        _NEWS[queue].discard(news)
+        published = trio.Event()
+        _WAITERS[queue].add(published)
+        with deadline(f"another event, while the job is {queue.get(job_id)}"):
+            await published.wait()
+        _WAITERS[queue].discard(published)
     return queue.get(job_id)
 
 
@@ -134,8 +154,8 @@ def outcomes(job: Job) -> list[str]:
 
 
 @asynccontextmanager
-async def standing_line(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, Blocker, str]]:
-    """A queue whose SDK is busy with a first job, in a hold, so that what is submitted stands in the line."""
+async def busy_queue(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, Blocker, str]]:
+    """A queue whose SDK is busy with a first job until the `Blocker` lets it go, so the next jobs stay pending."""
     hold = Blocker("first")
     rig.sdk.script("call", hold)
     try:

@@ -1,4 +1,4 @@
-"""Stores that are durable to all appearances, and keep, refuse or lose what they are handed when a test says so."""
+"""Stores that report themselves as durable, and commit, refuse or lose events when a test wants it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from trio_jobs._engine.events import Event, SubmitRejected
 
 
 class SlowStore(MemoryStore):
-    """A durable store to all appearances. From the first event of a class in `slow` on, nothing is kept until
-    `keep`, which may also keep only the next `count` events."""
+    """Commits nothing from the first event of a class in `slow` on, until `keep`.
+
+    `keep(count)` commits only the next `count` events.
+    """
 
     durable = True
 
@@ -22,7 +24,7 @@ class SlowStore(MemoryStore):
         self._slow = slow
         self._is_slow = True
         self._waiting: list[Event] = []
-        self._news = trio.Event()
+        self._change = trio.Event()
 
     def append(self, events: Sequence[Event]) -> None:
         if self._waiting or (self._is_slow and any(isinstance(event, self._slow) for event in events)):
@@ -39,22 +41,22 @@ class SlowStore(MemoryStore):
         kept, self._waiting = self._waiting[:count], self._waiting[count:]
         if kept:
             super().append(kept)
-        self._tell()
+        self._notify()
 
     async def committed(self, seq: int) -> None:
         while seq > self.last_seq:
             await self._changed()
 
     async def _changed(self) -> None:
-        await self._news.wait()
+        await self._change.wait()
 
-    def _tell(self) -> None:
-        news, self._news = self._news, trio.Event()
-        news.set()
+    def _notify(self) -> None:
+        changed, self._change = self._change, trio.Event()
+        changed.set()
 
 
 class FailingStore(MemoryStore):
-    """Refuses the events of one class, or its close."""
+    """Refuses the events of one class, or raises when it is closed."""
 
     def __init__(self, refuses: type[Event] | str) -> None:
         super().__init__()
@@ -72,7 +74,7 @@ class FailingStore(MemoryStore):
 
 
 class RefusingStore(SlowStore):
-    """`refuse` instead of `keep`: what waits is not in, and its submits are taken back."""
+    """Has `refuse` as well: the waiting events are not committed, and their submits are rejected."""
 
     async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
         self._on_failure = on_failure
@@ -92,17 +94,17 @@ class RefusingStore(SlowStore):
 
 
 class DyingStore(SlowStore):
-    """In trouble with what waits, as a disk is. `die`: whoever waits hears that it is over before the owner does."""
+    """Has `die` as well: callers that wait for a commit get the error before the owner of the store does."""
 
     async def open(self, on_commit: Any, on_failure: Any = None, on_broken: Any = None) -> Any:
-        self.tell_owner = on_broken
+        self.report_broken = on_broken
         self.trouble = None
         self._is_dead = False
         return await super().open(on_commit, on_failure, on_broken)
 
     def die(self) -> None:
         self._is_dead = True
-        self._tell()
+        self._notify()
 
     async def _changed(self) -> None:
         if not self._is_dead:

@@ -14,7 +14,7 @@ from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import StoreError, UsageError
 from trio_jobs._ports import Backup
-from trio_jobs._stores.sqlite.check import Found, check
+from trio_jobs._stores.sqlite.check import CheckResult, check
 from trio_jobs._stores.sqlite.store import SqliteStore
 
 __all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
@@ -40,7 +40,7 @@ def check_file(arguments: argparse.Namespace) -> int:
     return 0 if found.damage is None else DAMAGED
 
 
-def _text(found: Found) -> str:
+def _text(found: CheckResult) -> str:
     what = "backup of a journal" if found.is_backup else "journal"
     lines = [f"{found.path}: a {what}, {found.size / 1e6:.1f} MB, schema {_or_unknown(found.schema)}"]
     if found.mark_seq is not None:

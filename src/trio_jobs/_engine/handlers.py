@@ -163,7 +163,7 @@ def make_handler(
     if not is_text(name, 200) or name == "<lambda>":
         raise InvalidHandler(f"{fn!r} needs a name of 1 to 200 characters; give kind=...")
     is_async = _is_async(fn)
-    if inspect.isasyncgenfunction(_called(fn)) or inspect.isgeneratorfunction(_called(fn)):
+    if inspect.isasyncgenfunction(_target(fn)) or inspect.isgeneratorfunction(_target(fn)):
         raise InvalidHandler(f"handler {name!r} is a generator; return the result instead of yielding it")
     if sdk == "trio" and not is_async:
         raise InvalidHandler(
@@ -179,6 +179,9 @@ def make_handler(
         raise InvalidHandler(f"on_doubt of {name!r} must be 'hold', 'retry' or 'fail', not {on_doubt!r}")
     if not isinstance(retry, Retry):
         raise InvalidHandler(f"retry of {name!r} must be a Retry, not {retry!r}")
+    for option, value in (("idempotent", idempotent), ("verify_first", verify_first)):
+        if not isinstance(value, bool):
+            raise InvalidHandler(f"{option} of {name!r} must be True or False, not {value!r:.100}")
     limit = _limit("attempt_timeout", attempt_timeout)
     return Handler(
         kind=name,
@@ -203,17 +206,19 @@ def make_handler(
 
 
 def _limit(name: str, seconds: float | None) -> float:
+    """A limit in seconds; inf for None."""
     return float("inf") if seconds is None else check_seconds(name, seconds, zero=False)
 
 
 def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type: Any) -> tuple[Any, Any, bool]:
+    """The types of payload and result, and whether the handler takes a job context."""
     wanted = "(sdk, payload) or (sdk, payload, job)" if takes_sdk else "(payload) or (payload, job)"
-    positional = _positional(fn)
+    positional = _parameter_names(fn)
     least = 2 if takes_sdk else 1
     if positional is None or not least <= len(positional) <= least + 1:
-        raise InvalidHandler(f"handler {name!r} must take {wanted}, not {_shown(fn)}")
+        raise InvalidHandler(f"handler {name!r} must take {wanted}, not {_signature_text(fn)}")
     try:
-        hints = typing.get_type_hints(_called(fn))
+        hints = typing.get_type_hints(_target(fn))
     except Exception as error:  # an annotation is an expression that can raise anything
         if payload_type is None:
             raise InvalidHandler(
@@ -233,7 +238,7 @@ def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type:
 
 def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk: bool) -> None:
     wanted = 2 if takes_sdk else 1
-    if not callable(verify) or len(_positional(verify) or ()) != wanted:
+    if not callable(verify) or len(_parameter_names(verify) or ()) != wanted:
         raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
     if sdk == "trio" and not _is_async(verify):
         raise InvalidHandler(
@@ -241,7 +246,7 @@ def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk
         )
 
 
-def _called(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _target(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function that is called in the end: that of a partial, or the `__call__` of an object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -250,10 +255,10 @@ def _called(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_async(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` returns a coroutine; also for an object whose `__call__` is `async def`."""
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_called(fn))
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_target(fn))
 
 
-def _positional(fn: Callable[..., Any]) -> list[str] | None:
+def _parameter_names(fn: Callable[..., Any]) -> list[str] | None:
     """The names of the parameters; None if one of them is not positional, or there is no signature."""
     try:
         parameters = inspect.signature(fn).parameters.values()
@@ -263,7 +268,7 @@ def _positional(fn: Callable[..., Any]) -> list[str] | None:
     return by_position if len(by_position) == len(parameters) else None
 
 
-def _shown(fn: Callable[..., Any]) -> str:
+def _signature_text(fn: Callable[..., Any]) -> str:
     try:
         return str(inspect.signature(fn))
     except (TypeError, ValueError):

@@ -1,12 +1,12 @@
-"""What one commit sets going is gathered for the next one, so that it shares a sync.
+"""Group commit, part one: gather the events that belong into one commit.
 
-A commit wakes who waits for his submit, who submits again at once, and the consumer, which ends an attempt and begins
-the next one two turns later. Given to the journal's thread one by one, the first of them would be synced alone while
-the others wait for the sync after it: two for each job, where one is enough.
+A commit wakes the caller of `submit`, which submits again at once, and the consumer, which ends an attempt and starts
+the next one two turns of Trio's loop later. If each of these events went to the writer thread alone, the first would be
+synced by itself while the others wait for the next sync: two syncs for each job, where one is enough.
 
-So what comes is held until Trio's loop has nothing left to do, which is when all that was set going is in; a lone
-caller is not kept waiting for others. In a loop that never rests it is held for a few turns only: some 20 us each,
-where a sync takes ten times that.
+So events are gathered until Trio's loop has nothing left to do, which is when everything that the last commit caused
+has been appended; a single caller does not wait for others. In a loop that is never idle, events are gathered for a few
+turns only: about 20 us each, where a sync takes ten times as long.
 """
 
 from __future__ import annotations
@@ -19,51 +19,58 @@ import trio
 
 from trio_jobs._engine.events import Event
 
-__all__ = ["TURNS", "GroupCommit"]
+__all__ = ["MAX_TURNS", "GroupCommit"]
 
 #: Measured with 1 to 4 turns, groups for each job: 2.0, 1.0, 1.0, 1.0 for one producer, 1.5, 1.1, 1.0, 1.0 for 100
-TURNS: Final = 3
+MAX_TURNS: Final = 3
 
 
 class GroupCommit(trio.abc.Instrument):
-    """give: gets what was gathered, in order. turns: of the loop, after which it does in any case.
+    """Gathers events and passes them on as one group.
 
-    It listens to Trio's loop rather than being run in it: a callback of its own for each turn would cost the loop as
-    much as a small task does.
+    It is an instrument of Trio's loop rather than a task in it: a callback for each turn would cost the loop as much as
+    a small task does.
+
+    Args:
+        commit: Receives each group, in the order of `add`.
+        max_turns: Turns of the loop after which a group is passed on although the loop is not idle.
     """
 
-    def __init__(self, give: Callable[[Sequence[Event]], None], turns: int = TURNS) -> None:
-        self._give = give
-        self._most = turns
-        self._left = turns
+    def __init__(self, commit: Callable[[Sequence[Event]], None], max_turns: int = MAX_TURNS) -> None:
+        self._commit = commit
+        self._max_turns = max_turns
+        self._turns_left = max_turns
         self._events: list[Event] = []
 
-    def begin(self) -> None:
-        """From now on, in this run of Trio, until `end`."""
+    def start(self) -> None:
+        """Pass groups on from now on, in this run of Trio, until `stop`."""
         trio.lowlevel.add_instrument(self)
 
-    def end(self) -> None:
-        """Give what is left. Ending twice is harmless."""
-        self.give_now()
+    def stop(self) -> None:
+        """Pass on the events gathered so far and no more after them. Stopping twice is harmless."""
+        self.flush()
         with contextlib.suppress(KeyError):
             trio.lowlevel.remove_instrument(self)
 
     def add(self, events: Sequence[Event]) -> None:
+        """Add events to the current group."""
         self._events.extend(events)
 
-    def clear(self) -> None:
+    def discard(self) -> None:
+        """Drop the current group."""
         self._events = []
-        self._left = self._most
+        self._turns_left = self._max_turns
 
-    def give_now(self) -> None:
+    def flush(self) -> None:
+        """Pass the current group on now."""
         events = self._events
         if events:
-            self.clear()
-            self._give(events)
+            self.discard()
+            self._commit(events)
 
     def before_io_wait(self, timeout: float) -> None:
-        """timeout: seconds; 0 where a task is ready to run (or a clock of tests is about to jump)."""
+        """Called by Trio once in each turn; `timeout` is 0 if a task is ready to run (or a test clock will jump)."""
         if self._events:
-            self._left -= 1
-            if timeout or not self._left:
-                self.give_now()
+            self._turns_left -= 1
+            if timeout or not self._turns_left:
+                self.flush()

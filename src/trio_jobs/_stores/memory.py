@@ -1,4 +1,4 @@
-"""A store without a file: what it holds is lost with the process, and committed as soon as it is handed over."""
+"""A store without a file: events are committed when they are appended, and lost with the process."""
 
 from __future__ import annotations
 
@@ -16,26 +16,34 @@ from trio_jobs._errors import StoreError
 
 __all__ = ["MemoryStore"]
 
-CHUNK: Final = 1000  #: events that are looked through in one step when jobs are forgotten: some 60 us
+CHUNK: Final = 1000  #: events searched in one step of a prune: about 60 us
 
 
 class MemoryStore:
-    """Keeps the events of every job that is kept, in chunks, and the last `stream` events as they came.
+    """A `Store` in memory.
 
-    It may be opened again after `aclose`, by another queue, and then gives back what it holds: to a queue that is what
-    a restart is, so recovery can be tried without a file. reopens: False for a store that only one queue can ever
-    reach; it keeps the stream alone, which saves a quarter of the memory of a finished job.
+    It keeps the events of all jobs that were not pruned, in chunks, and the last events of all kinds, as a stream. It
+    can be opened again after `aclose`, also by another queue, and then returns what it has kept. To a queue that is the
+    same as a restart, so recovery can be tried without a file.
+
+    Args:
+        stream: Number of events that `events` can return, at least 1.
+        reopens: False for a store that only one queue can ever open. It keeps the stream alone, which saves a quarter
+            of the memory of a finished job.
     """
 
     durable = False
+    """Committed events do not survive the process."""
     trouble: str | None = None
+    """A store in memory always commits."""
 
     def __init__(self, *, stream: int = 10_000, reopens: bool = True) -> None:
         self.epoch = secrets.token_hex(16)
+        """See `Store.epoch`."""
         self._reopens = reopens
         self._chunk: list[Event] = []
         self._chunks: list[list[Event]] = [self._chunk]
-        self._keys: dict[bytes, KeyTombstone] = {}
+        self._tombstones: dict[bytes, KeyTombstone] = {}
         self._last_pause: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._last_seq = 0
@@ -50,16 +58,18 @@ class MemoryStore:
         on_failure: Callable[[], Sequence[Event]] | None = None,
         on_broken: Callable[[StoreError], None] | None = None,
     ) -> Iterable[Event]:
+        """See `Store.open`."""
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
         if not self._reopens and self._last_seq:
-            raise StoreError("this store has kept nothing for another queue; make it with reopens=True")
+            raise StoreError("this store cannot be opened again; create it with reopens=True")
         self._on_commit = on_commit
         self._begin_chunk()
         events = [event for chunk in self._chunks for event in chunk]
         return sorted(events + self._last_pause, key=attrgetter("seq"))
 
     def append(self, events: Sequence[Event]) -> None:
+        """See `Store.append`."""
         on_commit = self._on_commit
         if on_commit is None:
             raise StoreError("this store is closed")
@@ -72,7 +82,7 @@ class MemoryStore:
         on_commit(events)
 
     def _begin_chunk(self) -> None:
-        """Of the queue's own events only the last pause, or its end, is of use to the next queue."""
+        """Start a new chunk. Of the queue events, the next queue needs only the last pause or resume."""
         for event in self._chunk:
             if isinstance(event, Paused | Resumed):
                 self._last_pause = [event]
@@ -81,9 +91,11 @@ class MemoryStore:
         self._chunks = [*filter(None, self._chunks), self._chunk]
 
     async def committed(self, seq: int) -> None:
+        """See `Store.committed`."""
         return
 
     async def events(self, after: int, limit: int) -> Sequence[Event]:
+        """See `Store.events`."""
         start = after + 1 - self.oldest
         if start < 0:
             raise StoreError(f"events before {self.oldest} are gone, {after + 1} was asked for")
@@ -92,14 +104,17 @@ class MemoryStore:
 
     @property
     def last_seq(self) -> int:
+        """See `Store.last_seq`."""
         return self._last_seq
 
     @property
     def oldest(self) -> int:
+        """See `Store.oldest`."""
         return self._stream[0].seq if self._stream else self._last_seq + 1
 
     def keys(self) -> Iterable[KeyTombstone]:
-        return list(self._keys.values())
+        """See `Store.keys`."""
+        return list(self._tombstones.values())
 
     async def prune(
         self,
@@ -107,13 +122,14 @@ class MemoryStore:
         keys: Sequence[KeyTombstone] = (),
         stale: Sequence[KeyTombstone] = (),
     ) -> None:
+        """See `Store.prune`."""
         if not self._reopens:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         for key in keys:
-            self._keys[key.name] = key
+            self._tombstones[key.name] = key
         for key in stale:
-            self._keys.pop(key.name, None)
+            self._tombstones.pop(key.name, None)
         if not jobs:
             return
         first, last = min(span[0] for span in jobs.values()), max(span[1] for span in jobs.values())
@@ -123,4 +139,5 @@ class MemoryStore:
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
+        """See `Store.aclose`."""
         self._on_commit = None

@@ -77,7 +77,7 @@ class Shelf:
                     if not name.name.endswith("-lock"):
                         shutil.copy(name, folder / name.name)
 
-            await self._sqlite._ask(copy)
+            await self._sqlite._call(copy)
             self._path = folder / old.name
 
     def clear(self) -> None:

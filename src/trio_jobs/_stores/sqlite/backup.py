@@ -1,16 +1,15 @@
-"""A copy of the journal as of one event, made while it is in use.
+"""Copy the journal, as of one event, while it is in use.
 
-It is read in pages, each a wish between two commits, and written by a thread of its own into a file that gets its final
-name only when all of it is on the disk. Nothing is pruned meanwhile, so what is copied page by page is one state: all
-events up to the last one that was committed when it began. Each row is checked on its way, so a backup is sound.
+The copy is read in pages, each in a request between two commits, and written by another thread into a file that gets
+its final name when all of it is on the disk. Nothing is pruned meanwhile, so the pages together are one state: all
+events up to the last one that was committed when the backup started. Each row is verified, so a backup is sound.
 
-A backup is no journal yet: it says so in its header, and `restore` makes one of it.
+A backup is not a journal yet: its header says so, and `restore` turns it into one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import sqlite3
@@ -30,44 +29,52 @@ from trio_jobs._stores.sqlite.schema import BACKUP_ID, create, set_meta
 
 __all__ = ["backup"]
 
-log: Final = logging.getLogger("trio_jobs.journal")
-
 PAGE: Final = 500  #: rows read between two commits: half a millisecond
 
-ReadRequest = Callable[[Callable[[], Any]], Awaitable[Any]]
+Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-async def backup(ask: ReadRequest, journal: Journal, disk: Disk, to: str) -> Backup:
-    """Copy `journal` to the file `to`. `ask` has the journal's thread do something; nothing may be pruned meanwhile.
+async def backup(call: Call, journal: Journal, disk: Disk, to: str) -> Backup:
+    """Copy the journal to a new file.
 
-    Raises `StoreError`, `JournalDamaged`. Cancelled, or with an error: there is no such file.
+    Args:
+        call: Runs a function in the writer thread, between two groups.
+        journal: Must not be pruned meanwhile.
+        disk: Syncs the folder of the copy.
+        to: Path of the copy.
+
+    Raises:
+        StoreError: The file exists or cannot be written, or the journal cannot be read. The file is not created.
+        JournalDamaged: The journal has a damaged row. The file is not created.
+
+    Cancelled:
+        The file is not created.
     """
-    part = _Part(to, disk)
+    part = _PartialFile(to, disk)
     limiter = trio.CapacityLimiter(1)
-    meta: dict[str, str] = await ask(journal.meta)
-    last = journal.last_seq  # of a moment later, which does no harm: more of the same history
+    meta: dict[str, str] = await call(journal.meta)
+    last = journal.last_seq  # read a moment later, which is harmless: it may be higher, in the same history
     try:
-        await trio.to_thread.run_sync(part.begin, meta, limiter=limiter)
+        await trio.to_thread.run_sync(part.create, meta, limiter=limiter)
         count = 0
-        for pages, table in ((journal.raw_page, "events"), (journal.raw_keys, "keys")):
+        for pages, table in ((journal.row_page, "events"), (journal.tombstone_page, "keys")):
             after: Any = 0 if table == "events" else b""
-            while rows := await ask(partial(pages, after, last, PAGE)):
+            while rows := await call(partial(pages, after, last, PAGE)):
                 after = rows[-1][0]
                 count += len(rows) if table == "events" else 0
                 await trio.to_thread.run_sync(part.add, table, rows, limiter=limiter)
         size = await trio.to_thread.run_sync(part.finish, limiter=limiter)
     except FileExistsError:
-        raise StoreError(f"{to} exists already; a backup overwrites nothing") from None
+        raise StoreError(f"{to} already exists; a backup does not overwrite files") from None
     except (sqlite3.Error, OSError) as error:
-        full = isinstance(error, sqlite3.Error) and is_full(error)
-        raise StoreError(f"backup {to}: {'the disk is full' if full else error}") from error
+        raise StoreError(f"backup {to}: {'the disk is full' if is_full(error) else error}") from error
     finally:
         part.discard()
     return Backup(part.to, last, count, size)
 
 
-class _Part:
-    """The file that is being made; 0600 from its first moment."""
+class _PartialFile:
+    """The copy under its temporary name. The file is created with mode 0600."""
 
     def __init__(self, to: str, disk: Disk) -> None:
         self.to = str(Path(to).absolute())
@@ -75,12 +82,13 @@ class _Part:
         self._disk = disk
         self._connection: sqlite3.Connection | None = None
 
-    def begin(self, meta: dict[str, str]) -> None:
+    def create(self, meta: dict[str, str]) -> None:
+        """Create the file and its tables. Raises `FileExistsError` if the final name is in use."""
         if Path(self.to).exists():
             raise FileExistsError
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         self._connection = connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        # what is not finished is thrown away, so nothing needs to be safe before the end
+        # an unfinished file is deleted, so nothing needs to be durable before `finish`
         connection.execute("PRAGMA journal_mode = OFF").fetchone()
         connection.execute("PRAGMA synchronous = OFF")
         create(connection, meta["epoch"], application_id=BACKUP_ID)
@@ -89,12 +97,13 @@ class _Part:
             set_meta(connection, name, value)
 
     def add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows."""
         assert self._connection is not None
         places = ", ".join("?" * len(rows[0]))
-        self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608 - our words
+        self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608 - constants
 
     def finish(self) -> int:
-        """Give it its name. Bytes of it."""
+        """Sync the file and give it its final name. Return its size in bytes."""
         assert self._connection is not None
         self._connection.execute("COMMIT")
         self._connection.close()
@@ -105,18 +114,19 @@ class _Part:
         finally:
             os.close(fd)
         try:
-            os.link(self._path, self.to)  # in one step, and never over another file
+            os.link(self._path, self.to)  # atomic, and never replaces a file
         except FileExistsError:
             raise
-        except OSError:  # a file system without links
+        except OSError:  # the file system has no hard links
             if Path(self.to).exists():
                 raise FileExistsError from None
             Path(self._path).rename(self.to)
-        with contextlib.suppress(OSError):  # a power cut may take the name away, never leave half a file under it
+        with contextlib.suppress(OSError):  # a power cut may lose the name, but not leave a partial file
             self._disk.sync_folder(self.to)
         return size
 
     def discard(self) -> None:
+        """Close the file and delete its temporary name."""
         if self._connection is not None:
             self._connection.close()
         Path(self._path).unlink(missing_ok=True)

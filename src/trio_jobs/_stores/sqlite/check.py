@@ -1,8 +1,8 @@
-"""What is in a journal, told without changing anything: not the file, its log, its mark, nor whose it is.
+"""Check a journal without changing anything: not the file, its WAL or its high-water mark.
 
-SQLite cannot look into a journal without writing to it: opening pours the log into the file, and what was damaged looks
-different afterwards. So the files are copied to a private folder, and the copy is opened, as a start of the service
-would open it. That takes as much room in the system's folder for such things (TMPDIR) as the journal has.
+SQLite cannot read a journal without writing to it: opening checkpoints the WAL into the file, and damage looks
+different afterwards. So the files are copied to a private folder, and the copy is opened as a service would open it.
+That needs as much space in the system's folder for temporary files (TMPDIR) as the journal has.
 """
 
 from __future__ import annotations
@@ -22,146 +22,155 @@ from trio_jobs._engine.jobs import State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import JournalDamaged, JournalInUse, QueueBroken, StoreError
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
-from trio_jobs._stores.sqlite.keys import salvage_keys
-from trio_jobs._stores.sqlite.lock import look
+from trio_jobs._stores.sqlite.keys import salvage_tombstones
+from trio_jobs._stores.sqlite.lock import shared_lock
+from trio_jobs._stores.sqlite.recovery import salvage
 from trio_jobs._stores.sqlite.restore import restore_backup
-from trio_jobs._stores.sqlite.rows import decode, salvage
-from trio_jobs._stores.sqlite.schema import connect, is_backup
+from trio_jobs._stores.sqlite.rows import decode
+from trio_jobs._stores.sqlite.schema import HEADER_SIZE, connect, is_backup
 
-__all__ = ["Found", "check"]
+__all__ = ["CheckResult", "check"]
 
-NAME: Final = "journal.db"
+_COPY: Final = "journal.db"
+_FOLDER: Final = "trio-jobs-check-"
 
 
 @attrs.frozen(kw_only=True)
-class Found:
-    """What is there.
-
-    size: bytes of file and log. is_backup: it is a copy that was not opened yet. holder: the process that has it open,
-    {pid, since}, as far as they are known; None if nobody has. mark_epoch, mark_seq: what the high-water mark says;
-    None without one. damage: what is wrong with it; None if nothing is, or it could not be looked into. The others are
-    None where they could not be read. schema: its version. epoch, last_seq, oldest: of the history (see the protocol).
-    events, keys: how many are kept; jobs: by state. With damage, events and jobs are what `allow_data_loss` would go on
-    with.
-    """
+class CheckResult:
+    """What a journal or a backup contains. A field is None where it could not be read."""
 
     path: str
+    """The resolved path."""
     size: int
+    """Bytes of the file and its WAL."""
     is_backup: bool = False
+    """Whether the file is a backup that was not opened yet."""
     holder: dict[str, int | str | None] | None = None
+    """The process that has the journal open: `pid` and `since` (UTC, ISO 8601), None where unknown. Nothing but the
+    high-water mark is checked then. None if no process has it open."""
     mark_epoch: str | None = None
+    """The epoch in the high-water mark."""
     mark_seq: int | None = None
+    """The last event according to the high-water mark."""
     damage: str | None = None
+    """What is damaged; None if the journal is sound or in use."""
     schema: int | None = None
+    """The version of the schema."""
     epoch: str | None = None
+    """See `Store.epoch`."""
     last_seq: int | None = None
+    """See `Store.last_seq`."""
     oldest: int | None = None
+    """See `Store.oldest`."""
     events: int | None = None
+    """Number of events; of a damaged journal those that `allow_data_loss` would continue with."""
     jobs: dict[str, int] | None = None
+    """Number of jobs by state; of a damaged journal those that `allow_data_loss` would continue with."""
     keys: int | None = None
+    """Number of key tombstones."""
 
 
-def check(path: str | Path) -> Found:
-    """Look into a journal, or a backup. One that is in use is not looked into: its `holder` is told.
+def check(path: str | Path) -> CheckResult:
+    """Check a journal or a backup. One that is in use is not opened; the result names the process.
 
-    Raises `StoreError` if there is no such file, it is no journal, or it cannot be read.
+    Raises:
+        StoreError: There is no such file, it is not a journal, or it cannot be read.
     """
     file = Path(path).resolve()
     try:
         if not file.exists() and not Path(f"{file}-mark").exists():
             raise StoreError(f"there is no {file}")
-        return _look(file)
+        return _check(file)
     except OSError as error:
-        raise StoreError(f"{file} cannot be looked into: {error}") from error
+        raise StoreError(f"{file} cannot be checked: {error}") from error
 
 
-def _look(file: Path) -> Found:
+def _check(file: Path) -> CheckResult:
     names = [Path(f"{file}{suffix}") for suffix in ("", "-wal", "-mark")]
-    size = sum(name.stat().st_size for name in names[:2] if name.exists())
-    mark = _mark(names[2])
-    found = Found(
+    mark = _read_mark(names[2])
+    result = CheckResult(
         path=str(file),
-        size=size,
-        is_backup=is_backup(Disk().head(str(file), 100)),
-        mark_epoch=None if mark is None else mark[0],
-        mark_seq=None if mark is None else mark[1],
+        size=sum(name.stat().st_size for name in names[:2] if name.exists()),
+        is_backup=is_backup(Disk().read_start(str(file), HEADER_SIZE)),
+        mark_epoch=None if mark is None else mark.epoch,
+        mark_seq=None if mark is None else mark.seq,
     )
     try:
-        with look(f"{file}-lock", str(file)), tempfile.TemporaryDirectory(prefix="trio-jobs-check-") as folder:
-            copy = Path(folder, NAME)
-            before = _stamps(names)
-            for name in names if not found.is_backup else names[:1]:
+        with shared_lock(f"{file}-lock", str(file)), tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+            copy = Path(folder, _COPY)
+            before = _fingerprints(names)
+            for name in names[:1] if result.is_backup else names:
                 if name.exists():
                     shutil.copyfile(name, f"{copy}{str(name).removeprefix(str(file))}")
-            if _stamps(names) != before:
-                raise StoreError(f"{file} was written to while it was read; try again")
-            return _open(copy, found)
+            if _fingerprints(names) != before:
+                raise StoreError(f"{file} was written to while it was copied; try again")
+            return _check_copy(copy, result)
     except JournalInUse as error:
-        return attrs.evolve(found, holder={"pid": error.pid, "since": error.since})
+        return attrs.evolve(result, holder={"pid": error.pid, "since": error.since})
 
 
-def _mark(path: Path) -> tuple[str, int] | None:
+def _read_mark(path: Path) -> HighWaterMark | None:
+    """The stored high-water mark. Its file is copied too, since it is opened for writing."""
     if not path.exists():
         return None
-    with tempfile.TemporaryDirectory(prefix="trio-jobs-check-") as folder:
-        copy = shutil.copyfile(path, Path(folder, "mark"))
-        mark = HighWaterMarkFile(Disk(), str(copy))
-        mark.close()
-    return None if mark.found is None else (mark.found.epoch, mark.found.seq)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+        file = HighWaterMarkFile(Disk(), str(shutil.copyfile(path, Path(folder, "mark"))))
+        file.close()
+    return file.stored
 
 
-def _stamps(names: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+def _fingerprints(names: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+    """What changes when a file is written to."""
     stats = [name.stat() if name.exists() else None for name in names]
     return [None if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
-def _open(copy: Path, found: Found) -> Found:
-    """What a start would find. The copy is ours: it may be changed."""
+def _check_copy(copy: Path, result: CheckResult) -> CheckResult:
+    """Open the copy as a service would open the journal. The copy may be changed."""
     disk = Disk()
-    epoch, schema = _said(copy)
-    found = attrs.evolve(found, epoch=epoch, schema=schema)
-    journal = Journal(str(copy), disk, allow_data_loss=False, background=lambda sync: sync())
+    epoch, schema = _read_epoch_and_schema(copy)
+    result = attrs.evolve(result, epoch=epoch, schema=schema)
+    journal = Journal(str(copy), disk, allow_data_loss=False, run_in_background=lambda sync: sync())
     try:
-        if found.is_backup:
-            mark = HighWaterMarkFile(disk, f"{copy}-mark")
-            restore_backup(disk, str(copy), mark)
-            mark.close()
+        if result.is_backup:
+            file = HighWaterMarkFile(disk, f"{copy}-mark")
+            restore_backup(disk, str(copy), file)
+            file.close()
         bodies = journal.open()
     except JournalDamaged as damage:
-        return _left(copy, attrs.evolve(found, damage=damage.found))
+        return _salvage(copy, attrs.evolve(result, damage=damage.found))
     except sqlite3.Error as error:
-        return _left(copy, attrs.evolve(found, damage=str(error)))
+        return _salvage(copy, attrs.evolve(result, damage=str(error)))
     except StoreError as error:
-        raise StoreError(str(error).replace(str(copy), found.path)) from error
+        raise StoreError(str(error).replace(str(copy), result.path)) from error
     journal.close()
-    jobs, problem = _folded(map(decode, bodies))
+    jobs, inconsistency = _count_jobs(map(decode, bodies))
     return attrs.evolve(
-        found,
-        damage=problem,
+        result,
+        damage=inconsistency,
         last_seq=journal.last_seq,
         oldest=journal.oldest,
         events=len(bodies),
-        keys=len(journal.keys),
+        keys=len(journal.take_tombstones()),
         jobs=jobs,
     )
 
 
-def _folded(events: Iterable[Event]) -> tuple[dict[str, int] | None, str | None]:
-    """Jobs by state; or what does not add up."""
-    head = Projection()
+def _count_jobs(events: Iterable[Event]) -> tuple[dict[str, int] | None, str | None]:
+    """Jobs by state, or the inconsistency of their events."""
+    projection = Projection()
     try:
         for event in events:
-            head.seq = event.seq - 1
-            head.apply(event)
+            projection.seq = event.seq - 1
+            projection.apply(event)
     except (QueueBroken, IndexError) as error:
-        return None, f"its events do not add up: {error}"
-    return {str(state): head.count(state) for state in State if head.count(state)}, None
+        return None, f"its events are inconsistent: {error}"
+    return {str(state): projection.count(state) for state in State if projection.count(state)}, None
 
 
-def _said(copy: Path) -> tuple[str | None, int | None]:
-    """Epoch and schema, as far as they can be read."""
+def _read_epoch_and_schema(copy: Path) -> tuple[str | None, int | None]:
     try:
         with closing(sqlite3.connect(copy)) as connection:
             schema: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -171,16 +180,16 @@ def _said(copy: Path) -> tuple[str | None, int | None]:
     return (None if row is None else str(row[0])), schema
 
 
-def _left(copy: Path, found: Found) -> Found:
-    """What can be read of a damaged one."""
+def _salvage(copy: Path, result: CheckResult) -> CheckResult:
+    """Add what can be read of a damaged journal."""
     try:
         connection = connect(Disk(), str(copy))
     except (sqlite3.Error, StoreError):
-        return found
+        return result
     try:
         rows = salvage(connection).rows
-        keys = salvage_keys(connection)
-        jobs, _ = _folded(decode(row[2]) for row in rows)
+        keys = salvage_tombstones(connection)
+        jobs, _ = _count_jobs(decode(row[2]) for row in rows)
     finally:
         connection.close()
-    return attrs.evolve(found, last_seq=rows[-1][0] if rows else None, events=len(rows), keys=len(keys), jobs=jobs)
+    return attrs.evolve(result, last_seq=rows[-1][0] if rows else None, events=len(rows), keys=len(keys), jobs=jobs)

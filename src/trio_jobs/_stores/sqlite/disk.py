@@ -1,7 +1,6 @@
-"""The door to files: everything the journal does with a disk goes through `Disk`, so that a test can be the disk.
+"""File access: the journal uses the disk through `Disk` alone, so a test can replace the disk.
 
-A test's disk loses what was not synced, tears sectors, fills up, or fails at any call; the code above it stays the real
-one.
+The disks of the tests lose what was not synced, tear sectors, fill up, or fail at any call, below the real code.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-__all__ = ["HELD", "Connection", "Disk", "File"]
+__all__ = ["RENAMED", "Connection", "Disk", "File"]
 
-HELD: Final = ".held"  #: behind a journal's name, while it is let go of
+RENAMED: Final = ".held"  #: suffix of a journal while `Disk.close_without_checkpoint` closes it
 
 
 class Connection(Protocol):
-    """What is used of a `sqlite3.Connection`. Errors are `sqlite3.Error` with their `sqlite_errorcode`."""
+    """The part of `sqlite3.Connection` that is used. Raises `sqlite3.Error` with a `sqlite_errorcode`."""
 
     @property
     def in_transaction(self) -> bool: ...
@@ -32,7 +31,7 @@ class Connection(Protocol):
 
 
 class File(Protocol):
-    """A small file that is open for reading and writing in place."""
+    """A small file, open for reading and writing in place. Raises `OSError`."""
 
     def read(self) -> bytes: ...
 
@@ -44,26 +43,29 @@ class File(Protocol):
 
 
 class Disk:
-    """The machine's own. Methods raise `OSError`, `connect` and what it gives `sqlite3.Error`.
+    """The real disk. Methods raise `OSError`; `connect` and connections raise `sqlite3.Error`.
 
-    log_size: bytes that a write-ahead log is given at once, in zeros. A sync of a file that has grown has to sync the
-    file system's own books too, which doubles it here; one of bytes that were there before has not. Zeros are no frames
-    to SQLite. By default what it fills before it begins again at the front (1,000 pages).
+    Args:
+        wal_size: Bytes, all zero, to which a new WAL is extended at once. The sync of a file that has grown must sync
+            the metadata of the file system too, which doubles its time here. SQLite does not read zeros as frames. The
+            default is the size at which SQLite starts again at the front (1,000 pages).
     """
 
-    def __init__(self, log_size: int = 1010 * (4096 + 24)) -> None:
-        self._log_size = log_size
+    def __init__(self, wal_size: int = 1010 * (4096 + 24)) -> None:
+        self._wal_size = wal_size
 
     def connect(self, path: str) -> Connection:
-        # a statement is kept for each size of group
+        """Open an SQLite connection."""
+        # one statement is cached for each size of group
         return sqlite3.connect(path, isolation_level=None, cached_statements=256)
 
-    def discard(self, connection: Connection, path: str) -> None:
-        """Close a connection and leave the file and its log as they are.
+    def close_without_checkpoint(self, connection: Connection, path: str) -> None:
+        """Close a connection and leave the file and its WAL as they are.
 
-        Closing pours the log into the file and deletes it, up to where the log is damaged; what is behind that would
-        be gone. Before Python 3.12 there is no way to say that it shall not, but that SQLite lets a file be that is no
-        longer where it was opened. Where it cannot be moved (Windows), the log is written anew and poured in.
+        An ordinary close checkpoints the WAL into the file, up to where the WAL is damaged, and deletes it; what comes
+        after the damage would be lost. Python 3.12 can switch that off. Before 3.12 the file is renamed during the
+        close, since SQLite does not checkpoint into a file that is no longer at its path. Where an open file cannot be
+        renamed (Windows), the WAL is rewritten and then checkpointed.
         """
         setconfig = getattr(connection, "setconfig", None)
         if setconfig is not None:
@@ -71,7 +73,7 @@ class Disk:
             connection.close()
             return
         try:
-            Path(path).rename(path + HELD)
+            Path(path).rename(path + RENAMED)
         except OSError:
             with contextlib.suppress(OSError):
                 self.rewrite(path + "-wal")
@@ -80,14 +82,14 @@ class Disk:
         try:
             connection.close()
         finally:
-            Path(path + HELD).rename(path)
+            Path(path + RENAMED).rename(path)
 
     def create(self, path: str) -> None:
-        """Make an empty file that only its owner may read, if there is none."""
+        """Create an empty file with mode 0600 if there is none."""
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
     def open_file(self, path: str, *, create: bool = False) -> File | None:
-        """None: there is no such file."""
+        """Open a small file. Returns None if there is no such file and `create` is False."""
         try:
             flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (os.O_CREAT if create else 0)
             return _RealFile(os.open(path, flags, 0o600))
@@ -95,10 +97,10 @@ class Disk:
             return None
 
     def rewrite(self, path: str) -> None:
-        """Write a file's bytes over themselves, and sync. No file, nothing to do.
+        """Overwrite a file with its own bytes and sync it. Does nothing if there is no such file.
 
-        After a sync that failed the system counts pages as written that are not, and no later sync writes them; bytes
-        that are written anew are.
+        After a failed sync the system counts the failed pages as written, and no later sync writes them; pages that are
+        written again are synced.
         """
         file = self.open_file(path)
         if file is None:
@@ -109,29 +111,29 @@ class Disk:
         finally:
             file.close()
 
-    def reserve(self, path: str) -> None:
-        """Give the log of that name its size, if there is such a log and it is smaller. No room: nothing is done."""
+    def preallocate(self, path: str) -> None:
+        """Extend a WAL to its full size, if it exists and is smaller. Does nothing if the disk is full."""
         size = self.size(path)
-        if size is None or size >= self._log_size:
+        if size is None or size >= self._wal_size:
             return
         with contextlib.suppress(OSError):
             file = self.open_file(path)
             if file is not None:
                 try:
-                    file.write(size, bytes(self._log_size - size))
+                    file.write(size, bytes(self._wal_size - size))
                     file.sync()
                 finally:
                     file.close()
 
     def size(self, path: str) -> int | None:
-        """None: there is no such file. Does not open it: closing it again would drop SQLite's lock on it."""
+        """Size in bytes; None if there is no such file. Does not open it: closing it would drop SQLite's lock on it."""
         try:
             return Path(path).stat().st_size
         except FileNotFoundError:
             return None
 
-    def head(self, path: str, size: int) -> bytes:
-        """The first bytes of a file that SQLite has not opened; none if there is no such file."""
+    def read_start(self, path: str, size: int) -> bytes:
+        """The first bytes of a file that SQLite has not opened; empty if there is no such file."""
         try:
             with Path(path).open("rb") as file:
                 return file.read(size)
@@ -139,7 +141,7 @@ class Disk:
             return b""
 
     def identity(self, path: str) -> tuple[int, int] | None:
-        """Which file that path names now; None for none."""
+        """Device and inode of the file at this path; None if there is none."""
         try:
             found = os.stat(path)  # noqa: PTH116 - at each commit: a Path costs more than the call
         except FileNotFoundError:
@@ -147,11 +149,12 @@ class Disk:
         return found.st_dev, found.st_ino
 
     def move(self, path: str, to: str) -> None:
+        """Rename a file. Does nothing if there is no such file."""
         with contextlib.suppress(FileNotFoundError):
             Path(path).replace(to)
 
     def sync_folder(self, path: str) -> None:
-        """Make names in the folder of `path` survive a power cut. Windows has no way to, and does not need it."""
+        """Make the names in the folder of `path` durable. Windows has no call for that and does not need it."""
         if os.name == "nt":
             return
         fd = os.open(Path(path).parent, os.O_RDONLY)

@@ -1,5 +1,8 @@
-"""Keys of forgotten jobs as rows of the journal. They are written in the transaction that deletes their job's events,
-so a key is always somewhere: in its job's first event, or here."""
+"""Key tombstones as rows of the `keys` table.
+
+A tombstone is written in the transaction that deletes the events of its job, so every key is always in one place: in
+the first event of its job, or here.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +18,40 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged
 from trio_jobs._stores.sqlite.disk import Connection
 
-__all__ = ["KeyRow", "delete_keys", "insert_keys", "key_page", "read_keys", "salvage_keys"]
+__all__ = [
+    "TombstoneRow",
+    "delete_tombstones",
+    "insert_tombstones",
+    "read_tombstones",
+    "salvage_tombstones",
+    "tombstone_page",
+]
 
-KeyRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
+TombstoneRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
 
-_COLUMNS: Final = "name, job, digest, state, at, checksum"  #: by name where the table may be another than was made
+_COLUMNS: Final = "name, job, digest, state, at, checksum"  #: for a table that may have other columns too
 _PLACES: Final = "(?, ?, ?, ?, ?, ?)"
 _FINAL: Final = {str(state): state for state in FINAL}
 
 
-def insert_keys(connection: Connection, keys: Sequence[KeyTombstone]) -> int:
-    """How many were added: one that is there already is kept once."""
+def insert_tombstones(connection: Connection, tombstones: Sequence[KeyTombstone]) -> int:
+    """Insert tombstones, replacing those of the same key. Return how many keys are new."""
     added = 0
-    for key in keys:
-        row = _to_row(key)
-        there = connection.execute("DELETE FROM keys WHERE name = ?", row[:1]).rowcount
+    for tombstone in tombstones:
+        row = _to_row(tombstone)
+        replaced = connection.execute("DELETE FROM keys WHERE name = ?", row[:1]).rowcount
         connection.execute(f"INSERT INTO keys VALUES {_PLACES}", row)  # noqa: S608 - placeholders alone
-        added += 1 - there
+        added += 1 - replaced
     return added
 
 
-def delete_keys(connection: Connection, keys: Sequence[KeyTombstone]) -> int:
-    return sum(connection.execute("DELETE FROM keys WHERE name = ?", (key.name,)).rowcount for key in keys)
+def delete_tombstones(connection: Connection, tombstones: Sequence[KeyTombstone]) -> int:
+    """Delete tombstones. Return how many there were."""
+    return sum(connection.execute("DELETE FROM keys WHERE name = ?", (one.name,)).rowcount for one in tombstones)
 
 
-def read_keys(connection: Connection, path: str, expected: int) -> Iterator[KeyTombstone]:
-    """Raises `JournalDamaged` if one of them is not what was written, or is missing."""
+def read_tombstones(connection: Connection, path: str, expected: int) -> Iterator[KeyTombstone]:
+    """Yield all tombstones. Raises `JournalDamaged` if a row is damaged or missing."""
     count = 0
     with closing(connection.execute("SELECT * FROM keys ORDER BY at")) as cursor:
         for row in cursor:
@@ -49,12 +60,12 @@ def read_keys(connection: Connection, path: str, expected: int) -> Iterator[KeyT
             name, job, digest, state, at, _ = row
             yield KeyTombstone(name, job, digest, _FINAL[state], at)
     if count != expected:
-        raise JournalDamaged(path, f"it holds {count} keys of forgotten jobs and should hold {expected}")
+        raise JournalDamaged(path, f"it contains {count} key tombstones instead of {expected}")
 
 
-def key_page(connection: Connection, path: str, after: bytes, limit: int) -> list[KeyRow]:
-    """Rows in the order of their names, behind that name. Raises `JournalDamaged`."""
-    rows: list[KeyRow] = connection.execute(
+def tombstone_page(connection: Connection, path: str, after: bytes, limit: int) -> list[TombstoneRow]:
+    """At most `limit` rows with a name above `after`, ordered by name. Raises `JournalDamaged`."""
+    rows: list[TombstoneRow] = connection.execute(
         "SELECT * FROM keys WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
     ).fetchall()
     for row in rows:
@@ -62,12 +73,12 @@ def key_page(connection: Connection, path: str, after: bytes, limit: int) -> lis
     return rows
 
 
-def salvage_keys(connection: Connection) -> list[KeyRow]:
-    """Every one that can be read."""
-    found: dict[bytes, KeyRow] = {}
-    for order in ("ASC", "DESC"):  # from both ends to where it is broken
+def salvage_tombstones(connection: Connection) -> list[TombstoneRow]:
+    """All sound rows of a damaged journal."""
+    found: dict[bytes, TombstoneRow] = {}
+    for order in ("ASC", "DESC"):  # from both ends up to the damage
         try:
-            for row in connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY name {order}"):  # noqa: S608 - our words
+            for row in connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY name {order}"):  # noqa: S608 - constants
                 if _is_sound(row):
                     found[row[0]] = tuple(row)
         except (sqlite3.Error, UnicodeDecodeError):
@@ -75,9 +86,9 @@ def salvage_keys(connection: Connection) -> list[KeyRow]:
     return list(found.values())
 
 
-def _to_row(key: KeyTombstone) -> KeyRow:
-    checksum = _checksum(key.name, key.job, key.digest, key.state, key.at)
-    return key.name, key.job, key.digest, str(key.state), key.at, checksum
+def _to_row(tombstone: KeyTombstone) -> TombstoneRow:
+    name, job, digest, state, at = tombstone.name, tombstone.job, tombstone.digest, tombstone.state, tombstone.at
+    return name, job, digest, str(state), at, _checksum(name, job, digest, state, at)
 
 
 def _checksum(name: bytes, job: str, digest: str, state: str, at: float) -> int:
@@ -86,7 +97,7 @@ def _checksum(name: bytes, job: str, digest: str, state: str, at: float) -> int:
 
 def _check(row: Any, path: str) -> None:
     if not _is_sound(row):
-        raise JournalDamaged(path, "the row of a forgotten job's key fails its checksum")
+        raise JournalDamaged(path, "the row of a key tombstone fails its checksum")
 
 
 def _is_sound(row: Any) -> bool:

@@ -1,9 +1,10 @@
-"""How jobs are taken out of the journal without holding a commit up for long.
+"""Delete the events of pruned jobs without delaying a commit for long.
 
-A job's events lie anywhere between its first and its last, and there is no index to find them by (it would cost each
-commit a second page). One job that waited for a week may span a million events of others. So all jobs of a batch are
-looked for at once, window by window, each a wish of its own between two commits; and what was found is then deleted by
-number, some jobs to a transaction. That takes time in proportion to the events that are there, however the jobs lie.
+The events of a job are anywhere between its first and its last, and no index finds them (an index would cost each
+commit a second page). A job that waited for a week may span a million events of other jobs. So the events of all jobs
+of a batch are searched window by window, each window in a request of its own between two commits; then the events are
+deleted by number, some jobs in each transaction. The time is proportional to the number of events in the range, in
+whatever order the jobs ran.
 """
 
 from __future__ import annotations
@@ -17,44 +18,45 @@ from trio_jobs._stores.sqlite.journal import Journal
 
 __all__ = ["prune"]
 
-WINDOW: Final = 5000  #: numbers of events looked through at once: a millisecond or two
-JOBS: Final = 50  #: in one transaction
-KEYS: Final = 100  #: let go of in one transaction: as many pages, in the worst case
+WINDOW: Final = 5000  #: `seq` numbers searched in one request: a millisecond or two
+JOBS_PER_TRANSACTION: Final = 50
+KEYS_PER_TRANSACTION: Final = 100  #: in the worst case each is in a page of its own
 
 T = TypeVar("T")
-ReadRequest = Callable[[Callable[[], Any]], Awaitable[Any]]
+Call = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def prune(
-    ask: ReadRequest,
+    call: Call,
     journal: Journal,
     jobs: Mapping[str, tuple[int, int]],
     keys: Sequence[KeyTombstone],
     stale: Sequence[KeyTombstone],
 ) -> None:
-    """See `Store.prune`. `ask` has the journal's thread do something between two groups."""
+    """See `Store.prune`. `call` runs a function in the writer thread, between two groups."""
     if jobs:
-        # events of the queue itself go with those around them
+        # queue events are deleted together with the jobs around them
         start = min(journal.oldest, *(first for first, _ in jobs.values()))
         end = max(last for _, last in jobs.values())
         seqs: dict[str, list[int]] = {job: [] for job in ("", *jobs)}
-        for at in range(start, end + 1, WINDOW):
-            for seq, job in await ask(partial(journal.rows_of, list(seqs), at, min(at + WINDOW - 1, end))):
+        for first in range(start, end + 1, WINDOW):
+            found = await call(partial(journal.find_events, list(seqs), first, min(first + WINDOW - 1, end)))
+            for seq, job in found:
                 seqs[job].append(seq)
-        of_queue = seqs.pop("")
-        key_of = {key.job: key for key in keys}
-        parts = list(_parts(list(seqs), JOBS))
+        queue_events = seqs.pop("")
+        tombstone_of = {key.job: key for key in keys}
+        parts = list(_split(list(seqs), JOBS_PER_TRANSACTION))
         for n, part in enumerate(parts, 1):
-            rows = [seq for job in part for seq in seqs[job]]
+            events = [seq for job in part for seq in seqs[job]]
             oldest = max(jobs[job][1] for job in part) + 1
             if n == len(parts):
-                oldest, rows = end + 1, rows + of_queue
-            kept = [key_of[job] for job in part if job in key_of]
-            await ask(partial(journal.forget, rows, oldest, kept))
-    for some in _parts(stale, KEYS):
-        await ask(partial(journal.forget_keys, some))
+                oldest, events = end + 1, events + queue_events
+            tombstones = [tombstone_of[job] for job in part if job in tombstone_of]
+            await call(partial(journal.prune, events, oldest, tombstones))
+    for part_of_stale in _split(stale, KEYS_PER_TRANSACTION):
+        await call(partial(journal.delete_tombstones, part_of_stale))
 
 
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]
+def _split(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

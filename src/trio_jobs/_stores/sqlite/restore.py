@@ -1,9 +1,9 @@
-"""Making a journal of a backup, when it is opened as one.
+"""Turn a backup into a journal when it is opened.
 
-It gets a new epoch: what happened after it is not in it, and who followed the old history must not go on in this one as
-if it were the same. It has no high-water mark of its own. A log that lies beside it belongs to another journal, and
-SQLite would pour it into this one; a mark that knows of later events says that there is more to lose than its owner may
-know. Then it is refused, with what to do.
+The restored journal gets a new epoch, because it lacks what happened after the backup: a subscriber of the old history
+must not continue in this one as if nothing were missing. A backup has no WAL and no high-water mark. A WAL beside it
+belongs to another journal, and SQLite would checkpoint it into the backup; a high-water mark with later events means
+that more would be lost than the owner may know. Both are refused, with what to do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.schema import (
     APPLICATION_ID,
+    HEADER_SIZE,
     PAGE_SIZE,
     connect,
     get_meta,
@@ -27,25 +28,25 @@ from trio_jobs._stores.sqlite.schema import (
 __all__ = ["refuse_foreign_file", "restore_backup"]
 
 
-def refuse_foreign_file(disk: Disk, path: str, mark: HighWaterMarkFile) -> None:
-    """Raise `StoreError` for somebody else's file, before connecting to it, which would change it."""
-    # one page may be the first of a new journal, whose name is still in its log
-    if mark.found is None and (disk.size(path) or 0) > PAGE_SIZE and is_foreign(disk.head(path, 100)):
-        raise StoreError(f"{path} is no journal of trio-jobs")
+def refuse_foreign_file(disk: Disk, path: str, stored: HighWaterMark | None) -> None:
+    """Raise `StoreError` for a file of another program, before a connection would change it."""
+    # a file of one page may be a new journal whose application id is still in its WAL
+    if stored is None and (disk.size(path) or 0) > PAGE_SIZE and is_foreign(disk.read_start(path, HEADER_SIZE)):
+        raise StoreError(f"{path} is not a trio-jobs journal")
 
 
-def restore_backup(disk: Disk, path: str, mark: HighWaterMarkFile) -> HighWaterMark | None:
-    """If the file is a backup, make a journal of it, and give its mark; else nothing happens.
+def restore_backup(disk: Disk, path: str, file: HighWaterMarkFile) -> HighWaterMark | None:
+    """If the file is a backup, make it a journal and return its high-water mark; otherwise do nothing.
 
-    The mark is synced first: a power cut between the two leaves a backup beside a mark that is not newer, which is
-    adopted again. Raises `StoreError`, `JournalDamaged`, `sqlite3.Error`, `OSError`.
+    The mark is synced first: a power cut between the two leaves a backup with a mark that is not newer, which the next
+    opening restores again. Raises `StoreError`, `JournalDamaged`, `sqlite3.Error`, `OSError`.
     """
-    if not is_backup(disk.head(path, 100)):
+    if not is_backup(disk.read_start(path, HEADER_SIZE)):
         return None
-    what_to_do = f"move {path}-wal and {path}-mark away, and open it again"
+    what_to_do = f"move {path}-wal and {path}-mark away and open it again"
     if disk.size(path + "-wal"):
-        raise StoreError(f"{path} is a backup, and another journal's log lies beside it: {what_to_do}")
-    connection = connect(disk, path, "DELETE")  # no log: it could not be told from another journal's
+        raise StoreError(f"{path} is a backup, but {path}-wal belongs to another journal: {what_to_do}")
+    connection = connect(disk, path, "DELETE")  # without a WAL, which could not be distinguished from another journal's
     try:
         meta = get_meta(connection, path)
         row = connection.execute("SELECT seq, checksum FROM events ORDER BY seq DESC LIMIT 1").fetchone()
@@ -54,16 +55,16 @@ def restore_backup(disk: Disk, path: str, mark: HighWaterMarkFile) -> HighWaterM
             raise JournalDamaged(path, "its last row cannot be read")
         if seq < int(meta["oldest"]) - 1:
             seq, checksum = int(meta["oldest"]) - 1, 0
-        if mark.found is not None and mark.found.seq > seq:
+        if file.stored is not None and file.stored.seq > seq:
             raise StoreError(
-                f"{path} is a backup up to event {seq}, and the journal that was here held events up to "
-                f"{mark.found.seq}: to go back, {what_to_do}"
+                f"{path} is a backup up to event {seq}, but the journal before it had events up to "
+                f"{file.stored.seq}: to go back to the backup, {what_to_do}"
             )
-        made = HighWaterMark(secrets.token_hex(16), seq, checksum)
-        mark.begin(made)
+        high_water_mark = HighWaterMark(secrets.token_hex(16), seq, checksum)
+        file.create(high_water_mark)
         with transaction(connection):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            set_meta(connection, "epoch", made.epoch)
+            set_meta(connection, "epoch", high_water_mark.epoch)
     finally:
         connection.close()
-    return made
+    return high_water_mark

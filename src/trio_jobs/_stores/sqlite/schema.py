@@ -1,9 +1,9 @@
 """The journal's tables, and how a connection to them is made: settings that durability hangs on are read back.
 
-`events` holds what happened, `keys` what is remembered of keys whose jobs are forgotten, `meta` what must be known to
-tell that no row of either is missing. There is no table of jobs:
-they are folded from the events, so nothing can disagree with them. There is no index on `job` either: it would cost a
-second page in each commit, and only pruning asks for a job's rows, which knows between which numbers they lie.
+`events` holds what happened, `keys` the tombstones of pruned keys, `meta` what must be known to see that no row of
+either is missing. There is no table of jobs: they are folded from the events, so nothing can disagree with them. There
+is no index on `job` either: it would cost a second page in each commit, and only pruning asks for a job's rows, which
+knows between which numbers they lie.
 
 A row's checksum is a CRC-32 over its number, its job and its body. It finds every damage of up to 32 bits in a row, so
 any flipped byte, and misses one random change in four thousand million; it is against accidents, not against people,
@@ -23,6 +23,7 @@ from trio_jobs._stores.sqlite.disk import Connection, Disk
 __all__ = [
     "APPLICATION_ID",
     "BACKUP_ID",
+    "HEADER_SIZE",
     "PAGE_SIZE",
     "SCHEMA_VERSION",
     "check_schema",
@@ -37,9 +38,10 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
-BACKUP_ID: Final = 0x74726A63  #: "trjc": a copy, which is no journal before it has got a history of its own
+BACKUP_ID: Final = 0x74726A63  #: "trjc": a backup, which becomes a journal when it is opened
 SCHEMA_VERSION: Final = 1
 PAGE_SIZE: Final = 4096
+HEADER_SIZE: Final = 100  #: bytes of SQLite's file header
 _MAGIC: Final = b"SQLite format 3\0"
 
 TABLES: Final = {
@@ -57,23 +59,23 @@ TABLES: Final = {
     ),
 }
 
-#: What turns a file of version n into one of n + 1
+#: Statements that turn a file of version n into one of n + 1
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 
 
-def is_backup(head: bytes) -> bool:
-    """Is that the beginning of a backup? To be asked before SQLite opens it, which pours in any log beside it."""
-    return head.startswith(_MAGIC) and head[68:72] == BACKUP_ID.to_bytes(4, "big")
+def is_backup(header: bytes) -> bool:
+    """Whether a file with this header is a backup. Check before SQLite opens it and checkpoints any WAL beside it."""
+    return header.startswith(_MAGIC) and header[68:72] == BACKUP_ID.to_bytes(4, "big")
 
 
-def is_foreign(head: bytes) -> bool:
-    """Is that the beginning of a file that is neither a journal nor a backup?"""
+def is_foreign(header: bytes) -> bool:
+    """Whether a file with this header is neither a journal nor a backup."""
     ours = (APPLICATION_ID.to_bytes(4, "big"), BACKUP_ID.to_bytes(4, "big"))
-    return not head.startswith(_MAGIC) or head[68:72] not in ours
+    return not header.startswith(_MAGIC) or header[68:72] not in ours
 
 
 def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
-    """A connection that syncs each commit and lets nobody else in. Raises `sqlite3.Error`, `StoreError`."""
+    """Open a connection that syncs each commit and locks the file. Raises `sqlite3.Error`, `StoreError`."""
     connection = disk.connect(path)
     try:
         wanted = [
@@ -84,14 +86,14 @@ def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
             ("checkpoint_fullfsync", "1", 1),
             ("cell_size_check", "1", 1),
             ("temp_store", "MEMORY", 2),
-            ("secure_delete", "ON", 1),  # what is forgotten is gone from the file: payloads are people's
+            ("secure_delete", "ON", 1),  # pruned payloads must not stay readable in the file
         ]
         for name, value, expected in wanted:
             connection.execute(f"PRAGMA {name} = {value}").fetchone()
             got = connection.execute(f"PRAGMA {name}").fetchone()[0]
             if got != expected:
                 raise StoreError(
-                    f"journal {path}: SQLite answers {name} = {got}, not {expected}; it cannot be relied on"
+                    f"journal {path}: SQLite reports {name} = {got}, not {expected}, so commits would not be durable"
                 )
     except BaseException:
         connection.close()
@@ -100,7 +102,7 @@ def connect(disk: Disk, path: str, journal_mode: str = "WAL") -> Connection:
 
 
 def create(connection: Connection, epoch: str, application_id: int = APPLICATION_ID) -> None:
-    """Make the tables, in one transaction."""
+    """Create the tables, in one transaction."""
     with transaction(connection):
         for statement in TABLES.values():
             connection.execute(statement)
@@ -111,20 +113,21 @@ def create(connection: Connection, epoch: str, application_id: int = APPLICATION
 
 
 def check_schema(connection: Connection, path: str) -> bool:
-    """Is there a schema? One of an older program is brought up to date. Raises `StoreError`, `JournalDamaged`."""
+    """Return whether there is a schema; migrate one of an older version. Raises `StoreError`, `JournalDamaged`."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
     if not tables and version == 0 and application == 0:
         return False
     if application != APPLICATION_ID:
-        raise StoreError(f"{path} is a database, but no journal of trio-jobs")
+        raise StoreError(f"{path} is a database, but not a trio-jobs journal")
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"journal {path} was written by a newer trio-jobs (schema {version}; this one reads up to {SCHEMA_VERSION})"
+            f"journal {path} was written by a newer trio-jobs (schema {version}, this version reads up to "
+            f"{SCHEMA_VERSION}); upgrade this one"
         )
     if version < SCHEMA_VERSION and version not in MIGRATIONS:
-        raise JournalDamaged(path, f"its schema version reads {version}, which there never was")
+        raise JournalDamaged(path, f"its schema version is {version}, which never existed")
     if version < SCHEMA_VERSION:
         _migrate(connection, version)
         tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
@@ -143,7 +146,7 @@ def _migrate(connection: Connection, version: int) -> None:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[Connection]:
-    """All of the block or nothing. Raises what it raised, and `sqlite3.Error`."""
+    """Run the block in one transaction, rolled back if it raises. Raises `sqlite3.Error`."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
@@ -155,11 +158,12 @@ def transaction(connection: Connection) -> Iterator[Connection]:
 
 
 def row_checksum(seq: int, job: str, body: bytes) -> int:
+    """CRC-32 over number, job and body."""
     return zlib.crc32(body, zlib.crc32(job.encode(), zlib.crc32(seq.to_bytes(8, "little"))))
 
 
 def get_meta(connection: Connection, path: str) -> dict[str, str]:
-    """Raises `JournalDamaged`."""
+    """Read the meta table. Raises `JournalDamaged`."""
     found: dict[str, str] = {}
     for name, value, checksum in connection.execute("SELECT name, value, checksum FROM meta").fetchall():
         if not isinstance(name, str) or zlib.crc32(f"{name}={value}".encode()) != checksum:
@@ -172,6 +176,7 @@ def get_meta(connection: Connection, path: str) -> dict[str, str]:
 
 
 def set_meta(connection: Connection, name: str, value: str) -> None:
+    """Write one value of the meta table, in the current transaction."""
     connection.execute(
         "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, "
         "checksum = excluded.checksum",

@@ -1,82 +1,96 @@
-"""A store in one SQLite file: what is committed survives the process, and a power cut.
+"""The journal: a store in one SQLite file. Committed events survive the process and a power cut.
 
-This is the face in Trio's thread. The journal's own thread (`writer_thread`) does the work on the file
-(`journal`); between them go one queue in and `run_sync_soon` out.
+The shared `DurableStore` does the work in Trio's thread, the shared `WriterThread` commits; this file names the files
+and adds what only a journal can do: key tombstones, pruning, backups.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import outcome
 import trio
 
-from trio_jobs._engine.events import Event, SubmitRejected
+from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._errors import OutcomeUnknown, StoreError
+from trio_jobs._errors import StoreError
 from trio_jobs._ports import Backup
-from trio_jobs._stores.group_commit import GroupCommit
+from trio_jobs._stores.durable_store import STALL_AFTER, DurableStore
 from trio_jobs._stores.sqlite.backup import backup
 from trio_jobs._stores.sqlite.disk import Disk
+from trio_jobs._stores.sqlite.durable_log import SqliteLog
 from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 from trio_jobs._stores.sqlite.pruning import prune
-from trio_jobs._stores.sqlite.rows import decode_all
-from trio_jobs._stores.sqlite.writer_thread import CLOSE, ReadRequest, Replacement, WriterThread, broken
 
 __all__ = ["SqliteStore"]
 
-#: Seconds without an answer to a commit after which the journal counts as stalled: slow disks take some tenths
-STALL: Final = 5.0
-
 
 class SqliteStore:
-    """Conforms to `Store`. path: of the journal; beside it live `-wal`, `-mark` and `-lock`. ":memory:" for none.
+    """A `Store` in an SQLite file; `docs/journal.md` lists the files beside it.
 
-    allow_data_loss: go on with what is left of a damaged journal, under a new epoch; the damaged files are kept under
-    another name. stall_after: seconds after which a commit without an answer is told as `trouble`. disk: for tests.
+    A store that was closed can be opened again, also by another queue.
 
-    A journal in ":memory:" is `durable` only in that it commits after `append`, like one on a disk.
+    Args:
+        path: The journal. A relative path is resolved now. ":memory:" keeps the events in memory; they are committed
+            after `append`, as on a disk, and lost with the process.
+        allow_data_loss: Open a damaged journal with the events that can be read, under a new epoch. The damaged files
+            are renamed, not deleted.
+        stall_after: Seconds after which a commit that has not returned is reported as `trouble`.
+        disk: For tests.
     """
 
     durable = True
-    _monotonic = staticmethod(time.monotonic)
+    """Committed events survive the process."""
 
     def __init__(
         self,
         path: str | Path,
         *,
         allow_data_loss: bool = False,
-        stall_after: float = STALL,
+        stall_after: float = STALL_AFTER,
         disk: Disk | None = None,
     ) -> None:
         self.path = str(path) if str(path) == ":memory:" else str(Path(path).resolve())
-        self.epoch = ""
+        """The resolved path of the journal, or ":memory:"."""
         self._allow_data_loss = allow_data_loss
-        self._stall_after = stall_after
         self._disk = Disk() if disk is None else disk
-        self._thread: WriterThread | None = None
-        self._journal: Journal | None = None
-        self._is_open = False
-        self._is_abandoned = False
-        self._ended = trio.Event()
-        self._last_seq = 0
-        self._handed = 0
-        self._since: float | None = None
-        self._failure: StoreError | None = None
-        self._broken: StoreError | None = None
-        self._waits: dict[int, _Wait] = {}
-        self._group_commit = GroupCommit(self._hand_over)
-        self._asks: set[trio.Event] = set()
+        self._durable = DurableStore(self._make_log, stall_after=stall_after)
+        # a prune must not change what a backup is copying
         self._pruning = trio.Lock()
-        self._on_open: Callable[[outcome.Value[list[bytes]] | outcome.Error], None] = lambda result: None
 
     def __repr__(self) -> str:
-        return f"<SqliteStore {self.path}, {self._last_seq} events>"
+        return f"<SqliteStore {self.path}, {self.last_seq} events>"
+
+    def _make_log(self) -> SqliteLog:
+        background = BackgroundSync()
+        journal = Journal(
+            self.path, self._disk, allow_data_loss=self._allow_data_loss, run_in_background=background.request
+        )
+        lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
+        return SqliteLog(journal, background, lock)
+
+    @property
+    def epoch(self) -> str:
+        """See `Store.epoch`."""
+        return self._durable.epoch
+
+    @property
+    def last_seq(self) -> int:
+        """See `Store.last_seq`."""
+        return self._durable.last_seq
+
+    @property
+    def oldest(self) -> int:
+        """See `Store.oldest`."""
+        return self._durable.oldest
+
+    @property
+    def trouble(self) -> str | None:
+        """See `Store.trouble`."""
+        return self._durable.trouble
 
     async def open(
         self,
@@ -84,100 +98,26 @@ class SqliteStore:
         on_failure: Callable[[], Sequence[Event]] | None = None,
         on_broken: Callable[[StoreError], None] | None = None,
     ) -> Iterable[Event]:
-        if self._thread is not None:
-            raise StoreError("this store is in use by another queue; close that one first")
-        self._on_commit, self._on_failure, self._on_broken = on_commit, on_failure, on_broken
-        self._failure = self._broken = self._since = None
-        self._ended = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._journal, self._thread = self._make_thread()
-        answer = trio.Event()
-        opened: outcome.Value[list[bytes]] | outcome.Error | None = None
-
-        def tell(result: outcome.Value[list[bytes]] | outcome.Error) -> None:
-            nonlocal opened
-            opened = result
-            answer.set()
-
-        self._on_open = tell
-        self._thread.start()
-        try:
-            await answer.wait()
-        except trio.Cancelled:
-            if self._thread is not None:  # else it has failed, and ended, meanwhile
-                self._is_abandoned = True
-                self._thread.give_up()
-            raise
-        assert opened is not None
-        if isinstance(opened, outcome.Error):
-            await self._ended.wait()
-        bodies = opened.unwrap()
-        self._is_open = True
-        self._group_commit.begin()
-        self.epoch = self._journal.epoch
-        self._last_seq = self._handed = self._journal.last_seq
-        return decode_all(bodies)
-
-    def _make_thread(self) -> tuple[Journal, WriterThread]:
-        """The journal, and the thread that is to own it. The simulator's own runs in Trio, in virtual time."""
-        background = BackgroundSync()
-        journal = Journal(self.path, self._disk, allow_data_loss=self._allow_data_loss, background=background.run)
-        lock = None if self.path == ":memory:" else FileLock(self.path + "-lock", self.path)
-        return journal, WriterThread(journal, lock, background, self, self._token)
+        """See `Store.open`."""
+        return await self._durable.open(on_commit, on_failure, on_broken)
 
     def append(self, events: Sequence[Event]) -> None:
-        if not self._is_open:
-            raise StoreError("this store is closed")
-        assert self._thread is not None
-        if self._since is None:
-            self._since = self._monotonic()
-        self._handed = events[-1].seq
-        self._group_commit.add(events)
-
-    def _hand_over(self, events: Sequence[Event]) -> None:
-        assert self._thread is not None
-        self._thread.inbox.put(events)
+        """See `Store.append`."""
+        self._durable.append(events)
 
     async def committed(self, seq: int) -> None:
-        if seq <= self._last_seq:
-            return
-        if self._broken is not None:
-            raise OutcomeUnknown(str(self._broken))
-        wait = self._waits.get(seq)
-        if wait is None:
-            wait = self._waits[seq] = _Wait()
-        await wait.over.wait()
-        if wait.error is not None:
-            raise wait.error
+        """See `Store.committed`."""
+        await self._durable.committed(seq)
 
     async def events(self, after: int, limit: int) -> Sequence[Event]:
-        assert self._journal is not None
-        journal = self._journal
-        page: Sequence[Event] = await self._ask(lambda: journal.page(after, limit))
+        """See `Store.events`."""
+        log = self._durable.log
+        page: Sequence[Event] = await self._durable.read(lambda: log.page(after, limit))
         return page
 
-    @property
-    def last_seq(self) -> int:
-        return self._last_seq
-
-    @property
-    def oldest(self) -> int:
-        return self._journal.oldest if self._journal is not None else 1
-
-    @property
-    def trouble(self) -> str | None:
-        if self._broken is not None:
-            return str(self._broken)
-        if self._failure is not None:
-            return str(self._failure)
-        if self._since is not None and (passed := self._monotonic() - self._since) > self._stall_after:
-            return f"journal {self.path}: a commit has not returned for {passed:.0f} s"
-        return None
-
     def keys(self) -> Iterable[KeyTombstone]:
-        assert self._journal is not None
-        keys, self._journal.keys = self._journal.keys, []
-        return keys
+        """See `Store.keys`."""
+        return self._durable.log.journal.take_tombstones()
 
     async def prune(
         self,
@@ -185,119 +125,20 @@ class SqliteStore:
         keys: Sequence[KeyTombstone] = (),
         stale: Sequence[KeyTombstone] = (),
     ) -> None:
-        assert self._journal is not None
+        """See `Store.prune`. Waits until a running backup has ended."""
         async with self._pruning:
-            await prune(self._ask, self._journal, jobs, keys, stale)
+            await prune(self._call, self._durable.log.journal, jobs, keys, stale)
 
     async def backup(self, to: str) -> Backup:
-        assert self._journal is not None
+        """See `BacksUp.backup`. Waits until a running prune has ended."""
         async with self._pruning:
-            return await backup(self._ask, self._journal, self._disk, to)
+            return await backup(self._call, self._durable.log.journal, self._disk, to)
 
     async def aclose(self) -> None:
-        thread = self._thread
-        self._is_open = False
-        if thread is None:
-            return
-        self._group_commit.end()
-        thread.inbox.put(CLOSE)
-        try:
-            await self._ended.wait()
-        except trio.Cancelled:
-            thread.give_up()
-            raise
-        self._thread = None
+        """See `Store.aclose`."""
+        await self._durable.aclose()
 
-    async def _ask(self, do: Callable[[], Any]) -> Any:
-        """Have the thread do something between two groups. Cancelled: it is done, or not."""
-        if not self._is_open or self._broken is not None:
-            raise self._broken or StoreError("this store is closed")
-        assert self._thread is not None
-        answer = trio.Event()
-        told: outcome.Value[Any] | outcome.Error | None = None
-
-        def tell(result: outcome.Value[Any] | outcome.Error) -> None:
-            nonlocal told
-            told = result
-            answer.set()
-
-        self._asks.add(answer)
-        self._thread.inbox.put(ReadRequest(do, tell))
-        try:
-            await answer.wait()
-        finally:
-            self._asks.discard(answer)
-        if told is None:
-            raise self._broken or StoreError("this store is closed")
-        return told.unwrap()
-
-    # what the thread tells (`StoreListener`)
-
-    def on_opened(self, result: outcome.Value[list[bytes]] | outcome.Error) -> None:
-        if isinstance(result, outcome.Error):
-            self._is_abandoned = True  # here: `on_closed` may come before `open` goes on
-        self._on_open(result)
-
-    def on_committed(self, events: Sequence[Event]) -> None:
-        self._last_seq = events[-1].seq
-        self._failure = None
-        self._since = self._monotonic() if self._handed > self._last_seq else None
-        self._tell(lambda: self._on_commit(events))
-        if self._waits:
-            for event in events:
-                wait = self._waits.pop(event.seq, None)
-                if wait is not None:
-                    wait.over.set()
-
-    def on_failed(self, error: StoreError) -> None:
-        self._failure = error
-        self._group_commit.clear()  # it is in what is given instead
-        instead: Sequence[Event] = ()
-        if self._on_failure is not None:
-            on_failure = self._on_failure
-            instead = self._tell(on_failure) or ()
-        for event in instead:
-            wait = self._waits.pop(event.seq, None) if isinstance(event, SubmitRejected) else None
-            if wait is not None:
-                wait.error = error
-                wait.over.set()
-        self._since = self._monotonic() if instead else None
-        if not instead:
-            self._failure = None
-        assert self._thread is not None
-        self._thread.inbox.put(Replacement(instead))
-
-    def on_broken(self, error: BaseException) -> None:
-        if self._broken is None:
-            self._broken = broken(error)
-            self._group_commit.clear()
-            waits, self._waits = self._waits, {}
-            for wait in waits.values():
-                wait.error = OutcomeUnknown(f"{self._broken}: what was handed over may or may not be kept")
-                wait.over.set()
-            if self._on_broken is not None:
-                self._on_broken(self._broken)
-
-    def on_closed(self) -> None:
-        if self._is_abandoned:
-            self._thread, self._is_abandoned = None, False
-        for answer in self._asks:
-            answer.set()
-        self._ended.set()
-
-    def _tell(self, fn: Callable[[], Any]) -> Any:
-        """What listeners raise is a bug of ours: it must be heard, and must not end Trio's run from inside."""
-        try:
-            return fn()
-        except Exception as error:
-            self.on_broken(error)
-
-
-class _Wait:
-    """Those who wait for one event."""
-
-    __slots__ = ("error", "over")
-
-    def __init__(self) -> None:
-        self.over = trio.Event()
-        self.error: Exception | None = None
+    async def _call(self, fn: Callable[[], Any]) -> Any:
+        """Call a function that uses the journal, in the writer thread between two groups."""
+        log = self._durable.log
+        return await self._durable.read(lambda: log.call(fn))

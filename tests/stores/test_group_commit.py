@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import trio
-from bad_disks import FaultyDisk, error
+from faulty_disks import FaultyDisk, error
 
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs._engine import events as ev
-from trio_jobs._stores.group_commit import TURNS, GroupCommit
+from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
 from trio_jobs.testing.stores import submitted
 
 
 class CountingDisk(FaultyDisk):
-    """groups: how many transactions of events there were."""
+    """Counts the transactions with events, in `groups`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,33 +28,33 @@ class CountingDisk(FaultyDisk):
         self.groups += sql.startswith("INSERT INTO events") and not done
 
 
-async def test_what_one_commit_sets_going_shares_the_next_sync(tmp_path: Path) -> None:
-    """A turn of the loop apart, as the end of an attempt and the start of the next, or two producers, are."""
+async def test_events_that_one_commit_causes_share_the_next_sync(tmp_path: Path) -> None:
+    """They are a turn of the loop apart, like the end of an attempt and the start of the next one."""
     disk = CountingDisk()
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    told: list[int] = []
-    await store.open(lambda events: told.extend(event.seq for event in events))
+    committed: list[int] = []
+    await store.open(lambda events: committed.extend(event.seq for event in events))
     for seq in range(1, 60, 2):
         store.append([submitted(seq)])
         await trio.lowlevel.checkpoint()
         store.append([submitted(seq + 1)])
         await store.committed(seq + 1)
     assert disk.groups == 30
-    assert told == list(range(1, 61))
+    assert committed == list(range(1, 61))
     await store.aclose()
 
 
-class Given:
-    """What a `GroupCommit` gave, and in which turn of the loop, counted from 1."""
+class Groups:
+    """The groups of a `GroupCommit`, and the turn of the loop, counted from 1, in which each was passed on."""
 
-    def __init__(self, gathering_turns: int = TURNS) -> None:
-        self.groups: list[list[int]] = []
+    def __init__(self, max_turns: int = MAX_TURNS) -> None:
+        self.events: list[list[int]] = []
         self.turns: list[int] = []
         self.turn = 1
-        self.group_commit = GroupCommit(self._take, gathering_turns)
+        self.group_commit = GroupCommit(self._commit, max_turns)
 
-    def _take(self, events: Sequence[ev.Event]) -> None:
-        self.groups.append([event.seq for event in events])
+    def _commit(self, events: Sequence[ev.Event]) -> None:
+        self.events.append([event.seq for event in events])
         self.turns.append(self.turn)
 
     async def next_turn(self) -> None:
@@ -62,41 +62,41 @@ class Given:
         self.turn += 1
 
 
-async def test_what_a_loop_without_rest_sets_going_is_given_after_a_few_turns() -> None:
-    given = Given()
-    given.group_commit.begin()
-    for seq in range(1, 2 * TURNS + 1):
-        given.group_commit.add([submitted(seq)])
-        await given.next_turn()
-    assert given.groups == [list(range(1, TURNS + 1)), list(range(TURNS + 1, 2 * TURNS + 1))]
-    assert given.turns == [TURNS, 2 * TURNS]
-    given.group_commit.end()
+async def test_a_busy_loop_commits_after_a_few_turns() -> None:
+    groups = Groups()
+    groups.group_commit.start()
+    for seq in range(1, 2 * MAX_TURNS + 1):
+        groups.group_commit.add([submitted(seq)])
+        await groups.next_turn()
+    assert groups.events == [list(range(1, MAX_TURNS + 1)), list(range(MAX_TURNS + 1, 2 * MAX_TURNS + 1))]
+    assert groups.turns == [MAX_TURNS, 2 * MAX_TURNS]
+    groups.group_commit.stop()
 
 
-async def test_a_lone_caller_is_not_kept_waiting_for_others() -> None:
-    """Given in the turn in which the loop has nothing left to do, though more would be waited for."""
-    given = Given(gathering_turns=1000)
-    given.group_commit.begin()
-    given.group_commit.add([submitted(1)])
+async def test_a_single_caller_does_not_wait_for_others() -> None:
+    """The group is passed on in the turn in which the loop has nothing left to do."""
+    groups = Groups(max_turns=1000)
+    groups.group_commit.start()
+    groups.group_commit.add([submitted(1)])
     await trio.to_thread.run_sync(lambda: None)
-    assert given.groups == [[1]]
-    given.group_commit.end()
+    assert groups.events == [[1]]
+    groups.group_commit.stop()
 
 
-async def test_what_is_gathered_at_the_end_is_given_once_and_nothing_is_listened_to_after_it() -> None:
-    given = Given()
-    given.group_commit.begin()
-    given.group_commit.add([submitted(1)])
-    given.group_commit.end()
-    given.group_commit.end()
-    given.group_commit.add([submitted(2)])
-    for _ in range(2 * TURNS):
-        await given.next_turn()
-    assert given.groups == [[1]]
+async def test_stopping_commits_the_current_group_once_and_nothing_after_it() -> None:
+    groups = Groups()
+    groups.group_commit.start()
+    groups.group_commit.add([submitted(1)])
+    groups.group_commit.stop()
+    groups.group_commit.stop()
+    groups.group_commit.add([submitted(2)])
+    for _ in range(2 * MAX_TURNS):
+        await groups.next_turn()
+    assert groups.events == [[1]]
 
 
 class TransactionDisk(FaultyDisk):
-    """transactions: how many began in which events were written; a group too long for one statement is one too."""
+    """Counts transactions with events, also those of groups that are too large for one statement."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,8 +117,8 @@ class TransactionDisk(FaultyDisk):
 
 
 @pytest.mark.parametrize("count", [5, 3000])
-async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: int) -> None:
-    """More than a statement takes, and more than a group is let grow to, too."""
+async def test_submit_many_is_one_commit(tmp_path: Path, count: int) -> None:
+    """Also for more events than fit into a statement, or into a group that is collected."""
     disk = TransactionDisk()
     service = Service(buffer=5000)
 
@@ -134,8 +134,8 @@ async def test_what_is_submitted_at_once_is_one_commit(tmp_path: Path, count: in
         assert disk.transactions == before + 1
 
 
-async def test_a_job_that_meets_an_idle_queue_has_two_syncs_its_end_being_one(tmp_path: Path) -> None:
-    """Its acceptance and its start share the other."""
+async def test_a_job_in_an_idle_queue_needs_two_syncs(tmp_path: Path) -> None:
+    """One for its acceptance and start, one for its end."""
     disk = CountingDisk()
     service = Service()
 
@@ -151,17 +151,17 @@ async def test_a_job_that_meets_an_idle_queue_has_two_syncs_its_end_being_one(tm
         assert disk.groups == before + 2 * 20
 
 
-async def test_a_close_leaves_nothing_ungathered(tmp_path: Path) -> None:
+async def test_a_close_commits_what_was_appended(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
-    for life in range(1, 4):
+    for seq in range(1, 4):
         await store.open(lambda events: None)
-        store.append([submitted(life)])
+        store.append([submitted(seq)])
         await store.aclose()
     assert len(list(await store.open(lambda events: None))) == 3
     await store.aclose()
 
 
-async def test_what_is_gathered_while_a_commit_fails_is_tried_again_once(tmp_path: Path) -> None:
+async def test_events_gathered_while_a_commit_fails_are_committed_once(tmp_path: Path) -> None:
     disk = CountingDisk()
     left = 1
 
@@ -172,30 +172,30 @@ async def test_what_is_gathered_while_a_commit_fails_is_tried_again_once(tmp_pat
             raise error(sqlite3.SQLITE_IOERR_FSYNC)
 
     store = SqliteStore(tmp_path / "jobs.db", disk=disk)
-    handed: list[ev.Event] = []
-    told: list[int] = []
+    uncommitted: list[ev.Event] = []
+    committed: list[int] = []
 
     def on_commit(events: Sequence[ev.Event]) -> None:
-        told.extend(event.seq for event in events)
-        del handed[: len(events)]
+        committed.extend(event.seq for event in events)
+        del uncommitted[: len(events)]
 
-    def hand_over(event: ev.Event) -> None:
-        handed.append(event)
+    def append(event: ev.Event) -> None:
+        uncommitted.append(event)
         store.append([event])
 
     def on_failure() -> Sequence[ev.Event]:
-        return list(handed)
+        return list(uncommitted)
 
     await store.open(on_commit, on_failure)
-    disk.fault = lambda sql, done: None if done else fail_once(sql, True)  # before it is done: it is not in
-    hand_over(submitted(1))
-    # one by one, in whatever turn the failure comes to be told
+    disk.fault = lambda sql, done: None if done else fail_once(sql, True)  # before the insert: it has no effect
+    append(submitted(1))
+    # one by one: the failure is reported in some turn in between
     for seq in range(2, 200):
         await trio.lowlevel.checkpoint()
-        hand_over(submitted(seq))
+        append(submitted(seq))
     await store.committed(199)
     assert left == 0
-    assert told == list(range(1, 200))
+    assert committed == list(range(1, 200))
     await store.aclose()
     assert len(list(await store.open(lambda events: None))) == 199
     await store.aclose()

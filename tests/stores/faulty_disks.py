@@ -1,4 +1,4 @@
-"""Disks that are no good, for the real store code on top of them."""
+"""Disks that fail, for the real code of the store above them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 
-Fault = Callable[[str, bool], None]  #: (statement, is it done already) -> raises, or not
+Fault = Callable[[str, bool], None]  #: called with a statement and whether it has been executed; may raise
 
 
 class FaultyDisk(Disk):
-    """Calls `fault` before and after each statement that writes; what it raises comes out of the statement."""
+    """Calls `fault` before and after each statement; what `fault` raises is raised by the statement."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class FaultyDisk(Disk):
 
 
 class BlindDisk(FaultyDisk):
-    """Cannot say which file a name means, the next `blind` times."""
+    """Cannot identify files the next `blind` times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +63,14 @@ class _Faulty:
 
 
 def error(code: int, text: str = "made up") -> sqlite3.OperationalError:
-    made = sqlite3.OperationalError(text)
-    made.sqlite_errorcode = code
-    return made
+    """An error as SQLite raises it."""
+    failure = sqlite3.OperationalError(text)
+    failure.sqlite_errorcode = code
+    return failure
 
 
 def times(count: int, code: int, *, what: str = "INSERT INTO events", done: bool = False) -> Fault:
-    """The next `count` statements that begin with `what` fail; with `done`, although they did what they should."""
+    """Make the next `count` statements that begin with `what` fail; with `done`, after they took effect."""
     left = count
 
     def fault(sql: str, is_done: bool) -> None:
@@ -82,13 +83,13 @@ def times(count: int, code: int, *, what: str = "INSERT INTO events", done: bool
 
 
 class Hanging:
-    """A fault that does not return until it is let go."""
+    """A fault that blocks inserts until `resume` is set. `is_blocked` is set once one is blocked."""
 
     def __init__(self) -> None:
-        self.go_on = threading.Event()
-        self.is_in = threading.Event()
+        self.resume = threading.Event()
+        self.is_blocked = threading.Event()
 
     def __call__(self, sql: str, is_done: bool) -> None:
         if sql.startswith("INSERT INTO events") and not is_done:
-            self.is_in.set()
-            self.go_on.wait(60)
+            self.is_blocked.set()
+            self.resume.wait(60)

@@ -1,12 +1,12 @@
-"""A disk whose power can fail: an SQLite file system, in memory, that remembers every write and what was synced.
+"""A disk whose power can fail: a file system for SQLite, in memory, that records every write and sync.
 
-The store's code is the real one. Its disk door is `PowerDisk`: connections come from apsw, which is an SQLite of its
-own with a file system written here; the mark goes through the same file system. `cut` gives what would be on the disk
-had the power failed after any step: what was synced is there, and of what was written since, each sector for itself is
-there, is not, or is torn in the middle. So writes are lost, torn and put in another order.
+The code of the store is the real one, on a `PowerDisk`: connections come from apsw, an SQLite of its own, with a file
+system written here; the high-water mark uses the same file system. `cut` returns what is on the disk if the power fails
+after any step: everything synced, and of the writes since then each sector by itself is present, absent, or torn in the
+middle. So writes are lost, torn and reordered.
 
-Until the folder is synced, a deleted file may come back, and a new one may have no name. SQLite syncs it with the first
-sync of a log that it has made (unixSync), the store with `sync_folder`.
+Until the folder is synced, a deleted file may reappear and a new file may have no name. SQLite syncs the folder with
+the first sync of a WAL that it has created (unixSync), the store with `sync_folder`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _names = count()
 
 @attrs.frozen
 class Step:
-    """kind: write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last committed event)."""
+    """One operation.
+
+    kind: write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last acknowledged event).
+    """
 
     kind: str
     name: str = ""
@@ -56,15 +59,16 @@ class Contents:
 
 
 class PowerDisk(Disk):
-    """`steps` is what was done to it. quota: bytes that files may hold together, None for no bound. fail: calls that
-    fail, by their number; `calls` counts them.
+    """The disk.
 
-    A sync that fails does what Linux does: the pages count as clean from then on, so no later sync writes them, while
-    readers still see them.
+    steps: everything done to it. quota: the bytes that all files may have together, None for no limit. fail: the
+    numbers of the calls that fail; `calls` counts them.
+
+    A failed sync behaves as on Linux: the pages count as clean, so no later sync writes them, and readers see them.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
-        super().__init__(log_size=20_000)  # small: a cut decides about each sector of it
+        super().__init__(wal_size=20_000)  # small, since a cut decides about each sector
         self.files = {name: Contents(data) for name, data in (files or {}).items()}
         self.steps: list[Step] = []
         self.quota: int | None = None
@@ -79,7 +83,7 @@ class PowerDisk(Disk):
         self.note(Step("acked", at=seq))
 
     def call(self, name: str, *, is_sync: bool = False) -> None:
-        """Before each call of SQLite's to the system. Raises `apsw.IOError`."""
+        """Count a system call of SQLite. Raises `apsw.IOError`."""
         self.calls += 1
         if self.calls in self.fail:
             if is_sync:
@@ -87,7 +91,7 @@ class PowerDisk(Disk):
             raise apsw.IOError("made up")
 
     def own_call(self, name: str, *, is_sync: bool = False) -> None:
-        """The same before each of the store's own. Raises `OSError`."""
+        """Count a system call of the store. Raises `OSError`."""
         try:
             self.call(name, is_sync=is_sync)
         except apsw.Error as error:
@@ -99,7 +103,7 @@ class PowerDisk(Disk):
         others = sum(len(contents.data) for other, contents in self.files.items() if other != name)
         return others + max(len(self.files[name].data), end) <= self.quota
 
-    # the door
+    # `Disk`
 
     def connect(self, path: str) -> Connection:
         try:
@@ -107,8 +111,8 @@ class PowerDisk(Disk):
         except apsw.Error as error:
             raise _translated(error) from error
 
-    def discard(self, connection: Any, path: str) -> None:
-        connection.discard()
+    def close_without_checkpoint(self, connection: Any, path: str) -> None:
+        connection.close_without_checkpoint()
 
     def create(self, path: str) -> None:
         self.own_call(path)
@@ -126,7 +130,7 @@ class PowerDisk(Disk):
         self.own_call(path)
         return len(self.files[path].data) if path in self.files else None
 
-    def head(self, path: str, size: int) -> bytes:
+    def read_start(self, path: str, size: int) -> bytes:
         self.own_call(path)
         return bytes(self.files[path].data[:size]) if path in self.files else b""
 
@@ -145,10 +149,10 @@ class PowerDisk(Disk):
 
 
 def cut(steps: Sequence[Step], chance: random.Random) -> tuple[dict[str, bytes], int]:
-    """What is on the disk if the power fails behind these steps; and the last event that was acknowledged by then."""
+    """What is on the disk if the power fails after these steps, and the last event that was acknowledged by then."""
     synced: dict[str, Contents] = {}
-    since: dict[str, list[Step]] = {}
-    named: set[str] = set()  # whose names are in the folder for good
+    unsynced: dict[str, list[Step]] = {}
+    named: set[str] = set()  # files whose names are durable
     deleted: dict[str, Contents] = {}
     acked = 0
     for step in steps:
@@ -157,22 +161,22 @@ def cut(steps: Sequence[Step], chance: random.Random) -> tuple[dict[str, bytes],
                 acked = step.at
             case "sync":
                 synced_file = synced.setdefault(step.name, Contents())
-                for done in since.pop(step.name, ()):
+                for done in unsynced.pop(step.name, ()):
                     _do(synced_file, done)
             case "failed_sync":
-                since.pop(step.name, None)
+                unsynced.pop(step.name, None)
             case "delete":
-                since.pop(step.name, None)
+                unsynced.pop(step.name, None)
                 if (old := synced.pop(step.name, None)) is not None and step.name in named:
                     deleted.setdefault(step.name, old)
                 named.discard(step.name)
             case "folder":
                 deleted.clear()
                 named.update(synced)
-                named.update(since)
+                named.update(unsynced)
             case _:
-                since.setdefault(step.name, []).append(step)
-    for name, pending in since.items():
+                unsynced.setdefault(step.name, []).append(step)
+    for name, pending in unsynced.items():
         file = synced.setdefault(name, Contents())
         mode = chance.choice(("none", "all", "some", "some"))
         for step in pending:
@@ -334,7 +338,7 @@ class _VfsFile:
 
 
 class _Adapter:
-    """An apsw connection as the store expects a connection of the standard library."""
+    """An apsw connection with the interface of `sqlite3.Connection`."""
 
     def __init__(self, real: apsw.Connection) -> None:
         self._real = real
@@ -356,7 +360,7 @@ class _Adapter:
         for row in parameters:
             self.execute(sql, row)
 
-    def discard(self) -> None:
+    def close_without_checkpoint(self) -> None:
         self._real.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self.close()
 
@@ -386,8 +390,8 @@ class _Rows:
 
 
 def _translated(error: apsw.Error) -> sqlite3.OperationalError:
-    made = sqlite3.OperationalError(str(error))
-    # one of ours, raised inside the file system, carries no code
-    ours = {apsw.FullError: sqlite3.SQLITE_FULL, apsw.IOError: sqlite3.SQLITE_IOERR}
-    made.sqlite_errorcode = getattr(error, "extendedresult", 0) or ours.get(type(error), sqlite3.SQLITE_ERROR)
-    return made
+    translated = sqlite3.OperationalError(str(error))
+    # an error raised by the file system above has no code
+    codes = {apsw.FullError: sqlite3.SQLITE_FULL, apsw.IOError: sqlite3.SQLITE_IOERR}
+    translated.sqlite_errorcode = getattr(error, "extendedresult", 0) or codes.get(type(error), sqlite3.SQLITE_ERROR)
+    return translated

@@ -1,4 +1,4 @@
-"""Power cuts under the real store code: nothing acknowledged is lost, and the journal is never refused."""
+"""A power cut loses no acknowledged event, and the journal is not refused afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("apsw")
 
-from power import PowerDisk, Step, cut
+from power_disk import PowerDisk, Step, cut
 
 from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
@@ -33,19 +33,21 @@ def at_once(sync: Callable[[], None]) -> None:
         sync()
 
 
-def journal(disk: PowerDisk, path: str = PATH, background: Callable[[Callable[[], None]], None] = at_once) -> Journal:
-    return Journal(path, disk, allow_data_loss=False, background=background)
+def make_journal(
+    disk: PowerDisk, path: str = PATH, background: Callable[[Callable[[], None]], None] = at_once
+) -> Journal:
+    return Journal(path, disk, allow_data_loss=False, run_in_background=background)
 
 
-def kill(made: Journal, disk: PowerDisk) -> None:
-    """The process dies: nothing is closed, poured in or synced, and the system keeps what it was given."""
-    disk.discard(made._connection, made.path)
+def kill(journal: Journal, disk: PowerDisk) -> None:
+    """Kill the process: nothing is closed, checkpointed or synced, and the system keeps what was written."""
+    disk.close_without_checkpoint(journal.connection, journal.path)
 
 
 def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
-    """Groups of some events, a prune now and then, a close or a kill and a new start; what was written, event by event.
+    """Write groups, prune, close or kill and reopen; return the numbers that were written.
 
-    The mark's sync is often late, and then it is not done.
+    The sync of the high-water mark is often late, and then omitted.
     """
     chance = random.Random(seed)
     written: list[bytes] = []
@@ -54,46 +56,46 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         if chance.random() < 0.5:
             sync()
 
-    made = journal(disk, background=in_time)
-    made.open()
+    journal = make_journal(disk, background=in_time)
+    journal.open()
     open_jobs: list[tuple[str, int]] = []
     for n in range(groups):
-        seq = made.last_seq
+        seq = journal.last_seq
         events: list[ev.Event] = []
         for _ in range(chance.choice((1, 1, 2, 5, 40))):
             seq += 1
             events.append(submitted(seq, payload=b'"' + b"x" * chance.choice((1, 30, 2000)) + b'"'))
-        made.write(events)
+        journal.write(events)
         disk.acked(seq)
         written += [str(event.seq).encode() for event in events]
         open_jobs += [(f"job-{event.seq}", event.seq) for event in events]
         if n % 10 == 9 and len(open_jobs) > 20:
             gone = [at for _, at in open_jobs[:10]]
             keys = [KeyTombstone(key_name("k", job), job, "d", State.FAILED, float(at)) for job, at in open_jobs[:10]]
-            made.forget(gone, gone[-1] + 1, keys)
+            journal.prune(gone, gone[-1] + 1, keys)
             del open_jobs[:10]
         if n % 10 == 4:
             if chance.random() < 0.5:
-                made.close()
+                journal.close()
             else:
-                kill(made, disk)
-            made = journal(disk, background=in_time)
-            made.open()
-    made.close()
+                kill(journal, disk)
+            journal = make_journal(disk, background=in_time)
+            journal.open()
+    journal.close()
     return written
 
 
-def survives(steps: list[Step], chance: random.Random, path: str = PATH) -> None:
+def check_cut(steps: list[Step], chance: random.Random, path: str = PATH) -> None:
     files, acked = cut(steps, chance)
-    tried = journal(PowerDisk(files), path)
-    bodies = tried.open()  # refused: a good journal would not start after a power cut
+    tried = make_journal(PowerDisk(files), path)
+    bodies = tried.open()  # raises if a good journal is refused after a power cut
     seqs = [decode(body).seq for body in bodies]
-    assert tried.last_seq >= acked, f"event {acked} was acknowledged and is gone"
+    assert tried.last_seq >= acked, f"event {acked} was acknowledged and is lost"
     assert tried.last_seq == max([*seqs, tried.oldest - 1])
-    forgotten = {int(key.job.removeprefix("job-")) for key in tried.keys}
-    assert forgotten.isdisjoint(seqs), "a job is there, or what is remembered of its key"
-    assert forgotten.union(seqs).issuperset(range(1, acked + 1)), "one of both"
-    # and it goes on from there
+    pruned = {int(key.job.removeprefix("job-")) for key in tried.take_tombstones()}
+    assert pruned.isdisjoint(seqs), "a job has events or a tombstone, not both"
+    assert pruned.union(seqs).issuperset(range(1, acked + 1)), "a job has events or a tombstone"
+    # the journal can be continued
     tried.write([submitted(tried.last_seq + 1)])
     tried.close()
 
@@ -103,43 +105,43 @@ def cuts(points: int, seed: int) -> None:
     work(disk, 60, seed)
     chance = random.Random(seed)
     for _ in range(points):
-        survives(disk.steps[: chance.randrange(1, len(disk.steps) + 1)], chance)
+        check_cut(disk.steps[: chance.randrange(1, len(disk.steps) + 1)], chance)
 
 
-def test_a_power_cut_loses_nothing_that_was_acknowledged() -> None:
+def test_a_power_cut_loses_no_acknowledged_event() -> None:
     cuts(1000, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(20))
-def test_a_thousand_power_cuts_lose_nothing_that_was_acknowledged(seed: int) -> None:
+def test_a_thousand_power_cuts_lose_no_acknowledged_event(seed: int) -> None:
     cuts(1000, seed)
 
 
-def test_an_opening_syncs_the_mark_that_a_kill_has_left() -> None:
+def test_opening_syncs_the_high_water_mark_of_a_killed_process() -> None:
     disk = PowerDisk()
-    made = journal(disk, background=lambda sync: None)
-    made.open()
-    made.write([submitted(1)])
-    kill(made, disk)
-    journal(disk).open()
+    journal = make_journal(disk, background=lambda sync: None)
+    journal.open()
+    journal.write([submitted(1)])
+    kill(journal, disk)
+    make_journal(disk).open()
     chance = random.Random(1)
     for _ in range(50):
         mark = HighWaterMarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
-        assert mark.found is not None
-        assert mark.found.seq == 1
+        assert mark.stored is not None
+        assert mark.stored.seq == 1
 
 
 async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> None:
-    """The store as a queue uses it: its thread forms the groups, its second thread syncs the mark beside them."""
+    """Use a store as a queue does: one thread commits groups, another syncs the high-water mark beside them."""
     chance = random.Random(seed)
     for _ in range(2):
         store = SqliteStore(path, disk=disk)
         await store.open(lambda events: disk.acked(events[-1].seq))
         gone = store.oldest
         for _ in range(40):
-            seq = store._handed
-            for _ in range(chance.choice((1, 1, 3))):  # what is handed over meanwhile is a group
+            seq = store._durable.appended_seq
+            for _ in range(chance.choice((1, 1, 3))):  # events appended during a commit are one group
                 events = [submitted(seq + 1 + n) for n in range(chance.choice((1, 2, 8)))]
                 seq = events[-1].seq
                 store.append(events)
@@ -153,13 +155,13 @@ async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> Non
         await store.aclose()
 
 
-async def test_a_power_cut_under_the_stores_threads_loses_nothing_that_was_told(tmp_path: Path) -> None:
+async def test_a_power_cut_under_the_threads_of_the_store_loses_no_acknowledged_event(tmp_path: Path) -> None:
     await thread_cuts(tmp_path, points=300, seed=1)
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(10))
-async def test_thousands_of_power_cuts_under_the_stores_threads_lose_nothing(tmp_path: Path, seed: int) -> None:
+async def test_thousands_of_power_cuts_under_the_threads_of_the_store_lose_nothing(tmp_path: Path, seed: int) -> None:
     await thread_cuts(tmp_path, points=2000, seed=seed)
 
 
@@ -167,15 +169,17 @@ async def thread_cuts(tmp_path: Path, points: int, seed: int) -> None:
     disk = PowerDisk()
     path = (tmp_path / "jobs.db").resolve()
     await work_through_the_thread(disk, path, seed)
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["jobs.db-lock"], "all else lies on the made-up disk"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["jobs.db-lock"], (
+        "all other files are on the simulated disk"
+    )
     chance = random.Random(seed)
     steps = list(disk.steps)
     for _ in range(points):
-        survives(steps[: chance.randrange(1, len(steps) + 1)], chance, str(path))
+        check_cut(steps[: chance.randrange(1, len(steps) + 1)], chance, str(path))
 
 
-def test_without_syncs_the_same_check_finds_losses() -> None:
-    """The disk is worth nothing as a witness if it forgives."""
+def test_the_check_finds_losses_if_nothing_is_synced() -> None:
+    """Otherwise the disk could not reveal a missing sync."""
     disk = PowerDisk()
     work(disk, 20, seed=1)
     steps = [step for step in disk.steps if step.kind != "sync" or not step.name.endswith("-wal")]
@@ -183,70 +187,70 @@ def test_without_syncs_the_same_check_finds_losses() -> None:
     lost = 0
     for _ in range(100):
         try:
-            survives(steps[: chance.randrange(1, len(steps) + 1)], chance)
+            check_cut(steps[: chance.randrange(1, len(steps) + 1)], chance)
         except Exception:
             lost += 1
     assert lost > 20
 
 
-def careful_work(disk: PowerDisk) -> None:
-    """What the store's thread does, in one go: after a failed commit it finds out, and tries again what is not in; a
-    prune that failed is left for another time."""
+def work_with_faults(disk: PowerDisk) -> None:
+    """Do what the writer thread does: recover after a failed commit, write again what is not committed, skip a failed
+    prune."""
     for _ in range(2):
-        made = opened(disk)
+        journal = opened(disk)
         for size in (1, 3, 1, 30, 2):
             if size == 1:
-                forget_some(made)
-            target = made.last_seq + size
-            while made.last_seq < target:
+                prune_some(journal)
+            target = journal.last_seq + size
+            while journal.last_seq < target:
                 try:
-                    made.write([submitted(seq) for seq in range(made.last_seq + 1, target + 1)])
+                    journal.write([submitted(seq) for seq in range(journal.last_seq + 1, target + 1)])
                 except (sqlite3.Error, OSError) as error:
-                    find_out(made, error)
+                    recover(journal, error)
             disk.acked(target)
-        made.close()
+        journal.close()
 
 
-def forget_some(made: Journal) -> None:
-    gone = range(made.oldest, min(made.oldest + 2, made.last_seq + 1))
+def prune_some(journal: Journal) -> None:
+    gone = range(journal.oldest, min(journal.oldest + 2, journal.last_seq + 1))
     keys = [KeyTombstone(key_name("k", f"job-{at}"), f"job-{at}", "d", State.FAILED, 1.0) for at in gone]
     try:
-        made.forget(gone, gone.stop, keys)
+        journal.prune(gone, gone.stop, keys)
     except sqlite3.Error as error:
-        find_out(made, error)
+        recover(journal, error)
 
 
 def opened(disk: PowerDisk) -> Journal:
-    """A fault may keep it from opening; then it says so, and opens another time."""
+    """Open a journal; if a fault prevents that, it raises and can be opened at the next attempt."""
     for tries in range(1, 4):
-        made = journal(disk)
+        journal = make_journal(disk)
         try:
-            made.open()
+            journal.open()
             break
         except StoreError as refusal:
             assert not isinstance(refusal, JournalDamaged), refusal
             if tries == 3:
                 raise
-    return made
+    return journal
 
 
-def find_out(made: Journal, error: sqlite3.Error | OSError) -> None:
+def recover(journal: Journal, error: sqlite3.Error | OSError) -> None:
     for _ in range(2):
         with contextlib.suppress(sqlite3.Error, OSError):
-            made.recover(error)
+            journal.recover(error)
             return
-    made.recover(error)
+    journal.recover(error)
 
 
 def count_calls() -> int:
     disk = PowerDisk()
-    careful_work(disk)
+    work_with_faults(disk)
     return disk.calls
 
 
 @pytest.mark.parametrize("length", [1, 2])
-def test_a_fault_at_any_call_loses_nothing_not_even_in_a_power_cut(length: int) -> None:
-    """One call, or two in a row; among them each sync, after which the system has thrown the pages away."""
+def test_a_fault_at_any_call_and_a_power_cut_lose_nothing(length: int) -> None:
+    """One call fails, or two in a row; after a failed sync the system has dropped the pages."""
     faults(length, cuts_each=6, seed=3)
 
 
@@ -265,63 +269,63 @@ def test_a_million_power_cuts_after_faults_lose_nothing(seed: int) -> None:
 
 
 def faults(length: int, cuts_each: int, seed: int) -> int:
-    """How many power cuts there were."""
+    """Return the number of power cuts."""
     chance = random.Random(seed)
     calls = count_calls()
     for at in range(1, calls + 1):
         disk = PowerDisk()
         disk.fail = range(at, at + length)
-        careful_work(disk)
+        work_with_faults(disk)
         disk.fail = range(0)
         for n in range(cuts_each):
             end = len(disk.steps) if n % 2 else chance.randrange(1, len(disk.steps) + 1)
-            survives(disk.steps[:end], chance)
+            check_cut(disk.steps[:end], chance)
     return calls * cuts_each
 
 
-def test_a_disk_that_works_no_more_from_any_call_on_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store says so and ends; a new process, or the machine after a power cut, finds what was acknowledged."""
-    tell = sys.unraisablehook
-    # where SQLite lets a call fail, apsw has its error told here
-    monkeypatch.setattr(sys, "unraisablehook", lambda it: None if "made up" in str(it.exc_value) else tell(it))
+def test_a_disk_that_fails_for_good_at_any_call_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store raises; a new process, or the machine after a power cut, finds all acknowledged events."""
+    hook = sys.unraisablehook
+    # where SQLite ignores a failed call, apsw reports its error here
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: None if "made up" in str(it.exc_value) else hook(it))
     chance = random.Random(5)
     given_up = 0
     for at in range(1, count_calls() + 1):
         disk = PowerDisk()
         disk.fail = range(at, sys.maxsize)
         try:
-            careful_work(disk)
+            work_with_faults(disk)
         except (StoreError, sqlite3.Error, OSError) as error:
             assert not isinstance(error, JournalDamaged), error
             given_up += 1
         disk.fail = range(0)
         acked = max((step.at for step in disk.steps if step.kind == "acked"), default=0)
-        found = journal(PowerDisk({name: bytes(file.data) for name, file in disk.files.items()}))
+        found = make_journal(PowerDisk({name: bytes(file.data) for name, file in disk.files.items()}))
         found.open()
-        assert found.last_seq >= acked, f"event {acked} was acknowledged and is gone"
+        assert found.last_seq >= acked, f"event {acked} was acknowledged and is lost"
         found.close()
         for _ in range(5):
-            survives(disk.steps, chance)
+            check_cut(disk.steps, chance)
     assert given_up > at / 2
 
 
-def test_when_there_is_no_room_the_same_connection_goes_on_once_there_is() -> None:
+def test_a_connection_remains_usable_after_a_full_disk() -> None:
     disk = PowerDisk()
-    made = journal(disk)
-    made.open()
-    made.write([submitted(1)])
+    journal = make_journal(disk)
+    journal.open()
+    journal.write([submitted(1)])
     for quota in range(sum(len(file.data) for file in disk.files.values()), 200_000, 3000):
         disk.quota = quota
-        before = made.last_seq
+        before = journal.last_seq
         try:
-            made.write([submitted(before + 1, payload=b'"' + b"x" * 20_000 + b'"')])
+            journal.write([submitted(before + 1, payload=b'"' + b"x" * 20_000 + b'"')])
         except sqlite3.Error as error:
             assert is_full(error)
-            made.recover(error)
-            assert made.last_seq == before
-    assert made.last_seq > 3
+            journal.recover(error)
+            assert journal.last_seq == before
+    assert journal.last_seq > 3
     disk.quota = None
-    made.write([submitted(made.last_seq + 1)])
-    made.close()
-    again = journal(disk)
-    assert len(again.open()) == made.last_seq
+    journal.write([submitted(journal.last_seq + 1)])
+    journal.close()
+    again = make_journal(disk)
+    assert len(again.open()) == journal.last_seq

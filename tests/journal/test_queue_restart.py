@@ -1,4 +1,4 @@
-"""A queue with a journal: what is told is kept, and only what is kept is told."""
+"""A queue with a journal after a restart: what was acknowledged is there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Order:
 
 
 class Book:
-    """A book that outlives the process: what was written there, by job id."""
+    """A book that survives a restart."""
 
     def __init__(self) -> None:
         self.entries: list[int] = []
@@ -38,7 +38,7 @@ def make_service(book: Book, **settings: Any) -> Service:
     return service
 
 
-async def test_a_job_that_was_accepted_is_there_after_a_restart_with_its_result(tmp_path: Path) -> None:
+async def test_an_accepted_job_and_its_result_survive_a_restart(tmp_path: Path) -> None:
     book = Book()
     service = make_service(book)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
@@ -55,7 +55,7 @@ async def test_a_job_that_was_accepted_is_there_after_a_restart_with_its_result(
     assert book.entries == [4]
 
 
-async def test_what_waits_goes_on_in_order_after_a_restart(tmp_path: Path) -> None:
+async def test_waiting_jobs_keep_their_order_after_a_restart(tmp_path: Path) -> None:
     book = Book()
     service = make_service(book, buffer=10)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
@@ -75,7 +75,7 @@ async def test_what_waits_goes_on_in_order_after_a_restart(tmp_path: Path) -> No
     assert book.entries == list(range(10))
 
 
-async def test_a_journal_in_use_is_refused_with_the_name_of_its_user(tmp_path: Path) -> None:
+async def test_a_journal_in_use_is_refused_with_its_process(tmp_path: Path) -> None:
     service = make_service(Book())
     async with service.open(journal=tmp_path / "jobs.db"):
         with pytest.raises(trio_jobs.JournalInUse, match="in use by process"):
@@ -83,7 +83,7 @@ async def test_a_journal_in_use_is_refused_with_the_name_of_its_user(tmp_path: P
                 raise AssertionError("not reached")
 
 
-async def test_a_kind_that_nobody_registered_is_refused_or_held(tmp_path: Path) -> None:
+async def test_an_unregistered_kind_is_refused_or_held(tmp_path: Path) -> None:
     async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
         await queue.pause()
         first = await queue.submit("post", Order(1))
@@ -126,7 +126,7 @@ async def test_a_payload_that_no_longer_fits_is_refused(tmp_path: Path) -> None:
             raise AssertionError("not reached")
 
 
-async def test_a_payload_that_no_longer_fits_is_held_out_of_the_line_if_asked_and_told_in_health(
+async def test_a_payload_that_no_longer_fits_can_be_held_and_is_counted_in_health(
     tmp_path: Path,
 ) -> None:
     async with make_service(Book()).open(journal=tmp_path / "jobs.db") as queue:
@@ -141,18 +141,18 @@ async def test_a_payload_that_no_longer_fits_is_held_out_of_the_line_if_asked_an
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         await queue.resume()
         assert queue.health().without_handler == 1
-        assert queue.statistics().free == 2, "it takes no place"
+        assert queue.statistics().free == 2, "a held job uses no slot"
         new = await queue.submit("post", ["a", "b"])
-        assert new.position == 1, "nobody stands behind it"
+        assert new.position == 1, "a held job is not in the queue"
         assert await queue.result(new.job_id) == 2
         assert queue.get(old.job_id).state is State.PENDING
     async with make_service(book := Book()).open(journal=tmp_path / "jobs.db") as queue:
         assert queue.health().without_handler == 0
-        assert await queue.result(old.job_id) == 10, "a program that can read it does it"
+        assert await queue.result(old.job_id) == 10, "a program that can decode it runs it"
     assert book.entries == [1]
 
 
-async def test_an_ordinary_restart_goes_on_under_the_same_epoch(tmp_path: Path) -> None:
+async def test_an_ordinary_restart_keeps_the_epoch(tmp_path: Path) -> None:
     service = make_service(Book())
     epochs = set()
     for n in range(3):
@@ -186,7 +186,7 @@ async def test_subscribers_resume_across_a_restart_without_a_gap(tmp_path: Path)
     assert seen == list(range(1, last + 1))
 
 
-async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
+async def test_pruning_deletes_jobs_from_the_journal(tmp_path: Path) -> None:
     service = make_service(Book(), max_finished_jobs=5, job_retention=0.0, buffer=1000)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         ids = [(await queue.submit("post", Order(n))).job_id for n in range(20)]
@@ -200,7 +200,7 @@ async def test_pruning_takes_jobs_out_of_the_journal(tmp_path: Path) -> None:
         assert await queue.result(receipt.job_id) == 10
 
 
-async def test_each_final_state_is_kept_in_the_journal_for_its_own_time(tmp_path: Path) -> None:
+async def test_each_final_state_has_its_own_retention(tmp_path: Path) -> None:
     def make(**job_retention: float) -> Service:
         service = make_service(Book(), job_retention=job_retention)
 
@@ -242,7 +242,7 @@ async def pruned(queue: trio_jobs.Queue) -> None:
     assert queue.list() == []
 
 
-async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twice(tmp_path: Path) -> None:
+async def test_the_key_of_a_pruned_job_is_known_after_a_restart(tmp_path: Path) -> None:
     book = Book()
     service = make_service(book, job_retention=0.0)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
@@ -258,10 +258,10 @@ async def test_a_pruned_jobs_key_is_known_after_a_restart_so_nothing_is_done_twi
             with pytest.raises(trio_jobs.JobNotFound):
                 queue.get(first.job_id)
     assert book.entries == [4]
-    assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of it is kept"
+    assert b"A-1" not in (tmp_path / "jobs.db").read_bytes(), "only a hash of the key is kept"
 
 
-async def test_a_pruned_jobs_key_is_let_go_of_on_disk_after_its_own_time(tmp_path: Path) -> None:
+async def test_a_key_tombstone_is_deleted_after_its_own_retention(tmp_path: Path) -> None:
     book = Book()
     async with make_service(book, job_retention=0.0, key_retention=0.0).open(journal=tmp_path / "jobs.db") as queue:
         first = await queue.submit("post", Order(4), key="a")
@@ -275,10 +275,8 @@ async def test_a_pruned_jobs_key_is_let_go_of_on_disk_after_its_own_time(tmp_pat
 
 
 @pytest.mark.parametrize(("answer", "state"), [(Done("v"), State.COMPLETED), (NotDone(), State.COMPLETED)])
-async def test_an_attempt_that_a_crash_left_is_asked_about_before_anything_else(
-    tmp_path: Path, answer: Any, state: State
-) -> None:
-    """Here the crash is a journal that was closed by no queue: a copy taken while the attempt was under way."""
+async def test_an_attempt_interrupted_by_a_crash_is_verified_first(tmp_path: Path, answer: Any, state: State) -> None:
+    """The crash is a copy of the journal that was made while the attempt was running."""
     calls: list[str] = []
     inside, go_on = trio.Event(), trio.Event()
 
@@ -321,7 +319,7 @@ async def test_an_attempt_that_a_crash_left_is_asked_about_before_anything_else(
     assert calls.count("post 2") == 1
 
 
-async def test_a_doubt_that_verify_cannot_settle_waits_for_a_person(tmp_path: Path) -> None:
+async def test_a_doubt_that_verify_cannot_resolve_waits_for_a_person(tmp_path: Path) -> None:
     inside, go_on = trio.Event(), trio.Event()
 
     def make() -> Service:
@@ -355,7 +353,7 @@ async def test_a_doubt_that_verify_cannot_settle_waits_for_a_person(tmp_path: Pa
 def make_stepping(
     calls: list[str], answer: NotDone | Unknown, *, stop_in: str, inside: trio.Event, go_on: trio.Event
 ) -> Service:
-    """A handler of two steps, which stands still in the step of that name."""
+    """A handler of two steps that blocks in the step `stop_in`."""
     service = Service(async_sdk=_no_sdk)
 
     async def do(name: str) -> str:
@@ -379,7 +377,7 @@ def make_stepping(
 async def crashed_in(
     step: str, calls: list[str], answer: NotDone | Unknown, folder: Path
 ) -> tuple[trio_jobs.Service, str]:
-    """The service, and the job whose step was under way when the process died; `after.db` is what it left."""
+    """The service and a job whose step was running when the process died; `after.db` is the journal it left."""
     inside, go_on = trio.Event(), trio.Event()
     service = make_stepping(calls, answer, stop_in=step, inside=inside, go_on=go_on)
     async with service.open(journal=folder / "jobs.db") as queue:
@@ -391,7 +389,7 @@ async def crashed_in(
     return service, receipt.job_id
 
 
-async def test_a_steps_result_survives_a_crash_and_the_step_is_not_done_again(tmp_path: Path) -> None:
+async def test_the_result_of_a_step_survives_a_crash_and_the_step_is_not_repeated(tmp_path: Path) -> None:
     calls: list[str] = []
     service, job_id = await crashed_in("attach", calls, NotDone(), tmp_path)
     async with service.open(journal=tmp_path / "after.db") as queue:
@@ -399,20 +397,20 @@ async def test_a_steps_result_survives_a_crash_and_the_step_is_not_done_again(tm
     assert calls == ["verify attach after {'create': 'create 1'}", "attach"]
 
 
-async def test_a_step_that_a_crash_cut_off_is_in_doubt_and_named_to_who_is_to_verify_it(tmp_path: Path) -> None:
+async def test_a_step_interrupted_by_a_crash_is_in_doubt_and_named_to_verify(tmp_path: Path) -> None:
     calls: list[str] = []
     service, job_id = await crashed_in("create", calls, Unknown(), tmp_path)
-    for _ in range(2):  # a person is told so at each start, until the doubt is settled
+    for _ in range(2):  # at each start, until the doubt is resolved
         async with service.open(journal=tmp_path / "after.db") as queue:
             with pytest.raises(trio_jobs.JobInDoubt):
                 await queue.result(job_id, in_doubt="raise")
             job = queue.get(job_id)
             assert (job.state, job.open_step) == (State.IN_DOUBT, "create")
     assert calls[0] == "verify create after {}"
-    assert "create" not in calls, "it is not done again"
+    assert "create" not in calls, "the step is not repeated"
 
 
-async def test_a_job_that_kills_the_process_three_times_is_poison_and_the_others_go_on(tmp_path: Path) -> None:
+async def test_a_job_that_kills_the_process_three_times_is_poison(tmp_path: Path) -> None:
     inside, go_on = trio.Event(), trio.Event()
 
     def make() -> Service:
@@ -446,7 +444,7 @@ async def test_a_job_that_kills_the_process_three_times_is_poison_and_the_others
 
 
 def copy_journal(path: Path, to: Path) -> None:
-    """What a killed process would leave. (Closing the file drops SQLite's lock, which nobody else asks for here.)"""
+    """Copy what a killed process would leave. (Closing the file releases SQLite's lock, which is not needed here.)"""
     for suffix in ("", "-wal", "-mark"):
         (to.parent / (to.name + suffix)).write_bytes((path.parent / (path.name + suffix)).read_bytes())
 
@@ -463,7 +461,7 @@ def _no_sdk() -> Any:
     return _NoSdk()
 
 
-async def test_among_many_submits_at_once_known_keys_answer_with_their_job(tmp_path: Path) -> None:
+async def test_known_keys_in_submit_many_return_their_jobs(tmp_path: Path) -> None:
     service = make_service(Book(), buffer=20)
     async with service.open(journal=tmp_path / "jobs.db") as queue:
         first = await queue.submit("post", Order(0), key="0")

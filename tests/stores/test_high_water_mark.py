@@ -1,4 +1,4 @@
-"""The high-water mark: written in one thread, synced in another, and never torn in all of its slots."""
+"""The high-water mark is written in one thread, synced in another, and never torn in all of its slots."""
 
 from __future__ import annotations
 
@@ -20,58 +20,61 @@ def nothing() -> None:
 
 
 class HookedFile:
-    """Bytes now and as of the last sync. Each hook is called once, in the middle of the next call of its kind: what the
-    other thread does meanwhile, before or behind the moment in which the bytes change."""
+    """The bytes now and as last synced.
+
+    A hook is called once, during the next call, before or after the bytes change: it is what the other thread does
+    meanwhile.
+    """
 
     def __init__(self) -> None:
         self.now = bytearray(12_288)
         self.synced = bytes(self.now)
-        self.since: list[tuple[int, bytes]] = []
+        self.unsynced: list[tuple[int, bytes]] = []
         self.before: Hook = nothing
-        self.behind: Hook = nothing
+        self.after: Hook = nothing
         self.fails = False
 
     def _meanwhile(self) -> tuple[Hook, Hook]:
-        hooks, self.before, self.behind = (self.before, self.behind), nothing, nothing
+        hooks, self.before, self.after = (self.before, self.after), nothing, nothing
         return hooks
 
     def read(self) -> bytes:
         return bytes(self.now)
 
     def write(self, offset: int, data: bytes) -> None:
-        before, behind = self._meanwhile()
+        before, after = self._meanwhile()
         before()
         self.now[offset : offset + len(data)] = data
-        self.since.append((offset, data))
-        behind()
+        self.unsynced.append((offset, data))
+        after()
 
     def sync(self) -> None:
-        before, behind = self._meanwhile()
+        before, after = self._meanwhile()
         before()
         if self.fails:
-            self.since.clear()  # as Linux does: never to be written now, though readers see it
+            self.unsynced.clear()  # as Linux does: readers see it, and no later sync writes it
             raise OSError
         self.synced = self.written()
-        self.since.clear()
-        behind()
+        self.unsynced.clear()
+        after()
 
     def close(self) -> None:
         pass
 
     def cut(self, chance: random.Random) -> bytes:
-        """After a power cut: of each write since the last sync some first bytes, if any."""
+        """The bytes after a power cut: of each unsynced write nothing, all, or the first bytes."""
         return self.written(lambda data: chance.choice((0, len(data), chance.randrange(len(data)))))
 
     def written(self, there: Callable[[bytes], int] = len) -> bytes:
-        """What is on the disk if so many bytes of each write since the last sync are there."""
+        """The bytes on the disk if `there` of each unsynced write are."""
         found = bytearray(self.synced)
-        for offset, data in self.since:
+        for offset, data in self.unsynced:
             first = data[: there(data)]
             found[offset : offset + len(first)] = first
         return bytes(found)
 
 
-class OneFile(Disk):
+class SingleFileDisk(Disk):
     def __init__(self, file: HookedFile) -> None:
         super().__init__()
         self.file = file
@@ -83,28 +86,28 @@ class OneFile(Disk):
         pass
 
 
-steps = st.tuples(st.sampled_from(["write", "sync", "failed sync"]), st.sampled_from(["", "before", "behind"]))
+steps = st.tuples(st.sampled_from(["write", "sync", "failed sync"]), st.sampled_from(["", "before", "after"]))
 
 
 @settings(max_examples=1000)
 @given(st.lists(steps, max_size=12), st.integers(0, 2**32))
-def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doing(
+def test_a_power_cut_leaves_a_synced_mark_whatever_two_threads_were_doing(
     plan: list[tuple[str, str]], seed: int
 ) -> None:
     file = HookedFile()
-    mark = HighWaterMarkFile(OneFile(file), "mark")
-    mark.begin(HighWaterMark("e" * 32, 1, 0))
-    begun = ended = certain = 1
-    lost = 0  # what a sync that failed was to write, no other writes
+    mark = HighWaterMarkFile(SingleFileDisk(file), "mark")
+    mark.create(HighWaterMark("e" * 32, 1, 0))
+    started = ended = certain = 1
+    lost = 0  # a mark that a failed sync did not write is never written
 
     def write() -> None:
-        nonlocal begun, ended
-        begun += 1
-        mark.write(HighWaterMark("e" * 32, begun, 0))
+        nonlocal started, ended
+        started += 1
+        mark.write(HighWaterMark("e" * 32, started, 0))
         ended += 1
 
     def sync() -> None:
-        """What was written before it is certain after it, whatever is written meanwhile."""
+        """Marks written before the sync are certain after it, whatever is written meanwhile."""
         nonlocal certain, lost
         before = ended
         try:
@@ -120,35 +123,35 @@ def test_a_power_cut_leaves_a_mark_that_was_synced_whatever_two_threads_were_doi
             setattr(file, meanwhile, other)
         file.fails = what == "failed sync"
         do()
-        file.before, file.behind, file.fails = nothing, nothing, False
+        file.before, file.after, file.fails = nothing, nothing, False
     chance = random.Random(seed)
     for _ in range(20):
         survivor = HookedFile()
         survivor.now = bytearray(file.cut(chance))
-        found = HighWaterMarkFile(OneFile(survivor), "mark").found
+        found = HighWaterMarkFile(SingleFileDisk(survivor), "mark").stored
         assert found is not None, "all slots are torn"
-        assert certain <= found.seq <= begun
+        assert certain <= found.seq <= started
 
 
-def test_what_was_written_during_a_sync_is_synced_after_it_though_nothing_more_is_written() -> None:
+def test_a_mark_written_during_a_sync_is_synced_after_it() -> None:
     background = BackgroundSync()
-    is_in, go_on, is_over = threading.Event(), threading.Event(), threading.Event()
+    is_running, resume, is_over = threading.Event(), threading.Event(), threading.Event()
     done: list[str] = []
 
     def slow() -> None:
-        is_in.set()
-        assert go_on.wait(30)
+        is_running.set()
+        assert resume.wait(30)
         done.append("slow")
 
     def quick() -> None:
         done.append("quick")
         is_over.set()
 
-    background.run(slow)
-    assert is_in.wait(30)
+    background.request(slow)
+    assert is_running.wait(30)
     for _ in range(5):
-        background.run(quick)
-    go_on.set()
+        background.request(quick)
+    resume.set()
     assert is_over.wait(30)
     background.stop()
     assert done == ["slow", "quick"]
