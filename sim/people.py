@@ -231,7 +231,7 @@ class Client:
                 await trio.lowlevel.checkpoint()
                 seen = queue.get(job)
                 world = self._world
-                world.told.seen.append((job, seen.seq, str(seen.state), len(seen.attempts)))
+                world.told.seen.append((job, seen.seq, str(seen.state), seen.attempt_count))
                 self._note(f"sees {world.name(job)}: {seen.state}")
         except JobNotFound:
             self._gone(job)
@@ -377,6 +377,6 @@ class Follower:
         if not self.wanted and event.seq != self.position + 1:
             world.wrong("P8", f"{self.name} gets event {event.seq}, and stood at {self.position}")
         self.got.append(event.seq)
-        body = _encode(event)
+        body = _encode(ev.as_stored(event))
         if world.told.events.setdefault(event.seq, body) != body:
             world.wrong("P6", f"event {event.seq} is told in two ways")

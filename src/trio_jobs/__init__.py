@@ -14,28 +14,24 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _server/       the websocket service
     _client/       its client
     _cli/          the command line
+    events         public: the events, by class
 
 `testing` is for users' tests of their handlers, executors and stores. Outside of what is installed are the demo
 (trio_jobs_demo), the simulator (sim) and the generators (tools).
 """
 
+from trio_jobs import _export
+from trio_jobs import events as events
 from trio_jobs import ports as ports
-from trio_jobs._client.client import Client, connect
-from trio_jobs._client.subscription import Gap, Snapshot, Subscription
+from trio_jobs._client.client import Client
+from trio_jobs._client.connect import connect
+from trio_jobs._client.subscription import Subscription
+from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
-from trio_jobs._engine.jobs import (
-    Attempt,
-    Done,
-    EndedBy,
-    ErrorInfo,
-    Job,
-    NotDone,
-    Outcome,
-    Receipt,
-    State,
-    Unknown,
-)
+from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
 from trio_jobs._engine.retry import Retry
+from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
+from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._errors import (
     ConnectionFailed,
     InvalidHandler,
@@ -68,9 +64,9 @@ from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.job_context import AsyncJobContext, JobContext, Progress
-from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Health, ShutdownReport, Statistics, UnfinishedJob
+from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
+from trio_jobs._runtime.queue import FromThread, Queue
+from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.submission import NewJob
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
@@ -78,7 +74,6 @@ from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._wire.schemas import EventView, JobView
 
 __version__ = "0.1.0"
 
@@ -87,14 +82,15 @@ __all__ = [
     "Attempt",
     "Backup",
     "Cancel",
+    "CancelAnswer",
     "Client",
     "ConnectionFailed",
     "Done",
     "EndedBy",
     "ErrorInfo",
     "EventStream",
-    "EventView",
     "Fail",
+    "FromThread",
     "Gap",
     "Health",
     "InvalidHandler",
@@ -106,7 +102,6 @@ __all__ = [
     "JobFailed",
     "JobInDoubt",
     "JobNotFound",
-    "JobView",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
@@ -114,6 +109,7 @@ __all__ = [
     "MemoryStore",
     "NewJob",
     "NotDone",
+    "OnDoubt",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
@@ -131,6 +127,7 @@ __all__ = [
     "SdkHandle",
     "SdkOpenFailed",
     "Server",
+    "ServerInfo",
     "ServerLimits",
     "Service",
     "SessionLost",
@@ -150,7 +147,11 @@ __all__ = [
     "UnhandledJobs",
     "Unknown",
     "UnknownKind",
+    "Update",
     "UsageError",
+    "Verdict",
     "connect",
     "serve",
 ]
+
+_export.export(__name__, __all__, globals())

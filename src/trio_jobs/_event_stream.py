@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, final
 
 import trio
 
 from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
-from trio_jobs._engine.events import Event
+from trio_jobs._engine.events import Event, with_kind
 from trio_jobs._errors import Lagged
 
 __all__ = ["EventStream"]
@@ -16,6 +16,7 @@ __all__ = ["EventStream"]
 EVERYTHING: Final = Filter()
 
 
+@final
 class EventStream:
     """An ordered stream of committed events without gaps: `async for event in stream`. One task reads it.
 
@@ -50,7 +51,7 @@ class EventStream:
                     event = self._page.popleft()
                     self.seq = event.seq
                     if cursor.wants(event):
-                        return event
+                        return with_kind(event, cursor.source.kind_of)
                 self._page.extend(await cursor.read())
             except Lagged:
                 self._page.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 import outcome
@@ -19,11 +19,8 @@ from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import StoreError
-
-if TYPE_CHECKING:
-    from trio_jobs._runtime.job_context import Progress
-    from trio_jobs._runtime.report import Health, Statistics
 
 __all__ = ["Backend", "BackendHolder", "BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
 

@@ -123,8 +123,8 @@ class Demo:
             if job.kind == "totals" and job.is_final:
                 return  # the last job, so every line is on the screen
             item = self.tally.update(job)
-            if item is not None and shown.get(job_id) != (job.state, len(job.attempts)):
-                shown[job_id] = (job.state, len(job.attempts))
+            if item is not None and shown.get(job_id) != (job.state, job.attempt_count):
+                shown[job_id] = (job.state, job.attempt_count)
                 screen.show(item)
 
     async def _listen(self, queue: trio_jobs.Queue) -> None:

@@ -70,13 +70,13 @@ class Tally:
         item = self.by_job.get(job.id)
         if item is None:
             return None
-        item.state, item.attempts = job.state, len(job.attempts)
+        item.state, item.attempts = job.state, job.attempt_count
         reason = escape(str(job.error), 90) if job.error is not None else ""
         if job.state is trio_jobs.State.COMPLETED:
             item.fate = Fate.BOOKED
             number = (job.result or b"?").decode()
             found = job.reason == "verified" and job.attempts[-1].outcome is trio_jobs.Outcome.ALREADY_DONE
-            how = " (was there already)" if found and len(job.attempts) == 1 else ""
+            how = " (was there already)" if found and job.attempt_count == 1 else ""
             how = " (found by asking, not booked again)" if job.reason == "verified" and not how else how
             item.note = f"voucher {number}{how}"
         elif job.state is trio_jobs.State.FAILED:

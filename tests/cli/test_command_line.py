@@ -135,7 +135,7 @@ def test_a_job_from_submit_to_result(shell: Shell) -> None:
     assert shell.run("result", receipt["job"]).stdout == "42\n"
     assert shell.run("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
     assert receipt["job"] in shell.run("show", receipt["job"]).stdout
-    assert shell.json("show", receipt["job"])["history"][0]["outcome"] == "completed"
+    assert shell.json("show", receipt["job"])["attempts"][0]["outcome"] == "completed"
     listed = [json.loads(line) for line in shell.run("list", "--state", "completed", "--json").stdout.splitlines()]
     assert receipt["job"] in [job["id"] for job in listed]
 
@@ -146,7 +146,7 @@ def test_a_failure_is_one_line_and_exit_code_1(shell: Shell) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "no\\x1b[31m money" in done.stderr  # and the terminal stays as it was
-    assert shell.run("retry", job).stdout == "begun anew\n"
+    assert shell.run("retry", job).stdout == "a new run has begun\n"
     assert shell.run("result", job).returncode == 1
 
 
@@ -167,7 +167,7 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     assert shell.run("result", job).returncode == 1
     assert shell.json("status")["jobs"]["pending"] == 0
     assert shell.run("resume").stdout == "resumed\n"
-    assert "places free" in shell.run("status").stdout
+    assert "slots free" in shell.run("status").stdout
 
 
 def start_watching(shell: Shell, *arguments: str) -> tuple[Process, Iterator[Any]]:

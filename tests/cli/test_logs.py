@@ -35,7 +35,7 @@ def raised_wildly() -> None:
 
 
 def test_json_logs_have_the_fields_that_are_promised(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.begin(as_json=True, verbose=False)
+    logs.configure(as_json=True, verbose=False)
     page = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
     names = re.search(r"carry these fields, for a structured formatter: ([^.]*)\.", page)
     assert names is not None
@@ -54,7 +54,7 @@ def test_json_logs_have_the_fields_that_are_promised(capsys: pytest.CaptureFixtu
 def test_nothing_that_is_logged_reaches_a_terminal_as_a_control(
     capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
-    logs.begin(as_json=as_json, verbose=False)
+    logs.configure(as_json=as_json, verbose=False)
     raised_wildly()
     told = capsys.readouterr().err
     assert "Traceback" in told

@@ -18,7 +18,7 @@ import trio_jobs
 from support.processes import Process
 from support.proxy import Proxy
 from support.waiting import deadline
-from trio_jobs import EventView, State
+from trio_jobs import State
 from trio_jobs._client import reconnect
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.transitions import STATE_AFTER
@@ -76,7 +76,7 @@ class Follower:
                     if self.proxy.budget == float("inf"):
                         self.proxy.budget = next(self._cuts, float("inf"))
                     update = await anext(subscription)
-                    assert isinstance(update, EventView), update
+                    assert isinstance(update, ev.Event), update
                     self.got.append((update.seq, update.type))
                     self._news.set()
 

@@ -35,7 +35,7 @@ async def test_jobs_are_followed_through_tls(certificate: tuple[Path, Path]) -> 
         ids = [(await client.submit("double", i)).job_id for i in range(20)]
         assert await client.result(ids[-1]) == 38
         got = [await anext(subscription) for _ in ids]
-        assert [update.job for update in got if isinstance(update, trio_jobs.EventView)] == ids
+        assert [update.job for update in got if isinstance(update, trio_jobs.events.Completed)] == ids
         with deadline("a client without TLS is dropped"):
             async with await trio.open_tcp_stream("127.0.0.1", server.port) as plain:
                 await plain.send_all(b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")

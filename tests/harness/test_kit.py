@@ -107,7 +107,7 @@ async def test_time_goes_by_while_a_call_stands_in_a_hold_on_its_thread(autojump
         hold.let_go()
         jobs = await drain(queue)
         assert await queue.result(receipt.job_id) == "at last"
-    assert jobs[receipt.job_id].attempts[0].late
+    assert (jobs[receipt.job_id].attempts)[0].late
 
 
 @BOTH

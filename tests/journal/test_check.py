@@ -201,5 +201,5 @@ def test_the_backup_command_copies_a_closed_journal(tmp_path: Path, capsys: pyte
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(path))
     assert (code, "already exists" in err) == (5, True)
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(tmp_path / "nothing"))
-    assert (code, "there is no" in err) == (2, True)
+    assert (code, "does not exist" in err) == (2, True)
     assert not (tmp_path / "nothing").exists()

@@ -104,8 +104,9 @@ async def test_an_invalid_step_is_refused(name: str, result: Any, message: str, 
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         receipt = await queue.submit(work, "a")
         job = await until_state(queue, receipt.job_id, "in_doubt" if name == "book" else "failed")
-    assert job.attempts[0].error is not None
-    assert job.attempts[0].error.message.startswith(message)
+    error = job.attempts[0].error
+    assert error is not None
+    assert error.message.startswith(message)
 
 
 async def test_a_job_has_at_most_the_allowed_number_of_steps(mock_clock: MockClock) -> None:
@@ -118,7 +119,7 @@ async def test_a_job_has_at_most_the_allowed_number_of_steps(mock_clock: MockClo
 
     async with service.open(clock=trio_jobs.TrioClock()) as queue:
         job = await ended(queue, (await queue.submit(work, "a")).job_id)
-    assert len(job.steps) == 1000
+    assert len(job.steps or ()) == 1000
     assert job.error is not None
     assert job.error.message == "a job has at most 1000 steps"
 

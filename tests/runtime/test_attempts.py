@@ -248,8 +248,9 @@ async def test_retries_wait_1_2_and_4_seconds_then_the_job_fails(autojump_clock:
     assert job.retries_used == 3
     assert job.error is not None
     assert (job.error.type, job.error.message, job.error.code) == ("Busy", "busy", 1205)
-    assert job.attempts[0].error is not None
-    assert "Traceback" in (job.attempts[0].error.traceback or "")
+    error = job.attempts[0].error
+    assert error is not None
+    assert "Traceback" in (error.traceback or "")
 
 
 async def test_a_retrying_job_lets_others_pass(autojump_clock: MockClock) -> None:

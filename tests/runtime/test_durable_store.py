@@ -58,7 +58,8 @@ async def test_a_cancel_before_the_start_is_committed_makes_verify_unnecessary(a
         nursery.start_soon(queue.cancel, receipt.job_id)
         await wait_all_tasks_blocked()
         store.keep()
-        assert (await until_state(queue, receipt.job_id, "cancelled")).attempts[-1].entered is False
+        job = await until_state(queue, receipt.job_id, "cancelled")
+        assert job.attempts[-1].entered is False
     assert rig.sdk.calls() == []
 
 

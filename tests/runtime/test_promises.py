@@ -555,7 +555,7 @@ async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClo
     hold = Blocker("late")
     rig.sdk.script("call", hold)
     async with rig.open() as queue:
-        assert queue.health() == trio_jobs.Health(ok=True, problems=(), in_doubt=0)
+        assert queue.health() == trio_jobs.Health(ok=True, problems=(), in_doubt=0, without_handler=0)
         receipt = await queue.submit("work", "a")
         await hold.reached()
         assert queue.health().ok

@@ -85,10 +85,10 @@ def model(fate: Fate) -> Expected:
 def judge(fate: Fate, job: Job, cancelled: str | None) -> None:
     """`cancelled`: what the person who cancelled it was told."""
     expected = model(fate)
-    came_to = Expected(job.state, len(job.attempts), job.retries_used, job.snoozes)
+    came_to = Expected(job.state, job.attempt_count, job.retries_used, job.snoozes)
     if came_to == expected and job.reason != "expired":
         return
-    assert len(job.attempts) <= expected.attempts, "nobody's interference makes more attempts"
+    assert job.attempt_count <= expected.attempts, "nobody's interference makes more attempts"
     if cancelled in ("cancelled", "requested"):
         assert job.state is State.CANCELLED or (job.state is State.FAILED and job.reason == "expired")
     else:
@@ -186,7 +186,7 @@ async def test_each_of_ten_thousand_random_jobs_ends_as_the_model_predicts(
     for n, job_id in ids.items():
         job = queue.get(job_id)
         judge(fates[n], job, told.get(n))
-        assert len(job.attempts) == day.calls[n], "the history tells of each call, and of no other"
+        assert job.attempt_count == day.calls[n], "the history tells of each call, and of no other"
     statistics: Any = queue.statistics()
     assert statistics.free == statistics.capacity, "P9: every place is free again"
     seen = Counter(str(queue.get(job_id).state) for job_id in ids.values())

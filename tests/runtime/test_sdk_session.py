@@ -95,7 +95,6 @@ async def test_a_handler_that_lost_the_session_gets_a_new_one_for_its_retry(auto
         job = queue.get(receipt.job_id)
     assert steps(sdk) == ["open", "a", "close", "open", "a", "close"]
     assert outcomes(job) == ["error", "completed"]
-    assert job.attempts[0].error is not None
     assert str(job.attempts[0].error) == "SessionLost: the line dropped"
 
 

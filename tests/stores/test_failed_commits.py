@@ -400,9 +400,10 @@ async def test_a_store_can_be_reopened_after_a_failed_open_that_is_reported_late
     store = SqliteStore(path)
 
     async def keep_trio_busy() -> None:
-        while store._durable.writer is None:
+        while store._durable.writer is None and not store._durable.ended.is_set():
             await trio.lowlevel.checkpoint()
-        store._durable.writer.join(30)  # so that all its reports arrive in one turn
+        if store._durable.writer is not None:  # else all its reports have arrived already
+            store._durable.writer.join(30)  # so that all its reports arrive in one turn
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep_trio_busy)

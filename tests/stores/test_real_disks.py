@@ -123,7 +123,7 @@ async def test_a_job_that_ends_on_a_full_disk_is_committed_once_there_is_space(s
     async with make_service().open(journal=small / "jobs.db") as queue:
         assert [job.id for job in queue.list(state=State.SCHEDULED, limit=1000)] == accepted
         job = queue.get(running.job_id)
-        assert (job.state, len(job.attempts)) == (State.COMPLETED, 1), "it does not run again"
+        assert (job.state, job.attempt_count) == (State.COMPLETED, 1), "it does not run again"
         assert await queue.result(running.job_id) == "x" * 200_000
     assert ended == ["x"]
 

@@ -41,7 +41,7 @@ IN_SOURCE: dict[str, int] = {
 
 #: Accesses in each folder of the tests
 IN_TESTS: dict[str, int] = {
-    "client": 12,
+    "client": 13,
     "harness": 3,
     "journal": 7,
     "runtime": 32,

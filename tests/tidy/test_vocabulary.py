@@ -15,6 +15,7 @@ RETIRED = """
     accept-loss settle_after keep_for keep_jobs keep_keys_for keep_keys check_host Nonconforming
     ThreadHost InLoopHost LineStatistics HandlersDesk Warden Stager ForgottenKey ForgottenKeys FrameMeter TooMuch
     JournalThread Gathering MarkFile BadHead Census Asker take_place_nowait wait_for_place give_place_back
+    JobView EventView AttemptView ErrorView job_view event_view without_traceback
     _loops _sqlite_adopt _sqlite_gather _sqlite_journal _sqlite_mark _sqlite_thread
 """
 

@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 import trio_jobs
 import trio_jobs.ports
 import trio_jobs.testing
+from support import processes
 
 ROOT = Path(__file__).parents[2]
 USER_CODE = Path(__file__).with_name("user_code.py")
@@ -83,15 +83,8 @@ WRONG = {
 
 def run(*command: str | Path, cwd: Path) -> str:
     """Run a checker on the package of this checkout. The exit code is 1 where the checker reports an error."""
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=cwd,
-        env={**os.environ, "MYPYPATH": str(ROOT / "src"), "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    environment = {**os.environ, "MYPYPATH": str(ROOT / "src"), "PYTHONPATH": str(ROOT / "src")}
+    done = processes.run([sys.executable, "-m", *command], cwd=cwd, env=environment, timeout=280)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return done.stdout
 

@@ -1,10 +1,13 @@
-"""Floor 9: the command line `trio-jobs`.
+"""The command line `trio-jobs`.
 
-main       arguments, errors in one line, exit codes
-asking     submit, status, list, result, cancel, retry, resolve, pause, resume, stats
-watching   watch
-serving    serve
-signals    once drains, twice cancels, three times leaves at once
-tokenfile  where the token is kept between the two sides
-logs       lines for people, or one JSON object each
+main        runs a command, reports errors in one line, returns the exit code
+arguments   the commands, their arguments and their help
+commands    the commands that are one request: submit, show, list, result, cancel, retry, resolve, pause, resume, status
+watch       watch
+serve       serve
+journal     journal check, journal backup
+signals     the first one stops, the second one cancels, the third one exits at once
+token_file  where server and clients keep the token
+json_lines  JSON that is safe for a terminal
+logs        log records as text, or as JSON lines
 """

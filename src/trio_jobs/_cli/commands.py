@@ -1,20 +1,20 @@
-"""The commands that ask a running server something and say what it answered."""
+"""The commands that send a request to a server and print the answer."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+import attrs
 import msgspec
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
-from trio_jobs._engine.jobs import State, escape
+from trio_jobs._engine.jobs import Job, State, escape
 from trio_jobs._errors import UsageError
-from trio_jobs._wire.schemas import JobView
 
 __all__ = ["COMMANDS", "print_answer"]
 
@@ -22,9 +22,8 @@ FAILED: Final = 1
 
 
 def print_answer(value: Any, as_json: bool, text: str) -> None:
-    """One answer: its JSON on a line, or text for a person."""
-    line = json_line(value) if as_json else text
-    print(line, flush=True)
+    """Print `value` as a line of JSON, or `text`."""
+    print(json_line(value) if as_json else text, flush=True)
 
 
 async def submit(client: Client, arguments: argparse.Namespace) -> int:
@@ -41,38 +40,38 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
         deadline_after=arguments.deadline,
         wait=arguments.wait,
     )
-    told = {
+    answer = {
         "job": receipt.job_id,
         "created": receipt.created,
         "position": receipt.position,
         "state": receipt.state,
     }
-    known = "" if receipt.created else " (known by its key)"
-    print_answer(told, arguments.json, f"{receipt.job_id} {receipt.state}{known}")
+    known = "" if receipt.created else " (the existing job with this key)"
+    print_answer(answer, arguments.json, f"{receipt.job_id} {receipt.state}{known}")
     return await result(client, argparse.Namespace(**vars(arguments), job=receipt.job_id)) if arguments.result else 0
 
 
 async def show(client: Client, arguments: argparse.Namespace) -> int:
     job = await client.get(arguments.job)
     lines = [_line(job)]
-    for attempt in job.history or ():
-        error = "" if attempt.error is None else f": {attempt.error.type}: {attempt.error.message}"
-        how = attempt.outcome or "under way"
-        lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {how}{error}")
-    print_answer(job, arguments.json, "\n".join(escape(line) for line in lines))
+    for attempt in job.attempts:
+        error = "" if attempt.error is None else f": {attempt.error}"
+        outcome = attempt.outcome or "running"
+        lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {outcome}{error}")
+    print_answer(job.to_dict(), arguments.json, "\n".join(escape(line) for line in lines))
     return 0
 
 
 async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
     state = None if arguments.state is None else State(arguments.state)
-    after, left = arguments.after, arguments.limit
-    while left > 0:
-        jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(left, 500))
+    after, remaining = arguments.after, arguments.limit
+    while remaining > 0:
+        jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(remaining, 500))
         for job in jobs:
-            print_answer(job, arguments.json, escape(_line(job)))
-        if len(jobs) < min(left, 500):
+            print_answer(job.to_dict(), arguments.json, escape(_line(job)))
+        if len(jobs) < min(remaining, 500):
             break
-        after, left = jobs[-1].id, left - len(jobs)
+        after, remaining = jobs[-1].id, remaining - len(jobs)
     return 0
 
 
@@ -90,7 +89,7 @@ async def cancel(client: Client, arguments: argparse.Namespace) -> int:
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
     await client.retry(arguments.job)
-    print_answer({"job": arguments.job}, arguments.json, "begun anew")
+    print_answer({"job": arguments.job}, arguments.json, "a new run has begun")
     return 0
 
 
@@ -101,14 +100,14 @@ async def resolve(client: Client, arguments: argparse.Namespace) -> int:
         raise UsageError(f"the result is not JSON: {error}") from None
     await client.resolve(arguments.job, arguments.resolution, result=value)
     print_answer(
-        {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"settled: {arguments.resolution}"
+        {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"resolved: {arguments.resolution}"
     )
     return 0
 
 
 async def pause(client: Client, arguments: argparse.Namespace) -> int:
     await client.pause(arguments.reason)
-    print_answer({"paused": True}, arguments.json, "paused: the attempt under way ends, no other begins")
+    print_answer({"paused": True}, arguments.json, "paused: the running attempt continues, no other attempt starts")
     return 0
 
 
@@ -119,33 +118,36 @@ async def resume(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def status(client: Client, arguments: argparse.Namespace) -> int:
-    now = await client.statistics()
-    jobs = ", ".join(f"{count} {state}" for state, count in now.jobs.items() if count) or "no jobs"
-    how = "well" if now.ok else "not well: " + ", ".join(now.problems)
+    statistics, health = await client.statistics(), await client.health()
+    jobs = ", ".join(f"{count} {state}" for state, count in statistics.jobs.items() if count) or "no jobs"
+    condition = "healthy" if health.ok else "not healthy: " + ", ".join(health.problems)
     text = (
-        f"{how}\n{jobs}\n{now.free} of {now.capacity} places free, {now.waiting_callers} callers wait\n"
-        f"SDK session {now.session}{', busy' if now.sdk_busy else ''}; {now.connections} connections"
+        f"{condition}\n{jobs}\n"
+        f"{statistics.free} of {statistics.capacity} slots free, {statistics.waiting_callers} submits wait for a slot\n"
+        f"SDK session {statistics.session}{', busy' if statistics.sdk_busy else ''}; "
+        f"{statistics.connections} connections"
     )
-    print_answer(now, arguments.json, text)
-    return 0 if now.ok else FAILED
+    answer = {**attrs.asdict(statistics), "ok": health.ok, "problems": health.problems}
+    print_answer(answer, arguments.json, text)
+    return 0 if health.ok else FAILED
 
 
-def _line(job: JobView) -> str:
-    """A job in a line."""
+def _line(job: Job) -> str:
+    """One line about a job."""
     parts = [job.id, f"{job.state:<10}", job.kind]
     if job.key is not None:
         parts.append(f"key={job.key}")
-    if job.attempts > 1:
-        parts.append(f"attempt {job.attempts}")
+    if job.attempt_count > 1:
+        parts.append(f"attempt {job.attempt_count}")
     if job.reason:
         parts.append(job.reason)
     if job.error is not None:
-        parts.append(f"{job.error.type}: {job.error.message}")
+        parts.append(str(job.error))
     return "  ".join(parts)
 
 
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]] = {

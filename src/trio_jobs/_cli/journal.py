@@ -1,4 +1,4 @@
-"""`trio-jobs journal check` and `journal backup`: what is done with the file, rather than with a running queue."""
+"""`trio-jobs journal check` and `trio-jobs journal backup`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
 DAMAGED: Final = 1
 IN_USE: Final = 4
 CHECK_CODES: Final = """exit codes of journal check:
-  0   sound: a service would start with all that is there
-  1   damaged: a service would refuse to start
-  2   there is no such file, it is no journal, or it cannot be read
-  4   in use: it was not looked into (make a backup, and check that)"""
+  0   sound: a service can open it without loss
+  1   damaged: a service refuses to open it
+  2   the file does not exist, is not a journal, or cannot be read
+  4   in use, so it was not checked: make a backup and check the backup"""
 
 
 def check_file(arguments: argparse.Namespace) -> int:
-    """Say what is there. Nothing is changed."""
+    """Print what the file contains. The file is not changed."""
     try:
         found = check(arguments.file)
     except StoreError as error:
@@ -44,14 +44,14 @@ def _text(found: CheckResult) -> str:
     what = "backup of a journal" if found.is_backup else "journal"
     lines = [f"{found.path}: a {what}, {found.size / 1e6:.1f} MB, schema {_or_unknown(found.schema)}"]
     if found.mark_seq is not None:
-        lines.append(f"its mark knows of events up to {found.mark_seq} (epoch {found.mark_epoch})")
+        lines.append(f"high-water mark: event {found.mark_seq} (epoch {found.mark_epoch})")
     if found.holder is not None:
         since = "" if found.holder["since"] is None else f" since {found.holder['since']}"
-        lines.append(f"in use by process {_or_unknown(found.holder['pid'])}{since}: not looked into")
+        lines.append(f"in use by process {_or_unknown(found.holder['pid'])}{since}: not checked")
         return "\n".join(map(escape, lines))
     lines.append(f"epoch {_or_unknown(found.epoch)}, last event {_or_unknown(found.last_seq)}")
     if found.events is not None:
-        lines.append(f"{found.events} events and {found.keys} keys of forgotten jobs can be read")
+        lines.append(f"{found.events} events and {found.keys} key tombstones can be read")
     if found.jobs is not None:
         lines.append(", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "no jobs")
     lines.append("sound" if found.damage is None else f"DAMAGED: {found.damage}")
@@ -63,17 +63,16 @@ def _or_unknown(value: Any) -> str:
 
 
 async def backup_of_service(client: Client, arguments: argparse.Namespace) -> int:
-    """Have the running service copy its journal."""
-    made = await client.backup(arguments.file)
-    _say_backup(Backup(made.path, made.seq, made.events, made.size), arguments.json)
+    """Let the running service copy its journal."""
+    _print_backup(await client.backup(arguments.file), arguments.json)
     return 0
 
 
 def backup_of_file(arguments: argparse.Namespace) -> int:
     """Copy a journal that no service has open."""
     if not arguments.journal.exists():
-        raise UsageError(f"there is no {arguments.journal}")
-    _say_backup(trio.run(_copy, arguments.journal, arguments.file), arguments.json)
+        raise UsageError(f"{arguments.journal} does not exist")
+    _print_backup(trio.run(_copy, arguments.journal, arguments.file), arguments.json)
     return 0
 
 
@@ -86,7 +85,9 @@ async def _copy(journal: Path, to: str) -> Backup:
         await store.aclose()
 
 
-def _say_backup(made: Backup, as_json: bool) -> None:
+def _print_backup(backup: Backup, as_json: bool) -> None:
     print_answer(
-        attrs.asdict(made), as_json, escape(f"{made.path}: {made.events} events, up to {made.seq}, {made.size} bytes")
+        attrs.asdict(backup),
+        as_json,
+        escape(f"{backup.path}: {backup.events} events, up to {backup.seq}, {backup.size} bytes"),
     )

@@ -1,4 +1,4 @@
-"""JSON on a line, fit for a terminal: valid, and without a character that would do something to it."""
+"""JSON that is safe for a terminal: no character in it moves the cursor or changes the order of text."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ __all__ = ["json_line"]
 
 
 def json_line(value: Any) -> str:
-    """What JSON lets pass raw (DEL, C1 controls, marks of direction) is escaped: it can only be within strings."""
+    """One line of JSON. DEL, C1 controls and direction marks, which occur only within strings, are escaped too."""
     return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", msgspec.json.encode(value).decode())

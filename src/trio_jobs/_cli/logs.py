@@ -1,5 +1,5 @@
-"""Logs to standard error: lines for people, or one JSON object each. Foreign text is escaped; payloads and tokens are
-not in any message of ours."""
+"""Log records on standard error: as text, or as JSON lines. Control characters are escaped. No message of trio-jobs
+contains a payload or a token."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Final
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._engine.jobs import escape
 
-__all__ = ["begin"]
+__all__ = ["configure"]
 
-FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason")  #: of records about a job, as docs/logging.md promises
+FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason")  #: of records about a job, see docs/logging.md
 
 
 class _Lines(logging.Formatter):
@@ -28,7 +28,7 @@ class _Lines(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "at": record.created,
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -36,14 +36,15 @@ class _Json(logging.Formatter):
         }
         for name in FIELDS:
             if hasattr(record, name):
-                value = getattr(record, name)  # of another library's record it may be anything
-                told[name] = value if value is None or isinstance(value, str | int | float) else str(value)
+                value = getattr(record, name)  # in a record of another library it can be anything
+                fields[name] = value if value is None or isinstance(value, str | int | float) else str(value)
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return json_line(told)
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json_line(fields)
 
 
-def begin(*, as_json: bool, verbose: bool) -> None:
+def configure(*, as_json: bool, verbose: bool) -> None:
+    """Send all log records to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else _Lines())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)

@@ -1,8 +1,8 @@
-"""Signals for `serve`: the first drains, the second cancels, the third leaves at once.
+"""Signals of `serve`: the first one stops, the second one cancels, the third one exits at once.
 
-A handler in Python runs in the main thread, between two of its steps; a loop that is blocked in a call would not hear
-even the third. So a thread of our own hears them: the interpreter's C handler writes each signal's number to a socket
-(`signal.set_wakeup_fd`), whatever the main thread does.
+The hard part is the third signal while the event loop is blocked in a call: Python runs signal handlers in the main
+thread, between two bytecodes. The trick is `signal.set_wakeup_fd`: the C handler of the interpreter writes the number
+of each signal to a socket, whatever the main thread does, and a thread of its own reads that socket.
 """
 
 from __future__ import annotations
@@ -18,25 +18,30 @@ from typing import Any, Final
 
 import trio
 
-__all__ = ["AT_ONCE", "handle_signals"]
+__all__ = ["SDK_NOT_CLOSED", "handle_signals"]
 
-AT_ONCE: Final = 70  #: exit code: left without closing the SDK
+SDK_NOT_CLOSED: Final = 70  #: the exit code of a process that has not closed the SDK
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 @contextmanager
 def handle_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
-    """Within Trio, in the main thread: call `on_signal(count)` in Trio for the first two signals. The third ends the
-    process."""
-    wanted = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    """Call `on_signal(count)` in Trio for the first two signals; the third one ends the process.
+
+    To be entered in Trio, in the main thread.
+    """
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     token = trio.lowlevel.current_trio_token()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    over = threading.Event()
-    before: dict[Any, Any] = {number: signal.signal(number, lambda *_: None) for number in wanted}
+    closed = threading.Event()
+    before: dict[Any, Any] = {number: signal.signal(number, lambda *_: None) for number in numbers}
     before_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(
-        target=_hear, args=(reader, token, over, on_signal, set(wanted)), name="trio-jobs signals", daemon=True
+        target=_read_signals,
+        args=(reader, token, closed, on_signal, set(numbers)),
+        name="trio-jobs signals",
+        daemon=True,
     )
     thread.start()
     try:
@@ -45,28 +50,28 @@ def handle_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
         signal.set_wakeup_fd(before_fd)
         for number, handler in before.items():
             signal.signal(number, handler)
-        over.set()
+        closed.set()
         writer.close()
         thread.join()
         reader.close()
 
 
-def _hear(
+def _read_signals(
     reader: socket.socket,
     token: trio.lowlevel.TrioToken,
-    over: threading.Event,
+    closed: threading.Event,
     on_signal: Callable[[int], None],
-    wanted: set[int],
+    numbers: set[int],
 ) -> None:
     count = 0
-    while not over.is_set():
+    while not closed.is_set():
         for number in reader.recv(64):
-            if number not in wanted:
+            if number not in numbers:
                 continue
             count += 1
             if count > 2:
-                print("leaving at once; the SDK is not closed", file=sys.stderr, flush=True)
-                os._exit(AT_ONCE)
+                print("exiting at once; the SDK is not closed", file=sys.stderr, flush=True)
+                os._exit(SDK_NOT_CLOSED)
             try:
                 token.run_sync_soon(on_signal, count)
             except trio.RunFinishedError:

@@ -1,7 +1,7 @@
-"""Where the token is kept: a file that only its owner can read, never an argument that every process can see.
+"""The file that contains the token. Only its owner can read it; a command-line argument would be visible to others.
 
-A client that follows a server comes back to the next one with the token that it has. So a token must outlive the
-process that made it: a file that is there is read, and only where there is none is one made.
+A client that was connected to a server connects to the next one with the same token. So a token outlives the process
+that created it: an existing file is read, and a missing file is created.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = [
     "VARIABLE",
     "default_path",
     "find_token",
-    "given_token",
-    "kept_token",
     "path_beside",
     "read_token",
+    "stored_token",
+    "token_from_environment",
     "write_token",
 ]
 
@@ -30,7 +30,7 @@ VARIABLE = "TRIO_JOBS_TOKEN"
 
 
 def default_path(port: int) -> Path:
-    """In the user's runtime folder, by the server's port."""
+    """The file in the runtime directory of the user, named by the port of the server."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
     elif "XDG_RUNTIME_DIR" in os.environ:
@@ -41,12 +41,12 @@ def default_path(port: int) -> Path:
 
 
 def path_beside(journal: Path) -> Path:
-    """Where a journal's token lies, for whoever serves it next."""
+    """The file beside the journal, for all servers of that journal."""
     return journal.with_name(f"{journal.name}-token")
 
 
 def write_token(path: Path, token: Token) -> None:
-    """Write the secret to a new file of mode 0600, in place of the one that is there. Raises OSError."""
+    """Write the secret to a file of mode 0600; an existing file is replaced. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = path.with_name(f"{path.name}.{os.getpid()}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -59,22 +59,22 @@ def write_token(path: Path, token: Token) -> None:
 
 
 def read_token(path: Path) -> str:
-    """Raises `UsageError` where it cannot be read, or where others could have."""
+    """The secret in the file. Raises `UsageError` if the file cannot be read, or if other users can read it."""
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
         raise UsageError(f"the token file {path} cannot be read: {why}") from None
     if sys.platform != "win32" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(
-            f"others can read the token file {path}: remove it and let serve make a new one, or chmod 600 it"
+            f"other users can read the token file {path}: remove it, so that serve creates a new token, or chmod 600 it"
         )
     return text
 
 
-def kept_token(path: Path, name: str = "owner", scope: Scope = "control") -> Token:
-    """The token in that file; a new one, written there, where there is no file. Raises `UsageError`, OSError."""
+def stored_token(path: Path, name: str = "owner", scope: Scope = "control") -> Token:
+    """The token in the file; a new one if the file does not exist. Raises `UsageError`, OSError."""
     if path.exists():
         return _as_token(read_token(path), f"the token file {path}", name, scope)
     token = Token.random(name, scope)
@@ -82,8 +82,8 @@ def kept_token(path: Path, name: str = "owner", scope: Scope = "control") -> Tok
     return token
 
 
-def given_token() -> Token | None:
-    """The one that TRIO_JOBS_TOKEN gives a server, if it does. Raises `UsageError`."""
+def token_from_environment() -> Token | None:
+    """The token in TRIO_JOBS_TOKEN, if it is set. Raises `UsageError`."""
     secret = os.environ.get(VARIABLE)
     return _as_token(secret, VARIABLE, "owner", "control") if secret else None
 
@@ -96,7 +96,7 @@ def _as_token(secret: str, where: str, name: str, scope: Scope) -> Token:
 
 
 def find_token(given: Path | None, port: int) -> str | None:
-    """From --token-file, from TRIO_JOBS_TOKEN, or from where `serve` has written it; None if there is none."""
+    """The secret from --token-file, from TRIO_JOBS_TOKEN or from the file of `serve`; None if there is none."""
     if given is not None:
         return read_token(given)
     if os.environ.get(VARIABLE):

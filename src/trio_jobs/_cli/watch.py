@@ -1,4 +1,4 @@
-"""`trio-jobs watch`: a live table of jobs in a terminal, one JSON line an event when piped."""
+"""`trio-jobs watch`: a live table of jobs in a terminal, one JSON line for each update in a pipe."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import trio
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
-from trio_jobs._client.subscription import Gap, Snapshot, Subscription, Update
-from trio_jobs._engine.jobs import FINAL, State, escape
+from trio_jobs._client.subscription import Subscription
+from trio_jobs._client.updates import Gap, Snapshot, Update
+from trio_jobs._engine.events import Event, JobEvent, Submitted
+from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
-from trio_jobs._wire.methods import Progress
-from trio_jobs._wire.schemas import EventView
 
-__all__ = ["Board", "watch"]
+__all__ = ["JobTable", "watch"]
 
-ROWS: Final = 30  #: jobs in the table at most: what is under way, then what ended last, then what waits
-FRAME: Final = 0.1  #: seconds between two pictures
+ROWS: Final = 30  #: jobs in the table at most
+FRAME: Final = 0.1  #: seconds between two updates of the screen
 _COLOURS: Final = {"completed": "green", "failed": "red", "in_doubt": "magenta", "processing": "cyan"}
 _WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 
@@ -44,70 +45,74 @@ async def _print(subscription: Subscription) -> None:
         print(json_line(_plain(update)), flush=True)
 
 
-def _plain(update: Update) -> Any:
-    """An update as a JSON object, with what it is under `type`."""
+def _plain(update: Update) -> dict[str, Any]:
+    """An update as JSON types, with its sort under `type`."""
     match update:
         case Snapshot():
-            return {"type": "snapshot", "first": update.first, "last": update.last, "jobs": update.jobs}
+            jobs = [job.to_dict() for job in update.jobs]
+            return {"type": "snapshot", "first": update.first, "last": update.last, "jobs": jobs}
         case Gap():
             return {"type": "gap", **attrs.asdict(update)}
         case Progress():
-            told = {"job": update.job, "done": update.done, "total": update.total, "message": update.message}
-            return {"type": "progress", **told}
-    return update
+            return {"type": "progress", **attrs.asdict(update)}
+    return update.to_dict()
 
 
 @attrs.define
 class Row:
-    """What the table shows of a job."""
+    """The row of a job."""
 
     job: str
     kind: str = ""
     key: str = ""
     state: str = ""
     attempt: int = 0
-    what: str = ""
+    detail: str = ""
 
 
-class Board:
-    """The jobs as the updates tell them; final ones are kept for as long as they have a row."""
+class JobTable:
+    """The jobs as of the updates so far. Open jobs are kept, and of the final ones the last `ROWS`."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.ended: Counter[str] = Counter()
-        """Jobs that ended while we looked, by state."""
-        self.news = ""
+        """The number of jobs that became final since the table began, by state."""
+        self.notice = ""
+        """The last event of the queue itself, or the last gap."""
 
-    def take(self, update: Update) -> None:
+    def apply(self, update: Update) -> None:
         match update:
             case Snapshot():
                 if update.first:
                     self.rows.clear()
                 for job in update.jobs:
-                    what = job.reason if job.error is None else f"{job.error.type}: {job.error.message}"
-                    self.rows[job.id] = Row(job.id, job.kind, job.key or "", job.state, job.attempts, what)
+                    detail = job.reason if job.error is None else str(job.error)
+                    self.rows[job.id] = Row(job.id, job.kind, job.key or "", job.state, job.attempt_count, detail)
                 self._trim()
             case Gap():
-                self.news = "the history was lost; this is how things are now" if update.new_history else "some missed"
+                self.notice = "another history of events" if update.new_history else "some events are missing"
             case Progress():
-                row = self.rows.get(update.job)
+                row = self.rows.get(update.job_id)
                 if row is not None:
                     part = f"{update.done:g}" + ("" if update.total is None else f" of {update.total:g}")
-                    row.what = f"{part} {update.message}"
-            case EventView():
+                    row.detail = f"{part} {update.message}"
+            case Event():
                 self._event(update)
 
-    def _event(self, event: EventView) -> None:
-        if event.job is None:
-            self.news = event.type if not event.reason else f"{event.type}: {event.reason}"
+    def _event(self, event: Event) -> None:
+        reason: str = getattr(event, "reason", "")
+        if not isinstance(event, JobEvent):
+            self.notice = f"{event.type}: {reason}" if reason else event.type
             return
         row = self.rows.pop(event.job, None) or Row(event.job)
         self.rows[event.job] = row
         row.kind = event.kind or row.kind
-        row.key = event.key or row.key
+        if isinstance(event, Submitted):
+            row.key = event.key or ""
         row.state = str(event.state or row.state)
-        row.attempt = event.attempt or row.attempt
-        row.what = event.reason if event.error is None else f"{event.error.type}: {event.error.message}"
+        row.attempt = getattr(event, "attempt", 0) or row.attempt
+        error: ErrorInfo | None = getattr(event, "error", None)
+        row.detail = reason if error is None else str(error)
         if row.state in FINAL:
             self.ended[row.state] += 1
             self._trim()
@@ -117,58 +122,58 @@ class Board:
         for job in final[: max(len(final) - ROWS, 0)]:
             del self.rows[job]
 
-    def shown(self, most: int) -> list[Row]:
-        """What is under way (or in doubt, or to be tried again), the last that ended, then those that wait, in order.
+    def visible(self, count: int) -> list[Row]:
+        """At most `count` rows: active jobs, then final ones, the newest first, then waiting ones in order.
 
-        Half of the rows that are left are for those that wait, if there are as many.
+        Final and waiting jobs share the rows that the active ones leave; each gets half if there are enough of both.
         """
         rows = [*self.rows.values()]
         waiting = [row for row in rows if row.state in _WAITING]
-        ended = [row for row in rows if row.state in FINAL][::-1]
-        moving = [row for row in rows if row.state not in FINAL and row.state not in _WAITING][:most]
-        left = most - len(moving)
-        ended = ended[: max(left - len(waiting), left // 2)]
-        return moving + ended + waiting[: left - len(ended)]
+        final = [row for row in rows if row.state in FINAL][::-1]
+        active = [row for row in rows if row.state not in FINAL and row.state not in _WAITING][:count]
+        free = count - len(active)
+        final = final[: max(free - len(waiting), free // 2)]
+        return active + final + waiting[: free - len(final)]
 
     def summary(self) -> str:
-        """How many there are in each open state, and how many ended while we looked."""
+        """The number of jobs in each open state, and of those that became final since the table began."""
         is_open = Counter(row.state for row in self.rows.values() if row.state not in FINAL)
         parts = [f"{is_open[state]} {state}" for state in State if is_open[state]]
         parts += [f"{self.ended[state]} {state} so far" for state in State if self.ended[state]]
-        return ", ".join(parts) or "nothing to do"
+        return ", ".join(parts) or "no open jobs"
 
 
 async def _show(subscription: Subscription) -> None:
     try:
         from rich.live import Live
     except ImportError:
-        raise UsageError("the table needs rich: pip install trio-jobs[cli]; or say --json") from None
-    board = Board()
+        raise UsageError("the table needs rich: install trio-jobs[cli], or use --json") from None
+    jobs = JobTable()
     changed = trio.Event()
 
     async def follow() -> None:
         async for update in subscription:
-            board.take(update)
+            jobs.apply(update)
             changed.set()
 
-    with Live(auto_refresh=False, screen=False) as picture:
-        picture.update(_table(board, picture.console.width, picture.console.height), refresh=True)
+    with Live(auto_refresh=False, screen=False) as live:
+        live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             while True:
                 await changed.wait()
                 changed = trio.Event()
-                picture.update(_table(board, picture.console.width, picture.console.height), refresh=True)
+                live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
                 await trio.sleep(FRAME)
 
 
-def _table(board: Board, width: int, height: int) -> Any:
-    """As much as fits: in a narrow terminal what a job is called gives way to what becomes of it."""
+def _render(jobs: JobTable, width: int, height: int) -> Any:
+    """The table for a terminal of this size. A narrow one has no columns for kind, key and attempt."""
     from rich.table import Table
     from rich.text import Text
 
-    news = f"  ({escape(board.news)})" if board.news else ""
-    table = Table(title=Text(board.summary() + news), title_justify="left", expand=True)
+    notice = f"  ({escape(jobs.notice)})" if jobs.notice else ""
+    table = Table(title=Text(jobs.summary() + notice), title_justify="left", expand=True)
     table.add_column("job", no_wrap=True, width=12)
     if width >= 72:
         table.add_column("kind", no_wrap=True, max_width=18)
@@ -177,9 +182,9 @@ def _table(board: Board, width: int, height: int) -> Any:
     table.add_column("state", no_wrap=True, min_width=10)
     if width >= 90:
         table.add_column("attempt", no_wrap=True, justify="right")
-    table.add_column("what", no_wrap=True, ratio=1)
-    for row in board.shown(max(min(ROWS, height - 7), 3)):
-        # Text, for it is data and no markup
+    table.add_column("detail", no_wrap=True, ratio=1)
+    for row in jobs.visible(max(min(ROWS, height - 7), 3)):
+        # Text, so that no data is read as markup
         cells = [Text(row.job[-12:])]
         if width >= 72:
             cells.append(Text(escape(row.kind)))
@@ -188,5 +193,5 @@ def _table(board: Board, width: int, height: int) -> Any:
         cells.append(Text(row.state, style=_COLOURS.get(row.state, "")))
         if width >= 90:
             cells.append(Text(str(row.attempt or "")))
-        table.add_row(*cells, Text(escape(row.what)))
+        table.add_row(*cells, Text(escape(row.detail)))
     return table

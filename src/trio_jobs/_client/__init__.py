@@ -1,8 +1,12 @@
-"""Floor 8: the queue from another process.
+"""The client: the queue from another process.
 
-session  one WebSocket connection: requests out, answers and notifications in
-link     keeps a session, and makes a new one when it is lost
-subscription  a stream of events that outlives any of them
-errors   what the server refuses, as the exceptions that the queue itself raises
-client   what users call
+connect       `trio_jobs.connect`: the lifetime of a client
+client        `Client`: the methods of the queue
+subscription  `Subscription`: what a user reads
+updates       `Gap`, `Snapshot`: what it yields beside events and progress
+receiver      receives the notifications of a subscription over any number of connections
+router        routes notifications to receivers
+reconnect     keeps a session with the server, and replaces a lost one
+session       one WebSocket connection: requests, answers, notifications
+errors        error answers as the exceptions of the queue
 """

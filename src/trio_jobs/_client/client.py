@@ -1,65 +1,71 @@
-"""`async with trio_jobs.connect(url, token=...) as client`: the queue's methods, from another process."""
+"""`async with trio_jobs.connect(url, token=...) as client`: the methods of the queue, from another process."""
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, final
 
 import msgspec
 import trio
 
 from trio_jobs import _errors as e
+from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
-from trio_jobs._client.session import ConnectionLost, Session
+from trio_jobs._client.router import Router
 from trio_jobs._client.subscription import Subscription
-from trio_jobs._engine.jobs import CancelAnswer, Receipt, State
+from trio_jobs._engine.jobs import Job, Receipt
+from trio_jobs._engine.states import CancelAnswer, State
+from trio_jobs._engine.status import Health, ServerInfo, Statistics
+from trio_jobs._ports import Backup
 from trio_jobs._validation import check_seconds
+from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.jsonrpc import Notification
 from trio_jobs._wire.methods import METHODS
-from trio_jobs._wire.schemas import JobView
+from trio_jobs._wire.schemas import WireJob
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client"]
 
 T = TypeVar("T")
-LONGEST_WAIT: Final = 30.0  #: seconds that the protocol lets one request wait
+MAX_WAIT: Final = 30.0  #: seconds that the protocol lets one request wait
 
 
+@final
 class Client:
-    """Made by `connect`. Every method waits while there is no connection; give it a deadline with `trio.fail_after`.
+    """A connection to a server, made by `connect`. It gives the same values and raises the same errors as the queue.
 
-    What can be asked twice without harm is asked again after a lost connection. What cannot (a submit without a key,
-    retry, resolve) raises `ConnectionFailed`: it may or may not have been done.
+    While there is no connection, every method waits for one, for at most the `reconnect_timeout` of `connect`; a
+    shorter limit is set with `trio.fail_after`.
 
-    All raise `ConnectionFailed`, `PermissionDenied`, and what the queue's own methods raise. Cancelled: it may have
-    been done.
+    A request that is harmless to repeat is sent again after a lost connection. A submit without a key, a retry and a
+    resolve are not: they raise `ConnectionFailed`, and may or may not have been done.
+
+    Raises:
+        ConnectionFailed: There is no connection, or it was lost during a request that cannot be repeated.
+        PermissionDenied: The token does not have the scope for the method.
+
+    Cancelled:
+        The request may have been done, unless the method says otherwise.
     """
 
-    def __init__(self, link: ReconnectingSession, nursery: trio.Nursery) -> None:
-        self._session = link
-        self._nursery = nursery
-        self._streams: dict[Subscription, str] = {}
-        self._by_id: dict[str, Subscription] = {}
-        self._last_id = 0
-        link.on_notification = self._on_notification
-        link.on_session = self._on_session
-        link.on_refused = self._on_refused
+    def __init__(self, session: ReconnectingSession, nursery: trio.Nursery) -> None:
+        self._session = session
+        self._router = Router(session, nursery)
 
     def __repr__(self) -> str:
-        return f"<Client of {self._session._url}, {self._session.reconnects} reconnects, {len(self._streams)} streams>"
+        session = self._session
+        return f"<Client of {session.url}, {session.reconnects} reconnects, {len(self._router)} subscriptions>"
 
     @property
     def epoch(self) -> str:
-        """The history that the server last said it has."""
+        """The identity of the server's history of events, as of the last connection."""
         return "" if self._session.hello is None else self._session.hello.epoch
 
     @property
     def reconnects(self) -> int:
+        """The number of lost connections that were replaced."""
         return self._session.reconnects
 
     async def _request(self, method: str, params: w.Params, type_: type[T], *, repeatable: bool, kind: str = "") -> T:
@@ -69,9 +75,13 @@ class Client:
     async def _call(self, method: str, params: w.Params, type_: type[T]) -> T:
         return await self._request(method, params, type_, repeatable=METHODS[method].repeatable)
 
-    async def hello(self) -> w.HelloResult:
-        """Which history this is, how far it reaches, and who we are there."""
-        return await self._call("server.hello", w.Hello(), w.HelloResult)
+    async def hello(self) -> ServerInfo:
+        """The server's history of events, and the name and scope of the token.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return conversion.server_info_from_wire(await self._call("server.hello", w.Hello(), w.HelloResult))
 
     async def submit(
         self,
@@ -85,22 +95,46 @@ class Client:
         deadline_after: float | None = None,
         wait: float | None = None,
     ) -> Receipt:
-        """Accept a job. payload: anything that msgspec makes JSON of. The rest: see `Queue.submit`.
+        """Submit a job.
 
-        With a key it is asked again until it is known what became of it; without, a lost connection raises.
+        With a key, the request is repeated after a lost connection until the server has answered; without one, a lost
+        connection raises `ConnectionFailed`.
+
+        Args:
+            kind: The name of the handler.
+            payload: Anything that msgspec encodes as JSON, at most 1 MiB encoded.
+            key: At most 500 characters. The same key and payload return the same job.
+            due_at: The job does not start before this aware datetime.
+            delay: The same in seconds from now. Not together with `due_at`.
+            deadline_at: The job expires at this aware datetime.
+            deadline_after: The same in seconds from now. Not together with `deadline_at`.
+            wait: Seconds to wait for a free slot; 0 for not at all, None for as long as it takes.
+
+        Returns:
+            The receipt with the id of the job.
+
+        Raises:
+            QueueFull: No slot was free within `wait` seconds.
+            KeyConflict: A job with the same key has another payload.
+            UsageError: The arguments or the payload are invalid, or no handler has that name.
+            QueueClosed: The queue is draining or has stopped.
+            ConnectionFailed: The connection was lost, and it is not known whether the job was accepted.
+
+        Cancelled:
+            The job may have been accepted. With a key, the same submit returns that job.
         """
         now = time.time()
         params = {
             "kind": kind,
             "payload": msgspec.Raw(msgspec.json.encode(payload)),
             "key": key,
-            "due_at": _moment(due_at, delay, now),
-            "deadline_at": _moment(deadline_at, deadline_after, now),
+            "due_at": _seconds(due_at, delay, now),
+            "deadline_at": _seconds(deadline_at, deadline_after, now),
         }
         give_up_at = float("inf") if wait is None else trio.current_time() + wait
         while True:
             left = max(give_up_at - trio.current_time(), 0.0)
-            request = w.Submit(**params, wait=min(left, LONGEST_WAIT))  # type: ignore[arg-type] # as built above
+            request = w.Submit(**params, wait=min(left, MAX_WAIT))  # type: ignore[arg-type] # as built above
             try:
                 got = await self._request("jobs.submit", request, w.SubmitResult, repeatable=key is not None, kind=kind)
             except e.QueueFull:
@@ -109,21 +143,61 @@ class Client:
             else:
                 return Receipt(got.job, got.created, got.position, got.state)
 
-    async def get(self, job_id: str) -> JobView:
-        """The job with its history; its payload and tracebacks too, for a token of scope control."""
-        return await self._call("jobs.get", w.OneJob(job_id), JobView)
+    async def get(self, job_id: str) -> Job:
+        """The job with its attempts; with a token of scope `control` also with its payload and its tracebacks.
+
+        Raises:
+            JobNotFound: There is no job with that id, or it has been pruned.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return conversion.job_from_wire(await self._call("jobs.get", w.OneJob(job_id), WireJob))
 
     async def list(
         self, *, state: State | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
-    ) -> list[JobView]:
-        """A page of jobs, in the order of their submit. limit: 1 to 500."""
-        return (await self._call("jobs.list", w.List(state, kind, after, limit), w.ListResult)).jobs
+    ) -> list[Job]:
+        """A page of jobs, without payloads and attempts.
+
+        Args:
+            state: Only jobs in this state, in the order in which they came into it. Without it, in the order of their
+                submits.
+            kind: Only jobs of this kind.
+            after: The id of the last job of the previous page.
+            limit: The size of the page, 1 to 500.
+
+        Raises:
+            JobNotFound: The job `after` is not known.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        page = await self._call("jobs.list", w.List(state, kind, after, limit), w.ListResult)
+        return [conversion.job_from_wire(sent) for sent in page.jobs]
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
-        """What the job's handler returned, as plain JSON values, once it has. Raises as `Queue.result`."""
+        """Wait until the job is final, and return what its handler returned.
+
+        Args:
+            job_id: The id of the job.
+            in_doubt: Whether to wait until a doubt is resolved, or to raise.
+
+        Returns:
+            The result as JSON types.
+
+        Raises:
+            JobFailed: The job has failed.
+            JobCancelled: The job is cancelled.
+            JobInDoubt: The job is in doubt, and `in_doubt` is "raise".
+            ResultUnavailable: The job is completed without a result.
+            JobNotFound: There is no job with that id, or it has been pruned.
+
+        Cancelled:
+            The job goes on.
+        """
         answer_doubt: Literal["wait", "answer"] = "answer" if in_doubt == "raise" else "wait"
         while True:
-            got = await self._call("jobs.result", w.Result(job_id, LONGEST_WAIT, answer_doubt), w.ResultResult)
+            got = await self._call("jobs.result", w.Result(job_id, MAX_WAIT, answer_doubt), w.ResultResult)
             error = "" if got.error is None else f"{got.error.type}: {got.error.message}"
             if got.state is State.FAILED:
                 raise e.JobFailed(job_id, got.reason, error, got.may_have_acted)
@@ -133,41 +207,112 @@ class Client:
                 raise e.JobInDoubt(job_id, got.reason)
             if got.state is State.COMPLETED:
                 if got.result is msgspec.UNSET:
-                    raise e.ResultUnavailable(job_id, got.problem or "it was settled without one")
+                    raise e.ResultUnavailable(job_id, got.problem or "it was resolved without one")
                 return got.result
 
     async def cancel(self, job_id: str) -> CancelAnswer:
-        """See `Queue.cancel`."""
+        """Cancel a job; see `Queue.cancel`.
+
+        Returns:
+            "cancelled"; "requested" if an attempt is running, which ends as soon as it can, without a retry;
+            "too_late" if the job is final.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in doubt.
+
+        Cancelled:
+            The job may have been cancelled.
+        """
         return (await self._call("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
 
     async def retry(self, job_id: str) -> None:
-        """See `Queue.retry`."""
+        """Begin a new run of a failed or cancelled job; see `Queue.retry`.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in another state.
+
+        Cancelled:
+            The new run may have begun.
+        """
         await self._call("jobs.retry", w.OneJob(job_id), w.StateResult)
 
     async def resolve(
         self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None
     ) -> None:
-        """See `Queue.resolve`."""
+        """Resolve a job in doubt; see `Queue.resolve`.
+
+        Args:
+            job_id: The id of the job.
+            resolution: "done" completes the job, "not_done" makes it pending again, "failed" fails it.
+            result: With "done": the result of the job, anything that msgspec encodes as JSON.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in another state.
+
+        Cancelled:
+            The doubt may have been resolved.
+        """
         await self._call("jobs.resolve", w.Resolve(job_id, resolution, result), w.StateResult)
 
     async def pause(self, reason: str = "") -> None:
-        """See `Queue.pause`."""
+        """Let no further attempt start; see `Queue.pause`. A running attempt continues.
+
+        Cancelled:
+            The queue may have been paused.
+        """
         await self._call("queue.pause", w.Pause(reason), w.Done)
 
     async def resume(self) -> None:
-        """See `Queue.resume`."""
+        """Let attempts start again; see `Queue.resume`.
+
+        Cancelled:
+            The queue may have been resumed.
+        """
         await self._call("queue.resume", w.Nothing(), w.Done)
 
     async def drain(self) -> None:
-        """See `Queue.drain`: no new jobs are taken from then on."""
+        """Accept no new jobs, and wait until no job is pending, processing or retrying; see `Queue.drain`.
+
+        Cancelled:
+            The queue may accept no new jobs from then on.
+        """
         await self._call("queue.drain", w.Nothing(), w.Done)
 
-    async def backup(self, name: str) -> w.BackupResult:
-        """See `Queue.backup_beside`: copy the journal to a new file beside it, on the server's machine."""
-        return await self._call("queue.backup", w.Backup(name), w.BackupResult)
+    async def backup(self, name: str) -> Backup:
+        """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup_beside`.
 
-    async def statistics(self) -> w.StatisticsResult:
-        """How full, how busy, how well."""
+        Args:
+            name: 1 to 100 letters, digits and `._-`. The file has the name of the journal, `.backup-` and this name.
+
+        Raises:
+            StoreError: The file exists, or cannot be written.
+            UsageError: The queue has no journal.
+
+        Cancelled:
+            The copy may have been made.
+        """
+        return conversion.backup_from_wire(await self._call("queue.backup", w.Backup(name), w.BackupResult))
+
+    async def statistics(self) -> Statistics:
+        """Counts and sizes of the queue, and the numbers of connections and subscriptions of the server.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return conversion.statistics_from_wire(await self._statistics())
+
+    async def health(self) -> Health:
+        """Whether the queue works: `ok`, `problems` and `in_doubt`. The other fields are not sent, and are None.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return conversion.health_from_wire(await self._statistics())
+
+    async def _statistics(self) -> w.StatisticsResult:
         return await self._call("queue.statistics", w.Nothing(), w.StatisticsResult)
 
     @asynccontextmanager
@@ -181,124 +326,43 @@ class Client:
         epoch: str | None = None,
         snapshot: bool = False,
     ) -> AsyncIterator[Subscription]:
-        """A stream of what happens: `async with client.subscribe() as subscription: async for update in subscription`.
+        """Subscribe to events: `async with client.subscribe() as subscription: async for update in subscription`.
 
-        jobs, kinds, states: only of these. after, epoch: go on behind that event; both are kept up to date in the
-        stream. snapshot: the jobs as they are, first. It survives reconnects and restarts of the server without a gap
-        or a duplicate; where that cannot be, `Gap` says so and a snapshot follows. When the block begins, the stream
-        does: nothing that happens after is missed.
+        The subscription has started when the block begins, so no later event is missed. It survives lost connections
+        and restarts of the server without a gap or a duplicate. Where that is impossible, it yields a `Gap`, and a
+        `Snapshot` follows. The filters are combined: an event must fit all that are given.
+
+        Args:
+            jobs: Only events of the jobs with these ids, 1 to 1,000.
+            kinds: Only events of jobs of these kinds, 1 to 100.
+            states: Only events that lead to these states.
+            after: Start behind the event with this `seq`. None: from now on.
+            epoch: The history that `after` belongs to. If the server has another one, a `Gap` comes first.
+            snapshot: Start with the jobs as they are now.
+
+        Raises:
+            UsageError: A filter is invalid.
+
+        Cancelled:
+            The subscription ends.
         """
         filters: dict[str, Any] = {
             "jobs": None if jobs is None else [*jobs],
             "kinds": None if kinds is None else [*kinds],
             "states": None if states is None else [State(state) for state in states],
         }
-        subscription = Subscription(self._start, self._route, filters, after, epoch, snapshot)
-        self._streams[subscription] = ""
+        receiver = Receiver(Routes(self._router.start, self._router.route), filters, after, epoch, snapshot)
+        self._router.add(receiver)
         try:
-            self._start(subscription)
-            await subscription.begun()
-            yield subscription
+            await receiver.started()
+            yield Subscription(receiver)
         finally:
-            self._route(subscription, None)
-            del self._streams[subscription]
-
-    # streams and sessions
-
-    def _route(self, subscription: Subscription, session: Session | None) -> str:
-        """A new subscription id for the stream on this session; without one, end the subscription it has."""
-        before = self._streams[subscription]
-        if before in self._by_id:
-            del self._by_id[before]
-            if session is None:
-                self._nursery.start_soon(self._unsubscribe, before)
-        if session is None:
-            return ""
-        self._last_id += 1
-        subscription_id = self._streams[subscription] = f"u{self._last_id}"
-        self._by_id[subscription_id] = subscription
-        return subscription_id
-
-    async def _unsubscribe(self, subscription_id: str) -> None:
-        session = self._session.current
-        if session is not None:
-            with contextlib.suppress(ConnectionLost):
-                await session.ask("jobs.unsubscribe", w.Unsubscribe(subscription_id))
-
-    def _start(self, subscription: Subscription) -> None:
-        """Begin the stream on the session there is, or the next; in a task of its own, so that no reader's
-        cancellation can leave it half begun."""
-        self._nursery.start_soon(self._begin, subscription)
-
-    async def _begin(self, subscription: Subscription) -> None:
-        try:
-            # patience is for a beginning: a stream that has begun outlives any outage
-            session = await self._session.session(float("inf") if subscription.has_begun else None)
-            if subscription in self._streams:
-                await subscription.begin(session)
-        except ConnectionLost:
-            pass  # the next session begins it
-        except (e.PermissionDenied, e.ConnectionFailed) as error:
-            subscription.fail(error)
-
-    def _on_notification(self, notification: Notification) -> None:
-        subscription = self._by_id.get(notification.params.subscription)
-        if subscription is not None:
-            subscription.on_notification(notification)
-
-    def _on_session(self, session: Session) -> None:
-        streams, self._by_id = [*self._by_id.values()], {}
-        for subscription in streams:
-            self._start(subscription)
-
-    def _on_refused(self, error: e.TrioJobsError) -> None:
-        for subscription in self._streams:
-            subscription.fail(error)
+            self._router.remove(receiver)
 
 
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    token: str | None = None,
-    tls: ssl.SSLContext | None = None,
-    connect_timeout: float = 10.0,
-    reconnect_timeout: float = float("inf"),
-) -> AsyncIterator[Client]:
-    """A client of the server at `url` (ws:// or wss://, ending in /ws) for as long as the block runs.
-
-    token: its secret. tls: for wss, where the system's own trust is not enough. connect_timeout: seconds for the first
-    connection; lost ones are replaced for as long as it takes, after 0.05 s at first and 5 s at most. patience: seconds
-    without a connection after which a question is not held back any longer but raises `ConnectionFailed`; so does the
-    beginning of `subscription`, while a stream that has begun waits for as long as it takes.
-
-    Raises `ConnectionFailed`, `PermissionDenied` before the block begins. The block's own exception comes out as it
-    was.
-    """
-    raised: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        link = ReconnectingSession(url, token, tls, reconnect_timeout)
-        try:
-            client = Client(link, nursery)
-            nursery.start_soon(link.run)
-            await link.first_session(connect_timeout)
-            yield client
-        except BaseException as error:
-            raised = error
-        finally:
-            with trio.CancelScope(shield=True):
-                await link.aclose()
-            nursery.cancel_scope.cancel()
-    if raised is not None:
-        try:
-            raise raised
-        finally:
-            del raised  # no cycle through this frame
-
-
-def _moment(at: datetime | None, after: float | None, now: float) -> float | None:
+def _seconds(at: datetime | None, after: float | None, now: float) -> float | None:
     if at is not None and after is not None:
-        raise e.UsageError("say a time or a number of seconds, not both")
+        raise e.UsageError("give a time or a number of seconds, not both")
     if after is not None:
         return now + check_seconds("a delay", after)
     if at is not None and at.tzinfo is None:

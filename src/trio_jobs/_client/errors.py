@@ -1,4 +1,4 @@
-"""What the server refuses, as the exceptions that the queue itself raises."""
+"""Error answers of the server as the exceptions that the queue itself raises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["as_exception"]
 
 
 def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
-    """kind: of the job that was to be submitted."""
+    """The exception for an error answer. kind: the kind of a submitted job."""
     data = error.data or ErrorData()
     job = data.job or "?"
     match error.code:
@@ -33,4 +33,4 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
             return e.PermissionDenied(error.message)
         case ErrorCode.INVALID_PARAMS | ErrorCode.INVALID_REQUEST | ErrorCode.UNKNOWN_METHOD:
             return e.UsageError(error.message)
-    return e.TrioJobsError(f"the server says: {error.message} ({error.code})")
+    return e.TrioJobsError(f"error of the server: {error.message} ({error.code})")

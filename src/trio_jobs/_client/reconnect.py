@@ -1,4 +1,4 @@
-"""Keeps a session with the server, and makes a new one when it is lost, for as long as the client lives."""
+"""Keeps a session with the server, and replaces it when it is lost, for as long as the client exists."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from trio_jobs._wire.methods import Hello, HelloResult, Params
 __all__ = ["ReconnectingSession", "parse_url"]
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
-DIAL_TIMEOUT: Final = 10.0
-FIRST_WAIT = 0.05  #: seconds before the first new try; doubled for each further one
+DIAL_TIMEOUT: Final = 10.0  #: seconds to connect, and again for the handshake
+FIRST_WAIT = 0.05  #: seconds before the first new attempt to connect; doubled for each further one
 LONGEST_WAIT: Final = 5.0
-_SENDABLE: Final = re.compile(r"[\x21-\x7e]+")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 
 
 def parse_url(url: str) -> SplitResult:
-    """Raises `UsageError` for one that is none; its port can be asked for after that."""
+    """The parts of the URL, with a valid port. Raises `UsageError`."""
     try:
         where = urlsplit(url)
         _ = where.port
@@ -40,17 +40,17 @@ def parse_url(url: str) -> SplitResult:
     except ValueError:
         where = SplitResult("", "", "", "", "")
     if where.scheme not in ("ws", "wss") or not where.hostname or where.query:
-        raise UsageError(f"an address is ws://host:port/ws or wss://..., not {url!r:.200}")
+        raise UsageError(f"a URL is ws://host:port/ws or wss://host:port/ws, not {url!r:.200}")
     return where
 
 
 class _Untrusted(ConnectionFailed):
-    """The server is not known to be the one it says it is. No try will change that."""
+    """The certificate of the server is not trusted. Another attempt to connect would not help."""
 
 
-class _Ending(trio.abc.Stream):
-    """Tells when nothing more will come. trio-websocket's handshake waits for ever when that happens during it, as it
-    does while a server stops, or at one that has no place left."""
+class _EndDetector(trio.abc.Stream):
+    """Calls `on_end` at the end of the stream. The handshake of trio-websocket waits for ever when the server closes
+    the connection during it, as a server does that stops or that has reached its connection limit."""
 
     def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> None:
         self._stream = stream
@@ -81,35 +81,39 @@ class _Ending(trio.abc.Stream):
 
 
 class ReconnectingSession:
-    """on_told: called with each notification. on_session: called, with the session, when there is a new one.
-    on_refused: called when there will never be one again. hello: what the server said of itself. last_error: why there
-    is no session, None while there is one. reconnects: how often a lost session was replaced. patience: seconds that a
-    question waits for a session.
+    """The current session, if there is one.
 
-    Raises `UsageError` for a url that is none, and for a token that no header can carry.
+    reconnect_timeout: seconds that a request waits for a session. Raises `UsageError` if the URL is invalid, or if the
+    token has characters that a header cannot contain.
     """
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, reconnect_timeout: float) -> None:
         self.on_notification: Callable[[Notification], None] = lambda notification: None
         self.on_session: Callable[[Session], None] = lambda session: None
+        """Called with each new session."""
         self.on_refused: Callable[[TrioJobsError], None] = lambda error: None
+        """Called when no further attempt to connect is made."""
         self.hello: HelloResult | None = None
+        """The last answer to server.hello."""
         self.last_error: Exception | None = None
+        """Why there is no session; None while there is one."""
         self.refused: PermissionDenied | ConnectionFailed | None = None
+        """Why no further attempt to connect is made."""
         self.reconnects = 0
+        """The number of lost sessions that were replaced."""
         self._closing = False
         self._reconnect_timeout = reconnect_timeout
-        self._url = url
+        self.url = url
         self._where = parse_url(url)
-        if token is not None and not _SENDABLE.fullmatch(token):
-            raise UsageError("a token is of ASCII letters, digits and signs, without spaces; this one cannot be sent")
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise UsageError("a token consists of visible ASCII characters without spaces; this one does not")
         self._headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode("ascii"))]
         self._tls = tls
         self._session: Session | None = None
         self._changed = trio.Event()
 
     async def run(self) -> None:
-        """Until the server refuses us for good or is not to be trusted, or cancelled."""
+        """Connect again and again, until the server refuses the token or is not trusted."""
         failures = 0
         while self.refused is None and not self._closing:
             before = self.hello
@@ -136,14 +140,14 @@ class ReconnectingSession:
         assert isinstance(error, Exception)
         self.last_error = error
         if isinstance(error, ConnectionLost) and error.code in _REFUSALS:
-            self.refused = PermissionDenied(f"the server refuses us: {error.reason}")
+            self.refused = PermissionDenied(f"the server refuses the connection: {error.reason}")
         elif isinstance(error, _Untrusted):
             self.refused = error
         if self.refused is not None:
             self.on_refused(self.refused)
-        self._tell()
+        self._wake_waiters()
 
-    def _tell(self) -> None:
+    def _wake_waiters(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
 
@@ -155,7 +159,7 @@ class ReconnectingSession:
                 with trio.fail_after(DIAL_TIMEOUT), trio.CancelScope() as handshake:
                     websocket = await wrap_client_stream(
                         nursery,
-                        _Ending(stream, handshake.cancel),  # type: ignore[arg-type] # any Stream will do
+                        _EndDetector(stream, handshake.cancel),  # type: ignore[arg-type] # any Stream will do
                         self._where.netloc.rpartition("@")[2],
                         self._where.path or "/ws",
                         subprotocols=[PROTOCOL],
@@ -163,14 +167,14 @@ class ReconnectingSession:
                         max_message_size=MAX_MESSAGE,
                     )
                 if handshake.cancelled_caught:
-                    raise ConnectionLost("the connection was closed before the server had answered")
+                    raise ConnectionLost("the server closed the connection during the handshake")
                 session = Session(websocket, lambda notification: self.on_notification(notification))
-                nursery.start_soon(self._welcome, session)
+                nursery.start_soon(self._greet, session)
                 nursery.start_soon(session.keep_alive)
                 await session.read()
         finally:
             self._session = None
-            # trio-websocket leaves it open when the server closed first
+            # trio-websocket leaves the stream open when the server closed first
             await trio.aclose_forcefully(stream)
 
     async def _dial(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
@@ -179,7 +183,7 @@ class ReconnectingSession:
             return await trio.open_tcp_stream(host, port or 80)
         tls = self._tls or ssl.create_default_context()
         stream = await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
-        try:  # here, not within the first send: there trio-websocket would keep to itself what is wrong
+        try:  # not within the first send, where trio-websocket would hide the error
             await stream.do_handshake()
         except BaseException as error:
             await trio.aclose_forcefully(stream)
@@ -187,28 +191,28 @@ class ReconnectingSession:
                 raise
             why = error.__cause__
             if isinstance(why, ssl.SSLCertVerificationError):
-                raise _Untrusted(f"the certificate of {self._url} is not trusted: {why.verify_message}") from why
+                raise _Untrusted(f"the certificate of {self.url} is not trusted: {why.verify_message}") from why
             raise ConnectionLost(f"no TLS connection: {why or 'it was closed'}") from why
         return stream
 
     async def aclose(self) -> None:
-        """Say goodbye, while the session still reads the answer; at most a second."""
+        """Close the session, within a second. `run` must still be running, since it reads the answer."""
         self._closing = True
         if self._session is not None:
             await self._session.aclose()
 
-    async def _welcome(self, session: Session) -> None:
+    async def _greet(self, session: Session) -> None:
         with trio.fail_after(DIAL_TIMEOUT):
             answer = await session.ask("server.hello", Hello())
         if answer.error is not None:
-            raise ConnectionLost(f"the server does not greet us: {answer.error.message}")
+            raise ConnectionLost(f"the server answered server.hello with an error: {answer.error.message}")
         if self.hello is not None:
             self.reconnects += 1
         self.hello = msgspec.json.decode(answer.result, type=HelloResult)
         self.last_error = None
         session.epoch = self.hello.epoch
         self._session = session
-        self._tell()
+        self._wake_waiters()
         self.on_session(session)
 
     @property
@@ -216,14 +220,14 @@ class ReconnectingSession:
         return self._session
 
     async def session(self, reconnect_timeout: float | None = None) -> Session:
-        """The session, once there is one. patience: seconds to wait for it, where it is not the link's own.
+        """Wait for a session. reconnect_timeout: seconds, where they differ from those of the constructor.
 
         Raises `ConnectionFailed`, `PermissionDenied`.
         """
         return await self._session_within(self._reconnect_timeout if reconnect_timeout is None else reconnect_timeout)
 
     async def first_session(self, timeout: float) -> None:
-        """Raises `ConnectionFailed`, `PermissionDenied`."""
+        """Wait for the first session, `timeout` seconds. Raises `ConnectionFailed`, `PermissionDenied`."""
         await self._session_within(timeout)
 
     async def _session_within(self, timeout: float) -> Session:
@@ -234,10 +238,13 @@ class ReconnectingSession:
                 await self._changed.wait()
             return self._session
         why = self.last_error
-        raise ConnectionFailed(f"no server answers at {self._url}: {why or 'not in time'}") from why
+        raise ConnectionFailed(f"no server answers at {self.url}: {why or 'not in time'}") from why
 
     async def ask(self, method: str, params: Params, *, repeatable: bool, kind: str = "") -> Answer:
-        """Ask, again on the next session where that does no harm. Raises what the queue raises, `ConnectionFailed`."""
+        """Send a request; if it is repeatable, again on the next session after a lost one.
+
+        Raises the errors of the queue, and `ConnectionFailed`.
+        """
         while True:
             session = await self.session()
             try:

@@ -1,6 +1,6 @@
 """One WebSocket connection to a server: requests out, answers and notifications in.
 
-Sending is shielded and bounded: trio-websocket's send, cancelled half-way, would cut a frame in two.
+Sending is shielded from cancellation and bounded in time: cancelling a send of trio-websocket would truncate a frame.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from trio_jobs._wire.methods import Params
 __all__ = ["ConnectionLost", "Session"]
 
 SEND_TIMEOUT: Final = 5.0
-PING: Final = 20.0  #: seconds between two pings, as the server does it
-PONG: Final = 10.0  #: seconds for their answer
+PING: Final = 20.0  #: seconds between two pings, as on the server
+PONG: Final = 10.0  #: seconds for the answer to a ping
 
 
 class ConnectionLost(ConnectionFailed):
@@ -44,11 +44,12 @@ class _Waiting:
 
 
 class Session:
-    """on_told: called with each notification; synchronous. epoch: the server's, once it has been greeted."""
+    """on_notification: called with each notification; synchronous."""
 
     def __init__(self, websocket: WebSocketConnection, on_notification: Callable[[Notification], None]) -> None:
         self.lost: ConnectionLost | None = None
         self.epoch = ""
+        """The epoch of the server; empty before the answer to server.hello."""
         self._closing = False
         self._websocket = websocket
         self._on_notification = on_notification
@@ -56,9 +57,9 @@ class Session:
         self._last_id = 0
 
     async def ask(self, method: str, params: Params, on_answer: Callable[[Answer], None] | None = None) -> Answer:
-        """on_answer: called with the answer before anything that comes behind it is looked at.
+        """Send a request and wait for its answer. on_answer: called with the answer before later messages are handled.
 
-        Raises `ConnectionLost`. Cancelled: the request may have been sent; its answer is passed over.
+        Raises `ConnectionLost`. Cancelled: the request may have been sent; its answer is ignored.
         """
         if self.lost is not None:
             raise self.lost
@@ -75,18 +76,18 @@ class Session:
         return waiting.answer
 
     async def send(self, text: bytes) -> None:
-        """Raises `ConnectionLost`."""
+        """Send a text message. Raises `ConnectionLost`. Shielded."""
         with trio.move_on_after(SEND_TIMEOUT, shield=True) as scope:
             try:
                 await self._websocket.send_message(text.decode())
             except ConnectionClosed as closed:
                 raise self._lose(closed) from None
         if scope.cancelled_caught:
-            self.lost = ConnectionLost("the server took nothing for some time")
+            self.lost = ConnectionLost(f"the server read nothing for {SEND_TIMEOUT:g} s")
             raise self.lost
 
     async def read(self) -> None:
-        """Take what comes until the connection is lost, then raise `ConnectionLost`. Cancelled: the session is over."""
+        """Handle messages until the connection is lost, then raise `ConnectionLost`. Cancelled: the session ends."""
         try:
             while True:
                 message = read_from_server(await self._websocket.get_message())
@@ -100,26 +101,28 @@ class Session:
                         waiting.on_answer(message)
         except ConnectionClosed as closed:
             if self._closing:
-                await trio.sleep_forever()  # trio-websocket's reader, beside us, must live to see the server's answer
+                await (
+                    trio.sleep_forever()
+                )  # until aclose is done: the reader of trio-websocket still needs the close frame
             raise self._lose(closed) from None
         except msgspec.MsgspecError as error:
-            raise ConnectionLost(f"the server does not speak this protocol: {error}") from error
+            raise ConnectionLost(f"a message of the server is invalid: {error}") from error
         finally:
             self.lost = self.lost or ConnectionLost("the connection was closed")
             for waiting in self._waiting.values():
                 waiting.event.set()
 
     async def keep_alive(self) -> None:
-        """Raises `ConnectionLost` when the server does not answer a ping."""
+        """Send pings. Raises `ConnectionLost` when one is not answered."""
         while True:
             await trio.sleep(PING)
             with trio.move_on_after(PONG) as scope:
                 await self._websocket.ping()
             if scope.cancelled_caught:
-                raise ConnectionLost("the server does not answer")
+                raise ConnectionLost(f"the server did not answer a ping within {PONG:g} s")
 
     async def aclose(self) -> None:
-        """Say goodbye and wait for the answer, a second at most; then `read` waits to be cancelled."""
+        """Close the WebSocket, within a second. `read` then waits to be cancelled."""
         self._closing = True
         with trio.move_on_after(1):
             await self._websocket.aclose()

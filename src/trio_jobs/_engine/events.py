@@ -1,18 +1,26 @@
-"""Floor 2: the events, one class for each accepted change, in the order of a job's life.
+"""The events: one class for each accepted change, in the order of a job's life. Public as `trio_jobs.events`.
 
-They are what the journal keeps, what subscribers see and what a job is folded from, so they are written once and
-encoded often: `msgspec.Struct` rather than attrs, which takes 0.2 us instead of 1.5 us to make one, encodes without a
-hook, and reads a whole union back by its `type` tag. They hold no reference that could close a cycle (`gc=False`).
+The journal stores them, jobs are folded from them, and readers get them, so they are created once and encoded often:
+`msgspec.Struct` rather than attrs. A Struct takes 0.2 us instead of 1.5 us to create, is encoded without a hook, and a
+union of Structs is decoded by its `type` tag. Events cannot be part of a reference cycle (`gc=False`).
 
-`seq` numbers all events of one history from 1 without a gap. `at` is UTC, seconds since the epoch. `job` is the job's
-id. `by` names the person, None where the queue itself acted.
+Times are stored as seconds since the epoch, UTC (`at`, `due_at`, `deadline_at`); `occurred_at`, `due` and `deadline`
+are the same times as aware datetimes. A client decodes the same classes from the wire, which withholds payloads,
+results, digests and tracebacks: they are UNSET or None there, as documented at each field.
+
+Attributes of a class that are the same for all its events (`state`, `type`) are not fields, so they are not stored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import ClassVar, final
+
 import msgspec
 
-from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome
+from trio_jobs._engine.event_base import Event, JobEvent, QueueEvent
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State, to_datetime
 
 __all__ = [
     "ALL_EVENTS",
@@ -45,192 +53,292 @@ __all__ = [
     "Stuck",
     "SubmitRejected",
     "Submitted",
+    "as_stored",
+    "with_kind",
 ]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="type"):
-    """What every event has."""
-
-    seq: int
-    at: float
-
-
-class JobEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """A change of one job."""
-
-    job: str
-
-
 class Submitted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="submitted"):
-    """Accepted; `payload` is JSON, `digest` the hash of its canonical form where there is a `key`."""
+    """A job was accepted."""
+
+    state: ClassVar[State | None] = State.PENDING
 
     kind: str
-    payload: msgspec.Raw
+    """The kind of the job."""
+    payload: msgspec.Raw | msgspec.UnsetType
+    """The payload as JSON, a bytes-like object; UNSET over the wire."""
     key: str | None = None
+    """The key of the job; None without one."""
     digest: str | None = None
+    """The hash of the canonical payload of a job with a key; None over the wire."""
     deadline_at: float | None = None
+    """When the job expires: seconds since the epoch, UTC; None for never. See `deadline`."""
     by: str | None = None
+    """Who submitted the job: the name of a token, or `by` of the submit."""
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the job expires, UTC; None for never."""
+        return to_datetime(self.deadline_at)
 
 
+@final
 class Scheduled(Submitted, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="scheduled"):
-    """Accepted for later."""
+    """A job was accepted that becomes due later."""
+
+    state: ClassVar[State | None] = State.SCHEDULED
 
     due_at: float
+    """When the job becomes due: seconds since the epoch, UTC. See `due`."""
+
+    @property
+    def due(self) -> datetime:
+        """When the job becomes due, UTC."""
+        return datetime.fromtimestamp(self.due_at, UTC)
 
 
+@final
 class Due(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="due"):
-    """Its time has come; it waits for a place in the line."""
+    """The job has become due and waits for the SDK."""
+
+    state: ClassVar[State | None] = State.PENDING
 
 
+@final
 class Started(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="started"):
-    """Attempt `attempt` begins; `entered` when it is in the SDK from its first moment."""
+    """An attempt has started."""
+
+    state: ClassVar[State | None] = State.PROCESSING
 
     attempt: int
+    """The number of the attempt, from 1."""
     entered: bool = False
+    """The attempt enters the SDK at once, as every attempt of a plain handler does."""
 
 
+@final
 class SdkEntered(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="entered"):
     """The attempt is about to make its first call into the SDK."""
 
+    state: ClassVar[State | None] = State.PROCESSING
+
     attempt: int
+    """The number of the attempt, from 1."""
 
 
+@final
 class StepStarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="step_started"):
-    """The attempt is about to do the step of that name."""
+    """The attempt is about to execute a step."""
+
+    state: ClassVar[State | None] = State.PROCESSING
 
     attempt: int
+    """The number of the attempt, from 1."""
     step: str
+    """The name of the step."""
 
 
+@final
 class StepFinished(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="step_finished"):
-    """The step is done and will not be done again; `result` is JSON."""
+    """A step has finished. It is not executed again."""
 
     attempt: int
+    """The number of the attempt, from 1."""
     step: str
-    result: msgspec.Raw
+    """The name of the step."""
+    result: msgspec.Raw | msgspec.UnsetType
+    """The result of the step as JSON, a bytes-like object; UNSET over the wire."""
 
 
+@final
 class CancelRequested(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="cancel_requested"):
-    """A person asked for it while an attempt was under way: no retry follows."""
+    """A person cancelled the job while an attempt was running. No retry follows."""
+
+    state: ClassVar[State | None] = State.PROCESSING
 
     by: str | None = None
+    """Who did it: the name of a token, or `by` of the call. None where the queue acted by itself."""
 
 
+@final
 class Overdue(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="overdue"):
-    """The limit has passed and the attempt has not ended; it cannot be ended from outside."""
+    """The limit of the attempt has passed, and the attempt cannot be ended from outside."""
+
+    state: ClassVar[State | None] = State.PROCESSING
 
     attempt: int
+    """The number of the attempt, from 1."""
     limit: EndedBy
+    """The limit that has passed."""
 
 
 class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """An attempt's end, or a decision about a job after it.
-
-    attempt: its number, 0 where no attempt was under way. outcome: None where the attempt had ended before.
-    may_have_acted: what is to be remembered of it: the SDK was entered and nobody has said what that left behind.
-    """
+    """The base class of the events that end an attempt, or that decide about a job after its attempt."""
 
     attempt: int = 0
+    """The number of the attempt; 0 if no attempt was running."""
     outcome: Outcome | None = None
+    """What the attempt came to; None if it had ended before this event."""
     ended_by: EndedBy | None = None
+    """The limit that ended the attempt; None if it ended by itself."""
     entered: bool = False
+    """A call into the SDK began during the attempt."""
     late: bool = False
+    """The attempt ended after its limit."""
     may_have_acted: bool = msgspec.field(default=False, name="acted")
+    """The SDK was entered, and it is not known what that left behind."""
     reason: str = ""
+    """Why the job is in its new state; empty if there is nothing to say."""
     error: ErrorInfo | None = None
+    """What the handler raised, if it raised; without the traceback over the wire."""
     by: str | None = None
+    """Who decided: the name of a token, or `by` of the call. None where the queue acted by itself."""
 
 
+@final
 class Completed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="completed"):
-    """Done. `result` is JSON; unset where there is none, with a `problem` that says why it was not kept."""
+    """The job is completed."""
 
-    # not `Raw | None`: msgspec encodes that, but reads no value of it back except null
+    state: ClassVar[State | None] = State.COMPLETED
+
+    # not `Raw | None`: msgspec encodes that, but decodes no other value than null
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """The result as JSON, a bytes-like object; UNSET if there is none, and over the wire."""
     problem: str | None = None
+    """Why there is no result, such as a result that is too large."""
 
 
+@final
 class RetryScheduled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retrying"):
-    """To be tried again at `due_at`; `uses_retry` unless it was put off without a failure."""
+    """The attempt failed, and another one follows."""
+
+    state: ClassVar[State | None] = State.RETRYING
 
     due_at: float
+    """When the job becomes due: seconds since the epoch, UTC. See `due`."""
     uses_retry: bool = True
+    """The attempt counts as one of the retries of its run."""
+
+    @property
+    def due(self) -> datetime:
+        """When the job becomes due, UTC."""
+        return datetime.fromtimestamp(self.due_at, UTC)
 
 
+@final
 class Snoozed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="snoozed"):
-    """The handler put it off until `due_at`."""
+    """The handler postponed the job."""
+
+    state: ClassVar[State | None] = State.SCHEDULED
 
     due_at: float
+    """When the job becomes due: seconds since the epoch, UTC. See `due`."""
+
+    @property
+    def due(self) -> datetime:
+        """When the job becomes due, UTC."""
+        return datetime.fromtimestamp(self.due_at, UTC)
 
 
+@final
 class Interrupted(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="interrupted"):
-    """Given back before it did anything (or it is idempotent): a stop, or a crash."""
+    """A shutdown or a crash ended an attempt that had not acted, or that is idempotent. The job is pending again."""
+
+    state: ClassVar[State | None] = State.PENDING
 
 
+@final
 class InDoubt(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="in_doubt"):
-    """Nobody knows what the attempt did. `inside`: its call has not returned. `asked`: verify could not tell."""
+    """It is not known what the attempt did."""
+
+    state: ClassVar[State | None] = State.IN_DOUBT
 
     retryable: bool = True
+    """The retry policy would retry the error."""
     inside: bool = False
+    """The call into the SDK has not returned."""
     asked: bool = False
+    """`verify` was called and returned `Unknown`."""
 
 
+@final
 class DoubtResolved(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="released"):
-    """The doubt is settled: to be done anew."""
+    """The doubt is resolved: the job is pending again."""
+
+    state: ClassVar[State | None] = State.PENDING
 
 
+@final
 class Failed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="failed"):
-    """Over without success; `may_have_acted` says that it may have acted."""
+    """The job has failed. It may have acted if `may_have_acted` is true."""
+
+    state: ClassVar[State | None] = State.FAILED
 
 
+@final
 class Cancelled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="cancelled"):
-    """Over because someone said so: a person, or the handler."""
+    """The job is cancelled, by a person or by its handler."""
+
+    state: ClassVar[State | None] = State.CANCELLED
 
 
+@final
 class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retried"):
-    """A person began a new run of a job that had ended."""
+    """A person retried a job that had failed or was cancelled: a new run begins."""
+
+    state: ClassVar[State | None] = State.PENDING
 
     by: str | None = None
+    """Who retried the job: the name of a token, or `by` of the call."""
 
 
-class QueueEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """An event of the queue itself."""
-
-
+@final
 class SessionOpened(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_opened"):
-    """The SDK is open; `session` counts from 1 in one life of the queue."""
+    """The SDK is open."""
 
     session: int
+    """The number of the session, from 1 since the queue started."""
 
 
+@final
 class SessionClosed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_closed"):
-    """The SDK session is closed; `problem` says what its close raised."""
+    """The SDK is closed."""
 
     session: int
+    """The number of the session, from 1 since the queue started."""
     problem: str | None = None
+    """What the close raised; None if it raised nothing."""
 
 
+@final
 class Stuck(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="stuck"):
-    """A call has outlived its limit and `stuck_after`; the line stands until it returns."""
+    """A call has exceeded its limit and `stuck_after`. The queue is blocked until the call returns."""
 
     culprit: str
+    """The id of the job that made the call."""
 
 
+@final
 class Paused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="paused"):
-    """No attempt begins until it is resumed."""
+    """The queue is paused: no attempt starts."""
 
     reason: str = ""
+    """Why, as given to `pause`."""
     by: str | None = None
+    """Who paused the queue."""
 
 
+@final
 class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="resumed"):
-    """Attempts begin again."""
+    """The queue is resumed: attempts start again."""
 
     by: str | None = None
+    """Who resumed the queue."""
 
 
+@final
 class SubmitRejected(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
-    """Where a submit would stand that the store could not take, and whose caller was told so, or what came right behind
-    it of its job. The number is spent."""
+    """Placeholder for a submit that the store rejected, or for a later event of its job. It keeps `seq` gap-free."""
 
 
 AnyEvent = (
@@ -261,3 +369,19 @@ AnyEvent = (
 )
 
 ALL_EVENTS: tuple[type[Event], ...] = AnyEvent.__args__
+
+
+def with_kind(event: Event, kind_of: Callable[[str], str | None]) -> Event:
+    """`event` with the kind of its job. The journal stores the kind in the submit alone."""
+    if isinstance(event, JobEvent) and event.kind is None:
+        kind = kind_of(event.job)
+        if kind is not None:
+            return msgspec.structs.replace(event, kind=kind)
+    return event
+
+
+def as_stored(event: Event) -> Event:
+    """`event` as the journal stores it: reverses `with_kind`."""
+    if isinstance(event, JobEvent) and not isinstance(event, Submitted):
+        return msgspec.structs.replace(event, kind=None)
+    return event

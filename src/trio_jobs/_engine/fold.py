@@ -19,6 +19,7 @@ _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in ro
 
 def begin(event: ev.Submitted) -> JobRecord:
     """The record of a new job, from its first event."""
+    assert event.payload is not UNSET  # only a client's events are without
     return JobRecord(
         event.job,
         event.kind,
@@ -78,6 +79,7 @@ def _step_started(record: JobRecord, event: ev.StepStarted) -> None:
 
 
 def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
+    assert event.result is not UNSET  # only a client's events are without
     record.steps = {**record.steps, event.step: event.result}
 
 

@@ -1,9 +1,9 @@
-"""Floor 1: the values a job is told by. Words and their meaning are those of docs/states.md.
+"""Jobs and attempts: the records that the engine writes, and the frozen values that users get.
 
-`JobRecord` and `AttemptRecord` are the one exception to "values are frozen": only `_engine.fold` writes them. A frozen
-record copied at each change costs about half the throughput of the whole queue. Everybody outside the engine and the
-queue sees `Job` and `Attempt`, which are frozen. They hold nothing that could close a cycle, so the collector need not
-look at them (`gc=False`): a tenth of the throughput.
+`JobRecord` and `AttemptRecord` are the one exception to "values are frozen": only `_engine.fold` writes them. Copying a
+frozen record at each change would halve the throughput of the queue. All code outside the engine and the runtime gets
+`Job` and `Attempt`, which are frozen. The records cannot be part of a reference cycle, so the garbage collector need
+not track them (`gc=False`); this gains a tenth of the throughput.
 """
 
 from __future__ import annotations
@@ -11,12 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, final
 
 import attrs
 import msgspec
+
+from trio_jobs._engine.json_values import json_fields
+from trio_jobs._engine.states import (
+    FINAL,
+    CancelAnswer,
+    Done,
+    EndedBy,
+    NotDone,
+    OnDoubt,
+    Outcome,
+    State,
+    Unknown,
+    Verdict,
+)
 
 __all__ = [
     "FINAL",
@@ -48,108 +61,34 @@ MAX_MESSAGE: Final = 1024
 MAX_TRACEBACK: Final = 16 * 1024
 
 
-class State(StrEnum):
-    """Where a job stands. The names are the same in code, on the wire, in logs and docs."""
-
-    SCHEDULED = "scheduled"
-    PENDING = "pending"
-    PROCESSING = "processing"
-    RETRYING = "retrying"
-    IN_DOUBT = "in_doubt"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    # Enum hashes in Python code; states key the hottest dictionaries there are
-    __hash__ = str.__hash__
-
-
-FINAL: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-
-
-class Outcome(StrEnum):
-    """What an attempt came to (docs/attempts.md). Not a state of the job: several outcomes lead to the same state."""
-
-    COMPLETED = "completed"  # the handler returned
-    ALREADY_DONE = "already_done"  # verify found it done
-    ERROR = "error"  # the handler raised
-    FAIL = "fail"  # the handler raised Fail
-    CANCEL = "cancel"  # the handler raised Cancel
-    SNOOZE = "snooze"  # the handler raised Snooze
-    RETRY_AFTER = "retry_after"  # the handler raised RetryAfter
-    TIMED_OUT = "timed_out"  # attempt_timeout ended it
-    EXPIRED = "expired"  # the job's deadline ended it
-    CANCELLED = "cancelled"  # a person's cancel ended it
-    STOPPED = "stopped"  # the queue's stop ended it
-    CRASHED = "crashed"  # the process died
-    UNVERIFIED = "unverified"  # verify could not tell what an earlier attempt did, so the handler was not called
-    INSIDE = "inside"  # its call had not returned when its limits and stuck_after were over
-
-    __hash__ = str.__hash__
-
-
-class EndedBy(StrEnum):
-    """Which bound ended an attempt, the innermost first; None in a record where the attempt ended by itself."""
-
-    ATTEMPT_TIMEOUT = "attempt_timeout"
-    DEADLINE = "deadline"
-    CANCEL = "cancel"
-    STOP = "stop"
-
-    __hash__ = str.__hash__
-
-
-OnDoubt = Literal["hold", "retry", "fail"]
-CancelAnswer = Literal["cancelled", "requested", "too_late"]
-
-
-@attrs.frozen
-class Done:
-    """A verify's answer: the attempt did its work; `result` becomes the job's result."""
-
-    result: Any = None
-
-
-@attrs.frozen
-class NotDone:
-    """A verify's answer: the attempt left nothing behind; it may be tried again."""
-
-
-@attrs.frozen
-class Unknown:
-    """A verify's answer: cannot tell. The handler's `on_doubt` decides."""
-
-
-Verdict = Done | NotDone | Unknown
-
-
+@final
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An error as data: what is kept of an exception.
-
-    type: the class's name. message: at most 1 KiB. code: the SDK's own number or word, if the exception has a `code`,
-    `hresult` or `errno`. traceback: at most 16 KiB, its end; for the owner's eyes, never in logs by default.
-    """
+    """What is kept of an exception."""
 
     type: str
+    """The name of the class."""
     message: str = ""
+    """At most 1 KiB."""
     code: str | int | None = None
+    """The exception's `code`, `hresult` or `errno`, if it has one: the SDK's own number or name of the error."""
     traceback: str | None = None
+    """The last 16 KiB of the traceback. Never logged by default; a client needs a token of scope `control`."""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
-    """Why a job is in_doubt.
-
-    outcome: what its attempt came to. retryable: whether the retry policy would try that error again. inside: the call
-    has not returned yet. asked: verify was asked and could not tell.
-    """
+    """Why a job is in doubt."""
 
     outcome: Outcome
+    """The outcome of its attempt."""
     retryable: bool
+    """The retry policy would retry the error."""
     inside: bool
+    """The call into the SDK has not returned yet."""
     asked: bool
+    """`verify` was called and returned `Unknown`."""
 
 
 class AttemptRecord(msgspec.Struct, gc=False):
@@ -191,17 +130,17 @@ class JobRecord(msgspec.Struct, gc=False):
     snoozes: int = 0
     crashes: int = 0
     cancel_requested: bool = False
-    # an attempt that is over entered the SDK, and nobody has said since that it left nothing behind
+    # an ended attempt entered the SDK, and it has not been established since that it left nothing behind
     may_have_acted: bool = False
     doubt: Doubt | None = None
-    # results of the steps that are done; None: begun, and nobody knows what it did
+    # results of the finished steps; None: started, and it is not known what it did
     steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     result: msgspec.Raw | None = None
     result_problem: str | None = None
     reason: str = ""
     error: ErrorInfo | None = None
-    # the event by which it came into its state: its place among those that are in it
+    # the event that led to the state: the job's position among the jobs in that state
     state_seq: int = 0
 
 
@@ -210,76 +149,122 @@ def to_datetime(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
+@final
 @attrs.frozen
 class Attempt:
-    """One try of a job, as it stands in the job's history.
-
-    number: from 1, never repeated in a job. run: which run of the job it belongs to, from 1. ended_at, outcome: None
-    while it is under way. ended_by: which bound ended it, None if it ended by itself. entered: a call into the SDK
-    began. late: it returned after its limit. overdue: its call was still inside when its limit passed.
-    """
+    """One execution of the handler, as recorded in the history of the job."""
 
     number: int
+    """From 1, over all runs of the job. Never reused."""
     run: int
+    """The run that the attempt belongs to, from 1."""
     started_at: datetime
+    """When the attempt started, UTC."""
     ended_at: datetime | None
+    """When the attempt ended, UTC; None while it is running."""
     outcome: Outcome | None
+    """What the attempt came to; None while it is running."""
     ended_by: EndedBy | None
+    """The limit that ended the attempt; None if it ended by itself."""
     error: ErrorInfo | None
+    """What the handler raised, if it raised."""
     entered: bool
+    """A call into the SDK began during the attempt."""
     late: bool
+    """The attempt ended after its limit."""
     overdue: bool
+    """The call into the SDK was still running when the limit passed."""
 
 
+@final
 @attrs.frozen
 class Job:
-    """A job as it stood at event `seq`.
+    """A job as it was at event `seq`: what `Queue.get`, `Queue.list` and a client get.
 
-    payload: JSON. key: what makes its submit idempotent, None without. due_at: set in scheduled and retrying.
-    deadline_at: when it expires, None for never. run: from 1, one more for each retry by a person. retries_used:
-    errors, timeouts and crashes of this run. may_have_acted: the SDK was entered and nobody has said yet what that left
-    behind. steps: those that are done. open_step: the one that has begun and of which nobody knows what it did. result:
-    JSON, set in completed. result_problem: why a completed job has no result. reason, error: why it is where it is,
-    empty and None where there is nothing to say. inside: in_doubt because a call has not returned yet.
+    The value does not change when the job does. Over the wire some fields are not sent, as documented at each field;
+    they are None then.
     """
 
     id: str
+    """The id of the job: a UUID of version 7."""
     kind: str
+    """The name of the handler."""
     state: State
+    """The state of the job."""
     seq: int
+    """The last event of the job. Every event of the job with this or a lower `seq` is contained in this value."""
     key: str | None
-    payload: bytes = attrs.field(repr=False)
+    """The key that makes the submit idempotent, unique within `kind`; None without one."""
+    payload: bytes | None = attrs.field(repr=False)
+    """The payload as JSON. None in a list or a snapshot of a client, and for a token of scope `watch`."""
     submitted_at: datetime
+    """When the job was accepted, UTC."""
     changed_at: datetime
+    """When event `seq` occurred, UTC."""
     due_at: datetime | None
+    """When the job becomes due, UTC; set in `scheduled` and `retrying`."""
     deadline_at: datetime | None
+    """When the job expires, UTC; None for never."""
     by: str | None
+    """Who submitted the job: the name of a token, or `by` of the submit."""
     run: int
+    """The number of the run, from 1. Each retry by a person begins a new run."""
     retries_used: int
+    """The number of errors, timeouts and crashes in this run."""
     snoozes: int
+    """The number of snoozes in this run."""
     cancel_requested: bool
+    """A person cancelled the job while an attempt was running."""
     may_have_acted: bool
+    """The SDK was entered, and it is not known what that left behind."""
     inside: bool
-    steps: tuple[str, ...]
+    """The job is in doubt because a call into the SDK has not returned yet."""
+    steps: tuple[str, ...] | None
+    """The names of the finished steps. None over the wire, where steps are not sent."""
     open_step: str | None
+    """The step that has started without a result. None if there is none, and always None over the wire."""
+    attempt_count: int
+    """The number of attempts so far, over all runs."""
     attempts: tuple[Attempt, ...]
+    """The attempts, oldest first. Empty in a list or a snapshot of a client, where they are not sent."""
     result: bytes | None = attrs.field(repr=False)
+    """The result as JSON, set in `completed`. Always None over the wire: use `Client.result`."""
     result_problem: str | None
+    """Why a completed job has no result, such as a result that is too large."""
     reason: str
+    """Why the job is in its state; empty if there is nothing to say."""
     error: ErrorInfo | None
+    """The error that led to the state, if an error did."""
 
     @property
     def is_final(self) -> bool:
+        """The state is `completed`, `failed` or `cancelled`."""
         return self.state in FINAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job as JSON types (str, int, float, bool, None, list, dict), for `json.dumps`.
+
+        Returns:
+            The fields of the job by name. Times are ISO 8601 strings in UTC; `payload` and `result` are decoded from
+            JSON; `attempts` is a list of dicts. Fields that were not sent are left out, and so are `payload` and
+            `result` that are None, so that None is a JSON null.
+        """
+        left_out = [name for name in ("payload", "steps", "result") if getattr(self, name) is None]
+        if len(self.attempts) < self.attempt_count:
+            left_out.append("attempts")
+        fields = json_fields(self)
+        for name in left_out:
+            del fields[name]
+        return fields
 
 
 def open_step(record: JobRecord) -> str | None:
-    """The step that has begun and of which nobody knows what it did; the outer one, if a step was begun in a step."""
+    """The step that has started without a result; the outer one, if a step was started within a step."""
     return next((name for name, result in record.steps.items() if result is None), None)
 
 
 def view(record: JobRecord) -> Job:
-    """The record as a frozen value that stays as it is when the job moves on."""
+    """The record as a frozen value that does not change when the record does."""
     inside = record.doubt is not None and record.doubt.inside
     return Job(
         id=record.id,
@@ -301,6 +286,7 @@ def view(record: JobRecord) -> Job:
         inside=inside,
         steps=tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
+        attempt_count=len(record.attempts),
         attempts=tuple(
             Attempt(
                 number=a.number,
@@ -327,27 +313,31 @@ def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
+@final
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What `submit` answers.
+    """The answer of a submit.
 
-    created: False when the key was known and this is the job it already belongs to. position: 1 for the next to be
-    taken; 0 when the job is not in the line (scheduled, under way, or over). state: the job's state. Position and
-    state are those of the moment in which a new job was accepted, and those of now for a known one.
-    expected_wait: seconds until it is taken, if attempts go on taking as long as lately; None before the first has
-    ended.
+    For a new job `position` and `state` are those of the moment in which the job was accepted; for a known key, those
+    of now.
     """
 
     job_id: str
+    """The id of the job."""
     created: bool
+    """False if the key was known: the receipt is that of the existing job."""
     position: int
+    """The position in the channel: 1 for the next job to start, 0 for a job that is not waiting there."""
     state: State
+    """The state of the job."""
     expected_wait: float | None = None
+    """Seconds until the job starts if attempts take as long as recent ones. None before the first attempt of the queue
+    has ended, and always None over the wire."""
 
 
 def uuid7(at: float, chance: int) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of `at` in milliseconds, then `chance`, 74 bits of it."""
     ms = int(at * 1000) & 0xFFFF_FFFF_FFFF
-    # the old way of formatting takes two thirds of an f-string's time, and each job has one
+    # %-formatting takes two thirds of the time of an f-string, and each job needs one
     return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031
         ms >> 16,
         ms & 0xFFFF,
@@ -357,11 +347,11 @@ def uuid7(at: float, chance: int) -> str:
     )
 
 
-# C0 and C1 controls, the marks that turn the direction of text, and lone surrogates: what could move a terminal's
-# cursor, lie about the order of what is read, or not be written at all
+# C0 and C1 controls, marks of text direction and lone surrogates: characters that could move the cursor of a terminal,
+# change the order in which text is displayed, or fail to encode
 UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
-    r"""Foreign text as it may be shown in a terminal or a log: each control character as its \x or \u escape."""
+    r"""Foreign text made safe for a terminal or a log: each control character as its \x or \u escape."""
     return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import final
 
 import trio
 
 __all__ = ["SystemClock", "TrioClock"]
 
 
+@final
 class SystemClock:
     """The machine's wall clock, and Trio's for waits. Conforms to `Clock`."""
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, final
 
-import attrs
 import msgspec
 import trio
 
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import escape, open_step, to_datetime
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._validation import is_text
@@ -26,19 +26,6 @@ __all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Progress", "Recor
 MAX_PROGRESS_MESSAGE: Final = 200
 MAX_STEPS: Final = 1000
 MAX_STEP_NAME: Final = 200
-
-
-@attrs.frozen
-class Progress:
-    """How far an attempt has come, as its handler reports it. Published, not recorded."""
-
-    job_id: str
-    done: float
-    """In units of the handler's choice."""
-    total: float | None
-    """In the same units; None if the handler does not know it."""
-    message: str
-    """At most 200 characters; control characters are escaped."""
 
 
 class Recorder(Protocol):
@@ -137,6 +124,7 @@ def _result(name: str, value: Any) -> msgspec.Raw:
     return body
 
 
+@final
 class JobContext(_Context):
     """The running attempt, for a plain handler and a plain `verify`."""
 
@@ -175,6 +163,7 @@ class JobContext(_Context):
             raise SdkCallRefused("the event loop has ended; no step can be recorded") from None
 
 
+@final
 class AsyncJobContext(_Context):
     """The running attempt, for an `async def` handler and an `async def` `verify`."""
 

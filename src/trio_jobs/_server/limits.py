@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, final
 
 import attrs
 
@@ -25,6 +25,7 @@ def _most_connections() -> int:
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, soft - KEPT_BACK))
 
 
+@final
 @attrs.frozen(kw_only=True)
 class ServerLimits:
     """Seconds, unless said otherwise.

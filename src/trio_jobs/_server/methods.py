@@ -16,8 +16,9 @@ from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode
+from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.jsonrpc import RpcError
-from trio_jobs._wire.schemas import ErrorData, JobView, job_view, without_traceback
+from trio_jobs._wire.schemas import ErrorData, WireJob
 
 __all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error"]
 
@@ -80,12 +81,12 @@ class Methods:
         )
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
-    async def get(self, context: RequestContext, params: w.OneJob) -> JobView:
-        return job_view(self._backend.get(params.job), history=True, private=context.token.scope == "control")
+    async def get(self, context: RequestContext, params: w.OneJob) -> WireJob:
+        return job_to_wire(self._backend.get(params.job), history=True, private=context.token.scope == "control")
 
     async def list(self, context: RequestContext, params: w.List) -> w.ListResult:
         jobs, more = self._backend.page(params.state, params.kind, params.after, params.limit)
-        return w.ListResult(self._events.seq, [job_view(job) for job in jobs], more)
+        return w.ListResult(self._events.seq, [job_to_wire(job) for job in jobs], more)
 
     async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
@@ -97,7 +98,7 @@ class Methods:
             result=msgspec.UNSET if job.result is None else msgspec.Raw(job.result),
             problem=job.result_problem,
             reason=job.reason,
-            error=without_traceback(job.error),
+            error=error_to_wire(job.error),
             may_have_acted=job.may_have_acted,
         )
 
@@ -149,25 +150,14 @@ class Methods:
         return w.Done(self._events.seq)
 
     async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:
-        made = await self._backend.backup(params.name)
-        return w.BackupResult(made.path, made.seq, made.events, made.size)
+        return backup_to_wire(await self._backend.backup(params.name))
 
     async def statistics(self, context: RequestContext, params: w.Nothing) -> w.StatisticsResult:
-        now, health = self._backend.statistics(), self._backend.health()
-        return w.StatisticsResult(
-            jobs={str(state): count for state, count in now.jobs.items()},
-            capacity=now.capacity,
-            free=now.free,
-            waiting_callers=now.waiting_callers,
-            waiting_jobs=now.waiting_jobs,
-            session=now.session,
-            sdk_busy=now.sdk_busy,
-            seq=now.seq,
-            ok=health.ok,
-            problems=[*health.problems],
+        return statistics_to_wire(
+            self._backend.statistics(),
+            self._backend.health(),
             connections=self._connection_stats.connections,
             subscriptions=self._connection_stats.subscriptions,
-            mean_run=now.mean_run,
         )
 
     def _state(self, job_id: str) -> State:

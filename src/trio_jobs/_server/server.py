@@ -13,15 +13,15 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, final
 
 import attrs
 import trio
 
 from trio_jobs._concurrency import bare_nursery
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._ports import Backend, BackendHolder
-from trio_jobs._runtime.job_context import Progress
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.http import Pages, refusal, response
@@ -55,6 +55,7 @@ class Handshake:
     token: Token | None
 
 
+@final
 class Server:
     """A running server. url: where clients connect. port: also where 0 was asked for."""
 

@@ -13,18 +13,18 @@ from functools import partial
 
 from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import JobNotFound, Lagged
 from trio_jobs._ports import Backend
-from trio_jobs._runtime.job_context import Progress as JobProgress
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
+from trio_jobs._wire.conversion import job_to_wire, progress_to_wire
 from trio_jobs._wire.event_encoding import prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.jsonrpc import encode_notification
-from trio_jobs._wire.schemas import job_view
 
 __all__ = ["Subscriber"]
 
@@ -130,14 +130,14 @@ class Subscriber:
     def position(self) -> bytes:
         return self._told("jobs.position", w.Position(self.id, self.cursor.position))
 
-    def progress(self, news: JobProgress) -> bytes | None:
+    def progress(self, news: Progress) -> bytes | None:
         """None if the job is not one of this subscription's, as far as can be said."""
         wanted = self.cursor.filter
         if wanted.jobs is not None and news.job_id not in wanted.jobs:
             return None
         if wanted.kinds is not None and self.cursor.source.kind_of(news.job_id) not in wanted.kinds:
             return None
-        return self._told("jobs.progress", w.Progress(self.id, news.job_id, news.done, news.total, news.message))
+        return self._told("jobs.progress", progress_to_wire(self.id, news))
 
     def _lagged(self, lagged: Lagged) -> bytes:
         self.begin_snapshot()
@@ -154,12 +154,12 @@ class Subscriber:
             if wanted.kinds is not None and job.kind not in wanted.kinds:
                 continue
             if wanted.states is None or job.state in wanted.states:
-                jobs.append(job_view(job))
+                jobs.append(job_to_wire(job))
         last = not page
         if last:
             self._page = None
         return self._told("jobs.snapshot", w.Snapshot(self.id, self.cursor.source.seq, jobs, last))
 
     @staticmethod
-    def _told(method: str, params: w.Position | w.Lagged | w.Snapshot | w.Progress) -> bytes:
+    def _told(method: str, params: w.Position | w.Lagged | w.Snapshot | w.ProgressParams) -> bytes:
         return text_frame(encode_notification(method, params))

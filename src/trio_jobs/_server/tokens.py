@@ -8,7 +8,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, final
 
 import attrs
 
@@ -21,6 +21,7 @@ __all__ = ["NOBODY", "Token", "Tokens"]
 _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
 
 
+@final
 @attrs.frozen
 class Token:
     """secret: 16 to 512 characters of letters, digits and -._~+/. name: is written down as `by` of what it does.

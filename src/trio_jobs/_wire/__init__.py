@@ -1,11 +1,12 @@
-"""Floor 5: the protocol `trio-jobs.v1` without IO: what is said, how it is written and read, and its description.
+"""The protocol `trio-jobs.v1` without IO: its messages, their encoding and their description.
 
-    codes      numbers and names that both sides know
-    values     a job, an event, a page, as they stand on the wire
-    methods    what can be asked, with parameters, results and the scope it takes
-    messages   JSON-RPC 2.0: text to message and back
-    bodies     an event to JSON, once for all subscribers
-    frames     WebSocket frames: made for joined writes, counted when they come in
+codes           numbers and names that both sides know
+schemas         the private Structs of jobs, attempts, events and errors on the wire
+methods         the methods and notifications, with parameters, results and scopes
+conversion      public values to Structs of the wire, and back
+jsonrpc         JSON-RPC 2.0: text to messages and back
+event_encoding  an event to JSON, once for all subscribers
+frames          WebSocket frames: encoded for joined writes, counted when they are received
 
 tools/asyncapi.py generates the AsyncAPI document from the same types. Nothing here knows a socket, a clock or Trio.
 """

@@ -1,7 +1,7 @@
-"""WebSocket frames (RFC 6455, section 5): a server's are made here, for joined writes; a client's are only counted.
+"""WebSocket frames (RFC 6455, section 5): those of the server are encoded here, those of a client are counted.
 
-wsproto decodes what comes in. It keeps each fragment of a message, down to a byte or none at all, so that a message far
-below any limit of size can cost any amount of memory: `FrameLimiter` looks at the headers before it does.
+wsproto decodes what is received. It keeps every fragment of a message, also one of a single byte or of none, so that a
+message far below the size limit can use any amount of memory. `FrameLimiter` reads the frame headers before wsproto.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def ping_frame(payload: bytes = b"") -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame; `reason` is cut to the 123 bytes that have room."""
+    """A close frame. `reason` is truncated to 123 bytes."""
     payload = struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
     return bytes((0x80 | _CLOSE, len(payload))) + payload
 
 
 class LimitExceeded(Exception):
-    """The client sends more than it may; `code` is what to close with."""
+    """The client has exceeded a limit. `code` is the close code for it."""
 
     def __init__(self, code: CloseCode, reason: str) -> None:
         self.code: Final = code
@@ -52,10 +52,10 @@ class LimitExceeded(Exception):
 
 
 class FrameLimiter:
-    """Follows a client's frames by their headers.
+    """Counts the frames of a client by their headers.
 
-    max_message: bytes of a message, all its fragments together; told by the header, so before they come. max_fragments:
-    frames of a message; 64 of 16 KiB make the largest one.
+    max_message: bytes of a message, over all its fragments. The header declares them before they arrive.
+    max_fragments: frames of a message; 64 frames of 16 KiB make the largest message.
     """
 
     def __init__(self, max_message: int, max_fragments: int = 64) -> None:
@@ -69,7 +69,7 @@ class FrameLimiter:
         self._fragments = 0
 
     def feed(self, data: bytes | bytearray) -> None:
-        """Count what begins in `data`. Raises `LimitExceeded`. A malformed header is left for the decoder to refuse."""
+        """Count the frames that begin in `data`. Raises `LimitExceeded`. The decoder rejects malformed headers."""
         at, end = 0, len(data)
         while at < end:
             if self._skip:
@@ -104,8 +104,8 @@ class FrameLimiter:
         self._fragments += 1
         self._message += length
         if self._message > self._max_message:
-            raise LimitExceeded(CloseCode.TOO_BIG, f"a message may have {self._max_message} bytes")
+            raise LimitExceeded(CloseCode.TOO_BIG, f"a message has at most {self._max_message} bytes")
         if self._fragments > self._max_fragments:
-            raise LimitExceeded(CloseCode.TOO_MANY, f"a message may have {self._max_fragments} fragments")
+            raise LimitExceeded(CloseCode.TOO_MANY, f"a message has at most {self._max_fragments} fragments")
         if first & 0x80:
             self._fragments = self._message = 0

@@ -1,6 +1,6 @@
-"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification): text to message and back, for both sides.
+"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification): text to messages and back, for both sides.
 
-Of its freedoms some are not taken: no batches, parameters by name, an id in every request.
+Restrictions: no batches, parameters by name only, and every request has an id.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client sends."""
+    """A request of a client, as decoded."""
 
     jsonrpc: Literal["2.0"]
     id: RequestId
@@ -41,7 +41,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RequestOut(Struct, frozen=True):
-    """The same, as it is written."""
+    """A request of a client, as encoded."""
 
     id: RequestId
     method: str
@@ -50,7 +50,7 @@ class RequestOut(Struct, frozen=True):
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
-    """code: see ErrorCode. message: one line. data: the facts, where there are some."""
+    """An error. code: see ErrorCode. message: one line of text. data: the facts of the error, if there are any."""
 
     code: int
     message: str
@@ -58,7 +58,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):
-    """What came back: the result, or the error."""
+    """An answer: the result or the error."""
 
     id: RequestId | None
     result: Raw = Raw(b"")
@@ -100,7 +100,7 @@ class _NotificationOut(Struct, frozen=True):
 
 
 class RpcError(Exception):
-    """An error as it goes over the wire. `id` is the request's, None where that could not be read."""
+    """An error answer. `id` is that of the request, None if it could not be decoded."""
 
     def __init__(
         self, code: int, message: str, data: ErrorData | None = None, *, request_id: RequestId | None = None
@@ -120,7 +120,7 @@ _decode_notification: Final = {name: msgspec.json.Decoder(row.params).decode for
 
 
 def decode_request(text: str | bytes) -> tuple[RequestId, Method, Any]:
-    """A request's id, its method and its checked parameters. Raises `RpcError`."""
+    """The id, the method and the validated parameters of a request. Raises `RpcError`."""
     try:
         request = _decode_request(text)
     except msgspec.ValidationError as error:
@@ -154,7 +154,7 @@ def encode_request(request_id: RequestId, method: str, params: Struct) -> bytes:
 
 
 def read_from_server(text: str | bytes) -> Answer | Notification | None:
-    """What a client was sent; None for a notification it does not know. Raises `msgspec.MsgspecError`."""
+    """A message of the server; None for an unknown notification. Raises `msgspec.MsgspecError`."""
     message = _decode_from_server(text)
     if message.method is None:
         return Answer(message.id, message.result, message.error)

@@ -1,4 +1,4 @@
-"""What can be asked, and what is told unasked: one table each, from which server, client and description are made."""
+"""The methods and the notifications: one table each, from which server, client and AsyncAPI document are made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
-from trio_jobs._wire.schemas import ErrorView, EventView, JobId, JobView, Seq, SubscriptionId
+from trio_jobs._wire.schemas import JobId, Seq, SubscriptionId, WireError, WireEvent, WireJob
 
 __all__ = ["METHODS", "NOTIFICATIONS", "Method", "NotificationType"]
 
@@ -19,7 +19,7 @@ Time = Annotated[float, Meta(ge=0, le=253402300799, description="Seconds since t
 
 
 class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Parameters go by name; a name that is not known is an error, not something to be passed over."""
+    """Parameters are passed by name. An unknown name is an error."""
 
 
 class Nothing(Params, frozen=True):
@@ -27,14 +27,14 @@ class Nothing(Params, frozen=True):
 
 
 class Hello(Params, frozen=True):
-    """protocol: which one the client speaks."""
+    """protocol: the protocol of the client."""
 
     protocol: Literal["trio-jobs.v1"] = PROTOCOL
 
 
 class HelloResult(Struct, frozen=True):
-    """epoch: names the history; another one means that seq numbers mean something else. seq: the last event. oldest:
-    the first one from which a stream can go on. scope, name: the token's."""
+    """epoch: the identity of the history of events; seq numbers of different epochs are not comparable. seq: the last
+    event. oldest: the first event from which a stream can start. scope, name: those of the token."""
 
     protocol: str
     epoch: str
@@ -45,8 +45,8 @@ class HelloResult(Struct, frozen=True):
 
 
 class Submit(Params, frozen=True):
-    """key: the same key and payload again give the same job. due_at: not before. deadline_at: it expires then. wait:
-    for a place in the line."""
+    """key: the same key and payload give the same job. due_at: the job does not start before it. deadline_at: the job
+    expires then. wait: for a free slot."""
 
     kind: Kind
     payload: Any = None
@@ -57,7 +57,8 @@ class Submit(Params, frozen=True):
 
 
 class SubmitResult(Struct, frozen=True):
-    """created: False if the key was known. position: 1 for the next to be taken, 0 when not in the line."""
+    """created: false if the key was known. position: in the channel, 1 for the next job to start; 0 for a job
+    that does not wait there."""
 
     job: str
     created: bool
@@ -66,13 +67,14 @@ class SubmitResult(Struct, frozen=True):
 
 
 class OneJob(Params, frozen=True):
-    """job: its id."""
+    """job: the id of the job."""
 
     job: JobId
 
 
 class List(Params, frozen=True):
-    """Jobs in the order of their submit (with state: of their coming into it). after: a job's id; those behind it."""
+    """Jobs in the order of their submits; with state, in the order in which they came into it. after: only the jobs
+    after the one with this id."""
 
     state: State | None = None
     kind: Kind | None = None
@@ -81,15 +83,15 @@ class List(Params, frozen=True):
 
 
 class ListResult(Struct, frozen=True):
-    """seq: the last event when this was read. more: there is at least one behind the last of these."""
+    """seq: the last event when the jobs were read. more: there is at least one further job."""
 
     seq: int
-    jobs: list[JobView]
+    jobs: list[WireJob]
     more: bool
 
 
 class Result(Params, frozen=True):
-    """wait: for the job's end. in_doubt: answer already when the job is in doubt, or wait on."""
+    """wait: until the job is final. in_doubt: whether a job in doubt is answered, or waited for."""
 
     job: JobId
     wait: Wait = 0.0
@@ -97,7 +99,8 @@ class Result(Params, frozen=True):
 
 
 class ResultResult(Struct, frozen=True, omit_defaults=True):
-    """result: what the handler returned; absent unless the job is completed and its result was kept."""
+    """result: of the handler; absent unless the job is completed and its result was kept. problem: why it was
+    not kept."""
 
     job: str
     state: State
@@ -105,12 +108,13 @@ class ResultResult(Struct, frozen=True, omit_defaults=True):
     result: Any = msgspec.UNSET
     problem: str | None = None
     reason: str = ""
-    error: ErrorView | None = None
+    error: WireError | None = None
     may_have_acted: bool = False
 
 
 class CancelResult(Struct, frozen=True):
-    """answer: cancelled; requested (an attempt is under way and told to end, no retry follows); too_late."""
+    """answer: cancelled; requested (an attempt is running and is cancelled, no retry follows); too_late (the job is
+    final)."""
 
     job: str
     answer: CancelAnswer
@@ -118,14 +122,14 @@ class CancelResult(Struct, frozen=True):
 
 
 class StateResult(Struct, frozen=True):
-    """The job's state now."""
+    """state: of the job now."""
 
     job: str
     state: State
 
 
 class Resolve(Params, frozen=True):
-    """What a job in doubt came to. result: with done alone."""
+    """resolution: what the job in doubt came to. result: with done only."""
 
     job: JobId
     resolution: Literal["done", "not_done", "failed"]
@@ -133,8 +137,9 @@ class Resolve(Params, frozen=True):
 
 
 class Subscribe(Params, frozen=True):
-    """jobs, kinds, states: only events of these (all of the filters that are given must fit). after, with epoch: go on
-    behind that event. snapshot: the jobs as they are first. Neither: from now on."""
+    """jobs, kinds, states: only events of these jobs, of jobs of these kinds, or that lead to these states; an event
+    must fit all filters. after, with epoch: start behind that event. snapshot: start with the present jobs. Neither:
+    start now."""
 
     subscription: SubscriptionId
     jobs: Annotated[list[JobId], Meta(min_length=1, max_length=1000)] | None = None
@@ -146,7 +151,7 @@ class Subscribe(Params, frozen=True):
 
 
 class SubscribeResult(Struct, frozen=True):
-    """seq: the event behind which the stream begins."""
+    """seq: the event behind which the stream starts."""
 
     subscription: str
     epoch: str
@@ -154,38 +159,38 @@ class SubscribeResult(Struct, frozen=True):
 
 
 class Unsubscribe(Params, frozen=True):
-    """subscription: an id given to jobs.subscribe on this connection."""
+    """subscription: its id, as given to jobs.subscribe on this connection."""
 
     subscription: SubscriptionId
 
 
 class UnsubscribeResult(Struct, frozen=True):
-    """seq: how far the stream came; going on behind it gives what it would have given."""
+    """seq: the last event of the stream. A subscription after it continues without a gap."""
 
     subscription: str
     seq: int
 
 
 class Pause(Params, frozen=True):
-    """reason: for those who ask why nothing moves."""
+    """reason: why the queue is paused; shown wherever the state of the queue is."""
 
     reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class Done(Struct, frozen=True):
-    """It is so now. seq: the last event."""
+    """It is done. seq: the last event."""
 
     seq: int
 
 
 class Backup(Params, frozen=True):
-    """name: it is written beside the journal, under the journal's name with `.backup-` and this behind it."""
+    """name: the file has the name of the journal, `.backup-` and this name, and is written beside the journal."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
 class BackupResult(Struct, frozen=True):
-    """path: on the server's machine. seq: the last event in it. events: how many are. size: bytes."""
+    """path: on the machine of the server. seq: the last event in the copy. events: their number. size: bytes."""
 
     path: str
     seq: int
@@ -194,8 +199,9 @@ class BackupResult(Struct, frozen=True):
 
 
 class StatisticsResult(Struct, frozen=True, omit_defaults=True):
-    """jobs: how many, by state. waiting_callers: submits that wait for a place. waiting_jobs: jobs that do. inside: a
-    call is in the SDK. mean_run: seconds. problems: empty when all is well."""
+    """jobs: the number in each state. capacity, free: slots. waiting_callers: submits that wait for a slot.
+    waiting_jobs: jobs that are due again and wait for a slot. session: SDK sessions opened. inside: a call into the SDK
+    is running. mean_run: mean duration of recent attempts in seconds. ok: there are no problems."""
 
     jobs: dict[str, int]
     capacity: int
@@ -212,14 +218,14 @@ class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     mean_run: float | None = None
 
 
-class EventParams(EventView, frozen=True, omit_defaults=True, kw_only=True):
-    """An event and the subscription it is for."""
+class EventParams(WireEvent, frozen=True, omit_defaults=True, kw_only=True):
+    """An event, for one subscription."""
 
     subscription: str
 
 
-class Progress(Struct, frozen=True):
-    """How far an attempt has come, by its own word. Told, not recorded: it has no seq, and the newest wins."""
+class ProgressParams(Struct, frozen=True):
+    """The progress that a handler reports. It is not recorded: it has no seq, and the newest one wins."""
 
     subscription: str
     job: str
@@ -229,14 +235,14 @@ class Progress(Struct, frozen=True):
 
 
 class Position(Struct, frozen=True):
-    """The stream has gone past `seq`, whether or not that event was for this subscription."""
+    """seq: the stream has passed that event, whether or not it fits the filters of the subscription."""
 
     subscription: str
     seq: int
 
 
 class Lagged(Struct, frozen=True, rename={"first": "from", "last": "to"}):
-    """Events from..to of this stream can no longer be had. A snapshot follows."""
+    """The subscriber fell behind the retained events: those from..to are lost for this stream. A snapshot follows."""
 
     subscription: str
     first: int
@@ -244,18 +250,18 @@ class Lagged(Struct, frozen=True, rename={"first": "from", "last": "to"}):
 
 
 class Snapshot(Struct, frozen=True):
-    """A page of jobs as they were at event `seq`. After the last page the stream goes on behind the seq that the
-    subscription (or jobs.lagged) began with: an event that a job in a page already contains (seq not above the job's)
-    is to be passed over."""
+    """A page of jobs as they were at event `seq`. After the last page the stream continues behind the seq of the answer
+    to jobs.subscribe (or of jobs.lagged): an event whose seq is not above that of its job in a page is contained in
+    that page, and is to be ignored."""
 
     subscription: str
     seq: int
-    jobs: list[JobView]
+    jobs: list[WireJob]
     last: bool
 
 
 class Method(NamedTuple):
-    """One row of the table. repeatable: asking twice does no harm, so a client may ask again after a lost answer."""
+    """A method. repeatable: it is harmless to repeat, so a client repeats it after a lost answer."""
 
     name: str
     params: type[Params]
@@ -266,7 +272,7 @@ class Method(NamedTuple):
 
 
 class NotificationType(NamedTuple):
-    """What is told unasked."""
+    """A notification of the server."""
 
     name: str
     params: type[Struct]
@@ -276,21 +282,35 @@ class NotificationType(NamedTuple):
 METHODS: Final = {
     row.name: row
     for row in (
-        Method("server.hello", Hello, HelloResult, "watch", True, "Which history this is, and how far it reaches."),
-        Method("jobs.submit", Submit, SubmitResult, "control", False, "Accept a job."),
-        Method("jobs.get", OneJob, JobView, "watch", True, "A job with its history."),
+        Method("server.hello", Hello, HelloResult, "watch", True, "The history of events, and the scope of the token."),
+        Method("jobs.submit", Submit, SubmitResult, "control", False, "Submit a job."),
+        Method("jobs.get", OneJob, WireJob, "watch", True, "A job with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
-        Method("jobs.result", Result, ResultResult, "watch", True, "What a job came to."),
+        Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
         Method("jobs.cancel", OneJob, CancelResult, "control", True, "Cancel a job."),
         Method("jobs.retry", OneJob, StateResult, "control", False, "Begin a new run of a failed or cancelled job."),
-        Method("jobs.resolve", Resolve, StateResult, "control", False, "Settle a doubt."),
-        Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "A stream of events."),
+        Method("jobs.resolve", Resolve, StateResult, "control", False, "Resolve a job in doubt."),
+        Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),
-        Method("queue.pause", Pause, Done, "control", True, "Start nothing more."),
-        Method("queue.resume", Nothing, Done, "control", True, "Go on."),
-        Method("queue.drain", Nothing, Done, "control", True, "Take no new jobs, and answer when all work is done."),
+        Method("queue.pause", Pause, Done, "control", True, "Pause the queue: no further attempt starts."),
+        Method("queue.resume", Nothing, Done, "control", True, "Resume the queue."),
+        Method(
+            "queue.drain",
+            Nothing,
+            Done,
+            "control",
+            True,
+            "Accept no new jobs, and answer when no job is pending, processing or retrying.",
+        ),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
-        Method("queue.statistics", Nothing, StatisticsResult, "watch", True, "How full, how busy, how well."),
+        Method(
+            "queue.statistics",
+            Nothing,
+            StatisticsResult,
+            "watch",
+            True,
+            "Counts and sizes of the queue, and its health.",
+        ),
     )
 }
 
@@ -298,11 +318,13 @@ NOTIFICATIONS: Final = {
     row.name: row
     for row in (
         NotificationType("jobs.event", EventParams, "One accepted change."),
-        NotificationType("jobs.progress", Progress, "What a handler says of its progress."),
+        NotificationType("jobs.progress", ProgressParams, "Progress that a handler reports."),
         NotificationType(
-            "jobs.position", Position, "How far the stream has come; with every ping and after catching up."
+            "jobs.position",
+            Position,
+            "The last event that the stream has passed; sent with every ping and after catching up.",
         ),
-        NotificationType("jobs.lagged", Lagged, "Events of the stream are gone; a snapshot follows."),
+        NotificationType("jobs.lagged", Lagged, "Events of the stream are lost; a snapshot follows."),
         NotificationType("jobs.snapshot", Snapshot, "A page of jobs."),
     )
 }

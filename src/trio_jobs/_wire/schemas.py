@@ -1,29 +1,18 @@
-"""A job, an event, a page, as they stand on the wire. Times are seconds since the epoch, UTC.
+"""Jobs, attempts, events and errors as private Structs of the wire. Times are seconds since the epoch, UTC.
 
-What is withheld is withheld by having no field here: payloads, results and tracebacks are in no event and in no list.
+What is withheld has no field here: payloads, results and tracebacks are in no event and in no list.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Job, Outcome, State
+from trio_jobs._engine.states import EndedBy, Outcome, State
 
-__all__ = [
-    "AttemptView",
-    "ErrorData",
-    "ErrorView",
-    "EventView",
-    "JobId",
-    "JobView",
-    "Seq",
-    "SubscriptionId",
-    "job_view",
-    "without_traceback",
-]
+__all__ = ["ErrorData", "JobId", "Seq", "SubscriptionId", "WireAttempt", "WireError", "WireEvent", "WireJob"]
 
 JobId = Annotated[str, Meta(min_length=1, max_length=64, description="A job's id.")]
 Seq = Annotated[int, Meta(ge=0, description="Number of an event; 0 is before the first.")]
@@ -31,13 +20,13 @@ SubscriptionId = Annotated[
     str,
     Meta(
         pattern="^[A-Za-z0-9._:-]{1,64}$",
-        description="Chosen by the client, so that it can tell a stream's first event whenever it comes.",
+        description="Chosen by the client, so that the first event is recognised even if it overtakes the answer.",
     ),
 ]
 
 
-class ErrorView(Struct, frozen=True, omit_defaults=True):
-    """What went wrong with an attempt. The traceback is only in what jobs.get answers to a token of scope control."""
+class WireError(Struct, frozen=True, omit_defaults=True):
+    """An error of an attempt. The traceback is sent only by jobs.get, to a token of scope control."""
 
     type: str
     message: str = ""
@@ -45,8 +34,8 @@ class ErrorView(Struct, frozen=True, omit_defaults=True):
     traceback: str | None = None
 
 
-class AttemptView(Struct, frozen=True, omit_defaults=True):
-    """One try of a job."""
+class WireAttempt(Struct, frozen=True, omit_defaults=True):
+    """One attempt of a job."""
 
     number: int
     run: int
@@ -54,17 +43,17 @@ class AttemptView(Struct, frozen=True, omit_defaults=True):
     ended_at: float | None = None
     outcome: Outcome | None = None
     ended_by: EndedBy | None = None
-    error: ErrorView | None = None
+    error: WireError | None = None
     entered: bool = False
     late: bool = False
     overdue: bool = False
 
 
-class JobView(Struct, frozen=True, omit_defaults=True):
-    """A job as it stood at event `seq`: an event of the job with that seq or a lower one is already in it.
+class WireJob(Struct, frozen=True, omit_defaults=True):
+    """A job as it was at event `seq`: every event of the job with this or a lower seq is contained in it.
 
-    attempts: how many there were. history: each of them, and payload: both from jobs.get alone, the payload for scope
-    control alone.
+    attempts: the number of attempts. history: the attempts, sent by jobs.get only. payload: sent by jobs.get only, to a
+    token of scope control.
     """
 
     id: str
@@ -85,15 +74,15 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     may_have_acted: bool = msgspec.field(default=False, name="acted")
     inside: bool = False
     reason: str = ""
-    error: ErrorView | None = None
+    error: WireError | None = None
     result_problem: str | None = None
-    history: list[AttemptView] | None = None
-    payload: Any = msgspec.UNSET
+    history: list[WireAttempt] | None = None
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class EventView(Struct, frozen=True, omit_defaults=True):
-    """One accepted change. `state` is the job's after it, absent where it may have been one of several and stays as
-    it was; events of the queue itself have neither job nor state."""
+class WireEvent(Struct, frozen=True, omit_defaults=True):
+    """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
+    each as it is. An event of the queue itself has neither job nor state."""
 
     seq: int
     at: float
@@ -117,7 +106,7 @@ class EventView(Struct, frozen=True, omit_defaults=True):
     inside: bool = False
     asked: bool = False
     reason: str = ""
-    error: ErrorView | None = None
+    error: WireError | None = None
     problem: str | None = None
     session: int | None = None
     culprit: str | None = None
@@ -125,7 +114,7 @@ class EventView(Struct, frozen=True, omit_defaults=True):
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
-    """The facts of an error, where there are some."""
+    """The facts of an error. Which fields are set depends on its code."""
 
     job: str | None = None
     state: str | None = None
@@ -136,58 +125,3 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
     epoch: str | None = None
     seq: int | None = None
     oldest: int | None = None
-
-
-def without_traceback(error: ErrorInfo | None) -> ErrorView | None:
-    return None if error is None else ErrorView(error.type, error.message, error.code)
-
-
-def job_view(job: Job, *, history: bool = False, private: bool = False) -> JobView:
-    """history: with each attempt. private: with the payload and with tracebacks."""
-
-    def shown(error: ErrorInfo | None) -> ErrorView | None:
-        if error is None or not private:
-            return without_traceback(error)
-        return ErrorView(error.type, error.message, error.code, error.traceback)
-
-    attempts = None
-    if history:
-        attempts = [
-            AttemptView(
-                number=a.number,
-                run=a.run,
-                started_at=a.started_at.timestamp(),
-                ended_at=None if a.ended_at is None else a.ended_at.timestamp(),
-                outcome=a.outcome,
-                ended_by=a.ended_by,
-                error=shown(a.error),
-                entered=a.entered,
-                late=a.late,
-                overdue=a.overdue,
-            )
-            for a in job.attempts
-        ]
-    return JobView(
-        id=job.id,
-        kind=job.kind,
-        state=job.state,
-        seq=job.seq,
-        submitted_at=job.submitted_at.timestamp(),
-        changed_at=job.changed_at.timestamp(),
-        key=job.key,
-        due_at=None if job.due_at is None else job.due_at.timestamp(),
-        deadline_at=None if job.deadline_at is None else job.deadline_at.timestamp(),
-        by=job.by,
-        run=job.run,
-        attempts=len(job.attempts),
-        retries_used=job.retries_used,
-        snoozes=job.snoozes,
-        cancel_requested=job.cancel_requested,
-        may_have_acted=job.may_have_acted,
-        inside=job.inside,
-        reason=job.reason,
-        error=shown(job.error),
-        result_problem=job.result_problem,
-        history=attempts,
-        payload=msgspec.Raw(job.payload) if private and history else msgspec.UNSET,
-    )

@@ -134,11 +134,12 @@ def assert_submitted(
     others: list[str] = []
     for job_id in queue.job_ids():
         job = queue.get(job_id)
+        assert job.payload is not None
         value = found.decode(job.payload) if job.kind == found.kind else None
         if job.kind == found.kind and (key is None or job.key == key) and _fits(payload, value):
             fits.append(job)
         else:
-            shown = bytes(job.payload).decode("utf-8", "replace") if value is None else repr(value)
+            shown = job.payload.decode("utf-8", "replace") if value is None else repr(value)
             others.append(f"{job.kind}({shown:.200})" + ("" if job.key is None else f" key={job.key!r}"))
     if (not fits) if times is None else len(fits) != times:
         wanted = "a job" if times is None else f"{times} jobs"
@@ -205,7 +206,7 @@ async def perform(
         opening = _open_in_real_time(service, {found.kind: alone}, store, settings)
     async with opening as queue:
         receipt = await queue.submit(found.kind, payload, key=key)
-        while (job := queue.get(receipt.job_id)).attempts[-1:] == () or job.attempts[0].outcome is None:
+        while not (job := queue.get(receipt.job_id)).attempts or job.attempts[0].outcome is None:
             async for _ in queue.events(after=job.seq, jobs=[job.id]):
                 break
     attempt = job.attempts[0]
@@ -216,7 +217,7 @@ async def perform(
         raised=seen[-1] if seen else None,
         error=attempt.error,
         entered=attempt.entered,
-        steps=job.steps,
+        steps=job.steps or (),
         job=job,
     )
 

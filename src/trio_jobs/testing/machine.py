@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from trio_jobs._engine.events import Event
+from trio_jobs._engine.events import Event, as_stored
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
@@ -219,7 +219,7 @@ class QueueMachine(Surroundings):
         wrong = self.model.read(kept, self._returned + process.watch.returned)
         assert not wrong, wrong
         assert self.model.seq == store.last_seq, "P8: every event is there"
-        given, process.followed = process.followed, []
+        given, process.followed = [as_stored(event) for event in process.followed], []
         awaited = self._unheard + kept
         self._unheard = awaited[len(given) :]
         assert given == awaited[: len(given)], (

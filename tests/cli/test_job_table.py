@@ -1,28 +1,33 @@
-"""The table of `trio-jobs watch`: what it puts first, and what it says in one line."""
+"""The table of `trio-jobs watch`: the order of its rows, and its summary."""
 
 from __future__ import annotations
 
 import io
 
 import pytest
+from msgspec import UNSET
 from rich.console import Console
 
-from trio_jobs._cli.watch import ROWS, Board, _table
-from trio_jobs._engine.jobs import State
-from trio_jobs._wire.schemas import EventView
+from trio_jobs import events
+from trio_jobs._cli.watch import ROWS, JobTable, _render
 
 
-def event(seq: int, job: str, state: str, **rest: str) -> EventView:
-    return EventView(seq=seq, at=0.0, type=state, job=job, kind="k", state=State(state), **rest)  # type: ignore[arg-type]
+def submitted(seq: int, job: str, key: str | None = None) -> events.Submitted:
+    return events.Submitted(seq=seq, at=0.0, job=job, kind="k", payload=UNSET, key=key)
 
 
-def board(waiting: int, ended: int, moving: int = 1) -> Board:
-    made = Board()
+def job_table(waiting: int, ended: int, moving: int = 1) -> JobTable:
+    made = JobTable()
     seq = 0
     for state, count in (("pending", waiting), ("completed", ended), ("processing", moving)):
         for n in range(count):
             seq += 1
-            made.take(event(seq, f"{state}-{n:03}", state))
+            job = f"{state}-{n:03}"
+            made.apply(submitted(seq, job))
+            if state == "completed":
+                made.apply(events.Completed(seq=seq, at=0.0, job=job))
+            elif state == "processing":
+                made.apply(events.Started(seq=seq, at=0.0, job=job, attempt=1))
     return made
 
 
@@ -38,30 +43,31 @@ def board(waiting: int, ended: int, moving: int = 1) -> Board:
 def test_what_is_under_way_comes_first_and_both_sides_of_it_have_their_share(
     waiting: int, ended: int, most: int, shown: str
 ) -> None:
-    rows = [row.job.split("-")[0] for row in board(waiting, ended).shown(most)]
+    rows = [row.job.split("-")[0] for row in job_table(waiting, ended).visible(most)]
     parts = [rows.count("processing"), rows.count("completed"), rows.count("pending")]
     assert "{} moving, {} ended, {} waiting".format(*parts) == shown
     assert rows == sorted(rows, key=["processing", "completed", "pending"].index)
 
 
 def test_the_last_that_ended_is_nearest_and_those_that_wait_are_in_order() -> None:
-    rows = [row.job for row in board(3, 3).shown(7)]
+    rows = [row.job for row in job_table(3, 3).visible(7)]
     assert rows[1:4] == ["completed-002", "completed-001", "completed-000"]
     assert rows[4:] == ["pending-000", "pending-001", "pending-002"]
 
 
 def test_one_line_counts_all_of_them_though_few_have_a_row() -> None:
-    many = board(200, ROWS + 70)
+    many = job_table(200, ROWS + 70)
     assert many.summary() == "200 pending, 1 processing, 100 completed so far"
-    assert Board().summary() == "nothing to do"
+    assert JobTable().summary() == "no open jobs"
 
 
 @pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 5), (120, 6)])
 def test_it_fits_the_terminal_and_shows_no_control_characters(width: int, columns: int) -> None:
-    one = Board()
-    one.take(event(1, "j", "failed", key="\x1b[31mkey", reason="\x07bell " * 50))
+    one = JobTable()
+    one.apply(submitted(1, "j", "\x1b[31mkey"))
+    one.apply(events.Failed(seq=2, at=0.0, job="j", reason="\x07bell " * 50))
     out = Console(file=io.StringIO(), width=width, height=10)
-    table = _table(one, width, 10)
+    table = _render(one, width, 10)
     assert len(table.columns) == columns
     out.print(table)
     text = out.file.getvalue()  # type: ignore[attr-defined]

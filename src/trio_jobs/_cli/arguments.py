@@ -1,0 +1,215 @@
+"""The commands of `trio-jobs`, their arguments and their help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from trio_jobs import __version__
+from trio_jobs._cli.journal import CHECK_CODES
+from trio_jobs._cli.token_file import VARIABLE
+from trio_jobs._engine.states import State
+from trio_jobs._server.server import DEFAULT_PORT
+
+__all__ = ["parser"]
+
+EXIT_CODES: Final = f"""exit codes:
+  0   done
+  1   the job failed, was cancelled or is in doubt; the queue is not healthy (status); the job is final (cancel)
+  2   invalid arguments or payload; a missing or invalid token; a journal that cannot be opened
+  3   there is no such job, or it is in another state
+  4   the server cannot be reached, or the connection was lost and the request may have been done
+  5   the queue is full or stopping, or the journal is in use: try again later
+  70  serve ended without closing the SDK
+  130 interrupted
+
+environment:
+  {VARIABLE}  the token, unless --token-file is given"""
+
+_RAW: Final = argparse.RawDescriptionHelpFormatter
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="trio-jobs",
+        description="A job queue for an SDK, device or program that can do only one thing at a time.\n"
+        "`trio-jobs COMMAND --help` describes the arguments of a command.",
+        epilog=EXIT_CODES,
+        formatter_class=_RAW,
+    )
+    top.add_argument("--version", action="version", version=f"trio-jobs {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    connection = _connection()
+
+    def command(name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
+        description = summary[0].upper() + summary[1:] + "." + (f" {more}" if more else "")
+        return commands.add_parser(name, parents=[connection], help=summary, description=description)
+
+    _add_serve(commands.add_parser("serve", help="run a service and a server for its queue"))
+    _add_submit(command("submit", "submit a job", "The output is its id and its state."))
+    for name, summary in (
+        ("show", "show a job and its attempts"),
+        ("result", "wait until a job is final, and print its result as JSON"),
+        ("cancel", "cancel a job"),
+        ("retry", "begin a new run of a failed or cancelled job"),
+    ):
+        command(name, summary).add_argument("job", metavar="JOB", help="the id of the job")
+    _add_list(command("list", "list jobs", "The oldest submit comes first; with --state, the oldest change to STATE."))
+    _add_watch(command("watch", "follow the events of the queue", "A terminal shows a live table, a pipe JSON lines."))
+    _add_resolve(command("resolve", "resolve a job in doubt"))
+    pause = command("pause", "pause the queue", "The running attempt continues; no other attempt starts.")
+    pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
+    command("resume", "resume the queue", "Attempts start again.")
+    command("status", "show whether the queue is healthy, and how full it is")
+    _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
+    return top
+
+
+def _connection() -> argparse.ArgumentParser:
+    """What all commands share that are requests to a server."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--url", default=f"ws://127.0.0.1:{DEFAULT_PORT}/ws", help="the URL of the server (default: %(default)s)"
+    )
+    options.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="PATH",
+        help=f"the file with the token (default: {VARIABLE}, then the file that serve has written for the port)",
+    )
+    options.add_argument(
+        "--connect-timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for a connection, also after a lost one (default: 5)",
+    )
+    options.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    return options
+
+
+def _add_submit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", metavar="KIND", help="the name of the handler")
+    parser.add_argument("payload", metavar="PAYLOAD", help="JSON; - reads it from standard input")
+    parser.add_argument("--key", help="make the submit idempotent: the same key and payload give the same job")
+    parser.add_argument("--delay", type=float, metavar="SECONDS", help="start the job no sooner than in SECONDS")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="let the job expire in SECONDS")
+    parser.add_argument(
+        "--wait", type=float, default=30.0, metavar="SECONDS", help="wait for a free slot (default: 30; 0: not at all)"
+    )
+    parser.add_argument("--result", action="store_true", help="wait until the job is final, and print its result")
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", choices=_states(), metavar="STATE", help=f"only jobs in STATE: {', '.join(State)}")
+    parser.add_argument("--kind", metavar="KIND", help="only jobs of this kind")
+    parser.add_argument("--after", metavar="JOB", help="only the jobs after the one with this id")
+    parser.add_argument("--limit", type=int, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)")
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--job", action="append", metavar="JOB", help="only this job; can be repeated")
+    parser.add_argument("--kind", action="append", metavar="KIND", help="only jobs of this kind; can be repeated")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=_states(),
+        metavar="STATE",
+        help=f"only events that lead to STATE, one of {', '.join(State)}; can be repeated",
+    )
+    parser.add_argument("--snapshot", action="store_true", help="print the present jobs before the first event")
+
+
+def _add_resolve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="the id of the job")
+    parser.add_argument(
+        "resolution",
+        choices=["done", "not_done", "failed"],
+        help="done: the work is done, the job is completed; not_done: nothing was done, the job is pending again; "
+        "failed: the job fails",
+    )
+    parser.add_argument("--result", metavar="JSON", help="with done: the result of the job (default: null)")
+
+
+def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="journal_command", required=True, metavar="COMMAND")
+    check = commands.add_parser(
+        "check",
+        help="check a journal or a backup that no service has open",
+        description="Check a journal or a backup, and print what it contains. The file is not changed: a copy of it\n"
+        "is checked, which needs as much space in the directory for temporary files.",
+        epilog=CHECK_CODES,
+        formatter_class=_RAW,
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="the journal or the backup")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    backup = commands.add_parser(
+        "backup",
+        parents=[connection],
+        help="copy a journal, also one that is in use",
+        description="Let the running service copy its journal to a file beside it, named like the journal with "
+        ".backup-NAME appended. With --journal, copy a journal that no service has open. A backup opened as a journal "
+        "has a new epoch.",
+    )
+    backup.add_argument("file", metavar="NAME", help="the name of the backup; with --journal, the path of the copy")
+    backup.add_argument("--journal", type=Path, metavar="FILE", help="copy this journal, which no service has open")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run the service SERVICE of the Python module MODULE, and a server for its queue."
+    parser.epilog = (
+        "Ctrl-C or SIGTERM once: accept no new jobs, let the running attempt end, and stop. Twice: cancel the running "
+        "attempt. Three times: exit at once, without closing the SDK."
+    )
+    parser.add_argument("service", metavar="MODULE:SERVICE", help="such as shop:service, for `service` in shop.py")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="store jobs in FILE (default: only in memory)")
+    parser.add_argument(
+        "--allow-data-loss", action="store_true", help="open a damaged journal with what can be recovered of it"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (default: %(default)s); other ones need --tls-cert",
+    )
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="the port to listen on (default: %(default)s); 0: any free port"
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="PATH",
+        help="the file with the token of scope control; it is created if it does not exist "
+        f"(default: {VARIABLE}, then a file beside the journal, then a file in the runtime directory of the user)",
+    )
+    parser.add_argument(
+        "--watch-token-file",
+        type=Path,
+        metavar="PATH",
+        help="the file with a second token, of scope watch, which can read and change nothing; created likewise",
+    )
+    parser.add_argument("--no-token", action="store_true", help="require no token; on 127.0.0.1 only")
+    parser.add_argument("--insecure", action="store_true", help="allow another --host without TLS")
+    parser.add_argument("--tls-cert", type=Path, metavar="PATH", help="the certificate for TLS, in PEM")
+    parser.add_argument("--tls-key", type=Path, metavar="PATH", help="its private key, unless it is in the same file")
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="allow web pages of this origin, such as https://example.org, to connect; can be repeated",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name under which clients reach the server; can be repeated",
+    )
+    parser.add_argument("--log-json", action="store_true", help="write logs as JSON lines")
+    parser.add_argument("--verbose", action="store_true", help="write debug logs too")
+
+
+def _states() -> list[str]:
+    return [str(state) for state in State]

@@ -1,0 +1,65 @@
+"""`trio_jobs.connect`: the lifetime of a client."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from trio_jobs._client.client import Client
+from trio_jobs._client.reconnect import ReconnectingSession
+
+__all__ = ["connect"]
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    connect_timeout: float = 10.0,
+    reconnect_timeout: float = float("inf"),
+) -> AsyncIterator[Client]:
+    """Connect to a server: `async with trio_jobs.connect(url, token=...) as client`.
+
+    A lost connection is replaced for as long as the block runs, after 0.05 s at first and at most 5 s later. The
+    block's own exception is raised bare, not in an exception group.
+
+    Args:
+        url: `ws://host:port/ws` or `wss://host:port/ws`.
+        token: The secret of the token.
+        tls: For wss, where the certificates that the system trusts do not suffice.
+        connect_timeout: Seconds for the first connection.
+        reconnect_timeout: Seconds that a request, or the start of a subscription, waits for a new connection before it
+            raises `ConnectionFailed`. A subscription that has started waits for as long as it takes.
+
+    Raises:
+        ConnectionFailed: There was no connection within `connect_timeout`.
+        PermissionDenied: The server does not accept the token.
+        UsageError: The URL is invalid, or the token has characters that cannot be sent.
+
+    Cancelled:
+        The connection is closed, within a second.
+    """
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        session = ReconnectingSession(url, token, tls, reconnect_timeout)
+        try:
+            client = Client(session, nursery)
+            nursery.start_soon(session.run)
+            await session.first_session(connect_timeout)
+            yield client
+        except BaseException as error:
+            raised = error
+        finally:
+            with trio.CancelScope(shield=True):
+                await session.aclose()
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        try:
+            raise raised
+        finally:
+            del raised  # no cycle through this frame

@@ -1,0 +1,38 @@
+"""Values of the engine as JSON types, for the `to_dict` methods of jobs and events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import attrs
+import msgspec
+
+__all__ = ["json_fields", "json_value"]
+
+
+def json_value(value: Any) -> Any:
+    """`value` as str, int, float, bool, None, list or dict: times as ISO 8601, JSON in bytes decoded."""
+    match value:
+        case Enum():
+            return value.value
+        case None | bool() | int() | float() | str():
+            return value
+        case datetime():
+            return value.isoformat()
+        case bytes() | msgspec.Raw():
+            return msgspec.json.decode(value)
+        case tuple():
+            return [json_value(item) for item in value]
+    return json_fields(value)
+
+
+def json_fields(record: Any) -> dict[str, Any]:
+    """The fields of an attrs class or a Struct, by name. Unset ones are left out."""
+    if isinstance(record, msgspec.Struct):
+        names = record.__struct_fields__
+    else:
+        names = tuple(field.name for field in attrs.fields(type(record)))
+    values = {name: getattr(record, name) for name in names}
+    return {name: json_value(value) for name, value in values.items() if value is not msgspec.UNSET}

@@ -1,0 +1,255 @@
+"""Public values to the private Structs of the wire, and back: the only place that knows both.
+
+What is withheld has no field on the wire. A client gets None or UNSET for it, as documented at each public field.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent, QueueEvent
+from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, to_datetime
+from trio_jobs._engine.states import State
+from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
+from trio_jobs._engine.transitions import STATE_AFTER
+from trio_jobs._ports import Backup
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.schemas import WireAttempt, WireError, WireEvent, WireJob
+
+__all__ = [
+    "WITHHELD",
+    "backup_from_wire",
+    "backup_to_wire",
+    "error_to_wire",
+    "event_from_wire",
+    "event_to_wire",
+    "health_from_wire",
+    "job_from_wire",
+    "job_to_wire",
+    "progress_from_wire",
+    "progress_to_wire",
+    "server_info_from_wire",
+    "statistics_from_wire",
+    "statistics_to_wire",
+]
+
+#: Fields of events that are not sent. A digest would confirm a guessed payload.
+WITHHELD: Final = frozenset({"payload", "result", "digest"})
+
+_ALL: Final[tuple[type[Event], ...]] = (*ALL_EVENTS, JobEvent, QueueEvent)
+_ON_WIRE: Final = frozenset(WireEvent.__struct_fields__)
+_COPIED: Final = {
+    type_: tuple(name for name in type_.__struct_fields__ if name in _ON_WIRE and name != "error") for type_ in _ALL
+}
+_HAS_ERROR: Final = frozenset(type_ for type_ in ALL_EVENTS if "error" in type_.__struct_fields__)
+_UNSET: Final[dict[type[Event], dict[str, Any]]] = {
+    type_: {name: msgspec.UNSET for name in ("payload", "result") if name in type_.__struct_fields__} for type_ in _ALL
+}
+_TYPES: Final[dict[str, type[Event]]] = {str(type_.__struct_config__.tag): type_ for type_ in ALL_EVENTS}
+
+
+# events
+
+
+def event_to_wire(event: Event, kind: str | None) -> WireEvent:
+    """`event` as it is sent, with the kind and the state of its job. kind: None once the job is pruned."""
+    type_ = type(event)
+    fields: dict[str, Any] = {name: getattr(event, name) for name in _COPIED[type_]}
+    fields["type"] = type_.__struct_config__.tag
+    if isinstance(event, JobEvent):
+        fields["state"] = STATE_AFTER.get(type_)
+        fields["kind"] = event.kind if isinstance(event, ev.Submitted) else kind
+        if type_ in _HAS_ERROR:
+            fields["error"] = error_to_wire(event.error)  # type: ignore[attr-defined] # looked up by class
+    return WireEvent(**fields)
+
+
+def event_from_wire(sent: WireEvent) -> Event:
+    """The event that was sent; a plain `JobEvent` or `QueueEvent` for a type that this version does not know."""
+    type_ = _TYPES.get(sent.type, QueueEvent if sent.job is None else JobEvent)
+    fields: dict[str, Any] = {name: getattr(sent, name) for name in _COPIED[type_]}
+    if type_ in _HAS_ERROR:
+        fields["error"] = _error_from_wire(sent.error)
+    return type_(**fields, **_UNSET[type_])
+
+
+def progress_to_wire(subscription: str, progress: Progress) -> w.ProgressParams:
+    return w.ProgressParams(subscription, progress.job_id, progress.done, progress.total, progress.message)
+
+
+def progress_from_wire(sent: w.ProgressParams) -> Progress:
+    return Progress(sent.job, sent.done, sent.total, sent.message)
+
+
+# jobs
+
+
+def error_to_wire(error: ErrorInfo | None, *, private: bool = False) -> WireError | None:
+    """private: with the traceback."""
+    if error is None:
+        return None
+    return WireError(error.type, error.message, error.code, error.traceback if private else None)
+
+
+def _error_from_wire(sent: WireError | None) -> ErrorInfo | None:
+    return None if sent is None else ErrorInfo(sent.type, sent.message, sent.code, sent.traceback)
+
+
+def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> WireJob:
+    """history: with each attempt. private: with the payload, if there is a history, and with tracebacks."""
+    attempts = None
+    if history:
+        attempts = [
+            WireAttempt(
+                number=attempt.number,
+                run=attempt.run,
+                started_at=attempt.started_at.timestamp(),
+                ended_at=_seconds(attempt.ended_at),
+                outcome=attempt.outcome,
+                ended_by=attempt.ended_by,
+                error=error_to_wire(attempt.error, private=private),
+                entered=attempt.entered,
+                late=attempt.late,
+                overdue=attempt.overdue,
+            )
+            for attempt in job.attempts
+        ]
+    return WireJob(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        seq=job.seq,
+        submitted_at=job.submitted_at.timestamp(),
+        changed_at=job.changed_at.timestamp(),
+        key=job.key,
+        due_at=_seconds(job.due_at),
+        deadline_at=_seconds(job.deadline_at),
+        by=job.by,
+        run=job.run,
+        attempts=job.attempt_count,
+        retries_used=job.retries_used,
+        snoozes=job.snoozes,
+        cancel_requested=job.cancel_requested,
+        may_have_acted=job.may_have_acted,
+        inside=job.inside,
+        reason=job.reason,
+        error=error_to_wire(job.error, private=private),
+        result_problem=job.result_problem,
+        history=attempts,
+        payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
+    )
+
+
+def job_from_wire(sent: WireJob) -> Job:
+    """The job that was sent."""
+    attempts: tuple[Attempt, ...] = ()
+    if sent.history is not None:
+        attempts = tuple(
+            Attempt(
+                number=attempt.number,
+                run=attempt.run,
+                started_at=_moment(attempt.started_at),
+                ended_at=to_datetime(attempt.ended_at),
+                outcome=attempt.outcome,
+                ended_by=attempt.ended_by,
+                error=_error_from_wire(attempt.error),
+                entered=attempt.entered,
+                late=attempt.late,
+                overdue=attempt.overdue,
+            )
+            for attempt in sent.history
+        )
+    return Job(
+        id=sent.id,
+        kind=sent.kind,
+        state=sent.state,
+        seq=sent.seq,
+        key=sent.key,
+        payload=None if sent.payload is msgspec.UNSET else bytes(sent.payload),
+        submitted_at=_moment(sent.submitted_at),
+        changed_at=_moment(sent.changed_at),
+        due_at=to_datetime(sent.due_at),
+        deadline_at=to_datetime(sent.deadline_at),
+        by=sent.by,
+        run=sent.run,
+        retries_used=sent.retries_used,
+        snoozes=sent.snoozes,
+        cancel_requested=sent.cancel_requested,
+        may_have_acted=sent.may_have_acted,
+        inside=sent.inside,
+        steps=None,
+        open_step=None,
+        attempt_count=sent.attempts,
+        attempts=attempts,
+        result=None,
+        result_problem=sent.result_problem,
+        reason=sent.reason,
+        error=_error_from_wire(sent.error),
+    )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+# the queue
+
+
+def statistics_to_wire(
+    statistics: Statistics, health: Health, *, connections: int, subscriptions: int
+) -> w.StatisticsResult:
+    return w.StatisticsResult(
+        jobs={str(state): count for state, count in statistics.jobs.items()},
+        capacity=statistics.capacity,
+        free=statistics.free,
+        waiting_callers=statistics.waiting_callers,
+        waiting_jobs=statistics.waiting_jobs,
+        session=statistics.session,
+        sdk_busy=statistics.sdk_busy,
+        seq=statistics.seq,
+        ok=health.ok,
+        problems=[*health.problems],
+        connections=connections,
+        subscriptions=subscriptions,
+        mean_run=statistics.mean_run,
+    )
+
+
+def statistics_from_wire(sent: w.StatisticsResult) -> Statistics:
+    return Statistics(
+        jobs={State(state): count for state, count in sent.jobs.items()},
+        capacity=sent.capacity,
+        free=sent.free,
+        waiting_callers=sent.waiting_callers,
+        waiting_jobs=sent.waiting_jobs,
+        session=sent.session,
+        sdk_busy=sent.sdk_busy,
+        seq=sent.seq,
+        mean_run=sent.mean_run,
+        connections=sent.connections,
+        subscriptions=sent.subscriptions,
+    )
+
+
+def health_from_wire(sent: w.StatisticsResult) -> Health:
+    return Health(sent.ok, tuple(sent.problems), sent.jobs.get(State.IN_DOUBT, 0), without_handler=None)
+
+
+def server_info_from_wire(sent: w.HelloResult) -> ServerInfo:
+    return ServerInfo(sent.protocol, sent.epoch, sent.seq, sent.oldest, sent.scope, sent.name)
+
+
+def backup_to_wire(backup: Backup) -> w.BackupResult:
+    return w.BackupResult(backup.path, backup.seq, backup.events, backup.size)
+
+
+def backup_from_wire(sent: w.BackupResult) -> Backup:
+    return Backup(sent.path, sent.seq, sent.events, sent.size)

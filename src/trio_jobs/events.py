@@ -1,0 +1,81 @@
+"""The events that `Queue.events` and `Client.subscribe` yield: one class for each accepted change.
+
+    async for event in queue.events():
+        match event:
+            case events.Completed():
+                print(event.job, "is completed at", event.occurred_at)
+
+`JobEvent` is the base of the changes of one job, `QueueEvent` that of the changes of the queue itself, `Event` that of
+both. An attempt starts with `Started` and ends with one of the subclasses of `Ended`. `AnyEvent` is the union of all
+events that are not bases, for exhaustive matching.
+
+A client gets the same classes as a reader in the process. The wire withholds payloads, results, digests and tracebacks:
+`payload` and `result` are UNSET in the events of a client, the others are None.
+"""
+
+from trio_jobs import _export
+from trio_jobs._engine.events import (
+    AnyEvent,
+    Cancelled,
+    CancelRequested,
+    Completed,
+    DoubtResolved,
+    Due,
+    Ended,
+    Event,
+    Failed,
+    InDoubt,
+    Interrupted,
+    JobEvent,
+    Overdue,
+    Paused,
+    QueueEvent,
+    Resumed,
+    RetryScheduled,
+    RunRestarted,
+    Scheduled,
+    SdkEntered,
+    SessionClosed,
+    SessionOpened,
+    Snoozed,
+    Started,
+    StepFinished,
+    StepStarted,
+    Stuck,
+    SubmitRejected,
+    Submitted,
+)
+
+__all__ = [
+    "AnyEvent",
+    "CancelRequested",
+    "Cancelled",
+    "Completed",
+    "DoubtResolved",
+    "Due",
+    "Ended",
+    "Event",
+    "Failed",
+    "InDoubt",
+    "Interrupted",
+    "JobEvent",
+    "Overdue",
+    "Paused",
+    "QueueEvent",
+    "Resumed",
+    "RetryScheduled",
+    "RunRestarted",
+    "Scheduled",
+    "SdkEntered",
+    "SessionClosed",
+    "SessionOpened",
+    "Snoozed",
+    "Started",
+    "StepFinished",
+    "StepStarted",
+    "Stuck",
+    "SubmitRejected",
+    "Submitted",
+]
+
+_export.export(__name__, __all__, globals())
