@@ -38,8 +38,6 @@ MARKERS: Final = frozenset({"background", "end of", "exits", "needs", "new progr
 
 _FENCE: Final = re.compile(r"^( *)(`{3,}|~{3,})([^`\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"<!-- *([a-z ]+?)(?:: *(.*?))? *-->")
-#: Pages that say in a test of their own how they are run
-TESTED_ELSEWHERE: Final = {"docs/clients.md": "tests/client/test_docs.py"}
 
 
 @attrs.frozen
@@ -83,14 +81,11 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order. A marker that this module does not know is an error."""
     source = page.read_text(encoding="utf-8")
-    elsewhere = TESTED_ELSEWHERE.get(page.relative_to(ROOT).as_posix())
     found = []
     for fence in _FENCE.finditer(source):
         language, _, rest = fence[3].strip().partition(" ")
         title = re.search(r'title="([^"]+)"', rest)
         markers = dict(_markers(source[: fence.start()]))
-        if elsewhere and language in EXECUTED:
-            markers["tested in"] = elsewhere
         indent = len(fence[1])
         text = "".join(line[indent:] if line.strip() else line for line in fence[4].splitlines(keepends=True))
         line = source.count("\n", 0, fence.start()) + 1
