@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [QUESTION ...] [--quick]`, which is `./run bench`."""
+"""Command line of the benchmarks, `./run bench`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="./run bench", description="Benchmarks; all questions if none is named.")
+    parser = argparse.ArgumentParser(prog="./run bench", description="Run the benchmarks: the named questions, or all.")
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
-    parser.add_argument("--quick", action="store_true", help="once, with small numbers; says nothing about speed")
-    parser.add_argument("--missing", action="store_true", help="only those not yet answered for this commit")
     parser.add_argument(
-        "--rounds", type=int, default=frame.ROUNDS, help=f"how often each contestant runs ({frame.ROUNDS})"
+        "--quick", action="store_true", help="run each contestant once with small numbers, as a check of the benchmarks"
     )
-    parser.add_argument("--huge", action="store_true", help="scale: a million jobs too (4 more minutes, 3 GB)")
+    parser.add_argument("--missing", action="store_true", help="only questions without an answer for this commit")
     parser.add_argument(
-        "--no-install", action="store_true", help="do without other people's queues if they are not here"
+        "--rounds", type=int, default=frame.ROUNDS, help=f"how often each contestant runs (default: {frame.ROUNDS})"
+    )
+    parser.add_argument("--huge", action="store_true", help="scale: also with a million jobs (4 more minutes, 3 GB)")
+    parser.add_argument(
+        "--no-install", action="store_true", help="do not install other queues; leave out those that are missing"
     )
     parser.add_argument(
-        "--to", type=Path, help="folder for the results (benchmarks/results; for --quick a temporary one)"
+        "--to", type=Path, help="folder for the results (default: benchmarks/results; with --quick a temporary one)"
     )
     options = parser.parse_args(arguments)
     unknown = set(options.questions) - set(QUESTIONS)

@@ -1,7 +1,7 @@
-"""Where contestants run: this project's own Python, and environments made for other people's queues.
+"""The Python environments of contestants: this project's own, and separate ones for other queues.
 
-Those are made once, in benchmarks/.venv*, from pinned versions, and made anew when the list of versions changes. What
-cannot be had is no error: the contestant is then named with the reason.
+The separate ones are created in benchmarks/.venv* from pinned versions, and again when the list of versions changes. If
+a package cannot be installed, the contestant is listed with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = HERE.parent
 
 
 class NotHere(Exception):
-    """A contestant cannot run; says why."""
+    """A contestant cannot run; the message says why."""
 
 
 def own(package: str = "") -> Path:
@@ -30,7 +30,7 @@ def peers(package: str, *, install: bool = True) -> Path:
 
 
 def peers_oban(package: str, *, install: bool = True) -> Path:
-    """The same for what needs Python 3.12."""
+    """The Python 3.12 that has `package`. Raises `NotHere`."""
     python = Path(sys.executable)
     if sys.version_info < (3, 12):
         found = [path for name in ("python3.13", "python3.12") if (path := _find(name)) is not None]
@@ -41,7 +41,7 @@ def peers_oban(package: str, *, install: bool = True) -> Path:
 
 
 def _find(name: str) -> Path | None:
-    """A Python that runs: pyenv's shims are there for versions that are not switched on, and fail."""
+    """A Python that runs; pyenv's shims exist also for versions that are not active, and fail."""
     places = [shutil.which(name), *sorted(map(str, Path.home().glob(f".pyenv/versions/{name[6:]}.*/bin/python")))]
     for place in places:
         if place is not None and _run([place, "-c", "import venv"]) is None:
@@ -69,7 +69,7 @@ def _environment(folder: str, listed: str, python: Path, package: str, install: 
 
 
 def _run(command: list[str]) -> str | None:
-    """None, or what went wrong, in one line."""
+    """Run a command. Returns None, or its error in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -80,7 +80,7 @@ def _run(command: list[str]) -> str | None:
 
 
 def versions(python: Path, packages: list[str]) -> dict[str, str]:
-    """Which versions that Python has of these packages; those it does not have are left out."""
+    """The installed versions of these packages; missing packages are left out."""
     script = (
         "import sys, json, platform, importlib.metadata as m\n"
         "found = {'Python': platform.python_version()}\n"

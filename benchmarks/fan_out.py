@@ -1,7 +1,7 @@
-"""One update to many websocket subscribers: deliveries a second, with and without some that are frozen.
+"""Deliveries per second of one update to many websocket subscribers, with and without frozen subscribers.
 
-A process of its own holds all subscribers and reads what it gets; the clock stops when all that read have the last
-update. Of twenty in a hundred frozen ones nobody ever reads, and their receive buffers are small.
+All subscribers run in one other process; the clock stops when every subscriber that reads has the last update. Of 100
+subscribers 20 are frozen: they never read, and their receive buffers are small.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What all questions share: contestants, interleaved rounds, medians with spread, ratios, tables, targets.
+"""The parts shared by all questions: contestants, interleaved rounds, medians with spread, ratios, tables, targets.
 
-A round runs each contestant once, each in a fresh process; rounds follow one another, so that a noisy minute touches
-all of them. What is told of each is the median of its rounds, with the lowest and the highest; and of two, the median
-of the ratios that they had in each round.
+A round runs each contestant once, each in a new process. The rounds alternate, so that a disturbance of the machine
+affects all contestants. The result of a contestant is the median of its rounds, with the lowest and the highest; the
+result of a comparison is the median of the ratios in each round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.environment import ROOT, NotHere
 
 Kind = Literal["ours", "limit", "peer"]
 
-ROUNDS: Final = 5  #: unless told otherwise
+ROUNDS: Final = 5  #: the default number of rounds
 TIMEOUT: Final = 90.0  #: seconds one process may take; the slowest needs ten on a machine that does other things too
 
 ENVIRONMENTS: Final[dict[str, Callable[..., Path]]] = {
@@ -38,11 +38,11 @@ ENVIRONMENTS: Final[dict[str, Callable[..., Path]]] = {
 
 @attrs.frozen(eq=False)
 class Contestant:
-    """What is measured, and how it is set up.
+    """What is measured, and its setup.
 
-    asked: (module in peers/, its action). arguments: of the action, beside `jobs`. size: how many jobs (calls, updates)
-    a round takes, so that it lasts about a second. setting: how it is set up, told in the table. package: what is
-    installed. server: that it needs. keeps_state: one can ask it of any job whether it waits, runs, or has ended.
+    asked: the module in peers/ and its action. arguments: of the action, besides `jobs`. size: how many jobs (calls,
+    updates) a round has, so that it takes about 1 s. setting: the setup, shown in the table. package: the package to
+    install. server: the server that it needs. keeps_state: the state of each job can be queried.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Contestant:
 
 @attrs.frozen
 class Row:
-    """One line of a table.
+    """One row of a table.
 
     values: one for each round, empty if it did not run; `skipped` then says why. extra: further columns, such as other
-    quantiles, medians over the rounds.
+    quantiles, each a median over the rounds.
     """
 
     name: str
@@ -81,8 +81,11 @@ class Row:
 
 @attrs.frozen
 class Table:
-    """unit: of the values. better: which end of them is. against: names of rows that ratios are told to, as far as
-    they ran. whole: the rows are the parts of one thing."""
+    """A table of rows.
+
+    unit: of the values. better: whether higher or lower values are. against: the rows to which ratios are shown, if
+    they ran. whole: the rows are parts of a whole.
+    """
 
     title: str
     unit: str
@@ -99,8 +102,11 @@ class Table:
 
 @attrs.frozen
 class Target:
-    """What the project set itself. measured: None where it could not be. reached: as measured in this run. why: it is
-    not reached where it is not, as far as is known, and what it would take."""
+    """A target of the project.
+
+    measured: None if it could not be measured. reached: in this run. why: the known reason why it is not reached, and
+    what would be needed.
+    """
 
     what: str
     wanted: str
@@ -111,7 +117,7 @@ class Target:
 
 @attrs.frozen
 class Curve:
-    """How something grows: points of (size, value); exponent: of the straight line through them, log over log."""
+    """A curve of growth: points of (size, value), and the slope of the regression line of their logarithms."""
 
     name: str
     unit: str
@@ -121,7 +127,7 @@ class Curve:
 
 @attrs.frozen
 class Answer:
-    """What a question came to."""
+    """The answer to a question."""
 
     question: str
     title: str
@@ -132,8 +138,11 @@ class Answer:
 
 @attrs.frozen
 class Run:
-    """How to measure. quick: once, with small numbers. install: peers may be installed for it. huge: a million jobs too.
-    folder: for files that must be on a disk."""
+    """How to measure.
+
+    quick: once, with small numbers. install: peers can be installed. huge: also a million jobs. folder: for files that
+    must be on a disk.
+    """
 
     quick: bool = False
     install: bool = True
@@ -150,18 +159,20 @@ class Run:
     def measure(
         self, contestants: Sequence[Contestant], rounds: int | None = None
     ) -> list[tuple[Contestant, list[Any], str]]:
-        """Each contestant's answers, one a round, in interleaved rounds; or none, and why it did not run."""
+        """Run interleaved rounds. Returns each contestant's answers, or none and the reason why it did not run."""
         why: dict[str, str] = {}
         answers: dict[str, list[Any]] = {contestant.name: [] for contestant in contestants}
         with ExitStack() as stack:
-            told = self._start_servers(stack, contestants, why)
+            server_arguments = self._start_servers(stack, contestants, why)
             for number in range(self.times() if rounds is None else rounds):
                 for contestant in contestants:
                     if contestant.name in why:
                         continue
                     progress(f"round {number + 1}: {contestant.name}")
                     try:
-                        answers[contestant.name].append(self.ask(contestant, told.get(contestant.server, {})))
+                        answers[contestant.name].append(
+                            self.ask(contestant, server_arguments.get(contestant.server, {}))
+                        )
                     except NotHere as problem:
                         why[contestant.name] = str(problem)
                         answers[contestant.name].clear()
@@ -171,26 +182,26 @@ class Run:
     def _start_servers(
         self, stack: ExitStack, contestants: Sequence[Contestant], why: dict[str, str]
     ) -> dict[str, dict[str, object]]:
-        told: dict[str, dict[str, object]] = {}
+        arguments: dict[str, dict[str, object]] = {}
         for server in {contestant.server for contestant in contestants if contestant.server}:
             concerned = [contestant for contestant in contestants if contestant.server == server]
             try:
                 for contestant in concerned:  # without its Python there is no need of a server
                     self.python(contestant)
-                told[server] = stack.enter_context(servers.serve(server))
+                arguments[server] = stack.enter_context(servers.serve(server))
             except NotHere as problem:
                 why.update((contestant.name, str(problem)) for contestant in concerned)
-        return told
+        return arguments
 
     def python(self, contestant: Contestant) -> Path:
-        """The Python it runs in. Raises `NotHere`."""
+        """The Python of a contestant. Raises `NotHere`."""
         where = ENVIRONMENTS[contestant.environment]
         return where(contestant.package) if contestant.environment == "own" else where(
             contestant.package, install=self.install
         )  # fmt: skip
 
     def ask(self, contestant: Contestant, more: Mapping[str, object]) -> Any:
-        """What its process answers. Raises `NotHere`."""
+        """Run a contestant's process and return its answer. Raises `NotHere`."""
         module, action = contestant.asked
         arguments = {**contestant.arguments, **more}
         if contestant.size:
@@ -203,14 +214,14 @@ class Run:
         try:
             done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise NotHere(f"it did not come to an end within {TIMEOUT:g} s") from None
+            raise NotHere(f"it did not end within {TIMEOUT:g} s") from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
             raise NotHere(last[:200])
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def race(self, contestants: Sequence[Contestant]) -> list[Row]:
-        """Each contestant's answers as a row: they are numbers."""
+        """Measure contestants whose answers are numbers, and return their rows."""
         rows = []
         for contestant, values, problem in self.measure(contestants):
             version = ""
@@ -228,7 +239,7 @@ class Run:
 
 
 def disk_folder() -> str:
-    """A folder on a disk: /tmp is memory on some machines, where syncing costs nothing and says nothing."""
+    """A folder on a disk: on some machines /tmp is in memory, where a sync costs nothing."""
     there = ROOT / "benchmarks" / ".scratch"
     there.mkdir(exist_ok=True)
     return str(there)
@@ -243,7 +254,7 @@ def progress(text: str) -> None:
 
 
 def exponent(points: Iterable[tuple[float, float]]) -> float | None:
-    """The slope of the straight line through these points, log over log: 0 is flat, 1 linear. None: too few points."""
+    """The slope of the regression line of the logarithms: 0 is constant, 1 linear. None for too few points."""
     logs = [(math.log(x), math.log(y)) for x, y in points if x > 0 and y > 0]
     if len({x for x, _ in logs}) < 2:
         return None
@@ -251,13 +262,13 @@ def exponent(points: Iterable[tuple[float, float]]) -> float | None:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
+    """The smallest of `values` that at least a share (0 to 1) of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
 def figure(value: float) -> str:
-    """Three significant digits, with thousands apart."""
+    """Format with three significant digits and thousands separators."""
     if value == 0:
         return "0"
     digits = max(2 - math.floor(math.log10(abs(value))), 0)
@@ -275,8 +286,8 @@ def at_most(what: str, value: float | None, wanted: float, unit: str = "", why: 
 
 
 def of(row: Row, other: Row) -> float:
-    """How much of the other's value: the median of the rounds' ratios, since the two stood side by side in each round
-    and a noisy minute touched both; where the numbers of rounds differ, the ratio of the medians."""
+    """The ratio of two rows: the median of the ratios in each round, since a disturbance affects both contestants of a
+    round; the ratio of the medians if the numbers of rounds differ."""
     if len(row.values) != len(other.values):
         return row.median / other.median
     return statistics.median(one / two for one, two in zip(row.values, other.values, strict=True))
@@ -289,7 +300,7 @@ def ratio(table: Table, name: str, to: str) -> float | None:
 
 
 def times(ratio: float) -> str:
-    """A ratio in figures."""
+    """Format a ratio."""
     return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 

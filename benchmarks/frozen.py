@@ -1,4 +1,4 @@
-"""How late events are for a thousand subscribers when a fifth of them do not read."""
+"""The delay of events for 1,000 subscribers of which a fifth do not read."""
 
 from __future__ import annotations
 

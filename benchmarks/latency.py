@@ -1,11 +1,11 @@
-"""How long until the handler starts, and until somebody who follows is told: idle, and at half load.
+"""The delay until the handler starts and until a subscriber is notified, idle and at half load.
 
-Idle: one job every 6 ms. Half load: jobs arrive at random (Poisson), at half the rate that the contestant just
-managed in this very run, whether or not it keeps up; time is counted from when a job was due to be submitted, so that
-a queue that stalls its own load generator gains nothing by it (no coordinated omission).
+Idle: one job every 6 ms. Half load: jobs arrive at random (Poisson) at half the rate that the contestant reached in
+this run, whether or not it keeps up. Time counts from the moment at which a job was due to be submitted, so that a
+queue that delays its own load generator gains nothing (no coordinated omission).
 
-In one thread with the queue (Trio, asyncio) the generator turns on the spot between two arrivals, a checkpoint a turn,
-since the timers of an event loop are too coarse; where the worker is a thread, it sleeps.
+If the generator shares a thread with the queue (Trio, asyncio), it spins between two arrivals with a checkpoint in each
+turn, since the timers of an event loop are too coarse. If the worker is a thread, it sleeps.
 """
 
 from __future__ import annotations

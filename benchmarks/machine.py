@@ -1,4 +1,4 @@
-"""What was measured, and on what."""
+"""The machine and the versions that were measured."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def describe() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Which state of the code, with a + if files of it were changed since; what stands under results/ is not code."""
+    """The commit, with a + if files other than results were changed since."""
     try:
         name = _git("rev-parse", "--short=10", "HEAD")
         changed = _git(

@@ -1,4 +1,4 @@
-"""The results: one JSON file of raw values and one picture a question, and the page made of them."""
+"""The results: a JSON file of raw values and a chart for each question, and the page made from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.frame import ROUNDS, Answer, Run, Table, Target, figure
 
 @attrs.frozen
 class Saved:
-    """An answer with when, how and on what it was found. date: UTC. seconds: that it took."""
+    """An answer with its command, date (UTC), machine and duration in seconds."""
 
     date: str
     command: str
@@ -53,7 +53,7 @@ def answered(folder: Path, question: str, commit: str | None) -> bool:
 
 
 def write(folder: Path) -> None:
-    """The page, from all answers in the folder."""
+    """Write the page from all answers in the folder."""
     from benchmarks.__main__ import QUESTIONS
 
     found = [saved for name in QUESTIONS if (saved := load(folder, name)) is not None]

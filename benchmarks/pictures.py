@@ -1,7 +1,7 @@
-"""One picture a question, as SVG by hand: nothing to install, and the same bytes for the same figures.
+"""Charts as SVG, one for each question, without dependencies; the same figures give the same bytes.
 
-A table is a panel: a row of dots on a logarithmic axis where values lie far apart, bars from zero where they do not; a
-thin line from the lowest to the highest round; the median in figures. Who is who is told by name and by shape.
+Each table is a panel: dots on a logarithmic axis if the values differ widely, otherwise bars from zero; a thin line
+from the lowest to the highest round; the median as a figure. Contestants are distinguished by name and shape.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def shape(kind: Kind, x: float, y: float) -> str:
 
 
 def legend(right: float, y: float) -> list[str]:
-    """Who is who, ending at `right`."""
+    """The legend, with its right end at `right`."""
     out = [words(right, y, "line: lowest to highest round", anchor="end", fill=PALE, size=11)]
     kinds: tuple[tuple[Kind, str, float], ...] = (("peer", "others", 220), ("limit", "what is possible", 340), ("ours", "trio-jobs", 420))  # fmt: skip
     for kind, name, back in kinds:
@@ -149,7 +149,7 @@ def legend(right: float, y: float) -> list[str]:
 
 
 def lines(curves: Sequence[Curve], top: float) -> tuple[list[str], float]:
-    """Each unit a panel, log over log, where the slope is the power of growth; names stand at the ends of the lines."""
+    """A panel for each unit with logarithmic axes, so that the slope is the power of growth."""
     out: list[str] = []
     y = top
     for unit in dict.fromkeys(curve.unit for curve in curves):
@@ -195,7 +195,7 @@ def line_panel(curves: Sequence[Curve], unit: str, top: float) -> tuple[list[str
 
 
 class Axis:
-    """From values to pixels; logarithmic where they lie more than a factor of 8 apart, else from zero."""
+    """Maps values to pixels: logarithmic if they differ by more than a factor of 8, otherwise from zero."""
 
     def __init__(self, low: float, high: float, start: float, end: float, log: bool | None = None) -> None:
         self.log = high / low > 8 if log is None else log
@@ -223,7 +223,7 @@ class Axis:
 
 
 def short(value: float) -> str:
-    """1,500 as 1.5k."""
+    """Format a number, such as 1.5k for 1,500."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"

@@ -1,6 +1,6 @@
-"""Where the time of one job goes, module by module, so that the next person knows where to look.
+"""The time of one job by module, to show where an optimization pays.
 
-Only Trio's thread is looked at: with a journal, most of the time is spent waiting for the disk, in another one.
+Only Trio's thread is measured: with a journal, most of the time is spent waiting for the disk in another thread.
 """
 
 from __future__ import annotations

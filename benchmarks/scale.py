@@ -1,7 +1,7 @@
-"""What many jobs and many subscribers cost, and how it grows: nothing worse than linear, submit and telling flat.
+"""The cost of many jobs and subscribers, and how it grows: at most linearly, and not at all for submit and delivery.
 
-Each figure at a size is the median of its rounds; the power of growth is the slope of the straight line through them,
-log over log: 0 is flat, 1 is linear.
+Each figure at a size is the median of its rounds. The power of growth is the slope of the regression line of the
+logarithms: 0 is constant, 1 is linear.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a call into the SDK costs: through the thread host, through Trio's threads, and the least there is."""
+"""The cost of a call into the SDK: through the thread executor, through Trio's threads, and the least possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure(run: Run) -> Answer:
 
 
 def times(row: Row) -> Row:
-    """From calls a second to microseconds a call."""
+    """Convert calls per second to microseconds per call."""
     return attrs.evolve(row, values=[1e6 / value for value in row.values])
 
 

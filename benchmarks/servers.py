@@ -1,7 +1,7 @@
-"""Redis and PostgreSQL on loopback, started for one run and ended with it, where Debian's are installed.
+"""Redis and PostgreSQL on loopback, if Debian's packages are installed; started and stopped with each run.
 
-Both as they come: Redis with snapshots and without an append-only file (so it may forget what it acknowledged),
-PostgreSQL with fsync. Their data lie in a temporary folder.
+Both have their default settings: Redis with snapshots and without an append-only file (so it can lose what it
+acknowledged), PostgreSQL with fsync. Their data is in a temporary folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ START = 20.0  #: seconds a server may take to start
 
 @contextmanager
 def redis() -> Iterator[dict[str, object]]:
-    """A Redis; gives what contestants are told of it. Raises `NotHere`."""
+    """Start Redis; yields the arguments for contestants. Raises `NotHere`."""
     program = shutil.which("redis-server")
     if program is None:
         raise NotHere("redis-server is not installed")
@@ -37,7 +37,7 @@ def redis() -> Iterator[dict[str, object]]:
 
 @contextmanager
 def postgres() -> Iterator[dict[str, object]]:
-    """A PostgreSQL; gives what contestants are told of it. Raises `NotHere`."""
+    """Start PostgreSQL; yields the arguments for contestants. Raises `NotHere`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
         Path(place).parent for place in [shutil.which("initdb")] if place is not None
     ]
@@ -105,6 +105,6 @@ def free_port() -> int:
 
 @contextmanager
 def serve(name: str) -> Iterator[dict[str, object]]:
-    """The server of that name. Raises `NotHere`."""
+    """Start the server of that name. Raises `NotHere`."""
     with {"redis": redis, "postgres": postgres}[name]() as told:
         yield told

@@ -1,4 +1,4 @@
-"""An answer as text: tables for a terminal."""
+"""An answer as text tables for a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tell(answer: Answer) -> str:
 
 
 def table(one: Table) -> str:
-    """* ours, - a limit; the ratio of each median to that of the rows named in the head."""
+    """A table: * is trio-jobs, - a limit; with the ratio of each median to those of the rows named in the head."""
     there = [name for name in one.against if one.row(name) is not None]
     more = list(dict.fromkeys(name for row in one.rows for name in row.extra))
     lines = [["", one.title, one.unit, "lowest", "highest", *more, *(f"of {name}" for name in there), "set up"]]

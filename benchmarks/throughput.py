@@ -1,6 +1,6 @@
-"""Submit to completed: how many jobs a second, one worker, a handler that does nothing, each job's state kept.
+"""Jobs per second from submit to completed, with one worker and a handler that does nothing; states are kept.
 
-In memory, on disk, and through servers, beside the least that Trio, SQLite and the disk allow.
+In memory, on disk, and through servers, beside the limits of Trio, SQLite and the disk.
 """
 
 from __future__ import annotations

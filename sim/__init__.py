@@ -1,12 +1,12 @@
-"""The simulator: the whole queue in one thread, in virtual time, on a disk that can lose what was not synced.
+"""The simulator: the whole queue in one thread, in virtual time, on a disk that loses unsynced writes.
 
-    python -m sim --seed 7          one schedule, with its timeline
-    python -m sim --schedules 10000 many, from seed 0 (or --from SEED)
+    python -m sim --seed 7             run one schedule and print its timeline
+    python -m sim --schedules 10000    run many schedules, from seed 0 (or --from SEED)
 
-What is real: the queue with all its loops, the engine, the SQLite store with its journal and its recovery, both hosts.
-What is made up: time, the disk's misfortunes, the SDK, the people who use it, and the machine, which may die at any
-step of Trio's scheduler; the next one starts on the same disk and goes on in the same history. Afterwards `oracle`
-compares what was on the disk, what the SDK saw and what people were told with what was promised.
+Real are the queue with all its tasks, the engine, the SQLite store with its journal and recovery, and both executors.
+Simulated are time, the faults of the disk, the SDK, the clients, and the machine, which can die at any step of Trio's
+scheduler; the next machine continues with the same disk. Afterwards `oracle` checks the events on the disk, the calls
+into the SDK and what clients received against the promises.
 """
 
 from sim.run import Schedule, simulate

@@ -1,4 +1,4 @@
-"""`python -m sim`: see the package's own text. Exit code 1: something was found."""
+"""Command line of the simulator."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from sim.run import Schedule, simulate, simulate_all
 
 __all__ = ["main"]
 
-BATCH = 50  #: schedules that a process is given at once
+BATCH = 50  #: schedules in one task of a worker process
+DESCRIPTION = """\
+Run random schedules of the queue in virtual time, with faults and crashes, and check the promises after each one.
+The exit code is 0 if every promise held, 1 if one was broken or effects differ, 2 if there was nothing to compare."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what the arguments ask for; give the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sim", description=__doc__)
-    parser.add_argument("--seed", type=int, help="one schedule, with its timeline")
-    parser.add_argument("--schedules", type=int, default=1000, metavar="N", help="how many, each with the next seed")
-    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed")
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sim", description=DESCRIPTION)
+    parser.add_argument("--schedules", type=int, default=1000, metavar="N", help="run N schedules (default: 1000)")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="first seed (default: 0)")
+    parser.add_argument("--seed", type=int, help="run one schedule and print its timeline")
     parser.add_argument("--crash-at", type=int, metavar="STEP", help="with --seed: the first machine dies at that step")
-    parser.add_argument("--sweep", type=int, metavar="SEED", help="one seed, once for each step of its first life")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
-    parser.add_argument("--seconds", type=float, metavar="S", help="begin no more schedules after that time")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write what each schedule did to the outside")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare that with what was written; exit code 1")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    parser.add_argument(
+        "--sweep", type=int, metavar="SEED", help="run one seed with a crash at each step of its first life"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="use N worker processes (default: 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="start no schedule after S seconds")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write a digest of the effects of each schedule")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="compare these digests with a recorded file")
+    parser.add_argument("--keep-going", action="store_true", help="continue after a broken promise")
     options = parser.parse_args(argv)
     if options.seed is not None:
         schedule = simulate(options.seed, crash_at=options.crash_at)
         print(schedule.timeline)
         print(f"seed {schedule.seed}: {schedule.steps} steps, history {schedule.digest}")
-        return tell_failure(schedule, options.crash_at)
+        return print_failure(schedule, options.crash_at)
     if options.sweep is not None:
         return _many(_swept(options.sweep), options.keep_going, options.seconds)
     seeds = range(options.first, options.first + options.schedules)
@@ -60,8 +65,8 @@ def _recorded(schedules: Iterable[Schedule], made: Recording) -> Iterator[Schedu
 
 def _compare(made: Recording, path: Path) -> int:
     known = Recording.read(path)
-    if known.of != made.of:
-        print(f"{path} was written with {known.of}, not with {made.of}: nothing to compare")
+    if known.made_with != made.made_with:
+        print(f"{path} was recorded with {known.made_with}, not with {made.made_with}: nothing to compare")
         return 2
     seeds = made.differs(known)
     both = len(made.effects.keys() & known.effects.keys())
@@ -69,13 +74,13 @@ def _compare(made: Recording, path: Path) -> int:
     return 1 if seeds or not both else 0
 
 
-def tell_failure(schedule: Schedule, crash_at: int | None = None) -> int:
-    """What was found in one schedule; the exit code."""
+def print_failure(schedule: Schedule, crash_at: int | None = None) -> int:
+    """Print the violations of one schedule and return the exit code."""
     for violation in schedule.violations:
         print(violation)
     if schedule.violations:
         at = "" if crash_at is None else f" --crash-at {crash_at}"
-        print(f"again: python -m sim --seed {schedule.seed}{at}")
+        print(f"reproduce: python -m sim --seed {schedule.seed}{at}")
     return 1 if schedule.violations else 0
 
 
@@ -85,7 +90,14 @@ def _many(
     seconds: float | None,
     wanted: int | None = None,
 ) -> int:
-    """wanted: how many there are, None where nobody knows before."""
+    """Run schedules until the first failure or the end of the time.
+
+    Args:
+        schedules: Schedules, or pairs of a crash step and a schedule.
+        keep_going: Continue after a failure.
+        seconds: Real seconds after which no schedule is started.
+        wanted: How many schedules there are; None if unknown.
+    """
     began = time.perf_counter()
     done = steps = crashes = failures = 0
     for item in schedules:
@@ -97,12 +109,12 @@ def _many(
             failures += 1
             if failures == 1:
                 print(schedule.timeline)
-            tell_failure(schedule, crash_at)
+            print_failure(schedule, crash_at)
             if not keep_going:
                 break
         if seconds is not None and time.perf_counter() - began >= seconds and done != wanted:
-            all_of_them = "all" if wanted is None else f"all {wanted}"
-            print(f"the {seconds:g} s are over, and not {all_of_them} schedules were played")
+            total = "all" if wanted is None else f"all {wanted}"
+            print(f"stopped after {seconds:g} s, before {total} schedules were run")
             break
     took = max(time.perf_counter() - began, 1e-9)
     print(
@@ -113,7 +125,7 @@ def _many(
 
 
 def _swept(seed: int) -> Iterator[tuple[int, Schedule]]:
-    """The first machine dies at step 1, at step 2, ... until it lives for longer than it would have."""
+    """Run the seed with a crash at step 1, step 2 and so on, until the first machine ends before that step."""
     step = 1
     while True:
         schedule = simulate(seed, crash_at=step)
@@ -124,7 +136,7 @@ def _swept(seed: int) -> Iterator[tuple[int, Schedule]]:
 
 
 def _in_processes(seeds: range, jobs: int) -> Iterator[Schedule]:
-    """In order of their seeds, whoever is first."""
+    """Run the schedules in worker processes; they are returned in the order of their seeds."""
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:

@@ -1,7 +1,7 @@
-"""A digest of what a schedule did to the outside: the bytes of each event, the calls into the SDK, and when they came.
+"""A digest of the effects of a schedule: the bytes of each event, the calls into the SDK, and their times.
 
-The timeline's own digest covers every word in it, names of errors and messages included. This one does not change when
-those are reworded, so a refactoring that leaves it equal for many seeds has left the behaviour as it was.
+The digest of the timeline covers every word, including error names and messages. This one does not depend on them, so a
+refactoring that leaves it equal for many seeds has not changed the behaviour.
 """
 
 from __future__ import annotations
@@ -23,30 +23,34 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 class Effects:
-    """clock: virtual seconds."""
+    """The digest of one schedule.
+
+    Args:
+        clock: Returns virtual seconds.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._hash = blake2b(digest_size=16)
 
     def event(self, body: bytes) -> None:
-        """An event that is on the disk now. Of an error only the class counts, and only where it is not one of ours."""
-        told: dict[str, Any] = _decode(body)
-        error = told.get("error")
+        """Add an event that has reached the disk. Of an error only the class counts, and only one that is not ours."""
+        fields: dict[str, Any] = _decode(body)
+        error = fields.get("error")
         if error is not None:
-            told["error"] = "ours" if error["type"] in _OURS else error["type"]
+            fields["error"] = "ours" if error["type"] in _OURS else error["type"]
         for name in ("problem", "reason"):
-            if " " in told.get(name, ""):  # a sentence, not a word of the protocol
-                told[name] = "text"
-        self._add(b"event", _encode(told))
+            if " " in fields.get(name, ""):  # a sentence, not a word of the protocol
+                fields[name] = "text"
+        self._add(b"event", _encode(fields))
 
     def call(self, *what: str | int) -> None:
-        """Something entered the SDK, or left it."""
+        """Add an entry into the SDK, or a return from it."""
         self._add(b"call", _encode(what))
 
     def _add(self, kind: bytes, what: bytes) -> None:
         self._hash.update(b"%s %s %s\n" % (kind, repr(self._clock()).encode(), what))
 
     def digest(self) -> str:
-        """32 hex digits."""
+        """The digest: 32 hex digits."""
         return self._hash.hexdigest()

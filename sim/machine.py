@@ -1,8 +1,7 @@
-"""A machine on which the service runs for one life: it can die at any step of Trio's scheduler.
+"""A machine that runs the service for one life and can die at any step of Trio's scheduler.
 
-Death is cut off from the world before anything else: from that step on the disk takes nothing, the SDK notices nothing
-and nobody is told anything. What still runs on the dead machine is let run out (a queue cannot be dropped in the middle
-of Trio), seen by nobody.
+At its death the machine is first isolated: from that step on no write reaches the disk, no call the SDK and no answer a
+client. Then its tasks are cancelled and run to their end without effect, since a queue cannot be dropped inside Trio.
 """
 
 from __future__ import annotations
@@ -12,64 +11,82 @@ from contextlib import contextmanager
 
 import trio
 
-from sim.world import World
+from sim.observer import Observer
 from trio_jobs._runtime.queue import Queue
 
-__all__ = ["GaveUp", "Lost", "Machine", "Steps"]
+__all__ = ["ConnectionLost", "Machine", "RequestAbandoned", "Steps"]
 
 
-class Lost(Exception):
-    """The machine died, or is not up: nobody knows what became of what was asked."""
+class ConnectionLost(Exception):
+    """The machine died or is not running, so the outcome of the request is unknown."""
 
 
-class GaveUp(Lost):
-    """Whoever asked has lost patience, and has broken it off."""
+class RequestAbandoned(ConnectionLost):
+    """The client cancelled its own request after a timeout."""
 
 
 class Steps(trio.abc.Instrument):
-    """Counts Trio's steps. `strike` is called before step number `at`, and `give_up` before `most`."""
+    """Counts the steps of Trio's scheduler.
 
-    def __init__(self, most: int, give_up: Callable[[], object]) -> None:
+    Args:
+        limit: The step before which `on_limit` is called.
+        on_limit: Ends a schedule that takes too many steps.
+    """
+
+    def __init__(self, limit: int, on_limit: Callable[[], object]) -> None:
         self.count = 0
+        """The number of steps so far."""
         self.at: int | None = None
-        self.strike: Callable[[], object] = lambda: None
+        """The step before which `on_step` is called."""
+        self.on_step: Callable[[], object] = lambda: None
+        """Called before step `at`."""
         self.error: Exception | None = None
-        self._most = most
-        self._give_up = give_up
+        """What a callback raised."""
+        self._limit = limit
+        self._on_limit = on_limit
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.count += 1
         try:
             if self.count == self.at:
-                self.strike()
-            elif self.count == self._most:
-                self._give_up()
-        except Exception as error:  # Trio would take the instrument away and go on
+                self.on_step()
+            elif self.count == self._limit:
+                self._on_limit()
+        except Exception as error:  # Trio would remove the instrument and continue
             self.error = error
 
 
 class Machine:
-    """number: of the life, from 1. alive: until it dies or is switched off. queue: None while it is not up."""
+    """One life of the service.
 
-    def __init__(self, world: World, number: int, nursery: trio.Nursery) -> None:
-        self.world = world
+    Args:
+        observer: Records what happens outside the machine.
+        number: Counts lives, from 1.
+        nursery: Runs the tasks of the machine.
+    """
+
+    def __init__(self, observer: Observer, number: int, nursery: trio.Nursery) -> None:
+        self.observer = observer
         self.number = number
         self.nursery = nursery
         self.alive = True
+        """False after its death or its orderly end."""
         self.died = trio.Event()
         self.scope = trio.CancelScope()
         self.queue: Queue | None = None
+        """None unless the queue is open."""
         self.on_death: Callable[[], None] = lambda: None
-        # what the SDK's thread has still to do behind its call: seconds, then what happens
+        # what happens in the SDK after the call of its thread: seconds, and the function to call after them
         self.script: list[tuple[float, Callable[[], None]]] = []
         self._connections: dict[trio.CancelScope, None] = {}
 
     def note(self, who: str, what: str) -> None:
+        """Add a line to the timeline, unless the machine is dead."""
         if self.alive:
-            self.world.note(who, what)
+            self.observer.note(who, what)
 
     async def sleep(self, seconds: float) -> None:
-        """Virtual time; over at once where the machine is dead."""
+        """Sleep in virtual time. Returns immediately if the machine is dead or dies."""
         if seconds <= 0 or not self.alive:
             await trio.lowlevel.checkpoint()
             return
@@ -77,7 +94,7 @@ class Machine:
             await self.died.wait()
 
     def die(self) -> None:
-        """The power fails."""
+        """Die: isolate the machine and cancel its tasks."""
         if not self.alive:
             return
         self.note("machine", f"dies (life {self.number})")
@@ -86,10 +103,10 @@ class Machine:
         self.scope.cancel()
 
     def switch_off(self) -> None:
-        """Nothing that happens here is seen any more."""
+        """Isolate the machine: what still happens on it has no effect."""
         self.alive = False
         self.queue = None
-        self.world.power_off(self.number)
+        self.observer.power_off(self.number)
         self.died.set()
         connections, self._connections = self._connections, {}
         for scope in connections:
@@ -97,9 +114,9 @@ class Machine:
 
     @contextmanager
     def connection(self) -> Iterator[Queue]:
-        """A person's connection to the queue. Raises `Lost` where the machine dies meanwhile."""
+        """Connect a client to the queue. Raises `ConnectionLost` if the machine dies meanwhile."""
         if self.queue is None:
-            raise Lost
+            raise ConnectionLost
         scope = trio.CancelScope()
         self._connections[scope] = None
         try:
@@ -108,8 +125,8 @@ class Machine:
         except BaseException:
             if self.alive:
                 raise
-            raise Lost from None
+            raise ConnectionLost from None
         finally:
             self._connections.pop(scope, None)
         if not self.alive:
-            raise Lost
+            raise ConnectionLost

@@ -1,7 +1,6 @@
-"""The judge: was what happened what was promised?
+"""The oracle: checks the events on the disk, the calls into the SDK and what clients received against the promises.
 
-It reads what was on the disk, what the SDK saw and what people were told, and compares them. It shares no code with the
-engine: what an event means stands in `rows`, and each rule here is a sentence of the design.
+It shares no code with the engine: `rows` defines what an event means, and each rule is a sentence of the design.
 """
 
 from __future__ import annotations
@@ -9,134 +8,149 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sim.judging import Life, judge_job
-from sim.people import Follower
+from sim.clients import Follower
+from sim.job_rules import Life, check_job
+from sim.observer import Observer
 from sim.rows import FINAL_TYPES, STATE_AFTER, Row, read
-from sim.world import World
 
-__all__ = ["judge"]
+__all__ = ["check"]
 
-_TOLD_AS: Final = {"cancelled": ("cancelled",), "requested": ("cancel_requested",), "too_late": ("completed", "failed")}
+_CONFIRMED_BY: Final = {
+    "cancelled": ("cancelled",),
+    "requested": ("cancel_requested",),
+    "too_late": ("completed", "failed"),
+}
 
 
-def judge(world: World, truth: Mapping[int, bytes], followers: Sequence[Follower], lives: Sequence[Life]) -> None:
-    """Tell `world` of everything that is wrong."""
+def check(observer: Observer, truth: Mapping[int, bytes], followers: Sequence[Follower], lives: Sequence[Life]) -> None:
+    """Report every violation in a schedule to `observer`.
+
+    Args:
+        observer: Has the calls and what clients received.
+        truth: Every event that was ever on the disk, by seq.
+        followers: The readers of events.
+        lives: The lives of the service.
+    """
     rows = [read(truth[seq]) for seq in sorted(truth)]
     if [row.seq for row in rows] != list(range(1, len(rows) + 1)):
-        world.wrong("P8", "the numbers of the events have a gap")
+        observer.report("P8", "the numbers of the events have a gap")
         return
     jobs: dict[str, list[Row]] = {}
     for row in rows:
         if row.job:
             jobs.setdefault(row.job, []).append(row)
     for job, its_rows in jobs.items():
-        judge_job(world, job, its_rows, lives)
-    _judge_keys(world, jobs)
-    _judge_pauses(world, rows)
-    _judge_order(world, rows)
-    _judge_acceptance(world, jobs)
-    _judge_answers(world, jobs)
-    _judge_followers(world, rows, truth, followers)
+        check_job(observer, job, its_rows, lives)
+    _check_keys(observer, jobs)
+    _check_pauses(observer, rows)
+    _check_order(observer, rows)
+    _check_acceptance(observer, jobs)
+    _check_answers(observer, jobs)
+    _check_followers(observer, rows, truth, followers)
 
 
-def _judge_keys(world: World, jobs: Mapping[str, Sequence[Row]]) -> None:
-    """A key makes one job, whatever crashes and is pruned."""
+def _check_keys(observer: Observer, jobs: Mapping[str, Sequence[Row]]) -> None:
+    """A key belongs to one job, also after crashes and pruning."""
     known: dict[tuple[str, str], str] = {}
     for job, rows in jobs.items():
         key = rows[0].key
         if key is not None and known.setdefault((rows[0].kind, key), job) != job:
-            world.wrong("keys", f"{rows[0].kind} {key} has begun twice")
+            observer.report("keys", f"{key} of {rows[0].kind} was accepted twice")
 
 
-def _judge_pauses(world: World, rows: Sequence[Row]) -> None:
-    """From a pause to the resume that follows nothing begins, restarts or not."""
+def _check_pauses(observer: Observer, rows: Sequence[Row]) -> None:
+    """Between a pause and the next resume no attempt starts, also after a restart."""
     paused = False
     for row in rows:
         if row.type in ("paused", "resumed"):
             paused = row.type == "paused"
         elif row.type == "started" and paused:
-            world.wrong("pause", f"{world.name(row.job)} begins (event {row.seq}) while the queue is paused")
+            observer.report("pause", f"{observer.name(row.job)} starts (event {row.seq}) while the queue is paused")
 
 
-def _judge_order(world: World, rows: Sequence[Row]) -> None:
-    """In strict order nobody passes a job that is to be tried again or in doubt."""
-    if not world.plan.settings["strict_order"]:
+def _check_order(observer: Observer, rows: Sequence[Row]) -> None:
+    """In strict order no job passes one that waits for its retry or is in doubt."""
+    if not observer.plan.settings["strict_order"]:
         return
-    held: dict[str, str] = {}
+    blocking: dict[str, str] = {}
     for row in rows:
         if row.type == "started":
-            for other, state in held.items():
+            for other, state in blocking.items():
                 if other != row.job:
-                    world.wrong("order", f"{world.name(row.job)} passes {world.name(other)}, which is {state}")
+                    observer.report(
+                        "order", f"{observer.name(row.job)} passes {observer.name(other)}, which is {state}"
+                    )
         state_after = STATE_AFTER.get(row.type)
         if row.type in ("retrying", "snoozed", "in_doubt"):
-            held[row.job] = row.type
+            blocking[row.job] = row.type
         elif state_after in ("processing", *FINAL_TYPES):
-            held.pop(row.job, None)
+            blocking.pop(row.job, None)
 
 
-def _judge_acceptance(world: World, jobs: Mapping[str, Sequence[Row]]) -> None:
-    """What was accepted is kept, as it was asked for."""
+def _check_acceptance(observer: Observer, jobs: Mapping[str, Sequence[Row]]) -> None:
+    """Each accepted job is on the disk as it was submitted."""
     for job, rows in jobs.items():
-        if rows[0].payload in world.told.broken_off:
-            world.wrong("P4", f"the submit of {world.name(job)} was cancelled as if it were not accepted, and it is")
-    for job, (kind, number, key) in world.told.accepted.items():
+        if rows[0].payload in observer.clients.cancelled_submits:
+            observer.report("P4", f"the submit of {observer.name(job)} raised Cancelled although the job was accepted")
+    for job, (kind, number, key) in observer.clients.accepted.items():
         its_rows = jobs.get(job)
         if its_rows is None:
-            world.wrong("P4", f"{world.name(job)} was accepted, and is on no disk")
+            observer.report("P4", f"{observer.name(job)} was accepted and is not on the disk")
         elif (its_rows[0].kind, its_rows[0].payload, its_rows[0].key) != (kind, number, key):
-            world.wrong("P4", f"{world.name(job)} is not what was asked for")
+            observer.report("P4", f"{observer.name(job)} differs from what was submitted")
 
 
-def _judge_answers(world: World, jobs: Mapping[str, Sequence[Row]]) -> None:
-    """Whatever anybody was told is on the disk."""
-    told = world.told
-    for job, answers in told.cancels.items():
+def _check_answers(observer: Observer, jobs: Mapping[str, Sequence[Row]]) -> None:
+    """Each answer that a client received is confirmed by an event on the disk."""
+    record = observer.clients
+    for job, answers in record.cancels.items():
         types = {row.type for row in jobs.get(job, ())}
         for answer in answers:
-            if not types.intersection(_TOLD_AS[answer]):
-                world.wrong("P6", f"the cancel of {world.name(job)} was answered {answer}, and nothing says so")
-    for job, result in told.results.items():
-        wanted = {"JobFailed": "failed", "JobCancelled": "cancelled"}.get(result, "completed")
-        if not any(row.type == wanted for row in jobs.get(job, ())):
-            world.wrong("P6", f"the result of {world.name(job)} was told as {result}, and nothing says so")
-    for job, seq, state, attempts in told.seen:
+            if not types.intersection(_CONFIRMED_BY[answer]):
+                observer.report("P6", f"cancel of {observer.name(job)} returned {answer}, which no event confirms")
+    for job, result in record.results.items():
+        expected_type = {"JobFailed": "failed", "JobCancelled": "cancelled"}.get(result, "completed")
+        if not any(row.type == expected_type for row in jobs.get(job, ())):
+            observer.report("P6", f"result of {observer.name(job)} was {result}, which no event confirms")
+    for job, seq, state, attempts in record.snapshots:
         before = [row for row in jobs.get(job, ()) if row.seq <= seq]
         states = [STATE_AFTER[row.type] for row in before if row.type in STATE_AFTER]
-        begun = sum(row.type == "started" for row in before)
-        if not before or before[-1].seq != seq or states[-1] != state or begun != attempts:
-            world.wrong("P6", f"{world.name(job)} was shown as {state} at event {seq} after {attempts} attempts")
+        started = sum(row.type == "started" for row in before)
+        if not before or before[-1].seq != seq or states[-1] != state or started != attempts:
+            observer.report(
+                "P6", f"get returned {observer.name(job)} as {state} at event {seq} after {attempts} attempts"
+            )
 
 
-def _judge_followers(
-    world: World, rows: Sequence[Row], truth: Mapping[int, bytes], followers: Sequence[Follower]
+def _check_followers(
+    observer: Observer, rows: Sequence[Row], truth: Mapping[int, bytes], followers: Sequence[Follower]
 ) -> None:
-    """Every follower has every event that it asked for, once, in order, as it is on the disk."""
-    for seq, body in world.told.events.items():
+    """Every follower received every event of its filter once, in order, as it is on the disk."""
+    for seq, body in observer.clients.events.items():
         if truth.get(seq) != body:
-            world.wrong("P6", f"event {seq} was told to a follower, and is not on the disk like that")
+            observer.report("P6", f"event {seq} was delivered to a follower and is not on the disk")
     kinds = {row.job: row.kind for row in rows if row.type in ("submitted", "scheduled")}
     for follower in followers:
         if follower.began is None:
             continue
-        wanted = follower.wanted
+        event_filter = follower.filter
 
-        def fits(row: Row, wanted: dict[str, object] = wanted) -> bool:
-            if "kinds" in wanted:
-                return kinds.get(row.job, "") in wanted["kinds"]  # type: ignore[operator]
-            if "states" in wanted:
+        def matches(row: Row, event_filter: dict[str, object] = event_filter) -> bool:
+            if "kinds" in event_filter:
+                return kinds.get(row.job, "") in event_filter["kinds"]  # type: ignore[operator]
+            if "states" in event_filter:
                 return row.type in ("completed", "failed")
-            return not wanted or row.job in wanted["jobs"]  # type: ignore[operator]
+            return not event_filter or row.job in event_filter["jobs"]  # type: ignore[operator]
 
         expected = [
             row.seq
             for row in rows
             if follower.began < row.seq <= follower.position
-            and fits(row)
+            and matches(row)
             and not any(after < row.seq < oldest for after, oldest in follower.gaps)
         ]
-        if expected != follower.got:
-            missing = sorted(set(expected).symmetric_difference(follower.got))
-            world.wrong(
-                "P8", f"{follower.name} ({wanted or 'everything'}): events {missing[:5]} are missing or foreign"
+        if expected != follower.received:
+            missing = sorted(set(expected).symmetric_difference(follower.received))
+            observer.report(
+                "P8", f"{follower.name} ({event_filter or 'all'}): events {missing[:5]} are missing or unexpected"
             )

@@ -1,7 +1,7 @@
-"""What a seed means: the service, the fate of each job, the people, the disk's and the machine's misfortunes.
+"""The plan that follows from a seed: the service, the behaviour of the SDK for each job, the clients, and the faults.
 
-Everything is drawn before the schedule begins or from a stream of its own (`Plan.stream`), so that what one part does
-with its chance does not change another's.
+Everything is drawn before the schedule starts or from a random stream of its own (`Plan.stream`), so that the draws of
+one part do not change those of another.
 """
 
 from __future__ import annotations
@@ -11,13 +11,23 @@ from typing import Any, Final, Literal
 
 import attrs
 
-__all__ = ["ACTS", "KINDS", "Act", "ActKind", "DiskHabits", "Fate", "KindRules", "Plan", "draw"]
+__all__ = [
+    "CALL_KINDS",
+    "KINDS",
+    "CallBehaviour",
+    "CallKind",
+    "DiskHabits",
+    "JobBehaviour",
+    "KindRules",
+    "Plan",
+    "draw",
+]
 
-ActKind = Literal[
+CallKind = Literal[
     "return", "error", "late_error", "retry_after", "snooze", "fail", "cancel", "slow", "hang", "session_lost"
 ]
-#: error: before it did anything. late_error: after. slow: can be cancelled. hang: cannot be broken off.
-ACTS: Final[tuple[ActKind, ...]] = (
+#: error: raised before the SDK acted; late_error: after it. slow: can be cancelled; hang: cannot.
+CALL_KINDS: Final[tuple[CallKind, ...]] = (
     "return", "error", "late_error", "retry_after", "snooze", "fail", "cancel", "slow", "hang", "session_lost",
 )  # fmt: skip
 _WEIGHTS: Final = (50, 12, 7, 4, 4, 4, 2, 7, 5, 3)
@@ -29,31 +39,32 @@ WAITS: Final = (0.5, 1.0)
 
 
 @attrs.frozen
-class Act:
-    """What one call does. before: seconds until it books, after: from there to its end. long: seconds of a `slow` or
-    `hang`, which may be more than an attempt may take."""
+class CallBehaviour:
+    """What one call into the SDK does. Times are virtual seconds."""
 
-    kind: ActKind
+    kind: CallKind
     before: float
+    """Until it books."""
     after: float
+    """From the booking to its end."""
     long: float
+    """The duration of a `slow` or `hang`, which can exceed the attempt's limit."""
 
 
 @attrs.frozen
-class Fate:
-    """acts: what the calls of a job do, one after another; the last one repeats."""
+class JobBehaviour:
+    """What the calls of one job do, in order; the last one repeats."""
 
-    acts: tuple[Act, ...]
+    calls: tuple[CallBehaviour, ...]
 
-    def act(self, call: int) -> Act:
-        """call: from 0."""
-        return self.acts[min(call, len(self.acts) - 1)]
+    def call(self, index: int) -> CallBehaviour:
+        """The behaviour of a call, counted from 0."""
+        return self.calls[min(index, len(self.calls) - 1)]
 
 
 @attrs.frozen
 class KindRules:
-    """A handler as it is registered. calls: it is async and makes calls of its own.
-    steps: with a step around it."""
+    """The registration of a handler."""
 
     idempotent: bool = False
     verifies: bool = False
@@ -61,10 +72,13 @@ class KindRules:
     timeout: float | None = ATTEMPT_TIMEOUT
     verify_delay: float = 0.0
     calls: bool = False
+    """The handler is async and calls the SDK through its handle."""
     steps: bool = False
+    """The call is a step."""
     max_retries: int = 2
 
 
+#: The kinds that clients submit. The names are part of recorded effects, so a new name needs a new recording
 KINDS: Final[dict[str, KindRules]] = {
     "plain": KindRules(),
     "asked": KindRules(verifies=True),
@@ -82,127 +96,133 @@ KINDS: Final[dict[str, KindRules]] = {
 
 @attrs.frozen
 class DiskHabits:
-    """How often a sync is slow, hangs for seconds, or fails. Chances of one commit."""
+    """The probabilities that the sync of a commit is slow, stalls for seconds, or fails."""
 
     slow: float
     stalls: float
     fails: float
 
-    def sync_time(self, chance: random.Random) -> float:
-        """Seconds."""
-        luck = chance.random()
-        if luck < self.stalls:
-            return chance.choice((2.0, 7.0, 20.0))
-        if luck < self.stalls + self.slow:
-            return chance.choice((0.02, 0.1, 0.4))
-        return chance.choice((0.0002, 0.001, 0.004))
+    def sync_time(self, rng: random.Random) -> float:
+        """Virtual seconds that the next sync takes."""
+        draw = rng.random()
+        if draw < self.stalls:
+            return rng.choice((2.0, 7.0, 20.0))
+        if draw < self.stalls + self.slow:
+            return rng.choice((0.02, 0.1, 0.4))
+        return rng.choice((0.0002, 0.001, 0.004))
 
-    def fault(self, chance: random.Random) -> str:
-        if chance.random() >= self.fails:
+    def fault(self, rng: random.Random) -> str:
+        """The fault of the next commit, see `SimDisk`; "" for none."""
+        if rng.random() >= self.fails:
             return ""
-        return chance.choice(("lost", "lost", "kept", "kept", "full"))
+        return rng.choice(("lost", "lost", "kept", "kept", "full"))
 
-    def reopen_failures(self, chance: random.Random) -> int:
-        """How many reopenings after that commit fail: three are too many for the store."""
-        return chance.choice((0, 0, 0, 0, 1, 2, 3))
+    def reopen_failures(self, rng: random.Random) -> int:
+        """How many reopenings after that commit fail; after three the store is broken."""
+        return rng.choice((0, 0, 0, 0, 1, 2, 3))
 
 
-#: Good days, for the last life: everything has to come to its end then
+#: A disk without faults, for the last life, in which every job must become final
 CALM: Final = DiskHabits(slow=0.0, stalls=0.0, fails=0.0)
 
 
 @attrs.frozen
 class Plan:
-    """One schedule.
-
-    memory: jobs live in a `MemoryStore`, and there are no crashes. thread: the SDK is one for a thread of its own (run
-    in the loop, in virtual time), else an asynchronous one. lives: how often the service is started. crashes: for each
-    life but the last the scheduler step at which the machine dies, None for an orderly stop. kinds: what clients
-    submit. ring: events that the feed keeps at hand. operations: what each client does before it leaves.
-    """
+    """The plan of one schedule."""
 
     seed: int
     memory: bool
+    """The store is a `MemoryStore`, and the machine does not crash."""
     thread: bool
+    """The SDK has a thread (a task in virtual time); otherwise it is asynchronous."""
     lives: int
+    """How often the service is started."""
     crashes: tuple[int | None, ...]
+    """For each life but the last the scheduler step at which the machine dies; None for an orderly stop."""
     life_seconds: tuple[float, ...]
+    """The length of each life without a crash, in virtual seconds."""
     settings: dict[str, Any]
+    """The settings of the service."""
     kinds: tuple[str, ...]
+    """The kinds that clients submit."""
     ring: int
+    """How many events the feed retains in memory."""
     clients: int
     followers: int
     operations: int
+    """How many requests each client makes."""
     disk: DiskHabits
     open_failures: float
+    """The probability that opening the SDK fails."""
     bad_verify: float
+    """The probability that a verify raises, is slow or returns nonsense."""
 
     def stream(self, name: str) -> random.Random:
-        """A stream of chance of its own."""
+        """A random stream for one part of the schedule."""
         return random.Random(f"{self.seed}/{name}")
 
-    def fate(self, number: int) -> Fate:
-        """Of the job with that payload."""
-        chance = self.stream(f"fate {number}")
-        kinds: tuple[ActKind, ...] = (*chance.choices(ACTS, _WEIGHTS, k=5), "return")
-        return Fate(tuple(_act(chance, kind) for kind in kinds))
+    def behaviour(self, number: int) -> JobBehaviour:
+        """What the SDK does for the job with that payload."""
+        rng = self.stream(f"fate {number}")
+        kinds: tuple[CallKind, ...] = (*rng.choices(CALL_KINDS, _WEIGHTS, k=5), "return")
+        return JobBehaviour(tuple(_draw_call(rng, kind) for kind in kinds))
 
-    def mistake(self, chance: random.Random) -> str:
-        """What a verify does instead of telling the truth; "" if it tells it."""
-        return chance.choice(_MISTAKES) if chance.random() < self.bad_verify else ""
+    def mistake(self, rng: random.Random) -> str:
+        """The mistake of a verify; "" if it answers correctly."""
+        return rng.choice(_MISTAKES) if rng.random() < self.bad_verify else ""
 
 
-def _act(chance: random.Random, kind: ActKind) -> Act:
-    return Act(
+def _draw_call(rng: random.Random, kind: CallKind) -> CallBehaviour:
+    return CallBehaviour(
         kind=kind,
-        before=chance.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
-        after=chance.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
-        long=chance.choice((1.0, 2.5, 4.0, 9.0)),
+        before=rng.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
+        after=rng.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
+        long=rng.choice((1.0, 2.5, 4.0, 9.0)),
     )
 
 
 def draw(seed: int) -> Plan:
-    """The plan of a seed."""
-    chance = random.Random(f"{seed}/plan")
-    memory = chance.random() < 0.12
-    lives = chance.choice((2, 2, 3, 4))
+    """Draw the plan of a seed."""
+    rng = random.Random(f"{seed}/plan")
+    memory = rng.random() < 0.12
+    lives = rng.choice((2, 2, 3, 4))
     crashes: list[int | None] = []
     for _ in range(lives - 1):
-        crash = not memory and chance.random() < 0.8
-        crashes.append(1 + int(chance.expovariate(1 / 150)) if crash else None)
+        crash = not memory and rng.random() < 0.8
+        crashes.append(1 + int(rng.expovariate(1 / 150)) if crash else None)
     settings: dict[str, Any] = {
-        "buffer": chance.choice((1, 2, 3, 8)),
-        "strict_order": chance.random() < 0.15,
-        "min_interval": chance.choice((0.0, 0.0, 0.0, 0.05)),
-        "renew_after_jobs": chance.choice((None, None, None, 2)),
-        "renew_after_idle": chance.choice((None, None, None, 1.5)),
+        "buffer": rng.choice((1, 2, 3, 8)),
+        "strict_order": rng.random() < 0.15,
+        "min_interval": rng.choice((0.0, 0.0, 0.0, 0.05)),
+        "renew_after_jobs": rng.choice((None, None, None, 2)),
+        "renew_after_idle": rng.choice((None, None, None, 1.5)),
         "commit_timeout": 6.0,
-        "drain_timeout": chance.choice((0.0, 1.0, 30.0)),
-        "cancel_timeout": chance.choice((0.0, 0.5, 5.0)),
+        "drain_timeout": rng.choice((0.0, 1.0, 30.0)),
+        "cancel_timeout": rng.choice((0.0, 0.5, 5.0)),
         "close_timeout": 3.0,
         "open_timeout": 20.0,
-        "job_retention": chance.choice((7 * 86400.0,) * 4 + (5.0,)),
+        "job_retention": rng.choice((7 * 86400.0,) * 4 + (5.0,)),
         "watchdog": None,
     }
-    faults = chance.random() < 0.35
+    faults = rng.random() < 0.35
     return Plan(
         seed=seed,
         memory=memory,
-        thread=chance.random() < 0.6,
+        thread=rng.random() < 0.6,
         lives=lives,
         crashes=tuple(crashes),
-        life_seconds=tuple(chance.choice((0.5, 3.0, 10.0, 70.0)) for _ in range(lives)),
+        life_seconds=tuple(rng.choice((0.5, 3.0, 10.0, 70.0)) for _ in range(lives)),
         settings=settings,
-        kinds=tuple(chance.sample(list(KINDS), chance.choice((1, 3, 6)))),
-        ring=chance.choice((4, 16, 4096)),
-        clients=chance.choice((1, 2, 3)),
-        followers=chance.choice((1, 1, 2)),
-        operations=chance.choice((2, 4, 6)),
+        kinds=tuple(rng.sample(list(KINDS), rng.choice((1, 3, 6)))),
+        ring=rng.choice((4, 16, 4096)),
+        clients=rng.choice((1, 2, 3)),
+        followers=rng.choice((1, 1, 2)),
+        operations=rng.choice((2, 4, 6)),
         disk=DiskHabits(
-            slow=chance.choice((0.0, 0.1, 0.4)),
+            slow=rng.choice((0.0, 0.1, 0.4)),
             stalls=0.03 if faults else 0.0,
-            fails=chance.choice((0.05, 0.2)) if faults else 0.0,
+            fails=rng.choice((0.05, 0.2)) if faults else 0.0,
         ),
-        open_failures=chance.choice((0.0, 0.0, 0.1)),
-        bad_verify=chance.choice((0.0, 0.1)),
+        open_failures=rng.choice((0.0, 0.0, 0.1)),
+        bad_verify=rng.choice((0.0, 0.1)),
     )

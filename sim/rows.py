@@ -1,4 +1,4 @@
-"""The journal as somebody reads it who knows nothing of our code: rows of JSON, and what each type of event means."""
+"""The events of the journal, decoded without the code of the queue, and the state that each type of event leads to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["FINAL_TYPES", "STATE_AFTER", "Row", "read"]
 
 
 class Row(msgspec.Struct, gc=False):
-    """One event. Fields that its type does not have are left as they stand here."""
+    """One event. Fields that its type does not have keep these defaults."""
 
     type: str
     seq: int
@@ -35,7 +35,7 @@ class Row(msgspec.Struct, gc=False):
 
 read: Final = msgspec.json.Decoder(Row).decode
 
-#: The state that an event leads to; those that leave it as it is are not here
+#: The state that an event leads to; events that do not change the state are missing
 STATE_AFTER: Final = {
     "submitted": "pending",
     "scheduled": "scheduled",

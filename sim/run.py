@@ -1,4 +1,4 @@
-"""One schedule from its seed: lives, deaths, and the calm day at the end on which everything has to come to its end."""
+"""Run one schedule: several lives of a service, and a last one without faults in which every job must become final."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import trio
 from trio._core import _run
 from trio.testing import MockClock
 
+from sim.clients import Client, Follower, MachineDirectory, resolve_truthfully
 from sim.disk import SimDisk
+from sim.job_rules import Life
 from sim.journal import SimStore
-from sim.judging import Life
 from sim.machine import Machine, Steps
 from sim.memory import SimMemory
-from sim.oracle import judge
-from sim.people import Client, Follower, Street, resolve_truthfully
+from sim.observer import Observer
+from sim.oracle import check
 from sim.plan import CALM, KINDS, Plan, draw
 from sim.sdk import sim_service
 from sim.timeline import Timeline, Violation
-from sim.world import World
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import (
     JournalDamaged,
@@ -41,41 +41,50 @@ from trio_jobs._service import Service
 
 __all__ = ["Schedule", "simulate", "simulate_all"]
 
-MOST_STEPS: Final = 60_000  #: a schedule takes about a thousand
-LONGEST: Final = 20_000.0  #: virtual seconds
-CALM_ROUNDS: Final = 300  #: of five seconds
-MOST_LAST_DAYS: Final = 2
-LONGEST_STALL: Final = 60.0  #: seconds after which a disk that has become calm has done what was waiting
-SOON: Final = 2.0  #: seconds in which whoever waits has to be told
+STEP_LIMIT: Final = 60_000  #: a schedule takes about 1,000
+TIME_LIMIT: Final = 20_000.0  #: virtual seconds
+SETTLE_ROUNDS: Final = 300  #: of 5 virtual seconds each
+EXTRA_LIVES: Final = 2  #: further last lives, if the store breaks in the last one
+LONGEST_STALL: Final = 60.0  #: virtual seconds within which a disk without faults finishes what stalled before
+WAKE_LIMIT: Final = 2.0  #: virtual seconds within which a waiting client must get its result
 
 
 @attrs.frozen
 class Schedule:
-    """How one schedule went. steps: of Trio's scheduler. crashes: how many machines died. digest: of its history, word
-    by word. effects: the digest of what it did to the outside, see `effects`."""
+    """The result of one schedule."""
 
     seed: int
     steps: int
+    """How many steps Trio's scheduler took."""
     crashes: int
+    """How many machines died."""
     seconds: float
+    """How long it took, in real seconds."""
     digest: str
+    """The digest of its timeline."""
     effects: str
+    """The digest of its effects, see `effects`."""
     violations: tuple[Violation, ...]
+    """The broken promises."""
     timeline: Timeline = attrs.field(repr=False, eq=False)
 
 
 def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
-    """Play the schedule of `seed`, to the end. crash_at: the first machine dies at that step instead of its own.
+    """Run the schedule of a seed.
 
-    The same seed gives the same history, bit by bit, in any process of the same Python, Trio and trio-jobs. What is
-    found wrong is in `violations`; nothing is raised for it.
+    The same seed gives exactly the same history in any process with the same Python, Trio and trio-jobs. A broken
+    promise raises nothing; it is in `Schedule.violations`.
+
+    Args:
+        seed: Any integer.
+        crash_at: The step at which the first machine dies, instead of the planned one.
     """
     plan = draw(seed)
     if crash_at is not None and not plan.memory:
         plan = attrs.evolve(plan, crashes=(crash_at, *plan.crashes[1:]))
     began = time.perf_counter()
     timeline = Timeline()
-    play = _Play(plan, timeline)
+    run = _ScheduleRun(plan, timeline)
     scheduler = cast("Any", _run)
     before, state = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate()
     disabled = logging.root.manager.disable
@@ -83,142 +92,142 @@ def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
     scheduler._r.seed(f"{seed}/scheduler")
     logging.disable(logging.CRITICAL)
     try:
-        trio.run(play.run, clock=MockClock(autojump_threshold=0), instruments=[play.steps])
+        trio.run(run.run, clock=MockClock(autojump_threshold=0), instruments=[run.steps])
     except Exception as error:
-        timeline.wrong(play.now(), "crash", f"{type(error).__name__}: {error}")
-        play.error = error
+        timeline.report(run.now(), "crash", f"{type(error).__name__}: {error}")
+        run.error = error
     finally:
         logging.disable(disabled)
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before
         scheduler._r.setstate(state)
-        play.disk.dispose()
-    if play.steps.error is not None:
-        raise play.steps.error
+        run.disk.dispose()
+    if run.steps.error is not None:
+        raise run.steps.error
     return Schedule(
         seed,
-        play.steps.count,
-        play.crashes,
+        run.steps.count,
+        run.crashes,
         time.perf_counter() - began,
         timeline.digest(),
-        play.world.effects.digest(),
+        run.observer.effects.digest(),
         tuple(timeline.violations),
         timeline,
     )
 
 
 def simulate_all(seeds: Sequence[int]) -> list[Schedule]:
-    """The schedules of these seeds, one after another."""
+    """Run the schedules of these seeds one after another."""
     return [simulate(seed) for seed in seeds]
 
 
-class _Play:
+class _ScheduleRun:
     def __init__(self, plan: Plan, timeline: Timeline) -> None:
         self.plan = plan
         self.timeline = timeline
         self.crashes = 0
         self.error: Exception | None = None
-        self._everything = trio.CancelScope()
-        self.steps = Steps(MOST_STEPS, self._give_up)
+        self._scope = trio.CancelScope()
+        self.steps = Steps(STEP_LIMIT, self._on_step_limit)
         self._now: Callable[[], float] = lambda: 0.0
-        self.world = World(plan, timeline, self.now)
-        self._disk_chance = plan.stream("disk")
-        self.disk = SimDisk(self._disk_chance, self._clash, self.world.effects.event)
+        self.observer = Observer(plan, timeline, self.now)
+        self._disk_rng = plan.stream("disk")
+        self.disk = SimDisk(self._disk_rng, self._on_clash, self.observer.effects.event)
         self.memory = SimMemory(self.disk)
-        self._street = Street()
+        self._directory = MachineDirectory()
         self._lives: list[Life] = []
         self._is_settled = False
         self._store: SimStore | None = None
         self._opened: float | None = None
-        self._asked: float | None = None
+        self._stop_requested: float | None = None
 
     def now(self) -> float:
-        """Virtual seconds; outside of Trio, those of the last moment."""
+        """Virtual seconds; after the Trio run the time of the last moment."""
         if not trio.lowlevel.in_trio_run():
             return self.timeline.moments[-1].at if self.timeline.moments else 0.0
         return self._now()
 
-    def _clash(self, seq: int) -> None:
-        self.world.wrong("P6", f"event {seq} is written a second time, and is another one")
+    def _on_clash(self, seq: int) -> None:
+        self.observer.report("P6", f"event {seq} is written a second time with another content")
 
-    def _give_up(self) -> None:
-        self.world.wrong("stuck", f"{MOST_STEPS} steps, and no end")
-        self._everything.cancel()
+    def _on_step_limit(self) -> None:
+        self.observer.report("stuck", f"the schedule has not ended after {STEP_LIMIT} steps")
+        self._scope.cancel()
 
     async def run(self) -> None:
         zero = trio.current_time()
         self._now = lambda: round(trio.current_time() - zero, 9)
-        self.world.kept = lambda job, attempt: (job, attempt) in self.disk.starts
-        with self._everything, trio.move_on_after(LONGEST) as patience:
-            async with trio.open_nursery() as street:
-                await self._play(street)
-                street.cancel_scope.cancel()
-        if patience.cancelled_caught:
-            self.world.wrong("stuck", f"nothing has come to its end in {LONGEST:g} s")
+        self.observer.is_start_on_disk = lambda job, attempt: (job, attempt) in self.disk.starts
+        with self._scope, trio.move_on_after(TIME_LIMIT) as limit:
+            async with trio.open_nursery() as nursery:
+                await self._run_lives(nursery)
+                nursery.cancel_scope.cancel()
+        if limit.cancelled_caught:
+            self.observer.report("stuck", f"the schedule has not ended after {TIME_LIMIT:g} s")
 
-    async def _play(self, street: trio.Nursery) -> None:
-        plan, world = self.plan, self.world
-        followers = [Follower(world, self._street, n + 1) for n in range(plan.followers)]
+    async def _run_lives(self, nursery: trio.Nursery) -> None:
+        plan, observer = self.plan, self.observer
+        followers = [Follower(observer, self._directory, n + 1) for n in range(plan.followers)]
         for follower in followers:
-            street.start_soon(follower.run)
+            nursery.start_soon(follower.run)
         clients_done = trio.Event()
-        street.start_soon(self._clients, clients_done)
+        nursery.start_soon(self._run_clients, clients_done)
         for number in range(1, plan.lives):
 
-            async def ordinary_day(queue: Queue, seconds: float = plan.life_seconds[number - 1]) -> None:
+            async def wait(queue: Queue, seconds: float = plan.life_seconds[number - 1]) -> None:
                 await trio.sleep(seconds)
 
-            await self._live(number, ordinary_day, calm=False)
+            await self._run_life(number, wait, calm=False)
             await trio.sleep(0.2)
 
-        async def last_day(queue: Queue) -> None:
+        async def settle(queue: Queue) -> None:
             for follower in followers:
                 follower.calm = True
             await self._settle(queue, followers, clients_done)
             self._is_settled = True
 
         number = plan.lives
-        await self._live(number, last_day, calm=True)
-        while not self._is_settled and not self.timeline.violations and number < plan.lives + MOST_LAST_DAYS:
-            number += 1  # the disk has broken the store once more, before it came to rest
-            await self._live(number, last_day, calm=True)
+        await self._run_life(number, settle, calm=True)
+        while not self._is_settled and not self.timeline.violations and number < plan.lives + EXTRA_LIVES:
+            number += 1  # a late fault of the disk broke the store
+            await self._run_life(number, settle, calm=True)
         if not self.timeline.violations:
-            judge(world, self.disk.truth, followers, self._lives)
+            check(observer, self.disk.truth, followers, self._lives)
 
-    async def _clients(self, done: trio.Event) -> None:
+    async def _run_clients(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(1, self.plan.clients + 1):
-                nursery.start_soon(Client(self.world, self._street, number).run)
+                nursery.start_soon(Client(self.observer, self._directory, number).run)
         done.set()
 
-    async def _live(self, number: int, body: Callable[[Queue], Any], *, calm: bool) -> None:
-        """One life of the service, from its start to its stop or its death."""
-        plan, world = self.plan, self.world
+    async def _run_life(self, number: int, body: Callable[[Queue], Any], *, calm: bool) -> None:
+        """Run one life of the service, from its start to its stop or death."""
+        plan, observer = self.plan, self.observer
         async with trio.open_nursery() as nursery:
-            machine = Machine(world, number, nursery)
+            machine = Machine(observer, number, nursery)
             store: Store = self.memory
             if not plan.memory:
-                store = SimStore(self.disk, machine, CALM if number > plan.lives else plan.disk, self._disk_chance)
+                store = SimStore(self.disk, machine, CALM if number > plan.lives else plan.disk, self._disk_rng)
                 self._store = store
             if not calm and (crash := plan.crashes[number - 1]) is not None:
                 assert isinstance(store, SimStore)
                 machine.on_death = self._death_of(store)
-                self.steps.strike = machine.die
+                self.steps.on_step = machine.die
                 self.steps.at = self.steps.count + crash
             machine.note("machine", f"starts (life {number})")
             began = self.now()
-            self._opened = self._asked = None
+            self._opened = self._stop_requested = None
             try:
                 with machine.scope:
                     await self._serve(machine, sim_service(machine, calm=calm), store, body)
             except Exception as error:
-                self._ended_by(machine, error, calm=calm)
+                self._check_error(machine, error, calm=calm)
             self.steps.at = None
-            self._lives.append(Life(began, self._opened, self._asked, self.now()))
+            self._lives.append(Life(began, self._opened, self._stop_requested, self.now()))
             if machine.alive:
                 machine.switch_off()
-            self._street.is_down()
+            self._directory.unregister()
             if not plan.memory:
-                self.disk.crash()  # whoever gave up on the store's thread has left it in the middle
+                self.disk.crash()  # the store may have been closed during a commit
             nursery.cancel_scope.cancel()
 
     def _death_of(self, store: SimStore) -> Callable[[], None]:
@@ -230,7 +239,7 @@ class _Play:
         return death
 
     async def _serve(self, machine: Machine, service: Service, store: Store, body: Callable[[Queue], Any]) -> None:
-        world, number = self.world, machine.number
+        observer, number = self.observer, machine.number
         queue: Queue | None = None
         try:
             async with service.open(store=store, clock=TrioClock(), seed=self.plan.seed * 10 + number) as queue:
@@ -239,40 +248,44 @@ class _Play:
                     machine.queue = queue
                     machine.note("queue", "is open")
                     self._opened = self.now()
-                    self._street.is_up(machine)
+                    self._directory.register(machine)
                 await body(queue)
                 machine.note("queue", "is asked to stop")
-                self._asked = self.now()
+                self._stop_requested = self.now()
         finally:
             if machine.alive and queue is not None:
                 report = queue.report
                 if report is None:
-                    world.wrong("P5", "the queue has stopped without a report")
+                    observer.report("P5", "the queue stopped without a report")
                 else:
                     machine.note(
                         "queue", f"has stopped; {len(report.unfinished)} jobs are left, closed {report.sdk_closed}"
                     )
-                    if report.sdk_closed and world.open_sessions:
-                        world.wrong("P3", f"sessions {world.open_sessions} are open, and it is said that none is")
+                    if report.sdk_closed and observer.open_sessions:
+                        observer.report("P3", f"sessions {observer.open_sessions} are open although sdk_closed is True")
                     if not report.sdk_closed and not self._was_inside(number):
-                        world.wrong("P3", f"the SDK is not closed, and nothing was inside: {report.sdk_problem}")
+                        observer.report(
+                            "P3", f"the SDK is not closed although no call was inside: {report.sdk_problem}"
+                        )
                     self._check_left(queue)
 
     def _was_inside(self, life: int) -> bool:
-        """Was a call in the SDK when the queue was asked to stop, or came in later?"""
-        since = self.now() if self._asked is None else self._asked
-        return any(call.life == life and (call.ended is None or call.ended >= since) for call in self.world.calls)
+        """Whether a call was in the SDK at the stop request or after it."""
+        since = self.now() if self._stop_requested is None else self._stop_requested
+        return any(call.life == life and (call.ended is None or call.ended >= since) for call in self.observer.calls)
 
     def _check_left(self, queue: Queue) -> None:
-        """P5: what has not ended is named."""
+        """P5: the report names each job that is not final."""
         assert queue.report is not None
         named = {left.job_id for left in queue.report.unfinished}
-        for job in self.world.told.accepted:
+        for job in self.observer.clients.accepted:
             record = runtime_of(queue).event_log.projection.jobs.get(job)
             if record is not None and record.state not in FINAL and job not in named:
-                self.world.wrong("P5", f"{self.world.name(job)} is {record.state}, and the report does not name it")
+                self.observer.report(
+                    "P5", f"{self.observer.name(job)} is {record.state} and not in the shutdown report"
+                )
 
-    def _ended_by(self, machine: Machine, error: Exception, *, calm: bool) -> None:
+    def _check_error(self, machine: Machine, error: Exception, *, calm: bool) -> None:
         if not machine.alive:
             return
         machine.note("queue", f"ends with {type(error).__name__}: {error}")
@@ -286,18 +299,18 @@ class _Play:
         if not excused:
             known = isinstance(error, TrioJobsError) and not isinstance(error, QueueBroken)
             cause = error.__cause__
-            self.world.wrong("P7" if known else "bug", f"{type(error).__name__}: {error} ({cause!r})")
+            self.observer.report("P7" if known else "bug", f"{type(error).__name__}: {error} ({cause!r})")
 
     async def _settle(self, queue: Queue, followers: list[Follower], clients_done: trio.Event) -> None:
-        """On a calm day everything ends, everybody is told, and every place is free again."""
-        world = self.world
-        for _ in range(CALM_ROUNDS):
-            await self._take_care(queue)
+        """Without faults every job becomes final, every client gets its result, and every slot is free again."""
+        observer = self.observer
+        for _ in range(SETTLE_ROUNDS):
+            await self._operate(queue)
             await trio.sleep(5.0)
             if clients_done.is_set() and queue.paused is None:
                 break
         else:
-            world.wrong("stuck", "the clients are not done")
+            observer.report("stuck", "the clients have not finished")
         if self._store is not None and (self.plan.disk.stalls or self.plan.disk.fails):
             self._store.habits = CALM
             await trio.sleep(LONGEST_STALL)
@@ -306,47 +319,49 @@ class _Play:
             for job in queue.job_ids():
                 waiters[job] = False
                 nursery.start_soon(self._wait_for, queue, job, waiters)
-            for _ in range(CALM_ROUNDS):
-                await self._take_care(queue)
+            for _ in range(SETTLE_ROUNDS):
+                await self._operate(queue)
                 if not _unfinished(queue):
                     break
                 await trio.sleep(5.0)
             else:
                 for job in _unfinished(queue):
-                    world.wrong("P5", f"{world.name(job)} never comes to its end: {queue.get(job).state}")
-            await trio.sleep(SOON)
+                    observer.report("P5", f"{observer.name(job)} never becomes final: {queue.get(job).state}")
+            await trio.sleep(WAKE_LIMIT)
             if not _unfinished(queue):
-                for job in (job for job, was_told in waiters.items() if not was_told):
-                    world.wrong("told", f"{world.name(job)} has ended, and who waits for it is not told")
+                for job in (job for job, has_result in waiters.items() if not has_result):
+                    observer.report("result", f"{observer.name(job)} is final, and a client still waits for its result")
             nursery.cancel_scope.cancel()
         statistics = queue.statistics()
         if statistics.free != statistics.capacity and not _unfinished(queue):
-            world.wrong("P9", f"{statistics.free} of {statistics.capacity} places are free, and nobody is there")
+            observer.report(
+                "P9", f"{statistics.free} of {statistics.capacity} slots are free although every job is final"
+            )
         for follower in followers:
-            if follower.began is not None and not follower.wanted and follower.position != statistics.seq:
-                world.wrong("P8", f"{follower.name} stands at {follower.position} of {statistics.seq}")
+            if follower.began is not None and not follower.filter and follower.position != statistics.seq:
+                observer.report("P8", f"{follower.name} has read {follower.position} of {statistics.seq} events")
 
-    async def _take_care(self, queue: Queue) -> None:
-        """A person goes round."""
+    async def _operate(self, queue: Queue) -> None:
+        """Do the work of an operator: resume the queue and resolve jobs in doubt."""
         if queue.paused is not None:
             with contextlib.suppress(OutcomeUnknown):
                 await queue.resume(by="person")
-            self.world.note("person", "resumes")
+            self.observer.note("person", "resumes")
         for job in queue.list(state=State.IN_DOUBT, limit=1000):
-            # what verify can settle nobody should have to
+            # jobs that verify can resolve are left to it
             if not job.inside and (self.disk.asked.get(job.id) or not KINDS[job.kind].verifies):
                 await self._resolve(queue, job.id)
 
     async def _resolve(self, queue: Queue, job: str) -> None:
         try:
-            await resolve_truthfully(queue, self.world, job)
-        except TrioJobsError as error:  # it has been settled in the meantime
-            self.world.note("person", f"finds nothing to resolve: {type(error).__name__}")
+            await resolve_truthfully(queue, self.observer, job)
+        except TrioJobsError as error:  # the doubt was resolved in the meantime
+            self.observer.note("person", f"finds nothing to resolve: {type(error).__name__}")
 
-    async def _wait_for(self, queue: Queue, job: str, told: dict[str, bool]) -> None:
+    async def _wait_for(self, queue: Queue, job: str, waiters: dict[str, bool]) -> None:
         with contextlib.suppress(TrioJobsError):
             await queue.result(job)
-        told[job] = True
+        waiters[job] = True
 
 
 def _unfinished(queue: Queue) -> list[str]:

@@ -1,8 +1,8 @@
-"""The SDK as handlers see it, for a thread of its own and for Trio, the hosts around it, and the service.
+"""The simulated SDK, for a thread and for Trio, its executors, and the service.
 
-`LoopThreadExecutor` is the real `ThreadExecutor` whose thread is a task of Trio's: a plain handler runs in one step,
-and what it would have taken passes in virtual time before its call returns. Nobody can tell the difference, except that
-it can be played again.
+`LoopThreadExecutor` is the real `ThreadExecutor` with a Trio task as its thread: a plain handler runs in one step, and
+the time that it takes passes in virtual time before its call returns. For the queue there is no difference, and the
+schedule can be repeated.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import outcome
 import trio
 
 from sim.machine import Machine
-from sim.plan import KINDS, STUCK_AFTER, WAITS, Act, KindRules
-from sim.world import Call, luck
+from sim.observer import Call, happens
+from sim.plan import KINDS, STUCK_AFTER, WAITS, CallBehaviour, KindRules
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
@@ -31,22 +31,27 @@ __all__ = ["sim_service"]
 VERIFY_TIMEOUT = 1.0
 
 
-#: Handlers know nothing of a machine, and to read their signatures takes a tenth of a schedule's time
-_made: dict[bool, dict[str, Handler]] = {}
+#: Handlers do not depend on the machine, and reading their signatures takes a tenth of a schedule's time
+_handlers_by_thread: dict[bool, dict[str, Handler]] = {}
 
 
 def sim_service(machine: Machine, *, calm: bool) -> Service:
-    """The service of a plan, on one machine. calm: the SDK opens at once, and verify tells the truth."""
-    plan = machine.world.plan
+    """The service of a plan on one machine.
+
+    Args:
+        machine: The machine.
+        calm: The SDK always opens, and verify always answers correctly.
+    """
+    plan = machine.observer.plan
     sdk = _Sdk(machine, 0.0 if calm else plan.open_failures, calm=calm)
     if plan.thread:
         service = Service(executor=lambda nursery: LoopThreadExecutor(sdk.session, machine), **plan.settings)
     else:
         service = Service(async_sdk=sdk.async_session, **plan.settings)
-    known = _made.get(plan.thread)
+    known = _handlers_by_thread.get(plan.thread)
     if known is None:
         _register(service, plan.thread)
-        _made[plan.thread] = dict(service._handlers)
+        _handlers_by_thread[plan.thread] = dict(service._handlers)
     else:
         service._handlers.update(known)
     return service
@@ -69,7 +74,7 @@ def _register(service: Service, thread: bool) -> None:
 
 
 def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Functions of their own for each kind: one function is one handler."""
+    """A new handler and verify for a kind, since a function can be registered only once."""
     if not thread:
 
         async def in_trio(session: Any, payload: int, job: AsyncJobContext) -> str:
@@ -103,167 +108,169 @@ def _handler(thread: bool, rules: KindRules) -> tuple[Callable[..., Any], Callab
 
 
 class _Sdk:
-    """Opens sessions."""
+    """Opens sessions of the simulated SDK."""
 
     def __init__(self, machine: Machine, open_failures: float, *, calm: bool) -> None:
         self.machine = machine
-        self.world = machine.world
+        self.observer = machine.observer
         self.calm = calm
         self._open_failures = open_failures
 
     @contextmanager
     def session(self) -> Iterator[_Session]:
-        machine, world = self.machine, self.world
+        machine, observer = self.machine, self.observer
         if not machine.alive:
             raise OSError("the machine is dead")
-        number = world.new_session(machine.number)
-        if luck(world.chance, self._open_failures):
-            machine.script.append((0.01, lambda: world.not_opened(number)))
+        number = observer.new_session(machine.number)
+        if happens(observer.rng, self._open_failures):
+            machine.script.append((0.01, lambda: observer.not_opened(number)))
             raise OSError("the SDK does not answer")
-        machine.script.append((0.01, lambda: world.opened(number, machine.number)))
+        machine.script.append((0.01, lambda: observer.opened(number, machine.number)))
         yield _Session(self, number)
         if machine.alive:
-            world.closing(number, machine.number)
-            machine.script.append((0.005, lambda: world.closed(number, machine.number)))
+            observer.closing(number, machine.number)
+            machine.script.append((0.005, lambda: observer.closed(number, machine.number)))
 
     @asynccontextmanager
     async def async_session(self) -> AsyncIterator[_Session]:
-        machine, world = self.machine, self.world
+        machine, observer = self.machine, self.observer
         if not machine.alive:
             raise OSError("the machine is dead")
-        number = world.new_session(machine.number)
-        fails = luck(world.chance, self._open_failures)
+        number = observer.new_session(machine.number)
+        fails = happens(observer.rng, self._open_failures)
         try:
             await trio.sleep(0.01)
             if fails:
                 raise OSError("the SDK does not answer")
         except BaseException:
             if machine.alive:
-                world.not_opened(number)
+                observer.not_opened(number)
             raise
         if machine.alive:
-            world.opened(number, machine.number)
+            observer.opened(number, machine.number)
         try:
             yield _Session(self, number)
         finally:
             if machine.alive:
-                world.closing(number, machine.number)
+                observer.closing(number, machine.number)
                 with trio.CancelScope(shield=True):
                     await machine.sleep(0.005)
                 if machine.alive:
-                    world.closed(number, machine.number)
+                    observer.closed(number, machine.number)
 
 
 class _Session:
     def __init__(self, sdk: _Sdk, number: int) -> None:
         self._sdk = sdk
         self._machine = sdk.machine
-        self._world = sdk.world
+        self._observer = sdk.observer
         self._number = number
 
-    def _begin(self, job: JobContext | AsyncJobContext, payload: int) -> tuple[Call, Act] | None:
-        """None on a dead machine."""
-        world, machine = self._world, self._machine
+    def _begin(self, job: JobContext | AsyncJobContext, payload: int) -> tuple[Call, CallBehaviour] | None:
+        """Record the entry of a call; None on a dead machine."""
+        observer, machine = self._observer, self._machine
         if not machine.alive:
             return None
-        world.numbers[job.id] = payload
-        call = world.enter_call(machine.number, self._number, job.id, job.kind, job.attempt, payload)
-        assert call.act is not None
-        return call, call.act
+        observer.numbers[job.id] = payload
+        call = observer.enter_call(machine.number, self._number, job.id, job.kind, job.attempt, payload)
+        assert call.behaviour is not None
+        return call, call.behaviour
 
     # in Trio
 
     async def acall(self, job: AsyncJobContext, payload: int) -> str:
-        begun = self._begin(job, payload)
-        if begun is None:
-            return "nobody sees this"
-        call, act = begun
+        entry = self._begin(job, payload)
+        if entry is None:
+            return "without effect"
+        call, behaviour = entry
         how = "cancelled"
         try:
-            await self._do(call, act)
+            await self._do(call, behaviour)
             how = "returned"
         except Exception:
             how = "raised"
             raise
         finally:
             if self._machine.alive:
-                self._world.leave(call, how)
+                self._observer.leave(call, how)
         return f"voucher {payload}"
 
-    async def _do(self, call: Call, act: Act) -> None:
+    async def _do(self, call: Call, behaviour: CallBehaviour) -> None:
         machine = self._machine
-        await machine.sleep(act.before)
-        if act.kind == "slow":
-            await machine.sleep(act.long)
-        elif act.kind == "hang":
+        await machine.sleep(behaviour.before)
+        if behaviour.kind == "slow":
+            await machine.sleep(behaviour.long)
+        elif behaviour.kind == "hang":
             with trio.CancelScope(shield=True):
-                await machine.sleep(act.long)
-        if books(act) and machine.alive:
-            self._world.book(call)
-        if act.kind in ("return", "late_error"):
-            await machine.sleep(act.after)
-        raise_for(act)
+                await machine.sleep(behaviour.long)
+        if is_booking(behaviour) and machine.alive:
+            self._observer.book(call)
+        if behaviour.kind in ("return", "late_error"):
+            await machine.sleep(behaviour.after)
+        raise_for(behaviour)
 
     async def averify(self, job: AsyncJobContext) -> Verdict:
-        machine, world = self._machine, self._world
+        machine, observer = self._machine, self._observer
         if not machine.alive:
             return Unknown()
-        call = world.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
+        call = observer.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
         how = "cancelled"
         try:
             await machine.sleep(seconds)
-            how = said(answer)
+            how = verdict_name(answer)
         finally:
             if machine.alive:
-                world.leave(call, how)
-        return cast("Verdict", answered(answer))
+                observer.leave(call, how)
+        return cast("Verdict", unwrap_answer(answer))
 
-    # on a thread: what it takes passes behind the call
+    # on a thread: the time of a call passes after its function has returned
 
     def call(self, job: JobContext | AsyncJobContext, payload: int) -> str:
-        begun = self._begin(job, payload)
-        if begun is None:
-            return "nobody sees this"
-        call, act = begun
-        script, world = self._machine.script, self._world
-        long = act.long if act.kind in ("slow", "hang") else 0.0
-        script.append((act.before + long, (lambda: world.book(call)) if books(act) else (lambda: None)))
-        returns = act.kind in ("return", "slow", "hang")
-        script.append((act.after, lambda: world.leave(call, "returned" if returns else "raised")))
-        raise_for(act)
+        entry = self._begin(job, payload)
+        if entry is None:
+            return "without effect"
+        call, behaviour = entry
+        script, observer = self._machine.script, self._observer
+        long = behaviour.long if behaviour.kind in ("slow", "hang") else 0.0
+        script.append(
+            (behaviour.before + long, (lambda: observer.book(call)) if is_booking(behaviour) else (lambda: None))
+        )
+        returns = behaviour.kind in ("return", "slow", "hang")
+        script.append((behaviour.after, lambda: observer.leave(call, "returned" if returns else "raised")))
+        raise_for(behaviour)
         return f"voucher {payload}"
 
     def verify(self, job: JobContext | AsyncJobContext) -> Verdict:
-        machine, world = self._machine, self._world
+        machine, observer = self._machine, self._observer
         if not machine.alive:
             return Unknown()
-        call = world.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
+        call = observer.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
-        # an answer that comes too late counts for nothing
-        how = said(answer) if seconds < VERIFY_TIMEOUT else "cancelled"
-        machine.script.append((seconds, lambda: world.leave(call, how)))
-        return cast("Verdict", answered(answer))
+        # an answer after the limit is ignored
+        how = verdict_name(answer) if seconds < VERIFY_TIMEOUT else "cancelled"
+        machine.script.append((seconds, lambda: observer.leave(call, how)))
+        return cast("Verdict", unwrap_answer(answer))
 
     def _answer(self, job: str) -> tuple[float, Any]:
-        """Seconds it takes, and what it says."""
-        world = self._world
-        mistake = "" if self._sdk.calm else world.plan.mistake(world.chance)
+        """How many seconds a verify takes, and its answer."""
+        observer = self._observer
+        mistake = "" if self._sdk.calm else observer.plan.mistake(observer.rng)
         if mistake == "raise":
             return 0.01, OSError("cannot look")
         if mistake == "nonsense":
             return 0.01, "yes"
-        seconds = 2.0 if mistake == "slow" else world.chance.choice((0.0, 0.01, 0.2))
-        return seconds, Done(f"found {job[-6:]}") if world.booked.get(job) else NotDone()
+        seconds = 2.0 if mistake == "slow" else observer.rng.choice((0.0, 0.01, 0.2))
+        return seconds, Done(f"found {job[-6:]}") if observer.booked.get(job) else NotDone()
 
 
-def books(act: Act) -> bool:
-    return act.kind in ("return", "late_error", "slow", "hang")
+def is_booking(behaviour: CallBehaviour) -> bool:
+    return behaviour.kind in ("return", "late_error", "slow", "hang")
 
 
-def raise_for(act: Act) -> None:
-    """What a handler that has called the SDK raises, if it does."""
-    match act.kind:
+def raise_for(behaviour: CallBehaviour) -> None:
+    """Raise what the handler raises after the call, if anything."""
+    match behaviour.kind:
         case "error" | "late_error":
             raise OSError("the SDK says no")
         case "retry_after":
@@ -278,20 +285,20 @@ def raise_for(act: Act) -> None:
             raise SessionLost("the connection is gone")
 
 
-def said(answer: Any) -> str:
+def verdict_name(answer: Any) -> str:
     if isinstance(answer, Done):
         return "Done"
     return "NotDone" if isinstance(answer, NotDone) else "Unknown"
 
 
-def answered(answer: Any) -> Any:
+def unwrap_answer(answer: Any) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 class _Inbox:
-    """The thread's `SimpleQueue`."""
+    """Replaces the `SimpleQueue` of the thread."""
 
     def __init__(self) -> None:
         self._items: deque[Callable[[], Any] | None] = deque()
@@ -309,7 +316,7 @@ class _Inbox:
 
 
 class LoopThreadExecutor(ThreadExecutor):
-    """The real one; its thread is a task."""
+    """A `ThreadExecutor` with a task instead of a thread."""
 
     def __init__(self, factory: Callable[[], Any] | None, machine: Machine) -> None:
         super().__init__(factory)
@@ -334,7 +341,7 @@ class LoopThreadExecutor(ThreadExecutor):
         await self._pass_time()
 
     async def _pass_time(self) -> None:
-        """What was called takes its time; then it has happened."""
+        """Let the time of the call pass, then apply its effects."""
         machine = self._machine
         script, machine.script = machine.script, []
         for seconds, then in script:

@@ -1,5 +1,4 @@
-"""What happened in a schedule, in order: when (virtual seconds), who, what. It is what a failure prints, and its
-digest is what says that the same seed has given the same history."""
+"""The timeline of a schedule, which a failure prints. Its digest shows that the same seed gave the same history."""
 
 from __future__ import annotations
 
@@ -12,11 +11,14 @@ __all__ = ["Moment", "Timeline", "Violation"]
 
 @attrs.frozen
 class Moment:
-    """at: virtual seconds since the schedule began. who: `client 1`, `follower 2`, `disk`, `sdk`, `queue`, ..."""
+    """One line of the timeline."""
 
     at: float
+    """Virtual seconds since the start of the schedule."""
     who: str
+    """`client 1`, `follower 2`, `disk`, `sdk`, `queue` and others."""
     what: str
+    """What happened."""
 
     def __str__(self) -> str:
         return f"{self.at:12.6f}  {self.who:<11} {self.what}"
@@ -24,17 +26,19 @@ class Moment:
 
 @attrs.frozen
 class Violation:
-    """A promise that was broken. promise: `P1` to `P10`, or another word for the rule."""
+    """A broken promise."""
 
     promise: str
+    """`P1` to `P10`, or a word for another rule."""
     what: str
+    """What happened."""
 
     def __str__(self) -> str:
         return f"{self.promise}: {self.what}"
 
 
 class Timeline:
-    """All moments of one schedule, and what was found wrong with it."""
+    """All moments and violations of one schedule."""
 
     def __init__(self) -> None:
         self.moments: list[Moment] = []
@@ -43,18 +47,18 @@ class Timeline:
     def note(self, at: float, who: str, what: str) -> None:
         self.moments.append(Moment(at, who, what))
 
-    def wrong(self, at: float, promise: str, what: str) -> None:
-        """A promise is broken. The first hundred are kept: one is enough, and what follows from it is noise."""
+    def report(self, at: float, promise: str, what: str) -> None:
+        """Record a violation. Only the first hundred are recorded, since the later ones follow from them."""
         if len(self.violations) < 100:
             self.violations.append(Violation(promise, what))
             self.note(at, "!!", f"{promise}: {what}")
 
     def digest(self) -> str:
-        """32 hex digits over every moment, bit by bit."""
-        made = blake2b(digest_size=16)
+        """A digest of every moment: 32 hex digits."""
+        digest = blake2b(digest_size=16)
         for moment in self.moments:
-            made.update(f"{moment.at!r}|{moment.who}|{moment.what}\n".encode())
-        return made.hexdigest()
+            digest.update(f"{moment.at!r}|{moment.who}|{moment.what}\n".encode())
+        return digest.hexdigest()
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.moments))

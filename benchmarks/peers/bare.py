@@ -1,8 +1,8 @@
-"""The limits: the least that could be called a queue, in Trio; and what a disk allows.
+"""The limits: a minimal queue in Trio, and the speed of the disk.
 
-`memory`: a memory channel, a cancel scope around each call, one record a job that keeps its state. It checks no
-payload, has no keys, no history, no retries, and promises nothing. `told`: the same, and each job has an event that its
-submitter could wait for, and every change of its state is sent to one subscriber inside the process.
+`memory`: a memory channel, a cancel scope around each call, one record for each job with its state. It checks no
+payload and has no keys, history, retries or guarantees. `told`: also an event for each job that its submitter could
+wait for, and one subscriber in the process that receives every change of state.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ async def latency(count: int, per_second: float | None) -> dict[str, list[float]
 
 
 def fsync(jobs: int, folder: str) -> float:
-    """One write of 150 bytes and one fsync a job, one after another: no disk does it faster."""
+    """One write of 150 bytes and one fsync for each job in sequence: the limit of the disk."""
     with tempfile.TemporaryFile(dir=folder) as file:
         began = time.perf_counter()
         for _ in range(jobs):
@@ -140,7 +140,7 @@ def fsync(jobs: int, folder: str) -> float:
 
 
 def sqlite(jobs: int, folder: str) -> float:
-    """Two commits a job (accepted, done) on a plain table, WAL, synchronous=FULL."""
+    """Two commits for each job (accepted, done) in a plain table, with WAL and synchronous=FULL."""
     with tempfile.TemporaryDirectory(dir=folder) as there:
         db = sqlite3.connect(Path(there) / "bare.db", isolation_level=None)
         db.execute("PRAGMA locking_mode=EXCLUSIVE")

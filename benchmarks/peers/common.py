@@ -1,4 +1,4 @@
-"""What contestants share: how they are asked, how they answer, when jobs arrive."""
+"""The parts shared by contestants: arguments, answers, arrival times."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ PAUSE = 0.006  # seconds between two jobs of an idle queue: longer than anything
 
 
 def answer(**actions: Callable[..., Any]) -> None:
-    """Do what the command line asks, and print the answer as the last line of the output."""
+    """Run the action of the command line, and print the answer as the last line of the output."""
     action, arguments = sys.argv[1], json.loads(sys.argv[2])
     told = actions[action](**arguments)
     print("\n" + json.dumps(told), flush=True)
 
 
 def warm(jobs: int) -> int:
-    """How many jobs to do before the clock starts."""
+    """How many jobs to run before the clock starts."""
     return max(jobs // 10, 10)
 
 
 def rate(jobs: int, began: float) -> float:
-    """Jobs a second since `began`."""
+    """Jobs per second since `began`."""
     return jobs / (time.perf_counter() - began)
 
 
 def arrivals(count: int, per_second: float) -> list[float]:
-    """When jobs arrive, in seconds from the start: at random, independently, so many a second on average.
+    """Arrival times in seconds from the start: random and independent, with the given rate per second.
 
-    The same in every process, so that all contestants get the same bursts.
+    They are the same in every process, so that all contestants have the same bursts.
     """
     chance = random.Random(7)
     at, times = 0.0, []
@@ -46,7 +46,7 @@ def arrivals(count: int, per_second: float) -> list[float]:
 
 @contextmanager
 def worker_apart(module: str, **arguments: Any) -> Iterator[None]:
-    """The contestant's worker in a process of its own, as the docs of queues behind a server advise."""
+    """The contestant's worker in another process, as documented for queues with a server."""
     process = subprocess.Popen([sys.executable, "-m", module, "worker", json.dumps(arguments)])
     try:
         yield

@@ -1,7 +1,7 @@
-"""dramatiq on its StubBroker, one worker thread.
+"""dramatiq with its StubBroker and one worker thread.
 
-As its docs say (all of its standard middleware), without results, and with the results of every message kept in its
-stub backend; `plain` takes off the middleware that a no-op does not need (time limits, callbacks, pipelines), its best.
+As documented (with all standard middleware), without results, and with the result of each message in its stub backend.
+`plain` removes the middleware that a no-op does not need (time limits, callbacks, pipelines), which is its best.
 """
 
 from __future__ import annotations

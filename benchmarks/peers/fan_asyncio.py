@@ -1,8 +1,8 @@
 """One update to many websocket subscribers, by servers on asyncio.
 
-`broadcast`: websockets' own, as its docs advise for this, which never waits for anybody. `uvicorn`: an ASGI app that
-sends to one after the other, as its and Starlette's docs show. Both without compression, as ours; on asyncio's
-own loop, or on uvloop, their best.
+`broadcast`: the function of websockets, as its documentation recommends, which never waits for a client. `uvicorn`: an
+ASGI app that sends to one client after another, as in its documentation and Starlette's. Both without compression, like
+trio-jobs; on asyncio's own loop, or on uvloop, which is their best.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""huey, a worker thread in the same process.
+"""huey with a worker thread in the same process.
 
-Two ways each. `consumer`: its own Consumer with one worker thread, as its docs say, beside the producer. `drained`: all
-is enqueued, then one loop does `huey.execute(huey.dequeue())` in the same thread, which is what its worker does without
-the switches between threads: its best in memory. Tasks return None, of which huey keeps nothing; `keep` stores the
-result of each (`store_none`), so that one can ask whether a task is done.
+`consumer`: its Consumer with one worker thread, as documented, beside the producer. `drained`: all tasks are enqueued,
+then a loop runs `huey.execute(huey.dequeue())` in the same thread, which is what its worker does without thread
+switches: its best in memory. Tasks return None, of which huey stores nothing; `keep` stores each result (`store_none`),
+so that the state of a task can be queried.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""trio-jobs with many jobs: what it remembers, and what that costs.
+"""trio-jobs with many jobs: how much memory they take, and how the operations slow down.
 
-One process grows: at each size it takes stock of its memory, then times a thousand more jobs.
+One process grows: at each size it measures its memory and then times 1,000 further jobs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def service(**settings: Any) -> trio_jobs.Service:
 
 
 def resident() -> int:
-    """Bytes of memory that the process has now. Where the system does not tell, its peak so far."""
+    """The resident memory of the process in bytes; its peak if the system does not report the current value."""
     gc.collect()
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -51,7 +51,7 @@ def resident() -> int:
 
 
 def each(times: int, do: Callable[[], Any]) -> float:
-    """Microseconds for one, on average."""
+    """Microseconds for each, on average."""
     began = time.perf_counter()
     for _ in range(times):
         do()
@@ -139,7 +139,7 @@ async def reopen(journal: str, size: int) -> dict[str, float]:
 
 
 async def subscribers(count: int) -> float:
-    """Bytes for one that follows all events inside the process, asleep."""
+    """Bytes for each event stream of all events in the process, while it waits."""
 
     async def follow(events: trio_jobs.EventStream) -> None:
         async for _ in events:
@@ -159,7 +159,7 @@ async def subscribers(count: int) -> float:
 
 
 async def connections(count: int) -> float:
-    """Bytes for one that follows all events over a websocket, in the server."""
+    """Bytes in the server for each websocket subscription of all events."""
     from benchmarks.peers import fan
 
     async with AsyncExitStack() as stack:

@@ -1,7 +1,7 @@
 """oban for Python on PostgreSQL, a queue with a limit of one.
 
-It fetches anew when it is notified of a job and when one has ended, at most every 5 ms (`debounce_interval`, its
-default); `debounce` 0 is its best. Finished jobs are kept (its default). Runs on uvloop, which it brings itself.
+It fetches when it is notified of a job and when one has ended, at most every 5 ms (`debounce_interval`, its default);
+`debounce` 0 is its best. Finished jobs are kept (its default). It runs on uvloop, which it installs itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""trio-jobs, as a user gets it: no setting is changed, except for the line's length where many submit at once."""
+"""trio-jobs with its default settings, except for the length of the channel where many jobs are submitted at once."""
 
 from __future__ import annotations
 

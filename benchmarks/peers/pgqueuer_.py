@@ -1,8 +1,8 @@
 """pgqueuer with its in-memory adapter.
 
-`single`: one job at a time, as its docs say it (`concurrency_limit=1`), enqueued one by one and fetched one by one
-(with larger batches and this limit, version 1.6 does not come to an end). Otherwise enqueued in one call and fetched a
-hundred at a time, to run side by side: its best, but another promise.
+`single`: one job at a time, as documented (`concurrency_limit=1`), enqueued and fetched one by one (with larger batches
+and this limit, version 1.6 does not end). Otherwise enqueued in one call and fetched in batches of 100 that run
+concurrently: its best, but with another guarantee.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""procrastinate on PostgreSQL, one job at a time, finished jobs kept (its default).
+"""procrastinate on PostgreSQL, one job at a time; finished jobs are kept (its default).
 
-`batch` jobs are deferred with one call: 1 as its docs' first page does, 100 its best. The worker begins when all are in,
-which is kinder to it than both at once.
+`batch` jobs are deferred with one call: 1 as on the first page of its documentation, 100 as its best. The worker starts
+when all are deferred, which is faster for it than both at once.
 """
 
 from __future__ import annotations

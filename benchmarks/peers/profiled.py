@@ -1,11 +1,11 @@
-"""Where the time of one job goes, module by module: a timer looks at the stack, as often as the system's clock ticks.
+"""The time of one job by module: a timer samples the stack as often as the system's clock ticks.
 
-The timer counts the work of the whole process, and the journal's thread works too. So with a journal a look at Trio while
-it asks the system for news says nothing, for it may be asleep there: such looks are left out.
+The timer counts the work of the whole process, and the journal's thread works too. So with a journal a sample of Trio
+while it polls for IO means nothing, since Trio may be asleep there: such samples are left out.
 
-A sample belongs to the innermost frame of it that is ours, so that what Python, attrs or msgspec do for a
-module counts to it; frames of Trio stand for themselves, the benchmark's own too. Sampling by a signal costs next to nothing,
-so what is told is of the queue as it runs; cProfile would make every call dearer and turn the picture around.
+A sample belongs to the innermost frame of trio-jobs in it, so the work of Python, attrs or msgspec for a module counts
+for that module. Frames of Trio and of the benchmark count for themselves. Sampling by a signal costs almost nothing, so
+the profile is that of the queue in normal operation; cProfile would slow each call down and distort it.
 """
 
 from __future__ import annotations

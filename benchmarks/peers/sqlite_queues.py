@@ -1,8 +1,8 @@
-"""litequeue and persist-queue: queues in a SQLite file, one process, synchronous=FULL as ours.
+"""litequeue and persist-queue: queues in an SQLite file, one process, synchronous=FULL like trio-jobs.
 
-litequeue comes with synchronous=NORMAL, which a power cut makes forget what it acknowledged; it is set to FULL here by
-its own connection. persist-queue's ack queue leaves SQLite's default, FULL. Neither runs jobs: the loop does put, and
-get, and done, one job after another.
+litequeue has synchronous=NORMAL, with which a power cut loses acknowledged data; it is set to FULL here through its own
+connection. The ack queue of persist-queue keeps SQLite's default, FULL. Neither runs jobs: the loop does put, get and
+done, one job after another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""streaQ on Redis, one task at a time (`concurrency=1`), its worker in a process of its own.
+"""streaQ on Redis, one task at a time (`concurrency=1`), with its worker in another process.
 
-On Trio as we are, or on asyncio with uvloop. `batch` jobs are submitted with one call: 1 as its docs' first page does,
-100 its best.
+On Trio like trio-jobs, or on asyncio with uvloop. `batch` jobs are submitted with one call: 1 as on the first page of
+its documentation, 100 as its best.
 """
 
 from __future__ import annotations

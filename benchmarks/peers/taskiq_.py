@@ -1,9 +1,9 @@
 """taskiq, in memory and on Redis.
 
 In memory, `kiq` runs the task at once: as a task of asyncio (its default), or, with `await_inplace`, before it returns
-(one at a time, and its best). All results are kept (`max_stored_results=-1`), since that is the state of a job. On
-Redis: the stream broker that its docs advise, or the list broker, which is faster and acknowledges nothing; results in
-Redis.
+(one at a time, its best). All results are kept (`max_stored_results=-1`), since they are the state of a job. On Redis:
+the stream broker that its documentation recommends, or the list broker, which is faster and acknowledges nothing;
+results in Redis.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""The queue's first job: e-invoices become balanced vouchers in a ledger, one each.
+"""A demo of trio-jobs: it books e-invoices in a ledger, one balanced voucher for each invoice.
 
-samples/           invoices of its own
-trouble            a ledger that misbehaves as told
-ledger, schema     the thing behind the queue: double entry, one session, one thread
-vouchers           from an invoice to a balanced voucher
-reading            from a file to an invoice; by standard: ubl, cfdi
-xmltree, fields    strangers' files and their values, within limits
-invoices           what an invoice is, and why one is not booked
-display, currencies    foreign text and money as they are shown
+bookkeeping            the service: one handler that books an invoice, one that returns the totals
+ledger, schema         the SDK behind the queue: double entry in SQLite, one session, one thread
+faulty_ledger          a ledger that fails by script
+vouchers               creates a balanced voucher from an invoice
+reader                 reads an invoice from a file; ubl and cfdi read the two standards
+xml_tree, fields       parse untrusted XML files and their values within limits
+invoices               the invoice, and the reasons for not booking one
+file_results, screen   the result of each file, and its presentation
+display, currencies    untrusted text and money for the terminal
+samples                invoices of the demo
 """

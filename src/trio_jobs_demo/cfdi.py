@@ -1,7 +1,7 @@
-"""CFDI 4.0, the Mexican e-invoice. Rules: Anexo 20 of the Resolucion Miscelanea Fiscal and its filling guide.
+"""Reads CFDI 4.0, the Mexican e-invoice. Rules: Anexo 20 of the Resolucion Miscelanea Fiscal and its filling guide.
 
-All figures are in attributes. Amounts are never negative and have at most 6 decimals; a credit note is a document of
-its own type (E). `Total = SubTotal - Descuento + Traslados - Retenciones`, with local taxes (complement `implocal`).
+All figures are attributes. Amounts are never negative and have at most 6 decimals; a credit note is a document of type
+E. `Total = SubTotal - Descuento + Traslados - Retenciones`, with local taxes (complement `implocal`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trio_jobs_demo.invoices import (
     quoted,
 )
 from trio_jobs_demo.ubl import MAX_LINES
-from trio_jobs_demo.xmltree import children, one
+from trio_jobs_demo.xml_tree import children, one
 
 __all__ = ["COMPROBANTE", "read_cfdi"]
 
@@ -35,21 +35,23 @@ COMPROBANTE: Final = "{http://www.sat.gob.mx/cfd/4}Comprobante"
 
 # c_Impuesto
 TAXES: Final = {"001": "ISR", "002": "IVA", "003": "IEPS"}
-# c_TipoDeComprobante: I ingreso and E egreso are booked, the others are no sale
+# c_TipoDeComprobante: I (ingreso) and E (egreso) are booked, the others are not sales
 NOT_SALES: Final = {
-    "P": "a payment receipt (type P): it says that an invoice was paid and sells nothing",
-    "N": "a payroll receipt (type N): wages, no sale",
-    "T": "a transfer document (type T): goods on the road, no sale",
+    "P": "a payment receipt (type P): it confirms a payment and is not a sale",
+    "N": "a payroll receipt (type N): it is not a sale",
+    "T": "a transfer document (type T): it is not a sale",
 }
 
 
 def read_cfdi(root: Element) -> Invoice:
-    """The invoice in `root`, its sums checked.
+    """Read the invoice in `root` and check its sums.
 
-    Raises `Refused` (a child of it that says what is wrong) or, for types P, N and T, `NothingToBook`.
+    Raises:
+        Refused: The document cannot be booked; a subclass says why.
+        NothingToBook: The document has type P, N or T.
     """
     if root.get("Version") != "4.0":
-        raise Unsupported(f"Version: {quoted(root.get('Version', ''))} of CFDI is not read, only 4.0", "Version")
+        raise Unsupported(f"Version: {quoted(root.get('Version', ''))} of CFDI is not supported, only 4.0", "Version")
     given = root.get("TipoDeComprobante", "")
     if given in NOT_SALES:
         raise NothingToBook(NOT_SALES[given])
@@ -76,8 +78,8 @@ def read_cfdi(root: Element) -> Invoice:
     payable = money(root, "Total", "Total")
     expect("SubTotal", subtotal, total(line.net for line in lines), currency)
     expect("Descuento", discount, discounts, currency)
-    added, kept = total(tax.amount for tax in taxes), total(withholding.amount for withholding in withholdings)
-    expect("Total", payable, subtotal - discount + added - kept, currency)
+    added, withheld = total(tax.amount for tax in taxes), total(withholding.amount for withholding in withholdings)
+    expect("Total", payable, subtotal - discount + added - withheld, currency)
 
     return Invoice(
         number=number_of(root),
@@ -96,7 +98,7 @@ def read_cfdi(root: Element) -> Invoice:
 
 
 def required(parent: Element, path: str) -> Element:
-    """The only element at `path`. Raises `BadField` also where there is none."""
+    """The only element at `path`. Raises `BadField` if there is none or more than one."""
     element = one(parent, path)
     if element is None:
         raise BadField(path.rpartition(":")[2], "missing")
@@ -104,26 +106,26 @@ def required(parent: Element, path: str) -> Element:
 
 
 def money(element: Element, attribute: str, field: str, default: Decimal | None = None) -> Decimal:
-    """An amount (t_Importe): not negative. `default` where there is none, if there is a default."""
+    """An amount (t_Importe), not negative; `default` if it is missing. Raises `BadField`."""
     text = element.get(attribute)
     return default if text is None and default is not None else fields.amount(text, field, signed=False)
 
 
 def number_of(root: Element) -> str:
-    """`Serie-Folio`. Both are the issuer's own and optional; without a Folio, the UUID that the stamp gave it.
+    """The number: `Serie-Folio`, both optional and chosen by the issuer; without a Folio the UUID of the stamp.
 
-    Not the UUID first: the copy from before the stamp and the one from after are the same invoice.
+    The UUID does not come first, since the copies before and after the stamp are the same invoice.
     """
     if folio := root.get("Folio"):
         return fields.number("-".join(filter(None, (root.get("Serie"), folio))), "Folio")
     for complement in children(root, "cfdi:Complemento"):
         for stamp in children(complement, "tfd:TimbreFiscalDigital"):
             return fields.number(stamp.get("UUID"), "TimbreFiscalDigital/UUID").lower()
-    raise BadField("Folio", "missing, and there is no stamp with a UUID either")
+    raise BadField("Folio", "missing, and there is no stamp with a UUID")
 
 
 def line_of(concept: Element, where: str) -> Line:
-    """One Concepto. The taxes it bears are named, e.g. `IEPS 8 % + IVA 16 %`; none in one not subject to tax (01)."""
+    """One Concepto, with a label of its taxes such as `IEPS 8 % + IVA 16 %`."""
     labels = []
     if (taxes := one(concept, "cfdi:Impuestos/cfdi:Traslados")) is not None:
         labels = [" ".join(tax_label(tax, where)) for tax in children(taxes, "cfdi:Traslado")]
@@ -150,12 +152,12 @@ def tax_label(element: Element, where: str) -> tuple[str, str]:
         problem = f"{quoted(factor)} is none of Tasa, Cuota and Exento" if factor else "missing"
         raise BadField(f"{where}: TipoFactor", problem)
     value = money(element, "TasaOCuota", f"{where}: TasaOCuota")
-    # a Tasa is a fraction of the base, a Cuota an amount per unit of what is sold
+    # a Tasa is a fraction of the base, a Cuota an amount per unit sold
     return name, fields.percent(100 * value) if factor == "Tasa" else f"quota {fields.plain(value)}"
 
 
 def taxes_of(root: Element, currency: str) -> tuple[tuple[Tax, ...], tuple[Withholding, ...]]:
-    """The document's summary of its taxes. An exempt Traslado has a base and no amount."""
+    """The tax summary of the document. An exempt Traslado has a base and no amount."""
     summary = one(root, "cfdi:Impuestos")
     if summary is None:
         return (), ()
@@ -182,9 +184,9 @@ def taxes_of(root: Element, currency: str) -> tuple[tuple[Tax, ...], tuple[Withh
 def compare_with_concepts(
     concepts: list[Element], taxes: tuple[Tax, ...], withholdings: tuple[Withholding, ...], currency: str
 ) -> None:
-    """The summary must be the sum of the concepts' taxes, by tax and rate, withholdings by tax.
+    """Check that the summary is the sum of the concepts' taxes by tax and rate, and of their withholdings by tax.
 
-    Concepts may carry 6 decimals or be rounded one by one, so each of them may explain half a unit.
+    Concepts can have 6 decimals or be rounded one by one, so each of them explains half a unit of difference.
     """
     parts: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
     for position, concept in enumerate(concepts, 1):
@@ -208,7 +210,7 @@ def compare_with_concepts(
 
 
 def local(root: Element, currency: str) -> tuple[tuple[Tax, ...], tuple[Withholding, ...]]:
-    """Taxes of a state or town (complement `implocal` 1.0); they are part of Total and in no summary."""
+    """Local taxes (complement `implocal` 1.0), which are part of Total and not of the summary."""
     taxes: list[Tax] = []
     withholdings: list[Withholding] = []
     for complement in children(root, "cfdi:Complemento"):

@@ -1,4 +1,4 @@
-"""Currencies and how many decimals each has (ISO 4217), and amounts as whole numbers of the smallest unit."""
+"""The number of decimals of each currency (ISO 4217), and amounts in the currency's smallest unit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["exponent", "half_unit", "to_minor"]
 
-# ISO 4217 list one, and those that EU members gave up lately, since old invoices still turn up.
+# ISO 4217 list one, and currencies recently replaced by the euro, since old invoices still use them.
 TWO: Final = """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC
     CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES
@@ -25,15 +25,15 @@ EXPONENTS: Final = {
 
 
 def exponent(currency: str) -> int:
-    """Decimals of `currency`: 2 for EUR, 0 for JPY, 3 for KWD. Raises KeyError for a code that is not one."""
+    """The decimals of a currency: 2 for EUR, 0 for JPY, 3 for KWD. Raises KeyError for an unknown code."""
     return EXPONENTS[currency]
 
 
 def half_unit(currency: str) -> Decimal:
-    """Half of the smallest unit: what rounding one amount can change. 0.005 for EUR, 0.5 for JPY."""
+    """Half of the smallest unit, the largest rounding difference of one amount: 0.005 for EUR, 0.5 for JPY."""
     return Decimal(5).scaleb(-exponent(currency) - 1)
 
 
 def to_minor(amount: Decimal, currency: str) -> int:
-    """`amount` in whole smallest units, half away from zero: 1.005 EUR is 101, -1.005 EUR is -101."""
+    """The amount in smallest units, rounded half away from zero: 1.005 EUR is 101, -1.005 EUR is -101."""
     return int(amount.scaleb(exponent(currency)).quantize(Decimal(1), ROUND_HALF_UP))

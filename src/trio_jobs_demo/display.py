@@ -1,4 +1,4 @@
-"""Foreign text and money, as they may be shown on a terminal or in a log."""
+"""Untrusted text and money, in a form that is safe for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ JOINERS: Final = frozenset("\u200c\u200d")
 
 
 def escape(text: str, limit: int = 200) -> str:
-    r"""`text` with everything that a terminal could obey, or that a reader would not see, as `\x1b` or `\u202e`.
+    r"""Replace control characters and invisible characters by escapes such as `\x1b` or `\u202e`.
 
-    limit: longest result in characters; what is longer is cut and ends in an ellipsis. Brackets are left alone: who
-    shows the text through a library with a markup of its own passes it as plain text.
+    Brackets are not escaped, so a library with markup must receive the result as plain text.
+
+    Args:
+        text: Untrusted text.
+        limit: The maximum length of the result in characters; a longer one is cut and ends in an ellipsis.
     """
     shown: list[str] = []
     length = 0
@@ -41,7 +44,7 @@ def escape(text: str, limit: int = 200) -> str:
 
 
 def money(minor: int, currency: str) -> str:
-    """An amount in minor units as people write it: `money(-110050, "EUR")` is `-1,100.50 EUR`."""
+    """Format an amount in minor units: `money(-110050, "EUR")` is `-1,100.50 EUR`."""
     digits = exponent(currency)
     whole, part = divmod(abs(minor), 10**digits)
     sign = "-" if minor < 0 else ""

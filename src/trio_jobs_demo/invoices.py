@@ -1,13 +1,13 @@
-"""An invoice as the demo knows it, whatever standard it came in, and the reasons for not booking one.
+"""The invoice, independent of its standard, and the reasons for not booking one.
 
-Two standards are read: UBL 2.1 as profiled by EN 16931 (the `BT-n` and `BR-CO-n` below are its business terms and
-rules) and the Mexican CFDI 4.0 (Anexo 20 of the Resolucion Miscelanea Fiscal). Both come down to one sum:
+Two standards are read: UBL 2.1 as profiled by EN 16931 (`BT-n` and `BR-CO-n` below are its business terms and rules)
+and the Mexican CFDI 4.0 (Anexo 20 of the Resolucion Miscelanea Fiscal). Both have the same sum:
 
     net of all lines - allowances + charges + taxes - withholdings - prepaid + rounding = payable
 
-An `Invoice` is the payload of a job: it goes through JSON and comes back equal. For that reason it holds nothing that
-differs between two copies of the same invoice, such as the name of the file: a queue tells a harmless duplicate from a
-reused number by comparing payloads.
+An `Invoice` is the payload of a job, and equal after a round trip through JSON. It has no field that differs between
+two copies of the same invoice, such as the name of the file: the queue compares payloads to distinguish a duplicate
+from a reused number.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ZERO: Final = Decimal(0)
 
 
 class Kind(enum.StrEnum):
-    """Which way the money goes. The amounts of a credit note are positive; it is its kind that turns them round."""
+    """The direction of the payment. The amounts of a credit note are positive; its kind reverses them."""
 
     INVOICE = "invoice"
     CREDIT_NOTE = "credit note"
@@ -48,125 +48,134 @@ class Kind(enum.StrEnum):
 
 @attrs.frozen
 class Line:
-    """One invoice line (BG-25) or `Concepto`.
-
-    text: what was sold, as its issuer wrote it.
-    net: amount without taxes, after the line's own allowances in UBL (BT-131), before them in CFDI (`Importe`).
-    tax: how it is taxed, for people and for the income account, e.g. `VAT 25 %`, `IVA exempt`, `untaxed`.
-    """
+    """One invoice line (BG-25) or `Concepto`."""
 
     text: str
+    """What was sold, as the issuer wrote it."""
     net: Decimal
+    """The amount without taxes: after the line's allowances in UBL (BT-131), before them in CFDI (`Importe`)."""
     tax: str
+    """The tax label, used in the name of the income account: `VAT 25 %`, `IVA exempt`, `untaxed`."""
 
 
 @attrs.frozen
 class Tax:
-    """A tax that the customer pays on top: one VAT breakdown (BG-23), one `Traslado`.
+    """A tax that is added to the net amount: one VAT breakdown (BG-23) or `Traslado`.
 
-    name: `VAT` (or the scheme the file names), `IVA`, `IEPS`, or the name of a local tax.
-    rate: for people and for the account, e.g. `25 %`, `E 0 %`, `exempt`, `quota 0.5911`.
-    base: what it is computed on; amount: the tax. Both without sign change for credit notes.
+    The amounts of a credit note have no other sign.
     """
 
     name: str
+    """`VAT` or another scheme of the file, `IVA`, `IEPS`, or the name of a local tax."""
     rate: str
+    """The rate, used in the name of the account: `25 %`, `E 0 %`, `exempt`, `quota 0.5911`."""
     base: Decimal
+    """The amount that is taxed."""
     amount: Decimal
+    """The tax."""
 
 
 @attrs.frozen
 class Withholding:
-    """A tax that the customer keeps back and pays to the state on the issuer's behalf: one `Retencion`.
-
-    name: `ISR`, `IVA`, `IEPS`, or the name of a local tax; amount: what is kept back.
-    """
+    """A tax that the customer withholds and pays to the state on the issuer's behalf: one `Retencion`."""
 
     name: str
+    """`ISR`, `IVA`, `IEPS`, or the name of a local tax."""
     amount: Decimal
+    """What is withheld."""
 
 
 @attrs.frozen(kw_only=True)
 class Invoice:
     """One invoice or credit note whose sums have been checked.
 
-    number: BT-1; `Serie-Folio`, or the UUID of the stamp where there is no `Folio`.
-    issuer_id: the issuer's tax or company number, or the name where the file gives no number.
-    issuer, customer: names, as written: foreign text, so `escape` it before it is shown.
-    issued: BT-2, `Fecha` (its day). currency: BT-5, `Moneda` (ISO 4217).
-    allowances, charges: BT-107 (in CFDI `Descuento`) and BT-108, without sign.
-    prepaid: BT-113. rounding: BT-114, signed. payable: BT-115, `Total`.
+    All texts are untrusted; `escape` them before they are shown.
     """
 
     number: str
+    """BT-1; in CFDI `Serie-Folio`, or the UUID of the stamp if there is no `Folio`."""
     issuer_id: str
+    """The issuer's tax or company number, or the name if the file has no number."""
     issuer: str
+    """The name of the issuer."""
     customer: str
+    """The name of the customer."""
     issued: dt.date
+    """BT-2; in CFDI the day of `Fecha`."""
     currency: str
+    """BT-5; in CFDI `Moneda`. A code of ISO 4217."""
     kind: Kind
     lines: tuple[Line, ...]
     payable: Decimal
+    """BT-115; in CFDI `Total`."""
     taxes: tuple[Tax, ...] = ()
     withholdings: tuple[Withholding, ...] = ()
     allowances: Decimal = ZERO
+    """BT-107; in CFDI `Descuento`. Without sign."""
     charges: Decimal = ZERO
+    """BT-108. Without sign."""
     prepaid: Decimal = ZERO
+    """BT-113."""
     rounding: Decimal = ZERO
+    """BT-114, with sign."""
 
     @property
     def key(self) -> str:
-        """What makes this invoice itself and no other: a number is unique for its issuer only (BT-1).
+        """The key of the invoice: a number is unique only for its issuer (BT-1).
 
-        The issuer's part has no space in it, so the first space ends it and two keys cannot run into each other.
+        The issuer's part contains no space, so it ends at the first space, and different invoices have different keys.
         """
         return f"{''.join(self.issuer_id.split())} {self.number}"
 
 
 class InvoiceError(Exception):
-    """This file leads to no voucher. `reason` says why, in one line that is safe to show."""
+    """The file leads to no voucher."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        """Why not, in one line that is safe to show."""
 
 
 class NothingToBook(InvoiceError):
-    """A valid document from which no voucher comes; nobody has to do anything about it."""
+    """A valid document that needs no voucher."""
 
 
 class Refused(InvoiceError):
-    """A document that cannot be booked as it stands. `field` names the place in it, where there is one."""
+    """A document that cannot be booked."""
 
     def __init__(self, reason: str, field: str | None = None) -> None:
         super().__init__(reason)
         self.field = field
+        """The name of the field that is wrong; None if the reason concerns no field."""
 
 
 class Unreadable(Refused):
-    """Not XML, or outside the limits for strangers' files."""
+    """Not XML, or larger than the limits for untrusted files."""
 
 
 class Unsupported(Refused):
-    """A document, version, type, tax or currency that this reader does not know."""
+    """An unknown document, version, type, tax or currency."""
 
 
 class BadField(Refused):
-    """A required field is missing, is given twice, or does not have the form its schema gives it."""
+    """A required field is missing, occurs twice, or has a wrong format."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}", field)
 
 
 class DoesNotAddUp(Refused):
-    """The invoice states one figure and its parts make another. `stated` and `computed` are in its currency."""
+    """A figure of the invoice differs from the sum of its parts."""
 
     def __init__(self, field: str, stated: Decimal, computed: Decimal) -> None:
         super().__init__(f"{field}: the invoice states {stated:f}, its parts make {computed:f}", field)
         self.stated = stated
+        """The figure in the invoice."""
         self.computed = computed
+        """The sum of its parts."""
 
 
 def quoted(text: str) -> str:
-    """`text` in quotes for a reason: escaped, and cut, because it comes from a stranger's file."""
+    """Quote untrusted text for a reason: escaped, and cut after 60 characters."""
     return f'"{escape(text, limit=60)}"'

@@ -1,4 +1,4 @@
-"""Single keys from a terminal, where there is one and it can be asked for them."""
+"""Single key presses from a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["keys"]
 
 
 async def keys() -> AsyncIterator[str]:
-    """Each key as it is pressed; none where standard input is no terminal or the system has no cbreak mode.
+    """Yield each key that is pressed; none if standard input is not a terminal or the system has no cbreak mode.
 
-    Cancelled: the terminal is as it was before.
+    Cancelled:
+        The mode of the terminal is restored.
     """
     try:
         import termios  # noqa: F401 - absent on Windows

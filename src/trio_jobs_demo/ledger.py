@@ -1,13 +1,12 @@
-"""A ledger of the kind that trio-jobs is for: one session locks the book, and it lives on one thread.
+"""A ledger of the kind that trio-jobs is for: one session locks the book and must stay on one thread.
 
-It is real: double entry in SQLite, and what it accepts is on disk when it returns. It stands for somebody else's SDK,
-so it knows nothing of invoices, queues or Trio, and is as unforgiving as such SDKs are: a second session is turned
-away, and a call from another thread raises `sqlite3.ProgrammingError`.
+It does real double-entry bookkeeping in SQLite, and a voucher is on disk when its call returns. It stands for a foreign
+SDK, so it does not depend on invoices, queues or Trio, and is as strict as such SDKs are: a second session is refused,
+and a call from another thread raises `sqlite3.ProgrammingError`.
 
-The lock is SQLite's own exclusive file lock, held from `open` to `close`. The operating system frees it when the
-process dies, however it dies, so there is no stale lock file. Its weakness: on POSIX such a lock belongs to the
-process, and is lost when the same process opens and closes the book's file by other means than SQLite. Nothing here
-does.
+The lock is SQLite's exclusive file lock, held from `open` to `close`. The operating system releases it when the process
+dies, so there is no stale lock file. Its weakness: on POSIX the lock belongs to the process, and is lost when the same
+process opens and closes the file without SQLite. Nothing here does that.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ PRIMARY_CODE: Final = 0xFF
 
 
 class LedgerError(Exception):
-    """The base of what a ledger raises; raised itself when the disk or the file fails it."""
+    """Base class of the ledger's errors; raised itself if the disk or the file fails."""
 
 
 class BookLocked(LedgerError):
-    """Another session, in this process or another one, has the book open. Try again when it is closed."""
+    """Another session, in this or another process, has the book open. Retry when it is closed."""
 
 
 class WrongBook(LedgerError):
-    """The file is no book, or was made with another `one_voucher_per_reference`."""
+    """The file is not a book, or was created with another `one_voucher_per_reference`."""
 
 
 class LedgerClosed(LedgerError):
@@ -62,11 +61,11 @@ class LedgerClosed(LedgerError):
 
 
 class VoucherRefused(LedgerError):
-    """The voucher breaks a rule of the book: it does not balance, say. Trying again changes nothing."""
+    """The voucher breaks a rule of the book; for example, it does not balance. A retry does not help."""
 
 
 class AlreadyBooked(VoucherRefused):
-    """The reference has a voucher: `number`."""
+    """The reference already has the voucher `number`."""
 
     def __init__(self, reference: str, number: VoucherNumber) -> None:
         super().__init__(f"this reference has voucher {number} already")
@@ -75,16 +74,16 @@ class AlreadyBooked(VoucherRefused):
 
 
 class LedgerBusy(LedgerError):
-    """The ledger takes no voucher just now; nothing was booked. Try again."""
+    """The ledger is busy; nothing was booked. Retry."""
 
 
 class LedgerConnectionLost(LedgerError):
-    """The connection broke during the call. Nobody knows whether the voucher was booked: `find` it, then try again."""
+    """The connection was lost during the call, so it is unknown whether the voucher was booked. `find` it first."""
 
 
 @attrs.frozen
 class AccountBalance:
-    """What all posted vouchers came to on one account in one currency, in its smallest unit."""
+    """The sums of all posted vouchers for one account and currency, in the currency's smallest unit."""
 
     account: str
     currency: str
@@ -93,7 +92,7 @@ class AccountBalance:
 
 
 class Books(Protocol):
-    """What can be done with an open ledger, the real one or one in trouble."""
+    """The interface of an open ledger."""
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber: ...
     def find(self, reference: str) -> tuple[VoucherNumber, ...]: ...
@@ -112,21 +111,25 @@ class Ledger:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], one_voucher_per_reference: bool = True) -> Self:
-        """Open the book at `path`, or make it (mode 0600), and lock it until `close`.
+        """Open the book at `path`, or create it (mode 0600), and lock it until `close`.
 
-        one_voucher_per_reference: whether the database refuses a second voucher of the same reference. Decided when the
-        book is made; a book made the other way is not opened, since one would rely on a rule that is not there.
+        Args:
+            path: The file of the book.
+            one_voucher_per_reference: The database refuses a second voucher of the same reference. A book can only be
+                opened with the value it was created with.
 
-        Raises `BookLocked` at once when another session has it, `WrongBook`, and `LedgerError` when the file cannot be
-        opened or made.
+        Raises:
+            BookLocked: Another session has the book open.
+            WrongBook: The file is not a book, or was created with another `one_voucher_per_reference`.
+            LedgerError: The file cannot be opened or created.
         """
         try:
-            # O_EXCL: an existing book is not even opened, so no lock on it is lost (see above)
+            # O_EXCL: an existing book is not opened here, so no lock on it is lost (see above)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
-            pass  # it has the mode it was made with
+            pass  # the mode of an existing book is kept
         except OSError as error:
-            raise LedgerError(f"the book cannot be made: {error.strerror}") from error
+            raise LedgerError(f"the book cannot be created: {error.strerror}") from error
         try:
             connection = sqlite3.connect(Path(path), timeout=0, isolation_level=None)
         except sqlite3.Error as error:
@@ -136,17 +139,20 @@ class Ledger:
         except BaseException as error:
             connection.close()
             if isinstance(error, sqlite3.Error):
-                raise _door(error) from error
+                raise _ledger_error(error) from error
             raise
         return cls(connection)
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
-        """Book `voucher` in one transaction; it is on disk when this returns.
+        """Book a voucher in one transaction. It is on disk when the call returns.
 
-        The call is logged first, in a transaction of its own, so that its row stays when the voucher is rolled back.
+        The call is logged first, in a transaction of its own, so its row remains if the voucher is rolled back.
 
-        Raises `AlreadyBooked`, `VoucherRefused`, `LedgerClosed`, and `LedgerError` when the disk fails. What failed is
-        rolled back; only when the commit itself failed is it uncertain, and `find` tells.
+        Raises:
+            AlreadyBooked: The reference has a voucher.
+            VoucherRefused: The voucher breaks a rule of the book.
+            LedgerClosed: The session is closed.
+            LedgerError: The disk failed. The voucher is rolled back, unless the commit itself failed; `find` shows it.
         """
         connection = self._open_connection()
         with _mapped():
@@ -162,7 +168,7 @@ class Ledger:
             raise refusal from error
 
     def find(self, reference: str) -> tuple[VoucherNumber, ...]:
-        """The posted vouchers of `reference`, oldest first; more than one only in a book that allows it."""
+        """The posted vouchers of a reference, oldest first; several only in a book that allows it."""
         with _mapped():
             rows = self._open_connection().execute(
                 "SELECT number FROM vouchers WHERE reference = ? AND posted ORDER BY number", (reference,)
@@ -185,7 +191,7 @@ class Ledger:
             return tuple(AccountBalance(*row) for row in rows)
 
     def close(self) -> None:
-        """End the session and free the book. Closing twice is harmless."""
+        """End the session and release the book. Calling it twice has no effect."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -217,21 +223,21 @@ class Ledger:
             if "this reference has a voucher already" in str(error):
                 return AlreadyBooked(voucher.reference, self.find(voucher.reference)[0])
             return VoucherRefused(str(error))
-        return _door(error)
+        return _ledger_error(error)
 
 
 def _prepare(connection: sqlite3.Connection, one_voucher_per_reference: bool) -> None:
-    """Take the lock, then make the tables or check that they are ours."""
+    """Take the lock, then create or check the tables."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # EXCLUSIVE mode keeps whatever lock was once taken, so this one lasts until close. Without it the first reader
-    # would only hold a shared lock, and a second session could open the book.
+    # EXCLUSIVE mode keeps this lock until close. Without it a reader would have a shared lock only, and a second
+    # session could open the book.
     with _transaction(connection):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables and not application:
-            # not executescript, which would commit first and make the tables one by one
+            # not executescript, which would commit first and create the tables one by one
             for statement in _statements(TABLES + ONE_VOUCHER_PER_REFERENCE * one_voucher_per_reference):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -240,7 +246,7 @@ def _prepare(connection: sqlite3.Connection, one_voucher_per_reference: bool) ->
         name = "one_voucher_per_reference"
         (unique,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (name,)).fetchone()
         if bool(unique) != one_voucher_per_reference:
-            raise WrongBook(f"this book was made with one_voucher_per_reference={bool(unique)}")
+            raise WrongBook(f"this book was created with one_voucher_per_reference={bool(unique)}")
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -271,13 +277,13 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except sqlite3.ProgrammingError:
-        raise  # a call from the wrong thread stays what it is: the caller's bug
+        raise  # a call from the wrong thread is a bug of the caller
     except sqlite3.Error as error:
-        raise _door(error) from error
+        raise _ledger_error(error) from error
 
 
-def _door(error: sqlite3.Error) -> LedgerError:
-    """What SQLite says, in the ledger's words."""
+def _ledger_error(error: sqlite3.Error) -> LedgerError:
+    """Map an error of SQLite to an error of the ledger."""
     code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BookLocked("another session has this book open")

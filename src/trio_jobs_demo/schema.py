@@ -1,11 +1,11 @@
-"""The tables of a book, and the rules that the database itself keeps, also against SQL typed by hand.
+"""The tables of a book, and the rules that the database enforces, also against other programs.
 
-A voucher starts as a draft, gets its entries, and is posted by setting `posted`. Posting is refused unless at least two
-entries balance; what is posted is never changed, replaced or removed. Amounts are in the currency's smallest unit. A
-voucher has one currency, so its balance is the balance per currency.
+A voucher is inserted as a draft, receives its entries, and is posted by setting `posted`. Posting is refused unless at
+least two entries balance; a posted voucher is never changed, replaced or removed. Amounts are in the currency's
+smallest unit. A voucher has one currency.
 
-`INSERT OR REPLACE` and `UPDATE OR REPLACE` remove rows without firing their delete triggers unless the connection asks
-for it, so the rules look at what would be replaced, too.
+`INSERT OR REPLACE` and `UPDATE OR REPLACE` remove rows without firing delete triggers by default, so the rules also
+check the rows that would be replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trio_jobs_demo.vouchers import MAX_MINOR
 
 __all__ = ["APPLICATION_ID", "ONE_VOUCHER_PER_REFERENCE", "TABLES"]
 
-# In the file's header: tells a book from any other SQLite file. "tjlb", trio-jobs ledger book.
+# In the file's header: distinguishes a book from other SQLite files. "tjlb", trio-jobs ledger book.
 APPLICATION_ID: Final = 0x746A6C62
 
 TABLES: Final = f"""
@@ -41,7 +41,7 @@ CREATE TABLE entries (
     CHECK ((debit = 0) <> (credit = 0))
 ) STRICT, WITHOUT ROWID;
 
--- One row for each create call, also for one that failed. 'started' that stays is a call in which the process died.
+-- One row for each create call, also for a failed one. It remains 'started' if the process died in the call.
 CREATE TABLE call_log (
     call      INTEGER PRIMARY KEY AUTOINCREMENT,
     at        TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
@@ -83,9 +83,9 @@ BEGIN SELECT RAISE (ABORT, 'a posted voucher is never changed'); END;
 CREATE TRIGGER entry_is_not_removed BEFORE DELETE ON entries
 WHEN EXISTS (SELECT 1 FROM vouchers WHERE number = OLD.voucher AND posted)
 BEGIN SELECT RAISE (ABORT, 'a posted voucher is never changed'); END;
-"""  # noqa: S608 - a number of ours is all that goes in
+"""  # noqa: S608 - only a constant is inserted
 
-# The trigger is there for INSERT OR REPLACE, which would remove the older voucher to keep the index unique.
+# The trigger is for INSERT OR REPLACE, which would remove the older voucher to keep the index unique.
 ONE_VOUCHER_PER_REFERENCE: Final = """
 CREATE UNIQUE INDEX one_voucher_per_reference ON vouchers (reference);
 

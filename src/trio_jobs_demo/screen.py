@@ -1,4 +1,4 @@
-"""What a person sees: a live table in a terminal, plain lines elsewhere."""
+"""The output of the demo: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from trio_jobs import State
-from trio_jobs_demo.tally import Fate, Item, Tally
+from trio_jobs_demo.file_results import FileResult, FileResults, FileStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,14 +28,16 @@ _COLOURS = {
 
 
 class Screen(Protocol):
+    """Shows the results of files while the demo runs."""
+
     def __enter__(self) -> Screen: ...
     def __exit__(self, *args: object) -> None: ...
-    def show(self, item: Item) -> None: ...
-    def say(self, line: str) -> None: ...
+    def show(self, result: FileResult) -> None: ...
+    def print_line(self, line: str) -> None: ...
 
 
 class PlainScreen:
-    """One line for each change that matters, for pipes and logs."""
+    """Prints a line for each important change, for pipes and logs."""
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -43,25 +45,27 @@ class PlainScreen:
     def __exit__(self, *args: object) -> None:
         sys.stdout.flush()
 
-    def show(self, item: Item) -> None:
-        quiet = item.fate is Fate.OPEN and item.state is not State.RETRYING and item.state is not State.IN_DOUBT
-        if not quiet:
-            word = item.fate if item.fate is not Fate.OPEN else item.state
-            self.say(f"{word:16}{item.label:46}{item.amount:>18}  {item.note}")
+    def show(self, result: FileResult) -> None:
+        is_open = result.status is FileStatus.OPEN
+        if not is_open or result.state in (State.RETRYING, State.IN_DOUBT):
+            word = result.state if is_open else result.status
+            self.print_line(f"{word:16}{result.label:46}{result.amount:>18}  {result.note}")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         print(line)
 
 
 class LiveScreen:
-    """A table of the jobs with their states, drawn anew a few times a second. Foreign text is shown as text, never
-    markup."""
+    """A table of the files with the states of their jobs, refreshed ten times a second.
 
-    def __init__(self, tally: Tally, paused: Callable[[], bool]) -> None:
+    Untrusted text is passed as plain text, never as markup.
+    """
+
+    def __init__(self, results: FileResults, paused: Callable[[], bool]) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._tally = tally
+        self._results = results
         self._paused = paused
         self._console = Console(markup=False, highlight=False, emoji=False)
         self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=10)
@@ -73,10 +77,10 @@ class LiveScreen:
     def __exit__(self, *args: object) -> None:
         self._live.stop()
 
-    def show(self, item: Item) -> None:
-        """The table shows it at its next turn."""
+    def show(self, result: FileResult) -> None:
+        """Do nothing: the next refresh shows it."""
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False)
 
     def _draw(self) -> RenderableType:
@@ -84,8 +88,8 @@ class LiveScreen:
         from rich.table import Table
         from rich.text import Text
 
-        items = self._tally.items
-        room = max(self._console.size.height - 6, 5)
+        results = self._results.files
+        rows = max(self._console.size.height - 6, 5)
         table = Table(box=None, expand=True, pad_edge=False)
         for name, options in (
             ("invoice", {"ratio": 3}),
@@ -95,24 +99,28 @@ class LiveScreen:
             ("", {"ratio": 4}),
         ):
             table.add_column(name, no_wrap=True, overflow="ellipsis", **options)
-        for item in _most_telling(items, room):
-            state: str = item.state if item.state is not None else item.fate
-            colour = _COLOURS.get(item.state, "bright_black") if item.state is not None else "blue"
-            if item.fate is Fate.REFUSED:
-                state, colour = Fate.REFUSED, "red"
+        for result in _visible(results, rows):
+            state: str = result.state if result.state is not None else result.status
+            colour = _COLOURS.get(result.state, "bright_black") if result.state is not None else "blue"
+            if result.status is FileStatus.REFUSED:
+                state, colour = FileStatus.REFUSED, "red"
             table.add_row(
-                Text(item.label), Text(item.amount), Text(state, colour), str(item.attempts or ""), Text(item.note)
+                Text(result.label),
+                Text(result.amount),
+                Text(state, colour),
+                str(result.attempts or ""),
+                Text(result.note),
             )
-        counts = Counter(str(i.state if i.state is not None else i.fate) for i in items)
+        counts = Counter(str(i.state if i.state is not None else i.status) for i in results)
         foot = "  ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        pause = "paused: p goes on" if self._paused() else "p pauses, Ctrl-C stops"
+        pause = "paused, p resumes" if self._paused() else "p pauses, Ctrl-C stops"
         return Group(table, Text(f"{foot}    {pause}", "bright_black"))
 
 
-def _most_telling(items: list[Item], room: int) -> list[Item]:
-    """As many as fit: if not all do, those that were last in motion, around the one under way."""
-    if len(items) <= room:
-        return items
-    under_way = next((i for i, item in enumerate(items) if item.state is State.PROCESSING), len(items) - 1)
-    begin = min(max(under_way - room // 2, 0), len(items) - room)
-    return items[begin : begin + room]
+def _visible(results: list[FileResult], rows: int) -> list[FileResult]:
+    """The results that fit into `rows` rows: those around the job that is being processed."""
+    if len(results) <= rows:
+        return results
+    current = next((i for i, result in enumerate(results) if result.state is State.PROCESSING), len(results) - 1)
+    begin = min(max(current - rows // 2, 0), len(results) - rows)
+    return results[begin : begin + rows]

@@ -1,4 +1,4 @@
-"""UBL 2.1 Invoice and CreditNote, read as EN 16931 means them. `BT-n`, `BG-n`, `BR-n`: its terms, groups and rules."""
+"""Reads UBL 2.1 Invoice and CreditNote according to EN 16931: `BT-n`, `BG-n`, `BR-n` are its terms, groups, rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trio_jobs_demo.invoices import (
     Unsupported,
     quoted,
 )
-from trio_jobs_demo.xmltree import children, one, text_at
+from trio_jobs_demo.xml_tree import children, one, text_at
 
 __all__ = ["CREDIT_NOTE", "INVOICE", "MAX_LINES", "read_ubl"]
 
@@ -32,7 +32,7 @@ CREDIT_NOTE: Final = "{urn:oasis:names:specification:ubl:schema:xsd:CreditNote-2
 MAX_LINES: Final = 10_000
 
 # UNTDID 1001 as restricted by EN 16931 for BT-3. Among the invoices: 380 commercial, 384 corrected, 386 prepayment,
-# 389 self-billed; among the credit notes 381 and 261, self-billed. Both kinds may stand in either root element.
+# 389 self-billed; among the credit notes 381 and 261, self-billed. Both kinds can occur in either root element.
 CREDIT_CODES: Final = "81 83 261 262 296 308 381 396 420 458 502 503 532"
 INVOICE_CODES: Final = """
     71 80 82 84 102 130 202 203 204 211 218 219 295 326 331 380 382 383 384 385 386 387 388 389 390 393 394 395 456 457
@@ -44,9 +44,11 @@ CODE: Final = re.compile(r"[A-Za-z0-9]{1,10}")
 
 
 def read_ubl(root: Element) -> Invoice:
-    """The invoice in `root`, its sums checked.
+    """Read the invoice in `root` and check its sums.
 
-    Raises `Refused` (a child of it that says what is wrong) or, for a pro-forma invoice, `NothingToBook`.
+    Raises:
+        Refused: The document cannot be booked; a subclass says why.
+        NothingToBook: The document is a pro-forma invoice.
     """
     note = root.tag == CREDIT_NOTE
     kind = kind_of(root, "cbc:CreditNoteTypeCode" if note else "cbc:InvoiceTypeCode")
@@ -102,25 +104,25 @@ def read_ubl(root: Element) -> Invoice:
 
 
 def kind_of(root: Element, path: str) -> Kind:
-    """BT-3, which decides, not the root element: an Invoice of type 381 is a credit note."""
+    """The kind by BT-3, not by the root element: an Invoice of type 381 is a credit note."""
     code, field = text_at(root, path), f"{path[4:]} (BT-3)"
     if code is None:
         raise BadField(field, "missing")
     if code == PROFORMA:
-        raise NothingToBook("a pro-forma invoice (type 325): an offer, no claim")
+        raise NothingToBook("a pro-forma invoice (type 325): it claims no payment")
     if code in CREDIT_CODES.split():
         return Kind.CREDIT_NOTE
     if code in INVOICE_CODES.split() and root.tag == INVOICE:
         return Kind.INVOICE
     root_name = root.tag.rpartition("}")[2]
-    raise Unsupported(f"{field}: {quoted(code)} is not a type of {root_name} that EN 16931 knows", field)
+    raise Unsupported(f"{field}: {quoted(code)} is not a type of {root_name} in EN 16931", field)
 
 
 def seller(root: Element) -> tuple[str, str]:
     """The seller's identifier and name.
 
-    The identifier is the first there is of VAT number (BT-31), legal registration (BT-30), identifier (BT-29) and
-    electronic address (BT-34); BR-CO-26 asks for one of the first three, some files have none: then it is the name.
+    The identifier is the first one present of VAT number (BT-31), legal registration (BT-30), identifier (BT-29) and
+    electronic address (BT-34), otherwise the name. BR-CO-26 requires one of the first three, but some files have none.
     """
     party = one(root, "cac:AccountingSupplierParty/cac:Party")
     if party is None:
@@ -144,7 +146,7 @@ def party_name(party: Element, field: str) -> str:
 
 
 def money(parent: Element, path: str, field: str, currency: str, default: Decimal | None = None) -> Decimal:
-    """The amount at `path`, which must be in `currency`; `default` where there is none, if there is a default."""
+    """The amount at `path`, which must be in `currency`; `default` if it is missing. Raises `BadField`."""
     element = one(parent, path)
     if element is None:
         if default is not None:
@@ -152,8 +154,8 @@ def money(parent: Element, path: str, field: str, currency: str, default: Decima
         raise BadField(field, "missing")
     given = element.get("currencyID")
     if given != currency:
-        said = f"is in {quoted(given)}" if given else "has no currencyID"
-        raise BadField(field, f"{said}, the invoice is in {currency}")
+        problem = f"is in {quoted(given)}" if given else "has no currencyID"
+        raise BadField(field, f"{problem}, the invoice is in {currency}")
     return fields.amount((element.text or "").strip(), field)
 
 
@@ -176,7 +178,7 @@ def lines_of(root: Element, name: str, currency: str) -> tuple[Line, ...]:
             Line(
                 text=fields.cut(next(filter(None, names), None), f"{where}: Item/Name (BT-153)"),
                 net=money(element, "cbc:LineExtensionAmount", f"{where}: LineExtensionAmount (BT-131)", currency),
-                # BR-CO-04 wants a category; no sum hangs on it, so a line without one is still booked
+                # BR-CO-04 requires a category, but no sum depends on it, so a line without one is booked
                 tax=" ".join(tax_label(category[0], where)) if category else "untaxed",
             )
         )
@@ -184,7 +186,7 @@ def lines_of(root: Element, name: str, currency: str) -> tuple[Line, ...]:
 
 
 def tax_label(category: Element, where: str) -> tuple[str, str]:
-    """Scheme and rate, e.g. (`VAT`, `25 %`), (`VAT`, `E 0 %`), (`VAT`, `O`). S, the standard category, goes unsaid."""
+    """Scheme and rate, e.g. (`VAT`, `25 %`), (`VAT`, `E 0 %`), (`VAT`, `O`). The standard category S is omitted."""
     scheme = code_at(category, "cac:TaxScheme/cbc:ID", where)
     code = code_at(category, "cbc:ID", where)
     given = text_at(category, "cbc:Percent")
@@ -193,7 +195,7 @@ def tax_label(category: Element, where: str) -> tuple[str, str]:
 
 
 def code_at(category: Element, path: str, where: str) -> str:
-    """A short code. It ends in the names of accounts, so it cannot be any text."""
+    """A short code. It becomes part of account names, so other text is refused."""
     text, field = text_at(category, path), f"{where}: {path.replace('cac:', '').replace('cbc:', '')}"
     if text is None:
         raise BadField(field, "missing")
@@ -203,7 +205,7 @@ def code_at(category: Element, path: str, where: str) -> str:
 
 
 def allowances_and_charges(root: Element, currency: str) -> tuple[Decimal, Decimal]:
-    """The sums of the document's own (BG-20, BG-21); those of lines and prices are in the lines' net already."""
+    """The sums at document level (BG-20, BG-21); those of lines and prices are part of the lines' net amounts."""
     sums = {False: ZERO, True: ZERO}
     indicators = {"true": True, "1": True, "false": False, "0": False}
     for element in children(root, "cac:AllowanceCharge"):
@@ -217,7 +219,7 @@ def allowances_and_charges(root: Element, currency: str) -> tuple[Decimal, Decim
 def taxes_of(root: Element, currency: str) -> tuple[tuple[Tax, ...], Decimal]:
     """The VAT breakdown (BG-23) and the total (BT-110), in the invoice's currency.
 
-    A second TaxTotal may give the same total in the currency of the tax office (BT-6, BT-111); it is not booked.
+    A second TaxTotal in the currency of the tax office (BT-6, BT-111) is not booked.
     """
     field = "TaxTotal/TaxAmount (BT-110)"
     ours = []
@@ -251,8 +253,8 @@ def tax_of(element: Element, currency: str) -> Tax:
     percent = text_at(category, "cbc:Percent")
     if percent:
         computed = base * fields.amount(percent, "TaxSubtotal/Percent (BT-119)") / 100
-        # BR-CO-17; the rule's own check lets pass what differs by less than one whole unit of the currency,
-        # since a tax may have been rounded line by line
+        # BR-CO-17; like the official check it tolerates a difference below one unit of the currency, since a tax
+        # can be rounded line by line
         if abs(amount - computed) >= 1:
             raise DoesNotAddUp(field, amount, computed.quantize(Decimal("0.01")))
     return Tax(name=name, rate=rate, base=base, amount=amount)

@@ -1,4 +1,4 @@
-"""From an invoice to the voucher that books it, seen by the issuer. Pure; debits equal credits in every voucher.
+"""Creates the voucher of an invoice from the issuer's point of view. In every voucher debits equal credits.
 
 | what | account | invoice | credit note |
 |---|---|---|---|
@@ -9,13 +9,13 @@
 | lines, one sum per rate | Income:Sales:VAT 25 % | credit | debit |
 | charges | Income:Charges | credit | debit |
 | taxes, per tax and rate | Liabilities:Taxes:VAT 25 % | credit | debit |
-| rounding, stated or made here | Expenses:Rounding | credit | debit |
+| rounding, of the invoice or computed here | Expenses:Rounding | credit | debit |
 
-A negative amount changes sides, so a negative invoice books like a credit note.
+A negative amount changes sides, so a negative invoice is booked like a credit note.
 
-Rounding: amounts are summed per account exactly and only then brought to the currency's smallest unit, half away from
-zero. What this leaves over goes to Expenses:Rounding, at most one unit for each account that had to be rounded; none
-had to be, or more is left over: then the invoice does not add up and is refused.
+Amounts are summed exactly for each account and then rounded to the currency's smallest unit, half away from zero. The
+difference is booked to Expenses:Rounding if it is at most one unit for each account that was rounded. Otherwise the
+invoice does not add up and is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trio_jobs_demo.invoices import DoesNotAddUp, Invoice, Kind, NothingToBook, 
 
 __all__ = ["MAX_MINOR", "Entry", "Voucher", "voucher_for"]
 
-# The largest entry, in smallest units: the ledger's sums are 64-bit and have room for 9,000 of them.
+# The largest entry, in smallest units. The ledger's sums have 64 bits, enough for 9,000 such entries.
 MAX_MINOR: Final = 10**15
 
 CUSTOMERS: Final = "Assets:Customers"
@@ -50,53 +50,59 @@ class Entry:
 
 @attrs.frozen
 class Voucher:
-    """What the ledger books in one go.
-
-    reference: the invoice's key; the ledger finds the voucher by it. dated: the invoice's day. currency: ISO 4217, that
-    of all entries. text: for people, with foreign names in it (escape before showing). entries: one per account.
-    """
+    """What the ledger books in one transaction."""
 
     reference: str
+    """The invoice's key, by which the ledger finds the voucher."""
     dated: dt.date
+    """The day of the invoice."""
     currency: str
+    """The currency of all entries, a code of ISO 4217."""
     text: str
+    """A description with untrusted names; escape it before it is shown."""
     entries: tuple[Entry, ...]
+    """One for each account."""
 
 
 def voucher_for(invoice: Invoice) -> Voucher:
-    """The voucher of `invoice`.
+    """Create the voucher of an invoice.
 
-    Raises `DoesNotAddUp` when its parts do not make its payable amount, `Refused` for sums larger than the ledger
-    holds, `Unsupported` for an unknown currency, `NothingToBook` when every amount is zero.
+    Raises:
+        DoesNotAddUp: The parts do not make the payable amount.
+        Refused: A sum is larger than the ledger supports.
+        Unsupported: The currency is unknown.
+        NothingToBook: Every amount is zero.
     """
     if invoice.currency not in EXPONENTS:
-        raise Unsupported(f"currency: {quoted(invoice.currency)} is not a currency known here", "currency")
+        raise Unsupported(f"currency: {quoted(invoice.currency)} is not a known currency", "currency")
     minor: dict[str, int] = {}
     rounded = 0
     for account, amount in amounts(invoice).items():
-        if not amount.is_finite() or amount.adjusted() > 18:  # before it becomes an int: 1E+900000 is a Decimal too
-            raise Refused(f"{account}: more than the ledger holds", account)
+        if (
+            not amount.is_finite() or amount.adjusted() > 18
+        ):  # checked before the conversion: 1E+900000 is a Decimal too
+            raise Refused(f"{account}: more than the ledger supports", account)
         minor[account] = to_minor(amount, invoice.currency)
         rounded += minor[account] != amount.scaleb(exponent(invoice.currency))
-    left_over = sum(minor.values())
-    if abs(left_over) > rounded:
+    difference = sum(minor.values())
+    if abs(difference) > rounded:
         payable = invoice.payable
-        turn = -1 if invoice.kind is Kind.CREDIT_NOTE else 1
-        raise DoesNotAddUp("payable", payable, payable - turn * Decimal(left_over).scaleb(-exponent(invoice.currency)))
-    minor[ROUNDING] = minor.get(ROUNDING, 0) - left_over
+        sign = -1 if invoice.kind is Kind.CREDIT_NOTE else 1
+        raise DoesNotAddUp("payable", payable, payable - sign * Decimal(difference).scaleb(-exponent(invoice.currency)))
+    minor[ROUNDING] = minor.get(ROUNDING, 0) - difference
 
     entries = tuple(Entry(account, max(value, 0), max(-value, 0)) for account, value in minor.items() if value)
     if not entries:
         raise NothingToBook("every amount is zero")
     for entry in entries:
         if max(entry.debit, entry.credit) > MAX_MINOR:
-            raise Refused(f"{entry.account}: more than the ledger holds", entry.account)
+            raise Refused(f"{entry.account}: more than the ledger supports", entry.account)
     text = f"{invoice.kind.value.capitalize()} {invoice.number} of {invoice.issuer} to {invoice.customer}"
     return Voucher(invoice.key, invoice.issued, invoice.currency, text, entries)
 
 
 def amounts(invoice: Invoice) -> dict[str, Decimal]:
-    """Exact sum per account, debit positive, in the order in which people read a voucher."""
+    """The exact sum of each account, debit positive, in the usual order of a voucher."""
     sums: defaultdict[str, Decimal] = defaultdict(Decimal)
     sums[CUSTOMERS] += invoice.payable
     for withholding in invoice.withholdings:
@@ -115,5 +121,5 @@ def amounts(invoice: Invoice) -> dict[str, Decimal]:
 
 
 def part(name: str) -> str:
-    """The last part of an account's name: a colon in it would open a further level."""
+    """The last part of an account's name, without colons, which separate levels."""
     return name.replace(":", " ")

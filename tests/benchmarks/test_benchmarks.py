@@ -1,7 +1,4 @@
-"""The benchmarks run, and their figures are told as they are. Nothing here says how fast anything is.
-
-What needs a question answered is for the campaign, since that takes seconds; CI runs it.
-"""
+"""Rules of the benchmarks: every question runs, and figures are shown correctly. They do not check any speed."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ positive = st.floats(0.001, 1e9)
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], page.Saved]:
-    """What a question came to, asked once, with small numbers, of what is installed anyway."""
+    """The answer to a question, measured once with small numbers and without installing peers."""
     folder = tmp_path_factory.mktemp("results")
     found: dict[str, page.Saved] = {}
 
@@ -47,7 +44,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], page.Sa
 
 
 def folder_without_peers(folder: Path) -> Path:
-    """So that the same is seen where other people's queues are installed."""
+    """Make the test independent of whether other queues are installed."""
     for name in ("peers.txt", "peers-oban.txt"):
         (folder / name).write_text((environment.ROOT / "benchmarks" / name).read_text())
     return folder
@@ -63,7 +60,7 @@ ASKED_HERE = [name for name in QUESTIONS if name != "profile" and (name != "scal
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("question", ASKED_HERE)
-def test_each_question_is_answered_by_us_and_by_the_limits(question: str, answers: Callable[[str], page.Saved]) -> None:
+def test_each_question_measures_trio_jobs_and_the_limits(question: str, answers: Callable[[str], page.Saved]) -> None:
     told = [row for row in rows(answers(question)) if row.kind != "peer"]
     assert told
     for row in told:
@@ -110,20 +107,20 @@ def test_a_target_without_figures_is_not_reached_and_not_missed(answers: Callabl
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it does not tell a process how much memory it has")
 @pytest.mark.campaign
-def test_growth_is_told_of_everything_that_scale_measures(answers: Callable[[str], page.Saved]) -> None:
+def test_scale_shows_the_growth_of_everything_that_it_measures(answers: Callable[[str], page.Saved]) -> None:
     curves = answers("scale").answer.curves
     assert len(curves) == 9
     assert all(curve.exponent is not None for curve in curves)
 
 
-def test_an_unknown_question_is_refused_with_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_question_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["speed"])
     assert stopped.value.code == 2
     assert "there is no question speed" in capsys.readouterr().err
 
 
-def test_a_contestant_that_fails_says_why_in_one_line() -> None:
+def test_a_contestant_that_fails_gives_its_reason_in_one_line() -> None:
     [(_, values, why)] = Run(quick=True).measure(
         [Contestant("x", "ours", ("ours", "durable"), 10, "", {"folder": "/-"})]
     )
@@ -131,7 +128,7 @@ def test_a_contestant_that_fails_says_why_in_one_line() -> None:
     assert why.startswith("FileNotFoundError")
 
 
-def test_a_table_shows_ratios_to_what_it_names() -> None:
+def test_a_table_shows_ratios_to_the_named_rows() -> None:
     table = Table(
         "t", "jobs/s", [Row("limit", "limit", [100.0]), Row("us", "ours", [40.0, 50.0, 90.0])], against=["limit"]
     )
@@ -142,7 +139,7 @@ def test_a_table_shows_ratios_to_what_it_names() -> None:
     ]
 
 
-def test_what_is_saved_is_what_was_found(tmp_path: Path) -> None:
+def test_saved_answers_are_equal_to_the_measured_ones(tmp_path: Path) -> None:
     table = Table(
         "t", "µs", [Row("<a> & b", "peer", [1.0, 2.5], extra={"p99": 3.0}), Row("c", "limit", [], skipped="no")]
     )
@@ -159,7 +156,7 @@ def test_what_is_saved_is_what_was_found(tmp_path: Path) -> None:
     assert "| x | at least 1 | 0.50 | **not reached** |" in written
 
 
-def test_only_answers_of_this_commit_that_were_no_trial_count_as_there(tmp_path: Path) -> None:
+def test_only_full_answers_of_this_commit_count_as_answered(tmp_path: Path) -> None:
     page.save(tmp_path, Answer("sdk", "What?"), Run(quick=True), 1.0)
     saved = page.load(tmp_path, "sdk")
     assert saved is not None
@@ -178,7 +175,7 @@ def test_a_python_without_the_peers_is_not_used(tmp_path: Path, monkeypatch: pyt
 
 
 @given(st.floats(-2, 2), positive, st.lists(st.floats(1, 1e6), min_size=2, max_size=9, unique=True))
-def test_the_power_of_growth_is_found_again(power: float, factor: float, sizes: list[float]) -> None:
+def test_exponent_finds_the_power_of_growth(power: float, factor: float, sizes: list[float]) -> None:
     if max(sizes) / min(sizes) < 2:
         return
     found = exponent([(size, factor * size**power) for size in sizes])
@@ -202,7 +199,7 @@ def test_a_figure_keeps_three_digits(value: float) -> None:
     assert float(figure(value).replace(",", "")) == pytest.approx(value, rel=0.006)
 
 
-def test_arrivals_are_the_same_in_every_process_and_of_the_rate_asked_for() -> None:
+def test_arrivals_are_the_same_in_every_process_and_have_the_given_rate() -> None:
     times = arrivals(10_000, 500.0)
     assert times == arrivals(10_000, 500.0)
     assert times == sorted(times)

@@ -1,4 +1,4 @@
-"""Small valid documents for the tests to damage."""
+"""Small valid documents that tests modify."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ CFDI = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def changed(document: str, *changes: tuple[str, str]) -> bytes:
-    """`document` with each old text, which must be there, replaced by the new one."""
+    """Replace each old text in the document, which must contain it, by the new one."""
     for old, new in changes:
         assert old in document, old
         document = document.replace(old, new)

@@ -1,4 +1,4 @@
-"""The demo from outside: real processes, real books, counted with sqlite3."""
+"""Rules of the demo as a program: real processes and books, checked with sqlite3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trio_jobs_demo.samples import sample_files
 SHARED = Path(os.environ.get("TRIO_JOBS_INVOICES", Path(__file__).parents[2].parent / "shared" / "invoices"))
 needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(),
-    reason=f"needs real invoices: put them into {SHARED}, or set TRIO_JOBS_INVOICES to where they are",
+    reason=f"needs real invoices: put them into {SHARED}, or set TRIO_JOBS_INVOICES to their folder",
 )
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run it on Linux or macOS")
 
@@ -39,7 +39,7 @@ def read_until_booked(process: Process, count: int) -> None:
         count -= line.startswith("booked")
         if count == 0:
             return
-    raise AssertionError("it ended before that many were booked")
+    raise AssertionError("the demo ended before that many invoices were booked")
 
 
 def vouchers(book: Path) -> Counter[str]:
@@ -61,7 +61,7 @@ def assert_balanced(book: Path) -> None:
 
 
 @pytest.mark.parametrize("constraint", [True, False], ids=["", "without the book's own constraint"])
-def test_whatever_the_ledger_does_each_invoice_has_one_voucher(tmp_path: Path, constraint: bool) -> None:
+def test_each_invoice_has_one_voucher_despite_faults_of_the_ledger(tmp_path: Path, constraint: bool) -> None:
     book = tmp_path / "book.db"
     run = demo("--book", book, *([] if constraint else ["--no-constraint"]))
     assert run.returncode == 0, run.stderr
@@ -73,7 +73,7 @@ def test_whatever_the_ledger_does_each_invoice_has_one_voucher(tmp_path: Path, c
     assert_balanced(book)
 
 
-def test_a_second_run_on_the_same_book_books_nothing(tmp_path: Path) -> None:
+def test_a_second_run_with_the_same_book_books_nothing(tmp_path: Path) -> None:
     book = tmp_path / "book.db"
     demo("--book", book, "--no-constraint")
     before = creations(book)
@@ -85,7 +85,7 @@ def test_a_second_run_on_the_same_book_books_nothing(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("booked", [1, 5, 12])
-def test_a_run_killed_and_started_again_books_no_invoice_twice(tmp_path: Path, booked: int) -> None:
+def test_a_killed_and_repeated_run_books_no_invoice_twice(tmp_path: Path, booked: int) -> None:
     book = tmp_path / "book.db"
     with start("--book", book, "--no-constraint") as process:
         read_until_booked(process, booked)
@@ -97,7 +97,7 @@ def test_a_run_killed_and_started_again_books_no_invoice_twice(tmp_path: Path, b
 
 
 @posix
-def test_ctrl_c_closes_the_ledger_and_leaves_no_traceback(tmp_path: Path) -> None:
+def test_ctrl_c_closes_the_ledger_without_a_traceback(tmp_path: Path) -> None:
     with start("--book", tmp_path / "book.db", "--min-interval", "0.05") as process:
         read_until_booked(process, 3)
         process.send_signal(signal.SIGINT)
@@ -105,10 +105,10 @@ def test_ctrl_c_closes_the_ledger_and_leaves_no_traceback(tmp_path: Path) -> Non
     assert ended.returncode == 130
     assert "ledger closed (opened 1, closed 1, threads 1)" in ended.stdout
     assert "Traceback" not in ended.stderr
-    assert vouchers(tmp_path / "book.db")  # and the lock is gone
+    assert vouchers(tmp_path / "book.db")  # the lock is released
 
 
-def test_a_file_that_is_no_book_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_book_gives_one_line_of_error(tmp_path: Path) -> None:
     book = tmp_path / "book.db"
     book.write_text("not a book at all, but long enough to be read as one")
     run = demo("--book", book)
@@ -116,20 +116,20 @@ def test_a_file_that_is_no_book_is_said_in_one_line(tmp_path: Path) -> None:
     assert run.stderr.startswith("demo: the SDK could not be opened") and run.stderr.count("\n") == 1
 
 
-def test_a_missing_file_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_file_gives_one_line_of_error(tmp_path: Path) -> None:
     run = demo(tmp_path / "nowhere")
     assert run.returncode == 2
     assert run.stderr == f"demo: there is no file or folder {tmp_path / 'nowhere'}\n"
 
 
-def test_given_files_meet_no_scripted_trouble() -> None:
+def test_named_files_have_no_scripted_faults() -> None:
     run = demo(*sample_files()[:5])
     assert run.returncode == 0
     assert "0 of them retries" in run.stdout
 
 
 @posix
-def test_a_crash_in_the_middle_is_made_good_by_a_second_run_on_the_same_journal(tmp_path: Path) -> None:
+def test_a_second_run_with_the_same_journal_completes_a_crashed_one(tmp_path: Path) -> None:
     files = ("--book", tmp_path / "book.db", "--journal", tmp_path / "jobs.db", "--no-constraint")
     crash = demo(*files, "--crash")
     assert crash.returncode == -signal.SIGKILL
@@ -141,7 +141,7 @@ def test_a_crash_in_the_middle_is_made_good_by_a_second_run_on_the_same_journal(
     assert_balanced(tmp_path / "book.db")
 
 
-def test_the_invoices_can_be_followed_from_another_terminal(tmp_path: Path) -> None:
+def test_another_process_can_watch_the_queue(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     with start("--serve", "--port", "0", environment=environment) as process:
         first = process.out.line()
@@ -157,7 +157,7 @@ def test_the_invoices_can_be_followed_from_another_terminal(tmp_path: Path) -> N
 
 
 @needs_shared
-def test_all_real_invoices_are_booked_or_refused_for_a_true_reason(tmp_path: Path) -> None:
+def test_all_real_invoices_are_booked_or_refused_with_a_reason(tmp_path: Path) -> None:
     book = tmp_path / "book.db"
     run = demo(SHARED, "--book", book, "--no-constraint")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -167,7 +167,7 @@ def test_all_real_invoices_are_booked_or_refused_for_a_true_reason(tmp_path: Pat
     fates = {name: int(count) for count, name in parts}
     assert sum(fates.values()) == len(files)
     assert set(fates) <= {"booked", "duplicate", "nothing to book", "refused"}
-    # the only refusals here: numbers that two different files of one issuer share
+    # the only refusals here are numbers that two different invoices of one issuer share
     refusals = [line for line in summary.splitlines() if line.startswith("  refused")]
     assert len(refusals) == fates["refused"]
     assert all("its number was used before, for another invoice" in line for line in refusals)
@@ -178,7 +178,7 @@ def test_all_real_invoices_are_booked_or_refused_for_a_true_reason(tmp_path: Pat
 
 
 @needs_shared
-def test_each_real_invoice_by_itself_is_booked_once_or_has_nothing_to_book(
+def test_each_real_invoice_alone_is_booked_once_or_needs_no_voucher(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = sorted(file for file in SHARED.rglob("*") if file.suffix.lower() == ".xml")

@@ -1,4 +1,4 @@
-"""Foreign text and money as they are shown."""
+"""Rules of the display of untrusted text and money."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from trio_jobs_demo.display import escape, money
         ("क्\u200dष", "क्\u200dष"),
     ],
 )
-def test_what_a_terminal_could_obey_is_escaped(text: str, shown: str) -> None:
+def test_control_and_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert escape(text) == shown
 
 
 @given(st.text(st.characters()), st.integers(1, 50))
-def test_no_text_is_shown_longer_than_its_limit_or_with_a_control_character(text: str, limit: int) -> None:
+def test_escaped_text_keeps_its_limit_and_has_no_control_character(text: str, limit: int) -> None:
     shown = escape(text, limit)
     assert len(shown) <= limit
     shown.encode()
@@ -48,12 +48,12 @@ def test_money_has_the_decimals_of_its_currency() -> None:
     ]
 
 
-def test_half_is_rounded_away_from_zero() -> None:
+def test_halves_are_rounded_away_from_zero() -> None:
     assert [to_minor(Decimal(text), "EUR") for text in ("1.005", "-1.005", "1.0049")] == [101, -101, 100]
     assert to_minor(Decimal("0.5"), "JPY") == 1
     assert to_minor(Decimal("0.0005"), "KWD") == 1
 
 
-def test_half_a_unit_is_half_of_what_the_decimals_say() -> None:
+def test_half_a_unit_matches_the_decimals_of_each_currency() -> None:
     for currency in EXPONENTS:
         assert half_unit(currency) * 2 == Decimal(1).scaleb(-exponent(currency))

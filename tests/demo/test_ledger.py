@@ -1,4 +1,4 @@
-"""The ledger: one session, one thread, and a book that keeps its own rules."""
+"""Rules of the ledger: one session, one thread, and a book that enforces its rules."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
-def test_a_voucher_is_found_and_counted_and_survives_the_session(path: Path) -> None:
+def test_a_voucher_survives_its_session(path: Path) -> None:
     with opened(path) as ledger:
         number = ledger.create_voucher(VOUCHER)
         assert ledger.find("R-1") == (number,)
@@ -70,7 +70,7 @@ def test_a_voucher_is_found_and_counted_and_survives_the_session(path: Path) -> 
         )
 
 
-def test_each_create_call_is_logged_also_one_that_is_refused(path: Path) -> None:
+def test_each_create_call_is_logged_also_a_refused_one(path: Path) -> None:
     unbalanced = attrs.evolve(VOUCHER, reference="R-2", entries=VOUCHER.entries[:2])
     with opened(path) as ledger:
         ledger.create_voucher(VOUCHER)
@@ -84,7 +84,7 @@ def test_each_create_call_is_logged_also_one_that_is_refused(path: Path) -> None
     assert rows(path, "SELECT sum(debit), sum(credit) FROM entries") == [(500, 500)]
 
 
-def test_a_reference_has_one_voucher_unless_the_book_says_otherwise(path: Path, tmp_path: Path) -> None:
+def test_a_reference_has_one_voucher_unless_the_book_allows_more(path: Path, tmp_path: Path) -> None:
     with opened(path) as ledger:
         number = ledger.create_voucher(VOUCHER)
         with pytest.raises(AlreadyBooked) as caught:
@@ -96,7 +96,7 @@ def test_a_reference_has_one_voucher_unless_the_book_says_otherwise(path: Path, 
         assert ledger.find("R-1") == numbers
 
 
-def test_a_book_keeps_the_rule_it_was_made_with(path: Path) -> None:
+def test_a_book_keeps_the_rule_it_was_created_with(path: Path) -> None:
     Ledger.open(path, one_voucher_per_reference=False).close()
     with pytest.raises(WrongBook, match="one_voucher_per_reference=False"):
         Ledger.open(path)
@@ -116,7 +116,7 @@ def test_a_book_keeps_the_rule_it_was_made_with(path: Path) -> None:
         attrs.evolve(VOUCHER, reference=""),
     ],
 )
-def test_a_voucher_that_breaks_a_rule_leaves_nothing_but_its_log(path: Path, voucher: Voucher) -> None:
+def test_a_refused_voucher_leaves_only_its_log_row(path: Path, voucher: Voucher) -> None:
     with opened(path) as ledger:
         with pytest.raises(VoucherRefused):
             ledger.create_voucher(voucher)
@@ -131,9 +131,7 @@ sides = st.integers(-3, 3).map(lambda amount: Entry("A", max(amount, 0), max(-am
 
 @given(st.lists(sides, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_exactly_the_balanced_vouchers_are_booked(
-    tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]
-) -> None:
+def test_only_balanced_vouchers_are_booked(tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]) -> None:
     balanced = len(entries) >= 2 and all(e.debit or e.credit for e in entries)
     balanced = balanced and sum(e.debit for e in entries) == sum(e.credit for e in entries)
     with opened(tmp_path_factory.mktemp("books") / "book.db") as ledger:
@@ -169,7 +167,7 @@ RAW_SQL = [
 
 
 @pytest.mark.parametrize("statement", RAW_SQL)
-def test_the_book_defends_itself_against_sql_typed_by_hand(path: Path, statement: str) -> None:
+def test_the_book_enforces_its_rules_against_other_sql(path: Path, statement: str) -> None:
     with opened(path) as ledger:
         ledger.create_voucher(VOUCHER)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -184,7 +182,7 @@ def test_the_book_defends_itself_against_sql_typed_by_hand(path: Path, statement
         assert sum(balance.debit for balance in ledger.trial_balance()) == 500
 
 
-def test_a_second_session_is_turned_away_and_takes_no_lock_with_it(path: Path) -> None:
+def test_a_second_session_is_refused_and_the_first_keeps_its_lock(path: Path) -> None:
     with opened(path) as ledger:
         for _ in range(2):
             with pytest.raises(BookLocked):
@@ -195,7 +193,7 @@ def test_a_second_session_is_turned_away_and_takes_no_lock_with_it(path: Path) -
 
 
 def opened_elsewhere(path: Path) -> str:
-    """What becomes of opening the book in another process."""
+    """The result of opening the book in another process."""
     program = (
         "import sys\nfrom trio_jobs_demo.ledger import Ledger, LedgerError\n"
         "try:\n    Ledger.open(sys.argv[1]).close()\n    print('opened')\n"
@@ -219,7 +217,7 @@ sys.stdin.read()
 """
 
 
-def test_the_lock_goes_with_a_killed_process_and_what_was_booked_stays(path: Path) -> None:
+def test_a_killed_process_releases_the_lock_and_its_vouchers_survive(path: Path) -> None:
     with Process([sys.executable, "-c", HOLDER, path], stdin=None) as process:
         assert process.out.line().strip() == "holding"
         with pytest.raises(BookLocked):
@@ -253,11 +251,11 @@ def test_every_call_from_another_thread_raises(path: Path) -> None:
         thread.start()
         thread.join()
         assert raised == [sqlite3.ProgrammingError] * len(calls)
-        ledger.create_voucher(VOUCHER)  # and the session goes on where it belongs
+        ledger.create_voucher(VOUCHER)  # the session still works on its own thread
     assert rows(path, "SELECT count(*) FROM call_log") == [(1,)]
 
 
-def test_after_close_every_call_says_so_and_closing_twice_is_harmless(path: Path) -> None:
+def test_calls_after_close_raise_and_close_can_be_repeated(path: Path) -> None:
     ledger = Ledger.open(path)
     ledger.close()
     ledger.close()
@@ -267,14 +265,14 @@ def test_after_close_every_call_says_so_and_closing_twice_is_harmless(path: Path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-def test_the_book_is_for_its_owner_only(path: Path) -> None:
+def test_only_the_owner_can_read_the_book(path: Path) -> None:
     with opened(path) as ledger:
         ledger.create_voucher(VOUCHER)
         modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert modes == {0o600}
 
 
-def test_a_file_that_is_no_book_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_book_is_not_changed(tmp_path: Path) -> None:
     text = tmp_path / "text.db"
     text.write_text("no database at all, but longer than a header of a hundred bytes would be, to be sure" * 20)
     foreign = tmp_path / "foreign.db"

@@ -1,4 +1,4 @@
-"""The demo's own invoices: which are booked, which are not and why, and that they show every shape."""
+"""Rules of the samples: which are booked, which are not and why, and that they have every kind of document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from trio_jobs_demo.invoices import Invoice, InvoiceError, Kind, NothingToBook, Unreadable
 from trio_jobs_demo.ledger import Ledger
-from trio_jobs_demo.reading import read_invoice_file
+from trio_jobs_demo.reader import read_invoice_file
 from trio_jobs_demo.samples import SCRIPT, sample_files
 from trio_jobs_demo.vouchers import voucher_for
 
@@ -30,14 +30,14 @@ def booked() -> dict[str, Invoice]:
 
 
 @pytest.mark.parametrize("name", NOT_BOOKED)
-def test_a_sample_that_is_not_booked_has_this_reason(name: str) -> None:
+def test_a_sample_that_is_not_booked_has_its_reason(name: str) -> None:
     error, reason = NOT_BOOKED[name]
     with pytest.raises(InvoiceError, match=reason) as caught:
         read_invoice_file(by_name()[name])
     assert type(caught.value) is error
 
 
-def test_all_others_are_booked_and_the_book_balances(tmp_path: Path) -> None:
+def test_all_other_samples_are_booked_and_the_book_balances(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "book.db")
     try:
         invoices = booked()
@@ -52,7 +52,7 @@ def test_all_others_are_booked_and_the_book_balances(tmp_path: Path) -> None:
         ledger.close()
 
 
-def test_only_the_one_that_was_sent_twice_has_a_key_twice_and_is_equal() -> None:
+def test_only_the_duplicate_has_a_key_twice_and_is_equal() -> None:
     invoices = booked()
     one, other = (invoices[name] for name in TWICE)
     assert msgspec.json.encode(one) == msgspec.json.encode(other)
@@ -61,7 +61,7 @@ def test_only_the_one_that_was_sent_twice_has_a_key_twice_and_is_equal() -> None
     ]
 
 
-def test_the_samples_show_every_shape() -> None:
+def test_the_samples_have_every_kind_of_document() -> None:
     invoices = list(booked().values())
     labels = {f"{tax.name} {tax.rate}" for invoice in invoices for tax in invoice.taxes}
     lines = {len(invoice.lines) for invoice in invoices}

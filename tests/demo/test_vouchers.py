@@ -1,4 +1,4 @@
-"""An invoice's voucher balances, or there is none."""
+"""Rules of vouchers: each one balances, and an invoice without a balanced voucher is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trio_jobs_demo.invoices import (
     Tax,
     Withholding,
 )
-from trio_jobs_demo.reading import read_invoice
+from trio_jobs_demo.reader import read_invoice
 from trio_jobs_demo.vouchers import Entry, Voucher, voucher_for
 
 SIMPLE = Invoice(
@@ -77,7 +77,7 @@ labels = st.sampled_from(["VAT 25 %", "IVA exempt", "untaxed", "a: b"])
 
 @st.composite
 def invoices(draw: st.DrawFn) -> Invoice:
-    """Invoices that add up, in any currency, with signs as they come."""
+    """Invoices that add up, in any currency and with any signs."""
     lines = draw(st.lists(st.builds(Line, st.just("x"), amounts, labels), min_size=1, max_size=8))
     taxes = draw(
         st.lists(st.builds(Tax, st.just("VAT"), st.sampled_from(["25 %", "6 %"]), amounts, amounts), max_size=3)
@@ -127,26 +127,26 @@ def test_a_credit_note_is_the_reverse_of_the_invoice(invoice: Invoice) -> None:
 
 
 @given(invoices())
-def test_any_invoice_comes_back_from_json_equal_and_books_the_same(invoice: Invoice) -> None:
+def test_any_invoice_is_equal_after_a_round_trip_through_json(invoice: Invoice) -> None:
     assert msgspec.json.decode(msgspec.json.encode(invoice), type=Invoice) == invoice
 
 
 @given(invoices(), st.decimals("0.0001", 1000, places=4))
 def test_a_payable_amount_that_is_off_by_more_than_rounding_is_refused(invoice: Invoice, error: Decimal) -> None:
-    units = 20 + error  # at most 12 accounts can have been rounded, which leaves over 6 at most
+    units = 20 + error  # at most 12 accounts are rounded, which makes a difference of at most 6
     wrong = attrs.evolve(invoice, payable=invoice.payable + units.scaleb(-exponent(invoice.currency)))
     with pytest.raises(DoesNotAddUp):
         voucher_for(wrong)
 
 
-def test_without_anything_to_round_a_cent_is_too_much() -> None:
+def test_a_difference_of_one_cent_without_rounding_is_refused() -> None:
     with pytest.raises(DoesNotAddUp, match=r"states 10\.01, its parts make 10\.00"):
         voucher_for(attrs.evolve(SIMPLE, payable=Decimal("10.01")))
     with pytest.raises(DoesNotAddUp, match=r"states 10\.01, its parts make 10\.00"):
         voucher_for(attrs.evolve(SIMPLE, payable=Decimal("10.01"), kind=Kind.CREDIT_NOTE))
 
 
-def test_what_rounding_leaves_over_is_booked_as_rounding() -> None:
+def test_a_rounding_difference_is_booked_to_the_rounding_account() -> None:
     lines = tuple(Line("x", Decimal("0.333333"), label) for label in ("a", "b", "c"))
     assert figures(voucher_for(attrs.evolve(SIMPLE, lines=lines, payable=Decimal("1.00")))) == {
         "Assets:Customers": 100,
@@ -157,7 +157,7 @@ def test_what_rounding_leaves_over_is_booked_as_rounding() -> None:
     }
 
 
-def test_lines_of_one_rate_are_summed_before_they_are_rounded() -> None:
+def test_lines_with_the_same_rate_are_summed_before_rounding() -> None:
     lines = (Line("x", Decimal("0.333333"), "a"),) * 3
     invoice = attrs.evolve(SIMPLE, lines=lines, payable=Decimal("1.00"))
     assert figures(voucher_for(invoice)) == {"Assets:Customers": 100, "Income:Sales:a": -100}
@@ -169,15 +169,15 @@ def test_a_negative_invoice_changes_sides() -> None:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_an_invoice_of_nothing_asks_for_no_voucher(kind: Kind) -> None:
+def test_an_invoice_of_zero_needs_no_voucher(kind: Kind) -> None:
     with pytest.raises(NothingToBook):
         voucher_for(attrs.evolve(SIMPLE, lines=(Line("x", Decimal(0), "a"),), payable=Decimal(0), kind=kind))
 
 
 @pytest.mark.parametrize("amount", ["1E+900000", "NaN", "Infinity", "99999999999999.99"])
-def test_an_amount_the_ledger_cannot_hold_is_refused(amount: str) -> None:
+def test_an_amount_larger_than_the_ledger_supports_is_refused(amount: str) -> None:
     invoice = attrs.evolve(SIMPLE, lines=(Line("x", Decimal(amount), "a"),), payable=Decimal(amount))
-    with pytest.raises(Refused, match="more than the ledger holds"):
+    with pytest.raises(Refused, match="more than the ledger supports"):
         voucher_for(invoice)
 
 

@@ -1,4 +1,4 @@
-"""What check_handler finds, and that it finds nothing where nothing is wrong."""
+"""Rules of `check_handler`: what it finds, and that a correct handler has no findings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Invoice:
 
 
 class Ledger:
-    """The world: what is entered stays, whatever becomes of the process."""
+    """An SDK whose entries survive the process."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, int]] = []
@@ -80,13 +80,13 @@ async def run(ledger: Ledger, service: Service, *payloads: Any, **options: Any) 
     )
 
 
-async def test_a_handler_with_a_true_verify_is_clean_on_a_thread(autojump_clock: MockClock) -> None:
+async def test_a_plain_handler_with_a_correct_verify_has_no_findings(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
     @service.handler(kind="post", verify=verify)
     def post(ledger: Ledger, invoice: Invoice) -> str:
-        assert isinstance(ledger, Ledger), "what is watched still is what it was"
+        assert isinstance(ledger, Ledger), "the proxy of the SDK has its class"
         ledger.check()
         return ledger.book(invoice.folio, invoice.cents)
 
@@ -96,7 +96,7 @@ async def test_a_handler_with_a_true_verify_is_clean_on_a_thread(autojump_clock:
     assert report.left_out == ()
 
 
-async def test_a_handler_with_a_true_verify_is_clean_in_the_loop(autojump_clock: MockClock) -> None:
+async def test_an_async_handler_with_a_correct_verify_has_no_findings(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(async_sdk=ledger.asession)
 
@@ -114,7 +114,7 @@ async def test_a_handler_with_a_true_verify_is_clean_in_the_loop(autojump_clock:
     assert len(report.checked) == 8
 
 
-async def test_an_async_handler_before_a_thread_is_clean(autojump_clock: MockClock) -> None:
+async def test_an_async_handler_of_a_threaded_sdk_has_no_findings(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -142,13 +142,13 @@ async def test_booking_before_checking_is_found_when_the_check_fails(autojump_cl
     report = await run(ledger, service)
     first = report.findings[0]
     assert first.rule.startswith("when a call raises")
-    assert "had called book (call 1) ConnectionResetError was raised; the job ended completed" in first.sentence
-    assert "[('A-1', 100), ('A-1', 100)], where a clean run leaves [('A-1', 100)]" in first.sentence
-    assert "it has no verify" in first.sentence
-    assert first.how == "raise after call 1, book"
+    assert "after call 1 (book) ConnectionResetError was raised; the job completed and left" in first.sentence
+    assert "[('A-1', 100), ('A-1', 100)], but a run without a fault leaves [('A-1', 100)]" in first.sentence
+    assert "the handler has no verify" in first.sentence
+    assert first.how == "inject the fault 'raise after call 1, book'"
 
 
-async def test_a_handler_that_vouches_falsely_is_found_without_any_fault(autojump_clock: MockClock) -> None:
+async def test_a_fail_that_leaves_work_behind_is_found_without_a_fault(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -176,7 +176,7 @@ async def test_a_handler_that_always_raises_after_it_booked_is_found(verify: Any
     report = await run(ledger, service)
     assert len(report.findings) == 1
     assert "raises AttributeError: 'Ledger' object has no attribute 'vuocher'" in report.findings[0].sentence
-    assert report.findings[0].how == "a clean run"
+    assert report.findings[0].how == "run it without a fault"
 
 
 async def test_a_handler_that_never_completes_is_found_although_it_leaves_nothing(autojump_clock: MockClock) -> None:
@@ -191,31 +191,31 @@ async def test_a_handler_that_never_completes_is_found_although_it_leaves_nothin
         await trio.sleep_forever()
 
     report = await check_handler(service, "raises", [INVOICE], raises=False)
-    assert "raises KeyError: 'A-1'; the job ended failed" in report.findings[0].sentence
+    assert "raises KeyError: 'A-1'; the job ends failed" in report.findings[0].sentence
     report = await check_handler(service, "sleeps", [INVOICE], raises=False)
-    assert "outlives its limit; the job ended failed" in report.findings[0].sentence
+    assert "exceeds its limit; the job ends failed" in report.findings[0].sentence
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "directive",
     [Fail("no amount"), trio_jobs.Cancel("not wanted"), trio_jobs.RetryAfter(5.0), trio_jobs.Snooze(5.0)],
-    ids=lambda asked: type(asked).__name__,
+    ids=lambda directive: type(directive).__name__,
 )
-async def test_a_handler_may_ask_for_another_end(asked: Exception, autojump_clock: MockClock) -> None:
+async def test_a_handler_may_raise_a_directive(directive: Exception, autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
     @service.handler(kind="post")
     async def post(sdk: trio_jobs.SdkHandle, invoice: Invoice, job: JobContext) -> None:
-        if job.attempt == 1 or not isinstance(asked, trio_jobs.Snooze):
-            raise asked
+        if job.attempt == 1 or not isinstance(directive, trio_jobs.Snooze):
+            raise directive
 
     report = await run(ledger, service)
     assert report.ok, str(report)
 
 
 @pytest.mark.parametrize("answer", [Done("voucher"), NotDone()], ids=["always done", "never done"])
-async def test_a_verify_that_does_not_look_is_found(answer: Any, autojump_clock: MockClock) -> None:
+async def test_a_verify_with_a_constant_answer_is_found(answer: Any, autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -224,10 +224,10 @@ async def test_a_verify_that_does_not_look_is_found(answer: Any, autojump_clock:
         return ledger.book(invoice.folio, invoice.cents)
 
     report = await run(ledger, service)
-    assert any(finding.rule.startswith("verify says Done only") for finding in report.findings), str(report)
+    assert any(finding.rule.startswith("verify returns Done only") for finding in report.findings), str(report)
 
 
-async def test_a_verify_that_cannot_tell_leaves_the_job_in_doubt_which_is_honest(autojump_clock: MockClock) -> None:
+async def test_a_verify_that_returns_unknown_has_no_findings(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -238,7 +238,7 @@ async def test_a_verify_that_cannot_tell_leaves_the_job_in_doubt_which_is_honest
     assert (await run(ledger, service)).ok
 
 
-async def test_idempotent_in_name_only_is_found(autojump_clock: MockClock) -> None:
+async def test_a_handler_wrongly_declared_idempotent_is_found(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -248,10 +248,10 @@ async def test_idempotent_in_name_only_is_found(autojump_clock: MockClock) -> No
 
     report = await run(ledger, service)
     dying = next(finding for finding in report.findings if "the process died" in finding.sentence)
-    assert "it says that it is idempotent" in dying.sentence
+    assert "the handler is declared idempotent" in dying.sentence
 
 
-async def test_a_handler_without_an_sdk_that_acts_all_the_same_is_found_when_it_is_cancelled(
+async def test_a_handler_without_an_sdk_that_acts_is_found_when_its_job_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
     ledger = Ledger()
@@ -262,12 +262,12 @@ async def test_a_handler_without_an_sdk_that_acts_all_the_same_is_found_when_it_
         return await ledger.abook(invoice.folio, invoice.cents)
 
     report = await run(ledger, service)
-    cancelled = next(f for f in report.findings if f.rule.startswith("a person may cancel"))
-    assert "at its checkpoint 2 a person cancelled it; the job ended cancelled" in cancelled.sentence
-    assert cancelled.how == "cancel at checkpoint 2"
+    cancelled = next(f for f in report.findings if f.rule.startswith("when the job is cancelled"))
+    assert "at checkpoint 2 the job was cancelled; the job ended cancelled" in cancelled.sentence
+    assert cancelled.how == "inject the fault 'cancel at checkpoint 2'"
 
 
-async def test_a_result_that_cannot_be_kept_and_a_payload_that_changes_are_found(autojump_clock: MockClock) -> None:
+async def test_a_result_that_cannot_be_recorded_and_a_payload_that_changes_are_found(autojump_clock: MockClock) -> None:
     service = Service()
 
     @attrs.frozen
@@ -280,15 +280,15 @@ async def test_a_result_that_cannot_be_kept_and_a_payload_that_changes_are_found
 
     report = await check_handler(service, "post", [Loose(("a", "b"))], raises=False)
     assert [finding.rule for finding in report.findings] == [
-        "its payload comes back from JSON as it was",
-        "run without a fault, it completes or asks for another end, and its result can be kept",
+        "the payload is the same after a round trip through JSON",
+        "without a fault the handler completes or raises a directive, and its result can be recorded",
     ]
-    assert report.left_out == ("what was really done: there is no `effects` to look at",)
-    with pytest.raises(ConformanceError, match="comes back from JSON as"):
+    assert report.left_out == ("what the handler did: `effects` is missing",)
+    with pytest.raises(ConformanceError, match="by a round trip through JSON"):
         await check_handler(service, "post", [Loose(("a", "b"))])
 
 
-async def test_mistakes_of_the_caller_are_told(autojump_clock: MockClock) -> None:
+async def test_mistakes_of_the_caller_raise_usage_errors(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
@@ -304,7 +304,7 @@ async def test_mistakes_of_the_caller_are_told(autojump_clock: MockClock) -> Non
         await check_handler(service, "other", [INVOICE])
 
 
-async def test_the_same_fault_is_told_the_same_way_every_time(autojump_clock: MockClock) -> None:
+async def test_the_same_handler_gives_the_same_report_every_time(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 

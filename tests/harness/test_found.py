@@ -1,4 +1,4 @@
-"""What the machine has found in our own queue; each stays here as the shortest story that shows it."""
+"""Faults that `QueueMachine` found in the queue, each as the shortest test that shows it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from trio_jobs import Done, NotDone, Service, State
 from trio_jobs.testing import Blocker, CrashableStore, FakeSdk, FakeSession, open_queue
 
 
-async def test_p9_a_doubt_that_a_person_settles_gives_its_place_in_the_line_back(autojump_clock: MockClock) -> None:
-    """It stood there to be verified, as the queue was paused; settled by hand, it stood there for nothing."""
-    sdk, disk = FakeSdk(), CrashableStore()
+async def test_p9_a_job_in_doubt_releases_its_slot_when_a_person_resolves_it(autojump_clock: MockClock) -> None:
+    """The queue is paused, so the job waits in the channel to be verified."""
+    sdk, storage = FakeSdk(), CrashableStore()
     service = Service(async_sdk=sdk.async_session, buffer=2)
 
     async def verify(session: FakeSession, job: object) -> Done | NotDone:
@@ -20,15 +20,15 @@ async def test_p9_a_doubt_that_a_person_settles_gives_its_place_in_the_line_back
     async def post(session: FakeSession, n: int) -> None:
         await session.acall("post")
 
-    hold = Blocker()
-    sdk.script("call", hold)
-    async with open_queue(service, store=disk.store(), cancel_timeout=0.0, drain_timeout=0.0) as queue:
+    blocker = Blocker()
+    sdk.script("call", blocker)
+    async with open_queue(service, store=storage.store(), cancel_timeout=0.0, drain_timeout=0.0) as queue:
         receipt = await queue.submit("post", 1)
-        await hold.reached_in_trio()
+        await blocker.reached_in_trio()
         await queue.pause()
-    async with open_queue(service, store=disk.store()) as queue:
+    async with open_queue(service, store=storage.store()) as queue:
         assert queue.get(receipt.job_id).state is State.IN_DOUBT
-        assert queue.statistics().free == 1, "it waits to be verified"
+        assert queue.statistics().free == 1, "the job waits to be verified"
         await queue.resolve(receipt.job_id, "done")
         assert queue.statistics().free == 2
         assert queue.get(receipt.job_id).state is State.COMPLETED

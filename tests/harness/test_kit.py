@@ -1,4 +1,4 @@
-"""The test kit: what it promises to those who test their services with it."""
+"""Rules of the tools for service tests: `open_queue`, `drain`, `assert_submitted`, `perform` and `FakeSdk`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Order:
 
 
 def plain(sdk: FakeSdk, **rules: Any) -> Service:
-    """On a thread."""
+    """A service with the SDK on a thread."""
     service = Service(sdk=sdk.session)
 
     @service.handler(**rules)
@@ -41,6 +41,7 @@ def plain(sdk: FakeSdk, **rules: Any) -> Service:
 
 
 def asynchronous(sdk: FakeSdk, **rules: Any) -> Service:
+    """A service with the SDK in Trio."""
     service = Service(async_sdk=sdk.async_session)
 
     @service.handler(**rules)
@@ -56,7 +57,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @BOTH
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "journal"])
-async def test_hours_of_virtual_time_go_by_at_once_on_either_host_and_store(
+async def test_hours_of_virtual_time_pass_at_once_with_each_executor_and_store(
     make: Any, durable: bool, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     sdk = FakeSdk()
@@ -66,13 +67,13 @@ async def test_hours_of_virtual_time_go_by_at_once_on_either_host_and_store(
         receipts = [await queue.submit("post", Order(n), delay=600.0 * n) for n in range(3)]
         jobs = await drain(queue)
         assert [jobs[r.job_id].state for r in receipts] == [State.COMPLETED] * 3
-        assert trio.current_time() >= 7500, "order 0 fails, waits for 300 s, and then takes two hours"
+        assert trio.current_time() >= 7500, "order 0 fails, waits for 300 s and then takes two hours"
     sdk.check()
 
 
 @BOTH
-async def test_nothing_times_out_because_a_thread_is_slow_in_real_time(make: Any, autojump_clock: MockClock) -> None:
-    """A limit of a tenth of a millisecond of virtual time is kept, however long the thread really takes."""
+async def test_a_thread_that_is_slow_in_real_time_does_not_time_out(make: Any, autojump_clock: MockClock) -> None:
+    """The limit is 0.1 ms of virtual time, whatever the thread takes in real time."""
     sdk = FakeSdk()
     async with open_queue(make(sdk, attempt_timeout=0.0001)) as queue:
         for n in range(50):
@@ -95,48 +96,48 @@ async def test_a_call_that_takes_longer_than_its_limit_is_late(make: Any, autoju
         assert attempt.outcome is Outcome.TIMED_OUT
 
 
-async def test_time_goes_by_while_a_call_stands_in_a_hold_on_its_thread(autojump_clock: MockClock) -> None:
+async def test_virtual_time_passes_while_a_call_is_blocked_on_its_thread(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hold = Blocker("at last")
-    sdk.script("call", hold)
+    blocker = Blocker("at last")
+    sdk.script("call", blocker)
     async with open_queue(plain(sdk, attempt_timeout=5)) as queue:
         receipt = await queue.submit("post", Order(1))
-        await hold.reached()
+        await blocker.reached()
         await trio.sleep(100)
         assert queue.health().problems == ("stuck",)
-        hold.let_go()
+        blocker.release()
         jobs = await drain(queue)
         assert await queue.result(receipt.job_id) == "at last"
     assert (jobs[receipt.job_id].attempts)[0].late
 
 
 @BOTH
-async def test_a_hang_ends_with_the_test(make: Any, autojump_clock: MockClock) -> None:
+async def test_a_blocked_call_does_not_keep_the_queue_open(make: Any, autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
-    hang = Blocker()
-    sdk.at("call", 2, hang)
+    blocker = Blocker()
+    sdk.at("call", 2, blocker)
     async with open_queue(make(sdk), drain_timeout=5.0, cancel_timeout=5.0, close_timeout=5.0) as queue:
         await queue.submit("post", Order(1))
         await queue.submit("post", Order(2))
-    hang.let_go()
+    blocker.release()
     assert queue.report is not None
     [left] = queue.report.unfinished
     assert left.state is State.IN_DOUBT
     assert queue.report.sdk_closed is (make is asynchronous)
 
 
-async def test_a_passing_is_scripted_by_its_number_once(autojump_clock: MockClock) -> None:
+async def test_at_sets_the_item_of_one_operation_by_its_number(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.at("call", 2, "the second")
     sdk.script("call", "the first", "the third")
     async with open_queue(asynchronous(sdk)) as queue:
         ids = [(await queue.submit("post", Order(n))).job_id for n in range(3)]
         assert [await queue.result(job_id) for job_id in ids] == ["the first", "the second", "the third"]
-    with pytest.raises(AssertionError, match="has been already"):
+    with pytest.raises(AssertionError, match="call number 3 has already happened"):
         sdk.at("call", 3, "too late")
 
 
-async def test_a_lost_session_is_opened_anew(autojump_clock: MockClock) -> None:
+async def test_a_lost_session_is_replaced(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", trio_jobs.SessionLost("gone"), "again")
     async with open_queue(plain(sdk, idempotent=True)) as queue:
@@ -146,7 +147,7 @@ async def test_a_lost_session_is_opened_anew(autojump_clock: MockClock) -> None:
     sdk.check()
 
 
-def test_real_time_is_refused_with_what_to_do() -> None:
+def test_open_queue_in_real_time_raises_and_says_what_to_use() -> None:
     async def main() -> None:
         async with open_queue(plain(FakeSdk())):
             pass
@@ -155,7 +156,7 @@ def test_real_time_is_refused_with_what_to_do() -> None:
         trio.run(main)
 
 
-def test_it_works_without_pytest_trio() -> None:
+def test_open_queue_works_without_pytest_trio() -> None:
     async def main() -> None:
         async with open_queue(plain(FakeSdk())) as queue:
             await queue.submit("post", Order(1), delay=3600)
@@ -165,7 +166,7 @@ def test_it_works_without_pytest_trio() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-async def test_drain_takes_jobs_on_and_leaves_what_is_in_doubt(autojump_clock: MockClock) -> None:
+async def test_drain_leaves_the_queue_open_and_jobs_in_doubt_as_they_are(autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     sdk.script("call", Slow(10))
     async with open_queue(asynchronous(sdk, attempt_timeout=1)) as queue:
@@ -175,7 +176,7 @@ async def test_drain_takes_jobs_on_and_leaves_what_is_in_doubt(autojump_clock: M
         assert (await drain(queue))[second.job_id].state is State.COMPLETED
 
 
-async def test_draining_a_paused_queue_fails_instead_of_waiting_for_ever(autojump_clock: MockClock) -> None:
+async def test_drain_of_a_paused_queue_raises(autojump_clock: MockClock) -> None:
     async with open_queue(asynchronous(FakeSdk())) as queue:
         await queue.pause("lunch")
         await queue.submit("post", Order(1))
@@ -185,7 +186,7 @@ async def test_draining_a_paused_queue_fails_instead_of_waiting_for_ever(autojum
         await drain(queue)
 
 
-async def test_assert_submitted_finds_by_payload_key_and_function(autojump_clock: MockClock) -> None:
+async def test_assert_submitted_finds_jobs_by_payload_predicate_and_key(autojump_clock: MockClock) -> None:
     async with open_queue(asynchronous(FakeSdk())) as queue:
         await queue.submit("post", Order(1), key="a")
         await queue.submit("post", Order(2))
@@ -194,16 +195,16 @@ async def test_assert_submitted_finds_by_payload_key_and_function(autojump_clock
         assert assert_submitted(queue, "post", lambda order: order.n < 2)[0].key == "a"
         assert assert_submitted(queue, "post", key="a")[0].key == "a"
         assert assert_submitted(queue, "post", Order(9), times=0) == ()
-        with pytest.raises(AssertionError, match=r"like Order\(n=3\).*there were 0(?s:.)*Order\(n=1\)\) key='a'"):
+        with pytest.raises(AssertionError, match=r"with payload Order\(n=3\), found 0(?s:.)*Order\(n=1\)\) key='a'"):
             assert_submitted(queue, "post", Order(3))
-        with pytest.raises(AssertionError, match=r"2 jobs .* there were 1"):
+        with pytest.raises(AssertionError, match=r"2 jobs .* found 1"):
             assert_submitted(queue, "post", Order(1), times=2)
         with pytest.raises(trio_jobs.UnknownKind):
             assert_submitted(queue, "other")
 
 
 @BOTH
-async def test_perform_runs_one_attempt_and_tells_all_of_it(make: Any, autojump_clock: MockClock) -> None:
+async def test_perform_runs_one_attempt_and_reports_its_result(make: Any, autojump_clock: MockClock) -> None:
     sdk = FakeSdk()
     service = make(sdk)
     done = await perform(service, "post", Order(1), key="a")

@@ -1,4 +1,4 @@
-"""The worked example of docs/testing.md: a handler with a real mistake. It books before it checks."""
+"""The example of docs/testing.md: a handler that books before it checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Invoice:
 
 
 class Ledger:
-    """The accounting SDK: what is booked stays booked, whatever becomes of us."""
+    """The accounting SDK. Its vouchers survive the process."""
 
     def __init__(self) -> None:
         self.vouchers: list[tuple[str, str]] = []
@@ -28,7 +28,7 @@ class Ledger:
         return f"voucher of {folio}"
 
     def check_period(self) -> None:
-        """Asks the SDK's server whether the month is still open."""
+        """Asks the SDK's server whether the month is open."""
 
     def find(self, reference: str) -> str | None:
         return next((f"voucher of {folio}" for folio, found in self.vouchers if found == reference), None)
@@ -50,8 +50,8 @@ def make_service(ledger: Ledger) -> trio_jobs.Service:
     return service
 
 
-def make_mended_service(ledger: Ledger) -> trio_jobs.Service:
-    """It checks first, and the ledger can be asked what an attempt left behind."""
+def make_corrected_service(ledger: Ledger) -> trio_jobs.Service:
+    """The corrected handler: it checks first, and a verify finds what an earlier attempt booked."""
     service = trio_jobs.Service(sdk=ledger.session)
 
     def already_booked(ledger: Ledger, job: JobContext) -> trio_jobs.Done | trio_jobs.NotDone:

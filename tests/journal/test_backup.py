@@ -19,7 +19,7 @@ from trio_jobs import JournalDamaged, Queue, Service, SqliteStore, State, StoreE
 from trio_jobs._engine import events as ev
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._stores.sqlite import backup as backup_module
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 
 @attrs.frozen

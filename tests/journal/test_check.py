@@ -20,7 +20,7 @@ from trio_jobs._cli.main import main
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite.check import check
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 EVENTS: Sequence[ev.Event] = (
     submitted(1, "a"),

@@ -1,7 +1,7 @@
-"""Bugs of the kinds that really happen, each a small patch of the real code, and the check that is meant to find it.
+"""Realistic bugs, each a small patch of the code, and the check that is meant to find it.
 
-`old` stands exactly once in its file; a test says so when the code has moved on. Keep the snippets short. A check is
-"simulator", or tests as pytest is given them.
+Each snippet `old` must occur exactly once in its file, which a test checks; keep the snippets short. A check is
+"simulator" or a path of tests for pytest.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
-CHECK_HOST: Final = "tests/harness/test_check_host.py"
+CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 
-#: All that the campaign tries on every mutation
+#: The checks that the campaign tries on every mutation
 CHECKS: Final = (
     SIMULATOR,
     MACHINE,
@@ -46,31 +46,35 @@ CHECKS: Final = (
     SUBSCRIPTIONS,
     METHODS,
     QUEUE_MACHINE,
-    CHECK_HOST,
+    CHECK_EXECUTOR,
     CHECK_HANDLER,
 )
 
 
 @attrs.frozen
 class Mutation:
-    """name: short, for the table. what: what goes wrong, in the words of somebody who meets it. check: what is meant to
-    find it. file: within the package. more: further snippets of that file. hangs: that its check does not end is what
-    it looks like; for all others that says nothing."""
+    """One bug."""
 
     name: str
+    """A short name for the table."""
     what: str
+    """What goes wrong, as a user would describe it."""
     check: str
+    """The check that is meant to find it."""
     file: str
+    """The file to patch, relative to the package."""
     old: str
     new: str
     more: tuple[tuple[str, str], ...] = ()
+    """Further pairs of old and new snippets of the same file."""
     hangs: bool = False
+    """The check does not end with this bug, so a timeout counts as found."""
 
     def apply(self, source: str) -> str:
-        """Raises `AssertionError` where the code has moved on and a snippet does not stand in it exactly once."""
+        """Return the patched source. Raises `AssertionError` unless each snippet occurs exactly once."""
         for old, new in ((self.old, self.new), *self.more):
             count = source.count(old)
-            assert count == 1, f"{self.name}: {old!r} stands {count} times in {self.file}; repair the catalogue"
+            assert count == 1, f"{self.name}: {old!r} occurs {count} times in {self.file}; repair the catalogue"
             source = source.replace(old, new)
         return source
 
@@ -80,8 +84,8 @@ _M = Mutation
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     # the store
     _M(
-        "ack before the sync",
-        "a submit is acknowledged when it is appended, not when it is synced",
+        "acknowledged before the sync",
+        "a submit returns once its event is appended, not once it is on the disk",
         SIMULATOR,
         "_stores/durable_store.py",
         "        if seq <= self.last_seq:\n",
@@ -97,47 +101,47 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "failed commit ignored",
-        "a failed commit is reported as committed",
+        "a commit that failed is reported as committed",
         SIMULATOR,
         "_stores/writer_thread.py",
         "            return self._handle_failure(group, failure)\n",
         "            log.error(failure)\n",
     ),
     _M(
-        "refused place leaked",
-        "a submit that the store refused keeps its place in the line",
+        "slot of a rejected submit leaked",
+        "a submit that the store rejected keeps its slot",
         SIMULATOR,
         "_runtime/event_log.py",
         "        for submit in rejected.values():\n",
         "        for submit in ():\n",
     ),
     _M(
-        "refused submit kept",
-        "a submit that the store refused stays among the jobs",
+        "rejected submit kept",
+        "a submit that the store rejected remains in the projection",
         SIMULATOR,
         "_runtime/event_log.py",
         "if isinstance(event, ev.JobEvent) and event.job in rejected\n            else event",
         "if isinstance(event, ev.JobEvent) and event.job in ()\n            else event",
     ),
     _M(
-        "refused start kept",
-        "a job whose submit the store refused stays among the jobs if it was begun at once",
+        "rejected start kept",
+        "a job whose submit the store rejected remains in the projection if its attempt had started",
         SIMULATOR,
         "_runtime/event_log.py",
         "if isinstance(event, ev.JobEvent) and event.job in rejected",
         "if isinstance(event, ev.Submitted) and event.job in rejected",
     ),
     _M(
-        "begun and not awaited",
-        "a handler that waits for no start is called for a job whose submit is refused afterwards",
+        "early start without a wait",
+        "a handler that does not wait for its start is called for a job whose submit the store then rejects",
         EARLY_ADMISSION,
         "_runtime/admission.py",
         "and waits_for_its_start and",
         "and",
     ),
     _M(
-        "refused one in the line",
-        "a job that the store refused after it had joined the line still has its place there",
+        "rejected job in the channel",
+        "a job that the store rejected after it had entered the channel keeps its slot",
         EARLY_ADMISSION,
         "_runtime/admission.py",
         "            self._channel.remove(one.in_channel)",
@@ -152,7 +156,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                waiter.error = error\n        self._commit_started",
     ),
     _M(
-        "uncommitted shown",
+        "uncommitted state shown",
         "a job is shown as it is in memory, before that is on the disk",
         EARLY_ADMISSION,
         "_runtime/event_log.py",
@@ -160,16 +164,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "return record",
     ),
     _M(
-        "numbers used again",
-        "after a start events are numbered on from the last one of a job",
+        "event numbers reused",
+        "after a restart events are numbered from the last event of a job",
         SIMULATOR,
         "_runtime/event_log.py",
         "        projection.seq = self.committed_seq = self.store.last_seq\n",
         "        self.committed_seq = projection.seq\n",
     ),
     _M(
-        "pause forgotten at restart",
-        "a paused queue works again after a restart",
+        "pause lost at restart",
+        "a paused queue runs again after a restart",
         SIMULATOR,
         "_runtime/event_log.py",
         "        projection.tombstones.add(self.store.keys())",
@@ -216,8 +220,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "self._high_water_mark_file.create(HighWaterMark(self.epoch, self.last_seq + 1, committed[-1][3]))",
     ),
     _M(
-        "not synced",
-        "SQLite syncs at checkpoints alone",
+        "commits not synced",
+        "SQLite syncs at checkpoints only",
         POWER,
         "_stores/sqlite/schema.py",
         '("synchronous", "FULL", 2)',
@@ -232,8 +236,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            return\n",
     ),
     _M(
-        "page begins one early",
-        "a page of the journal repeats the event before it",
+        "page starts one event early",
+        "a page from the journal repeats the event before it",
         STORES,
         "_stores/sqlite/journal.py",
         "FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -241,7 +245,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "epoch kept after a loss",
-        "a journal that lost events keeps its epoch, so subscribers continue as if nothing were missing",
+        "a journal that lost events keeps its epoch, so followers do not notice",
         DAMAGE,
         "_stores/sqlite/recovery.py",
         "    inconsistent: list[str] = []\n",
@@ -256,16 +260,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         ),
     ),
     _M(
-        "lost numbers used again",
-        "after a loss new events get the numbers of lost events",
+        "lost numbers reused",
+        "after a loss new events get the numbers of lost ones",
         DAMAGE,
         "_stores/sqlite/recovery.py",
         "last_seq = max(last_known, last_seen)",
         "last_seq = max([0, *(row[0] for row in rows[-1:])])",
     ),
     _M(
-        "key forgotten at prune",
-        "pruning a job lets its key be used for a second time",
+        "key lost at prune",
+        "pruning a job lets its key be used a second time",
         "tests/runtime/test_retention.py",
         "_engine/projection.py",
         "        self.tombstones.add(keys)\n",
@@ -273,79 +277,79 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     # the engine
     _M(
-        "retry off by one",
-        "one more retry than the policy has",
+        "one retry too many",
+        "a job has one more retry than its policy",
         SIMULATOR,
         "_engine/attempt_result.py",
         "record.retries_used >= rules.retry.max_retries",
         "record.retries_used > rules.retry.max_retries",
     ),
     _M(
-        "wrong wait",
-        "the wait before a retry is that of the one before",
+        "wait of the previous retry",
+        "the wait before a retry is that of the retry before",
         SIMULATOR,
         "_engine/attempt_result.py",
         "wait_before(record.retries_used + 1, chance)",
         "wait_before(max(record.retries_used, 1), chance)",
     ),
     _M(
-        "poison off by one",
-        "a job that kills the process is tried once more",
+        "one crash too many",
+        "a job that kills the process is repeated once more than allowed",
         MACHINE,
         "_engine/attempt_result.py",
         "record.crashes + 1 >= rules.max_crashes",
         "record.crashes >= rules.max_crashes",
     ),
     _M(
-        "attempt number reused",
-        "attempts are numbered anew in each run",
+        "attempt numbers reused",
+        "attempts are numbered from 1 in each run",
         SIMULATOR,
         "_engine/decide.py",
         "attempt=len(record.attempts) + 1",
         "attempt=record.retries_used + 1",
     ),
     _M(
-        "cancel forgotten after a crash",
-        "a job that was to be cancelled is tried again after the process died",
+        "cancel lost in a crash",
+        "a job with a cancel request is repeated after the process died",
         MACHINE,
         "_engine/attempt_result.py",
         "may_have_acted=record.may_have_acted)\n        if record.cancel_requested:",
         "may_have_acted=record.may_have_acted)\n        if False:",
     ),
     _M(
-        "cancel forgotten at a retry",
-        "an attempt that fails after a cancel was asked for is tried again",
+        "cancel lost at a retry",
+        "an attempt that fails after a cancel request is repeated",
         "tests/engine/test_attempts_table.py",
         "_engine/attempt_result.py",
         "elif record.cancel_requested or not retryable or",
         "elif not retryable or",
     ),
     _M(
-        "nothing is in doubt",
-        "what was broken off inside the SDK is simply tried again",
+        "no job in doubt",
+        "an attempt that was interrupted inside the SDK is repeated without a verify",
         SIMULATOR,
         "_engine/attempt_result.py",
         "    return ending.entered and not rules.idempotent\n",
         "    return False\n",
     ),
     _M(
-        "late return dropped",
-        "what a call comes to that returns after it was called stuck is thrown away",
+        "late result dropped",
+        "the result of a call that returns after it was reported stuck is discarded",
         SIMULATOR,
         "_engine/attempt_result.py",
         "record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside\n    )",
         "record.state is State.IN_DOUBT and record.doubt is None\n    )",
     ),
     _M(
-        "deadline mistaken",
-        "a job may begin although its deadline has just passed",
+        "deadline off by one moment",
+        "an attempt can start just after the deadline",
         SIMULATOR,
         "_engine/attempt_result.py",
         "record.deadline_at is not None and record.deadline_at <= now",
         "record.deadline_at is not None and record.deadline_at <= now - 0.5",
     ),
     _M(
-        "doubt fails open",
+        "on_doubt ignored",
         'on_doubt="hold" is treated as "retry"',
         SIMULATOR,
         "_engine/attempt_result.py",
@@ -353,8 +357,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         'elif rules.on_doubt != "fail" and',
     ),
     _M(
-        "done is done again",
-        "verify says done, and the attempt is repeated",
+        "verified job repeated",
+        "verify returns Done, and the attempt is repeated",
         SIMULATOR,
         "_engine/attempt_result.py",
         "    if isinstance(answer.verdict, Done):\n        out.complete",
@@ -372,15 +376,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "entry not awaited",
-        "an async handler's first call begins before it is on the disk",
+        "the first call of an async handler begins before its entry is on the disk",
         SIMULATOR,
         "_runtime/attempt_runner.py",
         "            if event_log.durable and not running.handler.rules.idempotent:\n",
         "            if False:\n",
     ),
     _M(
-        "place leaked",
-        "a job that is taken keeps its place for ever",
+        "slot leaked",
+        "a job that the consumer received keeps its slot",
         SIMULATOR,
         "_runtime/consumer.py",
         "        self._channel.received()\n",
@@ -388,30 +392,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "verify skipped",
-        "a job whose earlier attempt was in the SDK is tried again without asking",
+        "a job whose earlier attempt entered the SDK is repeated without a verify",
         "tests/runtime/test_restart.py",
         "_runtime/verification.py",
         "(record.may_have_acted or handler.verify_first)",
         "handler.verify_first",
     ),
     _M(
-        "doubt not looked after",
-        "nobody asks verify about a job that came into doubt",
+        "doubt not verified",
+        "no verify runs for a job that became in doubt",
         SIMULATOR,
         "_runtime/verification.py",
         "        if self._strict_order or not can_verify(record, handler):",
         "        if record:",
     ),
     _M(
-        "no time limit",
-        "attempt_timeout is noticed and ends nothing",
+        "limit without effect",
+        "attempt_timeout passes and ends nothing",
         SIMULATOR,
         "_runtime/attempt_runner.py",
         "running.limit_at = running.scope.deadline = now",
         "running.limit_at = now",
     ),
     _M(
-        "head of the line passed",
+        "first job passed",
         "in strict order the next job passes one that waits for its retry",
         SIMULATOR,
         "_runtime/consumer.py",
@@ -420,7 +424,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "lost wake-up of the scheduler",
-        "a job that waits for a place waits until something else happens",
+        "a job that waits for a slot waits until another event wakes the scheduler",
         SIMULATOR,
         "_runtime/scheduler.py",
         "        self._channel.set_requeue_waiting(True)\n        self._wake.set()\n",
@@ -428,31 +432,31 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "lost timer",
-        "a job that is due first does not come back before those after it",
+        "the job that is due first is requeued after later ones",
         SIMULATOR,
         "_runtime/scheduler.py",
         "        self._alarm.set(when)\n",
         "",
     ),
     _M(
-        "expired stays in line",
-        "deadlines of waiting jobs are looked at a minute late",
+        "expiry one minute late",
+        "deadlines of waiting jobs are checked one minute late",
         SIMULATOR,
         "_runtime/scheduler.py",
         "        self._alarm.set(self._clock.monotonic() + self._until(record.deadline_at))\n",
         "",
     ),
     _M(
-        "overdue not told",
-        "an attempt that goes on after its limit is not told of",
+        "overdue not reported",
+        "an attempt that exceeds its limit is not reported overdue",
         SIMULATOR,
         "_runtime/overrun_monitor.py",
         "        if self.overdue is not running:",
         "        if self.overdue is running:",
     ),
     _M(
-        "stuck not told",
-        "a call that is stuck is not told of",
+        "stuck not reported",
+        "a stuck call is not reported",
         SIMULATOR,
         "_runtime/overrun_monitor.py",
         "        if self.stuck is not running:",
@@ -460,15 +464,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "cursor skips at the ring's edge",
-        "a reader that takes from the ring misses its first event",
+        "a reader that reads from the ring misses its first event",
         SIMULATOR,
         "_runtime/feed.py",
         "        start = len(ring) - missing\n",
         "        start = len(ring) - missing + 1\n",
     ),
     _M(
-        "news not told",
-        "readers are not woken",
+        "readers not woken",
+        "readers are not woken by new events",
         SIMULATOR,
         "_runtime/feed.py",
         "            self._published.set()\n",
@@ -476,15 +480,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "cursor skips its event",
-        "a reader of one job is moved past the event it is woken for",
+        "a reader of one job is moved past the event that woke it",
         SIMULATOR,
         "_runtime/feed.py",
         "cursor.notify(event.seq - 1)",
         "cursor.notify(event.seq)",
     ),
     _M(
-        "lagged not told",
-        "a reader whose events are gone goes on behind the gap as if there were none",
+        "gap not reported",
+        "a reader whose events are gone continues behind the gap without an error",
         EVENT_STREAM,
         "_runtime/feed.py",
         "                raise Lagged(after, self.store.oldest)\n",
@@ -493,15 +497,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     # the queue
     _M(
         "key looked up once",
-        "two who wait for a place with the same key make two jobs",
+        "two submits with the same key that wait for a slot create two jobs",
         "tests/runtime/test_submit.py",
         "_runtime/admission.py",
         "known = self._receipt_of_known(new)  # another",
         "known = None  # somebody",
     ),
     _M(
-        "place kept after a conflict",
-        "a submit that meets a key conflict after its wait keeps the place",
+        "slot kept after a conflict",
+        "a submit with a key conflict after its wait keeps the slot",
         "tests/runtime/test_submit.py",
         "_runtime/admission.py",
         "            except KeyConflict:\n                self._channel.release()\n",
@@ -509,7 +513,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "submit not shielded",
-        "a cancel while the disk works says not accepted, and the job is there",
+        "a submit is cancelled during its commit, and the job exists",
         SIMULATOR,
         "_runtime/commit_waiter.py",
         "trio.CancelScope(deadline=started + self._timeout, shield=True)",
@@ -517,23 +521,23 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "waiting submit cancelled",
-        "a cancel reaches a submit that sleeps until it is told by another: not accepted, and the job is there",
+        "a submit that waits for the commit of another is cancelled, and the job exists",
         WAITING_SUBMITS,
         "_runtime/pending_submits.py",
         "return trio.lowlevel.Abort.FAILED",
         "return trio.lowlevel.Abort.SUCCEEDED",
     ),
     _M(
-        "asking not passed on",
-        "who waits behind the one that asked the store is never given up, whatever happens to the store",
+        "commit wait not handed over",
+        "submits that wait behind a cancelled one are never woken",
         WAITING_SUBMITS,
         "_runtime/pending_submits.py",
         "            finally:\n                self._appoint_next_leader()\n",
         "            finally:\n                self._leader = None\n",
     ),
     _M(
-        "result not told",
-        "who waits for a result is not woken",
+        "result not delivered",
+        "a caller that waits for a result is not woken",
         SIMULATOR,
         "_runtime/shared_state.py",
         "        if waiter is not None:\n            waiter.set()\n\n    async def wait_idle",
@@ -541,14 +545,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "pause ignored",
-        "attempts begin while the queue is paused",
+        "attempts start while the queue is paused",
         SIMULATOR,
         "_runtime/sdk_session.py",
         "            and self._projection.paused is None\n",
         "",
     ),
     _M(
-        "no rest",
+        "min_interval ignored",
         "calls follow each other without min_interval",
         SIMULATOR,
         "_runtime/sdk_session.py",
@@ -556,7 +560,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "return rest < 0 and self._last_end is not None and",
     ),
     _M(
-        "sdk left open",
+        "SDK left open",
         "the SDK is not closed when the queue stops",
         SIMULATOR,
         "_runtime/supervisor.py",
@@ -564,24 +568,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "closed, problem = True, None",
     ),
     _M(
-        "job dropped at stop",
-        "the report of the stop does not name jobs that wait for their retry",
+        "job missing in the report",
+        "the shutdown report does not name jobs that wait for their retry",
         SIMULATOR,
         "_runtime/supervisor.py",
         "if r.state not in FINAL\n        )\n        return ShutdownReport",
         "if r.state is State.PENDING\n        )\n        return ShutdownReport",
     ),
     _M(
-        "job dropped at restart",
-        "pending jobs of the journal are not taken up",
+        "pending job lost at restart",
+        "pending jobs of the journal are not requeued",
         SIMULATOR,
         "_runtime/restored_jobs.py",
         "    elif was_pending:\n",
         "    elif False:\n",
     ),
     _M(
-        "scheduled dropped at restart",
-        "scheduled jobs of the journal are not taken up",
+        "scheduled job lost at restart",
+        "scheduled jobs of the journal are not restored",
         SIMULATOR,
         "_runtime/restored_jobs.py",
         "elif record.state in (State.SCHEDULED, State.RETRYING):",
@@ -589,15 +593,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "crash not noticed",
-        "what was under way when the process died is left as it was",
+        "an attempt that was running when the process died stays as it was",
         SIMULATOR,
         "_runtime/restored_jobs.py",
         "if record.state is State.PROCESSING or (record.doubt",
         "if (record.doubt",
     ),
     _M(
-        "cancel does not reach the attempt",
-        "a cancel is recorded, and the attempt goes on",
+        "cancel without effect",
+        "a cancel is recorded, and the attempt continues",
         SIMULATOR,
         "_runtime/operations.py",
         "                current.cancel(EndedBy.CANCEL)\n",
@@ -613,8 +617,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "closed = outcome.capture(self._leave)",
     ),
     _M(
-        "second call beside a hung one",
-        "a call that is over its limit is left behind on its thread, and the next begins on a new one",
+        "second call beside a stuck one",
+        "a call over its limit is left on its thread, and the next one starts on another",
         SIMULATOR,
         "_executors/thread.py",
         "                return trio.lowlevel.Abort.FAILED\n",
@@ -624,23 +628,23 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "abandoned session left open",
-        "a session whose call came back too late is never closed",
+        "a session whose call returned too late is never closed",
         EXECUTORS,
         "_executors/thread.py",
         "        outcome.capture(self._leave)\n\n",
         "        return\n\n",
     ),
     _M(
-        "opening given up in silence",
-        "who waits for a session to open is not told that it was given up",
+        "abandoned opening not reported",
+        "a caller that waits for a session to open is not woken when the opening is abandoned",
         EXECUTORS,
         "_executors/trio_task.py",
         "            if not opened:  # abandoned",
         "            if False:  # abandoned",
     ),
     _M(
-        "begins in a pause",
-        "what waits for a disk in trouble begins although the queue was paused meanwhile",
+        "start during a pause",
+        "an attempt that waits for a failing disk starts although the queue was paused meanwhile",
         SIMULATOR,
         "_runtime/attempt_runner.py",
         "        events = decide.start(record, handler.enters_at_start",
@@ -648,8 +652,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        events = decide.start(record, handler.enters_at_start",
     ),
     _M(
-        "foreign epoch accepted",
-        "a client goes on with numbers of another history",
+        "other epoch accepted",
+        "a client resumes with event numbers of another history",
         METHODS,
         "_server/methods.py",
         "known = params.epoch in (None, self._backend.epoch)",
@@ -665,16 +669,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_OPEN_WORK: Final = (State.PENDING, State.PROCESSING)",
     ),
     _M(
-        "close problem kept back",
-        "what closing the session raises is told to nobody",
-        CHECK_HOST,
+        "close problem not reported",
+        "an exception from closing the session is not reported",
+        CHECK_EXECUTOR,
         "_executors/trio_task.py",
         '                self._close_problem = f"{type(error).__name__}: {error}"\n',
         "                pass\n",
     ),
     _M(
-        "fail not believed",
-        "a job whose handler vouched for its failure is taken for one that may have acted",
+        "Fail not trusted",
+        "a job whose handler raised Fail is marked as one that may have acted",
         CHECK_HANDLER,
         "_engine/attempt_result.py",
         'out.write(ev.Failed, reason="fail")',

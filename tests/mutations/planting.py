@@ -1,4 +1,4 @@
-"""Planting a mutation into a copy of the package, and running a check on that copy in a process of its own."""
+"""Plant a mutation into a copy of the package, and run a check on the copy in a new process."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ __all__ = ["PACKAGE", "ROOT", "SCHEDULES", "Finding", "copied", "plant", "run_ch
 
 PACKAGE = Path(trio_jobs.__file__).parent
 ROOT = PACKAGE.parent.parent
-SCHEDULES = 1500  #: the simulator has so many to find it in
-SECONDS = 150.0  #: a check that takes longer says nothing: it may hang, or the machine may be busy
+SCHEDULES = 1500  #: how many schedules the simulator runs at most
+SECONDS = 150.0  #: the timeout of a check; a check that exceeds it has no result, since the machine may be busy
 
 
 @attrs.frozen
 class Finding:
-    """found: the check failed. examples: what it looked at until then: schedules, or tests. how: its words, short.
-    ended: it came to an end; one that did not has found nothing, unless a hang is what the bug looks like."""
+    """The result of one check on one mutation."""
 
     found: bool
+    """The check failed; or it timed out, and the mutation is expected to hang."""
     examples: int
+    """How many schedules were run, or how many tests passed."""
     how: str
+    """The start of the message."""
     ended: bool = True
+    """The check did not time out."""
 
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A folder with a copy of the package, as it is imported from there."""
+    """A folder with a copy of the package, to be put on the import path."""
     with TemporaryDirectory(prefix="trio-jobs-mutation-") as folder:
         shutil.copytree(PACKAGE, Path(folder) / PACKAGE.name, ignore=shutil.ignore_patterns("samples"))
         yield Path(folder)
 
 
 def plant(mutation: Mutation, folder: Path) -> None:
-    """Raises `AssertionError` where the code has moved on and the snippet does not stand in it exactly once."""
+    """Apply the mutation to the copy. Raises `AssertionError` unless each snippet occurs exactly once."""
     file = folder / PACKAGE.name / mutation.file
     source = file.read_text(encoding="utf-8")
     mutated = mutation.apply(source)
@@ -54,7 +57,14 @@ def plant(mutation: Mutation, folder: Path) -> None:
 
 
 def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES, hangs: bool = False) -> Finding:
-    """Run a check on what lies in `folder`, up to the first thing it finds. hangs: that is what is to be found."""
+    """Run a check on the copy in `folder` until its first failure.
+
+    Args:
+        check: A check of the catalogue.
+        folder: Has the copy.
+        schedules: How many schedules the simulator runs at most.
+        hangs: A timeout counts as found.
+    """
     if check == SIMULATOR:
         command = ["-m", "sim", "--schedules", str(schedules)]
     else:
@@ -68,23 +78,23 @@ def run_check(check: str, folder: Path, *, schedules: int = SCHEDULES, hangs: bo
     try:
         done = processes.run([sys.executable, *command], cwd=ROOT, env=environment, timeout=SECONDS)
     except processes.DidNotEnd:
-        return Finding(hangs, 0, f"it has not ended after {SECONDS:g} s", ended=False)
+        return Finding(hangs, 0, f"timed out after {SECONDS:g} s", ended=False)
     found = done.returncode == 1
-    assert found or done.returncode == 0, f"{check} could not be run:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert found or done.returncode == 0, f"{check} could not run:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return _read(check, found, done.stdout, done.stderr)
 
 
-def _read(check: str, found: bool, told: str, errors: str) -> Finding:
+def _read(check: str, found: bool, output: str, errors: str) -> Finding:
     if check == SIMULATOR:
-        counted = re.search(r"^(\d+) schedules, ", told, re.MULTILINE)
-        assert counted is not None, f"the simulator did not come to its end:\n{told[-2000:]}\n{errors[-3000:]}"
-        promises = re.findall(r"!!\s+(.*)", told)
+        counted = re.search(r"^(\d+) schedules, ", output, re.MULTILINE)
+        assert counted is not None, f"the simulator did not end:\n{output[-2000:]}\n{errors[-3000:]}"
+        promises = re.findall(r"!!\s+(.*)", output)
         return Finding(found, int(counted[1]), _short(promises[0]) if promises else "")
-    passed = re.search(r"(\d+) passed", told)
-    failed = re.search(r"^(?:FAILED|ERROR) \S+::(\S+)", told, re.MULTILINE)
+    passed = re.search(r"(\d+) passed", output)
+    failed = re.search(r"^(?:FAILED|ERROR) \S+::(\S+)", output, re.MULTILINE)
     return Finding(found, int(passed[1]) if passed else 0, failed[1] if failed else "")
 
 
 def _short(text: str) -> str:
-    """Without the numbers that belong to one schedule."""
+    """The text on one line, at most 90 characters."""
     return re.sub(r"\s+", " ", text)[:90]

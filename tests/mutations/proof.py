@@ -1,4 +1,4 @@
-"""docs/proof.md: which check finds which planted bug, and after how many examples."""
+"""Renders docs/proof.md: which check finds which planted bug, and after how many examples."""
 
 from __future__ import annotations
 
@@ -14,31 +14,37 @@ __all__ = ["missed", "read", "render", "table_names", "totals"]
 NOT_TRIED: Final = "not tried"
 
 _HEAD: Final = """\
-# Proof: bugs planted on purpose, and what finds them
+# Proof: bugs planted on purpose, and the checks that find them
 
-A harness that cannot fail proves nothing. So each of these bugs is planted into a copy of the real code, and the check
-that is meant to find it must fail. CI does that for every row (`tests/mutations`); a row whose snippet no longer fits
-the code fails at once. After: what the check looked at until it failed, schedules of the simulator or tests before the
-one that failed; the numbers are those of the run that wrote this table and change with the code.
+A check that cannot fail proves nothing. Therefore each of these bugs is planted into a copy of the code, and the
+check that is meant to find it must fail. CI does that for every row (`tests/mutations`); a row whose snippet does not
+occur in the code any more fails too. "After" counts the schedules of the simulator, or the tests that passed before
+the first failure. The numbers and messages are those of the run that wrote this table; they change with the code.
 
-`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, and only when every bug was found. {tried}
+`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, but only if every bug was found. {tried}
 
-| bug | what goes wrong | found by | after | it says | also found by |
+| bug | what goes wrong | found by | after | message | also found by |
 |---|---|---|---|---|---|
 """
 _ALL_TRIED: Final = """\
 Every
-check has been tried on every bug (the last column), the simulator with 400 schedules where it is not meant to find it;
-where a bug has since been looked for by its own check alone, the last column is of the run before."""
+check was tried on every bug (last column), the simulator with 400 schedules if another check is meant to find the bug.
+If only that check has been run since, the last column is from the run before."""
 _ONE_TRIED: Final = """\
 The
-run that wrote it tried on each bug the one check that is meant to find it, so the last column knows nothing; the whole
-campaign tries all checks on all bugs and fills it."""
+run that wrote it tried only the check that is meant to find each bug, so the last column is empty; the whole campaign
+tries every check on every bug."""
 
 
 def render(found: Sequence[Mapping[str, Finding]]) -> str:
-    """`found`: for each mutation in order, by check. Raises `AssertionError` where a bug was not found by the check
-    meant for it: there is no table of that."""
+    """Render the page.
+
+    Args:
+        found: The findings of each mutation in order, by check.
+
+    Raises:
+        AssertionError: A bug was not found by the check that is meant to find it.
+    """
     assert not missed(found), f"not found: {', '.join(missed(found))}"
     rows = []
     for mutation, by in zip(MUTATIONS, found, strict=True):
@@ -56,17 +62,17 @@ def render(found: Sequence[Mapping[str, Finding]]) -> str:
 
 
 def missed(found: Sequence[Mapping[str, Finding]]) -> list[str]:
-    """The bugs that the check meant for them has not found, or has not come to an end with."""
+    """The bugs that their check did not find, or during which it did not end."""
     wrong = []
     for mutation, by in zip(MUTATIONS, found, strict=True):
         finding = by[mutation.check]
         if not finding.found:
-            wrong.append(mutation.name if finding.ended else f"{mutation.name} (not known: {finding.how})")
+            wrong.append(mutation.name if finding.ended else f"{mutation.name} (unknown: {finding.how})")
     return wrong
 
 
 def read(text: str) -> list[dict[str, Finding]]:
-    """What a table was rendered from, for those mutations that it has, in order."""
+    """Parse the findings from a page, in the order of its rows."""
     checks = {_name(check): check for check in (*CHECKS, *(mutation.check for mutation in MUTATIONS))}
     found: list[dict[str, Finding]] = []
     for row in re.findall(r"^\| (.+) \|$", text, re.MULTILINE)[1:]:
@@ -79,19 +85,19 @@ def read(text: str) -> list[dict[str, Finding]]:
 
 
 def totals(found: Sequence[Mapping[str, Finding]]) -> str:
-    """How many bugs each check has found, in a line for each."""
+    """How many bugs each check found, a line each."""
     checks = dict.fromkeys(check for by in found for check in by)
     lines = [f"{len(found)} planted bugs; found by"]
     for check in checks:
         tried = [by[check] for by in found if check in by]
         unknown = sum(not (finding.ended or finding.found) for finding in tried)
-        more = f", {unknown} without an answer in time" if unknown else ""
+        more = f", {unknown} timed out" if unknown else ""
         lines.append(f"  {_name(check)}: {sum(finding.found for finding in tried)} of {len(tried)}{more}")
     return "\n".join(lines)
 
 
 def table_names(text: str) -> list[str]:
-    """The names in a table, in order."""
+    """The names of the bugs on a page, in order."""
     return [name for name in re.findall(r"^\| (.+?) \| ", text, re.MULTILINE) if name not in ("bug", "---")]
 
 

@@ -1,6 +1,6 @@
-"""A harness that cannot fail proves nothing: each planted bug is found by the check meant for it.
+"""Rules of the mutation tests: each planted bug is found by the check that is meant to find it.
 
-With TRIO_JOBS_MUTATIONS=write the campaign writes docs/proof.md from what it finds.
+With TRIO_JOBS_MUTATIONS=write the campaign writes docs/proof.md.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ def test_a_mutation_still_fits_the_code(mutation: Mutation) -> None:
     compile(mutation.apply(source), mutation.file, "exec")
 
 
-def test_the_table_of_proofs_names_every_mutation() -> None:
+def test_the_page_names_every_mutation() -> None:
     assert table_names(TABLE.read_text(encoding="utf-8")) == [mutation.name for mutation in MUTATIONS]
 
 
-def test_the_page_is_what_is_rendered_save_for_its_figures() -> None:
+def test_the_page_is_rendered_from_its_findings() -> None:
     page = TABLE.read_text(encoding="utf-8")
     assert page == render(read(page))
 
 
 @pytest.mark.parametrize("others", [(), CHECKS], ids=["one", "all"])
-def test_a_table_says_which_checks_were_tried(others: tuple[str, ...]) -> None:
+def test_the_page_says_which_checks_were_tried(others: tuple[str, ...]) -> None:
     page = render([dict.fromkeys((mutation.check, *others), FOUND) for mutation in MUTATIONS])
-    assert ("the last column knows nothing" in page) == (" | not tried |" in page) == (not others)
+    assert ("the last column is empty" in page) == (" | not tried |" in page) == (not others)
     assert ("tried on every bug" in page) == bool(others)
     assert render(read(page)) == page
 
 
 @pytest.mark.parametrize("finding", [Finding(False, 9, ""), Finding(False, 0, "no end", ended=False)], ids=str)
-def test_a_table_is_never_written_where_a_bug_was_not_found(finding: Finding, tmp_path: Path) -> None:
+def test_no_page_is_written_if_a_bug_was_not_found(finding: Finding, tmp_path: Path) -> None:
     found = [{mutation.check: FOUND} for mutation in MUTATIONS]
     found[3] = {MUTATIONS[3].check: finding}
     table = tmp_path / "proof.md"
@@ -61,7 +61,7 @@ def test_a_table_is_never_written_where_a_bug_was_not_found(finding: Finding, tm
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_check_that_does_not_end_has_found_nothing_unless_that_is_the_bug(
+def test_a_timeout_counts_as_found_only_if_the_mutation_hangs(
     hangs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def run(command: list[str], **options: Any) -> None:
@@ -74,7 +74,7 @@ def test_a_check_that_does_not_end_has_found_nothing_unless_that_is_the_bug(
 
 
 @pytest.mark.campaign
-def test_the_code_as_it_is_passes_each_check_that_finds_something() -> None:
+def test_the_unmutated_code_passes_each_check() -> None:
     with copied() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = sorted({*CHECKS, *(mutation.check for mutation in MUTATIONS)})
         for check, finding in zip(checks, pool.map(lambda check: run_check(check, folder), checks), strict=True):
@@ -119,12 +119,12 @@ def _write(found: list[dict[str, Finding]], table: Path = TABLE) -> None:
     table.write_text(render(found), encoding="utf-8")
 
 
-def test_a_check_that_finds_nothing_says_so() -> None:
+def test_a_check_of_unmutated_code_finds_nothing() -> None:
     with copied() as folder:
         assert not run_check(SIMULATOR, folder, schedules=3).found
 
 
-def test_a_mutation_is_really_what_is_run(tmp_path: Path) -> None:
+def test_a_check_runs_the_mutated_copy(tmp_path: Path) -> None:
     mutation = next(mutation for mutation in MUTATIONS if mutation.name == "start not awaited")
     with copied() as folder:
         plant(mutation, folder)

@@ -167,7 +167,7 @@ async def test_a_step_of_a_job_that_was_resolved_meanwhile_is_not_recorded(mock_
         await hold.reached()
         await pass_time(mock_clock, 10)
         await queue.resolve(receipt.job_id, "failed")
-        hold.let_go()
+        hold.release()
         await runtime_of(queue).slot.wait_empty()
     assert queue.get(receipt.job_id).state is State.FAILED
     sdk.check()
@@ -188,7 +188,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
             job.step("book", session.call, "book")
         except trio_jobs.SdkCallRefused as error:
             refused.append(str(error))
-        told.stand()
+        told.block()
 
     async def main() -> None:
         async with service.open() as queue:
@@ -196,11 +196,11 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
             await hold.reached()
 
     trio.run(main)
-    hold.let_go()
+    hold.release()
     trio.run(told.reached)
     assert refused == ["the event loop has ended; no step can be recorded"]
     assert sdk.calls() == ["long"]
-    told.let_go()
+    told.release()
 
 
 # progress

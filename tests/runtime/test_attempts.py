@@ -84,7 +84,7 @@ async def test_an_attempt_that_returned_late_on_the_thread_is_completed_and_mark
         await pass_time(mock_clock, 6)
         assert last(queue.get(receipt.job_id)).overdue
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.COMPLETED
     assert last(job).late
@@ -119,7 +119,7 @@ async def test_a_stuck_call_that_returns_resolves_its_job(mock_clock: MockClock)
         assert last(job).outcome is Outcome.INSIDE
         with pytest.raises(trio_jobs.InvalidState, match="resolve"):
             await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.COMPLETED
     assert last(job).outcome is Outcome.COMPLETED
@@ -149,7 +149,7 @@ async def test_a_stuck_call_that_raises_has_its_own_result(
             await hold.reached()
             await pass_time(mock_clock, 12)
             assert queue.get(receipt.job_id).inside
-            hold.let_go()
+            hold.release()
             job = await until_state(queue, receipt.job_id, state)
             assert job.reason == reason
             mock_clock.jump(1000)
@@ -172,7 +172,7 @@ async def test_an_operator_can_resolve_a_job_while_its_call_is_inside(
         with pytest.raises(trio_jobs.InvalidState, match="inside the SDK"):
             await queue.retry(receipt.job_id)
         second = await queue.submit("work", "b")
-        hold.let_go()
+        hold.release()
         assert await queue.result(second.job_id) == "b"
         assert queue.get(receipt.job_id).state is State.FAILED
     assert "after the job was resolved" in caplog.text
@@ -372,7 +372,7 @@ async def test_a_verify_that_overruns_on_the_thread_is_awaited_and_counts_as_unk
         await hold.reached()
         await pass_time(mock_clock, 4)
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         await until_state(queue, receipt.job_id, "in_doubt")
     assert "verify did not answer within 3 s" in caplog.text
     rig.sdk.check()
@@ -520,7 +520,7 @@ async def test_a_call_that_was_cancelled_inside_and_returns_is_completed(mock_cl
         receipt = await queue.submit("work", "a")
         await hold.reached()
         assert await queue.cancel(receipt.job_id) == "requested"
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "done anyway"
         assert await queue.cancel(receipt.job_id) == "too_late"
 
@@ -535,7 +535,7 @@ async def test_no_retry_follows_a_requested_cancel(mock_clock: MockClock) -> Non
         await hold.reached()
         for _ in range(2):
             assert await queue.cancel(receipt.job_id, by="ann") == "requested"
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.CANCELLED
 
@@ -589,7 +589,7 @@ async def test_a_long_call_can_see_a_cancel_request(mock_clock: MockClock) -> No
         receipt = await queue.submit(work, "a")
         await hold.reached()
         await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) is True
 
 
@@ -669,7 +669,7 @@ async def test_a_stop_while_verify_runs_on_the_thread_leaves_a_doubt(mock_clock:
         await pass_time(mock_clock, 1)
         await pass_time(mock_clock, 2)
     assert left == [State.IN_DOUBT]
-    hold.let_go()
+    hold.release()
 
 
 async def test_a_stop_does_not_wait_for_the_verify_delay(autojump_clock: MockClock) -> None:
@@ -696,7 +696,7 @@ async def test_an_attempt_is_overdue_at_its_limit_and_stuck_after_stuck_after(mo
         await hold.reached()
         await pass_time(mock_clock, 5)
         await pass_time(mock_clock, 7)
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
         events = await store.events(0, 100)
     began = events[0].at
@@ -732,7 +732,7 @@ async def test_on_stuck_stop_raises_sdk_call_stuck_from_the_block(mock_clock: Mo
         await pass_time(mock_clock, 7)
         await pass_time(mock_clock, 1)
         await gone.wait()
-    hold.let_go()
+    hold.release()
 
 
 async def test_a_cancelled_async_handler_has_a_second_to_clean_up(autojump_clock: MockClock) -> None:
@@ -772,7 +772,7 @@ async def test_a_call_of_an_async_handler_ends_before_its_cancel(mock_clock: Moc
         await hold.reached()
         await pass_time(mock_clock, 5)
         assert queue.get(receipt.job_id).state is State.PROCESSING
-        hold.let_go()
+        hold.release()
         job = await until_state(queue, receipt.job_id, "in_doubt")
     assert last(job).outcome is Outcome.TIMED_OUT
     assert after == ["this attempt is over, or about to be; its SDK handle takes no more calls"]
@@ -942,7 +942,7 @@ async def test_an_operator_resolves_an_in_doubt_job_while_verify_runs(autojump_c
         receipt = await queue.submit("work", "a")
         await hold.reached_in_trio()
         await queue.resolve(receipt.job_id, "done", result="by hand")
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "by hand"
     assert queue.get(receipt.job_id).reason == "resolved"
 
@@ -995,10 +995,10 @@ async def test_an_attempt_is_reported_stuck_once(mock_clock: MockClock) -> None:
         await call.reached()
         await pass_time(mock_clock, 10)
         assert queue.get(receipt.job_id).inside
-        call.let_go()
+        call.release()
         await verify.reached()
         await pass_time(mock_clock, 10)
-        verify.let_go()
+        verify.release()
         await until(queue, receipt.job_id, lambda job: not job.inside)
         names = [type(event).__name__ for event in await store.events(0, 100)]
     assert names.count("Stuck") == 1
@@ -1023,7 +1023,7 @@ async def test_a_stop_before_the_verify_delay_ends_leaves_verify_unasked(mock_cl
         nursery.start_soon(life)
         await leaving.wait()
         await pass_time(mock_clock, 1)
-        call.let_go()
+        call.release()
         await left.wait()
     assert rig.sdk.count("verify") == 0
     rig.sdk.check()

@@ -198,7 +198,7 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
         assert await queue.retry_many() == ()
-        hold.let_go()
+        hold.release()
         await runtime_of(queue).slot.wait_empty()
         assert await queue.retry_many() == (receipt.job_id,)
     assert sdk.calls == ["held", "held"]

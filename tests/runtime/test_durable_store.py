@@ -135,7 +135,7 @@ async def test_a_pause_during_a_store_failure_remains_after_the_failure(
         last = await queue.submit("work", "b")
         await hold.reached_in_trio()
         store.trouble = "the disk is full"
-        hold.let_go()
+        hold.release()
         await wait_all_tasks_blocked()
         assert rig.sdk.calls() == ["a"], "nothing begins while the store takes nothing"
         nursery.start_soon(queue.pause)
@@ -202,7 +202,7 @@ async def test_a_stop_finishes_the_running_attempt_and_keeps_the_rest(
         async with rig.open(store=store) as queue:
             jobs = [await queue.submit("work", what, key=what) for what in "abc"]
             await hold.reached_in_trio()
-            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
     assert rig.sdk.calls() == ["a"]
     assert [queue.get(receipt.job_id).state for receipt in jobs] == [State.COMPLETED, State.PENDING, State.PENDING]
     assert "stopped with unfinished jobs (2, kept in the journal): b (pending), c (pending)" in caplog.text
@@ -242,7 +242,7 @@ async def test_p7_a_consumer_that_waits_for_a_failing_store_leaves_the_error_to_
             await queue.submit("work", "a")
             await hold.reached_in_trio()
             store.trouble = "the disk does not answer"
-            hold.let_go()
+            hold.release()
             await wait_all_tasks_blocked()  # the consumer is at the gate
             store.die()
             await wait_all_tasks_blocked()
@@ -271,7 +271,7 @@ async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
         await hold.reached_in_trio()
-        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
     assert queue.get(receipt.job_id).state is State.IN_DOUBT
     assert rig.sdk.count("open") == 1
     assert rig.sdk.count("verify") == 0

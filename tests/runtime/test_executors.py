@@ -71,7 +71,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
     answers: list[Any] = []
 
     async def call() -> None:
-        answers.append(await executor.call(lambda sdk: hold.stand()))
+        answers.append(await executor.call(lambda sdk: hold.block()))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
@@ -83,7 +83,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
         assert not await executor.close(), "nor is it closed under the call"
         assert executor.is_open
         await executor.stop()  # nor does the thread end
-        hold.let_go()
+        hold.release()
     assert len(answers) == 1
     assert await executor.close()
     await executor.stop()
@@ -94,8 +94,8 @@ async def test_a_cancelled_call_is_awaited() -> None:
     await executor.open()
     with trio.CancelScope() as scope:
         scope.cancel()
-        trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
-        result = await executor.call(lambda sdk: hold.stand() or "done")  # type: ignore[func-returns-value]
+        trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
+        result = await executor.call(lambda sdk: hold.block() or "done")  # type: ignore[func-returns-value]
         assert result.unwrap() == "done"
     await executor.close()
     await executor.stop()
@@ -123,10 +123,10 @@ async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the
     with pytest.raises(SdkCallStuck):
         await executor.call(lambda session: None)
     executor.abandon()  # twice is harmless
-    hold.let_go()
+    hold.release()
     await closing.reached()
     sdk.check(closed=False)
-    closing.let_go()
+    closing.release()
 
 
 async def test_abandoning_an_idle_executor_changes_nothing() -> None:
@@ -157,10 +157,10 @@ async def test_an_open_that_is_cancelled_and_returns_later_is_closed_on_its_thre
     assert not executor.is_open
     with pytest.raises(SdkCallStuck):
         await executor.open()
-    hold.let_go()
+    hold.release()
     await closing.reached()
     sdk.check(closed=False)
-    closing.let_go()
+    closing.release()
     assert executor.session == 0
 
 
@@ -230,10 +230,10 @@ def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() 
             executor.abandon()
 
     trio.run(main)
-    hold.let_go()
+    hold.release()
     trio.run(closing.reached)
     sdk.check(closed=False)
-    closing.let_go()
+    closing.release()
 
 
 async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -> None:
@@ -327,7 +327,7 @@ async def test_in_the_loop_a_cancelled_open_is_broken_off(nursery: trio.Nursery)
     assert scope.cancelled_caught
     await wait_all_tasks_blocked()
     assert not executor.inside
-    assert sdk.open_now == 0
+    assert sdk.open_sessions == 0
 
 
 async def test_in_the_loop_an_error_of_a_close_is_reported_once(nursery: trio.Nursery) -> None:
@@ -528,7 +528,7 @@ async def test_a_session_that_cannot_be_closed_to_be_renewed_stops_the_queue(moc
         await pass_time(mock_clock, 5)
         await failed.wait()
     assert rig.sdk.calls() == ["a"], "no second session while the first is being closed (P1)"
-    hold.let_go()
+    hold.release()
 
 
 async def test_min_interval_passes_between_the_end_of_a_call_and_the_next(autojump_clock: MockClock) -> None:
@@ -607,10 +607,10 @@ async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_cl
 def test_the_repr_of_a_fake_shows_its_state() -> None:
     sdk, hold = FakeSdk(), Blocker()
     assert repr(sdk) == "<FakeSdk 0 steps, 0 open>"
-    assert repr(hold) == "<Hold ahead>"
-    hold.let_go()
-    hold.stand()
-    assert repr(hold) == "<Hold passed>"
+    assert repr(hold) == "<Blocker not reached>"
+    hold.release()
+    hold.block()
+    assert repr(hold) == "<Blocker released>"
     with sdk.session() as session:
         assert repr(session) == "<FakeSession 1 open>"
     assert repr(session) == "<FakeSession 1 closed>"

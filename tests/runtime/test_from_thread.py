@@ -119,7 +119,7 @@ async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
         for event in came:
             await event.wait()
         await wait_all_tasks_blocked()
-        hold.let_go()
+        hold.release()
     assert sorted(told) == ["result", "submit"]
 
 

@@ -207,7 +207,7 @@ async def test_the_stuck_hook_runs_once(mock_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         mock_clock.jump(100)
         await wait_all_tasks_blocked()
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "held"
     assert [job.id for job in told] == [receipt.job_id]
 
@@ -232,7 +232,7 @@ async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_st
     async with open_queue(service(sdk), store=store) as queue:
         await queue.submit("work", "held")
         await hold.reached()
-    hold.let_go()
+    hold.release()
     told.clear()
     caplog.clear()
     async with open_queue(service(RecordingThreadSdk()), store=store):

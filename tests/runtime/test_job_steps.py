@@ -328,7 +328,7 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
         await hold.reached()
         await wait_all_tasks_blocked()
         mock_clock.jump(11)
-        hold.let_go()
+        hold.release()
         with pytest.raises(trio_jobs.JobInDoubt):
             await queue.result(receipt.job_id, in_doubt="raise")
         job = queue.get(receipt.job_id)
@@ -354,7 +354,7 @@ async def test_a_step_that_ends_after_its_job_was_resolved_is_not_recorded(mock_
         job = queue.get(receipt.job_id)
         assert job.inside
         await queue.resolve(receipt.job_id, "failed")
-        hold.let_go()
+        hold.release()
         await runtime_of(queue).slot.wait_empty()
         assert queue.get(receipt.job_id).state is State.FAILED
         assert queue.get(receipt.job_id).steps == ()
@@ -397,6 +397,6 @@ async def test_a_long_call_of_a_plain_handler_can_see_a_cancel_request() -> None
         receipt = await queue.submit(work, "held")
         await hold.reached()
         await queue.cancel(receipt.job_id)
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
     assert seen == [False, True]

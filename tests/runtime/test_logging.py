@@ -141,7 +141,7 @@ async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_cal
             mock_clock.jump(seconds)
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
-        hold.let_go()
+        hold.release()
         await runtime_of(queue).slot.wait_empty()
     told = [(r.name.removeprefix("trio_jobs."), r.levelname) for r in about_jobs(everything)]
     assert [line for line in told if line[0] != "queue"] == [

@@ -63,7 +63,7 @@ async def test_two_batches_do_not_wait_for_each_other_s_slots(autojump_clock: Mo
             for _ in range(3):
                 nursery.start_soon(queue.submit_many, [NewJob("work", "x") for _ in range(3)])
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
     assert len(rig.sdk.calls()) == 11
     assert queue.statistics().free == 3
 
@@ -83,7 +83,7 @@ async def test_a_batch_that_waits_gets_queue_closed(autojump_clock: MockClock) -
             nursery.start_soon(submit)
             await wait_all_tasks_blocked()
             queue.close_to_submits()
-        hold.let_go()
+        hold.release()
     assert told == ["closed"]
     assert queue.statistics().free == 2
     with pytest.raises(QueueClosed):
@@ -103,7 +103,7 @@ async def test_a_key_accepted_while_a_batch_waited_is_not_accepted_twice(autojum
             for _ in range(2):
                 nursery.start_soon(submit)
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
     assert sorted(receipt.created for receipt in receipts) == [False, True]
     assert rig.sdk.calls() == ["first", "in the line", "a"]
     assert queue.statistics().free == 1
@@ -237,7 +237,7 @@ async def test_the_stuck_hook_runs_for_a_stuck_call(mock_clock: MockClock) -> No
         await pass_time(mock_clock, 5)
         await pass_time(mock_clock, 5)
         assert sorted(told) == ["in_doubt True", "stuck True"]
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
 
 
@@ -252,12 +252,12 @@ async def test_the_stuck_hook_runs_for_a_stuck_verify_which_is_awaited(
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         await call.reached()
-        call.let_go()
+        call.release()
         await verify.reached()
         await pass_time(mock_clock, 5)
         assert queue.health().problems == ("overdue",)
         await pass_time(mock_clock, 5)
         assert queue.health().problems == ("stuck",)
-        verify.let_go()
+        verify.release()
         await until_state(queue, receipt.job_id, "in_doubt")
     assert "verify did not answer within 5 s" in caplog.text

@@ -168,7 +168,7 @@ async def test_a_plain_handler_reports_progress_from_its_thread(mock_clock: Mock
         await hold.reached()
         await wait_all_tasks_blocked()
         assert queue.progress(receipt.job_id) == Progress(receipt.job_id, 1, 2, "half")
-        hold.let_go()
+        hold.release()
         await queue.result(receipt.job_id)
         assert queue.progress(receipt.job_id) is None
 

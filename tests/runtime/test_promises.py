@@ -61,7 +61,7 @@ async def test_p1_nothing_enters_the_sdk_while_a_timed_out_call_is_inside(mock_c
         await pass_time(mock_clock, 100)
         assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
         assert queue.get(second.job_id).state is State.PENDING
-        hold.let_go()
+        hold.release()
         assert (await ended(queue, first.job_id)).state is State.COMPLETED
     assert rig.sdk.calls() == ["first", "second"]
     rig.sdk.check()
@@ -87,7 +87,7 @@ async def test_p1_a_stop_does_not_close_a_session_while_a_call_is_inside(mock_cl
         await pass_time(mock_clock, 1)
         await pass_time(mock_clock, 1)
     assert [step.operation for step in rig.sdk.steps] == ["open", "call"]
-    hold.let_go()
+    hold.release()
 
 
 async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockClock) -> None:
@@ -188,7 +188,7 @@ async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(
             await queue.submit("work", "a")
             await hold.reached()
             outside.cancel()
-            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
             await trio.sleep_forever()
     rig.sdk.check()
     assert queue.report is not None
@@ -247,11 +247,11 @@ async def test_p3_an_open_that_returns_too_late_is_closed_by_its_own_thread(mock
         await hold.reached()
         await pass_time(mock_clock, 5)
     assert raised
-    hold.let_go()
+    hold.release()
     await closed.reached()  # nobody waits for it any more, and it is closed all the same
     assert [step.operation for step in rig.sdk.steps] == ["open", "close"]
     rig.sdk.check(closed=False)
-    closed.let_go()
+    closed.release()
 
 
 async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
@@ -282,9 +282,9 @@ async def test_p3_a_call_that_hangs_is_reported_as_sdk_not_closed(
     [left] = report.unfinished
     assert left.state is State.IN_DOUBT
     assert "sdk_not_closed: a call has not returned" in caplog.text
-    hold.let_go()
+    hold.release()
     await closed.reached()  # when the call returns after all, its thread closes the session
-    closed.let_go()
+    closed.release()
     assert [step.operation for step in rig.sdk.steps] == ["open", "call", "close"]
 
 
@@ -309,7 +309,7 @@ async def test_p3_a_close_that_hangs_is_given_up_after_close_timeout(kind: HostK
     assert not report.sdk_closed
     assert report.sdk_problem in ("a call has not returned", "it did not close in time")
     assert rig.sdk.count("close") == 1
-    hold.let_go()
+    hold.release()
 
 
 async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clock: MockClock) -> None:
@@ -452,7 +452,7 @@ async def test_p5_every_accepted_job_is_final_or_named_in_the_report(kind: HostK
             for n in range(6):
                 accepted.add((await queue.submit("work", str(n), delay=1000 if n == 5 else None)).job_id)
             await rig.reached(hold)
-            trio.lowlevel.current_trio_token().run_sync_soon(hold.let_go)
+            trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
             raise Wrong
     assert queue.report is not None
     left = {job.job_id for job in queue.report.unfinished}
@@ -563,7 +563,7 @@ async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClo
         assert queue.health().problems == ("overdue",)
         await pass_time(mock_clock, 20)
         assert queue.health().problems == ("stuck",)
-        hold.let_go()
+        hold.release()
         assert await queue.result(receipt.job_id) == "late"
         await wait_all_tasks_blocked()
         assert queue.health().ok

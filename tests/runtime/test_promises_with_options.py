@@ -311,7 +311,7 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
             await queue.resume()
         await wait_all_tasks_blocked()
         assert sdk.record == [(0, "open"), (0, "late")]
-        hold.let_go()
+        hold.release()
         assert await queue.result(late.job_id) == "late"
         assert queue.get(late.job_id).attempts[0].late
         if "min_interval" in option.settings:

@@ -134,7 +134,7 @@ async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: Mock
 
     async def stubborn() -> None:
         with trio.CancelScope(shield=True):
-            await hold.astand()
+            await hold.ablock()
 
     rig.sdk.script("call", stubborn)
     async with rig.open(store=store) as queue:
@@ -142,7 +142,7 @@ async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: Mock
         await hold.reached_in_trio()
         assert await queue.cancel(receipt.job_id) == "requested"
         crashed = await as_after_a_crash(store)
-        hold.let_go()
+        hold.release()
     rig.sdk.steps.clear()
     async with rig.open(store=crashed) as queue:
         assert (await ended(queue, receipt.job_id)).state is State.CANCELLED
@@ -225,7 +225,7 @@ async def test_a_cancel_while_verify_runs_before_an_attempt_is_honoured(autojump
         receipt = await queue.submit("work", "a")
         await hold.reached_in_trio()
         assert await queue.cancel(receipt.job_id) == "requested"
-        hold.let_go()
+        hold.release()
         job = await ended(queue, receipt.job_id)
     assert job.state is State.CANCELLED
     assert rig.sdk.calls() == []

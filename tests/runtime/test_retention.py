@@ -140,7 +140,7 @@ async def test_many_failed_jobs_do_not_displace_completed_jobs(autojump_clock: M
 async def test_a_caller_of_result_gets_it_before_the_job_is_pruned(autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"job_retention": 0, "max_finished_jobs": 0})
     async with busy_queue(rig) as (queue, hold, first):
-        hold.let_go()
+        hold.release()
         assert await queue.result(first) == "first"
 
 

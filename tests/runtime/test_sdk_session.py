@@ -326,7 +326,7 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
         nonlocal opened
         opened += 1
         if opened == 2:
-            hold.stand()
+            hold.block()
         return sdk.session()
 
     service = Service(sdk=session, renew_after_jobs=1, drain_timeout=0, cancel_timeout=0, close_timeout=0.5)
@@ -351,7 +351,7 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
             token.run_sync_soon(closed.set)
 
     sdk._note = note  # type: ignore[method-assign]
-    hold.let_go()
+    hold.release()
     await closed.wait()
     assert steps(sdk) == ["open", "a", "close", "open", "close"]
 

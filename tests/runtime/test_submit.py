@@ -92,7 +92,7 @@ async def test_a_submit_whose_key_was_accepted_while_it_waited_passes_its_slot_o
             for _ in range(3):
                 nursery.start_soon(submit)
                 await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
         assert len({receipt.job_id for receipt in receipts}) == 1
         assert [receipt.created for receipt in receipts].count(True) == 1
     assert queue.statistics().free == 1
@@ -114,7 +114,7 @@ async def test_a_key_conflict_after_a_wait_releases_the_slot(kind: HostKind, clo
             await wait_all_tasks_blocked()
             nursery.start_soon(conflict)
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
     assert queue.statistics().free == 1
 
 
@@ -184,7 +184,7 @@ async def test_retry_after_is_estimated_from_how_long_attempts_took(autojump_clo
         with pytest.raises(QueueFull) as caught:
             await queue.submit("work", "no", wait=0)
         assert caught.value.retry_after == 8
-        hold.let_go()
+        hold.release()
 
 
 async def test_wait_limits_the_wait_for_a_slot(autojump_clock: MockClock) -> None:
@@ -198,7 +198,7 @@ async def test_wait_limits_the_wait_for_a_slot(autojump_clock: MockClock) -> Non
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: queue.submit("work", "yes", wait=7))
             await trio.sleep(3)
-            hold.let_go()
+            hold.release()
     assert rig.sdk.calls() == ["first", "a", "yes"]
 
 
@@ -208,7 +208,7 @@ async def test_waiting_submits_get_slots_in_the_order_of_their_calls(kind: HostK
         for n in range(8):
             nursery.start_soon(queue.submit, "work", str(n))
             await wait_all_tasks_blocked()
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", *map(str, range(8))]
     assert queue.statistics().free == 1
 
@@ -220,7 +220,7 @@ async def test_no_submit_overtakes_a_waiting_one(kind: HostKind, clock: MockCloc
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, "work", "b")
             await wait_all_tasks_blocked()
-            hold.let_go()
+            hold.release()
             await ended(queue, first)
             with pytest.raises(QueueFull):
                 queue.submit_nowait("work", "no")
@@ -244,7 +244,7 @@ async def test_requeued_jobs_take_at_most_every_second_slot_before_new_jobs(auto
         await trio.sleep(11)  # the three are due again, and wait for a place as well
         assert queue.statistics().waiting_jobs == 3
         assert queue.statistics().waiting_callers == 5
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls()[5:] == ["back 0", "new 0", "back 1", "new 1", "back 2", "new 2", "new 3", "new 4"]
 
 
@@ -255,7 +255,7 @@ async def test_requeued_jobs_are_ordered_by_due_at_then_seq(autojump_clock: Mock
             await queue.submit("work", what, delay=delay)
         await queue.submit("work", "in the line")
         await trio.sleep(20)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in the line", "a", "b1", "b2", "c"]
 
 
@@ -299,7 +299,7 @@ async def test_jobs_that_change_state_while_they_wait_outside_are_skipped(autoju
         for receipt in (scheduled, waiting):
             assert await queue.cancel(receipt.job_id) == "cancelled"
         await trio.sleep(100)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in the line"]
     assert queue.statistics().free == 1
 
@@ -334,7 +334,7 @@ async def test_a_scheduled_job_expires_at_its_deadline_and_can_be_cancelled(auto
             await queue.submit("work", str(n), delay=5, deadline_after=7 + n)
         await queue.submit("work", "in time", deadline_after=500)
         await trio.sleep(100)
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "in time"]
     assert queue.report is not None
     assert queue.report.jobs[State.FAILED] == 2
@@ -380,7 +380,7 @@ async def test_submits_that_wait_for_a_slot_get_queue_closed(kind: HostKind, clo
             queue.close_to_submits()
         assert sorted(told) == ["0", "1", "2"]
         assert queue.statistics().free == 0
-        hold.let_go()
+        hold.release()
     assert rig.sdk.calls() == ["first", "a"]
     assert queue.statistics().free == 1
 
@@ -514,7 +514,7 @@ async def test_a_job_returned_by_get_does_not_change(autojump_clock: MockClock) 
     rig = make_rig("trio")
     async with busy_queue(rig) as (queue, hold, first):
         seen = queue.get(first)
-        hold.let_go()
+        hold.release()
         await queue.result(first)
         assert seen.state is State.PROCESSING
         assert queue.get(first).state is State.COMPLETED
@@ -550,7 +550,7 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
         await hold.reached_in_trio()
         late = await queue.submit("work", "late", deadline_after=100)
         wall.ahead = 1000
-        hold.let_go()
+        hold.release()
         job = await ended(queue, late.job_id)
         assert job.reason == "expired"
         assert job.attempts == ()

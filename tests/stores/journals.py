@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.journal import Journal
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 __all__ = ["SUFFIXES", "call", "copy_journal", "make_journal", "write_journal"]
 

@@ -25,7 +25,7 @@ async def test_the_journal_conforms(tmp_path: Path) -> None:
 
 
 async def test_a_journal_in_memory_conforms() -> None:
-    await check_store(lambda: SqliteStore(":memory:"), keeps=False)
+    await check_store(lambda: SqliteStore(":memory:"), persistent=False)
 
 
 async def test_the_crashable_store_conforms() -> None:
@@ -41,12 +41,12 @@ async def test_a_violation_is_reported_as_a_sentence() -> None:
 
     report = await check_store(Forgetful, raises=False)
     assert [finding.rule for finding in report.findings] == [
-        "gives back in order",
-        "prunes and says so",
-        "keeps the keys of what it prunes",
-        "prunes whole jobs however they lie",
-        "counts on",
+        "Events are acknowledged in order, and the events of jobs are restored",
+        "A pruned job is gone, and `oldest` says from where on the events are complete",
+        "The tombstones of pruned jobs' keys are kept until they are stale",
+        "Jobs are pruned whole and alone, even where their events are interleaved",
+        "Event numbers continue after a restart, and a close commits what was appended",
     ]
-    assert "it does not hold that it gives back jobs" in str(report)
+    assert "the events of jobs [1, 2, 4] were restored as []" in str(report)
     with pytest.raises(ConformanceError, match="5 findings"):
         await check_store(Forgetful)

@@ -21,7 +21,7 @@ from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite import schema
 from trio_jobs._stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 GOLDEN = Path(__file__).with_name("golden")
 

@@ -32,7 +32,7 @@ from trio_jobs._stores.sqlite.lock import _read_owner
 from trio_jobs._stores.sqlite.rows import decode, is_sound, to_row
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
 from trio_jobs._stores.sqlite.verification import RowReader
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 KEYS = [KeyTombstone(key_name("k", text), text, "digest", State.COMPLETED, 1_700_000_000.0) for text in "ab"]
 

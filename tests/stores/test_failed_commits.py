@@ -21,7 +21,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._stores.writer_thread import CLOSE
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 
 @attrs.frozen

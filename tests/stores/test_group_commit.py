@@ -13,7 +13,7 @@ from faulty_disks import FaultyDisk, error
 from trio_jobs import NewJob, Service, SqliteStore
 from trio_jobs._engine import events as ev
 from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 
 class CountingDisk(FaultyDisk):

@@ -18,7 +18,7 @@ from trio_jobs import OutcomeUnknown, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.journal import Journal
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 
 class Gate:

@@ -23,7 +23,7 @@ from trio_jobs._stores.sqlite.errors import is_full
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import decode
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 PATH = "/jobs.db"
 

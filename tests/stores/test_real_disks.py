@@ -18,7 +18,7 @@ import trio.testing
 from support.processes import run
 from trio_jobs import Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._stores.sqlite.check import check
-from trio_jobs.testing.stores import submitted
+from trio_jobs.testing.store_check import submitted
 
 SIZE = 20_000_000  #: bytes: the WAL takes four million, and its contents must fit into the file too
 

@@ -108,7 +108,7 @@ class RecordingThreadSdk:
             script = self.script.get(what)
             step = script.pop(0) if script else None
             if isinstance(step, Blocker):
-                step.stand()
+                step.block()
             elif step is not None:
                 raise step
         finally:

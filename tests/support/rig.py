@@ -165,6 +165,6 @@ async def busy_queue(rig: Rig, **kwargs: Any) -> AsyncIterator[tuple[Queue, Bloc
             try:
                 yield queue, hold, first.job_id
             finally:
-                hold.let_go()
+                hold.release()
     finally:
-        hold.let_go()
+        hold.release()

@@ -18,14 +18,14 @@ SOURCE = TOP / "src" / "trio_jobs"
 ACROSS_PACKAGES: dict[str, int] = {
     "_cli/signals.py _exit": 1,
     "_runtime/watchdog.py _current_frames": 1,
-    "testing/_process.py _ask": 1,
-    "testing/_process.py _handlers": 1,
-    "testing/_surroundings.py _handlers": 3,
+    "testing/_queue_process.py _call": 1,
+    "testing/_queue_process.py _handlers": 1,
+    "testing/_environment.py _handlers": 3,
     "testing/kit.py _async_sdk": 1,
     "testing/kit.py _handlers": 2,
     "testing/kit.py _hooks": 1,
     "testing/kit.py _make_executor": 2,
-    "testing/machine.py _handlers": 1,
+    "testing/queue_machine.py _handlers": 1,
     "testing/stateful.py _ALLOW_DETERMINISTIC_SCHEDULING": 1,
     "testing/stateful.py _r": 1,
 }

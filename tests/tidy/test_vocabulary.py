@@ -17,6 +17,8 @@ RETIRED = """
     JournalThread Gathering MarkFile BadHead Census Asker take_place_nowait wait_for_place give_place_back
     JobView EventView AttemptView ErrorView job_view event_view without_traceback
     _loops _sqlite_adopt _sqlite_gather _sqlite_journal _sqlite_mark _sqlite_thread
+    OwnWork PatientExecutor PatientStore Surroundings ThrownOut judge_job
+    _own_service _surroundings _watched let_go
 """
 
 

@@ -1,7 +1,7 @@
-"""Handlers that do what a handler should not, and what each must come to, as data.
+"""A table of misbehaving handlers, each with the outcome that its attempt must have.
 
-The queue classifies all of them, and the next job completes. Whoever puts something of their own around handlers (a
-decorator that logs, times, translates errors) can see with `check_bad_handlers(wrap=...)` that it still does.
+The queue classifies all of them, and the next job completes. A decorator around handlers (one that logs, measures or
+translates errors) can break that; `check_bad_handlers(wrap=...)` finds out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, Snooze
 from trio_jobs._engine.jobs import Job, Outcome, State
 from trio_jobs._engine.retry import Retry
 from trio_jobs._service import Service
-from trio_jobs.testing.fakes import FakeSdk, FakeSession
+from trio_jobs.testing.fake_sdk import FakeSdk, FakeSession
 from trio_jobs.testing.kit import open_queue
 from trio_jobs.testing.report import CheckReport, Finding
 
@@ -26,33 +26,45 @@ __all__ = ["BAD_HANDLERS", "LIMIT", "BadHandler", "check_bad_handlers"]
 LIMIT: Final = 5.0  #: the attempt_timeout under which the table holds
 
 
-class Odd(BaseException):
-    """Neither an Exception nor one that Python itself raises."""
+class UnusualError(BaseException):
+    """Neither an `Exception` nor one that Python raises."""
 
 
-class Mute(Exception):
-    """An error that cannot be told."""
+class UnprintableError(Exception):
+    """An exception whose `str` raises."""
 
     def __str__(self) -> str:
-        raise ValueError("no words")
+        raise ValueError("no message")
 
 
 @attrs.frozen
 class BadHandler:
-    """One of the table.
+    """A row of the table.
 
-    name: what it does, in words. do: that. outcome, state: what it must come to, with attempt_timeout=LIMIT, no
-    retries, no verify, in a handler that has entered its SDK. error: the type that is kept, None for none. late: it
-    ended after its limit. plain: it may be done in a plain handler too, where it comes to the same.
+    The expected values hold for a handler with `attempt_timeout=LIMIT`, without retries and without a verify, which has
+    entered the SDK.
     """
 
     name: str
+    """What the handler does, such as "raises SystemExit"."""
+
     do: Callable[[], Awaitable[Any]]
+    """The body of an async handler."""
+
     outcome: Outcome
+    """The expected outcome of the attempt."""
+
     state: State
+    """The expected state of the job."""
+
     error: str | None = None
+    """The expected type of the recorded error; None if no error is recorded."""
+
     late: bool = False
+    """The attempt ends after its limit."""
+
     plain: Callable[[], Any] | None = None
+    """The body of a plain handler with the same result; None if only an async handler can do it."""
 
 
 async def _swallow() -> str:
@@ -69,7 +81,7 @@ async def _overrun() -> str:
     return "after the deadline"
 
 
-async def _overrun_and_look() -> None:
+async def _overrun_and_checkpoint() -> None:
     await _overrun()
     await trio.lowlevel.checkpoint()
 
@@ -89,7 +101,7 @@ async def _fail_while_cleaning_up() -> None:
     try:
         await trio.sleep_forever()
     finally:
-        raise ValueError("the cleanup broke")
+        raise ValueError("the cleanup failed")
 
 
 async def _fail_in_a_nursery_while_cleaning_up() -> None:
@@ -120,13 +132,13 @@ async def _cancel_its_own_scope() -> str:
     return "went on"
 
 
-async def _fall_behind() -> None:
+async def _exceed_own_deadline() -> None:
     with trio.fail_after(1):
         await trio.sleep_forever()
 
 
 def _raising(name: str, make: Callable[[], BaseException], **expected: Any) -> BadHandler:
-    """One that just raises, wherever it runs."""
+    """A handler that raises, async and plain."""
 
     def raise_it() -> None:
         raise make()
@@ -134,21 +146,21 @@ def _raising(name: str, make: Callable[[], BaseException], **expected: Any) -> B
     async def araise_it() -> None:
         raise make()
 
-    came_to = {"outcome": Outcome.ERROR, "state": State.FAILED, "error": type(make()).__name__} | expected
-    return BadHandler(name, araise_it, plain=raise_it, **came_to)
+    expectations = {"outcome": Outcome.ERROR, "state": State.FAILED, "error": type(make()).__name__} | expected
+    return BadHandler(name, araise_it, plain=raise_it, **expectations)
 
 
-def _deep() -> BaseException:
+def _nested_group() -> BaseException:
     return ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("the one error")])])
 
 
 BAD_HANDLERS: Final = (
     _raising("raises SystemExit", lambda: SystemExit(3)),
     _raising("raises GeneratorExit", GeneratorExit),
-    _raising("raises a BaseException of its own", Odd),
+    _raising("raises a BaseException of its own", UnusualError),
     _raising("raises StopAsyncIteration", StopAsyncIteration),
-    _raising("raises an error without words", Mute),
-    _raising("raises groups of one in each other", _deep, error="ValueError"),
+    _raising("raises an error whose str raises", UnprintableError),
+    _raising("raises nested groups of one", _nested_group, error="ValueError"),
     _raising("raises a group of two", lambda: ExceptionGroup("two", [ValueError(), TypeError()])),
     _raising("raises Fail", lambda: Fail("never again"), outcome=Outcome.FAIL),
     _raising("raises Fail in a group", lambda: ExceptionGroup("", [Fail("no")]), outcome=Outcome.FAIL, error="Fail"),
@@ -156,11 +168,13 @@ BAD_HANDLERS: Final = (
     _raising("raises RetryAfter without a retry left", lambda: RetryAfter(1), outcome=Outcome.RETRY_AFTER),
     _raising("raises Snooze", lambda: Snooze(1e6), outcome=Outcome.SNOOZE, state=State.SCHEDULED, error=None),
     BadHandler("crashes twice in a nursery", _fail_twice, Outcome.ERROR, State.FAILED, "ExceptionGroup"),
-    BadHandler("raises beside a Cancelled", _fail_beside_a_cancelled, Outcome.ERROR, State.FAILED, "ValueError"),
+    BadHandler(
+        "raises in a nursery with a Cancelled task", _fail_beside_a_cancelled, Outcome.ERROR, State.FAILED, "ValueError"
+    ),
     BadHandler("swallows Cancelled and returns", _swallow, Outcome.COMPLETED, State.COMPLETED),
     BadHandler("overruns behind a shield and returns", _overrun, Outcome.COMPLETED, State.COMPLETED, late=True),
-    BadHandler("overruns behind a shield", _overrun_and_look, Outcome.TIMED_OUT, State.IN_DOUBT, late=True),
-    BadHandler("raises a Cancelled it has kept", _raise_a_stored_cancelled, Outcome.ERROR, State.FAILED, "Cancelled"),
+    BadHandler("overruns behind a shield", _overrun_and_checkpoint, Outcome.TIMED_OUT, State.IN_DOUBT, late=True),
+    BadHandler("raises a stored Cancelled", _raise_a_stored_cancelled, Outcome.ERROR, State.FAILED, "Cancelled"),
     BadHandler("raises while cleaning up", _fail_while_cleaning_up, Outcome.TIMED_OUT, State.IN_DOUBT, "ValueError"),
     BadHandler(
         "raises in a nursery while cleaning up",
@@ -170,18 +184,30 @@ BAD_HANDLERS: Final = (
         "ValueError",
     ),
     BadHandler("cancels a scope of its own", _cancel_its_own_scope, Outcome.COMPLETED, State.COMPLETED),
-    BadHandler("lets its own deadline pass", _fall_behind, Outcome.ERROR, State.FAILED, "TooSlowError"),
+    BadHandler("exceeds a deadline of its own", _exceed_own_deadline, Outcome.ERROR, State.FAILED, "TooSlowError"),
 )
-"""KeyboardInterrupt is not among them: it alone goes through, and ends the queue."""
+"""KeyboardInterrupt is not in the table: it is the one exception that ends the queue."""
 
 
 async def check_bad_handlers(
     wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda fn: fn, *, raises: bool = True
 ) -> CheckReport:
-    """Run the table in a queue, each one followed by a good job, and compare what it came to.
+    """Check that each handler of the table has the expected outcome, and that the job after it completes.
 
-    wrap: put around each handler's function, `(sdk, name)`; async ones, then plain ones. In virtual time. Raises
-    `ConformanceError` with what was found, unless `raises` is False; `UsageError` where time is real.
+    Args:
+        wrap: A decorator to check. It receives the function of each handler, with the parameters `(sdk, name)`; first
+            the async ones, then the plain ones.
+        raises: Raise if there are findings. Otherwise the report has them.
+
+    Returns:
+        The report.
+
+    Raises:
+        ConformanceError: An outcome differs, and `raises` is true.
+        UsageError: Time is real; the check needs a `MockClock`.
+
+    Cancelled:
+        The current queue is closed.
     """
     findings: list[Finding] = []
     checked: list[str] = []
@@ -192,7 +218,7 @@ async def check_bad_handlers(
         if bad.plain is not None:
             checked.append(f"a plain handler that {bad.name}")
             findings += await _check(bad, wrap, plain=True)
-    report = CheckReport("the bad handlers", tuple(checked), tuple(findings))
+    report = CheckReport("BAD_HANDLERS", tuple(checked), tuple(findings))
     return report.check() if raises else report
 
 
@@ -220,7 +246,7 @@ async def _check(bad: BadHandler, wrap: Callable[..., Any], *, plain: bool) -> l
     found = _differences(bad, job)
     if good.state is not State.COMPLETED:
         found.append(f"the next job is {good.state}")
-    rule = f"an attempt that {bad.name} comes to {bad.outcome}, and the next job completes"
+    rule = f"an attempt that {bad.name} has the outcome {bad.outcome}, and the next job completes"
     return [Finding(rule, f"the {kind} handler that {bad.name}: {why}", f"BAD_HANDLERS, {bad.name!r}") for why in found]
 
 
@@ -233,7 +259,7 @@ def _differences(bad: BadHandler, job: Job) -> list[str]:
         found.append(f"its job is {job.state}, not {bad.state}")
     error = None if attempt.error is None else attempt.error.type
     if error != bad.error:
-        found.append(f"the error that is kept is {error}, not {bad.error}")
+        found.append(f"the recorded error is {error}, not {bad.error}")
     if attempt.late is not bad.late:
         found.append(f"late is {attempt.late}, not {bad.late}")
     return found

@@ -1,4 +1,4 @@
-"""A journal without a file or a thread, whose process can die: what is committed by then is there for the next one."""
+"""A journal without files or threads whose process can crash: committed events survive, others are lost."""
 
 from __future__ import annotations
 
@@ -11,55 +11,60 @@ from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import OutcomeUnknown, StoreError
 
-__all__ = ["CrashableStore", "DiskStore"]
+__all__ = ["CrashableStore", "SimulatedStore"]
 
 
 class CrashableStore:
-    """What outlives a process. `store()` is what a process opens on it; `crash()` is its death.
+    """The storage that survives simulated processes.
 
-    Everything that was handed over and not committed by then is lost, and whatever the dead process still does (its
-    tasks have to be cancelled, which takes them a moment) goes nowhere.
+    Each process opens the store that `store` returns; `crash` ends the process. Events that were appended and not
+    committed are then lost, and so is everything that tasks of the dead process still write until they are cancelled.
     """
 
     def __init__(self) -> None:
         self.epoch = secrets.token_hex(16)
-        self.kept: list[Event] = []
+        """The identity of the history."""
+        self.events: list[Event] = []
+        """The committed events that have not been pruned."""
         self.keys: dict[bytes, KeyTombstone] = {}
+        """The tombstones of pruned jobs' keys, by their hash."""
         self.oldest = 1
+        """The number from which on the events are complete."""
         self.last_seq = 0
-        self._store: DiskStore | None = None
+        """The number of the last committed event."""
+        self._store: SimulatedStore | None = None
 
     def __repr__(self) -> str:
-        return f"<CrashableStore {len(self.kept)} events>"
+        return f"<CrashableStore {len(self.events)} events>"
 
-    def store(self) -> DiskStore:
-        """A store on this disk, not open. The one before must be closed, or have crashed."""
-        self._store = DiskStore(self)
+    def store(self) -> SimulatedStore:
+        """Return a store for the next process, not open. The one before must be closed or have crashed."""
+        self._store = SimulatedStore(self)
         return self._store
 
     def crash(self) -> None:
-        """The process that has the disk open dies now. From any thread."""
+        """Kill the process that has the store open. Can be called from any thread."""
         if self._store is not None:
             self._store.crash()
 
 
-class DiskStore:
-    """Conforms to `Store`: commits in groups, as soon as Trio comes to it after a hand-over."""
+class SimulatedStore:
+    """The `Store` of one process. It commits in groups, in a callback of Trio's loop after the append."""
 
     durable = True
 
     def __init__(self, disk: CrashableStore) -> None:
         self._disk = disk
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
-        self._handed: list[Event] = []
+        self._appended: list[Event] = []
         self._waits: dict[int, trio.Event] = {}
         self._token: trio.lowlevel.TrioToken | None = None
         self._dead = False
         self.on_death: Callable[[], None] = lambda: None
-        """Called in Trio's thread when the process has died: nothing will be committed any more."""
+        """Called in Trio's thread after a crash: nothing more will be committed."""
 
     def __repr__(self) -> str:
-        return f"<CrashableStoreStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
+        return f"<SimulatedStore {'dead' if self._dead else 'closed' if self._on_commit is None else 'open'}>"
 
     @property
     def epoch(self) -> str:
@@ -78,7 +83,7 @@ class DiskStore:
         return self._disk.last_seq
 
     def crash(self) -> None:
-        """See `CrashableStore.crash`."""
+        """Kill the process, see `CrashableStore.crash`."""
         self._dead = True
         if self._token is not None:
             self._token.run_sync_soon(self._wake_all)
@@ -94,15 +99,15 @@ class DiskStore:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
         self._token = trio.lowlevel.current_trio_token()
-        pauses = [event for event in self._disk.kept if isinstance(event, Paused | Resumed)][-1:]
-        return [event for event in self._disk.kept if isinstance(event, JobEvent) or event in pauses]
+        pauses = [event for event in self._disk.events if isinstance(event, Paused | Resumed)][-1:]
+        return [event for event in self._disk.events if isinstance(event, JobEvent) or event in pauses]
 
     def append(self, events: Sequence[Event]) -> None:
         if self._dead:
             return
         if self._on_commit is None or self._token is None:
             raise StoreError("this store is closed")
-        self._handed.extend(events)
+        self._appended.extend(events)
         self._token.run_sync_soon(self._commit, idempotent=True)
 
     async def committed(self, seq: int) -> None:
@@ -116,8 +121,8 @@ class DiskStore:
     async def events(self, after: int, limit: int) -> Sequence[Event]:
         await trio.lowlevel.checkpoint()
         if after + 1 < self._disk.oldest:
-            raise StoreError(f"events before {self._disk.oldest} are gone, {after + 1} was asked for")
-        return [event for event in self._disk.kept if event.seq > after][:limit]
+            raise StoreError(f"event {after + 1} has been pruned; the oldest is {self._disk.oldest}")
+        return [event for event in self._disk.events if event.seq > after][:limit]
 
     def keys(self) -> Iterable[KeyTombstone]:
         return list(self._disk.keys.values())
@@ -132,7 +137,7 @@ class DiskStore:
         disk = self._disk
         if self._dead:
             return
-        disk.kept = [event for event in disk.kept if not (isinstance(event, JobEvent) and event.job in jobs)]
+        disk.events = [event for event in disk.events if not (isinstance(event, JobEvent) and event.job in jobs)]
         disk.oldest = max([disk.oldest, *(last + 1 for _, last in jobs.values())])
         for key in keys:
             disk.keys[key.name] = key
@@ -145,10 +150,10 @@ class DiskStore:
         await trio.lowlevel.checkpoint()
 
     def _commit(self) -> None:
-        if self._dead or not self._handed or self._on_commit is None:
+        if self._dead or not self._appended or self._on_commit is None:
             return
-        group, self._handed = self._handed, []
-        self._disk.kept.extend(group)
+        group, self._appended = self._appended, []
+        self._disk.events.extend(group)
         self._disk.last_seq = group[-1].seq
         self._on_commit(group)
         for event in group:

@@ -1,4 +1,4 @@
-"""What a test of a service needs: a queue in virtual time, all its jobs done, one handler alone.
+"""Tools for tests of a service: a queue in virtual time, waiting for all its jobs, one attempt of one handler.
 
     async def test_an_invoice_is_booked(autojump_clock):
         async with testing.open_queue(service) as queue:
@@ -32,21 +32,21 @@ from trio_jobs._runtime.supervisor import open_queue as open_real_queue
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs.testing._virtual import ExecutorLog, PatientExecutor, PatientStore, Work
+from trio_jobs.testing._virtual_time import ExecutorLog, ThreadActivity, VirtualTimeExecutor, VirtualTimeStore
 
 __all__ = ["AttemptReport", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
 
-_AHEAD: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.RETRYING)
+_UNFINISHED: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.RETRYING)
 _ANY: Final = object()
 
 
 def virtual_clock() -> trio.testing.MockClock:
-    """The running MockClock. Raises `UsageError` where time is real: a test that waits for it would be slow, and its
-    result luck."""
+    """The clock of the current Trio run. Raises `UsageError` if it is not a `MockClock`: the test would be slow and
+    its result would depend on timing."""
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock):
         raise UsageError(
-            "this needs virtual time: take pytest-trio's autojump_clock, or "
+            "this needs virtual time: use pytest-trio's autojump_clock, or "
             "trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))"
         )
     return clock
@@ -60,30 +60,46 @@ async def open_queue(
     journal: str | Path | None = None,
     store: Store | None = None,
     seed: int = 0,
-    work: Work | None = None,
+    activity: ThreadActivity | None = None,
     handlers: Mapping[str, Handler] | None = None,
     log: ExecutorLog | None = None,
     **settings: Any,
 ) -> AsyncIterator[Queue]:
-    """A queue of `service` in virtual time, on whichever host its SDK needs; chance begins from `seed`.
+    """Open a queue of `service` in virtual time.
 
-    While a thread works (the SDK's, the journal's), time stands still, so nothing times out because a machine is slow.
-    A call that is to be slow says so: `Blocker`, `Slow`. clock: what is running anyway, for the test's fixture to be
-    used. journal, store: as in `Service.open`. handlers, settings: instead of the service's own. work, log: to see how
-    its threads are doing.
+    Virtual time does not pass while a thread (the SDK's, the journal's) is active, so nothing times out because a
+    machine is slow. To make a call slow, use a `Blocker` or a `Slow`.
 
-    Raises what `Service.open` raises, in the same way; `UsageError` where time is real.
+    Args:
+        service: The service; its SDK runs in the executor that it needs.
+        clock: Ignored. It lets a test use the `autojump_clock` fixture that it requests.
+        journal: A path, as in `Service.open`.
+        store: A store, as in `Service.open`; not together with `journal`.
+        seed: The seed of job ids and of random retry delays.
+        activity: Counts the active threads; for other tools of this package.
+        handlers: Replace the handlers of the service.
+        log: Records what goes through the executor; for other tools of this package.
+        settings: Override settings of the service.
+
+    Raises:
+        UsageError: Time is real; this needs a `MockClock`.
+        TrioJobsError: What `Service.open` raises.
+
+    Cancelled:
+        The queue is closed, as by `Service.open`.
     """
     virtual_clock()
     if store is None:
         store = MemoryStore() if journal is None else SqliteStore(journal)
-    mine = Work(trio.lowlevel.current_clock()) if work is None else work
+    threads = ThreadActivity(trio.lowlevel.current_clock()) if activity is None else activity
     if store.durable:
-        store = PatientStore(store, mine)
+        store = VirtualTimeStore(store, threads)
     threaded = service._async_sdk is None
 
     def make_executor(nursery: trio.Nursery) -> SdkExecutor:
-        executor: SdkExecutor = PatientExecutor(service._make_executor(nursery), mine, threaded=threaded, log=log)
+        executor: SdkExecutor = VirtualTimeExecutor(
+            service._make_executor(nursery), threads, threaded=threaded, log=log
+        )
         return executor
 
     real: Clock = TrioClock()
@@ -100,19 +116,28 @@ async def open_queue(
 
 
 async def drain(queue: Queue) -> dict[str, Job]:
-    """Wait until nothing is ahead of the queue: no job scheduled, pending, processing or retrying. Give all jobs as
-    they then stand, by id. Unlike `Queue.drain` it goes on taking jobs.
+    """Wait until no job is scheduled, pending, processing or retrying.
 
-    Jobs in doubt stay: they wait for a person. Raises `AssertionError` where the queue is paused, `QueueClosed` if it
-    stops. Cancelled: nothing is changed.
+    Unlike `Queue.drain` it waits for scheduled jobs too, and the queue continues to accept jobs. Jobs in doubt remain,
+    since only a person can resolve them.
+
+    Returns:
+        All jobs by id.
+
+    Raises:
+        AssertionError: The queue is paused.
+        QueueClosed: The queue stopped.
+
+    Cancelled:
+        Nothing has changed.
     """
     events = queue.events()
-    while any(queue.statistics().jobs[state] for state in _AHEAD):
-        assert queue.paused is None, f"the queue is paused ({queue.paused}), its jobs cannot end"
+    while any(queue.statistics().jobs[state] for state in _UNFINISHED):
+        assert queue.paused is None, f"the queue is paused ({queue.paused}), so its jobs cannot end"
         async for _ in events:
             break
         else:
-            raise QueueClosed("the queue has stopped before its jobs have ended")
+            raise QueueClosed("the queue stopped before its jobs ended")
     return {job_id: queue.get(job_id) for job_id in queue.job_ids()}
 
 
@@ -124,35 +149,46 @@ def assert_submitted(
     key: str | None = None,
     times: int | None = None,
 ) -> tuple[Job, ...]:
-    """Assert that such a job was submitted, once or more (or `times` times), and give those that were.
+    """Assert that a job was submitted.
 
-    payload: what it must be equal to, as the handler gets it; or a function that says whether it fits. key: its key.
-    Raises `AssertionError` which tells what was submitted; `UnknownKind`.
+    Args:
+        queue: The queue; jobs that have been pruned are not found.
+        handler: The kind, or the function of the handler.
+        payload: What the decoded payload must be equal to, or a function of it that returns whether it matches.
+        key: The key of the job; any if None.
+        times: How many such jobs there must be; one or more if None.
+
+    Returns:
+        The jobs that match.
+
+    Raises:
+        AssertionError: There is no such job, or not `times` of them. The message lists the other jobs.
+        UnknownKind: The service has no such handler.
     """
     found = runtime_of(queue).submissions.handler(handler)
-    fits: list[Job] = []
+    matches: list[Job] = []
     others: list[str] = []
     for job_id in queue.job_ids():
         job = queue.get(job_id)
         assert job.payload is not None
         value = found.decode(job.payload) if job.kind == found.kind else None
-        if job.kind == found.kind and (key is None or job.key == key) and _fits(payload, value):
-            fits.append(job)
+        if job.kind == found.kind and (key is None or job.key == key) and _matches(payload, value):
+            matches.append(job)
         else:
             shown = job.payload.decode("utf-8", "replace") if value is None else repr(value)
             others.append(f"{job.kind}({shown:.200})" + ("" if job.key is None else f" key={job.key!r}"))
-    if (not fits) if times is None else len(fits) != times:
+    if (not matches) if times is None else len(matches) != times:
         wanted = "a job" if times is None else f"{times} jobs"
-        like = "" if payload is _ANY else f" like {payload!r}"
-        told = "\n".join(f"  {other}" for other in others) or "  nothing else"
+        equal = "" if payload is _ANY else f" with payload {payload!r}"
+        rest = "\n".join(f"  {other}" for other in others) or "  none"
         raise AssertionError(
-            f"{wanted} of kind {found.kind!r}{like}{'' if key is None else f' with key {key!r}'} should have been "
-            f"submitted; there were {len(fits)}, and beside them:\n{told}"
+            f"expected {wanted} of kind {found.kind!r}{equal}{'' if key is None else f' and key {key!r}'}, "
+            f"found {len(matches)}; other jobs:\n{rest}"
         )
-    return tuple(fits)
+    return tuple(matches)
 
 
-def _fits(wanted: Any, value: Any) -> bool:
+def _matches(wanted: Any, value: Any) -> bool:
     if wanted is _ANY:
         return True
     if callable(wanted) and not isinstance(wanted, type(value)):
@@ -162,20 +198,28 @@ def _fits(wanted: Any, value: Any) -> bool:
 
 @attrs.frozen
 class AttemptReport:
-    """What one attempt came to.
-
-    outcome: docs/attempts.md. result: what the handler returned, None without. raised: what it raised, None if nothing.
-    error: the same as it would be kept. entered: a call into the SDK began. steps: those that were done. job: as it
-    stood at the end.
-    """
+    """The result of one attempt, see `perform`."""
 
     outcome: Outcome
+    """The outcome of the attempt, see docs/attempts.md."""
+
     result: Any
+    """What the handler returned; None if it did not return."""
+
     raised: BaseException | None
+    """What the handler raised; None if it returned."""
+
     error: ErrorInfo | None
+    """The same exception as it is recorded; None if none is."""
+
     entered: bool
+    """A call into the SDK began."""
+
     steps: tuple[str, ...]
+    """The names of the finished steps."""
+
     job: Job
+    """The job after the attempt."""
 
 
 async def perform(
@@ -186,18 +230,34 @@ async def perform(
     key: str | None = None,
     store: Store | None = None,
 ) -> AttemptReport:
-    """Open the SDK, run one attempt of one job, close it, and tell what came of it.
+    """Open the SDK, run one attempt of one job without retry and verify, and close the SDK.
 
-    There is no retry and no verify; the payload goes through JSON as always, timeouts hold. In virtual time, or real
-    time where that is what runs. Raises what `Service.open` and `Queue.submit` raise. Cancelled: the attempt is too,
-    and the SDK is closed.
+    The payload goes through JSON as in a queue, and timeouts apply. Time is virtual if the current clock is a
+    `MockClock`, otherwise real.
+
+    Args:
+        service: The service that the handler belongs to.
+        handler: Its kind or function.
+        payload: The payload of the job.
+        key: The key of the job.
+        store: A store that is not open; a new `MemoryStore` if None.
+
+    Returns:
+        The result of the attempt.
+
+    Raises:
+        UsageError: The service has no such handler.
+        TrioJobsError: What `Service.open` and `Queue.submit` raise.
+
+    Cancelled:
+        The attempt is cancelled, and the SDK is closed.
     """
     found = find_handler(service, handler)
-    seen: list[BaseException] = []
+    raised: list[BaseException] = []
     returned: list[Any] = []
     rules = attrs.evolve(found.rules, retry=Retry(0), verifies=False, on_doubt="hold")
     alone = attrs.evolve(
-        found, rules=rules, verify=None, verify_first=False, fn=_watched(found, returned.append, seen.append)
+        found, rules=rules, verify=None, verify_first=False, fn=_recorded(found, returned.append, raised.append)
     )
     settings: dict[str, Any] = {"drain_timeout": 0.0, "watchdog": None}
     if isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock):
@@ -214,7 +274,7 @@ async def perform(
     return AttemptReport(
         outcome=attempt.outcome,
         result=returned[-1] if returned else None,
-        raised=seen[-1] if seen else None,
+        raised=raised[-1] if raised else None,
         error=attempt.error,
         entered=attempt.entered,
         steps=job.steps or (),
@@ -237,15 +297,15 @@ def _open_in_real_time(
 
 
 def find_handler(service: Service, handler: str | Callable[..., Any]) -> Handler:
-    """The handler of a function or a kind. Raises `UsageError`."""
+    """The handler of a function or a kind. Raises `UsageError` if the service has none."""
     for found in service._handlers.values():
         if handler is found.fn or handler == found.kind:
             return found
     raise UsageError(f"{service!r} has no handler {handler!r}")
 
 
-def _watched(handler: Handler, returned: Callable[[Any], None], raised: Callable[[BaseException], None]) -> Any:
-    """The handler's function, which tells what it gives back and what it raises."""
+def _recorded(handler: Handler, returned: Callable[[Any], None], raised: Callable[[BaseException], None]) -> Any:
+    """The handler's function, which passes its result to `returned` and its exception to `raised`."""
     fn = handler.fn
     if handler.is_async:
 

@@ -1,4 +1,4 @@
-"""What a check came to: which rules were looked at, and what was found, in plain sentences."""
+"""The report of a check: which rules were checked, and what was found, in plain sentences."""
 
 from __future__ import annotations
 
@@ -11,29 +11,41 @@ __all__ = ["CheckReport", "ConformanceError", "Finding", "collect"]
 
 @attrs.frozen
 class Finding:
-    """rule: what should hold. sentence: what happened instead. how: what to do to see it again."""
+    """One violation of a rule."""
 
     rule: str
+    """What must hold."""
+
     sentence: str
+    """What happened instead."""
+
     how: str = ""
+    """How to reproduce it; empty if the rule says all."""
 
     def __str__(self) -> str:
-        how = f"\n    to see it again: {self.how}" if self.how else ""
-        return f"{self.sentence}\n    the rule: {self.rule}{how}"
+        how = f"\n    reproduce: {self.how}" if self.how else ""
+        return f"{self.sentence}\n    rule: {self.rule}{how}"
 
 
 @attrs.frozen
 class CheckReport:
-    """subject: what was checked. checked: the rules that were looked at, each in a sentence. left_out: what could not
-    be looked at, and why. findings: what was found, the simplest case first; empty if all is well."""
+    """What a check function returns. `str()` of it is meant to be printed."""
 
     subject: str
+    """What was checked."""
+
     checked: tuple[str, ...]
+    """The rules that were checked, one sentence each."""
+
     findings: tuple[Finding, ...] = ()
+    """The violations, the simplest case first; empty if there are none."""
+
     left_out: tuple[str, ...] = ()
+    """What could not be checked, and why."""
 
     @property
     def ok(self) -> bool:
+        """There are no findings."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -44,17 +56,22 @@ class CheckReport:
         return "\n".join(lines)
 
     def check(self) -> CheckReport:
-        """Raise `ConformanceError` if anything was found; else give the report back."""
+        """Return the report itself if there are no findings.
+
+        Raises:
+            ConformanceError: There are findings.
+        """
         if self.findings:
             raise ConformanceError(self)
         return self
 
 
 class ConformanceError(AssertionError):
-    """Something was found. report: all of it."""
+    """A check has findings."""
 
     def __init__(self, report: CheckReport) -> None:
         self.report = report
+        """The whole report."""
         super().__init__(str(report))
 
 
@@ -63,16 +80,22 @@ async def collect(
     checks: Iterable[tuple[str, Callable[[], Awaitable[None]]]],
     left_out: tuple[str, ...] = (),
 ) -> CheckReport:
-    """Run checks one by one; each raises `AssertionError` with the rule that does not hold. Whatever else it raises is
-    a finding too: what is checked has raised it where it should not."""
+    """Run the checks one by one and report what they raise.
+
+    Args:
+        subject: What is checked.
+        checks: Pairs of a rule and a function that raises `AssertionError` with a sentence that says what happened
+            instead. Any other exception comes from what is checked, and is a finding too.
+        left_out: What is not checked, and why.
+    """
     checked: list[str] = []
     findings: list[Finding] = []
-    for name, check in checks:
-        checked.append(name)
+    for rule, check in checks:
+        checked.append(rule)
         try:
             await check()
         except AssertionError as error:
-            findings.append(Finding(name, f"it does not hold that {error}", f"the check '{name}' alone"))
+            findings.append(Finding(rule, str(error)))
         except Exception as error:
-            findings.append(Finding(name, f"{type(error).__name__} was raised: {error}", f"the check '{name}' alone"))
+            findings.append(Finding(rule, f"{type(error).__name__} was raised: {error}"))
     return CheckReport(subject, tuple(checked), tuple(findings), left_out)

@@ -1,8 +1,8 @@
-"""A stranger's XML file as a tree, or the reason why not. No file gets further than its limits.
+"""Parses an untrusted XML file within limits.
 
-Parsed with expat itself rather than through `xml.etree.ElementTree.parse`, because only expat's own handlers can stop
-at a DOCTYPE. Entities are declared nowhere else: where there is none nothing can be expanded (expat 2.5 makes 1 MB of
-326 bytes) and nothing outside the file can be read.
+It uses expat directly, not `xml.etree.ElementTree.parse`, because only expat's handlers can stop at a DOCTYPE. Entities
+can be declared only there; without one nothing can be expanded (expat 2.5 expands 326 bytes to 1 MB), and no other file
+can be read.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ NAMESPACES: Final = {
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file of at most `MAX_BYTES`. Raises `Unreadable`."""
+    """Read a file of at most `MAX_BYTES`. Raises `Unreadable`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Unreadable("not a regular file")
         with path.open("rb") as file:
-            # one byte more than allowed tells "too large" from "just fits", also if the file grows meanwhile
+            # one byte more than allowed, to detect a file that is too large even if it grows meanwhile
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise Unreadable(f"the file cannot be read: {error.strerror}") from error
 
 
 def parse(data: bytes) -> Element:
-    """The root element, names written `{namespace}local`. Raises `Unreadable`."""
+    """Parse the document and return its root element, with names as `{namespace}local`. Raises `Unreadable`."""
     if len(data) > MAX_BYTES:
         raise Unreadable(f"larger than {MAX_BYTES:,} bytes")
     builder = TreeBuilder()
@@ -72,7 +72,7 @@ def parse(data: bytes) -> Element:
         builder.end(qualified(name))
 
     def doctype(*_: object) -> None:
-        raise Unreadable("has a DOCTYPE, which an invoice does not need and an attack does")
+        raise Unreadable("has a DOCTYPE, which invoices do not need and attacks use")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -83,8 +83,8 @@ def parse(data: bytes) -> Element:
     except expat.ExpatError as error:
         raise Unreadable(f"not well-formed XML: {error}") from error
     except (LookupError, ValueError) as error:
-        # the file names an encoding that Python does not know, or one of several bytes a character
-        raise Unreadable("its encoding is not known here, or cannot be decoded") from error
+        # Python does not know the encoding, or it uses several bytes for a character
+        raise Unreadable("its encoding is unknown or cannot be decoded") from error
     return builder.close()
 
 
@@ -100,7 +100,7 @@ def children(parent: Element, name: str) -> list[Element]:
 
 
 def one(parent: Element, path: str) -> Element | None:
-    """The only element at `path` (`cac:Party/cbc:Name`), or None. Raises `BadField` where a step is given twice."""
+    """The only element at `path` (`cac:Party/cbc:Name`), or None. Raises `BadField` if an element occurs twice."""
     element: Element | None = parent
     for name in path.split("/"):
         assert element is not None
@@ -114,6 +114,6 @@ def one(parent: Element, path: str) -> Element | None:
 
 
 def text_at(parent: Element, path: str) -> str | None:
-    """The text of the only element at `path`, white space normalised; None where it is missing or empty."""
+    """The text of the only element at `path`, with normalised white space; None if it is missing or empty."""
     element = one(parent, path)
     return " ".join((element.text or "").split()) or None if element is not None else None

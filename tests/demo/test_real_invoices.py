@@ -1,6 +1,6 @@
-"""Every real invoice in the folder of test data is booked, or not for a true reason; this table says which.
+"""Each real invoice of the test data is booked, or needs no voucher; the table has the expected result.
 
-The files are other people's and not part of this project: see `README.md` beside them for where they come from.
+The files are not part of this project; `README.md` in their folder names their sources.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from trio_jobs_demo.currencies import to_minor
 from trio_jobs_demo.invoices import NothingToBook
 from trio_jobs_demo.ledger import Ledger
-from trio_jobs_demo.reading import read_invoice_file
+from trio_jobs_demo.reader import read_invoice_file
 from trio_jobs_demo.vouchers import voucher_for
 
 FOLDER = Path(os.environ.get("TRIO_JOBS_INVOICES") or Path(__file__).parents[2].parent / "shared" / "invoices")
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 RECEIPT = "payment receipt"
 PAYROLL = "payroll receipt"
 
-# What the customer owes, as the file states it; or why no voucher comes of it.
+# What the customer owes according to the file, or why the file needs no voucher.
 EXPECTED = {
     "cfdi/h-e951128469_ingreso_exento.xml": "15390.30 MXN",
     "cfdi/h-e951128469_ingreso_exento_stamped.xml": "15390.30 MXN",
@@ -77,12 +77,12 @@ def files() -> dict[str, Path]:
     return {path.relative_to(FOLDER).as_posix(): path for path in found}
 
 
-def test_the_table_names_every_file_that_is_known_to_be_there() -> None:
+def test_every_file_of_the_table_exists() -> None:
     assert set(EXPECTED) <= set(files())
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_real_invoice_is_booked_or_the_reason_is_true(name: str, tmp_path: Path) -> None:
+def test_a_real_invoice_has_the_expected_result(name: str, tmp_path: Path) -> None:
     expected = EXPECTED[name]
     if expected in (RECEIPT, PAYROLL):
         with pytest.raises(NothingToBook, match=expected):

@@ -1,4 +1,4 @@
-"""What became of each file, and the sums at the end."""
+"""The result of each file, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from trio_jobs_demo.bookkeeping import Bookkeeping, Totals
 from trio_jobs_demo.display import escape, money
 from trio_jobs_demo.invoices import Invoice
 
-__all__ = ["Fate", "Item", "Tally"]
+__all__ = ["FileResult", "FileResults", "FileStatus"]
 
 
-class Fate(StrEnum):
-    """What became of a file. All but OPEN are ends."""
+class FileStatus(StrEnum):
+    """The status of a file. All but OPEN are final."""
 
     OPEN = "open"
     BOOKED = "booked"
@@ -29,82 +29,93 @@ class Fate(StrEnum):
 
 
 @attrs.define(eq=False)
-class Item:
-    """A file on its way. job_id, state: of its job, once it has one. note: for people, escaped."""
+class FileResult:
+    """A file and its job."""
 
     file: Path
     invoice: Invoice | None = None
+    """None until the file is read, or if it cannot be."""
     job_id: str | None = None
+    """None without a job, and for a duplicate."""
     state: trio_jobs.State | None = None
     attempts: int = 0
-    fate: Fate = Fate.OPEN
+    status: FileStatus = FileStatus.OPEN
     note: str = ""
+    """The reason or result for the screen, escaped."""
 
     @property
     def label(self) -> str:
+        """The key of the invoice, or the name of the file, escaped."""
         return escape(self.invoice.key if self.invoice is not None else self.file.name, 44)
 
     @property
     def amount(self) -> str:
+        """The payable amount with its currency; empty without an invoice."""
         return "" if self.invoice is None else f"{self.invoice.payable:,f} {escape(self.invoice.currency, 3)}"
 
 
-class Tally:
-    """All items, in the order of their files."""
+class FileResults:
+    """The results of all files, in order."""
 
     def __init__(self) -> None:
-        self.items: list[Item] = []
-        self.by_job: dict[str, Item] = {}
+        self.files: list[FileResult] = []
+        self.by_job: dict[str, FileResult] = {}
 
-    def accept(self, item: Item, receipt: trio_jobs.Receipt) -> None:
-        """The item has a job; a second item of the same job is a duplicate."""
+    def accept(self, result: FileResult, receipt: trio_jobs.Receipt) -> None:
+        """Record the job of a file. A second file with the same job is a duplicate."""
         first = self.by_job.get(receipt.job_id)
         if first is not None:
-            item.fate, item.note = Fate.DUPLICATE, f"the same as {escape(first.file.name, 60)}"
+            result.status, result.note = FileStatus.DUPLICATE, f"the same as {escape(first.file.name, 60)}"
             return
-        item.job_id, item.state = receipt.job_id, receipt.state
-        self.by_job[receipt.job_id] = item
+        result.job_id, result.state = receipt.job_id, receipt.state
+        self.by_job[receipt.job_id] = result
 
-    def update(self, job: trio_jobs.Job) -> Item | None:
-        """Take in how a job stands; give its item, None for a job that is no invoice."""
+    def update(self, job: trio_jobs.Job) -> FileResult | None:
+        """Apply the state of a job and return its file; None for a job without one."""
         item = self.by_job.get(job.id)
         if item is None:
             return None
         item.state, item.attempts = job.state, job.attempt_count
         reason = escape(str(job.error), 90) if job.error is not None else ""
         if job.state is trio_jobs.State.COMPLETED:
-            item.fate = Fate.BOOKED
+            item.status = FileStatus.BOOKED
             number = (job.result or b"?").decode()
             found = job.reason == "verified" and job.attempts[-1].outcome is trio_jobs.Outcome.ALREADY_DONE
             how = " (was there already)" if found and job.attempt_count == 1 else ""
-            how = " (found by asking, not booked again)" if job.reason == "verified" and not how else how
+            how = " (found by verify, not booked again)" if job.reason == "verified" and not how else how
             item.note = f"voucher {number}{how}"
         elif job.state is trio_jobs.State.FAILED:
-            asked = job.attempts[-1].outcome if job.attempts else None
-            item.fate = Fate.REFUSED if asked is trio_jobs.Outcome.FAIL else Fate.FAILED
+            outcome = job.attempts[-1].outcome if job.attempts else None
+            item.status = FileStatus.REFUSED if outcome is trio_jobs.Outcome.FAIL else FileStatus.FAILED
             item.note = escape(job.error.message, 90) if job.error is not None else job.reason
         elif job.state is trio_jobs.State.RETRYING:
             item.note = reason
         return item
 
     @property
-    def settled(self) -> bool:
-        """Was every file booked, or is there a true reason why not?"""
-        return all(item.fate not in (Fate.OPEN, Fate.FAILED) for item in self.items)
+    def complete(self) -> bool:
+        """Every file is booked or has a reason why not."""
+        return all(item.status not in (FileStatus.OPEN, FileStatus.FAILED) for item in self.files)
 
     def summary(self, bookkeeping: Bookkeeping, totals: Totals | None, seconds: float) -> Iterator[str]:
-        """The end of the demo, line by line."""
-        fates = Counter(item.fate for item in self.items)
-        parts = ", ".join(f"{fates[fate]} {fate}" for fate in Fate if fates[fate])
-        yield f"{len(self.items)} files: {parts or 'none'}"
-        tries = sum(item.attempts for item in self.items)
-        retries = sum(max(item.attempts - 1, 0) for item in self.items)
+        """The lines of the summary."""
+        counts = Counter(item.status for item in self.files)
+        parts = ", ".join(f"{counts[status]} {status}" for status in FileStatus if counts[status])
+        yield f"{len(self.files)} files: {parts or 'none'}"
+        tries = sum(item.attempts for item in self.files)
+        retries = sum(max(item.attempts - 1, 0) for item in self.files)
         yield f"{tries} attempts, {retries} of them retries, in {seconds:.1f} s"
-        for fate in (Fate.REFUSED, Fate.FAILED, Fate.NOTHING, Fate.DUPLICATE, Fate.OPEN):
-            for item in self.items:
-                if item.fate is fate:
-                    state = f" ({item.state})" if fate is Fate.OPEN and item.state is not None else ""
-                    yield f"  {fate}{state}: {escape(item.file.name, 60)}: {item.note or 'not done'}"
+        for status in (
+            FileStatus.REFUSED,
+            FileStatus.FAILED,
+            FileStatus.NOTHING,
+            FileStatus.DUPLICATE,
+            FileStatus.OPEN,
+        ):
+            for item in self.files:
+                if item.status is status:
+                    state = f" ({item.state})" if status is FileStatus.OPEN and item.state is not None else ""
+                    yield f"  {status}{state}: {escape(item.file.name, 60)}: {item.note or 'not done'}"
         if totals is not None:
             yield f"the book holds {totals.vouchers} vouchers"
             yield from _balances(totals)

@@ -1,4 +1,4 @@
-"""From a file to an invoice: which standard it follows is told by its root element, never by its name."""
+"""Reads an invoice from a file. The root element decides which standard is read, not the name of the file."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from pathlib import Path
 from trio_jobs_demo.cfdi import COMPROBANTE, read_cfdi
 from trio_jobs_demo.invoices import Invoice, Unsupported, quoted
 from trio_jobs_demo.ubl import CREDIT_NOTE, INVOICE, read_ubl
-from trio_jobs_demo.xmltree import parse, read_bytes
+from trio_jobs_demo.xml_tree import parse, read_bytes
 
 __all__ = ["read_invoice", "read_invoice_file"]
 
 
 def read_invoice_file(path: str | os.PathLike[str]) -> Invoice:
-    """The invoice in a file. Raises `Refused` or `NothingToBook`, never OSError."""
+    """Read the invoice in a file. Raises `Refused` or `NothingToBook`, never OSError."""
     return read_invoice(read_bytes(Path(path)))
 
 
 def read_invoice(data: bytes) -> Invoice:
-    """The invoice in the bytes of a UBL 2.1 Invoice or CreditNote, or of a CFDI 4.0.
+    """Read a UBL 2.1 Invoice or CreditNote, or a CFDI 4.0.
 
-    Raises `NothingToBook` for a valid document that asks for no voucher, and `Refused` for everything else: no content
-    makes it raise anything beside these two, take more than a few seconds, or use more than some 100 MB.
+    Whatever the content, it takes a few seconds and about 100 MB at most.
+
+    Raises:
+        NothingToBook: The document is valid and needs no voucher.
+        Refused: The document cannot be booked.
     """
     root = parse(data)
     if root.tag in (INVOICE, CREDIT_NOTE):

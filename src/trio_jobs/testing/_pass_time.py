@@ -1,4 +1,4 @@
-"""Virtual time, moved by hand."""
+"""Advance a mock clock step by step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ __all__ = ["pass_time"]
 
 
 async def pass_time(clock: trio.testing.MockClock, seconds: float) -> None:
-    """Let `seconds` go by on the run's clock, stopping at each deadline on the way.
+    """Advance the clock by `seconds`, stopping at each deadline on the way.
 
-    A single jump would make everything that is due on the way happen at its end: three waits of a second, one after
-    another, would take one and a half. Cancelled: some of it has gone by.
+    A single jump would make everything that is due on the way happen at the end of the jump: three consecutive sleeps
+    of 1 s would take 1.5 s.
+
+    Args:
+        clock: The clock of the current Trio run.
+        seconds: 0 or more.
+
+    Cancelled:
+        A part of the time has passed.
     """
     left = seconds
     while True:

@@ -1,4 +1,4 @@
-"""What is read out of a UBL or CFDI file, and the reason for which a file is refused."""
+"""Rules of the reader: what is read from UBL and CFDI files, and why a file is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trio_jobs_demo.invoices import (
     Unsupported,
     Withholding,
 )
-from trio_jobs_demo.reading import read_invoice, read_invoice_file
+from trio_jobs_demo.reader import read_invoice, read_invoice_file
 
 CREDIT_ROOT = (
     ("xsd:Invoice-2", "xsd:CreditNote-2"),
@@ -35,7 +35,7 @@ CREDIT_ROOT = (
 )
 
 
-def test_a_ubl_invoice_is_read_whole() -> None:
+def test_every_field_of_a_ubl_invoice_is_read() -> None:
     assert read_invoice(UBL.encode()) == Invoice(
         number="T-1",
         issuer_id="XX 123",
@@ -52,7 +52,7 @@ def test_a_ubl_invoice_is_read_whole() -> None:
     )
 
 
-def test_a_cfdi_is_read_whole() -> None:
+def test_every_field_of_a_cfdi_is_read() -> None:
     assert read_invoice(CFDI.encode()) == Invoice(
         number="A-1",
         issuer_id="AAA010101AAA",
@@ -70,22 +70,22 @@ def test_a_cfdi_is_read_whole() -> None:
 
 
 @pytest.mark.parametrize("document", [UBL, CFDI])
-def test_an_invoice_comes_back_from_json_equal(document: str) -> None:
+def test_an_invoice_is_equal_after_a_round_trip_through_json(document: str) -> None:
     invoice = read_invoice(document.encode())
     assert msgspec.json.decode(msgspec.json.encode(invoice), type=Invoice) == invoice
 
 
-def test_a_key_names_issuer_and_number_and_cannot_run_together() -> None:
+def test_a_key_consists_of_issuer_and_number() -> None:
     assert read_invoice(UBL.encode()).key == "XX123 T-1"
 
 
 @pytest.mark.parametrize("code", ["380", "384", "386", "389"])
-def test_an_invoice_of_any_of_these_types_is_an_invoice(code: str) -> None:
+def test_each_invoice_type_is_an_invoice(code: str) -> None:
     assert read_invoice(changed(UBL, ("Code>380<", f"Code>{code}<"))).kind is Kind.INVOICE
 
 
 @pytest.mark.parametrize("changes", [CREDIT_ROOT, (("Code>380<", "Code>381<"),)])
-def test_a_credit_note_is_told_by_its_type_in_either_root(changes: tuple[tuple[str, str], ...]) -> None:
+def test_a_credit_note_is_recognized_by_its_type_in_either_root(changes: tuple[tuple[str, str], ...]) -> None:
     assert read_invoice(changed(UBL, *changes)).kind is Kind.CREDIT_NOTE
 
 
@@ -206,10 +206,10 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("document", "old", "new", "field", "error"), DAMAGE)
-def test_a_damaged_file_is_refused_and_the_field_is_named(
+def test_a_damaged_file_is_refused_with_the_name_of_the_field(
     document: str, old: str, new: str, field: str, error: type[Refused] | None
 ) -> None:
-    if error is None:  # the sum of the lines, not the line, is what does not fit any more
+    if error is None:  # the sum of the lines is wrong, not the line
         error, field = DoesNotAddUp, "LineExtensionAmount (BT-106)"
         damaged = changed(
             document,
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_refused_and_the_field_is_named(
     assert caught.value.reason.isprintable()
 
 
-def test_figures_that_do_not_add_up_are_both_told() -> None:
+def test_a_wrong_sum_is_refused_with_both_figures() -> None:
     with pytest.raises(DoesNotAddUp, match=r"states 190\.82, its parts make 190\.80") as caught:
         read_invoice(changed(CFDI, ('Total="190.80"', 'Total="190.82"')))
     assert (caught.value.stated, caught.value.computed) == (Decimal("190.82"), Decimal("190.80"))
@@ -233,7 +233,7 @@ def test_figures_that_do_not_add_up_are_both_told() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"no xml", b"<a/>", b"<a><b></a>", b'<?xml version="1.0" encoding="martian"?><a/>']
 )
-def test_what_is_no_invoice_is_refused(data: bytes) -> None:
+def test_a_file_that_is_not_an_invoice_is_refused(data: bytes) -> None:
     with pytest.raises(Refused):
         read_invoice(data)
 

@@ -1,6 +1,6 @@
-"""The bridge: what a state machine with asynchronous rules may do, and what becomes of what goes wrong in it.
+"""Rules of `TrioStateMachine`: what its asynchronous rules can use, and how each kind of failure is reported.
 
-Machines here are run on purpose with few examples: each rule of the bridge is met in every example, or shrinks to one.
+The machines run with few examples, since each one shows its rule in every example or shrinks to one.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ FEW = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-#: where one example shows it all
+#: for machines that show their rule in one example
 ONCE = settings(FEW, max_examples=1, stateful_step_count=3, phases=[Phase.generate])
 
 
-class Wrong(Exception):
-    """What a machine raises on purpose."""
+class PlannedError(Exception):
+    """Raised by machines on purpose."""
 
 
 def run(machine: type[RuleBasedStateMachine], how: settings = FEW) -> None:
@@ -53,15 +53,15 @@ def run(machine: type[RuleBasedStateMachine], how: settings = FEW) -> None:
 
 
 def failing_steps(machine: type[RuleBasedStateMachine], error: type[BaseException]) -> list[str]:
-    """The example that Hypothesis ends with, without its first line and the teardown."""
+    """The example that Hypothesis reports, without its first line and the teardown."""
     with pytest.raises(error) as caught:
         run(machine)
     lines = "\n".join(caught.value.__notes__).splitlines()
     return [line.removeprefix("state.") for line in lines if line.startswith("state.") and "teardown" not in line]
 
 
-class JobChannel(TrioStateMachine):
-    """All that Hypothesis offers, once: bundles, preconditions, plain and asynchronous rules, invariants."""
+class Timers(TrioStateMachine):
+    """Uses each feature of Hypothesis once: bundles, preconditions, plain and asynchronous rules, invariants."""
 
     jobs = Bundle("jobs")
 
@@ -92,7 +92,7 @@ class JobChannel(TrioStateMachine):
         await self.pass_time(n)
         assert trio.current_time() == before + n
 
-    @hypothesis.stateful.rule(data=st.data())  # type: ignore[arg-type] # Hypothesis's own is typed for plain rules
+    @hypothesis.stateful.rule(data=st.data())  # type: ignore[arg-type] # Hypothesis's `rule` is typed for plain rules
     async def draw(self, data: st.DataObject) -> None:
         note("drawn inside Trio")
         assume(data.draw(st.integers(0, 9)) != 3)
@@ -101,7 +101,7 @@ class JobChannel(TrioStateMachine):
     @rule()
     def look(self) -> None:
         assert self.sent > 1
-        assert trio.lowlevel.current_task() in self.tasks, "a plain rule runs in Trio too, in the same task"
+        assert trio.lowlevel.current_task() in self.tasks, "plain rules run in Trio too, in the same task"
 
     @invariant()
     async def time_moves_only_when_moved(self) -> None:
@@ -110,7 +110,7 @@ class JobChannel(TrioStateMachine):
             assert self.done == []
 
 
-class Longer(JobChannel):
+class Longer(Timers):
     @initialize()
     async def more(self) -> None:
         self.looked = 0
@@ -127,8 +127,8 @@ class Longest(Longer):
         self.looked += n
 
 
-TestLine = JobChannel.TestCase
-TestLine.settings = FEW
+TestTimers = Timers.TestCase
+TestTimers.settings = FEW
 TestLongest = Longest.TestCase
 TestLongest.settings = FEW
 
@@ -139,26 +139,26 @@ class Mixin:
         await trio.lowlevel.checkpoint()
 
 
-def test_rules_come_from_mixins_too() -> None:
+def test_rules_of_mixins_are_used() -> None:
     ran: list[str] = []
 
     class Mixed(Mixin, TrioStateMachine):
         @invariant()
-        def noted(self) -> None:
+        def record_task(self) -> None:
             ran.append(trio.lowlevel.current_task().name)
 
     run(Mixed, ONCE)
     assert len(ran) == 4
 
 
-def test_what_crashes_beside_the_steps_fails_the_example_as_itself_and_shrinks() -> None:
+def test_an_exception_in_a_background_task_fails_the_example_and_shrinks() -> None:
     class Machine(TrioStateMachine):
         @rule(n=st.integers(0, 100))
         async def start(self, n: int) -> None:
             async def crash() -> None:
                 await trio.sleep(n)
                 if n > 20:
-                    raise Wrong
+                    raise PlannedError
 
             self.nursery.start_soon(crash)
 
@@ -169,62 +169,62 @@ def test_what_crashes_beside_the_steps_fails_the_example_as_itself_and_shrinks()
         @rule()
         async def idle(self) -> None: ...
 
-    assert failing_steps(Machine, Wrong) == ["start(n=21)", "wait(seconds=21)"]
+    assert failing_steps(Machine, PlannedError) == ["start(n=21)", "wait(seconds=21)"]
 
 
-def test_a_crash_while_a_rule_waits_fails_the_rule_s_example_with_the_crash() -> None:
+def test_an_exception_in_a_background_task_ends_a_rule_that_waits() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def wait_for_ever(self) -> None:
             async def crash() -> None:
-                raise Wrong
+                raise PlannedError
 
             self.nursery.start_soon(crash)
             await trio.sleep_forever()
 
-    assert failing_steps(Machine, Wrong) == ["wait_for_ever()"]
+    assert failing_steps(Machine, PlannedError) == ["wait_for_ever()"]
 
 
-def test_an_error_in_a_rule_s_own_nursery_comes_out_bare() -> None:
+def test_an_exception_in_a_nursery_of_a_rule_is_raised_without_a_group() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def go(self) -> None:
             async def crash() -> None:
-                raise Wrong
+                raise PlannedError
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)
                 nursery.start_soon(crash)
 
-    assert failing_steps(Machine, Wrong) == ["go()"]
+    assert failing_steps(Machine, PlannedError) == ["go()"]
 
 
-def test_the_same_error_many_times_is_one_failure() -> None:
+def test_several_exceptions_from_the_same_line_are_one_failure() -> None:
     class Machine(TrioStateMachine):
         @rule(n=st.integers(1, 9))
         async def go(self, n: int) -> None:
             raise ExceptionGroup("", [ExceptionGroup("", [self.error()]) for _ in range(n)])
 
-        def error(self) -> Wrong:
+        def error(self) -> PlannedError:
             try:
-                raise Wrong
-            except Wrong as error:
+                raise PlannedError
+            except PlannedError as error:
                 return error
 
-    assert failing_steps(Machine, Wrong) == ["go(n=1)"]
+    assert failing_steps(Machine, PlannedError) == ["go(n=1)"]
 
 
-def test_two_errors_at_once_stay_a_group() -> None:
+def test_two_different_exceptions_remain_a_group() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def go(self) -> None:
-            raise ExceptionGroup("both", [Wrong(), ExceptionGroup("", [ValueError()])])
+            raise ExceptionGroup("both", [PlannedError(), ExceptionGroup("", [ValueError()])])
 
     with pytest.raises(ExceptionGroup):
         run(Machine)
 
 
-def test_an_assumption_that_fails_in_a_child_task_discards_the_example() -> None:
+def test_assume_in_a_child_task_discards_the_example() -> None:
     seen: list[int] = []
 
     class Machine(TrioStateMachine):
@@ -243,12 +243,12 @@ def test_an_assumption_that_fails_in_a_child_task_discards_the_example() -> None
 
 
 @pytest.mark.parametrize("depth", ["in the rule", "in a task"])
-def test_a_rule_that_waits_for_what_cannot_come_is_stuck_at_once(depth: str) -> None:
+def test_a_rule_that_waits_for_an_impossible_event_is_stuck_immediately(depth: str) -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 1e9  # nobody would wait so long
+        timeout: ClassVar[float] = 1e9  # the test would time out
 
         @rule()
-        async def wait_for_nobody(self) -> None:
+        async def wait(self) -> None:
             async with trio.open_nursery() as nursery:
                 if depth == "in a task":
                     nursery.start_soon(self.waiter)
@@ -260,14 +260,14 @@ def test_a_rule_that_waits_for_what_cannot_come_is_stuck_at_once(depth: str) -> 
 
     before = set(threading.enumerate()) - {threading.current_thread()}
     if any(not thread.name.startswith("Trio thread") for thread in before):
-        Machine.patience = 0.05  # another test has left a thread, which for all one knows could call
-    with pytest.raises(Stuck, match=r"time stands still(?s:.)*await trio.Event\(\).wait\(\)"):
+        Machine.timeout = 0.05  # a thread left by another test could wake a task
+    with pytest.raises(Stuck, match=r"an event that cannot arrive(?s:.)*await trio.Event\(\).wait\(\)"):
         run(Machine)
 
 
-def test_sleeping_is_waiting_for_what_cannot_come() -> None:
+def test_a_rule_that_sleeps_is_stuck() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def sleep(self) -> None:
@@ -276,19 +276,19 @@ def test_sleeping_is_waiting_for_what_cannot_come() -> None:
     assert failing_steps(Machine, Stuck) == ["sleep()"]
 
 
-def test_a_thread_is_waited_for_and_given_up_after_patience() -> None:
+def test_a_rule_waits_for_a_thread_for_timeout_seconds() -> None:
     go = threading.Event()
 
     class Returns(TrioStateMachine):
         @rule()
-        async def ask(self) -> None:
+        async def call(self) -> None:
             assert await trio.to_thread.run_sync(lambda: 5) == 5
 
     class Hangs(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
-        async def ask(self) -> None:
+        async def call(self) -> None:
             await trio.to_thread.run_sync(go.wait, abandon_on_cancel=True)
 
     run(Returns, ONCE)
@@ -299,9 +299,9 @@ def test_a_thread_is_waited_for_and_given_up_after_patience() -> None:
         go.set()
 
 
-def test_what_hides_behind_a_shield_for_ever_is_thrown_out_and_told() -> None:
+def test_a_task_that_stays_shielded_is_ended_and_reported() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def hide(self) -> None:
@@ -313,18 +313,18 @@ def test_what_hides_behind_a_shield_for_ever_is_thrown_out_and_told() -> None:
 
     with pytest.raises(Stuck, match=r"did not end when they were cancelled:(?s:.)*hidden"):
         run(Machine, ONCE)
-    run(JobChannel, ONCE)  # and the next run can begin
+    run(Timers, ONCE)  # and the next run can begin
 
 
-def test_at_the_end_time_runs_by_itself() -> None:
+def test_virtual_time_passes_by_itself_at_the_end() -> None:
     ended: list[float] = []
 
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def begin(self) -> None:
-            async def last_words() -> None:
+            async def clean_up() -> None:
                 try:
                     await trio.sleep_forever()
                 finally:
@@ -332,7 +332,7 @@ def test_at_the_end_time_runs_by_itself() -> None:
                         await trio.sleep(3600)
                     ended.append(trio.current_time())
 
-            self.nursery.start_soon(last_words)
+            self.nursery.start_soon(clean_up)
 
         async def teardown(self) -> None:
             await trio.sleep(1000)
@@ -343,9 +343,9 @@ def test_at_the_end_time_runs_by_itself() -> None:
     assert set(ended) == {4600.0}
 
 
-def test_at_the_end_time_does_not_run_for_ever() -> None:
+def test_virtual_time_at_the_end_is_bounded() -> None:
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.0
+        timeout: ClassVar[float] = 0.0
 
         @rule()
         async def begin(self) -> None:
@@ -362,36 +362,36 @@ def test_at_the_end_time_does_not_run_for_ever() -> None:
         run(Machine, settings(ONCE, stateful_step_count=1))
 
 
-def test_a_crash_during_teardown_is_a_failure() -> None:
+def test_an_exception_in_a_background_task_during_teardown_is_a_failure() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def begin(self) -> None: ...
 
         async def teardown(self) -> None:
             async def crash() -> None:
-                raise Wrong
+                raise PlannedError
 
             self.nursery.start_soon(crash)
             await trio.sleep_forever()
 
-    with pytest.raises(Wrong):
+    with pytest.raises(PlannedError):
         run(Machine, ONCE)
 
 
 @pytest.mark.parametrize("how", ["well", "raises", "crashes", "stuck", "assumes"])
-def test_teardown_runs_always_and_in_trio(how: str) -> None:
+def test_teardown_always_runs_in_trio(how: str) -> None:
     torn_down: list[bool] = []
     begun: list[bool] = []
 
     class Machine(TrioStateMachine):
-        patience: ClassVar[float] = 0.05
+        timeout: ClassVar[float] = 0.05
 
         @rule()
         async def go(self) -> None:
             begun.append(True)
             match how:
                 case "raises":
-                    raise Wrong
+                    raise PlannedError
                 case "crashes":
                     self.nursery.start_soon(self.crash)
                 case "stuck":
@@ -400,7 +400,7 @@ def test_teardown_runs_always_and_in_trio(how: str) -> None:
                     assume(len(begun) > 1)
 
         async def crash(self) -> None:
-            raise Wrong
+            raise PlannedError
 
         async def teardown(self) -> None:
             await trio.lowlevel.checkpoint()
@@ -408,7 +408,7 @@ def test_teardown_runs_always_and_in_trio(how: str) -> None:
 
     try:
         run(Machine, settings(FEW, max_examples=3))
-    except (Wrong, Stuck):
+    except (PlannedError, Stuck):
         assert how in ("raises", "crashes", "stuck")
     else:
         assert how in ("well", "assumes")
@@ -416,7 +416,7 @@ def test_teardown_runs_always_and_in_trio(how: str) -> None:
     assert len(torn_down) >= len(begun) / 8
 
 
-def test_a_plain_teardown_runs_too() -> None:
+def test_a_plain_teardown_runs() -> None:
     torn_down: list[bool] = []
 
     class Machine(TrioStateMachine):
@@ -430,60 +430,60 @@ def test_a_plain_teardown_runs_too() -> None:
     assert torn_down == [True]
 
 
-def test_what_fails_first_is_the_failure_and_what_goes_wrong_in_teardown_is_told_beside_it() -> None:
+def test_the_first_failure_is_raised_and_an_error_in_teardown_is_a_note() -> None:
     class Machine(TrioStateMachine):
         @rule(n=st.integers())
         async def go(self, n: int) -> None:
             if n:
-                raise Wrong
+                raise PlannedError
 
         async def teardown(self) -> None:
             if self._failure is not None:
                 raise ValueError("the second thing")
 
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(PlannedError) as caught:
         run(Machine)
     assert "and in teardown: ValueError: the second thing" in caught.value.__notes__
 
 
-def test_an_error_in_teardown_alone_is_the_failure() -> None:
+def test_an_error_in_teardown_alone_is_raised() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def go(self) -> None: ...
 
         async def teardown(self) -> None:
-            raise Wrong
+            raise PlannedError
 
-    with pytest.raises(Wrong):
+    with pytest.raises(PlannedError):
         run(Machine, ONCE)
 
 
-def test_what_crashes_when_it_is_cancelled_at_the_end_is_a_failure() -> None:
+def test_an_exception_during_the_final_cancellation_is_a_failure() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def go(self) -> None:
-            async def clumsy() -> None:
+            async def fail_when_cancelled() -> None:
                 try:
                     await trio.sleep_forever()
                 finally:
-                    raise Wrong
+                    raise PlannedError
 
-            self.nursery.start_soon(clumsy)
+            self.nursery.start_soon(fail_when_cancelled)
 
-    with pytest.raises(Wrong):
+    with pytest.raises(PlannedError):
         run(Machine)
 
 
-def test_nothing_of_trio_runs_before_the_first_step() -> None:
+def test_no_trio_run_starts_before_the_first_step() -> None:
     async def make_one() -> None:
-        JobChannel()  # inside another run, where none could begin
+        Timers()  # inside another run, in which none could start
 
     trio.run(make_one)
 
 
-def test_a_machine_cannot_be_run_inside_trio_and_says_so() -> None:
+def test_a_machine_cannot_run_inside_trio() -> None:
     async def main() -> None:
-        run(JobChannel, ONCE)
+        run(Timers, ONCE)
 
     with pytest.raises(RuntimeError, match=r"run\(\) from inside"):
         trio.run(main)
@@ -505,7 +505,7 @@ def test_a_machine_runs_in_any_thread() -> None:
     assert not raised
 
 
-def test_context_variables_go_from_rule_to_rule_and_no_further() -> None:
+def test_context_variables_are_shared_by_rules_of_one_example() -> None:
     variable = contextvars.ContextVar("variable", default=0)
 
     class Machine(TrioStateMachine):
@@ -524,7 +524,7 @@ def test_context_variables_go_from_rule_to_rule_and_no_further() -> None:
     assert variable.get() == 0
 
 
-def test_an_async_generator_that_is_left_open_is_closed_at_the_end() -> None:
+def test_an_open_async_generator_is_closed_at_the_end() -> None:
     closed: list[str] = []
 
     class Machine(TrioStateMachine):
@@ -543,7 +543,7 @@ def test_an_async_generator_that_is_left_open_is_closed_at_the_end() -> None:
     assert closed == ["closed"]
 
 
-def test_the_order_of_tasks_is_the_same_in_every_replay() -> None:
+def test_tasks_run_in_the_same_order_in_every_replay() -> None:
     orders: list[tuple[int, ...]] = []
 
     class Machine(TrioStateMachine):
@@ -567,7 +567,7 @@ def test_the_order_of_tasks_is_the_same_in_every_replay() -> None:
     assert orders[0] == orders[1]
 
 
-def test_a_keyboard_interrupt_goes_through() -> None:
+def test_a_keyboard_interrupt_propagates() -> None:
     class Machine(TrioStateMachine):
         @rule()
         async def go(self) -> None:
@@ -576,32 +576,32 @@ def test_a_keyboard_interrupt_goes_through() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(Machine)
-    run(JobChannel, ONCE)
+    run(Timers, ONCE)
 
 
-def test_after_a_rule_everything_has_happened_that_needs_no_time() -> None:
+def test_all_tasks_are_blocked_after_a_rule() -> None:
     class Machine(TrioStateMachine):
         @initialize()
         async def begin(self) -> None:
-            self.told = self.heard = 0
+            self.sent = self.received = 0
             send, receive = trio.open_memory_channel[int](0)
-            self.send = send
+            self.channel = send
             self.nursery.start_soon(self.listen, receive)
 
         async def listen(self, receive: trio.MemoryReceiveChannel[int]) -> None:
             async for _ in receive:
                 for _ in range(5):
                     await trio.lowlevel.checkpoint()
-                self.heard += 1
+                self.received += 1
 
         @rule()
-        async def tell(self) -> None:
-            await self.send.send(1)
-            self.told += 1
+        async def send_one(self) -> None:
+            await self.channel.send(1)
+            self.sent += 1
 
         @invariant()
-        def nothing_is_under_way(self) -> None:
-            assert self.told == self.heard
+        def everything_is_received(self) -> None:
+            assert self.sent == self.received
 
     run(Machine)
 
@@ -639,14 +639,14 @@ PROGRAM = """
     ("mistake", "says"),
     [("pass", "done True"), ("trio.sleep(1)", "was never awaited"), ("await trio.sleep(1)", "Stuck")],
 )
-def test_it_runs_with_warnings_as_errors_and_without_pytest(mistake: str, says: str) -> None:
+def test_a_machine_runs_without_pytest_and_with_warnings_as_errors(mistake: str, says: str) -> None:
     program = textwrap.dedent(PROGRAM).format(mistake=mistake)
     done = processes.run([sys.executable, "-W", "error", "-c", program])
     assert says in done.stdout + done.stderr, done.stderr
     assert (done.returncode == 0) is (mistake == "pass" or "never" in says)
 
 
-def test_the_kit_can_be_imported_without_hypothesis() -> None:
+def test_the_testing_package_can_be_imported_without_hypothesis() -> None:
     program = """
         import sys
         sys.modules["hypothesis"] = None

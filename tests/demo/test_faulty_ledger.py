@@ -1,4 +1,4 @@
-"""A ledger in trouble does as its script says, call by call, and otherwise what the ledger does."""
+"""Rules of the faulty ledger: each create call follows the script, all else goes to the wrapped ledger."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trio_jobs_demo.faulty_ledger import Fault, FaultyLedger
 from trio_jobs_demo.ledger import Ledger, LedgerBusy, LedgerClosed, LedgerConnectionLost
-from trio_jobs_demo.trouble import Trouble, TroubledLedger
 from trio_jobs_demo.vouchers import Entry, Voucher
 
 ENTRIES = (Entry("A", 1, 0), Entry("B", 0, 1))
@@ -18,11 +18,11 @@ def voucher(reference: str) -> Voucher:
     return Voucher(reference, dt.date(2024, 1, 1), "EUR", "", ENTRIES)
 
 
-def test_each_call_of_a_reference_meets_what_the_script_says(tmp_path: Path) -> None:
+def test_each_create_call_of_a_reference_follows_the_script(tmp_path: Path) -> None:
     slept: list[float] = []
-    ledger = TroubledLedger(
+    ledger = FaultyLedger(
         Ledger.open(tmp_path / "book.db", one_voucher_per_reference=False),
-        {"x": (Trouble.BUSY, Trouble.BOOKS_THEN_RAISES, None), "y": (Trouble.SLOW,)},
+        {"x": (Fault.BUSY, Fault.BOOKS_THEN_RAISES, None), "y": (Fault.SLOW,)},
         slow_seconds=0.25,
         sleep=slept.append,
     )

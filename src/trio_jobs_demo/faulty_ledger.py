@@ -1,4 +1,4 @@
-"""A ledger that misbehaves as told: an SDK's bad day, for a demo to show and a test to count."""
+"""A ledger that fails by script, for the demo and its tests."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from typing import Final, final
 from trio_jobs_demo.ledger import AccountBalance, Books, LedgerBusy, LedgerConnectionLost, VoucherNumber
 from trio_jobs_demo.vouchers import Voucher
 
-__all__ = ["SLOW_SECONDS", "CrashingLedger", "Script", "Trouble", "TroubledLedger"]
+__all__ = ["SLOW_SECONDS", "CrashingLedger", "Fault", "FaultScript", "FaultyLedger"]
 
-# Long enough for a person to see, short enough to watch several of them.
+# Long enough to see on the screen, short enough to watch several times.
 SLOW_SECONDS: Final = 0.4
 
 
-class Trouble(enum.StrEnum):
-    """What happens to one create call.
-
-    BUSY: it raises `LedgerBusy`, and the real ledger is not called. SLOW: it takes `slow_seconds` longer.
-    BOOKS_THEN_RAISES: the voucher is booked, and then it raises `LedgerConnectionLost`: the caller cannot know.
-    """
+class Fault(enum.StrEnum):
+    """The fault of one create call."""
 
     BUSY = "busy"
+    """It raises `LedgerBusy` without calling the ledger."""
     SLOW = "slow"
+    """It takes `slow_seconds` longer."""
     BOOKS_THEN_RAISES = "books_then_raises"
+    """The voucher is booked, then it raises `LedgerConnectionLost`: the caller does not know the outcome."""
 
 
-# By reference, what happens to its first, second, ... create call in this session. None, or the end: nothing special.
-Script = Mapping[str, Sequence[Trouble | None]]
+# For each reference the faults of its create calls in this session, in order; None for a call without a fault.
+FaultScript = Mapping[str, Sequence[Fault | None]]
 
 
-class _Around:
-    """Another ledger with everything but `create_voucher` as it was."""
+class _LedgerWrapper:
+    """Forwards every method but `create_voucher` to another ledger."""
 
     def __init__(self, ledger: Books) -> None:
         self._ledger = ledger
@@ -55,16 +54,20 @@ class _Around:
 
 
 @final
-class TroubledLedger(_Around):
-    """A ledger with its `script` of troubles; everything else goes to the ledger it wraps, `close` too.
+class FaultyLedger(_LedgerWrapper):
+    """A ledger whose create calls fail by script. Every other call, `close` too, goes to the wrapped ledger.
 
-    slow_seconds: what SLOW adds. sleep: blocks the calling thread for so many seconds, as a slow SDK would.
+    Args:
+        ledger: The wrapped ledger.
+        script: The faults.
+        slow_seconds: What `Fault.SLOW` adds to a call.
+        sleep: Blocks the calling thread for that many seconds.
     """
 
     def __init__(
         self,
         ledger: Books,
-        script: Script,
+        script: FaultScript,
         *,
         slow_seconds: float = SLOW_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
@@ -76,38 +79,41 @@ class TroubledLedger(_Around):
         self._calls: Counter[str] = Counter()
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
-        """As the ledger's, and as the script says."""
-        troubles = self._script.get(voucher.reference, ())
+        """Book a voucher, with the fault that the script has for this call."""
+        faults = self._script.get(voucher.reference, ())
         call = self._calls[voucher.reference]
         self._calls[voucher.reference] += 1
-        trouble = troubles[call] if call < len(troubles) else None
-        if trouble is Trouble.BUSY:
+        fault = faults[call] if call < len(faults) else None
+        if fault is Fault.BUSY:
             raise LedgerBusy("the ledger is busy")
-        if trouble is Trouble.SLOW:
+        if fault is Fault.SLOW:
             self._sleep(self._slow_seconds)
         number = self._ledger.create_voucher(voucher)
-        if trouble is Trouble.BOOKS_THEN_RAISES:
-            raise LedgerConnectionLost("the connection broke before the answer came")
+        if fault is Fault.BOOKS_THEN_RAISES:
+            raise LedgerConnectionLost("the connection was lost before the answer arrived")
         return number
 
 
 @final
-class CrashingLedger(_Around):
-    """A ledger whose process dies in a create call: the voucher is booked, and the answer never comes.
+class CrashingLedger(_LedgerWrapper):
+    """A ledger that kills the process in a create call, after the voucher is booked and before the call returns.
 
-    at: which create call of this session, from 1. die: ends the process without another instruction of it being run.
+    Args:
+        ledger: The wrapped ledger.
+        at: Which create call of this session, from 1.
+        die: Ends the process immediately.
     """
 
     def __init__(self, ledger: Books, at: int, *, die: Callable[[], object] | None = None) -> None:
         super().__init__(ledger)
-        self._left = at
+        self._calls_left = at
         self._die = die or _kill_this_process
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
-        """As the ledger's; the one that was named does not return."""
+        """Book a voucher; call number `at` does not return."""
         number = self._ledger.create_voucher(voucher)
-        self._left -= 1
-        if self._left == 0:
+        self._calls_left -= 1
+        if self._calls_left == 0:
             self._die()
         return number
 

@@ -1,11 +1,13 @@
 """Virtual time that waits for real threads.
 
-An autojump clock jumps as soon as all of Trio's tasks sleep. A task that waits for a thread sleeps too, so with a plain
-SDK on its thread, or a journal on its own, hours would go by while a call of a millisecond is inside, and every attempt
-would time out. Here time stands still while such a thread works, and runs again when it has answered, or when it
-stands still itself: in a `Blocker`, or because it is slow by script.
+The hard part: an autojump clock jumps as soon as all of Trio's tasks sleep. A task that waits for a thread sleeps too,
+so with a plain SDK on its thread, or a journal on its own, hours would pass during a call of a millisecond, and every
+attempt would time out.
 
-The host and the store are wrapped for that.
+The trick: the executor and the store are wrapped, and the wrappers count active threads. While one is active, the clock
+does not jump. A thread that is blocked in a `Blocker`, or slow by script, does not count as active.
+
+The limit: only threads behind these wrappers are counted.
 """
 
 from __future__ import annotations
@@ -24,63 +26,66 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import SdkExecutor, Store
-from trio_jobs.testing.crashable_store import DiskStore
+from trio_jobs.testing.crashable_store import SimulatedStore
 
-__all__ = ["ExecutorLog", "PatientExecutor", "PatientStore", "Work", "at_work"]
+__all__ = ["ExecutorLog", "ThreadActivity", "VirtualTimeExecutor", "VirtualTimeStore", "current_activity"]
 
 _INF: Final = float("inf")
 
-_here: Final = threading.local()
+_thread_local: Final = threading.local()
 
 
-def at_work() -> Work | None:
-    """The work that the calling thread does for a queue in virtual time; None elsewhere."""
-    return getattr(_here, "work", None)
+def current_activity() -> ThreadActivity | None:
+    """The activity counter of the queue in virtual time that the calling thread works for; None on other threads."""
+    return getattr(_thread_local, "activity", None)
 
 
-class Work:
-    """How many threads work; while any does, `clock` does not jump. All methods are for Trio's thread, except `nap`."""
+class ThreadActivity:
+    """A count of active threads; while it is not 0, `clock` does not jump.
+
+    All methods are for Trio's thread, except `sleep`.
+    """
 
     def __init__(self, clock: object) -> None:
         self.token = trio.lowlevel.current_trio_token()
         self._clock = clock if isinstance(clock, trio.testing.MockClock) else None
         self._threshold = _INF if self._clock is None else self._clock.autojump_threshold
         self._count = 0
-        self._rest = trio.Event()
+        self._idle = trio.Event()
 
     @property
-    def is_going_on(self) -> bool:
+    def is_active(self) -> bool:
         return self._count > 0
 
-    async def rest(self) -> None:
-        """Return when no thread works. Cancelled: nothing is changed."""
+    async def wait_idle(self) -> None:
+        """Wait until no thread is active."""
         while self._count:
-            await self._rest.wait()
+            await self._idle.wait()
 
     def begin(self) -> None:
         self._count += 1
         if self._count == 1:
-            self._rest = trio.Event()
+            self._idle = trio.Event()
             if self._clock is not None and self._threshold != _INF:
                 self._clock.autojump_threshold = _INF
 
     def end(self) -> None:
         self._count -= 1
         if self._count == 0:
-            self._rest.set()
+            self._idle.set()
             if self._clock is not None and self._threshold != _INF:
                 self._clock.autojump_threshold = self._threshold
 
     @contextmanager
-    def going_on(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         self.begin()
         try:
             yield
         finally:
             self.end()
 
-    def nap(self, seconds: float) -> None:
-        """From a thread that works: let virtual time go by. The thread does nothing meanwhile."""
+    def sleep(self, seconds: float) -> None:
+        """Sleep in virtual time, in an active thread."""
 
         async def sleep() -> None:
             self.end()
@@ -94,60 +99,66 @@ class Work:
 
 
 class ExecutorLog:
-    """What went through a host, for P1 to P3.
-
-    opened, closed: sessions. inside, most_inside: calls at once. threads: on which they were made, in this session.
-    wrong: what must never be, in words.
-    """
+    """A record of what went through an executor, for P1 to P3."""
 
     def __init__(self) -> None:
-        self.opened = self.closed = self.inside = self.most_inside = 0
+        self.opened = self.closed = 0
+        """How many sessions were opened and closed."""
+        self.inside = 0
+        """How many calls are in the SDK."""
         self.threads: set[int] = set()
-        self.wrong: list[str] = []
+        """The threads on which calls of the current session were made."""
+        self.violations: list[str] = []
+        """Violations of P1 and P2, a sentence each."""
         self._lock = threading.Lock()
 
     @contextmanager
     def call(self) -> Iterator[None]:
         with self._lock:
             self.inside += 1
-            self.most_inside = max(self.most_inside, self.inside)
             self.threads.add(threading.get_ident())
             if self.inside > 1:
-                self.wrong.append(f"P1: {self.inside} calls were inside at once")
+                self.violations.append(f"P1: {self.inside} calls were inside at once")
             if len(self.threads) > 1:
-                self.wrong.append("P2: a session was called on two threads")
+                self.violations.append("P2: a session was called on two threads")
         try:
             yield
         finally:
             with self._lock:
                 self.inside -= 1
 
-    def did_open(self) -> None:
+    def record_open(self) -> None:
         self.opened += 1
         self.threads.clear()
         if self.opened - self.closed > 1:
-            self.wrong.append("P1: a session was opened beside another")
+            self.violations.append("P1: a session was opened while another was open")
 
-    def did_close(self) -> None:
+    def record_close(self) -> None:
         self.closed += 1
         if self.inside:
-            self.wrong.append("P1: a session was closed under a call")
+            self.violations.append("P1: a session was closed while a call was inside")
 
 
-class PatientExecutor:
-    """Conforms to `SdkExecutor`: `inner`, with time standing still while its thread works.
+class VirtualTimeExecutor:
+    """An `SdkExecutor` that wraps `inner` and stops virtual time while its thread is active.
 
-    threaded: it has a thread; otherwise calls are made by Trio's tasks, and time is theirs. log: what went through it.
+    Args:
+        inner: The executor.
+        activity: The count of active threads.
+        threaded: `inner` has a thread. Otherwise calls are made in Trio, and virtual time passes during a call.
+        log: Records opens, calls and closes.
     """
 
-    def __init__(self, inner: SdkExecutor, work: Work, *, threaded: bool, log: ExecutorLog | None = None) -> None:
+    def __init__(
+        self, inner: SdkExecutor, activity: ThreadActivity, *, threaded: bool, log: ExecutorLog | None = None
+    ) -> None:
         self._inner = inner
         self._log = ExecutorLog() if log is None else log
-        self._work = work
+        self._activity = activity
         self._threaded = threaded
 
     def __repr__(self) -> str:
-        return f"<PatientExecutor of {self._inner!r}>"
+        return f"<VirtualTimeExecutor of {self._inner!r}>"
 
     @property
     def session(self) -> int:
@@ -155,7 +166,7 @@ class PatientExecutor:
 
     @session.setter
     def session(self, number: int) -> None:
-        raise AttributeError("sessions are counted where they are opened")
+        raise AttributeError("the inner executor counts the sessions")
 
     @property
     def is_open(self) -> bool:
@@ -169,23 +180,23 @@ class PatientExecutor:
         return self._inner.take_close_problem()
 
     async def open(self) -> None:
-        await self._patiently(self._inner.open)
-        self._log.did_open()
+        await self._in_real_time(self._inner.open)
+        self._log.record_open()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
         if not self._threaded:
             return await self._inner.call(fn, *args)
-        work = self._work
+        activity = self._activity
 
-        def marked(*given: Any) -> Any:
-            _here.work = work
+        def recorded(*args: Any) -> Any:
+            _thread_local.activity = activity
             try:
                 with self._log.call():
-                    return fn(*given)
+                    return fn(*args)
             finally:
-                _here.work = None
+                _thread_local.activity = None
 
-        return await self._patiently(self._inner.call, marked, *args)  # type: ignore[no-any-return]
+        return await self._in_real_time(self._inner.call, recorded, *args)  # type: ignore[no-any-return]
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         inner = self._inner.handle(enter, leave)
@@ -198,38 +209,38 @@ class PatientExecutor:
 
     async def close(self) -> bool:
         was_open = self._inner.is_open
-        closed: bool = await self._patiently(self._inner.close)
+        closed: bool = await self._in_real_time(self._inner.close)
         if was_open and closed:
-            self._log.did_close()
+            self._log.record_close()
         return closed
 
     async def stop(self) -> None:
         await self._inner.stop()
 
-    async def _patiently(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def _in_real_time(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         if not self._threaded:
             return await fn(*args)
-        with self._work.going_on():
+        with self._activity.running():
             return await fn(*args)
 
 
-class PatientStore:
-    """Conforms to `Store`: `inner`, with time standing still from each hand-over to its commit, and while it is asked.
+class VirtualTimeStore:
+    """A `Store` that wraps `inner` and stops virtual time from each append to its commit, and during each query.
 
-    For stores that commit in a thread; others need no patience.
+    For stores that commit in a thread; others need no wrapper.
     """
 
-    def __init__(self, inner: Store, work: Work) -> None:
+    def __init__(self, inner: Store, activity: ThreadActivity) -> None:
         self._inner = inner
-        self._work = work
+        self._activity = activity
         self._is_busy = False
-        self._handed = 0
+        self._appended_seq = 0
         self.durable = inner.durable
-        if isinstance(inner, DiskStore):
+        if isinstance(inner, SimulatedStore):
             inner.on_death = lambda: self._set_busy(False)
 
     def __repr__(self) -> str:
-        return f"<PatientStore of {self._inner!r}>"
+        return f"<VirtualTimeStore of {self._inner!r}>"
 
     @property
     def epoch(self) -> str:
@@ -254,7 +265,7 @@ class PatientStore:
         on_broken: Callable[[StoreError], None] | None = None,
     ) -> Iterable[Event]:
         def committed(events: Sequence[Event]) -> None:
-            if events[-1].seq >= self._handed:
+            if events[-1].seq >= self._appended_seq:
                 self._set_busy(False)
             on_commit(events)
 
@@ -263,20 +274,20 @@ class PatientStore:
             if on_broken is not None:
                 on_broken(error)
 
-        with self._work.going_on():
+        with self._activity.running():
             return await self._inner.open(committed, on_failure, broken)
 
     def append(self, events: Sequence[Event]) -> None:
-        if self.durable and self._inner.trouble is None:  # else it may be long, or never
+        if self.durable and self._inner.trouble is None:  # with trouble the commit may take long, or never happen
             self._set_busy(True)
-        self._handed = events[-1].seq
+        self._appended_seq = events[-1].seq
         self._inner.append(events)
 
     async def committed(self, seq: int) -> None:
         await self._inner.committed(seq)
 
     async def events(self, after: int, limit: int) -> Sequence[Event]:
-        with self._work.going_on():
+        with self._activity.running():
             return await self._inner.events(after, limit)
 
     def keys(self) -> Iterable[KeyTombstone]:
@@ -288,21 +299,21 @@ class PatientStore:
         keys: Sequence[KeyTombstone] = (),
         stale: Sequence[KeyTombstone] = (),
     ) -> None:
-        with self._work.going_on():
+        with self._activity.running():
             await self._inner.prune(jobs, keys, stale)
 
     def __getattr__(self, name: str) -> Any:
-        """What only some stores can do, such as to be backed up."""
+        """Methods that only some stores have, such as a backup."""
         return getattr(self._inner, name)
 
     async def aclose(self) -> None:
-        with self._work.going_on():
+        with self._activity.running():
             await self._inner.aclose()
         self._set_busy(False)
 
     def _set_busy(self, busy: bool) -> None:
         if busy and not self._is_busy:
-            self._work.begin()
+            self._activity.begin()
         elif self._is_busy and not busy:
-            self._work.end()
+            self._activity.end()
         self._is_busy = busy

@@ -1,0 +1,234 @@
+"""What survives a crash of the machine: the bookings and calls of the SDK, and what clients received.
+
+The SDK exists twice, for a thread and for Trio, with the same bookings. Each call is checked when it enters: one call
+at a time, only in an open session, only after the start of its attempt is on the disk, and never repeated blindly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import attrs
+
+from sim.effects import Effects
+from sim.plan import KINDS, CallBehaviour, Plan
+from sim.timeline import Timeline
+
+__all__ = ["Call", "ClientRecord", "Observer"]
+
+
+@attrs.define(eq=False)
+class Call:
+    """One operation of the SDK. Times are virtual seconds."""
+
+    life: int
+    """The life of the service in which it began."""
+    session: int
+    what: str
+    """"call", "verify", "open" or "close"."""
+    job: str
+    kind: str
+    attempt: int
+    began: float
+    behaviour: CallBehaviour | None = None
+    """Of a call."""
+    ended: float | None = None
+    """None while it is inside."""
+    how: str = ""
+    """"returned", "raised", "cancelled" or "died"; the answer of a verify; "done" of an open or close."""
+    booked: bool = False
+
+
+@attrs.define(eq=False)
+class ClientRecord:
+    """What clients requested and received."""
+
+    accepted: dict[str, tuple[str, int, str | None]] = attrs.Factory(dict)
+    """The kind, payload and key of each accepted job."""
+    cancelled_submits: set[int] = attrs.Factory(set)
+    """The payloads whose submit raised Cancelled."""
+    created: set[str] = attrs.Factory(set)
+    """The jobs returned with `created`."""
+    keys: dict[tuple[str, str], str] = attrs.Factory(dict)
+    """The job of each (kind, key)."""
+    results: dict[str, str] = attrs.Factory(dict)
+    """What `result` returned or raised, by job."""
+    cancel_requests: dict[str, list[float]] = attrs.Factory(dict)
+    """When clients called `cancel`, by job."""
+    cancels: dict[str, list[str]] = attrs.Factory(dict)
+    """What `cancel` returned, by job."""
+    resolved: dict[str, list[str]] = attrs.Factory(dict)
+    """How `resolve` was called, by job."""
+    snapshots: list[tuple[str, int, str, int]] = attrs.Factory(list)
+    """What `get` returned: job, seq, state and number of attempts."""
+    events: dict[int, bytes] = attrs.Factory(dict)
+    """The events that followers received, by seq."""
+
+
+class Observer:
+    """Records what happens outside the machine and reports violations.
+
+    Args:
+        plan: The plan of the schedule.
+        timeline: Receives all notes and violations.
+        clock: Returns virtual seconds.
+    """
+
+    def __init__(self, plan: Plan, timeline: Timeline, clock: Callable[[], float]) -> None:
+        self.plan = plan
+        self.timeline = timeline
+        self.clock = clock
+        self.effects = Effects(clock)
+        self.calls: list[Call] = []
+        self.booked: dict[str, list[float]] = {}
+        self.call_counts: dict[str, int] = {}
+        self.inside: list[Call] = []
+        # jobs whose last call must be verified before the next one: the attempt of an inconclusive verify, or 0
+        self.unverified: dict[str, int] = {}
+        self.clients = ClientRecord()
+        self.numbers: dict[str, int] = {}
+        self.is_start_on_disk: Callable[[str, int], bool] = lambda job, attempt: True
+        self.open_sessions: list[int] = []
+        self.sessions: list[tuple[int, int, str]] = []
+        self.rng = plan.stream("sdk")
+        self._session = 0
+        self._last_end = 0.0
+        self._last_life = 0
+
+    def note(self, who: str, what: str) -> None:
+        self.timeline.note(self.clock(), who, what)
+
+    def report(self, promise: str, what: str) -> None:
+        self.timeline.report(self.clock(), promise, what)
+
+    def name(self, job: str) -> str:
+        """The name of the job in the timeline: its payload if known, otherwise the end of its id."""
+        number = self.numbers.get(job)
+        return f"job {number}" if number is not None else f"job {job[-6:]}"
+
+    def power_off(self, life: int) -> None:
+        """End all calls and sessions, since the machine has died."""
+        for call in self.inside:
+            call.ended, call.how = self.clock(), "died"
+            self._update_unverified(call)
+        self.inside.clear()
+        for session in self.open_sessions:
+            self.sessions.append((life, session, "died"))
+        self.open_sessions.clear()
+
+    # sessions
+
+    def new_session(self, life: int) -> int:
+        self._session += 1
+        self._check_nothing_inside("an open")
+        self._enter(Call(life, self._session, "open", "", "", 0, self.clock()))
+        if self.open_sessions:
+            self.report("P1", f"session {self._session} is opened while session {self.open_sessions} is open")
+        return self._session
+
+    def opened(self, session: int, life: int) -> None:
+        self._leave_session_call(session)
+        self.open_sessions.append(session)
+        self.sessions.append((life, session, "opened"))
+        self.note("sdk", f"session {session} is open")
+
+    def not_opened(self, session: int) -> None:
+        self._leave_session_call(session)
+        self.note("sdk", f"session {session} cannot be opened")
+
+    def closing(self, session: int, life: int) -> None:
+        self._check_nothing_inside("a close")
+        if session not in self.open_sessions:
+            self.report("P3", f"session {session} is closed but was not open")
+        self._enter(Call(life, session, "close", "", "", 0, self.clock()))
+
+    def closed(self, session: int, life: int) -> None:
+        self._leave_session_call(session)
+        if session in self.open_sessions:
+            self.open_sessions.remove(session)
+        self.sessions.append((life, session, "closed"))
+        self.note("sdk", f"session {session} is closed")
+
+    def _leave_session_call(self, session: int) -> None:
+        for call in [call for call in self.inside if call.session == session and call.what in ("open", "close")]:
+            self.leave(call, "done")
+
+    # calls
+
+    def enter_call(self, life: int, session: int, job: str, kind: str, attempt: int, number: int) -> Call:
+        earlier = self.call_counts.get(job, 0)
+        self.call_counts[job] = earlier + 1
+        behaviour = self.plan.behaviour(number).call(earlier)
+        call = Call(life, session, "call", job, kind, attempt, self.clock(), behaviour)
+        self._check_entry(call, f"call of {self.name(job)}")
+        if self.unverified.get(job, attempt) != attempt:
+            self.report("P6", f"{self.name(job)} is called again before a verify of the call before")
+        self.note("sdk", f"call {earlier + 1} of {self.name(job)} ({kind}, attempt {attempt}): {behaviour.kind}")
+        if not KINDS[kind].idempotent and not self.is_start_on_disk(job, attempt):
+            self.report("P6", f"attempt {attempt} of {self.name(job)} is in the SDK before its start is on the disk")
+        self._enter(call)
+        return call
+
+    def enter_verify(self, life: int, session: int, job: str, kind: str, attempt: int) -> Call:
+        call = Call(life, session, "verify", job, kind, attempt, self.clock())
+        self._check_entry(call, f"verify of {self.name(job)}")
+        self._enter(call)
+        return call
+
+    def book(self, call: Call) -> None:
+        call.booked = True
+        self.effects.call("books", call.session, call.job)
+        bookings = self.booked.setdefault(call.job, [])
+        bookings.append(self.clock())
+        self.note("sdk", f"books {self.name(call.job)}")
+        if len(bookings) > 1 and KINDS[call.kind].verifies and KINDS[call.kind].on_doubt != "retry":
+            self.report("P6", f"{self.name(call.job)} is booked {len(bookings)} times although its verify is correct")
+
+    def leave(self, call: Call, how: str) -> None:
+        if call in self.inside:
+            self.inside.remove(call)
+            call.ended, call.how = self.clock(), how
+            self.effects.call("leaves", call.session, call.what, call.job, how)
+            self._update_unverified(call)
+            if call.what in ("call", "verify"):
+                self._last_end, self._last_life = call.ended, call.life
+            if call.job:
+                self.note("sdk", f"{call.what} of {self.name(call.job)}: {how}")
+
+    def _update_unverified(self, call: Call) -> None:
+        """Record whether the next call needs a verify first. A directive says that it does not."""
+        rules = KINDS.get(call.kind)
+        if call.what == "verify":
+            if call.how in ("Done", "NotDone"):
+                self.unverified.pop(call.job, None)
+            elif call.job in self.unverified:
+                self.unverified[call.job] = call.attempt  # an inconclusive verify permits one attempt
+        elif call.what == "call" and rules is not None and rules.verifies and not rules.idempotent:
+            assert call.behaviour is not None
+            if call.how == "raised" and call.behaviour.kind in ("fail", "cancel", "snooze", "retry_after"):
+                self.unverified.pop(call.job, None)
+            else:
+                self.unverified[call.job] = 0
+
+    def _enter(self, call: Call) -> None:
+        self.effects.call("enters", call.life, call.session, call.what, call.job, call.kind, call.attempt)
+        self.calls.append(call)
+        self.inside.append(call)
+
+    def _check_entry(self, call: Call, what: str) -> None:
+        self._check_nothing_inside(f"a {what}")
+        if call.session not in self.open_sessions:
+            self.report("P1", f"a {what} enters session {call.session}, which is not open")
+        interval = self.clock() - self._last_end
+        if interval < self.plan.settings["min_interval"] - 1e-6 and self._last_life == call.life:
+            self.report("interval", f"a {what} enters {interval:.6f} s after the call before it ended")
+
+    def _check_nothing_inside(self, what: str) -> None:
+        for other in self.inside:
+            self.report("P1", f"{what} enters while a {other.what} of session {other.session} is inside")
+
+
+def happens(rng: random.Random, share: float) -> bool:
+    """Return true with that probability. A share of 0 takes no random number."""
+    return share > 0 and rng.random() < share

@@ -1,0 +1,369 @@
+"""A fake SDK that records what is done with it, and fails by script.
+
+    sdk = FakeSdk()
+    service = trio_jobs.Service(sdk=sdk.session)               # or async_sdk=sdk.async_session
+
+    @service.handler
+    def post(session: FakeSession, what: str) -> str:
+        return session.call(what)                              # or await session.acall(what)
+
+    sdk.script("call", OSError("busy"), "voucher 1")           # the first call raises, the second returns "voucher 1"
+    ...
+    sdk.check()                                                # one at a time, one thread, always closed
+
+Each operation ("open", "call", "verify", "close") has a script: a queue of items, of which each operation takes one. An
+exception is raised (a `SessionLost` makes the queue open a new session); a `Blocker` blocks the operation until it is
+released; a `Slow` takes its time; a function is called, and its result is awaited if it can be; anything else is
+returned. Without an item an operation succeeds: a call returns its argument. `at` sets the item of one operation by its
+number.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Literal
+
+import attrs
+import trio
+
+from trio_jobs.testing._virtual_time import ThreadActivity, current_activity
+
+__all__ = ["Blocker", "FakeSdk", "FakeSession", "Operation", "Slow", "Step"]
+
+Operation = Literal["open", "call", "verify", "close"]
+
+TIMEOUT: Final = 30.0  #: seconds of real time
+
+
+class Blocker:
+    """Blocks the operation that takes it until the test releases it.
+
+    Args:
+        then: The item that takes effect after the release, as if it had been scripted in place of the blocker.
+        timeout: Seconds of real time after which a blocked thread fails, so that a test that never releases it ends.
+    """
+
+    def __init__(self, then: Any = None, *, timeout: float = TIMEOUT) -> None:
+        self.then = then
+        """The item that takes effect after the release."""
+        self._timeout = timeout
+        self._blocked: list[ThreadActivity] = []
+        self._reached = threading.Event()
+        self._released = threading.Event()
+        self._reached_in_trio = trio.Event()
+        self._released_in_trio = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "released" if self._released.is_set() else "reached" if self._reached.is_set() else "not reached"
+        return f"<Blocker {state}>"
+
+    def release(self) -> None:
+        """Let the blocked operations continue; later ones do not block. Call it in Trio's thread."""
+        self._released.set()
+        self._released_in_trio.set()
+        blocked, self._blocked = self._blocked, []
+        for activity in blocked:
+            activity.begin()
+
+    async def reached(self) -> None:
+        """Wait until an operation on a thread is blocked. It takes no virtual time.
+
+        Raises:
+            AssertionError: No operation reached the blocker within `timeout` seconds of real time.
+
+        Cancelled:
+            Takes effect when the wait is over.
+        """
+        await trio.to_thread.run_sync(self._reached.wait, self._timeout)
+        assert self._reached.is_set(), f"no call reached this blocker within {self._timeout:g} s"
+
+    async def reached_in_trio(self) -> None:
+        """Wait until an operation in Trio is blocked.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        await self._reached_in_trio.wait()
+
+    def block(self) -> None:
+        """Block the calling thread until the release.
+
+        Raises:
+            AssertionError: The blocker was not released within `timeout` seconds of real time.
+        """
+        activity = current_activity()
+        if activity is not None:  # virtual time may pass while this thread is blocked
+            activity.token.run_sync_soon(self._set_blocked, activity)
+        self._reached.set()
+        assert self._released.wait(self._timeout), f"this blocker was not released within {self._timeout:g} s"
+
+    async def ablock(self) -> None:
+        """Block the calling task until the release.
+
+        Cancelled:
+            The blocker counts as reached.
+        """
+        self._reached.set()
+        self._reached_in_trio.set()
+        await self._released_in_trio.wait()
+
+    def _set_blocked(self, activity: ThreadActivity) -> None:
+        if not self._released.is_set():  # otherwise the thread is running again
+            self._blocked.append(activity)
+            activity.end()
+
+
+@attrs.frozen
+class Slow:
+    """An operation that takes some time.
+
+    In Trio, and on a thread of a queue from `testing.open_queue`, the time is virtual; on any other thread it is real.
+    On a thread it cannot be cancelled, as no call on a thread can.
+    """
+
+    seconds: float
+    """How long it takes."""
+
+    then: Any = None
+    """The item that takes effect after that time."""
+
+
+@attrs.frozen
+class Step:
+    """One operation of a `FakeSdk`."""
+
+    operation: Operation
+    """Which one."""
+
+    what: str
+    """The argument of a call or a verify; otherwise the name of the operation."""
+
+    session: int
+    """The number of the session, from 1."""
+
+    thread: int
+    """The identifier of the thread, see `threading.get_ident`."""
+
+
+class FakeSdk:
+    """The SDK; `session` and `async_session` open sessions of it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        """The operations, in order; each is entered before its item takes effect."""
+        self.max_concurrent = 0
+        """The largest number of operations that were in progress at once."""
+        self.open_sessions = 0
+        """How many sessions are open."""
+        self.misuse: list[str] = []
+        """What callers did wrong, a sentence each: used or dropped a session that was not open or not closed."""
+        self._concurrent = 0
+        self._sessions = 0
+        self._scripts: dict[Operation, deque[Any]] = {
+            "open": deque(),
+            "call": deque(),
+            "verify": deque(),
+            "close": deque(),
+        }
+        self._by_number: dict[tuple[Operation, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FakeSdk {len(self.steps)} steps, {self.open_sessions} open>"
+
+    def script(self, operation: Operation, *items: Any) -> None:
+        """Append items to the script of an operation.
+
+        Args:
+            operation: "open", "call", "verify" or "close".
+            items: See the head of this module.
+        """
+        self._scripts[operation].extend(items)
+
+    def at(self, operation: Operation, number: int, item: Any) -> None:
+        """Set the item of one operation, whatever the script has.
+
+        Args:
+            operation: "open", "call", "verify" or "close".
+            number: Counts from 1.
+            item: See the head of this module.
+
+        Raises:
+            AssertionError: That operation has already happened.
+        """
+        assert number > self.count(operation), f"{operation} number {number} has already happened"
+        self._by_number[operation, number] = item
+
+    def count(self, operation: Operation) -> int:
+        """How many operations of that name have started."""
+        return sum(step.operation == operation for step in self.steps)
+
+    def calls(self) -> list[str]:
+        """The arguments of all calls, in order."""
+        return [step.what for step in self.steps if step.operation == "call"]
+
+    def check(self, *, closed: bool = True) -> None:
+        """Assert that the SDK was used correctly.
+
+        Operations must not overlap, each session must be used on one thread, and not after its close.
+
+        Args:
+            closed: Also assert that no session is open, and that none was closed twice.
+
+        Raises:
+            AssertionError: It was not; the message says how.
+        """
+        assert self.max_concurrent <= 1, f"{self.max_concurrent} calls were in the SDK at once: {self.steps}"
+        assert not self.misuse, self.misuse
+        for session in {step.session for step in self.steps}:
+            threads = {step.thread for step in self.steps if step.session == session}
+            assert len(threads) == 1, f"session {session} was used on {len(threads)} threads: {self.steps}"
+        if closed:
+            assert self.open_sessions == 0, f"{self.open_sessions} sessions are still open: {self.steps}"
+            closes = [step.session for step in self.steps if step.operation == "close"]
+            assert len(closes) == len(set(closes)), f"a session was closed twice: {self.steps}"
+
+    @contextmanager
+    def session(self) -> Iterator[FakeSession]:
+        """Open a session, for `Service(sdk=...)`."""
+        session = self._new_session()
+        self._perform(session, "open", "open")
+        session.is_open = True
+        self.open_sessions += 1
+        dropped = False
+        try:
+            yield session
+        except GeneratorExit:  # the garbage collector closes the generator of a session that was not closed
+            dropped = True
+            self.misuse.append(f"session {session.number} was garbage-collected without being closed")
+            raise
+        finally:
+            try:
+                if not dropped:
+                    self._perform(session, "close", "close")
+            finally:
+                session.is_open = False
+                self.open_sessions -= 1
+
+    @asynccontextmanager
+    async def async_session(self) -> AsyncIterator[FakeSession]:
+        """Open a session, for `Service(async_sdk=...)`.
+
+        Cancelled:
+            No session is open.
+        """
+        session = self._new_session()
+        await self._aperform(session, "open", "open")
+        session.is_open = True
+        self.open_sessions += 1
+        dropped = False
+        try:
+            yield session
+        except GeneratorExit:  # the garbage collector closes the generator of a session that was not closed
+            dropped = True
+            self.misuse.append(f"session {session.number} was garbage-collected without being closed")
+            raise
+        finally:
+            try:
+                if not dropped:
+                    await self._aperform(session, "close", "close")
+            finally:
+                session.is_open = False
+                self.open_sessions -= 1
+
+    def _new_session(self) -> FakeSession:
+        self._sessions += 1
+        return FakeSession(self, self._sessions)
+
+    def _enter(self, session: FakeSession, operation: Operation, what: str) -> Any:
+        with self._lock:
+            self.steps.append(Step(operation, what, session.number, threading.get_ident()))
+            if operation != "open" and not session.is_open:
+                self.misuse.append(f"{what} in session {session.number}, which is not open")
+            self._concurrent += 1
+            self.max_concurrent = max(self.max_concurrent, self._concurrent)
+            script = self._scripts[operation]
+            number = operation, self.count(operation)
+            if number in self._by_number:
+                return self._by_number.pop(number)
+            return script.popleft() if script else what
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._concurrent -= 1
+
+    def _perform(self, session: FakeSession, operation: Operation, what: str) -> Any:
+        item = self._enter(session, operation, what)
+        try:
+            if isinstance(item, Blocker):
+                item.block()
+                item = item.then
+            elif isinstance(item, Slow):
+                activity = current_activity()
+                time.sleep(item.seconds) if activity is None else activity.sleep(item.seconds)
+                item = item.then
+            if isinstance(item, BaseException):
+                raise item
+            return item() if callable(item) else item
+        finally:
+            self._leave()
+
+    async def _aperform(self, session: FakeSession, operation: Operation, what: str) -> Any:
+        item = self._enter(session, operation, what)
+        try:
+            if isinstance(item, Blocker):
+                await item.ablock()
+                item = item.then
+            elif isinstance(item, Slow):
+                await trio.sleep(item.seconds)
+                item = item.then
+            if isinstance(item, BaseException):
+                raise item
+            result = item() if callable(item) else item
+            return await result if inspect.isawaitable(result) else result
+        finally:
+            self._leave()
+
+
+class FakeSession:
+    """A session of a `FakeSdk`: what a handler receives."""
+
+    def __init__(self, sdk: FakeSdk, number: int) -> None:
+        self.sdk = sdk
+        """The SDK."""
+        self.number = number
+        """Counts from 1."""
+        self.is_open = False
+        """Between the return of the open and the end of the close."""
+
+    def __repr__(self) -> str:
+        return f"<FakeSession {self.number} {'open' if self.is_open else 'closed'}>"
+
+    def call(self, what: str) -> Any:
+        """Call the SDK on the session's thread; the script decides what it returns or raises."""
+        return self.sdk._perform(self, "call", what)
+
+    async def acall(self, what: str) -> Any:
+        """Call the SDK in Trio; the script decides what it returns or raises.
+
+        Cancelled:
+            The call is recorded in `FakeSdk.steps`.
+        """
+        return await self.sdk._aperform(self, "call", what)
+
+    def verify(self, what: str) -> Any:
+        """Query the SDK on the session's thread, for a `verify`; the script decides what it returns or raises."""
+        return self.sdk._perform(self, "verify", what)
+
+    async def averify(self, what: str) -> Any:
+        """Query the SDK in Trio, for a `verify`; the script decides what it returns or raises.
+
+        Cancelled:
+            The query is recorded in `FakeSdk.steps`.
+        """
+        return await self.sdk._aperform(self, "verify", what)

@@ -1,0 +1,98 @@
+"""Rules of `check_executor`: both executors pass, and it finds executors that break the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import outcome
+import pytest
+import trio
+
+from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._executors.trio_task import TrioExecutor
+from trio_jobs.testing import ConformanceError, check_executor
+
+
+async def test_the_thread_executor_keeps_the_contract() -> None:
+    report = await check_executor(lambda open_sdk, nursery: ThreadExecutor(open_sdk))
+    assert len(report.checked) == 12
+    assert not report.left_out
+
+
+async def test_the_trio_executor_keeps_the_contract() -> None:
+    report = await check_executor(TrioExecutor, asynchronous=True)
+    assert len(report.checked) == 9
+    assert len(report.left_out) == 1
+
+
+class AnyThreadExecutor(ThreadExecutor):
+    """Makes each call on any free thread, as `trio.to_thread` does."""
+
+    async def call(self, fn: Any, *args: Any) -> Any:
+        try:
+            return outcome.Value(await trio.to_thread.run_sync(fn, self._sdk, *args))
+        except BaseException as error:
+            return outcome.Error(error)
+
+
+class ReusingExecutor(ThreadExecutor):
+    """Accepts another call after `abandon`, while the abandoned one is still inside."""
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._abandoned = self._inside = False
+        self._is_open = True
+
+
+class UnclosedExecutor(ThreadExecutor):
+    """Does not close the session."""
+
+    async def close(self) -> bool:
+        self._is_open = False
+        return True
+
+
+class SilentExecutor(TrioExecutor):
+    """Does not report the exception of a close."""
+
+    def take_close_problem(self) -> str | None:
+        return None
+
+
+def broken_rules(error: ConformanceError) -> str:
+    return "\n".join(finding.rule for finding in error.report.findings)
+
+
+async def test_an_executor_that_calls_on_other_threads_is_found() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        await check_executor(lambda open_sdk, nursery: AnyThreadExecutor(open_sdk), timeout=0.3)
+    assert "on one thread" in broken_rules(caught.value)
+    assert "while a call is inside, nothing else enters" in broken_rules(caught.value).lower()
+
+
+async def test_an_executor_that_accepts_a_call_beside_an_abandoned_one_is_found() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        await check_executor(lambda open_sdk, nursery: ReusingExecutor(open_sdk), timeout=0.3)
+    assert broken_rules(caught.value).startswith("After abandon")
+
+
+async def test_an_executor_that_does_not_close_is_found() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        await check_executor(lambda open_sdk, nursery: UnclosedExecutor(open_sdk), timeout=0.3)
+    assert "(P2, P3)" in broken_rules(caught.value)
+
+
+async def test_an_executor_that_does_not_report_a_failed_close_is_found() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        await check_executor(SilentExecutor, asynchronous=True)
+    assert (
+        broken_rules(caught.value)
+        == "An exception from closing the SDK is reported once, and the session counts as closed"
+    )
+
+
+async def test_raises_false_returns_the_report() -> None:
+    report = await check_executor(SilentExecutor, asynchronous=True, raises=False)
+    assert not report.ok
+    assert "which does not name the PlannedError that the SDK's close raised" in str(report)
+    assert "the executor: 9 checks, 1 finding" in str(report)
