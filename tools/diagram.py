@@ -31,8 +31,8 @@ MEANS: Final = {
 HEAD: Final = """\
 # The states of a job
 
-Generated from the table in `src/trio_jobs/_engine/transitions.py` by `./run docs`. Do not edit this page: a test fails
-when it differs from the table.
+Generated from the table in `src/trio_jobs/_engine/transitions.py` by `./run generate`. Do not edit this page: a test
+fails when it differs from the table.
 """
 
 ABOUT: Final = """\

@@ -17,7 +17,7 @@ TOP = Path(__file__).parents[2]
 
 
 def test_docs_states_md_is_not_stale() -> None:
-    assert (TOP / diagram.PATH).read_text(encoding="utf-8") == diagram.page(), "it is stale: ./run docs writes it anew"
+    assert (TOP / diagram.PATH).read_text(encoding="utf-8") == diagram.page(), "it is stale: ./run generate writes it"
 
 
 def test_the_diagram_has_every_row_of_the_table_and_no_more() -> None:

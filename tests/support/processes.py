@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -107,6 +108,7 @@ class Process:
         stdin: Text for the standard input, which is then closed; None for an input that stays open (`write`).
         terminal: A file descriptor in place of all three standard files; `out` and `err` do not exist then.
         in_thread: Start it in another thread than the main thread, which must then live longer than the child.
+        group: Give it a process group of its own, which `kill` and `end` kill: for a shell, and what it starts.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Process:
         stdin: str | None = "",
         terminal: int | None = None,
         in_thread: bool = False,
+        group: bool = False,
     ) -> None:
         main = threading.current_thread() is threading.main_thread()
         assert main or in_thread, "the kernel ends a child with the thread that started it"
@@ -125,8 +128,10 @@ class Process:
         self.name = " ".join(words)[:200]
         pipe: int = subprocess.PIPE if terminal is None else terminal
         options: dict[str, Any] = {"cwd": cwd, "env": env, "text": True, "encoding": "utf-8", "errors": "replace"}
+        self._group = group and sys.platform != "win32"
         self._popen: subprocess.Popen[str] = subprocess.Popen(
             _launched(words),
+            start_new_session=self._group,
             stdin=subprocess.DEVNULL if terminal is None and stdin == "" else pipe,
             stdout=pipe,
             stderr=pipe,
@@ -164,6 +169,9 @@ class Process:
         self._popen.send_signal(number)
 
     def kill(self) -> None:
+        if self._group and sys.platform != "win32":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._popen.kill()
 
     def wait(self, timeout: float = DEADLINE) -> int:
@@ -184,7 +192,7 @@ class Process:
         """Kill the process if it still runs. Calling it twice is harmless."""
         if self not in _alive:
             return
-        self._popen.kill()
+        self.kill()
         self._popen.wait(30)
         _alive.discard(self)
         if self._popen.stdin is not None:

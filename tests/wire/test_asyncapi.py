@@ -63,7 +63,7 @@ def resolve(api: dict[str, Any], ref: str) -> Any:
 
 
 def test_the_document_in_the_package_is_current() -> None:
-    assert PATH.read_bytes() == encoded(), "it is stale: ./run docs writes it"
+    assert PATH.read_bytes() == encoded(), "it is stale: ./run generate writes it"
     assert json.loads(encoded()) == document()
 
 

@@ -138,8 +138,7 @@ class Queue:
 
         Args:
             jobs: At most as many jobs to be started now as the channel has slots; jobs for later need none. Of jobs
-            with
-                the same key the first is accepted, and the others get its receipt.
+                with the same key the first is accepted, and the others get its receipt.
             by: Who submits.
 
         Raises:
