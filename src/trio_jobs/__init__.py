@@ -64,8 +64,9 @@ from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
+from trio_jobs._runtime.from_thread import FromThread
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
-from trio_jobs._runtime.queue import FromThread, Queue
+from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.submission import NewJob
 from trio_jobs._server.limits import ServerLimits

@@ -8,21 +8,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import outcome
 
-from trio_jobs._engine.decide import Resolution
-from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.events import Event
-from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import StoreError
 
-__all__ = ["Backend", "BackendHolder", "BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
 
 
 @attrs.frozen
@@ -327,98 +322,3 @@ class SdkExecutor(Protocol):
             What remains may not be released.
         """
         ...
-
-
-class Backend(Protocol):
-    """What a server needs of a queue. The queue of this process is its first implementation.
-
-    All methods that change something return when the change is committed; they raise what the methods of `Queue` raise,
-    and what Cancelled leaves behind is documented there.
-    """
-
-    @property
-    def epoch(self) -> str:
-        """The identity of this history of events."""
-        ...
-
-    @property
-    def events(self) -> EventSource:
-        """The stream of committed events."""
-        ...
-
-    @property
-    def progress_listeners(self) -> set[Callable[[Progress], None]]:
-        """Called with each published progress; they must return at once and not raise."""
-        ...
-
-    def now(self) -> float:
-        """UTC, seconds since the epoch, on the queue's clock."""
-        ...
-
-    def get(self, job_id: str) -> Job:
-        """Raises `JobNotFound`."""
-        ...
-
-    def page(self, state: State | None, kind: str | None, after: str | None, limit: int) -> tuple[list[Job], bool]:
-        """A page of jobs, and whether there is another one behind it; see `Queue.list`."""
-        ...
-
-    def snapshot(self) -> list[str]:
-        """The ids of all known jobs, in the order of their submit."""
-        ...
-
-    async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
-        """The job when it is final, or after `timeout` seconds as it is then. With "raise" a doubt ends the wait too.
-
-        Cancelled:
-            The job continues.
-        """
-        ...
-
-    def statistics(self) -> Statistics: ...
-
-    def health(self) -> Health: ...
-
-    @property
-    def paused(self) -> str | None:
-        """Why the queue is paused; None if it is not."""
-        ...
-
-    def oldest_pending(self) -> float | None:
-        """When the first pending job became pending; None without one. UTC, seconds since the epoch."""
-        ...
-
-    async def submit(
-        self,
-        kind: str,
-        payload: Any,
-        *,
-        key: str | None,
-        due_at: datetime | None,
-        deadline_at: datetime | None,
-        wait: float | None,
-        by: str | None,
-    ) -> Receipt: ...
-
-    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer: ...
-
-    async def retry(self, job_id: str, *, by: str | None) -> None: ...
-
-    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None: ...
-
-    async def pause(self, reason: str, *, by: str | None) -> None: ...
-
-    async def resume(self, *, by: str | None) -> None: ...
-
-    async def drain(self) -> None: ...
-
-    async def backup(self, name: str) -> Backup:
-        """Copy the journal to its own folder; see `Queue.backup_beside`."""
-        ...
-
-
-class BackendHolder(Protocol):
-    """A queue that can be served."""
-
-    @property
-    def backend(self) -> Backend: ...

@@ -80,7 +80,7 @@ class FileResults:
         if job.state is trio_jobs.State.COMPLETED:
             item.status = FileStatus.BOOKED
             number = (job.result or b"?").decode()
-            found = job.reason == "verified" and job.attempts[-1].outcome is trio_jobs.Outcome.ALREADY_DONE
+            found = job.reason == "verified" and (job.attempts or ())[-1].outcome is trio_jobs.Outcome.ALREADY_DONE
             how = " (was there already)" if found and job.attempt_count == 1 else ""
             how = " (found by verify, not booked again)" if job.reason == "verified" and not how else how
             item.note = f"voucher {number}{how}"

@@ -66,7 +66,7 @@ def without_tracebacks(job: Job) -> Job:
     def stripped(error: trio_jobs.ErrorInfo | None) -> trio_jobs.ErrorInfo | None:
         return None if error is None else msgspec.structs.replace(error, traceback=None)
 
-    attempts = tuple(attrs.evolve(attempt, error=stripped(attempt.error)) for attempt in job.attempts)
+    attempts = tuple(attrs.evolve(attempt, error=stripped(attempt.error)) for attempt in job.attempts or ())
     return attrs.evolve(job, error=stripped(job.error), attempts=attempts)
 
 
@@ -76,8 +76,6 @@ def differing(one: Job, other: Job) -> set[str]:
 
 def withheld(job: Job, names: set[str]) -> Job:
     changes: dict[str, Any] = dict.fromkeys(names)
-    if "attempts" in names:
-        changes["attempts"] = ()
     return attrs.evolve(job, **changes)
 
 
@@ -89,7 +87,7 @@ async def test_a_client_that_controls_gets_the_job_of_the_queue_field_by_field()
             assert type(got) is Job
             assert differing(got, expected) == set()
             assert got == expected
-            assert got.attempt_count == len(got.attempts)
+            assert got.attempt_count == len(got.attempts or ())
         failed = queue.list(state=State.FAILED)[0]
         assert "Traceback" in str(failed.error and failed.error.traceback)
 

@@ -132,7 +132,7 @@ def test_a_view_shows_each_attempt() -> None:
     bench.end(error())
     bench.now += 1
     bench.start(entered=True)
-    first, second = view(bench.job).attempts
+    first, second = view(bench.job).attempts or ()
     assert (first.number, first.run, first.outcome, first.error, first.entered) == (1, 1, Outcome.ERROR, BOOM, False)
     assert first.ended_at is not None
     assert (first.ended_at - first.started_at).total_seconds() == 2

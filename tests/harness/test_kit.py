@@ -88,7 +88,7 @@ async def test_a_call_that_takes_longer_than_its_limit_is_late(make: Any, autoju
     async with open_queue(make(sdk, attempt_timeout=5)) as queue:
         receipt = await queue.submit("post", Order(1))
         jobs = await drain(queue)
-    [attempt] = jobs[receipt.job_id].attempts
+    [attempt] = jobs[receipt.job_id].attempts or ()
     if make is plain:
         assert (attempt.outcome, attempt.late) == (Outcome.COMPLETED, True)
         assert trio.current_time() >= 8
@@ -108,7 +108,7 @@ async def test_virtual_time_passes_while_a_call_is_blocked_on_its_thread(autojum
         blocker.release()
         jobs = await drain(queue)
         assert await queue.result(receipt.job_id) == "at last"
-    assert (jobs[receipt.job_id].attempts)[0].late
+    assert (jobs[receipt.job_id].attempts or ())[0].late
 
 
 @BOTH

@@ -180,17 +180,17 @@ async def test_jobs_in_memory_have_no_backup() -> None:
         with pytest.raises(UsageError, match="cannot be backed up"):
             await queue.backup("copy.db")
         with pytest.raises(UsageError, match="cannot be backed up"):
-            await queue.backup_beside("copy")
+            await queue.backend.backup("copy")
 
 
 async def test_a_named_backup_is_written_beside_the_journal(tmp_path: Path) -> None:
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        backup = await queue.backup_beside("monday.1")
+        backup = await queue.backend.backup("monday.1")
         assert backup.path == str(tmp_path / "jobs.db.backup-monday.1")
         assert Path(backup.path).exists()
         for name in ("", "../x", "a/b", "a\\b", "/etc/x", "a\n", "a" * 101, "é", "a b", "nul:"):
             with pytest.raises(UsageError, match="a backup's name is"):
-                await queue.backup_beside(name)
+                await queue.backend.backup(name)
 
 
 async def make_backup(tmp_path: Path, *, later: bool) -> None:

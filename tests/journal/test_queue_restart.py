@@ -313,7 +313,7 @@ async def test_an_attempt_interrupted_by_a_crash_is_verified_first(tmp_path: Pat
         await queue.result(first.job_id)
         job = queue.get(first.job_id)
         assert job.state is state
-        assert job.attempts[0].outcome is trio_jobs.Outcome.CRASHED
+        assert (job.attempts or ())[0].outcome is trio_jobs.Outcome.CRASHED
     assert calls[0] == "verify"
     assert calls.count("post 1") == (0 if isinstance(answer, Done) else 1)
     assert calls.count("post 2") == 1

@@ -59,7 +59,7 @@ async def test_a_cancel_before_the_start_is_committed_makes_verify_unnecessary(a
         await wait_all_tasks_blocked()
         store.keep()
         job = await until_state(queue, receipt.job_id, "cancelled")
-        assert job.attempts[-1].entered is False
+        assert (job.attempts or ())[-1].entered is False
     assert rig.sdk.calls() == []
 
 

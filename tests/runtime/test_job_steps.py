@@ -335,7 +335,7 @@ async def test_a_step_after_the_limit_of_a_plain_handler_is_refused_and_the_limi
         await queue.resolve(receipt.job_id, "failed")
     assert sdk.calls == ["a"], "the second step was not begun"
     assert job.steps == ("a",), "the first was done, and that is kept"
-    [attempt] = job.attempts
+    [attempt] = job.attempts or ()
     assert (attempt.outcome, attempt.ended_by) == ("timed_out", "attempt_timeout")
 
 

@@ -223,7 +223,7 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
                 await wait_all_tasks_blocked()
                 await queue.pause()
             await trio.sleep_forever()
-    [attempt] = queue.get(receipt.job_id).attempts
+    [attempt] = queue.get(receipt.job_id).attempts or ()
     assert (attempt.ended_by, attempt.outcome) == (ended_by, outcome)
     assert attempt.ended_at is not None
     assert (attempt.ended_at - attempt.started_at).total_seconds() == 5
@@ -313,7 +313,7 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
         assert sdk.record == [(0, "open"), (0, "late")]
         hold.release()
         assert await queue.result(late.job_id) == "late"
-        assert queue.get(late.job_id).attempts[0].late
+        assert (queue.get(late.job_id).attempts or ())[0].late
         if "min_interval" in option.settings:
             await wait_all_tasks_blocked()
             mock_clock.jump(50)

@@ -95,7 +95,7 @@ async def test_a_handler_that_lost_the_session_gets_a_new_one_for_its_retry(auto
         job = queue.get(receipt.job_id)
     assert steps(sdk) == ["open", "a", "close", "open", "a", "close"]
     assert outcomes(job) == ["error", "completed"]
-    assert str(job.attempts[0].error) == "SessionLost: the line dropped"
+    assert str((job.attempts or ())[0].error) == "SessionLost: the line dropped"
 
 
 async def test_the_next_job_gets_the_new_session(autojump_clock: MockClock) -> None:

@@ -146,11 +146,11 @@ async def ended(queue: Queue, job_id: str) -> Job:
 
 
 def last(job: Job) -> Attempt:
-    return job.attempts[-1]
+    return (job.attempts or ())[-1]
 
 
 def outcomes(job: Job) -> list[str]:
-    return [str(attempt.outcome) for attempt in job.attempts]
+    return [str(attempt.outcome) for attempt in job.attempts or ()]
 
 
 @asynccontextmanager

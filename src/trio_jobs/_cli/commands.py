@@ -54,7 +54,7 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
 async def show(client: Client, arguments: argparse.Namespace) -> int:
     job = await client.get(arguments.job)
     lines = [_line(job)]
-    for attempt in job.attempts:
+    for attempt in job.attempts or ():
         error = "" if attempt.error is None else f": {attempt.error}"
         outcome = attempt.outcome or "running"
         lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {outcome}{error}")

@@ -282,7 +282,7 @@ class Client:
         await self._call("queue.drain", w.Nothing(), w.Done)
 
     async def backup(self, name: str) -> Backup:
-        """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup_beside`.
+        """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup`.
 
         Args:
             name: 1 to 100 letters, digits and `._-`. The file has the name of the journal, `.backup-` and this name.

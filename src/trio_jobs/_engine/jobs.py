@@ -225,8 +225,8 @@ class Job:
     """The step that has started without a result. None if there is none, and always None over the wire."""
     attempt_count: int
     """The number of attempts so far, over all runs."""
-    attempts: tuple[Attempt, ...]
-    """The attempts, oldest first. Empty in a list or a snapshot of a client, where they are not sent."""
+    attempts: tuple[Attempt, ...] | None
+    """The attempts, oldest first. None in a list or a snapshot of a client, where they are not sent."""
     result: bytes | None = attrs.field(repr=False)
     """The result as JSON, set in `completed`. Always None over the wire: use `Client.result`."""
     result_problem: str | None
@@ -246,12 +246,10 @@ class Job:
 
         Returns:
             The fields of the job by name. Times are ISO 8601 strings in UTC; `payload` and `result` are decoded from
-            JSON; `attempts` is a list of dicts. Fields that were not sent are left out, and so are `payload` and
-            `result` that are None, so that None is a JSON null.
+            JSON; `attempts` is a list of dicts. `payload`, `steps`, `attempts` and `result` are left out where they are
+            None here, so that None is a JSON null.
         """
-        left_out = [name for name in ("payload", "steps", "result") if getattr(self, name) is None]
-        if len(self.attempts) < self.attempt_count:
-            left_out.append("attempts")
+        left_out = [name for name in ("payload", "steps", "attempts", "result") if getattr(self, name) is None]
         fields = json_fields(self)
         for name in left_out:
             del fields[name]

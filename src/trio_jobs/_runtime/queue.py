@@ -8,22 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 
-import trio
-
+from trio_jobs._backend import Backend
 from trio_jobs._engine import decide
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
-from trio_jobs._errors import QueueClosed
 from trio_jobs._event_stream import EventStream
-from trio_jobs._ports import Backend, Backup
+from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend import QueueBackend
+from trio_jobs._runtime.from_thread import FromThread
 from trio_jobs._runtime.job_context import Progress
 from trio_jobs._runtime.queries import MAX_PAGE, parse_state
 from trio_jobs._runtime.report import Health, ShutdownReport, Statistics
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
 
-__all__ = ["FromThread", "Queue", "runtime_of"]
+__all__ = ["Queue", "runtime_of"]
 
 T = TypeVar("T")
 
@@ -49,7 +48,7 @@ class Queue:
     @property
     def from_thread(self) -> FromThread:
         """The same methods for threads in which Trio does not run."""
-        return FromThread(self, self._runtime.token)
+        return FromThread(self._runtime)
 
     @property
     def report(self) -> ShutdownReport | None:
@@ -65,8 +64,6 @@ class Queue:
     def backend(self) -> Backend:
         """The port through which a server uses the queue."""
         return QueueBackend(self._runtime)
-
-    # submit
 
     async def submit(
         self,
@@ -149,8 +146,6 @@ class Queue:
         """
         return await self._runtime.admission.submit_many(jobs, by=by)
 
-    # query
-
     def get(self, job_id: str) -> Job:
         """The job as it is now.
 
@@ -160,12 +155,7 @@ class Queue:
         return self._runtime.queries.get(job_id)
 
     def list(
-        self,
-        *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        after: str | None = None,
-        limit: int = 100,
+        self, *, state: State | str | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[Job]:
         """A page of jobs in the order of their submit; with `state`, in the order in which they entered it.
 
@@ -241,8 +231,6 @@ class Queue:
     def health(self) -> Health:
         """What restricts the queue now, if anything."""
         return self._runtime.queries.health()
-
-    # operate
 
     async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
         """Cancel a job.
@@ -416,57 +404,7 @@ class Queue:
         """
         return await self._runtime.operations.backup(str(path))
 
-    async def backup_beside(self, name: str) -> Backup:
-        """Copy the journal to its own folder, under the journal's name with `.backup-` and `name` appended. For callers
-        that may request a backup, but not write wherever this process may.
-
-        Args:
-            name: 1 to 100 letters, digits, `-`, `_` and `.`.
-
-        Raises and Cancelled: as `backup`.
-        """
-        return await self._runtime.operations.backup_beside(name)
-
 
 def runtime_of(queue: Queue) -> Runtime:
     """The parts behind a queue: for the test kit and the simulator, which observe and drive them."""
     return queue._runtime
-
-
-@final
-class FromThread:
-    """The queue's methods for other threads. Each blocks the calling thread until the queue has answered.
-
-    Raises also `QueueClosed` where the event loop has ended. In Trio's own thread, which it would block for ever, it
-    raises `RuntimeError`.
-    """
-
-    def __init__(self, queue: Queue, token: trio.lowlevel.TrioToken) -> None:
-        self._queue = queue
-        self._token = token
-
-    def submit(self, handler: str | Callable[..., Any], payload: Any, **options: Any) -> Receipt:
-        """See `Queue.submit`."""
-        return self._run(lambda: self._queue.submit(handler, payload, **options))  # type: ignore[no-any-return]
-
-    def result(self, job_id: str, **options: Any) -> Any:
-        """See `Queue.result`."""
-        return self._run(lambda: self._queue.result(job_id, **options))
-
-    def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
-        """See `Queue.cancel`."""
-        return self._run(lambda: self._queue.cancel(job_id, by=by))  # type: ignore[no-any-return]
-
-    def get(self, job_id: str) -> Job:
-        """See `Queue.get`."""
-
-        async def get() -> Job:
-            return self._queue.get(job_id)
-
-        return self._run(get)  # type: ignore[no-any-return]
-
-    def _run(self, call: Callable[[], Any]) -> Any:
-        try:
-            return trio.from_thread.run(call, trio_token=self._token)
-        except trio.RunFinishedError:
-            raise QueueClosed("the event loop of the queue has ended") from None

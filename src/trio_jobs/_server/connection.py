@@ -18,11 +18,11 @@ from typing import Any, Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
+from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import TrioJobsError
-from trio_jobs._ports import Backend
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.methods import Methods, as_rpc_error

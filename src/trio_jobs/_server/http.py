@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import h11
 import msgspec
 
-from trio_jobs._ports import Backend
+from trio_jobs._backend import Backend
 from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.request import BadRequest, RequestHead

@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from trio_jobs import _errors as e
+from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import FINAL, State
-from trio_jobs._ports import Backend
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trio_jobs._backend import Backend
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._errors import Lagged
 from trio_jobs._event_stream import EventStream
-from trio_jobs._ports import Backend
 from trio_jobs._server.methods import ConnectionStats
 
 __all__ = ["Metrics", "is_available"]

@@ -18,10 +18,10 @@ from typing import Final, final
 import attrs
 import trio
 
+from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
-from trio_jobs._ports import Backend, BackendHolder
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.http import Pages, refusal, response

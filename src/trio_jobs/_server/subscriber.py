@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import JobNotFound, Lagged
-from trio_jobs._ports import Backend
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.stream import GuardedStream

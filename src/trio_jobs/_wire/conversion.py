@@ -116,7 +116,7 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
                 late=attempt.late,
                 overdue=attempt.overdue,
             )
-            for attempt in job.attempts
+            for attempt in job.attempts or ()
         ]
     return WireJob(
         id=job.id,
@@ -146,7 +146,7 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
 
 def job_from_wire(sent: WireJob) -> Job:
     """The job that was sent."""
-    attempts: tuple[Attempt, ...] = ()
+    attempts = None
     if sent.history is not None:
         attempts = tuple(
             Attempt(

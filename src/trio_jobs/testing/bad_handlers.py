@@ -251,7 +251,7 @@ async def _check(bad: BadHandler, wrap: Callable[..., Any], *, plain: bool) -> l
 
 
 def _differences(bad: BadHandler, job: Job) -> list[str]:
-    attempt = job.attempts[-1]
+    attempt = (job.attempts or ())[-1]
     found = []
     if attempt.outcome is not bad.outcome:
         found.append(f"its outcome is {attempt.outcome}, not {bad.outcome}")

@@ -272,7 +272,7 @@ def _clean(run: _Run, before: Any, shown: str) -> Iterator[Finding]:
     job, rule, how = run.job, _RULES["clean"], "run it without a fault"
     if job.result_problem is not None:
         yield Finding(rule, f"{shown} completes, but its result cannot be recorded: {job.result_problem}", how)
-    for attempt in job.attempts:  # the first failure is reported, since a verify or later attempt may hide it
+    for attempt in job.attempts or ():  # the first failure is reported, since a verify or later attempt may hide it
         if attempt.outcome is Outcome.ERROR:
             yield Finding(rule, f"{shown} raises {attempt.error}; the job ends {job.state}", how)
             return
