@@ -2,22 +2,27 @@
 
 The packages, each importing only from those listed above it (.importlinter enforces that):
 
-    _errors        every error, by who caused it
-    _validation    checks of arguments
-    _engine/       pure: jobs, events, the table of states, decisions and what follows from them
-    _ports         what a store, an SDK executor and a clock must guarantee
-    _wire/         the protocol without IO: schemas, methods, JSON-RPC, frames
-    _executors/    the owner of the SDK session: on a thread, in Trio
-    _stores/       where events are kept: in memory, in a journal
-    _runtime/      the running queue
-    _service       the declaration
-    _server/       the websocket service
-    _client/       its client
-    _cli/          the command line
-    events         public: the events, by class
+    _export         gives public classes the names of their public modules
+    _errors         every error, by who caused it
+    _validation     checks of arguments
+    _concurrency    nurseries, alarms and wake-ups
+    _engine/        pure: jobs, events, the table of states, decisions and what follows from them
+    _ports          what a store, an SDK executor and a clock must guarantee
+    _backend        what a server needs of a queue
+    _wire/          the protocol without IO: schemas, methods, JSON-RPC, frames
+    _event_stream   `async for event in queue.events()`
+    _executors/     the owner of the SDK session: on a thread, in Trio
+    _stores/        where events are kept: in memory, in a journal
+    _runtime/       the running queue
+    _service_parts  what a service was given
+    _service        the declaration
+    _server/        the websocket service
+    _client/        its client
+    _cli/           the command line
 
-`testing` is for users' tests of their handlers, executors and stores. Outside of what is installed are the demo
-(trio_jobs_demo), the simulator (sim) and the generators (tools).
+Public modules beside this one: `events` (the events, by class), `ports` (for authors of stores and executors), and
+`testing` (for tests of handlers, executors and stores). Outside of what is installed are the demo (trio_jobs_demo), the
+simulator (sim) and the generators (tools).
 """
 
 from trio_jobs import _export

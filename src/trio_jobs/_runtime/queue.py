@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, final
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine import decide
@@ -24,26 +24,20 @@ from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["Queue", "runtime_of"]
 
-T = TypeVar("T")
-
 
 @final
 class Queue:
-    """A running queue. Made by `Service.open`; all methods belong to the event loop in which it was opened.
-
-    Every method that changes something either changes all of it, or raises and changes nothing.
+    """A running queue, made by `Service.open`. Its methods belong to the event loop in which it was opened. A method
+    that changes something changes all of it, or raises and changes nothing.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
     def __repr__(self) -> str:
-        runtime = self._runtime
-        count = runtime.event_log.projection.count
-        return (
-            f"<Queue {count(State.PENDING)} pending, {count(State.PROCESSING)} processing, "
-            f"{runtime.channel.statistics().free} slots free{', closed' if runtime.status.closing else ''}>"
-        )
+        count, channel = self._runtime.event_log.projection.count, self._runtime.channel
+        jobs = f"{count(State.PENDING)} pending, {count(State.PROCESSING)} processing"
+        return f"<Queue {jobs}, {channel.statistics().free} slots free{', closed' * self._runtime.status.closing}>"
 
     @property
     def from_thread(self) -> FromThread:
@@ -102,12 +96,10 @@ class Queue:
             QueueFull: No slot was free within `wait` seconds; for later: too many jobs wait already.
             QueueClosed: The queue drains or has stopped.
             StoreError: The store did not accept the job.
-            OutcomeUnknown: The store did not acknowledge the job within `commit_timeout`; submit it again with the same
-                key.
+            OutcomeUnknown: The store did not acknowledge it within `commit_timeout`; submit it again with the same key.
 
         Cancelled:
-            The job was not accepted. Cancelled can only be raised before the job is handed to the store; from there on
-            the call is shielded.
+            The job was not accepted. The call is shielded once the job is handed to the store.
         """
         return await self._runtime.admission.submit(
             handler,
@@ -124,9 +116,8 @@ class Queue:
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
     ) -> Receipt:
-        """Accept a job without waiting. Only in memory: with a journal use `await submit(..., wait=0)`.
-
-        Args and Raises: as `submit`; `QueueFull` if no slot is free.
+        """Accept a job without waiting. Only in memory: with a journal use `await submit(..., wait=0)`. Args and
+        Raises: as `submit`; `QueueFull` if no slot is free.
         """
         return self._runtime.admission.submit_nowait(handler, payload, key=key, by=by)
 
@@ -162,9 +153,8 @@ class Queue:
         Args:
             state: Only jobs in this state.
             kind: Only jobs of this kind.
-            after: Id of a job: only jobs behind it. A page continues where the last one ended, by the id of its last
-                job, also if that job has left the state or is pruned meanwhile; this is remembered for the last 1,000
-                pages. With another job, which is not in that state, the page begins behind its submit.
+            after: Only jobs behind the job with this id. The last job of a page is known for 1,000 pages, also after it
+                has left the state or is pruned. Any other job that is not in the state counts by its submit.
             limit: 1 to 1,000.
 
         Raises:
@@ -216,9 +206,9 @@ class Queue:
         Raises:
             UsageError: There is no such state.
         """
-        wanted = Filter(jobs, kinds, None if states is None else frozenset(parse_state(state) for state in states))
-        runtime = self._runtime
-        return EventStream(runtime.feed, runtime.event_log.committed_seq if after is None else after, wanted)
+        wanted = Filter(jobs, kinds, None if states is None else frozenset(map(parse_state, states)))
+        after = self._runtime.event_log.committed_seq if after is None else after
+        return EventStream(self._runtime.feed, after, wanted)
 
     def progress(self, job_id: str) -> Progress | None:
         """The newest progress of the job's running attempt; None if there is none, or the attempt has ended."""
@@ -236,12 +226,11 @@ class Queue:
         """Cancel a job.
 
         Args:
-            job_id: Id of the job.
+            job_id: The job.
             by: Who cancels, 1 to 200 characters; kept with the job.
 
         Returns:
-            "cancelled" if it is cancelled now, or was; "requested" if an attempt is under way and was requested to
-            end; "too_late" if it has ended otherwise.
+            "cancelled": now, or before; "requested" of a running attempt; "too_late": the job ended otherwise.
 
         Raises:
             JobNotFound: It is not known.
@@ -345,8 +334,7 @@ class Queue:
         )
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
-        """Start no further attempt. The running attempt ends, submits are accepted while there are slots, deadlines
-        continue. Pausing a paused queue changes nothing.
+        """Start no further attempt. The running one ends; submits and deadlines continue.
 
         Args:
             reason: Shown to those who ask why nothing moves; the first 500 characters are kept.

@@ -387,18 +387,8 @@ async def _check_abandoned_call(fixture: _Fixture) -> None:
 
 
 _RULES: Final = (
-    _check_open_call_close,
-    _check_repeated_close,
-    _check_reopen,
-    _check_failing_open,
-    _check_failing_close,
-    _check_failing_call,
-    _check_cancelled_open,
-    _check_handle,
-    _check_lost_session,
+    *(_check_open_call_close, _check_repeated_close, _check_reopen),
+    *(_check_failing_open, _check_failing_close, _check_failing_call),
+    *(_check_cancelled_open, _check_handle, _check_lost_session),
 )
-_THREAD_RULES: Final = (
-    _check_concurrent_call,
-    _check_cancelled_call,
-    _check_abandoned_call,
-)
+_THREAD_RULES: Final = (_check_concurrent_call, _check_cancelled_call, _check_abandoned_call)
