@@ -45,7 +45,7 @@ class Backend(Protocol):
         ...
 
     def get(self, job_id: str) -> Job:
-        """Raises `JobNotFound`."""
+        """See `Queue.get`."""
         ...
 
     def page(self, state: State | None, kind: str | None, after: str | None, limit: int) -> tuple[list[Job], bool]:
@@ -64,9 +64,13 @@ class Backend(Protocol):
         """
         ...
 
-    def statistics(self) -> Statistics: ...
+    def statistics(self) -> Statistics:
+        """See `Queue.statistics`."""
+        ...
 
-    def health(self) -> Health: ...
+    def health(self) -> Health:
+        """See `Queue.health`."""
+        ...
 
     @property
     def paused(self) -> str | None:
@@ -87,22 +91,43 @@ class Backend(Protocol):
         deadline_at: datetime | None,
         wait: float | None,
         by: str | None,
-    ) -> Receipt: ...
+    ) -> Receipt:
+        """See `Queue.submit`."""
+        ...
 
-    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer: ...
+    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
+        """See `Queue.cancel`."""
+        ...
 
-    async def retry(self, job_id: str, *, by: str | None) -> None: ...
+    async def retry(self, job_id: str, *, by: str | None) -> None:
+        """See `Queue.retry`."""
+        ...
 
-    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None: ...
+    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None:
+        """See `Queue.resolve`."""
+        ...
 
-    async def pause(self, reason: str, *, by: str | None) -> None: ...
+    async def pause(self, reason: str, *, by: str | None) -> None:
+        """See `Queue.pause`."""
+        ...
 
-    async def resume(self, *, by: str | None) -> None: ...
+    async def resume(self, *, by: str | None) -> None:
+        """See `Queue.resume`."""
+        ...
 
-    async def drain(self) -> None: ...
+    async def drain(self) -> None:
+        """See `Queue.drain`."""
+        ...
 
     async def backup(self, name: str) -> Backup:
-        """Copy the journal to its own folder; see `Queue.backup`."""
+        """Copy the journal to its own folder, under its name with `.backup-` and `name` appended. For callers that may
+        request a backup, but not write wherever this process may.
+
+        Args:
+            name: 1 to 100 letters, digits, `-`, `_` and `.`.
+
+        Raises and Cancelled: as `Queue.backup`.
+        """
         ...
 
 
@@ -110,4 +135,6 @@ class BackendHolder(Protocol):
     """A queue that can be served."""
 
     @property
-    def backend(self) -> Backend: ...
+    def backend(self) -> Backend:
+        """The interface through which a server uses the queue."""
+        ...

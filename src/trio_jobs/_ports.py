@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 import outcome
@@ -20,6 +20,7 @@ from trio_jobs._errors import StoreError
 __all__ = ["BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
 
 
+@final
 @attrs.frozen
 class Backup:
     """A copy of a journal."""

@@ -5,17 +5,20 @@
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
 - `KeyTombstone` is what a store keeps of the key of a removed job.
+- `Backend` is what a server uses of a queue, and `BackendHolder` is what `serve` takes: a `Queue` is one.
 - `Event` is the base class of the events that a store keeps. A store treats them as opaque, apart from `seq`, `at`
   and, on those that have one, `job`.
 """
 
-# KeyTombstone's annotations are resolved in the module that it says it is from, which is this one
+from trio_jobs import _export
+from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._engine.events import Event
-from trio_jobs._engine.jobs import State as State
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._ports import BacksUp, Backup, Clock, SdkExecutor, Store
 
-__all__ = ["BacksUp", "Backup", "Clock", "Event", "KeyTombstone", "SdkExecutor", "Store"]
+__all__ = ["Backend", "BackendHolder", "BacksUp", "Backup", "Clock", "Event", "KeyTombstone", "SdkExecutor", "Store"]
 
-for _public in (BacksUp, Clock, KeyTombstone, SdkExecutor, Store):
-    _public.__module__ = __name__
+# the others are exported by trio_jobs and trio_jobs.events too, which are their home
+_export.export(
+    __name__, ["Backend", "BackendHolder", "BacksUp", "Clock", "KeyTombstone", "SdkExecutor", "Store"], globals()
+)

@@ -37,7 +37,7 @@ def raised_wildly() -> None:
 def test_json_logs_have_the_fields_that_are_promised(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(as_json=True, verbose=False)
     page = (ROOT / "docs" / "logging.md").read_text(encoding="utf-8")
-    names = re.search(r"carry these fields, for a structured formatter: ([^.]*)\.", page)
+    names = re.search(r"have these fields for a structured formatter: ([^.]*)\.", page)
     assert names is not None
     fields = re.findall(r"`(\w+)`", names[1])
     extra = {name: None if name == "key" else 1 if name == "attempt" else f"the {name}" for name in fields}

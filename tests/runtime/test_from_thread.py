@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 import trio_jobs
 from support.recording_sdk import RecordingThreadSdk, work_service
 from trio_jobs import Queue, QueueClosed, State
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
 
@@ -82,15 +83,15 @@ async def test_a_thread_gets_the_errors_that_a_task_would_get() -> None:
             await in_thread(threads.cancel, "nothing")
 
 
-def arrival(queue: Queue, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+def arrival(part: object, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Event:
     """Set when a thread's call has come to the loop."""
-    came, method = trio.Event(), getattr(queue, name)
+    came, method = trio.Event(), getattr(part, name)
 
     async def noted(*args: Any, **options: Any) -> Any:
         came.set()
         return await method(*args, **options)
 
-    monkeypatch.setattr(queue, name, noted)
+    monkeypatch.setattr(part, name, noted)
     return came
 
 
@@ -113,7 +114,8 @@ async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
         await queue.submit("work", "held")
         await hold.reached()
         waiting = await queue.submit("work", "in line")
-        came = [arrival(queue, name, monkeypatch) for name in ("submit", "result")]
+        runtime = runtime_of(queue)
+        came = [arrival(runtime.admission, "submit", monkeypatch), arrival(runtime.queries, "result", monkeypatch)]
         nursery.start_soon(expect_closed, queue.from_thread.submit, "work", "no place")
         nursery.start_soon(expect_closed, queue.from_thread.result, waiting.job_id)
         for event in came:

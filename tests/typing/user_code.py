@@ -140,7 +140,8 @@ async def use(queue: Queue) -> None:
     voucher: int = await queue.result(receipt.job_id)
     job = queue.get(receipt.job_id)
     assert_type(job.state, trio_jobs.State)
-    assert_type((job.attempts or ())[0].entered, bool)
+    assert job.attempts is not None
+    assert_type(job.attempts[0].entered, bool)
     await queue.cancel(receipt.job_id)
     await queue.resolve(receipt.job_id, "done", result=voucher)
     await queue.pause("lunch", by="Ana")

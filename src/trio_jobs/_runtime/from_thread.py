@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Literal, final
 
 import trio
@@ -25,9 +26,34 @@ class FromThread:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def submit(self, handler: str | Callable[..., Any], payload: Any, **options: Any) -> Receipt:
+    def submit(
+        self,
+        handler: str | Callable[..., Any],
+        payload: Any,
+        *,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+        wait: float | None = None,
+        by: str | None = None,
+    ) -> Receipt:
         """See `Queue.submit`."""
-        return self._run(lambda: self._runtime.admission.submit(handler, payload, **options))  # type: ignore[no-any-return]
+        receipt: Receipt = self._run(
+            lambda: self._runtime.admission.submit(
+                handler,
+                payload,
+                key=key,
+                due_at=due_at,
+                delay=delay,
+                deadline_at=deadline_at,
+                deadline_after=deadline_after,
+                wait=wait,
+                by=by,
+            )
+        )
+        return receipt
 
     def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """See `Queue.result`."""

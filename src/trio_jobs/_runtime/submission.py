@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, final
 
 import attrs
 import msgspec
@@ -22,6 +22,7 @@ __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 MAX_KEY: Final = 500
 
 
+@final
 @attrs.define
 class NewJob:
     """A job for `Queue.submit_many`; the fields mean what the arguments of `Queue.submit` mean."""
