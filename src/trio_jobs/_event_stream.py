@@ -7,6 +7,7 @@ from typing import Final, final
 
 import trio
 
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
 from trio_jobs._engine.events import Event, with_kind
 from trio_jobs._errors import Lagged
@@ -32,8 +33,8 @@ class EventStream:
     def __init__(self, source: EventSource, after: int, wanted: Filter = EVERYTHING) -> None:
         self.seq = after
         """The last event that the stream has passed."""
-        self._awake = trio.Event()
-        self._cursor = Cursor(source, after, wanted, lambda: self._awake.set())
+        self._awake = WakeUp()
+        self._cursor = Cursor(source, after, wanted, self._awake.set)
         self._page: deque[Event] = deque()
 
     def __repr__(self) -> str:
@@ -64,7 +65,7 @@ class EventStream:
 
     async def _sleep(self) -> None:
         # attached only while it sleeps, so that a stream that is simply dropped leaves nothing behind
-        self._awake = trio.Event()
+        self._awake.clear()
         self._cursor.attach()
         try:
             await self._awake.wait()

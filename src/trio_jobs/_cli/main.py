@@ -17,6 +17,7 @@ from trio_jobs._cli.token_file import find_token
 from trio_jobs._cli.watch import watch
 from trio_jobs._client.connect import connect
 from trio_jobs._client.reconnect import parse_url
+from trio_jobs._concurrency import single_cause
 from trio_jobs._engine.jobs import escape
 from trio_jobs._server.server import DEFAULT_PORT
 
@@ -45,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: BaseException) -> int:
     """Print the error in one line, and return its exit code."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = single_cause(error)
     match error:
         case KeyboardInterrupt():
             return 130

@@ -14,6 +14,7 @@ from trio_jobs._cli.json_lines import json_line
 from trio_jobs._client.client import Client
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.events import Event, JobEvent, Submitted
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
 from trio_jobs._engine.status import Progress
@@ -149,7 +150,7 @@ async def _show(subscription: Subscription) -> None:
     except ImportError:
         raise UsageError("the table needs rich: install trio-jobs[cli], or use --json") from None
     jobs = JobTable()
-    changed = trio.Event()
+    changed = WakeUp()
 
     async def follow() -> None:
         async for update in subscription:
@@ -162,7 +163,6 @@ async def _show(subscription: Subscription) -> None:
             nursery.start_soon(follow)
             while True:
                 await changed.wait()
-                changed = trio.Event()
                 live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
                 await trio.sleep(FRAME)
 

@@ -10,6 +10,7 @@ import trio
 
 from trio_jobs._client.client import Client
 from trio_jobs._client.reconnect import ReconnectingSession
+from trio_jobs._concurrency import bare_nursery
 
 __all__ = ["connect"]
 
@@ -44,22 +45,14 @@ async def connect(
     Cancelled:
         The connection is closed, within a second.
     """
-    raised: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    async with bare_nursery() as nursery:
         session = ReconnectingSession(url, token, tls, reconnect_timeout)
         try:
             client = Client(session, nursery)
             nursery.start_soon(session.run)
             await session.first_session(connect_timeout)
             yield client
-        except BaseException as error:
-            raised = error
         finally:
             with trio.CancelScope(shield=True):
                 await session.aclose()
             nursery.cancel_scope.cancel()
-    if raised is not None:
-        try:
-            raise raised
-        finally:
-            del raised  # no cycle through this frame

@@ -21,6 +21,7 @@ import trio
 from trio_jobs._client.errors import as_exception
 from trio_jobs._client.session import Session
 from trio_jobs._client.updates import Gap, Snapshot, Update
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._errors import TrioJobsError
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
@@ -68,7 +69,7 @@ class Receiver:
         """The `seq` of each job in the last snapshot: older events of a job are contained in it."""
         self._known_until = 0
         self._buffer: deque[tuple[int | None, Update | None]] = deque()
-        self._changed = trio.Event()
+        self._changed = WakeUp()
         self._overflowed = False
         self._started = trio.Event()
         self._error: TrioJobsError | None = None
@@ -94,7 +95,7 @@ class Receiver:
             if self._overflowed:
                 self._overflowed = False
                 self._routes.start(self)
-            self._changed = trio.Event()
+            self._changed.clear()
             await self._changed.wait()
 
     # for the client

@@ -16,6 +16,7 @@ from wsproto.utilities import ProtocolError
 
 from trio_jobs._client.errors import as_exception
 from trio_jobs._client.session import ConnectionLost, Session
+from trio_jobs._concurrency import single_cause
 from trio_jobs._errors import ConnectionFailed, PermissionDenied, TrioJobsError, UsageError
 from trio_jobs._wire.codes import PROTOCOL, CloseCode
 from trio_jobs._wire.jsonrpc import Answer, Notification
@@ -134,9 +135,7 @@ class ReconnectingSession:
                 await trio.sleep(wait * random.uniform(0.5, 1.0))
 
     def _fail(self, group: BaseExceptionGroup[BaseException]) -> None:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        error = single_cause(group)
         assert isinstance(error, Exception)
         self.last_error = error
         if isinstance(error, ConnectionLost) and error.code in _REFUSALS:

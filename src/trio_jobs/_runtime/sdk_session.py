@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import events as ev
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
 from trio_jobs._ports import Clock, SdkExecutor
@@ -36,7 +37,7 @@ class SdkSessionManager:
         self._jobs_a_session = settings.renew_after_jobs
         self._stop = trio.Event()
         self._stopped = False
-        self._changed = trio.Event()
+        self._changed = WakeUp()
         self._settled = trio.Event()
         self._settled.set()
         self._used_up = False
@@ -69,7 +70,7 @@ class SdkSessionManager:
             The SDK may be open or not.
         """
         while not self.ready():
-            self._changed = trio.Event()
+            self._changed.clear()
             if self._stopped:
                 await trio.sleep_forever()
             elif self._projection.paused is not None:

@@ -19,6 +19,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from trio_jobs._backend import Backend
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
@@ -78,7 +79,7 @@ class Connection:
         self._bytes = RateLimiter(limits.bytes / lighter, limits.bytes_per_second / lighter, now)
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
-        self._news = trio.Event()
+        self._news = WakeUp()
         self._scope = trio.CancelScope()
         stream.on_rest = self._wake_pump
 
@@ -254,7 +255,6 @@ class Connection:
     async def _pump(self) -> None:
         while True:
             await self._news.wait()
-            self._news = trio.Event()
             try:
                 await self._stream.flush()
                 while self._ready:
