@@ -40,7 +40,7 @@ def job_table(waiting: int, ended: int, moving: int = 1) -> JobTable:
         (0, 0, 9, "1 moving, 0 ended, 0 waiting"),
     ],
 )
-def test_what_is_under_way_comes_first_and_both_sides_of_it_have_their_share(
+def test_the_table_shows_running_jobs_first_and_as_many_waiting_as_ended_ones(
     waiting: int, ended: int, most: int, shown: str
 ) -> None:
     rows = [row.job.split("-")[0] for row in job_table(waiting, ended).visible(most)]
@@ -49,20 +49,20 @@ def test_what_is_under_way_comes_first_and_both_sides_of_it_have_their_share(
     assert rows == sorted(rows, key=["processing", "completed", "pending"].index)
 
 
-def test_the_last_that_ended_is_nearest_and_those_that_wait_are_in_order() -> None:
+def test_ended_jobs_are_newest_first_and_waiting_jobs_in_queue_order() -> None:
     rows = [row.job for row in job_table(3, 3).visible(7)]
     assert rows[1:4] == ["completed-002", "completed-001", "completed-000"]
     assert rows[4:] == ["pending-000", "pending-001", "pending-002"]
 
 
-def test_one_line_counts_all_of_them_though_few_have_a_row() -> None:
+def test_the_summary_counts_all_jobs_though_few_have_a_row() -> None:
     many = job_table(200, ROWS + 70)
     assert many.summary() == "200 pending, 1 processing, 100 completed so far"
     assert JobTable().summary() == "no open jobs"
 
 
 @pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 5), (120, 6)])
-def test_it_fits_the_terminal_and_shows_no_control_characters(width: int, columns: int) -> None:
+def test_the_table_fits_the_terminal_and_shows_no_control_characters(width: int, columns: int) -> None:
     one = JobTable()
     one.apply(submitted(1, "j", "\x1b[31mkey"))
     one.apply(events.Failed(seq=2, at=0.0, job="j", reason="\x07bell " * 50))

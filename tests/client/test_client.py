@@ -319,7 +319,7 @@ async def test_a_lost_history_is_told_and_followed_by_a_snapshot() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_what_may_be_asked_twice_is_asked_again_after_a_cut_and_the_rest_says_so() -> None:
+async def test_idempotent_requests_are_repeated_after_a_cut_and_others_raise() -> None:
     proxy = Proxy()
     async with served() as (queue, url), trio.open_nursery() as nursery:
         proxy.target = int(url.split(":")[2].split("/")[0])

@@ -67,7 +67,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_for_good(ce
     assert dialled == 1
 
 
-async def test_what_speaks_no_tls_is_said_to() -> None:
+async def test_a_server_without_tls_is_reported_as_such() -> None:
     async with trio.open_nursery() as nursery:
         listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 

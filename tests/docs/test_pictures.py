@@ -37,7 +37,7 @@ def test_the_drawing_has_every_change_of_state_of_the_table() -> None:
     assert {(source, target) for source, target, _ in drawn} == {(source, target) for source, target, _ in wanted}
 
 
-def test_it_writes_the_drawings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_the_drawings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs" / "assets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert pictures.main(["--write"]) == 0

@@ -194,7 +194,7 @@ def mentioned(hint: Any) -> Iterator[type]:
 
 
 @pytest.mark.parametrize(("name", "function"), [pytest.param(*found, id=found[0]) for found in public_callables()])
-def test_whatever_a_public_function_takes_or_gives_can_be_imported(name: str, function: Any) -> None:
+def test_every_type_in_a_public_signature_can_be_imported(name: str, function: Any) -> None:
     owner, _, method = name.rpartition(".")
     if method == "__init__" and owner.rpartition(".")[2] in NOT_CONSTRUCTED.split():
         return

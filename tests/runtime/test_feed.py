@@ -244,7 +244,7 @@ some_filters = st.builds(
     st.lists(some_filters, min_size=5, max_size=5),
     st.integers(2, 12),
 )
-def test_whatever_the_filter_and_the_pace_each_reader_gets_its_events_in_order_once(
+def test_each_reader_gets_its_events_in_order_once_at_any_pace_and_filter(
     steps: list[list[str] | int], filters: list[Filter], ring: int
 ) -> None:
     """A step publishes, or lets one of the readers read. The ring is small, so that readers fall off it."""

@@ -69,7 +69,7 @@ async def test_the_first_job_of_a_paused_queue_has_the_first_position(autojump_c
         assert [(await queue.submit("work", 1, key=str(n))).position for n in (1, 2, 3)] == [1, 2, 3]
 
 
-async def test_there_is_no_estimate_before_the_first_attempt_has_ended(autojump_clock: MockClock) -> None:
+async def test_a_receipt_has_no_estimate_before_the_first_attempt_has_ended(autojump_clock: MockClock) -> None:
     async with open_queue(timed_service(RecordingSdk())) as queue:
         assert (await queue.submit("work", 1)).expected_wait is None
 

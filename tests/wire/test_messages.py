@@ -57,7 +57,9 @@ def test_a_request_comes_back_as_it_was_written() -> None:
         (request(method="jobs.subscribe", params={"subscription": "a b"}), ErrorCode.INVALID_PARAMS, 1),
     ],
 )
-def test_what_is_no_request_is_refused_with_its_code(text: str | bytes, code: int, request_id: int | None) -> None:
+def test_a_text_that_is_not_a_request_is_refused_with_its_code(
+    text: str | bytes, code: int, request_id: int | None
+) -> None:
     error = refused(text)
     assert (error.code, error.id) == (code, request_id)
     assert json.loads(m.encode_error(error))["error"]["code"] == code
@@ -111,7 +113,7 @@ def test_every_method_has_a_verb_of_one_room_and_a_sentence() -> None:
     assert set(NOTIFICATIONS) == {"jobs.event", "jobs.progress", "jobs.position", "jobs.lagged", "jobs.snapshot"}
 
 
-def test_what_only_looks_is_open_to_a_watching_token() -> None:
+def test_methods_that_change_nothing_are_open_to_a_watch_token() -> None:
     watching = {name for name, row in METHODS.items() if row.scope == "watch"}
     assert watching == {
         "server.hello",
