@@ -75,7 +75,7 @@ class Admission:
         if self._status.closing:
             raise QueueClosed("the queue accepts no new jobs: it is draining or has stopped")
         if self._event_log.durable and (trouble := self._event_log.store.trouble) is not None:
-            raise StoreError(f"no jobs are accepted at present: {trouble}")
+            raise StoreError(f"no jobs are accepted now: {trouble}")
 
     async def submit(
         self,

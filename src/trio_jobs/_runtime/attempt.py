@@ -128,7 +128,7 @@ class AttemptSlot:
 
 @trio.lowlevel.disable_ki_protection
 async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """Await a user's function without protection from KeyboardInterrupt, which the calling task has."""
+    """Await a user's function. Ctrl-C can interrupt it, although the consumer that awaits it is protected."""
     return await fn(*args)
 
 
