@@ -140,7 +140,7 @@ class JobContext(_Context):
     __slots__ = ()
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
-        """Execute a part of the job that must not be repeated: `fn(*args)` is called at most once per job.
+        """Execute `fn(*args)`, a part of the job that must not be repeated, and record its result.
 
         A later attempt gets the recorded result, and `fn` is not called. If the attempt ends while the step is being
         executed, the job is in doubt, and `verify` reads the name of the step from `open_step`. With a journal, the
@@ -179,7 +179,7 @@ class AsyncJobContext(_Context):
     __slots__ = ()
 
     async def step(self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Execute `await fn(*args)` at most once per job; see `JobContext.step`. `fn` may be `sdk.call`.
+        """Execute `await fn(*args)` and record its result; see `JobContext.step`. `fn` may be `sdk.call`.
 
         Cancelled:
             While the step is being executed: the step is open, and the job is in doubt.

@@ -58,7 +58,7 @@ class PendingSubmits:
         self._leader: PendingSubmit | None = None
         """The submit whose caller awaits the store."""
         self._sleepers: deque[PendingSubmit] = deque()
-        """Submits whose callers sleep, in the order of their calls. Those that were settled since are still included."""
+        """Submits whose callers sleep, in the order of their calls. Some may be settled already."""
 
     def __len__(self) -> int:
         return len(self._by_job)
