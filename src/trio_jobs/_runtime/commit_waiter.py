@@ -64,5 +64,5 @@ class CommitWaiter:
         if scope.cancelled_caught:
             raise OutcomeUnknown(
                 f"the store did not acknowledge the change within {self._timeout:g} s, so it may or may not be done; "
-                "ask again"
+                "read the state again"
             )

@@ -111,7 +111,7 @@ class PendingSubmits:
             raise one.rejection
         if one.receipt is None:  # the submit is committed, and a reaction to that has raised: the queue is broken
             trouble = self._store.trouble or "a part of the queue has failed"
-            raise OutcomeUnknown(f"{trouble}: the job may or may not be accepted; ask again")
+            raise OutcomeUnknown(f"{trouble}: the job may or may not be accepted; submit it again with the same key")
 
     def _appoint_next_leader(self) -> None:
         """Make the caller that has waited longest the leader, since its timeout ends first."""
