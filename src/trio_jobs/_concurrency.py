@@ -1,4 +1,4 @@
-"""Small tools over Trio that several parts need."""
+"""Small utilities for Trio that several packages use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import trio
 
 __all__ = ["NEVER", "Alarm", "WakeUp", "bare_nursery", "single_cause"]
 
-NEVER: Final = float("inf")  #: a time on Trio's clock that does not come
+NEVER: Final = float("inf")  #: a time on Trio's clock that is never reached
 
 
 @asynccontextmanager
 async def bare_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery that does not wrap what its body raises.
+    """A nursery that raises the exception of its body without a group.
 
-    `trio.open_nursery` puts the body's exception into a group, also where no task of the nursery has failed. The tasks
-    started in this nursery must not raise; then the body's own exception comes out as it was raised.
+    `trio.open_nursery` wraps the exception of its body in a group, also if no task of the nursery has failed. The tasks
+    of this nursery must not raise; then the exception of the body propagates unchanged.
     """
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
@@ -34,29 +34,29 @@ async def bare_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 def single_cause(error: BaseException) -> BaseException:
-    """The first error that is not a group, inside of `error`."""
+    """Return the first error within nested groups that is not a group itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 class Alarm:
-    """Sleeps until the earliest of the times that were set. One task waits, any task sets."""
+    """A timer for the earliest of several times. One task waits; any task can set a time."""
 
     def __init__(self) -> None:
         self._at = NEVER
         self._scope = trio.CancelScope()
 
     def set(self, at: float) -> None:
-        """Wake the waiting task at this time (seconds on Trio's clock) or earlier."""
+        """Wake the waiting task at this time, in seconds on Trio's clock, or at an earlier one that is set."""
         if at < self._at:
             self._at = self._scope.deadline = at
 
     async def wait(self) -> None:
-        """Return at the earliest time that was set since the last call; that time is then forgotten.
+        """Return at the earliest time that was set since the last call. The times that were set are then cleared.
 
         Cancelled:
-            The times that were set stay set.
+            The earliest time stays set.
         """
         self._scope = trio.CancelScope(deadline=self._at)
         with self._scope:
@@ -65,7 +65,7 @@ class Alarm:
 
 
 class WakeUp:
-    """An event that can be set again and again. One task waits, any task sets."""
+    """An event that resets itself when the wait returns. One task waits; any task can set it."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
@@ -85,7 +85,7 @@ class WakeUp:
         """Return when `set` has been called since the last return or `clear`.
 
         Cancelled:
-            It stays set, if it was.
+            The event stays set if it was set.
         """
         await self._event.wait()
         self._event = trio.Event()

@@ -1,15 +1,15 @@
-"""Every error, sorted by who caused it.
+"""All exceptions, grouped by their cause.
 
 - The caller: `UsageError` and its subclasses.
-- The queue's limits and its end: `QueueFull`, `QueueClosed`.
+- The limits and the stop of the queue: `QueueFull`, `QueueClosed`.
 - The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
 - The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`.
 - The store: `StoreError` and its subclasses, `OutcomeUnknown`.
 - The network: `ConnectionFailed`.
 - A bug of this package: `QueueBroken`.
 
-What a handler raises to decide about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) is in `_engine.directives`.
-These are not failures of the queue and do not share its base class.
+The exceptions by which a handler decides about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) are in
+`_engine.directives`. They are not failures of the queue and do not share its base class.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TrioJobsError(Exception):
 
 
 class UsageError(TrioJobsError):
-    """The caller asked for something that is not possible. Nothing was changed."""
+    """The call, its arguments or the state of the queue do not allow the operation. Nothing was changed."""
 
 
 class InvalidHandler(UsageError):
@@ -63,7 +63,7 @@ class UnknownKind(UsageError):
     """No handler is registered for the kind of the job."""
 
     kind: Final[str]
-    """The kind that was asked for."""
+    """The requested kind."""
 
     known: Final[tuple[str, ...]]
     """The registered kinds, sorted."""
@@ -76,7 +76,7 @@ class UnknownKind(UsageError):
 
 
 class UnhandledJobs(UsageError):
-    """The store has open jobs that no handler can take: of an unregistered kind, or with a payload that does not fit.
+    """The store has open jobs that no handler can process: their kind is not registered, or their payload does not fit.
 
     Register handlers for them, or open the service with `unhandled_jobs="hold"`, which leaves these jobs as they are.
     """
@@ -87,7 +87,7 @@ class UnhandledJobs(UsageError):
     def __init__(self, kinds: dict[str, int], why: str) -> None:
         self.kinds = kinds
         super().__init__(
-            f"the store has open jobs that no handler can take: {why}; register handlers for them, "
+            f"the store has open jobs that no handler can process: {why}; register handlers for them, "
             "or leave them as they are with Service(unhandled_jobs='hold')"
         )
 
@@ -130,7 +130,7 @@ class JobNotFound(UsageError):
     """No job has this id: it was never submitted to this queue, or it was removed at the end of its retention."""
 
     job_id: Final[str]
-    """The id that was asked for."""
+    """The requested id."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -174,11 +174,11 @@ class QueueFull(TrioJobsError):
 
 
 class QueueClosed(TrioJobsError):
-    """The queue accepts no new jobs (it drains, or has stopped), or it stopped before the job reached its end."""
+    """The queue accepts no new jobs (it drains, or has stopped), or it stopped before the job was final."""
 
 
 class JobFailed(TrioJobsError):
-    """The job ended failed."""
+    """The job has failed."""
 
     job_id: Final[str]
     """The job."""
@@ -190,7 +190,7 @@ class JobFailed(TrioJobsError):
     """The last error as "Type: message"; empty if there was none."""
 
     may_have_acted: Final[bool]
-    """Whether an attempt entered the SDK and it is not known what it did there."""
+    """Whether an attempt entered the SDK and its effect is not known."""
 
     def __init__(self, job_id: str, reason: str, error: str, may_have_acted: bool) -> None:
         self.job_id = job_id
@@ -204,7 +204,7 @@ class JobFailed(TrioJobsError):
 
 
 class JobCancelled(TrioJobsError):
-    """The job ended cancelled."""
+    """The job was cancelled."""
 
     job_id: Final[str]
     """The job."""
@@ -219,7 +219,7 @@ class JobCancelled(TrioJobsError):
 
 
 class JobInDoubt(TrioJobsError):
-    """It is not known whether the job's work was done. Only raised where the caller asked for it.
+    """It is not known whether the job's work was done. Raised only with `in_doubt="raise"`.
 
     Find out what the SDK has done, then call `resolve`.
     """
@@ -260,7 +260,7 @@ class SdkCallRefused(TrioJobsError):
 
 
 class StoreError(TrioJobsError):
-    """The store failed. What was asked for did not happen."""
+    """The store has failed. The operation was not performed."""
 
 
 class JournalInUse(StoreError):
@@ -309,21 +309,21 @@ class OutcomeUnknown(TrioJobsError):
 
 
 class ConnectionFailed(TrioJobsError):
-    """The server cannot be reached, or the connection was lost and repeating the request could do something twice."""
+    """The server cannot be reached, or the connection was lost and a repeated request could take effect twice."""
 
 
 class PermissionDenied(UsageError):
-    """The server does not know the token, or the token does not allow the operation."""
+    """The token is not valid, or does not allow the operation."""
 
 
 class Lagged(TrioJobsError):
-    """Events after `after` are pruned; a stream of events can continue from `oldest`, with a gap."""
+    """The events between `after` and `oldest` are not retained; a stream can continue from `oldest`, with a gap."""
 
     def __init__(self, after: int, oldest: int) -> None:
         self.after: Final = after
         self.oldest: Final = oldest
         super().__init__(
-            f"events {after + 1} to {oldest - 1} are not kept any more; "
+            f"events {after + 1} to {oldest - 1} are not retained any more; "
             f"read the jobs again, then continue after {oldest - 1}"
         )
 

@@ -39,10 +39,10 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
 
 
 def is_text(value: object, most: int) -> bool:
-    """Whether `value` is a text of 1 to `most` characters that UTF-8 can encode.
+    """Whether `value` is a str of 1 to `most` characters that UTF-8 can encode.
 
-    A lone surrogate (as in some file names) has no UTF-8 encoding: such a text could be kept in memory, but not in a
-    journal or on the wire.
+    A lone surrogate, as in some file names, has no UTF-8 encoding. Such a text could be kept in memory, but could
+    neither be written to a journal nor be sent on the wire.
     """
     if not isinstance(value, str) or not 0 < len(value) <= most:
         return False
@@ -62,7 +62,7 @@ def check_by(by: str | None) -> None:
 def check_wait(name: str, value: float) -> float:
     """Return `value` as a float if a job can be due after that many seconds.
 
-    At most 100 years, so that the due time is a date and a JSON number.
+    The limit is 100 years, so that the due time can be a datetime and a JSON number.
 
     Raises:
         UsageError: `value` is not a number of seconds, is negative, or is more than 100 years.
@@ -73,7 +73,7 @@ def check_wait(name: str, value: float) -> float:
 
 
 def check_number(name: str, value: int, least: int = 1) -> int:
-    """Return `value` if it is a whole number, `least` or more.
+    """Return `value` if it is an int of `least` or more.
 
     Raises:
         UsageError: `value` is not an int, is a bool, or is less than `least`.
@@ -90,16 +90,16 @@ def unknown_keyword(
     related: Mapping[str, str],
     others: Mapping[str, Iterable[str]],
 ) -> UsageError | None:
-    """The error for the first keyword in `given`; None if `given` is empty.
+    """Return the error for the first keyword in `given`; None if `given` is empty.
 
-    The error names another function that has this keyword, or else the keyword with the most similar spelling, or else
-    the keyword to which a word of this one is related.
+    The message names another function that has this keyword; otherwise the keyword with the most similar spelling;
+    otherwise the keyword to which a word of this one is related.
 
     Args:
         function: The function that was called, for the message.
         given: The unknown keywords.
         known: The keywords of `function`.
-        related: The known keyword for each word that other libraries use for it; the first match wins.
+        related: Words that other libraries use, with the keyword of this package; the first match is used.
         others: The keywords of other functions, by function.
     """
     for name in given:

@@ -114,7 +114,7 @@ async def test_p8_a_reader_whose_events_are_gone_gets_lagged_and_can_continue_be
             await anext(slow)
         assert (caught.value.after, caught.value.oldest) == (0, last - 99)
         assert str(caught.value) == (
-            f"events 1 to {last - 100} are not kept any more; read the jobs again, then continue after {last - 100}"
+            f"events 1 to {last - 100} are not retained any more; read the jobs again, then continue after {last - 100}"
         )
         assert (await anext(slow)).seq == last - 99
 

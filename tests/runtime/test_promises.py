@@ -711,6 +711,6 @@ def test_p7_a_blocked_loop_is_logged_with_its_stack() -> None:
         trio.run(main)
     finally:
         log.removeHandler(handler)
-    assert messages[0].startswith("the event loop stands still since 0.05 s, here:")
+    assert messages[0].startswith("the event loop has been blocked for 0.05 s, here:")
     assert "hold_up_the_loop" in messages[0]
-    assert messages[1].startswith("the event loop goes on after")
+    assert messages[1].startswith("the event loop continues after")

@@ -1,4 +1,4 @@
-"""The watchdog names a loop that stands still, with its stack. Real threads; each waits for the other's word."""
+"""The watchdog reports a blocked event loop, with its stack. Real threads; each waits for the other's word."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.said.append(record.getMessage())
-        (self.blocked if "stands still" in self.said[-1] else self.goes_on).set()
+        (self.blocked if "has been blocked" in self.said[-1] else self.goes_on).set()
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ async def test_a_blocked_loop_is_logged_with_its_stack_and_so_is_its_end(words: 
         a_function_that_blocks_the_loop(words.blocked)
         await trio.to_thread.run_sync(words.goes_on.wait, 20)
     named = [said for said in words.said if "a_function_that_blocks_the_loop" in said]
-    assert len(named) == 1, "once for each time that it stands still"
-    assert re.search(r"the event loop stands still since 0\.\d\d s, here:", named[0])
-    assert any(said.startswith("the event loop goes on after") for said in words.said)
+    assert len(named) == 1, "once for each time that it is blocked"
+    assert re.search(r"the event loop has been blocked for 0\.\d\d s, here:", named[0])
+    assert any(said.startswith("the event loop continues after") for said in words.said)
 
 
 async def test_an_async_handler_that_blocks_the_loop_is_logged(words: Words) -> None:

@@ -1,1 +1,1 @@
-"""Executors, the owners of the SDK session. No module here imports another one."""
+"""Executors, which own the SDK session. The modules of this package do not import each other."""

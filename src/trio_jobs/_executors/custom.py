@@ -1,4 +1,4 @@
-"""Checks of an executor that users bring along: `Service(executor=...)`."""
+"""Checks of a custom executor, `Service(executor=...)`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _MUST: Final = "executor must be 'thread' or a function that takes a nursery and
 
 
 def check_executor_factory(executor: object) -> None:
-    """Raise `UsageError` unless `executor` can be a function that returns an executor."""
+    """Check the argument `executor` before it is called.
+
+    Raises:
+        UsageError: It is not a function.
+    """
     if executor == "process":
         raise UsageError(
             "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function "
@@ -39,7 +43,12 @@ def check_executor_factory(executor: object) -> None:
 
 
 def make_custom_executor(factory: ExecutorFactory, nursery: trio.Nursery) -> SdkExecutor:
-    """Call the user's `factory`. Raises what it raises, and `UsageError` unless it returns an `SdkExecutor`."""
+    """Call the user's function and check the executor that it returns.
+
+    Raises:
+        UsageError: It is not an `SdkExecutor`.
+        Exception: Whatever `factory` raises.
+    """
     executor = factory(nursery)
     _refuse_pool(executor)
     missing = [name for name in _MEMBERS if not hasattr(executor, name)]

@@ -1,14 +1,14 @@
-"""An executor that owns one OS thread. The SDK session is opened, called and closed on it, and nothing else is.
+"""An executor with one OS thread, on which the SDK session is opened, called and closed.
 
 The hard part is that a call cannot be stopped from outside. Python has no way to stop a thread; an exception injected
-into one arrives only between two bytecodes, which a call that hangs in C never reaches. So this executor never starts a
-second thread and never lets a second call in while one is inside: the caller waits, or abandons the executor. The
-thread is a daemon, so a process that has abandoned it can still exit.
+into one is raised only between two bytecodes, which a call that hangs in C never reaches. So this executor never starts
+a second thread, and never starts a second call before the first has returned: the caller waits, or abandons the
+executor. The thread is a daemon, so a process that has abandoned it can still exit.
 
-The trick for speed: one `SimpleQueue` into the thread and one `run_sync_soon` out of it, the least that a round trip
-can cost; the waiting task is suspended and rescheduled by hand, without an Event or a cancel scope for each call.
+For speed, a round trip uses one `SimpleQueue` into the thread and one `run_sync_soon` out of it, and the waiting task
+is suspended and rescheduled directly, without an Event or a cancel scope for each call.
 
-An abandoned thread still does its duty when its call returns after all: it closes the session, then ends.
+If the call of an abandoned thread returns after all, the thread closes the session and ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ThreadExecutor:
     """An `SdkExecutor` with a thread of its own.
 
     Args:
-        factory: Returns the context manager of a session. None: the SDK is None, for services without an SDK.
+        factory: Returns the context manager of a session. None for a service without an SDK; its SDK is then None.
     """
 
     def __init__(self, factory: Factory | None) -> None:
@@ -47,7 +47,7 @@ class ThreadExecutor:
         self._inside = False
         self._is_open = False
         self._close_problem: str | None = None
-        # these two are read and written on the SDK's thread only
+        # the next two are read and written on the SDK's thread only
         self._manager: AbstractContextManager[Any] | None = None
         self._sdk: Any = None
         # written in the Trio thread, read on the SDK's thread after its call: true once no task waits for the call
@@ -112,7 +112,7 @@ class ThreadExecutor:
         return True
 
     async def stop(self) -> None:
-        """End the thread, if no call is inside. The session is closed before."""
+        """End the thread if no call is inside. The caller has closed the session."""
         if self._thread is not None and not self._inside:
             self._inbox.put(None)
             self._thread = None
@@ -172,7 +172,7 @@ class ThreadExecutor:
 
 @final
 class SdkHandle:
-    """What an async handler gets as its SDK where the SDK lives on a thread. It belongs to one attempt."""
+    """The SDK argument of an `async def` handler, if the SDK runs on a thread. A handle belongs to one attempt."""
 
     def __init__(
         self, executor: ThreadExecutor, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]
@@ -192,15 +192,15 @@ class SdkHandle:
             args: Further arguments of `fn`.
 
         Returns:
-            What `fn` returns.
+            The result of `fn`.
 
         Raises:
-            SdkCallRefused: The attempt is over, or about to be.
-            Exception: What `fn` raises. A StopIteration becomes a RuntimeError, since a coroutine cannot raise it.
+            SdkCallRefused: The attempt has ended, or is about to end.
+            Exception: Whatever `fn` raises. A StopIteration becomes a RuntimeError, since a coroutine cannot raise it.
 
         Cancelled:
             A call that still waits is not made. A call that has started is **not** interrupted: this method waits until
-            the call has returned, drops its result, and is then cancelled.
+            the call has returned, discards its result, and is then cancelled.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
@@ -209,6 +209,6 @@ class SdkHandle:
             self._leave()
         await trio.lowlevel.checkpoint_if_cancelled()
         if isinstance(result, outcome.Error) and isinstance(result.error, StopIteration):
-            # a coroutine cannot raise it: Python would replace it by a RuntimeError that does not mention the call
+            # a coroutine cannot raise it: Python would replace it with a RuntimeError that does not mention the call
             raise RuntimeError("the SDK call raised StopIteration") from result.error
         return result.unwrap()

@@ -1,8 +1,8 @@
-"""An executor for an asynchronous SDK: the session lives in a Trio task, a call runs in the caller's task.
+"""An executor for an asynchronous SDK: a task of its own holds the session open, and calls run in the caller's task.
 
-An async context manager may contain a nursery, and the task that entered a nursery must exit it. So a task of its own
-opens the session, waits for the request to close it, and closes it. If tasks inside the session crash, that task ends:
-the session is lost, `is_open` becomes False, and the next `open` opens a new one.
+An async context manager may contain a nursery, which must be exited by the task that entered it. So one task opens the
+session, waits for the request to close it, and closes it. If a task inside the session crashes, that task ends: the
+session is lost, `is_open` becomes False, and the next `open` opens a new one.
 
 Handlers of an asynchronous SDK get the SDK itself, not a handle that awaits `enter`. Their attempts therefore count as
 entered from their start (`Handler.enters_at_start`).
@@ -25,7 +25,7 @@ AsyncFactory = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class TrioExecutor:
-    """An `SdkExecutor` whose sessions are tasks.
+    """An `SdkExecutor` that opens each session in a task of its own.
 
     Args:
         factory: Returns the async context manager of a session.
@@ -84,7 +84,7 @@ class TrioExecutor:
         self.session += 1
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        """Run an async function in the caller's task. How it responds to a cancellation is up to the function."""
+        """Run an async function in the caller's task. A cancellation is raised inside the function."""
         result: outcome.Value[Any] | outcome.Error = await outcome.acapture(fn, self._sdk, *args)
         return result
 

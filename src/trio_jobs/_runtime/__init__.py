@@ -1,1 +1,1 @@
-"""Floor 7: the queue. The only room that knows loops, stores and hosts at once."""
+"""The runtime of a queue: its parts, its loops, and the public class `Queue`."""

@@ -1,7 +1,7 @@
-"""Admission: how jobs are accepted. The order of the steps is what keeps P4.
+"""Admission: how jobs are accepted. P4 depends on the order of the steps.
 
 Check the payload, look up the key, reserve a slot (the only wait that can be cancelled), look up the key again, decide,
-append, and send the job to the channel on the slot that is reserved.
+append, and send the job to the channel on the reserved slot.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from trio_jobs._validation import check_by, check_seconds
 
 __all__ = ["Admission"]
 
-FULL_FOR: Final = 60.0  #: seconds after which to try again where `max_waiting` is exceeded: waits of jobs are long
+FULL_FOR: Final = 60.0  #: `QueueFull.retry_after` in seconds if `max_waiting` is exceeded: jobs for later wait long
 
 
 class Admission:
-    """Accepts jobs. See `Queue` for what its methods promise."""
+    """Accepts jobs. The methods are documented in `Queue`."""
 
     def __init__(
         self,
@@ -60,13 +60,18 @@ class Admission:
         self._many = trio.Lock()
 
     def close(self) -> None:
-        """From now on submits raise `QueueClosed`, those that wait for a slot included."""
+        """From now on submits raise `QueueClosed`, including those that wait for a slot."""
         if not self._status.closing:
             self._status.closing = True
             self._channel.wake_submits()
 
     def refuse_if_closing(self) -> None:
-        """Raises `QueueClosed`, or `StoreError` while the store commits nothing."""
+        """Check that jobs are accepted.
+
+        Raises:
+            QueueClosed: The queue drains or has stopped.
+            StoreError: The store cannot commit at present.
+        """
         if self._status.closing:
             raise QueueClosed("the queue accepts no new jobs: it is draining or has stopped")
         if self._event_log.durable and (trouble := self._event_log.store.trouble) is not None:
@@ -147,8 +152,8 @@ class Admission:
         self._refuse_if_too_many(self._slots_for(firsts))
         reserved = 0
         try:
-            async with self._many:  # two callers with half of the slots each would wait for each other
-                # counted again after the wait: a key that was known may be that of a job that the store has rejected
+            async with self._many:  # two callers, each with half of the slots, would wait for each other
+                # counted again after the wait: the store may have rejected the job to which a known key belonged
                 while reserved < (needed := self._slots_for(firsts)):
                     self._refuse_if_too_many(needed)
                     while reserved < needed:
@@ -175,15 +180,17 @@ class Admission:
 
     @trio.lowlevel.enable_ki_protection
     def _accept(self, new: Submission, by: str | None) -> Receipt:
-        """Decide, append and send to the channel, in one step, where `append` commits. A slot is reserved, unless the
-        job is for later."""
+        """Decide, append and send to the channel in one step. For stores in which `append` commits.
+
+        The caller has reserved a slot, unless the job is for later.
+        """
         event = self._submissions.event(new, by, self._event_log.next_seq)
         self._event_log.append((event,))
         return self._send(self._projection.jobs[event.job], new)
 
     @trio.lowlevel.enable_ki_protection
     def _accept_all(self, submissions: Sequence[Submission], by: str | None) -> list[Receipt]:
-        """The same for many."""
+        """As `_accept`, for several jobs."""
         events = self._submissions.events(submissions, by, self._event_log.next_seq)
         self._event_log.append(events)
         jobs = self._projection.jobs
@@ -191,7 +198,7 @@ class Admission:
 
     @trio.lowlevel.enable_ki_protection
     def _append_pending(self, submissions: Sequence[Submission], by: str | None) -> list[PendingSubmit]:
-        """Decide and append where the commit comes later; then the jobs are sent to the channel, on reserved slots."""
+        """Decide and append. For stores that commit later; `on_committed` then sends the jobs to the channel."""
         starts_early = bool(submissions) and self._starts_early(submissions[0])
         events = self._submissions.events(submissions, by, self._event_log.next_seq)
         pending = [PendingSubmit(new, event.seq) for event, new in zip(events, submissions, strict=True)]
@@ -204,8 +211,11 @@ class Admission:
         return pending
 
     def _starts_early(self, new: Submission) -> bool:
-        """May the job be sent to the channel before it is committed? If the consumer has nothing else to do, its start
-        is committed together with its submit, and awaited before the SDK is entered: one sync instead of two."""
+        """Whether the job may be sent to the channel before its submit is committed.
+
+        If the consumer is idle, the start of the job is committed together with its submit, and the attempt awaits that
+        commit before it enters the SDK: one sync instead of two.
+        """
         waits_for_its_start = not new.handler.rules.idempotent
         comes_first = self._channel.consumer_waits and not self._pending and not self._scheduler.waiting
         return new.due is None and waits_for_its_start and comes_first
@@ -231,7 +241,7 @@ class Admission:
         if new.due is None:
             if not in_channel:
                 self._channel.send(record)
-            # it may be processing by now; when it was accepted it was pending, and the first
+            # it may be processing already; when it was accepted, it was pending and the first
             position = 1 if in_channel else self._channel.used
             return self._receipt(record.id, position, State.PENDING, created=True)
         if record.state is State.SCHEDULED:
@@ -246,7 +256,11 @@ class Admission:
     # keys
 
     def _receipt_of_known(self, new: Submission) -> Receipt | None:
-        """The receipt of the job that has this key; None for a new key, or none. Raises `KeyConflict`."""
+        """Return the receipt of the job that has this key; None for a new key or without one.
+
+        Raises:
+            KeyConflict: That job has another payload.
+        """
         if new.key is None:
             return None
         projection = self._projection
@@ -284,7 +298,11 @@ class Admission:
         raise self._queue_full()
 
     def _slots_for(self, submissions: Sequence[Submission]) -> int:
-        """How many of these jobs need a slot now. Raises `KeyConflict`."""
+        """Return how many of these jobs need a slot now.
+
+        Raises:
+            KeyConflict: A key belongs to a job with another payload.
+        """
         return sum(new.due is None and self._receipt_of_known(new) is None for new in submissions)
 
     def _refuse_if_too_many(self, needed: int) -> None:

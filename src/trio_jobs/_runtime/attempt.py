@@ -1,9 +1,9 @@
-"""One attempt while it is under way, the slot that holds it, and the classification of its end.
+"""One attempt while it is running, the slot that holds it, and the classification of its end.
 
-The hard part is to tell apart, after the fact, who ended an attempt. A handler may swallow Cancelled, raise something
-else while it is cancelled, raise a Cancelled that belongs to another scope, overrun its deadline behind a shield, or
-return just then. So nothing is concluded from the exception alone: `RunningAttempt` remembers what asked for the end
-first, and `classify` looks at that, at the exception, and at whether the handler returned.
+The hard part is to determine afterwards what ended an attempt. A handler may catch Cancelled, raise another exception
+while it is cancelled, raise a Cancelled that belongs to another scope, exceed its deadline behind a shield, or return
+at that moment. So nothing is concluded from the exception alone: `RunningAttempt` records which limit or request ended
+the attempt first, and `classify` considers that record, the exception, and whether the handler returned.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ _BY_LIMIT: Final = {
 
 
 class RunningAttempt(msgspec.Struct, eq=False):
-    """An attempt (or a verification) under way."""
+    """A running attempt or verification."""
 
     record: JobRecord
     handler: Handler
     scope: trio.CancelScope
-    """Bounds the handler by attempt_timeout, by a person's cancel and by the stop."""
+    """Limits the handler: by attempt_timeout, by an operator's cancel and by the stop of the queue."""
     deadline_scope: trio.CancelScope | None = None
-    """Bounds the handler by the job's deadline; None without one."""
+    """Limits the handler by the job's deadline; None without one."""
     limit_at: float = NEVER
     """When the attempt is overdue, on Trio's clock."""
     limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT
-    """Which limit that is."""
+    """The limit that ends at `limit_at`."""
     entered: bool = False
     """A call into the SDK has begun."""
     why: EndedBy | None = None
-    """What asked for its end before any deadline did."""
+    """What requested the end of the attempt before a limit was reached; None if nothing did."""
     session_lost: bool = False
     """The handler reported that the SDK session cannot be used any more."""
     stop_scope: trio.CancelScope | None = None
-    """Bounds what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
-    Only the stop cancels it: a person's cancel asks for no retry, not for a doubt to stay."""
+    """Limits what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
+    Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
-    """The queue stops."""
+    """The queue is stopping."""
 
     def new_stop_scope(self, timeout: float = NEVER) -> trio.CancelScope:
         """Make a new `stop_scope` that ends after `timeout` seconds. A cancel scope can be entered only once."""
@@ -66,7 +66,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
         return self.stop_scope
 
     def cancel(self, why: EndedBy) -> None:
-        """End the attempt, unless something else ends it already."""
+        """End the attempt, unless it is being ended already."""
         if why is EndedBy.STOP:
             self.stopped = True
             if self.stop_scope is not None:
@@ -76,7 +76,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
             self.scope.cancel()
 
     def ended_by(self) -> EndedBy | None:
-        """What has ended the attempt or is about to; None if nothing has."""
+        """Return what has ended the attempt, or is ending it; None if nothing has."""
         if self.why is not None:
             return self.why
         inner = self.scope.cancel_called
@@ -90,7 +90,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
 
 class AttemptSlot:
-    """Holds the one attempt or verification that is under way. There is never a second one (P1)."""
+    """Holds the running attempt or verification. There is never a second one (P1)."""
 
     def __init__(self) -> None:
         self.current: RunningAttempt | None = None
@@ -110,12 +110,12 @@ class AttemptSlot:
             self._emptied.set()
 
     def attempt_of(self, record: JobRecord) -> RunningAttempt | None:
-        """The attempt under way, if it is one of this job."""
+        """Return the running attempt if it belongs to this job, otherwise None."""
         current = self.current
         return current if current is not None and current.record is record else None
 
     async def wait_empty(self) -> None:
-        """Return when no attempt and no verification is under way.
+        """Return when no attempt and no verification is running.
 
         Cancelled:
             Nothing has changed.
@@ -128,7 +128,7 @@ class AttemptSlot:
 
 @trio.lowlevel.disable_ki_protection
 async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """Await a user's function. Ctrl-C can interrupt it; the steps of the consumer, which awaits this, are protected."""
+    """Await a user's function. Ctrl-C can interrupt it, although the consumer that awaits it is protected."""
     return await fn(*args)
 
 
@@ -167,7 +167,7 @@ def classify(
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error
     refused = isinstance(error, SdkCallRefused)
     if ended_by is not None and (running.handler.is_async or refused):
-        # it was cancelled, and its cleanup raised, or its next call or step was refused: the limit ended it
+        # after the cancellation its cleanup raised, or its next call or step was refused: the limit ended the attempt
         outcome_ = _BY_LIMIT[ended_by]
         kept = None if refused else info
         return AttemptResult(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
@@ -189,7 +189,7 @@ def _as_asked(error: Fail | Cancel | Snooze | RetryAfter, entered: bool, late: b
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The only error in nested groups; a Cancelled beside real errors is not counted."""
+    """Return the single error within nested groups. A Cancelled beside other errors is not counted."""
     while isinstance(error, BaseExceptionGroup):
         _, others = error.split(trio.Cancelled)
         group = others if others is not None else error
@@ -206,7 +206,7 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
 
 
 def log_fields(record: JobRecord) -> dict[str, object]:
-    """Fields of a log record about a job, for structured formatters (docs/logging.md). Never a payload."""
+    """The fields of a log record about a job, for structured formatters (docs/logging.md). They contain no payload."""
     return {
         "job_id": record.id,
         "kind": record.kind,

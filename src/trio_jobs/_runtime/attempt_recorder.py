@@ -1,7 +1,7 @@
-"""Records what a running attempt reports: steps, which are kept, and progress, which is only published.
+"""Records the reports of a running attempt: steps, which are stored, and progress, which is only published.
 
-Progress is published at most five times a second: the loop publishes the newest report, then sleeps. One attempt is
-under way at a time, so there is one newest report; the last report of an attempt that has ended meanwhile is dropped.
+Progress is published at most five times a second: the loop publishes the newest report, then sleeps. One attempt runs
+at a time, so there is one newest report. A report whose attempt has ended meanwhile is discarded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AttemptRecorder:
         """Record that a step begins.
 
         Raises:
-            SdkCallRefused: The attempt is over or about to be; the step must not be executed.
+            SdkCallRefused: The attempt has ended or is about to end; the step must not be executed.
         """
         if self._slot.current is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; it begins no more steps")
@@ -52,13 +52,13 @@ class AttemptRecorder:
         running.entered = True
 
     async def finish_step(self, running: RunningAttempt, step: str, result: msgspec.Raw) -> None:
-        """Record that a step is done, whatever has become of the attempt meanwhile.
+        """Record that a step is done, also if the attempt was requested to end meanwhile.
 
         Raises:
-            SdkCallRefused: The attempt is over, or a person has resolved the job.
+            SdkCallRefused: The attempt has ended, or an operator has resolved the job.
 
         Cancelled:
-            It is recorded.
+            The step is recorded.
         """
         if self._slot.current is not running:
             raise SdkCallRefused("this attempt is over; nothing of it can be recorded any more")
@@ -73,12 +73,12 @@ class AttemptRecorder:
             await self._event_log.committed(events[-1].seq)
 
     def progress(self, running: RunningAttempt, progress: Progress) -> None:
-        """Keep the newest report of the attempt, to be published."""
+        """Publish this report of the attempt, unless a newer one replaces it first."""
         self._newest = running, progress
         self._wake.set()
 
     def latest(self, job_id: str) -> Progress | None:
-        """The newest published report of the job's attempt; None if there is none, or the attempt has ended."""
+        """Return the newest published report of the job's attempt; None without one, or if the attempt has ended."""
         if self._published is None:
             return None
         running, progress = self._published
@@ -90,7 +90,7 @@ class AttemptRecorder:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Publish the newest report if its attempt is still under way, then sleep for the interval.
+        """Publish the newest report if its attempt is still running, then sleep for the interval.
 
         Cancelled:
             The newest report is not published.

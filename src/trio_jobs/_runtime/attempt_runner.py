@@ -1,8 +1,8 @@
 """Executes one attempt, from its start to its result.
 
-What must hold at every await here: the state of the job in hand says where it is, since Cancelled may come out of any
-of them. So the start is recorded before anything is awaited after the job left the channel, and the end before anything
-is awaited after the handler.
+Every await in this module can raise Cancelled, so the recorded state of the job must be correct at each of them. The
+start is recorded before the first await after the job has left the channel, and the end before the first await after
+the handler has ended.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ class AttemptRunner:
         self._chance = chance
 
     async def run(self, record: JobRecord) -> None:
-        """Execute the next attempt of a pending job. Returns when its result is recorded, and a doubt that verify can
-        resolve at once is resolved."""
+        """Execute the next attempt of a pending job.
+
+        Returns when the result is recorded and, if verify could resolve a doubt at once, the doubt is resolved.
+        """
         event_log = self._event_log
         handler = self._handlers[record.kind]
         events = decide.start(record, handler.enters_at_start, self._clock.now(), event_log.next_seq)
@@ -75,14 +77,14 @@ class AttemptRunner:
             return
         event_log.append(events)
         if record.state is not State.PROCESSING:
-            return  # it expired instead
+            return  # the job has expired
         running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
         try:
             if event_log.durable and not handler.rules.idempotent:
                 with running.new_stop_scope():
                     await event_log.committed(record.last_seq, record)
                 if not event_log.contains(record):
-                    return  # it was started before its submit was committed, and the submit was rejected
+                    return  # the attempt started before the submit was committed, and the submit was rejected
             verification = self._verification
             due = verification.is_due_before(record, handler)
             result = await verification.ask_before(running) if due else None
@@ -102,9 +104,10 @@ class AttemptRunner:
             await verification.resolve_soon(record, handler)
 
     async def _call_within_limits(self, running: RunningAttempt) -> tuple[AttemptResult, BaseException | None]:
-        """Call the handler within the attempt's scopes. See `classify` for what is returned.
+        """Call the handler within the scopes of the attempt. Returns the result of `classify`.
 
-        The except clause is outside of the scopes: an error from a handler's cleanup passes them in a group.
+        The except clause is outside of the scopes, since an error from the cleanup of a handler may be in a group with
+        the Cancelled of a scope.
         """
         if running.why is not None:
             return not_started(running.why), None
@@ -136,9 +139,9 @@ class AttemptRunner:
         self._overruns.watch(running)
 
     async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
-        """What a plain handler returned or raised; an async one raises from here."""
+        """Return what a plain handler returned or raised. The exception of an async handler propagates."""
         handler = running.handler
-        args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # its type may raise: not entered then
+        args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # may raise: then the SDK is not entered
         running.entered = handler.enters_at_start
         if handler.takes_job:
             args += (self._make_context(running),)
@@ -149,7 +152,7 @@ class AttemptRunner:
         return outcome.Value(await call_unprotected(handler.fn, *args))
 
     async def _enter(self, running: RunningAttempt) -> None:
-        """Before each call of an async handler. With the first one its attempt has entered the SDK."""
+        """Prepare a call of an async handler. The first one is recorded: the attempt has entered the SDK."""
         await self._sessions.pace()
         self._refuse_if_over(running)
         record, event_log = running.record, self._event_log
@@ -182,6 +185,6 @@ class AttemptRunner:
 
 
 def _with_sdk(handler: Handler, args: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """A plain handler as the executor calls it: with the SDK."""
+    """Return a function that calls a plain handler with the SDK, for the executor."""
     fn = handler.fn
     return (lambda sdk: fn(sdk, *args)) if handler.takes_sdk else (lambda sdk: fn(*args))

@@ -1,4 +1,4 @@
-"""The queue of this process as a server sees it."""
+"""The queue of this process, as the port that a server uses."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class QueueBackend:
 
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         with trio.move_on_after(timeout):
-            # how the job has ended is in the job, as it is then
+            # the job itself contains how it has ended
             with contextlib.suppress(JobFailed, JobCancelled, ResultUnavailable, JobInDoubt):
                 await self._queries.result(job_id, in_doubt=in_doubt)
         return self._queries.get(job_id)

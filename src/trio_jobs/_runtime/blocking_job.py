@@ -24,12 +24,12 @@ class BlockingJob:
         return f"<BlockingJob {'none' if self.record is None else self.record.id}>"
 
     def notify(self, record: JobRecord) -> None:
-        """The job has changed: if it blocks the queue, the consumer looks at it again."""
+        """Notify the consumer that the job has changed, if it is the blocking job."""
         if self.record is record:
             self._changed.set()
 
     def expect_change(self) -> None:
-        """From now on a change ends the next wait."""
+        """Ignore earlier changes: the next wait ends at the first change after this call."""
         self._changed = trio.Event()
 
     async def changed(self) -> None:
@@ -41,7 +41,7 @@ class BlockingJob:
         await self._changed.wait()
 
     async def changed_within(self, seconds: float) -> bool:
-        """Wait for a change, at most that long. False: there was none."""
+        """Wait for a change, at most so many seconds. False: there was none."""
         with trio.move_on_after(max(seconds, 0.0)) as scope:
             await self._changed.wait()
         return not scope.cancelled_caught

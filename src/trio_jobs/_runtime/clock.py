@@ -1,4 +1,4 @@
-"""Floor 6: the clocks."""
+"""The clocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SystemClock", "TrioClock"]
 
 @final
 class SystemClock:
-    """The machine's wall clock, and Trio's for waits. Conforms to `Clock`."""
+    """The wall clock of the system, and Trio's clock for waits. Conforms to `Clock`."""
 
     def now(self) -> float:
         return time.time()
@@ -22,7 +22,11 @@ class SystemClock:
 
 
 class TrioClock:
-    """Both times from Trio's clock, `epoch` (UTC, seconds) being its zero: with a MockClock, all time is virtual."""
+    """Both times are derived from Trio's clock, so that with a `MockClock` all time is virtual. Conforms to `Clock`.
+
+    Args:
+        epoch: The wall-clock time at the zero of Trio's clock, in seconds (UTC).
+    """
 
     def __init__(self, epoch: float = 1_700_000_000.0) -> None:
         self.epoch = epoch

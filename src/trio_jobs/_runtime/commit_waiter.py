@@ -1,4 +1,4 @@
-"""Waiting for a commit, for as long as `commit_timeout` allows."""
+"""Waits for a commit, limited by `commit_timeout`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["CommitWaiter"]
 
 
 class CommitWaiter:
-    """Waits are shielded: what was handed to the store is, or will be, committed, whatever becomes of the caller."""
+    """Waits are shielded, since an appended event is committed whether or not its caller is cancelled."""
 
     def __init__(self, event_log: EventLog, commit_timeout: float) -> None:
         self._event_log = event_log
         self._timeout = commit_timeout
 
     async def everything(self) -> None:
-        """Return when all that was appended so far is committed.
+        """Return when all events appended so far are committed.
 
         Raises:
-            OutcomeUnknown: The store did not acknowledge it within `commit_timeout`.
+            OutcomeUnknown: The store did not acknowledge them within `commit_timeout`.
 
         Cancelled:
-            Never; a cancellation is seen at the caller's next checkpoint.
+            Never; a cancellation is raised at the caller's next checkpoint.
         """
         if self._event_log.durable:
             await self.within_timeout(self._event_log.committed, self._event_log.projection.seq)
@@ -34,8 +34,10 @@ class CommitWaiter:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def first_event(self, job_id: str) -> None:
-        """Return when the submit of this job is committed, on behalf of whichever caller. Raises and Cancelled as
-        `everything`."""
+        """Return when the submit of this job, also if another caller made it, is committed.
+
+        Raises and Cancelled: as `everything`.
+        """
         event_log = self._event_log
         record = event_log.projection.jobs.get(job_id)
         if record is not None and record.submitted_seq > event_log.committed_seq:
@@ -62,5 +64,5 @@ class CommitWaiter:
         if scope.cancelled_caught:
             raise OutcomeUnknown(
                 f"the store did not acknowledge the change within {self._timeout:g} s, so it may or may not be done; "
-                "ask again"
+                "read the state again"
             )

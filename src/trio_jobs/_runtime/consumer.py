@@ -21,7 +21,7 @@ __all__ = ["Consumer"]
 
 
 class Consumer:
-    """Takes jobs from the channel to the attempt runner, or to verification if they are in doubt."""
+    """Passes each job of the channel to the attempt runner, or to verification if it is in doubt."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Consumer:
         if not sessions.ready():
             await sessions.wait()
         record = await self._channel.receive()
-        while not sessions.ready() and self._event_log.contains(record):  # not ready any more, since the wait was long
-            self._channel.unreceive(record)  # in the channel it can be seen, cancelled, and expire
+        while not sessions.ready() and self._event_log.contains(record):  # the wait was long
+            self._channel.unreceive(record)  # in the channel the job has a position, and can expire or be cancelled
             await sessions.wait()
             record = await self._channel.receive()
         self._channel.received()
         if not self._event_log.contains(record):
-            return  # its submit was rejected while the job was in delivery
+            return  # the submit was rejected while the job was in delivery
         if self._strict_order:
             await self._process_to_end(record)
         elif record.state is State.IN_DOUBT:
@@ -94,7 +94,7 @@ class Consumer:
                     assert record.due_at is not None
                     if not await blocking.changed_within(record.due_at - clock.now()):
                         events = decide.due(record, clock.now(), self._event_log.next_seq)
-                        if events:  # it may have changed in the very moment in which it became due
+                        if events:  # the job may have changed in the step in which it became due
                             self._event_log.append(events)
                 elif not can_verify(record, handler):
                     await blocking.changed()

@@ -12,14 +12,14 @@ __all__ = ["as_error", "describe"]
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """The error as data, with its traceback."""
+    """Return the error as data, with its traceback."""
     lines = "".join(traceback.format_exception(error))
     info = as_error(error)
     return ErrorInfo(info.type, info.message, info.code, _clean(lines)[-MAX_TRACEBACK:])
 
 
 def as_error(error: BaseException) -> ErrorInfo:
-    """The error as data, without a traceback: for an error that a handler raised as a directive."""
+    """Return the error as data, without a traceback: for an error that a handler raised as a directive."""
     if isinstance(error, trio.Cancelled):
         return ErrorInfo("Cancelled", "the handler raised a Cancelled that belongs to none of its scopes")
     try:
@@ -40,5 +40,5 @@ def _fitting(code: int | str) -> int | str:
 
 
 def _clean(text: str) -> str:
-    """The text without lone surrogates, which UTF-8 and so JSON cannot hold."""
+    """Escape lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()

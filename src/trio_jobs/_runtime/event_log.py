@@ -1,18 +1,18 @@
-"""The event log: the only way in which anything changes.
+"""The event log: every change of a job or the queue is an event that is appended here.
 
-`append` applies events to the projection and hands them to the store, in one synchronous step. So whatever is decided
-on the projection is decided on all that was decided before, and there is no lock. What was appended is not yet known to
-be durable: readers and subscribers see the committed prefix, which the store reports to the log's listener.
+`append` applies events to the projection and passes them to the store, in one synchronous step. So each decision is
+based on all earlier ones, and no lock is necessary. An appended event is not yet durable: readers and subscribers see
+the committed events only, which the store reports to the listener of the log.
 
 With a store that commits later, each job with uncommitted events has a *committed copy*: a record folded from its
-committed events alone, which is what readers see.
+committed events alone, which readers get.
 
-After a failed commit the projection must again agree with the journal, and with what has happened in any case: a
-handler has returned, a timer has fired, whether or not a disk was full. Only a submit can be rejected, by an error to
-its caller. So each event that was not committed is tried again under its own number, except for submits and the events
-that follow them in their jobs: `SubmitRejected` takes their numbers, and their jobs leave the projection. Neither the
-SDK nor anybody outside has seen a job that was never acknowledged, so the result is the same as folding the journal
-again and applying the rest, and no number is used for two events.
+After a failed commit the projection must agree with the journal again. It must also agree with what has happened in
+any case: a handler has returned or a timer has fired, also while the disk was full. Only a submit can be rejected, by
+an error for its caller. So each uncommitted event is written again under its own number, except for submits and the
+later events of their jobs: `SubmitRejected` takes their numbers, and their jobs are removed from the projection. A job
+that was never acknowledged has not reached the SDK or any reader. So the result is the same as folding the journal
+again and applying the other events, and no number is used for two events.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = ["EventLog", "LogListener"]
 
 
 class LogListener(Protocol):
-    """Is notified of what becomes of appended events. All methods are synchronous and run in Trio's thread."""
+    """Is notified of the result of each append. All methods are synchronous and run in Trio's thread."""
 
     def on_committed(self, events: Sequence[ev.Event]) -> None:
         """These events are committed; each one is reported once, in order."""
         ...
 
     def on_rejected(self, submit: ev.Submitted) -> None:
-        """The store could not commit this submit, and its job has left the projection."""
+        """The store could not commit this submit, and its job was removed from the projection."""
         ...
 
     def on_broken(self, error: StoreError) -> None:
@@ -91,14 +91,17 @@ class EventLog:
         projection.tombstones.add(self.store.keys())
 
     async def aclose(self) -> None:
-        """Close the store if this log has opened it. A store that could not be opened may be in use by another
-        queue."""
+        """Close the store if this log has opened it. A store that it could not open may be used by another queue.
+
+        Cancelled:
+            The store may not be closed.
+        """
         if self._is_open:
             self._is_open = False
             await self.store.aclose()
 
     def append(self, events: Sequence[ev.Event]) -> None:
-        """Apply these events to the projection and hand them to the store. An empty sequence changes nothing."""
+        """Apply these events to the projection and pass them to the store. An empty sequence changes nothing."""
         if not events:
             return
         if self.durable:
@@ -113,10 +116,10 @@ class EventLog:
 
         Args:
             seq: Number of an appended event.
-            of: The job of that event: return also when the store has rejected that job's submit (see `contains`).
+            of: The job of that event: return also if the store has rejected the submit of that job (see `contains`).
 
         Raises:
-            OutcomeUnknown: The store has failed for good.
+            OutcomeUnknown: The store has failed permanently.
 
         Cancelled:
             The event is, or will be, committed.
@@ -136,10 +139,10 @@ class EventLog:
     # the committed prefix
 
     def committed_job(self, job_id: str) -> JobRecord:
-        """The job as of its last committed event.
+        """Return the job as of its last committed event.
 
         Raises:
-            JobNotFound: No event of such a job is committed.
+            JobNotFound: No event of a job with this id is committed.
         """
         record = self.committed_view(self.projection.get(job_id))
         if record is None:
@@ -147,22 +150,22 @@ class EventLog:
         return record
 
     def committed_view(self, record: JobRecord) -> JobRecord | None:
-        """The committed copy of a record of the projection, or the record itself; None: no event is committed yet."""
+        """Return the committed copy of a record, or the record itself if it has none. None: no event is committed."""
         return self._committed_copies.get(record.id, record) if self._committed_copies else record
 
     def contains(self, record: JobRecord) -> bool:
-        """False for a job whose submit was rejected."""
+        """Whether the job is in the projection: False if its submit was rejected."""
         return record.id in self.projection.jobs
 
     def count(self, state: State) -> int:
-        """Number of jobs in that state, as of the last committed event."""
+        """Return the number of jobs in that state, as of the last committed event."""
         count = len(self.projection.by_state[state])
         for job_id, copied in self._committed_copies.items():
             count += (copied is not None and copied.state is state) - (self.projection.jobs[job_id].state is state)
         return count
 
     def in_state(self, state: State) -> Iterable[JobRecord]:
-        """Jobs in that state as of the last committed event, in the order in which they entered it."""
+        """Return the jobs in that state as of the last committed event, in the order in which they entered it."""
         records = self.projection.by_state[state]
         if not self._committed_copies:
             return records.values()
@@ -174,7 +177,7 @@ class EventLog:
     # reports of the store
 
     def _copy_committed(self, events: Sequence[ev.Event]) -> None:
-        """Before events change a job: keep a copy of it as it is committed."""
+        """Copy the committed state of the jobs that these events are about to change."""
         self._uncommitted.extend(events)
         copies = self._committed_copies
         for event in events:
@@ -204,7 +207,7 @@ class EventLog:
                 copies[event.job] = begin(event)
 
     def _on_failure(self) -> Sequence[ev.Event]:
-        """A commit has failed. Retract the uncommitted submits and return the events to be tried again."""
+        """A commit has failed: retract the uncommitted submits and return the events to be written again."""
         assert self._listener is not None
         self._failures += 1
         rejected = {event.job: event for event in self._uncommitted if isinstance(event, ev.Submitted)}
@@ -228,7 +231,7 @@ def _state_seq(record: JobRecord) -> int:
 
 
 def _copy(record: JobRecord) -> JobRecord:
-    """A record that `fold` can change without changing the original."""
+    """Copy a record so that `fold` can change the copy without changing the original."""
     twin = copy.copy(record)
     twin.attempts = [copy.copy(attempt) for attempt in record.attempts]
     return twin

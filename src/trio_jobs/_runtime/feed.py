@@ -1,14 +1,14 @@
-"""The feed: committed events to any number of readers (`event_cursor`), each at its own pace.
+"""The feed: delivers committed events to any number of readers (`event_cursor`), each at its own pace.
 
-A reader is a cursor into a ring, not a buffer: publishing costs the same for one reader as for a thousand, and a slow
-reader delays no other. Publishing only appends and sets a flag; one task notifies the readers that an event concerns,
-at once when the queue is quiet and every `INTERVAL` under load, so that a burst wakes a reader once and not once for
-each event. A few readers may be notified `BURST` times more before that counts as load: the events of a job that is
-submitted, starts and ends within a millisecond reach its reader as they happen.
+A reader has a cursor into a shared ring, not a buffer: publishing costs the same for one reader as for a thousand, and
+a slow reader delays no other. Publishing only appends and sets a flag. One task notifies the readers: at once while
+events are rare, and every `INTERVAL` under load, so that a burst of events wakes a reader once. If the readers are few,
+`BURST` further notifications are allowed before the interval applies, so that the reader of a job that is submitted,
+starts and ends within a millisecond gets each event at once.
 
-A reader of certain jobs is found by an index and sleeps through everything else: notified of an event of its job, it
-continues there, and everything between its cursor and that event is known not to be for it. So a thousand readers of a
-job each cost one look-up for each event. Readers with other filters (or none) look at every event.
+A reader with a filter of jobs is found by an index, and is notified only of the events of those jobs. Its cursor is
+then moved to that event, since no event in between matches the filter. So each event costs one look-up, however many
+jobs have readers. Readers with other filters, or none, read every event.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ from trio_jobs._ports import Store
 
 __all__ = ["PAGE", "Feed"]
 
-RING: Final = 4096  #: events kept: about a second at the rate of a busy queue in memory, hours at that of an SDK
-PAGE: Final = 200  #: events read at once: more would delay commits, or the loop
+RING: Final = (
+    4096  #: events retained: about a second at the rate of a busy queue in memory, hours at the rate of an SDK
+)
+PAGE: Final = 200  #: events per read; more would delay commits or the event loop
 INTERVAL: Final = 0.005  #: seconds between two notifications under load
-BURST: Final = 4  #: notifications that need not keep it, regained one each interval
-FEW: Final = 16  #: weight of readers that costs one notification; more of them use up the burst
-AT_ONCE: Final = 100  #: weight of readers notified before other tasks run: each may write to its socket, some 5 us
+BURST: Final = 4  #: notifications that may come without that interval; one more is allowed after each interval
+FEW: Final = 16  #: weight of readers that counts as one notification; readers of a larger weight count as several
+AT_ONCE: Final = (
+    100  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
+)
 
 
 class Feed:
@@ -60,14 +64,14 @@ class Feed:
 
     @property
     def oldest(self) -> int:
-        """Number of the first event that can still be read."""
+        """Number of the first retained event."""
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
     def kind_of(self, job_id: str) -> str | None:
         return self._kind_of(job_id)
 
     def set_ring_size(self, events: int) -> None:
-        """Keep that many recent events. For the simulator, which makes readers fall off the ring."""
+        """Retain that many events. For the simulator, in which readers must fall behind the ring."""
         self._ring = deque(self._ring, maxlen=events)
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -78,7 +82,7 @@ class Feed:
             self._published.set()
 
     def close(self) -> None:
-        """There are no more events: readers read those that are left, then end."""
+        """End the feed: readers read the remaining events, then end."""
         self.closed = True
         for cursor in [*self._broad, *(cursor for cursors in self._by_job.values() for cursor in cursors)]:
             cursor.notify(self.notified_seq)
@@ -87,7 +91,7 @@ class Feed:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        # on Trio's clock; a notification costs an interval (the generic cell rate algorithm, ITU-T I.371)
+        # on Trio's clock; each notification adds an interval (the generic cell rate algorithm, ITU-T I.371)
         paid_until = 0.0
         while True:
             await self._published.wait()
@@ -97,7 +101,7 @@ class Feed:
             await trio.sleep(max(paid_until - now - BURST * INTERVAL, 0.0))
 
     async def run_once(self) -> int:
-        """Notify all readers that the events since the last call concern; return their weight.
+        """Notify all readers for which there are events since the last call; return their weight.
 
         Cancelled:
             Some readers were not notified.
@@ -116,7 +120,7 @@ class Feed:
         return weight
 
     def affected_readers(self) -> list[Cursor]:
-        """The readers that the events since the last call concern; their cursors are moved up to what concerns them.
+        """Return the readers for which there are events since the last call, and move their cursors to these events.
 
         Synchronous, so that no reader is attached or detached in between.
         """
@@ -125,7 +129,7 @@ class Feed:
         found: dict[Cursor, None] = {}
         if fresh <= 0:
             return []
-        if fresh > len(self._ring):  # so many at once that some have left the ring: all readers look for themselves
+        if fresh > len(self._ring):  # some of the new events have left the ring already: notify all readers
             for cursors in self._by_job.values():
                 for cursor in cursors:
                     cursor.notify(since)

@@ -1,4 +1,4 @@
-"""`Queue.from_thread`: methods of the queue for threads in which Trio does not run."""
+"""`Queue.from_thread`: the methods of the queue for threads that do not run Trio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["FromThread"]
 
 @final
 class FromThread:
-    """The queue's methods for other threads. Each blocks the calling thread until the queue has answered.
+    """The methods of the queue for other threads. Each blocks the calling thread until it has returned or raised.
 
-    Raises also `QueueClosed` where the event loop has ended. In Trio's own thread, which it would block for ever, it
-    raises `RuntimeError`.
+    Raises:
+        QueueClosed: The event loop has ended. Each method raises this in addition to the errors of the queue's method.
+        RuntimeError: It was called in Trio's own thread, which it would block forever.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -1,7 +1,8 @@
 """Hooks: functions of the service's author that are called when a job is in doubt, stuck or failed.
 
-A hook is foreign code: hooks run in a task of their own, one after another, each for at most `TIMEOUT` seconds, and
-their exceptions are logged. A slow hook delays other hooks, never a job; beyond `WAITING` calls the oldest is dropped.
+A hook is not part of this package: hooks run in a task of their own, one after another, each for at most `TIMEOUT`
+seconds, and their exceptions are logged. A slow hook delays other hooks, never a job. If more than `WAITING` calls
+wait, the oldest is dropped.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ log: Final = logging.getLogger("trio_jobs.hooks")
 
 HookName = Literal["in_doubt", "stuck", "failed"]
 
-WAITING: Final = 1000  #: calls that wait; far more than a person can be notified of
-TIMEOUT: Final = 30.0  #: seconds, enough to hand over a mail
+WAITING: Final = 1000  #: calls that wait; far more notifications than a person can read
+TIMEOUT: Final = 30.0  #: seconds; enough to send a mail
 
 
 class Hooks:
@@ -36,7 +37,7 @@ class Hooks:
         self._wake = WakeUp()
 
     def call_soon(self, hook: HookName, record: JobRecord) -> None:
-        """Have the functions of `hook` called with the job as it is now. Returns at once."""
+        """Schedule calls of the functions of `hook` with the job as it is now. Returns at once."""
         if self._hooks.get(hook):
             self._waiting.append((hook, view(record)))
             self._wake.set()

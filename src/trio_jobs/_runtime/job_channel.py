@@ -1,14 +1,14 @@
 """The memory channel between submit and the consumer, with slots that are reserved before anything is accepted.
 
-A Trio channel alone gives `submit` two bad choices: accept first and then be cancelled while it waits for room (a job
-that nobody will run), or wait first and find the room taken. Here a *slot* is reserved first, which is the only wait
-that can be cancelled; then `send` cannot fail. The capacity of the channel and the number of slots are the same number.
-Tokio's channels name this pattern `reserve` and permit.
+With a Trio channel alone, `submit` could accept the job first and then be cancelled while it waits for capacity, so
+that the job never runs; or wait first, and then another task could use the capacity. Here a *slot* is reserved first,
+which is the only wait that can be cancelled; after that `send` cannot fail. The number of slots is the capacity of the
+channel. Tokio's channels have the same pattern, `reserve` and permits.
 
-Two kinds of callers wait for a slot: new submits, first come first served, and the scheduler, for jobs that are due
-again. While both wait, every second free slot goes to the scheduler, and it is served first; with `strict` all of them
-do, so that no new job passes one that was submitted earlier. A slot that comes free is handed to a waiter directly, so
-that no later caller can overtake it.
+Two kinds of callers wait for a slot: new submits, in the order of their calls, and the scheduler, for jobs that are due
+again. While both wait, every second free slot goes to the scheduler, beginning with the first. With `strict` all free
+slots go to the scheduler, so that no new job is processed before one that was submitted earlier. A slot that becomes
+free is given to a waiter directly, so that no later caller can take it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ChannelStatistics:
     capacity: int
     """Number of slots."""
     free: int
-    """Slots that nobody has reserved."""
+    """Slots that are not reserved."""
     used: int
     """Jobs in the channel."""
     waiting: int
@@ -43,8 +43,8 @@ class JobChannel:
     """A bounded, ordered channel of pending jobs.
 
     Args:
-        capacity: number of slots, 1 or more.
-        strict: while jobs wait to be requeued, new jobs get no slot.
+        capacity: The number of slots, 1 or more.
+        strict: While jobs wait to be requeued, new jobs get no slot.
     """
 
     capacity: int
@@ -75,7 +75,7 @@ class JobChannel:
 
     @property
     def consumer_waits(self) -> bool:
-        """The channel is empty and the consumer waits in `receive`."""
+        """Whether the channel is empty and the consumer waits in `receive`."""
         return self.used == 0 and self._receiver.statistics().tasks_waiting_receive > 0
 
     def statistics(self) -> ChannelStatistics:
@@ -84,7 +84,7 @@ class JobChannel:
     def try_reserve(self) -> bool:
         """Reserve a slot for a new job if one is free.
 
-        No submit can be waiting when one is free, since a free slot is handed to a waiter.
+        While a slot is free no submit waits, since a released slot is given to a waiter.
         """
         if self._free <= 0 or self._requeue_waiting:
             return False
@@ -92,7 +92,7 @@ class JobChannel:
         return True
 
     async def reserve(self) -> None:
-        """Reserve a slot for a new job; wait for one in the order of the calls.
+        """Reserve a slot for a new job. Callers wait in the order of their calls.
 
         Cancelled:
             No slot is reserved.
@@ -108,7 +108,7 @@ class JobChannel:
         return True
 
     async def reserve_requeue(self) -> None:
-        """Reserve a slot for a job that is due again; wait for one.
+        """Reserve a slot for a job that is due again. Waits until one is free.
 
         Cancelled:
             No slot is reserved.
@@ -117,8 +117,7 @@ class JobChannel:
             await self._requeues.park()
 
     def set_requeue_waiting(self, waiting: bool) -> None:
-        """Say whether jobs wait to be requeued. With `strict`, slots are kept for them, also while the scheduler is
-        busy with another job."""
+        """Set whether jobs wait to be requeued. With `strict`, free slots are then kept for them."""
         if not self.strict:
             return
         self._requeue_waiting = waiting
@@ -127,8 +126,8 @@ class JobChannel:
             self._submits.unpark()
 
     def release(self) -> None:
-        """Give a reserved slot back, to the waiter whose turn it is."""
-        if self._free < 0:  # the slot was never there, see `wake_submits`
+        """Release a reserved slot. It is given to the next waiter, if there is one."""
+        if self._free < 0:  # the slot did not exist, see `wake_submits`
             self._free += 1
         elif self._requeues and (self._requeue_is_next or self._requeue_waiting or not self._submits):
             self._requeue_is_next = False
@@ -145,8 +144,9 @@ class JobChannel:
         self.used += 1
 
     def receive(self) -> Awaitable[JobRecord]:
-        """Return the next job. In the same step the caller calls `received` or `unreceive`; until then the job counts
-        as being in the channel.
+        """Return the next job. It stays in the channel until `received` is called.
+
+        The caller must call `received` or `unreceive` before its next checkpoint.
 
         Cancelled:
             No job was received.
@@ -154,17 +154,17 @@ class JobChannel:
         return self._receiver.receive()
 
     def received(self) -> None:
-        """The job that `receive` returned has left the channel: release its slot."""
+        """Remove the job that `receive` has returned, and release its slot."""
         self.used -= 1
         self.release()
 
     def unreceive(self, record: JobRecord) -> None:
-        """Put the job that `receive` returned back as the next one. O(capacity)."""
+        """Return the job of the last `receive` to the front of the channel. O(capacity)."""
         for other in (record, *self._drain()):
             self._sender.send_nowait(other)
 
     def remove(self, record: JobRecord) -> bool:
-        """Take a job out of the channel, wherever it is, and release its slot. O(capacity). False: it is not there."""
+        """Remove a job from any position and release its slot. O(capacity). False: it is not in the channel."""
         jobs = self._drain()
         rest = [other for other in jobs if other is not record]
         for other in rest:
@@ -175,11 +175,11 @@ class JobChannel:
         return len(rest) < len(jobs)
 
     def position(self, record: JobRecord) -> int:
-        """1 for the next job to be received, 0 if the job is not in the channel. O(capacity)."""
+        """Return the position of a job: 1 for the next one, 0 if it is not in the channel. O(capacity)."""
         jobs = self._drain()
         for other in jobs:
             self._sender.send_nowait(other)
-        in_delivery = self.used - len(jobs)  # handed to a consumer that Trio has not resumed yet
+        in_delivery = self.used - len(jobs)  # given to the consumer, which Trio has not resumed yet
         return next((i for i, other in enumerate(jobs, 1 + in_delivery) if other is record), 0)
 
     def _drain(self) -> list[JobRecord]:

@@ -1,7 +1,8 @@
-"""What a handler can ask about its job and report to the queue.
+"""The contexts through which a handler reads its job and reports to the queue.
 
 A plain handler runs on the SDK's thread and gets a `JobContext`, whose methods may block that thread; an `async def`
-handler gets an `AsyncJobContext`. What both share is safe on any thread: it only reads, and `progress` is handed over.
+handler gets an `AsyncJobContext`. The common members are thread-safe: they only read, and `progress` passes its report
+to Trio's thread.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ MAX_STEP_NAME: Final = 200
 
 
 class Recorder(Protocol):
-    """Records what a running attempt reports, in Trio's thread. The events of a step are committed before its method
-    returns."""
+    """Records the reports of a running attempt, in Trio's thread.
+
+    The event of a step is committed when the method returns.
+    """
 
     async def start_step(self, running: RunningAttempt, step: str) -> None: ...
 
@@ -40,7 +43,7 @@ class Recorder(Protocol):
 
 
 class _Context:
-    """What both contexts share."""
+    """The common members of both contexts."""
 
     __slots__ = ("_recorder", "_running", "_token", "attempt", "id", "key", "kind", "run")
 
@@ -76,31 +79,33 @@ class _Context:
 
     @property
     def cancel_requested(self) -> bool:
-        """True if the attempt should end: a person has requested cancel, or a limit or the stop has ended it. A long
-        call can poll this and return."""
+        """Whether the attempt should end: an operator has cancelled the job, or a limit or the stop ends the attempt.
+
+        A long call can poll this and return.
+        """
         running = self._running
         return running.record.cancel_requested or running.why is not None
 
     @property
     def open_step(self) -> str | None:
-        """The step that an earlier attempt began and did not finish: what `verify` must look for. None without one."""
+        """The step that an earlier attempt started and did not finish, which `verify` must check. None without one."""
         return open_step(self._running.record)
 
     @property
     def steps(self) -> dict[str, Any]:
-        """Results of the finished steps, by name."""
+        """The results of the finished steps, by name."""
         done = self._running.record.steps
         return {name: msgspec.json.decode(result) for name, result in done.items() if result is not None}
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Publish how far the attempt has come. Not recorded; returns at once.
+        """Publish the progress of the attempt. It is not recorded. Returns at once.
 
-        At most five reports a second are published; the newest one wins.
+        At most five reports per second are published; a newer report replaces one that waits.
 
         Args:
-            done: Finite number, in units of your choice.
-            total: The same unit; None if unknown.
-            message: The first 200 characters are published.
+            done: A finite number, in any unit.
+            total: The total in the same unit; None if it is not known.
+            message: A text, of which the first 200 characters are published.
         """
         message = escape(str(message))[:MAX_PROGRESS_MESSAGE]
         report = Progress(self.id, float(done), None if total is None else float(total), message)
@@ -108,7 +113,11 @@ class _Context:
             self._token.run_sync_soon(self._recorder.progress, self._running, report)
 
     def _finished(self, name: str) -> msgspec.Raw | None:
-        """The result of a finished step; None if the step may be executed now. Raises `UsageError` for a bad name."""
+        """Return the result of a finished step; None if the step may be executed now.
+
+        Raises:
+            UsageError: The name is not valid, or the job has too many steps.
+        """
         if not is_text(name, MAX_STEP_NAME):
             raise UsageError(f"a step's name is a text of 1 to {MAX_STEP_NAME} characters, not {name!r:.100}")
         steps = self._running.record.steps
@@ -131,22 +140,22 @@ class JobContext(_Context):
     __slots__ = ()
 
     def step(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
-        """Execute a part of the job that must not be repeated: `fn(*args)` is called once in the life of the job.
+        """Execute `fn(*args)`, a part of the job that must not be repeated, and record its result.
 
         A later attempt gets the recorded result, and `fn` is not called. If the attempt ends while the step is being
-        executed, the job is in doubt, and `verify` finds the step's name in `open_step`. With a journal, the start of
-        the step is on disk before `fn` is called, and its result before this method returns.
+        executed, the job is in doubt, and `verify` reads the name of the step from `open_step`. With a journal, the
+        start of the step is on disk before `fn` is called, and its result before this method returns.
 
         Args:
             name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps.
             fn: Called with `args`; its result must be JSON, at most 1 MiB.
 
         Returns:
-            The result, as it is decoded from JSON.
+            The result, decoded from JSON.
 
         Raises:
             UsageError: The name is not valid, or the result cannot be kept (the step is then open).
-            SdkCallRefused: The attempt is over.
+            SdkCallRefused: The attempt has ended, or is about to end.
             Exception: Whatever `fn` raises.
         """
         done = self._finished(name)
@@ -170,10 +179,10 @@ class AsyncJobContext(_Context):
     __slots__ = ()
 
     async def step(self, name: str, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Execute `await fn(*args)` once in the life of the job; see `JobContext.step`. `fn` may be `sdk.call`.
+        """Execute `await fn(*args)` and record its result; see `JobContext.step`. `fn` may be `sdk.call`.
 
         Cancelled:
-            While the step is being executed: the step is open, and the job comes into doubt.
+            While the step is being executed: the step is open, and the job is in doubt.
         """
         done = self._finished(name)
         if done is None:

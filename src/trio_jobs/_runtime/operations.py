@@ -1,4 +1,4 @@
-"""Operations: what a person may do to jobs and to the queue."""
+"""Operations: changes of jobs and of the queue that an operator can request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ _OPEN_WORK: Final = (State.PENDING, State.PROCESSING, State.RETRYING)
 
 
 class Operations:
-    """See `Queue` for what the methods promise. Each is decided and appended in one synchronous step; what is awaited
-    after that is its commit."""
+    """The methods are documented in `Queue`.
+
+    Each operation is decided and appended in one synchronous step, and its commit is awaited after that.
+    """
 
     def __init__(
         self,
@@ -126,7 +128,7 @@ class Operations:
         self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
     ) -> None:
         events = decide.resolve(record, resolution, by, self._clock.now(), self._event_log.next_seq, result)
-        self._channel.remove(record)  # where it may wait to be verified; it would keep its slot while paused
+        self._channel.remove(record)  # it may wait there for verify, and would keep its slot while the queue is paused
         self._event_log.append(events)
 
     async def cancel_many(
@@ -173,7 +175,7 @@ class Operations:
         older_than: float | None,
         limit: int,
     ) -> list[JobRecord]:
-        """Jobs that match all conditions, the oldest first."""
+        """Return the jobs that match all conditions, the oldest first."""
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
         states = possible if state is None else tuple({parse_state(state)}.intersection(possible))
@@ -192,13 +194,17 @@ class Operations:
         return nsmallest(limit, matches, key=lambda record: record.submitted_seq)
 
     def _is_ending(self, record: JobRecord) -> bool:
-        """Was its attempt requested to end, or is its call still inside? Then it has to end first."""
+        """Whether the job has an attempt that was requested to end, or whose call is still inside the SDK."""
         if self._slot.attempt_of(record) is None:
             return False
         return record.cancel_requested or record.state is not State.PROCESSING
 
     def _newest(self, job_id: str) -> JobRecord:
-        """The job's newest record, if any event of it is committed. Raises `JobNotFound`."""
+        """Return the newest record of a job that has a committed event.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
         self._event_log.committed_job(job_id)
         return self._projection.jobs[job_id]
 

@@ -1,10 +1,10 @@
-"""The overrun monitor: notices that an attempt continues after its limit.
+"""The overrun monitor: detects an attempt that continues after its limit.
 
-A cancel scope ends what can be cancelled. It cannot end a call inside a thread, nor a handler behind a shield; then the
-consumer waits, and this task records it: overdue at once, stuck after `stuck_after`.
+A cancel scope cannot end a call on a thread, nor a handler behind a shield. The consumer then waits, and this task
+records the overrun: the attempt is overdue at once, and stuck after `stuck_after`.
 
-It costs an attempt one comparison: the task sleeps until the earliest limit that it knows, then looks whether the
-attempt of that moment has exceeded its own limit, and sleeps again.
+The cost for an attempt is one comparison: the task sleeps until the earliest limit that was set, then checks whether
+the current attempt has exceeded its limit, and sleeps again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ __all__ = ["GRACE", "OverrunMonitor"]
 
 log: Final = logging.getLogger("trio_jobs.overrun_monitor")
 
-#: Seconds in which a cancelled async handler may clean up before it is overdue. A call inside a thread gets none, since
-#: a cancellation cannot reach it
+#: Seconds in which a cancelled async handler may clean up before it is overdue. A call on a thread has none, since it
+#: cannot be cancelled.
 GRACE: Final = 1.0
 
 
 class OverrunMonitor:
-    """Watches the attempt in the slot."""
+    """Monitors the attempt in the slot.
+
+    Args:
+        on_stuck: Called once for each attempt that is stuck.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class OverrunMonitor:
         """The last attempt that was stuck."""
 
     def watch(self, running: RunningAttempt) -> None:
-        """The attempt has a limit from now on."""
+        """Monitor the limit of this attempt. Called after `limit_at` was set."""
         self._alarm.set(running.limit_at)
 
     @trio.lowlevel.enable_ki_protection
@@ -64,7 +68,7 @@ class OverrunMonitor:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Sleep until the next limit, then look.
+        """Sleep until the next limit, then check the current attempt.
 
         Cancelled:
             Nothing was recorded.
@@ -75,7 +79,7 @@ class OverrunMonitor:
             self._alarm.set(self._check(running))
 
     def _check(self, running: RunningAttempt) -> float:
-        """Record what has become of the attempt; return when to look next."""
+        """Record an overrun of the attempt. Returns the time of the next check, on Trio's clock."""
         now = self._clock.monotonic()
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if now < overdue_at:

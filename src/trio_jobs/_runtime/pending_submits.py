@@ -1,8 +1,8 @@
-"""Submits that wait for their commit, where the store commits later.
+"""Submits that wait for their commit, with a store that commits later.
 
-Many callers may wait at once. One of them awaits the store, within a cancel scope that ends after `commit_timeout`; the
-others sleep until their submit is committed or rejected, or until they are the next to await the store. A cancel scope
-for each would cost a tenth of a job with many producers.
+Many callers may wait at once. One of them, the leader, awaits the store within a cancel scope that ends after
+`commit_timeout`. The others sleep until their submit is committed or rejected, or until they are the next leader. A
+cancel scope for each caller would take about a tenth of the time of a job.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["PendingSubmit", "PendingSubmits"]
 
 @attrs.define(eq=False)
 class PendingSubmit:
-    """A submit whose event was handed to the store."""
+    """A submit whose event was appended and is not known to be committed."""
 
     submission: Submission
     seq: int
@@ -34,9 +34,9 @@ class PendingSubmit:
     receipt: Receipt | None = None
     """Set when the submit is committed."""
     rejection: StoreError | None = None
-    """Set when the store has rejected the submit."""
+    """Set when the store rejects the submit."""
     waiter: trio.lowlevel.Task | None = None
-    """The caller's task, while it sleeps."""
+    """The task of the caller, while it sleeps."""
 
     @property
     def is_settled(self) -> bool:
@@ -56,9 +56,9 @@ class PendingSubmits:
         self._commits = commits
         self._by_job: dict[str, PendingSubmit] = {}
         self._leader: PendingSubmit | None = None
-        """Its caller awaits the store for all."""
+        """The submit whose caller awaits the store."""
         self._sleepers: deque[PendingSubmit] = deque()
-        """Callers that sleep, in the order in which they came; some of the first may be settled already."""
+        """Submits whose callers sleep, in the order of their calls. Some may be settled already."""
 
     def __len__(self) -> int:
         return len(self._by_job)
@@ -70,7 +70,7 @@ class PendingSubmits:
         return self._by_job.pop(job_id)
 
     def reject(self, job_id: str) -> PendingSubmit:
-        """The store has rejected the submit of this job."""
+        """Set the rejection of the submit of this job, and wake its caller."""
         one = self._by_job.pop(job_id)
         one.rejection = StoreError(self._store.trouble or "the store did not accept it")
         one.wake()
@@ -84,7 +84,7 @@ class PendingSubmits:
             OutcomeUnknown: The store did not acknowledge them within `commit_timeout`.
 
         Cancelled:
-            Never; a cancellation is seen at the caller's next checkpoint.
+            Never; a cancellation is raised at the caller's next checkpoint.
         """
         if pending:
             await self._settled(pending[-1])
@@ -109,12 +109,12 @@ class PendingSubmits:
                 self._appoint_next_leader()
         if one.rejection is not None:
             raise one.rejection
-        if one.receipt is None:  # it is committed, and what follows from that has raised: the queue is broken
-            trouble = self._store.trouble or "something went wrong"
-            raise OutcomeUnknown(f"{trouble}: the job may or may not be accepted; ask again")
+        if one.receipt is None:  # the submit is committed, and a reaction to that has raised: the queue is broken
+            trouble = self._store.trouble or "a part of the queue has failed"
+            raise OutcomeUnknown(f"{trouble}: the job may or may not be accepted; submit it again with the same key")
 
     def _appoint_next_leader(self) -> None:
-        """The caller that has waited longest, since its time is up first."""
+        """Make the caller that has waited longest the leader, since its timeout ends first."""
         sleepers = self._sleepers
         while sleepers and sleepers[0].waiter is None:
             sleepers.popleft()
@@ -124,5 +124,5 @@ class PendingSubmits:
 
 
 def _not_cancelled(_: object) -> trio.lowlevel.Abort:
-    """A cancellation does not end this wait; the caller's next checkpoint raises it."""
+    """Do not end the wait on a cancellation, which is raised at the caller's next checkpoint."""
     return trio.lowlevel.Abort.FAILED

@@ -1,5 +1,4 @@
-"""The pruner: removes final jobs that are old or too many, a batch at a time; and, much later, the tombstones of their
-keys."""
+"""The pruner: removes final jobs that are too old or too many, in batches, and later the tombstones of their keys."""
 
 from __future__ import annotations
 
@@ -46,8 +45,10 @@ class Pruner:
         self._has_warned = False
 
     def job_ended(self, state: State) -> None:
-        """A job has entered this final state: prune now if there are too many. With slack, since a batch costs hardly
-        more than one job."""
+        """A job has entered this final state: prune now if there are too many.
+
+        `BATCH` jobs more than the limit are allowed, since a batch costs hardly more than one job.
+        """
         projection = self._event_log.projection
         if len(projection.jobs) <= self._fewest:
             return
@@ -67,7 +68,7 @@ class Pruner:
         """Remove one batch. False: there was none.
 
         Cancelled:
-            The jobs are removed here; the store removes them when it is asked the next time.
+            The jobs are removed from the projection; the store removes them with a later batch.
         """
         projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._clock.now()
         ids = projection.prunable(
@@ -91,7 +92,7 @@ class Pruner:
             )
         try:
             await self._event_log.store.prune(spans, tombstones, stale)
-        except StoreError as error:  # the next start restores them, and they are pruned again
+        except StoreError as error:  # the jobs are restored at the next start, then pruned again
             log.warning("old jobs could not be removed from the store: %s", error)
             return False
         return True

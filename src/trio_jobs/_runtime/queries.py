@@ -1,4 +1,4 @@
-"""Queries: what a queue reports about its jobs and itself. They change nothing."""
+"""Queries about the jobs and the queue. They change nothing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ from trio_jobs._validation import check_number
 
 __all__ = ["MAX_PAGE", "Queries", "parse_state"]
 
-MAX_PAGE: Final = 1000  #: jobs that one call lists or changes
+MAX_PAGE: Final = 1000  #: jobs that one call lists, cancels or retries
 MAX_PAGE_ENDS: Final = 1000  #: pages whose end is remembered
 
 
 def parse_state(name: State | str) -> State:
-    """Raises `UsageError` for an unknown state."""
+    """Return the state with this name.
+
+    Raises:
+        UsageError: There is none.
+    """
     try:
         return State(name)
     except ValueError:
@@ -37,7 +41,7 @@ def parse_state(name: State | str) -> State:
 
 
 class Queries:
-    """See `Queue` for what the methods promise."""
+    """The methods are documented in `Queue`."""
 
     def __init__(
         self,
@@ -67,20 +71,20 @@ class Queries:
         self._estimates = estimates
         self._status = status
         self._page_ends: dict[tuple[str, State | None], int] = {}
-        """Behind which event the newest pages ended, by their last job and the state that was asked for."""
+        """The event number at which each of the newest pages ended, by its last job and its `state`."""
 
     def get(self, job_id: str) -> Job:
         return view(self._event_log.committed_job(job_id))
 
     def kind_of(self, job_id: str) -> str | None:
-        """A job's kind; None if the job is pruned, or never existed."""
+        """Return the kind of a job; None if the job is pruned or never existed."""
         record = self._projection.jobs.get(job_id)
         return None if record is None else record.kind
 
     def page(
         self, state: State | str | None, kind: str | None, after: str | None, limit: int
     ) -> tuple[list[Job], bool]:
-        """A page of jobs, and whether there is another one behind it."""
+        """Return a page of jobs, and whether another page follows."""
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
         event_log = self._event_log
@@ -111,10 +115,10 @@ class Queries:
         return page, more
 
     def _place_of(self, job_id: str, state: State | None) -> int:
-        """The place behind which a page begins: the number of the event by which the job came to it.
+        """Return the event number after which a page begins: that of the event by which the job entered the state.
 
-        A job that has left the state does not show when it entered it; only the remembered end of its page does.
-        Without that the place is that of the submit: some jobs may be listed twice, but none is left out.
+        For a job that has left the state, this number is known only if the job was the last one of a remembered page.
+        Otherwise the number of its submit is returned: some jobs may then be listed twice, but none is omitted.
         """
         place = self._page_ends.get((job_id, state))
         if place is None:
@@ -150,7 +154,7 @@ class Queries:
         decode = msgspec.json.decode if handler is None else handler.decode_result
         try:
             return decode(record.result)
-        except msgspec.ValidationError:  # the handler returned something else than it is annotated with
+        except msgspec.ValidationError:  # the handler returned another type than its annotation
             return msgspec.json.decode(record.result)
 
     def statistics(self) -> Statistics:
@@ -183,7 +187,7 @@ class Queries:
             problems.append("stopping")
         blocking = self._blocking_job.record
         if blocking is not None and blocking.state in (State.PENDING, State.PROCESSING):
-            blocking = None  # it is its turn
+            blocking = None  # it is processed now or next, and does not wait for anything
         return Health(
             ok=not problems,
             problems=tuple(problems),

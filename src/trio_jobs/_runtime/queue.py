@@ -1,4 +1,4 @@
-"""`Queue`: the face of a running queue. Signatures and documentation; the work is done by the parts of the runtime."""
+"""`Queue`, the public interface of a running queue. Each method calls a part of the runtime."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ __all__ = ["Queue", "runtime_of"]
 
 @final
 class Queue:
-    """A running queue, made by `Service.open`. Its methods belong to the event loop in which it was opened. A method
-    that changes something changes all of it, or raises and changes nothing.
+    """A running queue, returned by `Service.open`.
+
+    The methods must be called in the event loop in which the queue was opened; `from_thread` has methods for other
+    threads. A method that raises has changed nothing, unless it raises `OutcomeUnknown`.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -41,12 +43,12 @@ class Queue:
 
     @property
     def from_thread(self) -> FromThread:
-        """The same methods for threads in which Trio does not run."""
+        """Methods of the queue for threads that do not run Trio."""
         return FromThread(self._runtime)
 
     @property
     def report(self) -> ShutdownReport | None:
-        """How the queue stopped; None while it runs."""
+        """The report of the stop; None while the queue runs."""
         return self._runtime.status.report
 
     @property
@@ -77,29 +79,29 @@ class Queue:
         Args:
             handler: The handler function, or its kind.
             payload: A value of the handler's payload type.
-            key: 1 to 500 characters. The same key and payload return the same job.
+            key: 1 to 500 characters. A submit with the same key and payload returns the same job.
             due_at: An aware datetime before which the job does not start.
             delay: The same in seconds from now, at most 100 years.
             deadline_at: An aware datetime at which the job expires.
             deadline_after: The same in seconds from now.
-            wait: Seconds to wait for a slot, 0 or more; None for as long as it takes. Jobs for later need no slot.
-            by: Who submits, 1 to 200 characters; kept with the job.
+            wait: Seconds to wait for a slot, 0 or more; None for no limit. Jobs for later need no slot.
+            by: The name of the submitter, 1 to 200 characters; recorded.
 
         Returns:
-            The receipt of the new job, or of the job that the key belongs to. With a journal, the job is on disk.
+            The receipt of the new job, or of the job to which the key belongs. With a journal, the job is on disk.
 
         Raises:
             UnknownKind: No handler is registered under that name.
             InvalidPayload: The payload does not fit the handler's type.
             KeyConflict: The key belongs to a job with another payload.
             UsageError: Another argument is not valid.
-            QueueFull: No slot was free within `wait` seconds; for later: too many jobs wait already.
+            QueueFull: No slot was free within `wait` seconds; or, for a job for later, `max_waiting` jobs wait already.
             QueueClosed: The queue drains or has stopped.
             StoreError: The store did not accept the job.
             OutcomeUnknown: The store did not acknowledge it within `commit_timeout`; submit it again with the same key.
 
         Cancelled:
-            The job was not accepted. The call is shielded once the job is handed to the store.
+            The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
         return await self._runtime.admission.submit(
             handler,
@@ -116,8 +118,18 @@ class Queue:
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
     ) -> Receipt:
-        """Accept a job without waiting. Only in memory: with a journal use `await submit(..., wait=0)`. Args and
-        Raises: as `submit`; `QueueFull` if no slot is free.
+        """Accept a job without waiting. Not available with a journal: use `await submit(..., wait=0)`.
+
+        Args:
+            handler: The handler function, or its kind.
+            payload: A value of the handler's payload type.
+            key: As for `submit`.
+            by: As for `submit`.
+
+        Raises:
+            QueueFull: No slot is free.
+            UsageError: As `submit`; also with a journal.
+            QueueClosed: The queue drains or has stopped.
         """
         return self._runtime.admission.submit_nowait(handler, payload, key=key, by=by)
 
@@ -125,9 +137,12 @@ class Queue:
         """Accept all of these jobs or none, in this order, as one change. Waits until there is a slot for each.
 
         Args:
-            jobs: At most as many jobs to be started now as the channel has slots; jobs for later need none. Of jobs
-                with the same key the first is accepted, and the others get its receipt.
-            by: Who submits.
+            jobs: The jobs. Each needs a slot, except for jobs for later, so at most as many as the channel has slots.
+                Of jobs with the same key the first is accepted, and the others get its receipt.
+            by: The name of the submitter, 1 to 200 characters; recorded.
+
+        Returns:
+            The receipts, in the order of `jobs`.
 
         Raises:
             TrioJobsError: As `submit`; no job was accepted.
@@ -138,24 +153,25 @@ class Queue:
         return await self._runtime.admission.submit_many(jobs, by=by)
 
     def get(self, job_id: str) -> Job:
-        """The job as it is now.
+        """Return the job as it is now.
 
         Raises:
-            JobNotFound: It was never submitted here, or is pruned.
+            JobNotFound: The job was never submitted to this queue, or is pruned.
         """
         return self._runtime.queries.get(job_id)
 
     def list(
         self, *, state: State | str | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """A page of jobs in the order of their submit; with `state`, in the order in which they entered it.
+        """Return a page of jobs in the order of their submit; with `state`, in the order in which they entered it.
 
         Args:
             state: Only jobs in this state.
             kind: Only jobs of this kind.
-            after: Only jobs behind the job with this id. The last job of a page is known for 1,000 pages, also after it
-                has left the state or is pruned. Any other job that is not in the state counts by its submit.
-            limit: 1 to 1,000.
+            after: Only jobs that follow the job with this id, usually the last one of the previous page. The end of
+                each of the newest 1,000 pages is remembered, also after its last job has left the state or is pruned.
+                For any other job that is not in `state`, the page begins after its submit.
+            limit: The number of jobs of the page, 1 to 1,000.
 
         Raises:
             JobNotFound: `after` is not known.
@@ -164,23 +180,23 @@ class Queue:
         return self._runtime.queries.page(state, kind, after, limit)[0]
 
     def job_ids(self) -> builtins.list[str]:
-        """The ids of all known jobs, in the order of their submit."""
+        """Return the ids of all jobs that are not pruned, in the order of their submit."""
         return self._runtime.queries.job_ids()
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
-        """Wait for the job's end, through retries, and return what its handler returned.
+        """Wait until the job is final, and return the result of its handler.
 
         Args:
-            job_id: Id of the job.
-            in_doubt: "wait" until a doubt is resolved, or "raise" `JobInDoubt`.
+            job_id: The job's id.
+            in_doubt: "wait" to wait until a doubt is resolved, "raise" to raise `JobInDoubt`.
 
         Raises:
-            JobFailed: It failed.
-            JobCancelled: It was cancelled.
-            JobInDoubt: It is in doubt, and `in_doubt` is "raise".
-            ResultUnavailable: It completed, and its result was not kept.
-            JobNotFound: It is not known, or was pruned meanwhile.
-            QueueClosed: The queue stopped before.
+            JobFailed: The job has failed.
+            JobCancelled: The job was cancelled.
+            JobInDoubt: The job is in doubt, and `in_doubt` is "raise".
+            ResultUnavailable: The job is completed, but its result was not kept.
+            JobNotFound: There is no such job, or it was pruned meanwhile.
+            QueueClosed: The queue stopped before the job was final.
 
         Cancelled:
             The job continues.
@@ -195,10 +211,10 @@ class Queue:
         kinds: Iterable[str] | None = None,
         states: Iterable[State | str] | None = None,
     ) -> EventStream:
-        """The stream of committed events, in order and without gaps: `async for event in queue.events()`.
+        """Return a stream of the committed events, in order and without gaps: `async for event in queue.events()`.
 
         Args:
-            after: Begin behind this event; None to begin now.
+            after: The number of the event after which the stream begins; None for the newest.
             jobs: Only events of these jobs.
             kinds: Only events of jobs of these kinds.
             states: Only events that lead to these states.
@@ -211,71 +227,77 @@ class Queue:
         return EventStream(self._runtime.feed, after, wanted)
 
     def progress(self, job_id: str) -> Progress | None:
-        """The newest progress of the job's running attempt; None if there is none, or the attempt has ended."""
+        """Return the newest progress of the job's running attempt; None without one, or if the attempt has ended."""
         return self._runtime.recorder.latest(job_id)
 
     def statistics(self) -> Statistics:
-        """Numbers of the queue."""
+        """Return the statistics of the queue."""
         return self._runtime.queries.statistics()
 
     def health(self) -> Health:
-        """What restricts the queue now, if anything."""
+        """Return whether the queue is healthy, and what restricts it."""
         return self._runtime.queries.health()
 
     async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
         """Cancel a job.
 
         Args:
-            job_id: The job.
-            by: Who cancels, 1 to 200 characters; kept with the job.
+            job_id: The job's id.
+            by: The name of the operator, 1 to 200 characters; recorded.
 
         Returns:
-            "cancelled": now, or before; "requested" of a running attempt; "too_late": the job ended otherwise.
+            "cancelled": the job is cancelled, by this call or an earlier one. "requested": its running attempt was
+            requested to end. "too_late": the job is already completed or failed.
 
         Raises:
-            JobNotFound: It is not known.
-            InvalidState: It is in doubt: use `resolve`.
+            JobNotFound: There is no such job.
+            InvalidState: The job is in doubt: use `resolve`.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The job is cancelled all the same.
+            The job is cancelled nevertheless; the call is shielded.
         """
         return await self._runtime.operations.cancel(job_id, by=by)
 
     async def retry(self, job_id: str, *, by: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
 
+        Args:
+            job_id: The job's id.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
         Raises:
-            JobNotFound: It is not known.
-            InvalidState: It is neither failed nor cancelled, or its call is still inside the SDK.
+            JobNotFound: There is no such job.
+            InvalidState: The job is neither failed nor cancelled, or its call is still inside the SDK.
             UnknownKind: Its handler is not registered any more.
             QueueClosed: The queue drains or has stopped.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The new run begins all the same.
+            The new run begins nevertheless; the call is shielded.
         """
         await self._runtime.operations.retry(job_id, by=by)
 
     async def resolve(
         self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
     ) -> None:
-        """Resolve a job in doubt, as a person who has looked.
+        """Resolve a job in doubt, on the decision of an operator.
 
         Args:
-            job_id: Id of the job.
-            resolution: "done": its work is done; "not_done": nothing is done, run it again; "failed".
-            result: With "done": the job's result, as JSON.
-            by: Who resolves.
+            job_id: The job's id.
+            resolution: "done": the work is done, and the job is completed. "not_done": nothing is done, and the job is
+                attempted again. "failed": the job has failed.
+            result: With "done": the job's result, a value that can be encoded as JSON.
+            by: The name of the operator, 1 to 200 characters; recorded.
 
         Raises:
-            JobNotFound: It is not known.
-            InvalidState: It is not in doubt; or it is "not_done" and its call is still inside the SDK.
+            JobNotFound: There is no such job.
+            InvalidState: The job is not in doubt; or `resolution` is "not_done" and its call is still inside the SDK.
             UsageError: An argument is not valid.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The job is resolved all the same.
+            The job is resolved nevertheless; the call is shielded.
         """
         await self._runtime.operations.resolve(job_id, resolution, result=result, by=by)
 
@@ -296,14 +318,18 @@ class Queue:
             kind: Only jobs of this kind.
             error_type: Only jobs whose last error is of a class with this name.
             older_than: Only jobs that were submitted at least so many seconds ago.
-            limit: 1 to 1,000; call again for more.
-            by: Who cancels.
+            limit: The highest number of jobs, 1 to 1,000; repeat the call for more.
+            by: The name of the operator, 1 to 200 characters; recorded.
 
         Returns:
-            The ids of the jobs that are cancelled, or were requested to end now.
+            The ids of the jobs that were cancelled, or whose attempt was requested to end.
+
+        Raises:
+            UsageError: An argument is not valid.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            They are cancelled all the same.
+            They are cancelled nevertheless; the call is shielded.
         """
         return await self._runtime.operations.cancel_many(
             state=state, kind=kind, error_type=error_type, older_than=older_than, limit=limit, by=by
@@ -321,78 +347,101 @@ class Queue:
     ) -> tuple[str, ...]:
         """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
 
-        Args: as `cancel_many`. Returns: their ids.
+        Args:
+            state: "failed" or "cancelled"; None for both.
+            kind: As for `cancel_many`.
+            error_type: As for `cancel_many`.
+            older_than: As for `cancel_many`.
+            limit: As for `cancel_many`.
+            by: As for `cancel_many`.
+
+        Returns:
+            The ids of these jobs.
 
         Raises:
+            UsageError: An argument is not valid.
             QueueClosed: The queue drains or has stopped.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The new runs begin all the same.
+            The new runs begin nevertheless; the call is shielded.
         """
         return await self._runtime.operations.retry_many(
             state=state, kind=kind, error_type=error_type, older_than=older_than, limit=limit, by=by
         )
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
-        """Start no further attempt. The running one ends; submits and deadlines continue.
+        """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.
 
         Args:
-            reason: Shown to those who ask why nothing moves; the first 500 characters are kept.
-            by: Who pauses.
+            reason: The value of `paused`; the first 500 characters are kept.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The queue is paused all the same.
+            The queue is paused nevertheless; the call is shielded.
         """
         await self._runtime.operations.pause(reason, by=by)
 
     async def resume(self, *, by: str | None = None) -> None:
-        """Start attempts again.
+        """End a pause.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
-            The queue is resumed all the same.
+            The queue is resumed nevertheless; the call is shielded.
         """
         await self._runtime.operations.resume(by=by)
 
     @property
     def paused(self) -> str | None:
-        """Why the queue is paused; None if it is not."""
+        """The reason of the pause; None if the queue is not paused."""
         return self._runtime.operations.paused
 
     def close_to_submits(self) -> None:
-        """From now on `submit` raises `QueueClosed`, for callers that wait for a slot too."""
+        """From now on `submit` raises `QueueClosed`, also for callers that already wait for a slot."""
         self._runtime.admission.close()
 
     async def drain(self) -> None:
         """Accept no new jobs, and wait until no job is pending, processing or retrying.
 
         Raises:
-            QueueClosed: The queue stopped before.
+            QueueClosed: The queue stopped before that.
 
         Cancelled:
-            No new jobs are accepted all the same.
+            The queue stays closed to submits.
         """
         await self._runtime.operations.drain()
 
     async def backup(self, path: str | Path) -> Backup:
         """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.
 
-        Opened as a journal, a copy continues from there under a new epoch. What was done after the copy was made is not
-        in it, and would be done again where no `verify` reports it as done. To put a copy in a journal's place, move
+        A queue that opens the copy as its journal continues from there under a new epoch. Later attempts are not in the
+        copy, so their work is repeated unless `verify` reports it as done. To replace a journal with a copy, first move
         the journal's `-wal` and `-mark` files away.
 
         Args:
-            path: Of the new file.
+            path: The path of the new file.
+
+        Returns:
+            The description of the copy.
 
         Raises:
             UsageError: The jobs are in memory.
-            StoreError: The copy could not be made, or there is a file of that name.
+            StoreError: The copy could not be made, or the file exists already.
 
         Cancelled:
-            There is no such file.
+            The new file does not exist.
         """
         return await self._runtime.operations.backup(str(path))
 
 
 def runtime_of(queue: Queue) -> Runtime:
-    """The parts behind a queue: for the test kit and the simulator, which observe and drive them."""
+    """Return the parts of a queue, for `trio_jobs.testing` and the simulator."""
     return queue._runtime

@@ -1,4 +1,4 @@
-"""Reactions: what follows from each committed event. The listener of the event log."""
+"""Reactions to committed events. The listener of the event log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reactions:
     """Conforms to `LogListener`.
 
     Args:
-        fail: Called with the error when nothing can be committed any more.
+        fail: Called with the error when the store has failed permanently.
     """
 
     def __init__(
@@ -110,21 +110,23 @@ class Reactions:
 
     def _on_scheduled(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
-        if record.last_seq == event.seq and not self._is_blocking(record):  # else it has changed before the commit
+        if record.last_seq == event.seq and not self._is_blocking(
+            record
+        ):  # else the job changed again before the commit
             self._scheduler.schedule(record)
         self._wake_if_idle()
 
     def _on_pending(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
         if record.last_seq != event.seq or event.job in self._status.unhandled:
-            return  # it has changed, or no handler can process it
+            return  # the job has changed again, or no handler can process it
         if self._is_blocking(record):
             self._blocking_job.notify(record)
         else:
             self._scheduler.requeue(record)
 
     def _is_blocking(self, record: JobRecord) -> bool:
-        """In strict order the consumer keeps the first job until it is final."""
+        """Whether the job is the one that the consumer, in strict order, processes until it is final."""
         if not self._strict_order:
             return False
         return self._blocking_job.record is record or self._slot.attempt_of(record) is not None
@@ -141,7 +143,7 @@ class Reactions:
                 extra=log_fields(record),
             )  # fmt: skip
             self._hooks.call_soon("in_doubt", record)
-        if waiter is not None:  # `result(in_doubt="raise")` raises now; others wait again
+        if waiter is not None:  # `result(in_doubt="raise")` raises now; other callers wait again
             waiter.set()
         self._wake_if_idle()
 

@@ -1,4 +1,4 @@
-"""What a queue reports about itself: while it runs, and when it has stopped."""
+"""The reports of a queue about itself, while it runs and after its stop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ class UnfinishedJob:
     """A job that was not final when the queue stopped."""
 
     job_id: str
+    """The job's id."""
     kind: str
+    """The job's kind."""
     key: str | None
+    """The job's key; None without one."""
     state: State
+    """The state of the job at the stop."""
     reason: str
+    """The reason for that state, see `Job.reason`."""
 
 
 @final
@@ -30,11 +35,11 @@ class ShutdownReport:
     """How the queue stopped."""
 
     sdk_closed: bool
-    """No SDK session was left open."""
+    """Whether no SDK session is open any more."""
     sdk_problem: str | None
-    """Why a session was left open, or what its close raised; None if all went well."""
+    """Why a session is still open, or what its close raised; None if neither is the case."""
     unfinished: tuple[UnfinishedJob, ...]
-    """Jobs without a final state, in the order of their submit. Jobs in memory are lost; jobs in a journal wait for the
-    next start."""
+    """The jobs that are not final, in the order of their submit. Jobs in memory are lost; jobs in a journal are
+    restored at the next start."""
     jobs: dict[State, int]
-    """Number of known jobs, by state."""
+    """The number of jobs, by state."""

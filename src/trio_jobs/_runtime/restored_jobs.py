@@ -1,4 +1,4 @@
-"""What becomes of the jobs that the store holds when a queue starts."""
+"""Restores the open jobs of the store when a queue starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_restored_jobs(runtime: Runtime) -> None:
     """Find the open jobs that no handler of this service can process.
 
     Raises:
-        UnhandledJobs: There are some, and the service does not keep them out of the queue.
+        UnhandledJobs: There are some, and `unhandled_jobs` is "refuse".
     """
     unknown: dict[str, int] = {}
     undecodable: dict[str, int] = {}
@@ -46,7 +46,7 @@ def check_restored_jobs(runtime: Runtime) -> None:
 
 
 def resume_restored_jobs(runtime: Runtime) -> None:
-    """Schedule every restored job that is not final, in order. Attempts that were under way have crashed."""
+    """Schedule every restored job that is not final, in order. Attempts that were running have crashed."""
     for record in sorted(runtime.event_log.projection.jobs.values(), key=_restore_order):
         if record.state not in FINAL:
             _resume(runtime, record)
@@ -88,11 +88,14 @@ def _decodes(handler: Handler, record: JobRecord) -> bool:
 
 
 def _was_blocking(record: JobRecord) -> bool:
-    """In strict order: the job was started and is not final. A job that a person has retried waits its turn."""
+    """Whether the job blocked the queue in strict order: its run has started and it is not final.
+
+    A job that was retried by an operator and has not started again did not block the queue.
+    """
     return record.state not in FINAL and bool(record.attempts) and record.attempts[-1].run == record.run
 
 
 def _restore_order(record: JobRecord) -> tuple[bool, int]:
-    """First the jobs whose attempt was under way or is in doubt, so that verify is asked before anything else runs;
-    then by submit."""
+    """First the jobs that were processing or are in doubt, so that they are verified before other jobs start; then in
+    the order of their submit."""
     return record.state is not State.PROCESSING and record.state is not State.IN_DOUBT, record.submitted_seq

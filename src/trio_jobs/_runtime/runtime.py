@@ -42,14 +42,14 @@ __all__ = ["Runtime", "build_runtime"]
 
 @attrs.frozen(eq=False, kw_only=True)
 class Runtime:
-    """The parts. Each is given the others that it uses; none reaches another one through this record."""
+    """The parts. Each gets the parts that it uses as arguments; none accesses another one through this record."""
 
     handlers: Mapping[str, Handler]
     settings: Settings
     clock: Clock
     chance: random.Random
     token: trio.lowlevel.TrioToken
-    """Of the event loop that the queue runs in."""
+    """The token of the event loop in which the queue runs."""
 
     event_log: EventLog
     executor: SdkExecutor
@@ -92,8 +92,8 @@ def build_runtime(
     """Make the parts of a queue and connect them. Nothing is opened and no task is started.
 
     Args:
-        on_stuck: Called once for each attempt whose call is stuck, after its hook was scheduled.
-        fail: Called when the store has failed for good.
+        on_stuck: Called once for each attempt that is stuck, after its hook was scheduled.
+        fail: Called when the store has failed permanently.
     """
     token = trio.lowlevel.current_trio_token()
     event_log = EventLog(store)

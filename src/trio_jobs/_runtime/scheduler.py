@@ -1,13 +1,13 @@
 """The scheduler: requeues jobs when they are due.
 
-A job outside of the channel waits twice: for a time (retrying, scheduled, a verify with a delay), then for a slot.
-Jobs whose time has come are ordered by `due_at`, then by their submit.
+A job outside of the channel waits first for a time (retrying, scheduled, a verify with a delay), then for a slot. Jobs
+that wait for a slot are ordered by `due_at`, then by their submit.
 
-A job may change meanwhile (it is cancelled, or expires). Nothing is then removed from the heaps: an entry carries the
-number of the event after which it was made, and is skipped when the job has changed since.
+A job may change while it waits: it may be cancelled, or expire. Its entry is not removed from the heap. Each entry has
+the number of the job's last event at that time, and is skipped if the job has changed since.
 
-Times are UTC in events and monotonic here. A wait is computed once, from the event; a wait for a deadline looks at the
-wall clock again after at most `MAX_SLICE`.
+Times in events are UTC; times in this module are monotonic. The end of a wait is computed once, from the event, except
+for deadlines: they are compared with the wall clock again after at most `MAX_SLICE`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from trio_jobs._runtime.job_channel import JobChannel
 
 __all__ = ["Scheduler"]
 
-#: Seconds after which a wait for a date looks at the wall clock again, which may have been set
+#: Seconds after which a wait for a deadline reads the wall clock again, which may have been set
 MAX_SLICE: Final = 60.0
 
 
 class Scheduler:
-    """Moves jobs that are due into the channel, and lets jobs expire while they wait."""
+    """Sends jobs that are due to the channel, and ends waiting jobs that expire."""
 
     def __init__(self, *, event_log: EventLog, channel: JobChannel, clock: Clock, blocking_job: BlockingJob) -> None:
         self._event_log = event_log
         self._channel = channel
         self._clock = clock
         self._blocking_job = blocking_job
-        # (when, on Trio's clock; number of the event that made the entry; the job)
+        # (when, on Trio's clock; number of the job's last event; the job)
         self._timers: list[tuple[float, int, JobRecord]] = []
-        # (deadline_at, UTC; number of the event; the job)
+        # (deadline_at, UTC; number of the job's last event; the job)
         self._deadlines: list[tuple[float, int, JobRecord]] = []
-        # (due_at, UTC; number of the submit; number of the event that made the entry; the job): wait for a slot
+        # jobs that wait for a slot: (due_at, UTC; number of the submit; number of the job's last event; the job)
         self._waiting: list[tuple[float, int, int, JobRecord]] = []
         self._wake = WakeUp()
         self._alarm = Alarm()
@@ -66,8 +66,10 @@ class Scheduler:
         self._add_timer(self._clock.now() + seconds, record)
 
     def requeue(self, record: JobRecord) -> None:
-        """Send the job to the channel as soon as there is a slot. The job is pending, or in doubt and to be verified;
-        jobs in doubt come before all others."""
+        """Send the job to the channel as soon as a slot is free.
+
+        The job is pending, or in doubt and to be verified. Jobs in doubt precede all others.
+        """
         if record.state is State.IN_DOUBT:
             due_at = float("-inf")
         else:
@@ -77,12 +79,12 @@ class Scheduler:
         self._wake.set()
 
     def fill_channel(self) -> None:
-        """Give the free slots to jobs that wait, before the first new submit can reserve one."""
+        """Fill the free slots with the jobs that wait, before a new submit can reserve one."""
         while self._drop_changed() and self._channel.try_reserve_requeue():
             self._channel.send(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
-        """Let the job expire at its `deadline_at` if it is waiting then."""
+        """End the job at its `deadline_at` if it is waiting then."""
         assert record.deadline_at is not None
         heappush(self._deadlines, (record.deadline_at, record.last_seq, record))
         self._alarm.set(self._clock.monotonic() + self._until(record.deadline_at))
@@ -93,12 +95,12 @@ class Scheduler:
         self._alarm.set(when)
 
     def _until(self, at: float) -> float:
-        """Seconds to sleep for a date, at most a slice."""
+        """Return the seconds until a UTC time, at most `MAX_SLICE`."""
         return min(max(at - self._clock.now(), 0.0), MAX_SLICE)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Run both waits side by side."""
+        """Run both loops: for times, and for slots."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_timers)
             nursery.start_soon(self._run_requeues)
@@ -108,10 +110,10 @@ class Scheduler:
             await self.run_once()
 
     async def run_once(self) -> None:
-        """Sleep until the next timer or deadline, then act on all that have passed.
+        """Sleep until the next timer or deadline, then process all that have passed.
 
         Cancelled:
-            Timers that have passed are acted on by the next call.
+            The next call processes the timers that have passed.
         """
         await self._alarm.wait()
         self._fire_timers()

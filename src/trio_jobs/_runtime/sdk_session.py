@@ -1,6 +1,7 @@
-"""The SDK session: opened before it is needed, renewed when it is used up or lost, closed at the end.
+"""The SDK session: opened at the start, renewed after its limit or a loss, closed at the stop.
 
-The consumer waits here before each attempt. Sessions are closed only between two attempts, never under a call.
+The consumer waits in `SdkSessionManager.wait` before each attempt. A session is closed only between two attempts, never
+during a call.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ log: Final = logging.getLogger("trio_jobs.queue")
 
 
 class SdkSessionManager:
-    """Decides when an attempt may start: the queue is not paused, the store commits, the SDK is open, and its last call
-    ended at least `min_interval` ago."""
+    """Opens and closes sessions, and determines when an attempt may start.
+
+    An attempt may start if the queue is not paused, the store commits, the SDK is open, and its last call ended
+    `min_interval` ago or earlier.
+    """
 
     def __init__(self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock, settings: Settings) -> None:
         self._event_log = event_log
@@ -49,7 +53,7 @@ class SdkSessionManager:
         return f"<SdkSessionManager session {self._executor.session}, {'ready' if self.ready() else 'not ready'}>"
 
     def ready(self) -> bool:
-        """May an attempt start now?"""
+        """Whether an attempt may start now."""
         return (
             self._executor.is_open
             and self._projection.paused is None
@@ -60,7 +64,7 @@ class SdkSessionManager:
         )
 
     async def wait(self) -> None:
-        """Return when an attempt may start. Opens the SDK, or renews its session, if need be.
+        """Return when an attempt may start. Opens the SDK or renews its session if necessary.
 
         Raises:
             SdkOpenFailed: The SDK cannot be opened.
@@ -76,10 +80,10 @@ class SdkSessionManager:
             elif self._projection.paused is not None:
                 await self._changed.wait()
             elif self._store_fails():
-                # else handlers that do not wait for their start would append to a store that commits nothing
+                # without this wait, handlers that do not await the commit of their start would append more and more
                 try:
                     await self._event_log.committed(self._projection.seq)
-                except OutcomeUnknown:  # the store is broken and the queue is about to stop
+                except OutcomeUnknown:  # the store has failed permanently, and the queue is about to stop
                     await trio.sleep_forever()
                 await trio.lowlevel.checkpoint()
             elif self._must_renew():
@@ -89,7 +93,7 @@ class SdkSessionManager:
                 await trio.sleep_until(self._last_end + self._settings.min_interval)
 
     async def make_usable(self) -> bool:
-        """Within an attempt: open the SDK if it is not, even while the queue is paused.
+        """Within an attempt: open the SDK or renew its session if necessary, also while the queue is paused.
 
         Returns:
             False if the queue stops and the SDK will not be opened.
@@ -103,7 +107,7 @@ class SdkSessionManager:
         return True
 
     async def pace(self) -> None:
-        """Before each further call of an attempt: return when the last call ended `min_interval` ago.
+        """Return when the last call ended at least `min_interval` ago. Awaited before each further call of an attempt.
 
         Cancelled:
             Less time has passed.
@@ -113,7 +117,7 @@ class SdkSessionManager:
             await trio.sleep_until(self._last_end + self._settings.min_interval)
 
     def call_ended(self) -> None:
-        """A call into the SDK, or an attempt, has ended now."""
+        """A call into the SDK, or an attempt, has just ended."""
         if self._measures_time:
             self._last_end = self._idle_since = self._clock.monotonic()
 
@@ -121,7 +125,7 @@ class SdkSessionManager:
         """An attempt has ended.
 
         Args:
-            session_lost: Its handler reported that the session cannot be used any more.
+            session_lost: The handler reported that the session cannot be used any more.
         """
         if self._measures_time:
             self.call_ended()
@@ -173,7 +177,7 @@ class SdkSessionManager:
             self._settled.set()
 
     async def open_sdk(self) -> None:
-        """Open the SDK; after an error, again as `open_retry` says. Returns early when the queue stops.
+        """Open the SDK, with retries according to `open_retry`. Returns early when the queue stops.
 
         Raises:
             SdkOpenFailed: It was not opened within `open_retry` and `open_timeout`.
@@ -216,7 +220,7 @@ class SdkSessionManager:
         """Close the SDK within `close_timeout`.
 
         Returns:
-            Whether no session is open any more; and why it was not closed, or what the close raised.
+            Whether no session is open any more; and why it is still open, or what its close raised.
 
         Cancelled:
             It is not known whether the session is closed.

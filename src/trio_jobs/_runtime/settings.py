@@ -1,4 +1,4 @@
-"""The checked settings of a service. `Service` documents each of them for users."""
+"""The checked settings of a service. They are documented in `Service`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ N = TypeVar("N", int, float)
 
 
 def _by_state(name: str, given: Any, default: N, check: Callable[[str, Any], N]) -> Mapping[State, N]:
-    """Expand a setting that is one value for all final states, or a mapping by final state."""
+    """Convert a setting, either one value for all final states or a mapping by final state, to a complete mapping."""
     states = [state for state in State if state in FINAL]
     if not isinstance(given, Mapping):
         return MappingProxyType(dict.fromkeys(states, check(name, given)))

@@ -1,4 +1,4 @@
-"""Small pieces of state that several parts of a running queue share."""
+"""State that several parts of a running queue share."""
 
 from __future__ import annotations
 
@@ -12,44 +12,48 @@ __all__ = ["Estimates", "JobWaiters", "QueueStatus"]
 
 @attrs.define(eq=False)
 class QueueStatus:
-    """How far the queue is on its way to its end."""
+    """Whether the queue is closing or has stopped, and which jobs it cannot process."""
 
     closing: bool = False
-    """Submits are refused: the queue drains or stops."""
+    """Whether submits are refused, since the queue drains or stops."""
     report: ShutdownReport | None = None
-    """How it stopped; None while it runs."""
+    """The report of the stop; None while the queue runs."""
     unhandled: set[str] = attrs.field(factory=set)
     """Ids of open jobs that no handler of this service can process."""
 
 
 class Estimates:
-    """How long attempts take, as a mean that follows the last sixteen or so."""
+    """Estimates of waiting times, from an exponential moving average over about sixteen attempts.
+
+    Args:
+        min_interval: The least time between two calls of the SDK, in seconds.
+    """
 
     def __init__(self, min_interval: float) -> None:
         self._min_interval = min_interval
         self.mean_run: float | None = None
-        """Seconds that an attempt took lately; None before the first has ended."""
+        """The mean duration of an attempt in seconds; None before the first has ended."""
         self.mean_turn: float | None = None
-        """Seconds from one start to the next; None before the first attempt has ended."""
+        """The mean time from one start to the next in seconds; None before the first attempt has ended."""
 
     def add(self, ran: float) -> None:
-        """An attempt has taken `ran` seconds."""
+        """Add an attempt that has taken `ran` seconds."""
         mean = self.mean_run
         self.mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
         self.mean_turn = mean + self._min_interval
 
     def wait_at(self, position: int) -> float | None:
-        """Seconds until the job at this position of the channel is started."""
+        """Return the estimated seconds until the job at this position starts; None before the first attempt ended."""
         turn = self.mean_turn
         return None if turn is None else turn * position
 
     def wait_for_slot(self, waiting: int) -> float:
-        """Seconds until a slot is free for the caller behind `waiting` others: one is freed for each attempt."""
+        """Return the estimated seconds until a slot is free for a caller behind `waiting` others, 0.1 to 600."""
         return min(max((self.mean_turn or 0.0) * (waiting + 1), 0.1), 600.0)
 
 
 class JobWaiters:
-    """Tasks that wait for a job's end, or for the queue to become idle."""
+    """Tasks that wait until a job is final, or until the queue is idle."""
 
     def __init__(self) -> None:
         self.by_job: dict[str, trio.Event] = {}
@@ -60,7 +64,7 @@ class JobWaiters:
         return self._idle is not None
 
     async def wait(self, job_id: str) -> None:
-        """Return at the job's next final or doubtful event, or when the queue stops. The caller looks again."""
+        """Return when the job becomes final or in doubt, or the queue stops. The caller must check its condition."""
         await self.by_job.setdefault(job_id, trio.Event()).wait()
 
     def wake(self, job_id: str) -> None:
@@ -69,7 +73,7 @@ class JobWaiters:
             waiter.set()
 
     async def wait_idle(self) -> None:
-        """Return when the queue may be idle, or stops. The caller looks again."""
+        """Return when the queue may be idle, or stops. The caller must check its condition."""
         if self._idle is None or self._idle.is_set():
             self._idle = trio.Event()
         await self._idle.wait()
@@ -79,7 +83,7 @@ class JobWaiters:
             self._idle.set()
 
     def wake_all(self) -> None:
-        """The queue has stopped."""
+        """Wake all waiting tasks, since the queue has stopped."""
         waiters, self.by_job = self.by_job, {}
         for waiter in waiters.values():
             waiter.set()

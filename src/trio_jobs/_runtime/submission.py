@@ -1,4 +1,4 @@
-"""A job as it is submitted: checked, encoded, and turned into its first event."""
+"""Submissions: the arguments of a submit, checked and encoded, and the first event of the job."""
 
 from __future__ import annotations
 
@@ -25,46 +25,53 @@ MAX_KEY: Final = 500
 @final
 @attrs.define
 class NewJob:
-    """A job for `Queue.submit_many`; the fields mean what the arguments of `Queue.submit` mean."""
+    """A job for `Queue.submit_many`. The fields correspond to the arguments of `Queue.submit`."""
 
     handler: str | Callable[..., Any]
-    """The handler, or its kind."""
+    """The handler function, or its kind."""
     payload: Any
-    """Of the handler's payload type."""
+    """A value of the handler's payload type."""
     key: str | None = None
-    """1 to 500 characters."""
+    """1 to 500 characters. A submit with the same key and payload returns the same job."""
     due_at: datetime | None = None
-    """Not before this time (aware)."""
+    """An aware datetime before which the job does not start."""
     delay: float | None = None
-    """Not before so many seconds have passed."""
+    """The same in seconds from now, at most 100 years."""
     deadline_at: datetime | None = None
-    """The job expires at this time (aware)."""
+    """An aware datetime at which the job expires."""
     deadline_after: float | None = None
-    """The job expires after so many seconds."""
+    """The same in seconds from now."""
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):
-    """A checked submit. Times are UTC, seconds since the epoch."""
+    """A checked submit. Times are UTC, in seconds since 1970."""
 
     handler: Handler
+    """The handler of the job."""
     body: msgspec.Raw
+    """The encoded payload."""
     key: str | None
+    """The key; None without one."""
     digest: str | None
+    """The hash of the payload; None without a key."""
     due: float | None
-    """None: at once."""
+    """When the job is due; None for at once."""
     deadline: float | None
+    """When the job expires; None if it does not."""
 
 
 class SubmissionFactory:
-    """Makes submissions, and their events.
+    """Makes submissions and their first events.
 
     Args:
-        random_bits: Returns that many random bits.
+        handlers: The handlers by kind.
+        clock: The clock.
+        random_bits: Returns an int with that many random bits.
     """
 
     def __init__(self, handlers: Mapping[str, Handler], clock: Clock, random_bits: Callable[[int], int]) -> None:
         self._handlers = handlers
-        # both the kind and the function name a handler
+        # a handler is found by its kind and by its function
         self._by_name: dict[object, Handler] = {}
         for handler in handlers.values():
             self._by_name[handler.kind] = self._by_name[handler.fn] = handler
@@ -72,7 +79,11 @@ class SubmissionFactory:
         self._random_bits = random_bits
 
     def handler(self, name: str | Callable[..., Any]) -> Handler:
-        """Raises `UnknownKind`."""
+        """Return the handler for a kind or a function.
+
+        Raises:
+            UnknownKind: It is not registered.
+        """
         found = self._by_name.get(name)
         if found is None:
             kind = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
@@ -89,7 +100,13 @@ class SubmissionFactory:
         deadline_at: datetime | None = None,
         deadline_after: float | None = None,
     ) -> Submission:
-        """Check all that can be checked without the queue's state. Raises `UsageError` and its children."""
+        """Check and encode the arguments of `Queue.submit`, without the state of the queue.
+
+        Raises:
+            UnknownKind: The handler is not registered.
+            InvalidPayload: The payload does not fit the handler's type.
+            UsageError: Another argument is not valid.
+        """
         handler = self.handler(name)
         body = handler.encode(payload)
         payload_digest = None
@@ -107,7 +124,14 @@ class SubmissionFactory:
         return Submission(handler, body, key, payload_digest, due if due is not None and due > now else None, deadline)
 
     def event(self, submission: Submission, by: str | None, seq: int, now: float | None = None) -> ev.Submitted:
-        """The first event of its job, number `seq`. now: UTC, None for the clock's."""
+        """Make the first event of the job.
+
+        Args:
+            submission: The submission.
+            by: The name of the submitter.
+            seq: The number of the event.
+            now: The time of the event (UTC); None for the time of the clock.
+        """
         if now is None:
             now = self._clock.now()
         return decide.submit(
@@ -116,7 +140,7 @@ class SubmissionFactory:
         )  # fmt: skip
 
     def events(self, submissions: Sequence[Submission], by: str | None, next_seq: int) -> list[ev.Submitted]:
-        """The first events of these jobs, numbered from `next_seq`, all of the same time."""
+        """Make the first events of these jobs, numbered from `next_seq`, all with the same time."""
         now = self._clock.now()
         return [self.event(submission, by, next_seq + i, now) for i, submission in enumerate(submissions)]
 
@@ -134,7 +158,7 @@ def _time(at_name: str, at: datetime | None, after_name: str, after: float | Non
 
 
 def without_repeated_keys(submissions: Sequence[Submission]) -> list[Submission]:
-    """The first submission of each key, and those without a key.
+    """Return the first submission of each key, and all submissions without a key.
 
     Raises:
         KeyConflict: Two submissions have the same key and different payloads.

@@ -1,12 +1,17 @@
-"""How a queue starts and stops. Whatever happens in the owner's block, the stop runs to its end.
+"""The supervisor: starts and stops a queue. However the owner's block ends, the stop runs to its end.
 
-Three things make that so. The loops run behind shields: a cancellation from outside reaches the owner's body alone, and
-the stop ends the loops, in order. A loop that raises is caught, its error is kept, and the body is cancelled. And
-nothing is raised through the nursery, so that the owner's own exception comes out bare, not in a group.
+Three rules ensure this. The loops run behind shields, so that a cancellation from outside only cancels the owner's
+block, and the stop ends the loops in order. If a loop raises, its error is kept and the block is cancelled. No task
+raises through the nursery, so that the exception of the block propagates without a group.
 
-The stop, each step with its budget: no new jobs; what is to be finished is finished (drain_timeout; the only step that
-a cancellation shortens); the running attempt is cancelled (cancel_timeout), and abandoned if its call does not return;
-the SDK is closed (close_timeout); what is left is reported.
+The stop has these steps, each with its time limit:
+
+1. Submits are refused, and jobs are finished (drain_timeout). Only this step is shortened by a cancellation. With a
+   journal only the running attempt is finished.
+2. The running attempt is cancelled (cancel_timeout), and abandoned if its call does not return.
+3. The SDK is closed (close_timeout).
+4. The loops are cancelled, the last events are committed (commit_timeout), and the report is made.
+5. The store is closed (commit_timeout).
 """
 
 from __future__ import annotations
@@ -50,15 +55,15 @@ async def open_queue(
     chance: random.Random,
     hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
 ) -> AsyncIterator[Queue]:
-    """Open store and SDK, start the loops, yield the queue; then stop it.
+    """Open the store and the SDK, start the loops, yield the queue; then stop it.
 
     Raises:
-        UsageError: Not within Trio.
-        StoreError: The store cannot be opened, or has failed for good.
+        UsageError: It was not called within Trio.
+        StoreError: The store cannot be opened, or has failed permanently.
         SdkOpenFailed: The SDK cannot be opened.
-        UnhandledJobs: The store holds jobs that no handler can process.
+        UnhandledJobs: The store has open jobs that no handler can process.
         SdkCallStuck: A call did not return, and `on_stuck` is "stop".
-        QueueBroken: A part of the queue has raised.
+        QueueBroken: A part of the queue has raised, which is a bug of this package.
 
     Cancelled:
         The running attempt is cancelled and the SDK is closed.
@@ -88,7 +93,7 @@ async def open_queue(
 
 
 class Supervisor:
-    """Builds a runtime, starts its loops, watches them, and stops them."""
+    """Builds a runtime, starts its loops, handles their errors, and stops them."""
 
     def __init__(
         self,
@@ -126,10 +131,10 @@ class Supervisor:
         self.queue = Queue(self._runtime)
 
     async def open(self) -> None:
-        """Open the store, then the SDK, and start the loops. Raises as `open_queue`.
+        """Open the store, then the SDK, and start the loops. Raises: as `open_queue`.
 
         Cancelled:
-            `stop` releases what is open.
+            The store and the SDK may be open; `stop` closes them.
         """
         runtime = self._runtime
         await runtime.event_log.open(runtime.reactions)
@@ -154,7 +159,7 @@ class Supervisor:
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
 
     async def _run_loop(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-        """Run a loop behind its shield; if it raises, the queue has failed."""
+        """Run a loop behind its shield. If it raises, the queue has failed."""
         try:
             with scope:
                 await loop()
@@ -172,10 +177,10 @@ class Supervisor:
             self.fail(SdkCallStuck(f"the call of job {running.record.id} did not return; end the process"))
 
     async def finish_work(self) -> None:
-        """Before a normal stop: finish all jobs in memory, which would be lost; with a journal the running attempt.
+        """Before a normal stop, finish all jobs in memory, which would be lost; with a journal the running attempt.
 
         Cancelled:
-            The stop continues with what is not finished.
+            The work is not finished. The stop follows.
         """
         runtime = self._runtime
         runtime.admission.close()
@@ -187,10 +192,10 @@ class Supervisor:
                 await runtime.operations.drain()
 
     async def stop(self) -> None:
-        """Everything from here to the report. Runs once, shielded.
+        """Stop the queue and make its report. Called once, within a shield.
 
-        Errors are kept as failures of the queue: if they came out of here, the loops would run on behind their shields,
-        and the owner's block would never end.
+        Errors are kept as failures of the queue. If this method raised, the loops would continue behind their shields,
+        and the nursery would never end.
         """
         runtime = self._runtime
         runtime.admission.close()
@@ -220,7 +225,7 @@ class Supervisor:
             self._watchdog.stop()
 
     async def _end_attempt_and_close_sdk(self) -> tuple[bool, str | None]:
-        """See `SdkSessionManager.close_sdk` for what is returned."""
+        """End the attempt and close the SDK. Returns the result of `SdkSessionManager.close_sdk`."""
         await self._end_attempt()
         self._consumer_scope.cancel()
         closed, problem = await self._runtime.sessions.close_sdk()
@@ -238,12 +243,12 @@ class Supervisor:
         if slot.current is not None:
             if self._executor.inside:
                 self._executor.abandon()
-            # a handler behind a shield on Trio's side cannot be abandoned, since Trio waits for it too; and its session
+            # a Trio handler behind a shield cannot be abandoned, since the nursery waits for it too; and its session
             # cannot be closed while it runs (P1)
             await slot.wait_empty()
 
     async def _wait_for_store(self) -> None:
-        """What was appended reaches those who wait for its commit before they learn that the queue has stopped."""
+        """Wait for the last commits, so that their callers get the results before the queue reports its stop."""
         event_log = self._runtime.event_log
         if not event_log.durable:
             return
@@ -277,10 +282,10 @@ class Supervisor:
             log.error("sdk_not_closed: %s", report.sdk_problem)
 
     def raise_failure(self, raised: BaseException | None) -> None:
-        """Raise what the queue has failed of, typed. Returns if it has not failed.
+        """Raise the failure of the queue, as an exception of this package. Returns if the queue has not failed.
 
         Args:
-            raised: What the owner's block raised.
+            raised: The exception of the owner's block; None without one.
         """
         failure = self._failure
         if failure is None:

@@ -1,9 +1,9 @@
-"""Verification: asking a handler's `verify` what an attempt did, and acting on the answer.
+"""Verification: calls `verify` of a handler to determine what an attempt did, and applies the result.
 
-`verify` is asked in three situations: before an attempt whose predecessor may have acted, after an attempt that raised
-inside the SDK, and about a job in doubt. It is a call into the SDK like any other: one at a time, with the rest of
-`min_interval` before it, and with a limit. What it raises, an answer of another type and an answer that comes too late
-all count as `Unknown`.
+`verify` is called in three situations: before an attempt whose predecessor may have acted, after an attempt that raised
+inside the SDK, and for a job in doubt. It is a call into the SDK like any other: one at a time, at least `min_interval`
+after the last call, and with a time limit. An exception, a result of another type and a result that is too late all
+count as `Unknown`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log: Final = logging.getLogger("trio_jobs.consumer")
 
 
 class Verification:
-    """Asks `verify`, one question at a time.
+    """Calls `verify`, one call at a time.
 
     Args:
         chance: Returns a random number, uniform in [0, 1).
@@ -74,13 +74,15 @@ class Verification:
     # within an attempt
 
     def is_due_before(self, record: JobRecord, handler: Handler) -> bool:
-        """Must verify be asked before the handler is called? An earlier attempt may have acted, in this process or, for
-        all that is known, in an earlier one."""
+        """Whether verify must be called before the handler, since an earlier attempt may have acted.
+
+        With `verify_first` this is assumed for every job, also without an earlier attempt in this store.
+        """
         rules = handler.rules
         return rules.verifies and not rules.idempotent and (record.may_have_acted or handler.verify_first)
 
     async def ask_before(self, running: RunningAttempt) -> AttemptResult | None:
-        """Ask before the handler is called. None: the handler may be called."""
+        """Call verify before the handler. None: the handler may be called."""
         record, handler = running.record, running.handler
         if running.why is not None:
             return not_started(running.why)
@@ -94,8 +96,8 @@ class Verification:
         return None
 
     def _remaining_delay(self, record: JobRecord, handler: Handler) -> float:
-        """Seconds until `verify_delay` has passed since the last attempt ended; the whole delay where that happened in
-        an earlier process."""
+        """Return the seconds until `verify_delay` has passed since the last attempt ended; the whole delay if no end is
+        recorded."""
         ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
         if ended_at is None:
             return handler.verify_delay
@@ -104,9 +106,9 @@ class Verification:
     # jobs in doubt
 
     async def resolve_soon(self, record: JobRecord, handler: Handler) -> None:
-        """The job may have come into doubt just now: ask verify now, or after its delay.
+        """If the job is in doubt, call verify now, or after its delay.
 
-        In strict order the consumer does that, since the job blocks the queue.
+        In strict order this does nothing: the consumer calls verify, since the job blocks the queue.
         """
         if self._strict_order or not can_verify(record, handler):
             return
@@ -117,13 +119,13 @@ class Verification:
             await self.resolve(record)
 
     async def resolve(self, record: JobRecord) -> None:
-        """Ask verify about a job in doubt, and act on the answer.
+        """Call verify for a job in doubt, and apply its result.
 
         Cancelled:
-            The job is still in doubt, and verify is asked at the next start.
+            The job is still in doubt, and verify is called at the next start.
         """
         if record.doubt is None or record.doubt.inside:
-            return  # resolved meanwhile
+            return  # the doubt was resolved meanwhile
         handler = self._handlers[record.kind]
         running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
         try:
@@ -138,10 +140,10 @@ class Verification:
         self._event_log.append(events)
         await self.resolve_soon(record, handler)
 
-    # the question
+    # the call
 
     async def ask(self, running: RunningAttempt, delay: float = 0.0) -> VerifyAnswer:
-        """Ask verify after `delay` seconds. The answer is not `asked` if the queue stops before verify has answered."""
+        """Call verify after `delay` seconds. The answer has `asked` False if the queue stops before verify returns."""
         record, handler = running.record, running.handler
         verify = handler.verify
         assert verify is not None
@@ -190,11 +192,13 @@ class Verification:
         return Unknown()
 
     async def _prepare_call(self, running: RunningAttempt) -> bool:
-        """Before a further call of an attempt: open the SDK if need be, and wait for the rest of `min_interval`.
+        """Before a further call of an attempt: open the SDK if necessary, and wait for the rest of `min_interval`.
+
+        The stop of the queue ends the wait, but not an opening in progress: a cancelled opening would make the executor
+        unusable.
 
         Returns:
-            False if the attempt is to end. A session is opened whatever becomes of the attempt (an opening that is
-            broken off would make the executor unusable), unless the queue stops; the wait is cut short.
+            False if the attempt must end.
         """
         usable = not running.stopped and await self._sessions.make_usable()
         with running.new_stop_scope():
@@ -229,11 +233,11 @@ class Verification:
 
 
 def can_verify(record: JobRecord, handler: Handler) -> bool:
-    """Is the job in a doubt that verify may resolve, and has not been asked about?"""
+    """Whether the job is in doubt and verify, which was not called for this doubt yet, may resolve it."""
     doubt = record.doubt
     return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
 
 
 def not_started(ended_by: EndedBy) -> AttemptResult:
-    """The end was asked for while the start was committed, or verify ran: the handler was not called."""
+    """Return the result of an attempt that was requested to end before its handler was called."""
     return AttemptResult(Outcome.CANCELLED if ended_by is EndedBy.CANCEL else Outcome.STOPPED, ended_by=ended_by)

@@ -1,9 +1,8 @@
-"""Floor 6: a thread that notices when Trio's loop stands still, and says where.
+"""The watchdog: a thread that detects when Trio's event loop is blocked, and logs the stack of the loop.
 
-It asks the loop for a sign of life, and looks half a limit later whether it has come; nothing of this runs in the loop
-but one assignment, a few times a second. What costs is the thread's waking, since it takes the interpreter from the
-loop for a moment: so it wakes once for each look, and not for each answer as well. A Trio instrument would see more and
-cost 4 to 20 %.
+The thread schedules a callback in the loop, and checks half a limit later whether it was called. The only work in the
+loop is one assignment, a few times a second. The main cost is that the thread takes the GIL each time it wakes, so it
+wakes once per check, and not for each callback as well. A Trio instrument would detect more, but costs 4 to 20 %.
 """
 
 from __future__ import annotations
@@ -23,10 +22,15 @@ log: Final = logging.getLogger("trio_jobs.watchdog")
 
 
 class Watchdog:
-    """Warns, with the loop's stack, once for each time that the loop stands still for `limit` seconds or longer, by at
-    most half of that later.
+    """Logs a warning, with the stack of the event loop, once for each time that the loop is blocked.
 
-    It must be made in the thread that runs Trio. blocked: how often it has warned.
+    It must be created in the thread that runs Trio.
+
+    Args:
+        limit: The seconds after which the loop counts as blocked. A warning may be late by half of this.
+
+    Attributes:
+        blocked: The number of warnings.
     """
 
     def __init__(self, limit: float) -> None:
@@ -36,7 +40,7 @@ class Watchdog:
         self._token = trio.lowlevel.current_trio_token()
         self._over = threading.Event()
         self._asked_at: float | None = None
-        """When the loop was asked for a sign of life that has not come; None: it has."""
+        """When the callback was scheduled, if it was not called yet; otherwise None."""
         self._warned = False
         self._thread = threading.Thread(target=self._run, name="trio-jobs watchdog", daemon=True)
 
@@ -44,7 +48,7 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Does not wait for the thread, which ends at once."""
+        """End the thread. Returns at once, without waiting for it."""
         self._over.set()
 
     def _run(self) -> None:
@@ -55,7 +59,7 @@ class Watchdog:
                 return
 
     def _look(self, now: float) -> None:
-        asked_at = self._asked_at  # the loop may answer at any moment
+        asked_at = self._asked_at  # read once, since the callback may reset it at any time
         if asked_at is None:
             self._asked_at = now
             self._token.run_sync_soon(self._answer)
@@ -64,14 +68,14 @@ class Watchdog:
             self._warn(now - asked_at)
 
     def _answer(self) -> None:
-        """In the loop's thread."""
+        """The callback. Runs in the thread of the event loop."""
         asked_at, self._asked_at = self._asked_at, None
         if self._warned and asked_at is not None:
             self._warned = False
-            log.warning("the event loop goes on after %.2f s", time.monotonic() - asked_at)
+            log.warning("the event loop continues after %.2f s", time.monotonic() - asked_at)
 
     def _warn(self, stood: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its thread is gone)"
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its thread has ended)"
         self.blocked += 1
-        log.warning("the event loop stands still since %.2f s, here:\n%s", stood, stack)
+        log.warning("the event loop has been blocked for %.2f s, here:\n%s", stood, stack)

@@ -1,14 +1,16 @@
-"""Floor 8: the queue for everyone: WebSocket, health, metrics, all on one port.
+"""The server: WebSocket clients, health and metrics on one port.
 
-limits      every bound of the server, with its reason
-tokens      who may do what
-head        the HTTP head of a connection: read strictly, so that no library meets a stranger's first bytes
-stream      the stream between socket and trio-websocket: counts what comes, joins what goes
-subscriber  one subscription: from cursor to frames
-connection  one WebSocket client
-answers     what each method does
-http        /healthz, /metrics, /asyncapi.json
-metrics     the numbers for Prometheus
-listening   sockets and the accept loop
-serve       all of it together
+limits        every limit of the server, with its reason
+tokens        tokens and their scopes
+request       the HTTP head of a connection, parsed strictly before any library gets its bytes
+stream        the stream between the socket and trio-websocket: counts what is received, joins what is sent
+event_bodies  the cache of encoded events
+subscriber    one subscription: from a cursor to frames
+multicast     subscriptions that get the same bytes
+connection    one WebSocket client
+methods       the methods of the protocol
+http          /healthz, /metrics, /asyncapi.json
+metrics       the metrics for Prometheus
+listener      listening sockets and the accept loop
+server        all of it together
 """

@@ -1,12 +1,13 @@
 """One WebSocket client, from its handshake to its close.
 
-Four kinds of task: trio-websocket's reader; `_listen`, which takes each message at once, whatever else goes on (a
-server that stops reading answers no ping and sees no close); one for each request under way; and the pump, which writes
-what subscriptions have missed. The connection ends when `_listen` does, or when `leave` says with which code.
+A connection has four kinds of tasks: the reader of trio-websocket; `_listen`, which receives each message at once,
+since a server that does not read neither answers a ping nor notices a close; one task for each request in progress; and
+the pump, which sends the events that subscriptions have not been sent yet. The connection ends when `_listen` ends, or
+when `leave` is called with a close code.
 
-How a connection is closed by us: everything stops, one close frame goes out, and what still comes in is passed over
-until the client has answered or a second is over. trio-websocket's own close is not used for that: a ping that arrives
-after it is an error that would take the server along.
+When the server closes a connection, all tasks are cancelled, one close frame is sent, and everything received is
+discarded until the client has answered or `close_timeout` has passed. The close method of trio-websocket is not used: a
+ping that arrives after it raises an error that would end the server.
 """
 
 from __future__ import annotations
@@ -40,15 +41,21 @@ __all__ = ["Connection"]
 
 log: Final = logging.getLogger("trio_jobs.server")
 
-WATCHER_MESSAGES: Final = 5  #: a token that only watches has this part of the messages: by default 20 a second
-WATCHER_BYTES: Final = 16  #: and this part of the bytes, since it has no payloads to send: 64 KiB a second
-MAX_PROGRESS: Final = 100  #: jobs of which a word waits to be passed on; one job at a time is under way
-CLOSE_1006: Final = 1006  #: never on the wire: the connection was lost
+WATCHER_MESSAGES: Final = 5  #: divides the message rate of a token of scope watch: by default 20 a second
+WATCHER_BYTES: Final = 16  #: divides its byte rate, since it sends no payloads: by default 64 KiB a second
+MAX_PROGRESS: Final = 100  #: jobs whose progress waits to be sent; one job is processed at a time
+CLOSE_1006: Final = 1006  #: the connection was lost; never sent on the wire (RFC 6455, section 7.4.1)
 
 
 class Connection:
-    """stream: with the handshake to replay in it. token: whose it is. refusal: why it is closed at once, a close code
-    and a reason, None if it is welcome."""
+    """A WebSocket connection.
+
+    Args:
+        stream: The stream, with the handshake in `replay`.
+        token: The token of the client.
+        refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
+            the client.
+    """
 
     def __init__(
         self,
@@ -85,28 +92,32 @@ class Connection:
 
     @property
     def has_more_to_say(self) -> bool:
-        """A request is being answered, or a subscription has not been sent all there is."""
+        """Whether a request is in progress, or a subscription has not been sent all committed events."""
         events = self._backend.events
         return self._in_flight > 0 or bool(self._ready) or (bool(self.subscribers) and events.notified_seq < events.seq)
 
     def leave(self, code: int, reason: str) -> None:
-        """Close the connection with this code. Returns at once; the first reason stays."""
+        """Close the connection with this code. Returns at once. Later calls do not change the code and the reason."""
         if self._leaving is None:
             self._leaving = (code, reason)
         self._scope.cancel()
 
     async def run(self, accepted: Callable[[], None]) -> None:
-        """Serve the client until it goes or is sent away; `accepted` is called when the handshake is over.
+        """Serve the client until either side closes the connection. Errors that a client can cause are not raised.
 
-        Does not raise what a client can cause. Cancelled: no close frame is sent; use `leave`.
+        Args:
+            accepted: Called when the handshake has succeeded.
+
+        Cancelled:
+            No close frame is sent; use `leave` to send one.
         """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     await self._serve(nursery, accepted)
                     nursery.cancel_scope.cancel()
-        except Exception as error:  # what a stranger can provoke in a library must not reach the accept loop
-            log.debug("a connection of %s ended by %r", escape(self.token.name), error)
+        except Exception as error:  # an error that a client causes in a library must not reach the accept loop
+            log.debug("a connection of %s ended with %r", escape(self.token.name), error)
         finally:
             for subscriber in self.subscribers.values():
                 subscriber.end()
@@ -127,10 +138,10 @@ class Connection:
         try:
             await self._listen(websocket, nursery)
         except ConnectionClosed as closed:
-            # by the client's own close frame, which trio-websocket has answered; or it found the bytes malformed, and
-            # then has told the client nothing
+            # the client sent a close frame, which trio-websocket has answered; or the bytes were malformed, and
+            # trio-websocket has sent no close frame
             if closed.reason is not None and closed.reason.code != CLOSE_1006:
-                self._leaving = self._leaving or (closed.reason.code, "malformed")
+                self._leaving = self._leaving or (closed.reason.code, "malformed frame")
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
         if self._stream.dead or self._stream.silent:
@@ -142,13 +153,13 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass
 
-    # what comes in
+    # requests
 
     async def _listen(self, websocket: WebSocketConnection, nursery: trio.Nursery) -> None:
         while True:
             message = await websocket.get_message()
             if isinstance(message, bytes):
-                self.leave(CloseCode.BAD_MESSAGE, "requests are text")
+                self.leave(CloseCode.BAD_MESSAGE, "a request must be a text message, not a binary one")
                 await trio.sleep_forever()
             refusal = self._measure(message)
             if refusal is None:
@@ -160,7 +171,7 @@ class Connection:
                 await self._refuse(refusal)
                 continue
             if self._in_flight >= MAX_IN_FLIGHT:
-                await self._refuse(RpcError(ErrorCode.TOO_MANY, "too many requests at once", request_id=request_id))
+                await self._refuse(RpcError(ErrorCode.TOO_MANY, "too many requests in progress", request_id=request_id))
                 continue
             self._in_flight += 1
             nursery.start_soon(self._answer, request_id, method, params)
@@ -170,7 +181,7 @@ class Connection:
         size = len(message) if message.isascii() else len(message.encode())
         if self._messages.take(1, now) and self._bytes.take(size, now):
             return None
-        return RpcError(ErrorCode.TOO_MANY, "too many requests a second; wait, and send fewer")
+        return RpcError(ErrorCode.TOO_MANY, "the rate limit of requests is exceeded; send fewer per second")
 
     async def _refuse(self, error: RpcError) -> None:
         if error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST):
@@ -190,12 +201,14 @@ class Connection:
             answer = _error(as_rpc_error(error), request_id)
         except Exception:
             log.exception("%s failed", method.name)
-            answer = _error(RpcError(ErrorCode.INTERNAL, "an error of the server; see its log"), request_id)
+            answer = _error(
+                RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details"), request_id
+            )
         else:
             if isinstance(result, Subscriber):
                 await self._begin(request_id, result)
                 return
-            answer = lambda: encode_result(request_id, result)  # noqa: E731 - so it stands beside the errors'
+            answer = lambda: encode_result(request_id, result)  # noqa: E731 - beside the answers for errors
         await self._send(answer)
         self._in_flight -= 1
 
@@ -212,7 +225,7 @@ class Connection:
 
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
         if params.subscription in self.subscribers:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} is there already")
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} already exists")
         if len(self.subscribers) >= self._limits.subscriptions:
             raise RpcError(ErrorCode.TOO_MANY, f"a connection has at most {self._limits.subscriptions} subscriptions")
         subscriber = Subscriber(params.subscription, self._backend, self._bodies, wanted, after, self._on_news)
@@ -228,7 +241,7 @@ class Connection:
         return subscriber.cursor.position
 
     async def _begin(self, request_id: RequestId, subscriber: Subscriber) -> None:
-        """Answer, then let the stream flow: its first event comes behind the answer."""
+        """Send the answer, then start the stream, so that the first event follows the answer."""
         result = w.SubscribeResult(subscriber.id, self._backend.epoch, subscriber.cursor.seq)
         await self._send(lambda: encode_result(request_id, result))
         self._in_flight -= 1
@@ -238,7 +251,7 @@ class Connection:
             self._wake_pump()
 
     def _on_news(self, subscriber: Subscriber, at_once: bool) -> None:
-        """There is something for a subscription: write it from here if the socket is free, else let the pump do it."""
+        """Send what is available for a subscription: at once if the stream is free, otherwise by the pump."""
         if at_once and self._stream.free and subscriber not in self._ready:
             parts = subscriber.collect_nowait()
             if parts:
@@ -269,7 +282,7 @@ class Connection:
     async def _write_for(self, subscriber: Subscriber) -> None:
         parts = await subscriber.collect()
         if subscriber not in self._ready:
-            return  # it was ended while its page was read
+            return  # the subscription ended while its events were read
         if parts:
             await self._stream.send_frames(b"".join(parts))
         if subscriber.caught_up:
@@ -277,7 +290,7 @@ class Connection:
             subscriber.join(self._multicasts, self._stream)
 
     def on_progress(self, news: Progress) -> None:
-        """Pass a job's progress on; where that has to wait, the newest of each job wins."""
+        """Send a job's progress to the subscriptions. While the stream is busy, only the newest of each job is kept."""
         if not self.subscribers:
             return
         self._progress.pop(news.job_id, None)
@@ -294,7 +307,7 @@ class Connection:
         told = [s.progress(progress) for progress in news.values() for s in self.subscribers.values()]
         return b"".join(frame for frame in told if frame is not None)
 
-    # is it still there?
+    # keep-alive
 
     async def _keep_alive(self) -> None:
         await trio.sleep(self._limits.ping)
@@ -307,7 +320,10 @@ class Connection:
                 self._scope.cancel()
 
     def _ping(self) -> bytes:
-        """With how far each stream has come, so that a client whose filter lets little through can go on from there."""
+        """A ping, followed by the position of each subscription that is up to date.
+
+        A client whose filter matches few events can resume from that position.
+        """
         sleeping = [s for s in self.subscribers.values() if s.caught_up and s not in self._ready]
         return b"".join((ping_frame(b"?"), *(s.position() for s in sleeping)))
 

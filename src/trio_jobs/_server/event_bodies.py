@@ -1,4 +1,4 @@
-"""Events as subscribers get them, encoded once for all."""
+"""A cache of encoded events, so that each event is encoded once for all subscribers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio_jobs._wire.event_encoding import encode_body
 
 __all__ = ["EventBodies"]
 
-MOST: Final = 4096  #: encoded events that are kept: as many as the feed's ring holds
+MOST: Final = 4096  #: encoded events that are kept: the size of the feed's ring
 
 
 class EventBodies:
@@ -21,11 +21,11 @@ class EventBodies:
         self._bodies: dict[int, bytes] = {}
 
     def body(self, event: Event) -> bytes:
-        """The event as the second part of a notification; see `event_encoding.encode_body`."""
+        """Return the event as the second part of a notification; see `event_encoding.encode_body`."""
         body = self._bodies.get(event.seq)
         if body is None:
             if len(self._bodies) >= MOST:
-                self._bodies.clear()  # those still needed are encoded again, once
+                self._bodies.clear()  # an event that is still needed is encoded once more
             kind = self._source.kind_of(event.job) if isinstance(event, JobEvent) else None
             body = self._bodies[event.seq] = encode_body(event, kind)
         return body

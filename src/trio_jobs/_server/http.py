@@ -1,4 +1,4 @@
-"""What is answered over plain HTTP, on the same port: one request a connection, by h11."""
+"""Plain HTTP on the port of the WebSocket: one request per connection, encoded by h11."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JSON: Final = "application/json"
 
 
 class Page(NamedTuple):
-    """An answer."""
+    """An HTTP response."""
 
     status: int
     content_type: str
@@ -30,7 +30,11 @@ class Page(NamedTuple):
 
 
 class Pages:
-    """The paths. metrics: gives the text for Prometheus; None where that is not wanted."""
+    """The paths of the server other than /ws.
+
+    Args:
+        metrics: The source of /metrics; None if the server does not offer that path.
+    """
 
     def __init__(self, backend: Backend, connection_stats: ConnectionStats, metrics: Metrics | None = None) -> None:
         self._backend = backend
@@ -38,23 +42,33 @@ class Pages:
         self._metrics = metrics
 
     def answer(self, head: RequestHead, token: Token | None) -> Page:
-        """token: whose request it is, None for a stranger's. Raises `BadRequest`."""
+        """Return the response to a request.
+
+        Args:
+            head: The request.
+            token: The token of the client; None without a valid token.
+
+        Raises:
+            BadRequest: The method, the path or the missing token does not allow the request.
+        """
         if head.method not in ("GET", "HEAD"):
-            raise BadRequest(405, "only GET is answered here", (("Allow", "GET, HEAD"),))
+            raise BadRequest(405, "the method must be GET or HEAD", (("Allow", "GET, HEAD"),))
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
             return Page(200, JSON, _asyncapi())
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
-                raise BadRequest(401, "a token is needed", (("WWW-Authenticate", "Bearer"),))
+                raise BadRequest(401, "a valid token is required", (("WWW-Authenticate", "Bearer"),))
             return Page(200, self._metrics.content_type, self._metrics.text())
         if head.path == "/ws":
-            raise BadRequest(426, "this is a WebSocket", (("Upgrade", "websocket"), ("Connection", "Upgrade")))
-        raise BadRequest(404, "there is /ws, /healthz, /metrics and /asyncapi.json")
+            raise BadRequest(
+                426, "this path requires a WebSocket handshake", (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+            )
+        raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json")
 
     def _health(self, token: Token | None) -> Page:
-        """A stranger learns whether it is well, and nothing else."""
+        """Without a token, the response contains only whether the queue is healthy."""
         health = self._backend.health()
         told: dict[str, object] = {"ok": health.ok}
         if token is not None:
@@ -76,12 +90,17 @@ class Pages:
 
 @cache
 def _asyncapi() -> bytes:
-    """The AsyncAPI document of the protocol, as `tools.asyncapi` has written it into the package."""
+    """The AsyncAPI document of the protocol, which `tools.asyncapi` generates into the package."""
     return files("trio_jobs").joinpath("asyncapi.json").read_bytes()
 
 
 def response(head: RequestHead | None, page: Page) -> bytes:
-    """The whole answer's bytes. head: the request's, None where it could not be read."""
+    """Encode a complete response.
+
+    Args:
+        head: The request; None if it could not be parsed.
+        page: The response.
+    """
     connection = h11.Connection(h11.SERVER)
     if head is not None:
         connection.receive_data(head.raw)
@@ -101,6 +120,6 @@ def response(head: RequestHead | None, page: Page) -> bytes:
 
 
 def refusal(head: RequestHead | None, bad: BadRequest) -> bytes:
-    """The answer to what is refused."""
+    """Encode the response to a request that is refused. `head` is None if it could not be parsed."""
     body = msgspec.json.encode({"error": bad.why}) + b"\n"
     return response(head, Page(bad.status, JSON, body, bad.headers))

@@ -1,4 +1,4 @@
-"""Every bound of the server, with its reason."""
+"""Every limit of the server, with its reason."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trio_jobs._validation import check_number, check_seconds
 
 __all__ = ["RateLimiter", "ServerLimits"]
 
-KEPT_BACK: Final = 64  #: descriptors for the journal, logs, the SDK and a shell to look at it all
-MAX_CONNECTIONS: Final = 10_000  #: where the system would allow more: a connection costs some 60 KiB
+KEPT_BACK: Final = 64  #: file descriptors kept for the journal, logs, the SDK and a debugging shell
+MAX_CONNECTIONS: Final = 10_000  #: the default where the system allows more; a connection takes about 60 KiB
 
 
 def _most_connections() -> int:
@@ -28,35 +28,45 @@ def _most_connections() -> int:
 @final
 @attrs.frozen(kw_only=True)
 class ServerLimits:
-    """Seconds, unless said otherwise.
+    """The limits of a server, for `trio_jobs.serve`. Times are in seconds.
 
-    connections: at once, by default what the system's limit of descriptors leaves. pending: connections that have not
-    said who they are, or not truly, at most half of all; beyond these the next waits, and the oldest, once it has had
-    two seconds, is dropped for it. head_timeout: from accept to the end of the handshake. head: bytes; h11's own limit
-    is 16 KiB, nginx's 8. ping: from one ping to the next; a client that is not heard from between two is dropped.
-    Proxies drop a silent connection after 60. write_timeout: without one byte taken; then the connection is reset.
-    close_timeout: for a client to answer our close frame. subscriptions: of one connection. messages,
-    messages_per_second: a client's requests, the first is how many it may save up; a token that only watches has a
-    fifth. bytes, bytes_per_second: the same for what they weigh; one that only watches has a sixteenth. frames,
-    frames_per_second: of any kind, pings and fragments too. strikes: messages beyond these bounds, or that are no
-    requests, that are answered with an error before the connection is closed.
+    The requests, their bytes and the frames of each connection are limited by token buckets: a rate, and a burst that
+    is allowed after a pause.
     """
 
     connections: int = attrs.field(factory=_most_connections)
+    """Open connections. By default the system's limit of file descriptors minus 64, at most 10,000 (Windows: 500)."""
     pending: int = 1024
+    """Connections without a valid token yet; at most half of `connections`. If there are as many, the next connection
+    waits, and the oldest of them is closed for it once it has had two seconds."""
     head_timeout: float = 5.0
+    """Time from accept to the end of the handshake."""
     head: int = 8 * 1024
+    """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 8 KiB."""
     ping: float = 20.0
+    """Time between two pings. A client that sends nothing between two pings is disconnected. Proxies commonly close a
+    silent connection after 60 seconds."""
     write_timeout: float = 1.0
+    """A client that reads no byte for so long, while data waits to be sent, is disconnected."""
     close_timeout: float = 1.0
+    """Time for a client to answer a close frame of the server."""
     subscriptions: int = 32
+    """Subscriptions per connection."""
     messages: int = 200
+    """Burst of requests. A token of scope watch has a fifth of this."""
     messages_per_second: float = 100.0
+    """Rate of requests. A token of scope watch has a fifth of this."""
     bytes: int = 4 * 1024 * 1024
+    """Burst of the bytes of requests. A token of scope watch has a sixteenth of this."""
     bytes_per_second: float = 1024.0 * 1024.0
+    """Rate of the bytes of requests. A token of scope watch has a sixteenth of this."""
     frames: int = 1000
+    """Burst of frames of any kind, including pings and fragments."""
     frames_per_second: float = 500.0
+    """Rate of frames."""
     strikes: int = 20
+    """Messages that exceed a limit, or are not valid requests, that are answered with an error. The next one closes the
+    connection."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("connections", "pending", "head", "subscriptions", "messages", "bytes", "frames"):
@@ -70,12 +80,18 @@ class ServerLimits:
 
     @property
     def most_pending(self) -> int:
-        """`pending`, but never so many that strangers alone could take all places."""
+        """`pending`, but at most half of `connections`, so that unauthenticated clients alone cannot use them all."""
         return min(self.pending, max(1, self.connections // 2))
 
 
 class RateLimiter:
-    """Lets `rate` a second through, and up to `size` at once after a pause. Times are given, on any monotonic clock."""
+    """A token bucket.
+
+    Args:
+        size: The amount that is allowed at once after a pause.
+        rate: The amount that is allowed per second.
+        now: The time, on any monotonic clock.
+    """
 
     __slots__ = ("_at", "_full", "_level", "_rate")
 
@@ -85,7 +101,11 @@ class RateLimiter:
         self._at = now
 
     def take(self, amount: float, now: float) -> bool:
-        """Take so much if it is there; what weighs more than the whole bucket takes a full one."""
+        """Take `amount` if it is available. An amount above `size` requires a full bucket and empties it.
+
+        Returns:
+            False if it is not available; nothing was taken.
+        """
         self._level = min(self._full, self._level + (now - self._at) * self._rate)
         self._at = now
         if self._level < min(amount, self._full):

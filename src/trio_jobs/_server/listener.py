@@ -1,7 +1,8 @@
-"""Listening sockets, and the accept loop: the one place that every stranger reaches.
+"""Listening sockets and the accept loop.
 
-trio's own `serve_listeners` hides the standard library's socket, which is needed to write without a wait, and logs a
-traceback ten times a second when descriptors run out. Nothing that happens to one connection reaches this loop.
+`trio.serve_listeners` is not used: it hides the standard library's socket, which is required for a write without a
+wait, and it logs a traceback ten times a second while no file descriptor is free. An error of one connection never
+reaches this loop.
 """
 
 from __future__ import annotations
@@ -20,13 +21,21 @@ __all__ = ["accept_forever", "listen"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 BACKLOG: Final = 1024
-PAUSE: Final = 0.1  #: seconds to wait when no descriptor is left
-TELL_EVERY: Final = 60.0  #: seconds between two warnings of that
+PAUSE: Final = 0.1  #: seconds to wait while no file descriptor is free
+TELL_EVERY: Final = 60.0  #: seconds between two log messages about that
 _NONE_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host`, all with the same port. Raises OSError, with none left open."""
+    """Open a listening socket for each address of `host`, all with the same port.
+
+    Args:
+        host: A host name or an address.
+        port: The port; 0 for a free one.
+
+    Raises:
+        OSError: A socket could not be opened; none is left open.
+    """
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:
@@ -52,7 +61,12 @@ async def listen(host: str, port: int) -> list[socket.socket]:
 
 
 async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
-    """Call `serve` (which must not wait for the client) with each accepted socket, until `listener` is closed."""
+    """Call `serve` with each accepted socket, until `listener` is closed.
+
+    Args:
+        listener: The listening socket.
+        serve: Must not wait for the client, since the next one is accepted after it has returned.
+    """
     told_at = -TELL_EVERY
     while listener.fileno() >= 0:
         try:
@@ -62,10 +76,10 @@ async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
-            continue  # gone again
+            continue  # the client has disconnected
         except OSError as error:
             if error.errno not in _NONE_LEFT:
-                log.debug("accept: %s", error)
+                log.debug("accept failed: %s", error)
             elif trio.current_time() - told_at >= TELL_EVERY:
                 told_at = trio.current_time()
                 log.error("no connection can be accepted: %s", error.strerror)

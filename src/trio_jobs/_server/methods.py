@@ -1,4 +1,4 @@
-"""What each method does, and what becomes of its errors. All of it can be done in the process, too."""
+"""The methods of the protocol, and the mapping of their errors. Each corresponds to a method of `Queue`."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ __all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error"]
 
 
 class RequestContext(Protocol):
-    """The connection that a request came by."""
+    """The connection that received a request."""
 
     token: Token
 
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
-        """Raises `RpcError`: too many, or that id is taken."""
+        """Add a subscription to the connection.
+
+        Raises:
+            RpcError: The connection has too many subscriptions, or one with this id.
+        """
         ...
 
     def unsubscribe(self, subscription: str) -> int | None:
-        """How far it came; None if there is no such subscription."""
+        """End a subscription. Returns its position; None if there is no such subscription."""
         ...
 
 
 class ConnectionStats(Protocol):
-    """Who is here."""
+    """The numbers of open connections and subscriptions."""
 
     @property
     def connections(self) -> int: ...
@@ -56,10 +60,26 @@ class Methods:
         self._connection_stats = connection_stats
 
     async def answer(self, context: RequestContext, method: w.Method, params: Any) -> Any:
-        """The method's result. Raises `RpcError`, and what the queue raises. Cancelled: as the queue's own methods."""
+        """Execute a method.
+
+        Args:
+            context: The connection that received the request.
+            method: The method.
+            params: Its decoded parameters.
+
+        Returns:
+            The result of the method; for `jobs.subscribe` the subscriber, whose answer the connection sends.
+
+        Raises:
+            RpcError: The token or the parameters do not allow the request.
+            TrioJobsError: As the corresponding method of the queue.
+
+        Cancelled:
+            As the corresponding method of the queue.
+        """
         if method.scope == "control" and context.token.scope != "control":
             raise RpcError(
-                ErrorCode.PERMISSION_DENIED, f"{method.name} takes a token of scope control; this one watches"
+                ErrorCode.PERMISSION_DENIED, f"{method.name} requires a token of scope control; this one has watch"
             )
         return await _DO[method.name](self, context, params)
 
@@ -115,15 +135,16 @@ class Methods:
         return w.StateResult(params.job, self._state(params.job))
 
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
-        """The connection answers for it, since the stream begins behind the answer."""
+        """The connection sends the answer, since the first event must follow it."""
         events = self._events
         after = events.seq
         if params.after is not None:
             known = params.epoch in (None, self._backend.epoch)
             if not known or not events.oldest - 1 <= params.after <= events.seq:
-                why = "that event is no longer kept" if known else "that is another history's"
+                why = "is not a retained event" if known else "belongs to another epoch"
                 data = ErrorData(epoch=self._backend.epoch, seq=events.seq, oldest=events.oldest)
-                raise RpcError(ErrorCode.CANNOT_RESUME, f"cannot go on from there, {why}: ask for a snapshot", data)
+                message = f"cannot resume after event {params.after}, which {why}; request a snapshot"
+                raise RpcError(ErrorCode.CANNOT_RESUME, message, data)
             after = params.after
         wanted = Filter(params.jobs, params.kinds, None if params.states is None else frozenset(params.states))
         subscriber = context.subscribe(params, wanted, after)
@@ -134,7 +155,7 @@ class Methods:
     async def unsubscribe(self, context: RequestContext, params: w.Unsubscribe) -> w.UnsubscribeResult:
         seq = context.unsubscribe(params.subscription)
         if seq is None:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"there is no subscription {params.subscription!r} here")
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"the connection has no subscription {params.subscription!r}")
         return w.UnsubscribeResult(params.subscription, seq)
 
     async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
@@ -185,7 +206,7 @@ assert _DO.keys() == w.METHODS.keys()
 
 
 def as_rpc_error(error: e.TrioJobsError) -> RpcError:
-    """The queue's own errors, as they go over the wire."""
+    """Convert an error of the queue to an error of the protocol."""
     code, data = ErrorCode.INTERNAL, None
     match error:
         case e.JobNotFound():

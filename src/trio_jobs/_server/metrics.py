@@ -1,7 +1,7 @@
-"""The numbers for Prometheus. prometheus-client is an extra: `pip install trio-jobs[metrics]`.
+"""The metrics for Prometheus. prometheus-client is an extra: `pip install trio-jobs[metrics]`.
 
-Gauges are read when they are asked for. What can only be counted as it happens (waits, runs, ends) is counted from the
-queue's own stream of events, by one reader of the feed, so that it costs the queue nothing when nobody wants metrics.
+Gauges are read at the time of a scrape. Waits, runs and ends of attempts are counted from the queue's stream of events
+by one reader of the feed, so that a queue without metrics has no cost.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _RUNS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 
 
 def is_available() -> bool:
-    """prometheus-client is installed."""
+    """Whether prometheus-client is installed."""
     try:
-        import prometheus_client  # noqa: F401 - an extra: is it there?
+        import prometheus_client  # noqa: F401 - only to test whether the extra is installed
     except ImportError:
         return False
     return True
 
 
 class Metrics:
-    """One queue's numbers. `run` counts until it is cancelled; `text` is a page of them."""
+    """The metrics of one queue. `run` counts until it is cancelled; `text` returns the page for a scrape."""
 
     def __init__(self, backend: Backend, connection_stats: ConnectionStats) -> None:
         import prometheus_client as prom
@@ -49,13 +49,11 @@ class Metrics:
         self._run = prom.Histogram(
             "trio_jobs_run_seconds", "From start to end of an attempt.", buckets=_RUNS, registry=registry
         )
-        self._ended = prom.Counter(
-            "trio_jobs_ended", "Attempts by what they came to.", ["kind", "outcome"], registry=registry
-        )
-        self._retries = prom.Counter("trio_jobs_retries", "Attempts to be made again.", registry=registry)
-        self._busy = 0.0  # seconds in attempts that are over
+        self._ended = prom.Counter("trio_jobs_ended", "Attempts by outcome.", ["kind", "outcome"], registry=registry)
+        self._retries = prom.Counter("trio_jobs_retries", "Attempts that are followed by a retry.", registry=registry)
+        self._busy = 0.0  # seconds in attempts that have ended
         self._busy_told = 0.0
-        # jobs that wait, or are under way: bounded by max_waiting and the line
+        # pending and processing jobs: their number is limited by max_waiting and the capacity of the channel
         self._pending: dict[str, float] = {}
         self._started: dict[str, float] = {}
 
@@ -63,7 +61,11 @@ class Metrics:
         return self._generate(self._registry)
 
     async def run(self) -> None:
-        """Count. Events that the feed could not keep are not counted."""
+        """Count until cancelled. Events that the reader missed, since the feed does not retain them, are not counted.
+
+        Cancelled:
+            Some events are not counted.
+        """
         source = self._backend.events
         events = EventStream(source, source.seq)
         while True:
@@ -103,9 +105,10 @@ class Metrics:
         self._ended.labels(kind, str(event.outcome)).inc()
 
     def busy(self) -> float:
-        """Seconds in attempts, with those so far of the one under way: a call that hangs is work too.
+        """Seconds in attempts, including the running one, so that a call that does not return is visible.
 
-        Never less than it was: its end is counted a moment after it happened, and clocks are set back.
+        The value never decreases, although the end of an attempt is counted later than it happens, and the wall clock
+        may be set back.
         """
         now = self._backend.now()
         under_way = sum(max(now - started_at, 0.0) for started_at in self._started.values())
@@ -113,20 +116,20 @@ class Metrics:
         return self._busy_told
 
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
-        """Name, meaning, value, labels."""
+        """The name, description, value and labels of each gauge."""
         now, backend = self._backend.statistics(), self._backend
         for state, count in now.jobs.items():
-            yield "trio_jobs_jobs", "Known jobs by state.", count, {"state": str(state)}
-        yield "trio_jobs_places", "Places in the line.", now.capacity, {}
-        yield "trio_jobs_places_free", "Places that nobody holds.", now.free, {}
-        yield "trio_jobs_waiting_callers", "Submits that wait for a place.", now.waiting_callers, {}
-        yield "trio_jobs_oldest_waiting_seconds", "How long the first pending job has waited.", self._oldest(), {}
-        yield "trio_jobs_in_doubt", "Jobs that wait for a person.", now.jobs[State.IN_DOUBT], {}
-        yield "trio_jobs_healthy", "1 if jobs are, or could be, worked on.", float(backend.health().ok), {}
+            yield "trio_jobs_jobs", "Jobs by state.", count, {"state": str(state)}
+        yield "trio_jobs_places", "Slots of the channel.", now.capacity, {}
+        yield "trio_jobs_places_free", "Free slots of the channel.", now.free, {}
+        yield "trio_jobs_waiting_callers", "Submits that wait for a slot.", now.waiting_callers, {}
+        yield "trio_jobs_oldest_waiting_seconds", "Age of the oldest pending job.", self._oldest(), {}
+        yield "trio_jobs_in_doubt", "Jobs in doubt.", now.jobs[State.IN_DOUBT], {}
+        yield "trio_jobs_healthy", "1 if health() reports no problem.", float(backend.health().ok), {}
         yield "trio_jobs_sdk_sessions", "SDK sessions opened.", now.session, {}
-        yield "trio_jobs_seq", "Number of the last event.", now.seq, {}
+        yield "trio_jobs_seq", "Sequence number of the last event.", now.seq, {}
         yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
-        yield "trio_jobs_subscriptions", "Their subscriptions.", self._connection_stats.subscriptions, {}
+        yield "trio_jobs_subscriptions", "Subscriptions of WebSocket clients.", self._connection_stats.subscriptions, {}
 
     def _oldest(self) -> float:
         since = self._backend.oldest_pending()
@@ -134,7 +137,7 @@ class Metrics:
 
 
 class _Gauges:
-    """What prometheus-client asks for what is read when it is asked for."""
+    """The collector that prometheus-client calls at each scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -1,12 +1,13 @@
-"""Subscribers in step: those who asked for the same under the same id, and have missed nothing.
+"""Multicasts: subscriptions that are sent the same bytes.
 
-Each event goes to all of them as the very same bytes, so they share one cursor, the bytes are joined once, and what is
-left for each is to hand them to its socket. That is as near to bare sockets as it gets: of 100 deliveries, nothing but
-the 100 sends costs anything.
+The members of a multicast have the same filter and the same subscription id, and have been sent all events so far. They
+share one cursor, and the frames are encoded and joined once. The only cost of each further member is one send on its
+socket.
 
-Who cannot take the bytes at once leaves before it would have had them, and goes on alone from there, by its own cursor
-and its connection's pump; so the slow delay nobody and miss nothing. Once it has caught up it may join again. Streams
-through TLS, of certain jobs, or that are catching up never are in a multicast.
+A member whose stream is not free leaves the multicast before the next bytes are sent. It continues with a cursor of its
+own, from the first event that it has not been sent, by the pump of its connection. So a slow client neither delays the
+others nor misses an event. Once it is up to date it can join again. A subscription over TLS, or with a filter of jobs,
+is never a member.
 """
 
 from __future__ import annotations
@@ -24,15 +25,25 @@ from trio_jobs._wire.frames import text_header
 
 __all__ = ["JOINED", "Member", "Multicast", "Multicasts", "frames"]
 
-JOINED: Final = 64 * 1024  #: bytes in one write: as much as a socket's buffer takes at once
-MOST: Final = 100  #: members of a multicast: they are written to in one step of the loop, some 5 us each
-ROUNDS: Final = 4  #: writes to each in one step: 800 events, more than a queue makes between two
+JOINED: Final = 64 * 1024  #: bytes of one write, which commonly fit into the send buffer of a socket
+MOST: Final = 100  #: members of a multicast: one step of the event loop sends to all of them, about 5 us each
+ROUNDS: Final = 4  #: writes to each member in one step: 800 events, more than a queue commits between two steps
 
 
 def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Callable[[Event], bytes]) -> list[bytes]:
-    """What the cursor wants of `events` as parts of frames, `JOINED` bytes at most; the others are given back to it.
+    """Encode the events that match the filter of `cursor`, up to `JOINED` bytes; the others are returned to the cursor.
 
-    events: just taken from `cursor`. Raises `Lagged` when it is the first of them of which nothing can be said.
+    Args:
+        prefix: The first part of each notification.
+        events: The events that were just read from `cursor`.
+        cursor: The cursor.
+        body_of: Encodes an event.
+
+    Returns:
+        Parts of frames, to be joined.
+
+    Raises:
+        Lagged: The filter cannot be applied to the first event, since its job is pruned.
     """
     everything, wants = cursor.filter.is_open, cursor.wants
     parts: list[bytes] = []
@@ -60,12 +71,19 @@ class Member(Protocol):
     """A subscription that can be in a multicast."""
 
     def go_alone(self, after: int) -> None:
-        """It is out: the next event for it is the one after `after`. Synchronous."""
+        """Continue without the multicast, with the events after `after`. Synchronous."""
         ...
 
 
 class Multicast:
-    """cursor: where all of them are. on_empty: called when the last one has left; the multicast is then over."""
+    """Subscriptions that share one cursor.
+
+    Args:
+        prefix: The first part of each notification.
+        wanted: The filter of the members.
+        after: The members have been sent the events up to this one.
+        on_empty: Called when the last member has left. The multicast is not used after that.
+    """
 
     def __init__(
         self,
@@ -87,7 +105,7 @@ class Multicast:
         return len(self._members)
 
     def join(self, member: Member, stream: GuardedStream) -> None:
-        """`member` has had, or did not want, all events up to where the cursor is."""
+        """Add a member. It has been sent all events up to the position of the cursor that match its filter."""
         self._members[member] = stream
         self.cursor.weight = len(self._members)
         self.cursor.attach()
@@ -106,7 +124,7 @@ class Multicast:
             try:
                 events = cursor.read_nowait()
                 parts = None if events is None else frames(self._prefix, events, cursor, self._body_of)
-            except Lagged:  # each is told so by itself
+            except Lagged:  # each member then reads the same from its own cursor, and notifies its client
                 parts = None
             if parts is None:
                 self._dismiss([*self._members], after)
@@ -141,7 +159,7 @@ class Multicast:
 
 
 class Multicasts:
-    """All multicasts of a server, by what they send."""
+    """All multicasts of a server, by prefix and filter."""
 
     def __init__(self, source: EventSource, bodies: EventBodies) -> None:
         self._source = source
@@ -152,9 +170,16 @@ class Multicasts:
         return sum(len(multicast) for multicasts in self._multicasts.values() for multicast in multicasts)
 
     def join(self, member: Member, stream: GuardedStream, prefix: bytes, cursor: Cursor) -> Multicast | None:
-        """A multicast that is where `cursor`, the member's own, is; it is in it from now on. None: go on alone for now.
+        """Add a member to a multicast whose cursor is at the position of the member's cursor.
 
-        cursor: still attached, and with nothing left to take.
+        Args:
+            member: The subscription.
+            stream: The stream of its connection.
+            prefix: The first part of each of its notifications.
+            cursor: The member's own cursor: attached, with no event left to read.
+
+        Returns:
+            The multicast; None if there is none at this position, so that the member must continue without one.
         """
         key = (prefix, cursor.filter)
         multicasts = self._multicasts.setdefault(key, [])

@@ -1,9 +1,9 @@
-"""The HTTP head of a connection, read strictly. Pure.
+"""The HTTP head of a connection, parsed strictly. Pure functions.
 
-One header with a byte outside ASCII kills a server that hands strangers' heads to wsproto, and libraries differ over
-doubled headers, folded lines and lone line ends. So the head is read here by a grammar narrower than RFC 9112's: what
-fits it, every honest client sends. For a WebSocket, a head of our own making, from checked values only, is replayed to
-trio-websocket; nobody else's bytes reach it before the first frame.
+A header with a byte outside ASCII raises an unexpected error in wsproto, which ends the server, and libraries differ in
+how they read repeated headers, folded lines and bare line ends. So this module parses the head itself, by a grammar
+narrower than that of RFC 9112, which the requests of all common clients match. For a WebSocket, a new head made from
+checked values is replayed to trio-websocket, which gets none of the client's bytes before the first frame.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ MAX_HEADERS: Final = 64
 
 
 class BadRequest(Exception):
-    """status: what to answer, an HTTP status. The message is for the client."""
+    """A request is refused.
+
+    Args:
+        status: The HTTP status of the response.
+        why: The reason, which is sent to the client.
+        headers: Further headers of the response.
+    """
 
     def __init__(self, status: int, why: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.status: Final = status
@@ -39,24 +45,37 @@ class BadRequest(Exception):
 
 @attrs.frozen
 class RequestHead:
-    """method, path (without query), query: of the request. headers: by lower-case name. raw: the bytes."""
+    """A parsed request head."""
 
     method: str
+    """The method, in upper case."""
     path: str
+    """The path without the query."""
     query: str
+    """What follows "?" in the target; empty without one."""
     headers: dict[str, str]
+    """The headers by lower-case name."""
     raw: bytes = attrs.field(repr=False)
+    """The bytes of the head."""
 
     def get(self, name: str) -> str | None:
         return self.headers.get(name)
 
     def listed(self, name: str) -> list[str]:
-        """The values of a header that is a list."""
+        """Return the elements of a header whose value is a comma-separated list."""
         return [part.strip() for part in self.headers.get(name, "").split(",") if part.strip()]
 
 
 def parse(raw: bytes, hosts: Collection[str]) -> RequestHead:
-    """`raw` up to and with its empty line. hosts: names under which we may be called. Raises `BadRequest`."""
+    """Parse a request head.
+
+    Args:
+        raw: The bytes up to and including the empty line.
+        hosts: The host names under which the server may be reached.
+
+    Raises:
+        BadRequest: The head is malformed, has a body, or names another host.
+    """
     lines = raw[:-4].split(b"\r\n")
     line = _LINE.fullmatch(lines[0])
     if line is None:
@@ -67,20 +86,24 @@ def parse(raw: bytes, hosts: Collection[str]) -> RequestHead:
     for text in lines[1:]:
         header = _HEADER.fullmatch(text)
         if header is None:
-            raise BadRequest(400, "a header is not plain ASCII, or folded, or none")
+            raise BadRequest(400, "a header line is malformed, folded or not ASCII")
         name = header[1].decode("ascii").lower()
         if name in headers:
-            raise BadRequest(400, f"header {name} comes twice")
+            raise BadRequest(400, f"header {name} is repeated")
         headers[name] = (header[2] or b"").decode("ascii")
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-        raise BadRequest(400, "a body is not expected")
+        raise BadRequest(400, "a request body is not supported")
     _check_host(headers.get("host"), hosts)
     path, _, query = line[2].decode("ascii").partition("?")
     return RequestHead(line[1].decode("ascii"), path, query, headers, raw)
 
 
 def _check_host(host: str | None, hosts: Collection[str]) -> None:
-    """A page of a foreign site can point its own name at our address (DNS rebinding); it cannot so use an address."""
+    """Refuse host names that the server does not have, against DNS rebinding.
+
+    A web site can let its own host name resolve to the address of this server, and its pages then reach the server
+    under that name. Addresses are accepted, since they cannot be rebound.
+    """
     if host is None:
         raise BadRequest(400, "header host is missing")
     found = _HOST.fullmatch(host.lower())
@@ -92,7 +115,7 @@ def _check_host(host: str | None, hosts: Collection[str]) -> None:
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        raise BadRequest(421, "this server is not called so; see its option for host names") from None
+        raise BadRequest(421, "this server does not have that host name; its option for host names allows it") from None
 
 
 def wants_websocket(head: RequestHead) -> bool:
@@ -100,22 +123,26 @@ def wants_websocket(head: RequestHead) -> bool:
 
 
 def replay(head: RequestHead) -> bytes:
-    """Check that `head` is a WebSocket handshake for our protocol, and give the one that trio-websocket shall see.
+    """Check that `head` is a WebSocket handshake for the protocol of this server.
 
-    Raises `BadRequest`.
+    Returns:
+        The handshake to be replayed to trio-websocket.
+
+    Raises:
+        BadRequest: It is not such a handshake.
     """
     if head.method != "GET":
-        raise BadRequest(405, "a WebSocket begins with GET", (("Allow", "GET"),))
+        raise BadRequest(405, "the method of a WebSocket handshake must be GET", (("Allow", "GET"),))
     if head.path != "/ws":
-        raise BadRequest(404, "the WebSocket is at /ws")
+        raise BadRequest(404, "not found; the path of the WebSocket is /ws")
     if head.query:
-        raise BadRequest(400, "no query is expected; a token does not belong into an address")
+        raise BadRequest(400, "a query is not supported; send the token in a header or as a subprotocol")
     if head.headers.get("upgrade", "").lower() != "websocket":
         raise BadRequest(400, "header upgrade must be websocket")
     if "upgrade" not in (part.lower() for part in head.listed("connection")):
-        raise BadRequest(400, "header connection must name upgrade")
+        raise BadRequest(400, "header connection must contain upgrade")
     if head.get("sec-websocket-version") != "13":
-        raise BadRequest(426, "WebSocket version 13 is spoken here", (("Sec-WebSocket-Version", "13"),))
+        raise BadRequest(426, "the WebSocket version must be 13", (("Sec-WebSocket-Version", "13"),))
     key = head.headers.get("sec-websocket-key", "")
     try:
         if len(base64.b64decode(key, validate=True)) != 16 or len(key) != 24:
@@ -123,7 +150,7 @@ def replay(head: RequestHead) -> bytes:
     except (binascii.Error, ValueError):
         raise BadRequest(400, "header sec-websocket-key must be 16 bytes in base64") from None
     if PROTOCOL not in head.listed("sec-websocket-protocol"):
-        raise BadRequest(400, f"the subprotocol spoken here is {PROTOCOL}")
+        raise BadRequest(400, f"header sec-websocket-protocol must contain {PROTOCOL}")
     return (
         "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"

@@ -1,8 +1,8 @@
 """`async with trio_jobs.serve(queue)`: the server as a whole, and how it stops.
 
-The connections live behind a shield, as the queue's loops do: whatever happens to the block, its end runs whole, and
-tells every client that we are going (1001) while all of them are still read from. Cancelling them would tell nobody,
-and closing them one after another would take a timeout each.
+The connections run behind a shield, as the loops of the queue do. However the block ends, the stop runs to its end: it
+sends close code 1001 to all clients at once, while the server still reads from all of them. A cancellation would send
+no close frame, and closing the connections one after another could take a timeout for each.
 """
 
 from __future__ import annotations
@@ -40,24 +40,33 @@ __all__ = ["DEFAULT_PORT", "Server", "serve"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
-LAST_WORDS: Final = 0.25  #: seconds at the end for answers under way; those that wait for something do not get it
-PATIENCE: Final = 2.0  #: seconds for a handshake when there are many
-GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the end; each is bounded by less
+LAST_WORDS: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
+PATIENCE: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
+GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
 LOCAL: Final = frozenset({"localhost"})
 
 
 @attrs.frozen
 class Handshake:
-    """handshake: to replay to trio-websocket. origin: of the page, if it is one. token: None if it has no right one."""
+    """The checked handshake of a WebSocket client."""
 
     handshake: bytes
+    """The request head to be replayed to trio-websocket."""
     origin: str | None
+    """The origin of the web page; None if the client is not a browser."""
     token: Token | None
+    """The token of the client; None without a valid one."""
 
 
 @final
 class Server:
-    """A running server. url: where clients connect. port: also where 0 was asked for."""
+    """A running server, yielded by `serve`.
+
+    Attributes:
+        url: The URL for clients.
+        port: The port, also if `serve` was called with port 0.
+        limits: The limits in force.
+    """
 
     def __init__(
         self,
@@ -84,7 +93,7 @@ class Server:
         self._multicasts = Multicasts(backend.events, self._bodies)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
-        self._moved = trio.lowlevel.ParkingLot()  # for who waits for room: somebody has said who it is, or is gone
+        self._moved = trio.lowlevel.ParkingLot()  # unparked when a connection is authenticated or has ended
         self._accepted = 0
         self._all_gone = trio.Event()
         self._closing = False
@@ -98,10 +107,12 @@ class Server:
 
     @property
     def connections(self) -> int:
+        """The number of open WebSocket connections."""
         return len(self._open)
 
     @property
     def subscriptions(self) -> int:
+        """The number of their subscriptions."""
         return sum(len(connection.subscribers) for connection in self._open)
 
     async def _run(self, scope: trio.CancelScope) -> None:
@@ -118,10 +129,14 @@ class Server:
                     nursery.start_soon(accept_forever, listener, begin)
 
     async def _make_room(self) -> None:
-        """Wait until there is a place that a stranger may have; the oldest stranger has two seconds to become known.
+        """Wait until another unauthenticated connection is allowed.
 
-        So a burst of honest clients waits its turn, and a thousand slow ones delay the next by two at worst. Where
-        known clients have all the places nobody is waited for: the next is closed at once.
+        The oldest unauthenticated connection is closed two seconds after its accept, so slow clients delay the next
+        connection by at most two seconds. If authenticated clients use all connections, this returns at once, and
+        `_admit` closes the new connection.
+
+        Cancelled:
+            The oldest connection may have been closed.
         """
         await trio.lowlevel.checkpoint()
         while self._is_crowded():
@@ -129,13 +144,13 @@ class Server:
             with trio.move_on_at(self._pending[oldest] + PATIENCE):
                 await self._moved.park()
                 continue
-            if oldest in self._pending:  # else it has said so in the very step in which its time was over
+            if oldest in self._pending:  # it may have been authenticated in the step in which its time had passed
                 oldest.cancel()
-            while oldest in self._pending:  # its place is free only once it is gone
+            while oldest in self._pending:  # it counts until its task has ended
                 await self._moved.park()
 
     def _is_crowded(self) -> bool:
-        """Strangers have all the places that they may have, or all that known clients leave."""
+        """Whether unauthenticated clients use all connections that they may use, or that the others leave."""
         strangers = len(self._pending)
         return strangers >= self.limits.most_pending or (strangers > 0 and self._accepted >= self.limits.connections)
 
@@ -165,7 +180,7 @@ class Server:
                 if guest is not None:
                     await self._connect(transport, raw, guest, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-            log.debug("a connection broke: %s", error)
+            log.debug("a connection was lost: %s", error)
         except Exception:
             log.exception("a connection failed")
         finally:
@@ -177,9 +192,9 @@ class Server:
                 self._all_gone.set()
 
     async def _greet(self, transport: trio.abc.Stream) -> Handshake | None:
-        """Who wants a WebSocket, and may try; anyone else is answered here.
+        """Read the request. Return the handshake of a WebSocket client; answer any other request and return None.
 
-        What was read is let go of with this: a thousand heads kept would be two megabytes.
+        A method of its own, so that its buffers are freed when it returns.
         """
         head: RequestHead | None = None
         try:
@@ -192,7 +207,7 @@ class Server:
             else:
                 handshake = replay(head)
                 if more:
-                    raise BadRequest(400, "frames before the handshake is answered")
+                    raise BadRequest(400, "data was sent before the handshake was answered")
                 return Handshake(handshake, head.get("origin"), token)
         except BadRequest as bad:
             answer = refusal(head, bad)
@@ -201,14 +216,19 @@ class Server:
         return None
 
     async def _read_head(self, transport: trio.abc.Stream) -> tuple[bytes, bytes]:
-        """The head, and what came with it. Raises `BadRequest`; BrokenResourceError where the client is gone before."""
+        """Return the bytes of the head, and the bytes that were received after it.
+
+        Raises:
+            BadRequest: The head is too large.
+            trio.BrokenResourceError: The client has disconnected.
+        """
         data = b""
         while (end := data.find(b"\r\n\r\n")) < 0:
             if len(data) >= self.limits.head:
-                raise BadRequest(431, f"a head has at most {self.limits.head} bytes")
+                raise BadRequest(431, f"the request head has more than {self.limits.head} bytes")
             more = await transport.receive_some(self.limits.head - len(data))
             if not more:
-                raise trio.BrokenResourceError("gone before its head was whole")
+                raise trio.BrokenResourceError("the client disconnected within its request head")
             data += more
         return data[: end + 4], data[end + 4 :]
 
@@ -219,21 +239,21 @@ class Server:
         stream.replay = guest.handshake
         refusal: tuple[int, str] | None = None
         origin, token = guest.origin, guest.token
-        # a browser shows its page only close codes, so these are told after a handshake like any other
+        # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
         if origin is not None and origin not in self._origins:
-            refusal = (CloseCode.FOREIGN_ORIGIN, "pages of this origin are not served")
+            refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
         elif token is None:
-            refusal = (CloseCode.UNAUTHORISED, "no token, or a wrong one")
+            refusal = (CloseCode.UNAUTHORISED, "the token is missing or invalid")
         connection = Connection(
             stream, token or NOBODY, self._backend, self._methods, self.limits, self._multicasts, self._bodies, refusal
         )
 
         def accepted() -> None:
-            if refusal is None:  # else it stays a stranger, until it has read why
+            if refusal is None:  # otherwise head_timeout stays in force until the client has answered the close frame
                 scope.deadline = float("inf")
                 self._is_known(scope)
             if self._closing:
-                connection.leave(CloseCode.GOING_AWAY, "the server stops")
+                connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
 
         self._open[connection] = None
         try:
@@ -246,7 +266,7 @@ class Server:
             connection.on_progress(news)
 
     async def _stop(self) -> None:
-        """Tell everyone, and wait until they are gone."""
+        """Close all connections, and wait until they have ended."""
         self._closing = True
         for listener in self._listeners:
             trio.lowlevel.notify_closing(listener)
@@ -254,18 +274,18 @@ class Server:
         for scope in [*self._pending]:
             scope.cancel()
         with trio.move_on_after(LAST_WORDS):
-            # what has just come true is said before goodbye: the results and events of a drain that is over
-            while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - the end, once
+            # answers and events that are already available are sent before the close, such as those of a drain
+            while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - once, at the stop
                 await trio.sleep(0.005)
         for connection in [*self._open]:
-            connection.leave(CloseCode.GOING_AWAY, "the server stops")
+            connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
         if self._accepted:
             with trio.move_on_after(GOODBYE):
                 await self._all_gone.wait()
 
 
 async def _close_gently(transport: trio.abc.Stream) -> None:
-    """Let the client read the answer before the connection is gone: closing with unread bytes would reset it."""
+    """Let the client read the response first: a close with unread bytes would reset the connection."""
     if isinstance(transport, trio.SocketStream):
         await transport.send_eof()
         with trio.move_on_after(0.5):
@@ -289,23 +309,39 @@ async def serve(
 ) -> AsyncIterator[Server]:
     """Serve `queue` while the block runs: `async with trio_jobs.serve(queue, tokens=[token]) as server`.
 
-    host, port: where; port 0 for any free one. tokens: who may; None for anyone, on this machine only. tls: the
-    certificate. insecure: allow another address than this machine's without tls; tokens and payloads then pass readable
-    through the network. origins: of web pages that may connect, as "https://example.org". hosts: names under which the
-    server is reached, besides localhost and addresses. metrics: offer /metrics, if prometheus-client is installed.
+    At the end of the block all connections are closed with code 1001, within about three seconds. The queue continues.
 
-    Raises `UsageError`, OSError before the block begins. At its end every client is told 1001, within three seconds.
-    The queue goes on. Cancelled: the same.
+    Args:
+        queue: The queue.
+        host: The host name or address to listen on.
+        port: The port; 0 for a free one.
+        tokens: The tokens that are accepted; None to accept every client, which requires a loopback address.
+        tls: The TLS context with the certificate of the server.
+        insecure: Allow an address that is not a loopback address without `tls`. Tokens and payloads are then readable
+            on the network.
+        origins: The origins of the web pages that may connect, such as "https://example.org".
+        hosts: The host names under which clients reach the server, in addition to localhost and addresses.
+        metrics: Offer /metrics, if prometheus-client is installed.
+        limits: The limits of the server; None for the defaults.
+
+    Raises:
+        UsageError: An argument is not valid. Raised before the block begins.
+        OSError: The server cannot listen on that address. Raised before the block begins.
+
+    Cancelled:
+        The connections are closed in the same way, behind a shield.
     """
     if isinstance(tokens, Token | str):
-        raise UsageError("tokens must be a list of Token, or None for none")
+        raise UsageError("tokens must be a list of Token, or None to accept every client")
     if not _is_loopback(host):
         if tls is None and not insecure:
-            raise UsageError(f"{host!r} is not this machine alone: serve it with tls, or say insecure=True")
+            raise UsageError(
+                f"{host!r} is not a loopback address: give tls=..., or allow plain text with insecure=True"
+            )
         if tokens is None:
-            raise UsageError(f"{host!r} is not this machine alone: without tokens anyone could do anything")
+            raise UsageError(f"{host!r} is not a loopback address: without tokens every client could control the queue")
     if tokens is not None and not tokens:
-        raise UsageError("no token is given, so nobody could connect; say None where none shall be asked for")
+        raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
     known = None if tokens is None else Tokens(tokens)
     listeners = await listen(host, port)
 

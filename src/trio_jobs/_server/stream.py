@@ -1,13 +1,15 @@
 """The stream between a socket and trio-websocket.
 
-What comes in: first the head that we made, then the client's bytes, counted by their frame headers before wsproto keeps
-any of them. What goes out: frames of trio-websocket (pongs, the answer to a close) and our own joined writes, under one
-lock, each written whole. A write that is cancelled half-way has cut a frame in two. Through plain TCP it is known
-where, and the next writer begins with the other half; through TLS it is not: the stream is then dead, and says so to
-all who come later, instead of pretending that their sends succeed.
+Input: first the request head in `replay`, then the bytes of the client. Their frame headers are counted before wsproto
+buffers anything.
 
-The fastest way to a hundred idle subscribers is not to wake their tasks at all: where the stream is `free`, the bytes
-are given to the kernel from within the feed's own step. Only plain TCP can do that; through TLS all waits its turn.
+Output: the frames of trio-websocket (pongs, the answer to a close) and the joined frames of this server. One lock
+serializes them, so that each write is complete before the next one begins. A write that is cancelled may have sent a
+part of a frame. Over plain TCP it is known which part, and the next write begins with the rest. Over TLS it is not
+known: the stream is then `dead`, and every later write raises.
+
+While the stream is `free`, `send_nowait` sends from the step of the feed, without waking a task of the connection. This
+is the fastest way to many idle subscribers. It is not available over TLS.
 """
 
 from __future__ import annotations
@@ -29,18 +31,19 @@ from trio_jobs._wire.frames import FrameLimiter, LimitExceeded
 __all__ = ["CountedStream", "GuardedStream"]
 
 RECEIVE: Final = 16 * 1024
-TLS_CHUNK: Final = 16 * 1024  #: a TLS record; what is given to OpenSSL at once is there a second time, as ciphertext
+TLS_CHUNK: Final = 16 * 1024  #: one TLS record; OpenSSL keeps a second copy of each write, as ciphertext
 _LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 
 def _refuse(data: bytes) -> NoReturn:
-    raise AssertionError("through TLS nothing is sent at once")
+    raise AssertionError("send is not available over TLS")
 
 
 class CountedStream(trio.abc.Stream):
-    """A socket for `trio.SSLStream` to write to, which tells of each part of a write that the kernel has taken.
+    """A transport for `trio.SSLStream` that reports each part of a write that the kernel has accepted.
 
-    on_taken: called then; it must return at once and not raise.
+    Attributes:
+        on_taken: Called for each part. It must return at once and not raise.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -48,7 +51,11 @@ class CountedStream(trio.abc.Stream):
         self.on_taken: Callable[[], None] = lambda: None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Cancelled: some of it may be sent, and nobody knows how much, as with trio's own."""
+        """Send all data.
+
+        Cancelled:
+            An unknown part of the data was sent, as with `trio.SocketStream`.
+        """
         with memoryview(data) as left:
             at = 0
             try:
@@ -57,7 +64,7 @@ class CountedStream(trio.abc.Stream):
                     self.on_taken()
             except OSError as error:
                 if self.stream.socket.fileno() < 0:
-                    raise trio.ClosedResourceError("this socket was closed here") from None
+                    raise trio.ClosedResourceError("this socket was already closed") from None
                 raise trio.BrokenResourceError(f"write failed: {error}") from error
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -71,14 +78,27 @@ class CountedStream(trio.abc.Stream):
 
 
 class GuardedStream(trio.abc.Stream):
-    """transport: what is written to; through TLS, an `SSLStream` over a `CountedStream`. raw: its socket, None where
-    that would go past TLS.
+    """The stream that trio-websocket gets.
 
-    heard_at: Trio's time when the client last sent anything. refused: why no more is read. dead: nothing more can be
-    sent. silent: a close frame has been sent, so nothing more may be. free: nothing is being written and nothing waits
-    to be, so that `send_nowait` may be called, or `send`: the socket's own, for those who tell `keep` and `not_sent`
-    what became of it. Closing it leaves the transport open, since trio-websocket closes it before we have told the
-    client why.
+    Closing it leaves the transport open, since trio-websocket closes its stream before this server has sent the close
+    frame.
+
+    Args:
+        transport: The stream to the client. Over TLS, an `SSLStream` over a `CountedStream`.
+        raw: The socket of the transport; None over TLS.
+        limits: The limits of the server.
+
+    Attributes:
+        heard_at: When the client last sent anything, on Trio's clock.
+        refused: Why nothing more is read; None while the client is within its limits.
+        dead: Nothing more can be sent, since a write has failed or was cut off.
+        stalled: The client has read nothing for `write_timeout`.
+        ended: The stream is closed.
+        replay: The bytes that `receive_some` returns first.
+        on_rest: Called when bytes wait to be sent, or the stream is dead. The callee arranges for a call of `flush`.
+        silent: A close frame was sent, so nothing more may be sent.
+        free: No write is in progress or waits, so that `send_nowait` or `send` may be called.
+        send: The socket's own `send`. The caller reports a partial write to `keep` and an error to `not_sent`.
     """
 
     def __init__(self, transport: trio.abc.Stream, raw: socket.socket | None, limits: ServerLimits) -> None:
@@ -104,10 +124,18 @@ class GuardedStream(trio.abc.Stream):
         if raw is not None:
             self.send = raw.send
 
-    # in
+    # input
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Raises `BrokenResourceError` also where the client sends too much; `refused` then says so."""
+        """Receive bytes of the client.
+
+        Raises:
+            trio.BrokenResourceError: The connection is lost, or the client has exceeded a limit (see `refused`).
+            trio.ClosedResourceError: The stream is closed.
+
+        Cancelled:
+            Nothing was received.
+        """
         if self.ended:
             raise trio.ClosedResourceError
         if self.replay:
@@ -119,14 +147,18 @@ class GuardedStream(trio.abc.Stream):
         try:
             self._meter.feed(data)
             if not self._frames.take(self._meter.frames - before, now):
-                raise LimitExceeded(CloseCode.TOO_MANY, "too many frames a second")
+                raise LimitExceeded(CloseCode.TOO_MANY, "the rate limit of frames is exceeded")
         except LimitExceeded as error:
             self.refused = error
             raise trio.BrokenResourceError(error.reason) from None
         return data
 
     async def wait_until_closed(self) -> None:
-        """Pass over all that comes until the client has closed its side or answered our close frame."""
+        """Discard everything received until the client has closed its side or answered the close frame.
+
+        Cancelled:
+            The client may not have answered.
+        """
         while not self._meter.closed:
             data = bytes(await self._transport.receive_some(RECEIVE))
             if not data:
@@ -136,10 +168,10 @@ class GuardedStream(trio.abc.Stream):
             except LimitExceeded:
                 self._meter = FrameLimiter(sys.maxsize, sys.maxsize)
 
-    # out
+    # output
 
     def send_nowait(self, data: bytes) -> None:
-        """Write what the socket takes at once. The rest is kept, and `on_rest` asks somebody to `flush` it."""
+        """Send what the kernel accepts at once. The rest is kept for the next write, and `on_rest` is called."""
         try:
             sent = self.send(data)
         except OSError as error:
@@ -149,13 +181,13 @@ class GuardedStream(trio.abc.Stream):
                 self.keep(data[sent:])
 
     def keep(self, rest: bytes) -> None:
-        """This much of what was sent has not been taken."""
+        """Keep the rest of a partial write for the next write."""
         self._rest = rest
         self.free = False
         self.on_rest()
 
     def not_sent(self, data: bytes, error: OSError) -> None:
-        """Nothing was taken; for now, or never again."""
+        """Handle an error of `send`: keep `data` for the next write, or mark the stream as dead."""
         if isinstance(error, BlockingIOError | InterruptedError):
             self.keep(data)
         else:
@@ -164,37 +196,49 @@ class GuardedStream(trio.abc.Stream):
             self.on_rest()
 
     async def flush(self) -> None:
-        """Write what `send_nowait` has left."""
+        """Send what `send_nowait` has kept. Raises and Cancelled: as `send_all`."""
         if self._rest or self.dead:
             await self.send_frames(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """For trio-websocket. Raises `BrokenResourceError`; also after `write_timeout` without a byte being taken."""
+        """Send frames of trio-websocket.
+
+        Raises:
+            trio.BrokenResourceError: The connection is lost, the stream is dead, or the client has read nothing for
+                `write_timeout`.
+
+        Cancelled:
+            A part of the data may have been sent. Over plain TCP the next write sends the rest; over TLS the stream is
+            dead.
+        """
         async with self._turn():
             self.silent = self.silent or bytes(data[:1]) == b"\x88"
             await self._write(bytes(data))
 
     async def send_frames(self, data: bytes) -> None:
-        """Our frames, joined; nothing is sent after a close frame. Raises as `send_all`."""
+        """Send joined frames of this server; none are sent after a close frame. Raises and Cancelled: as `send_all`."""
         async with self._turn():
             if not self.silent:
                 await self._write(data)
 
     async def send_made(self, make: Callable[[], bytes]) -> None:
-        """Write what `make` gives once it is its turn, so that an answer takes memory only when it can go."""
+        """Send what `make` returns. It is called when the lock is acquired, so a waiting answer takes no memory.
+
+        Raises and Cancelled: as `send_all`.
+        """
         async with self._turn():
             if not self.silent:
                 await self._write(make())
 
     async def send_last(self, data: bytes) -> None:
-        """Write this, a close frame, and nothing after it."""
+        """Send a close frame; nothing is sent after it. Raises and Cancelled: as `send_all`."""
         async with self._turn():
             self.silent = True
             await self._write(data)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Nobody else writes meanwhile; from before the lock is asked for, since having it takes a step of the loop."""
+        """Hold the lock. `free` is False from before the acquisition, which takes a step of the event loop."""
         self.free = False
         self._writers += 1
         try:
@@ -209,8 +253,8 @@ class GuardedStream(trio.abc.Stream):
 
     async def _write(self, data: bytes) -> None:
         if self.dead:
-            raise trio.BrokenResourceError("an earlier write was cut off")
-        self.dead = True  # until it is written whole, or what is left is known
+            raise trio.BrokenResourceError("an earlier write failed or was cut off")
+        self.dead = True  # until the write is complete, or its rest is known
         if self._raw is None:
             await self._write_tls(data)
         else:
@@ -220,7 +264,7 @@ class GuardedStream(trio.abc.Stream):
         self.dead = False
 
     async def _write_plain(self, raw: socket.socket, data: memoryview, begun: bool) -> None:
-        """begun: `data` begins in the middle of a frame."""
+        """Send `data` over plain TCP. `begun`: it begins in the middle of a frame."""
         whole = len(data)
         while data:
             try:
@@ -234,7 +278,7 @@ class GuardedStream(trio.abc.Stream):
                 with trio.move_on_after(self._limits.write_timeout) as scope:
                     await trio.lowlevel.wait_writable(raw)
             except trio.Cancelled:
-                if begun or len(data) < whole:  # whoever writes next goes on from here
+                if begun or len(data) < whole:  # the next write sends the rest
                     self._rest = bytes(data)
                 self.dead = False
                 raise
@@ -260,12 +304,12 @@ class GuardedStream(trio.abc.Stream):
     def _stall(self) -> None:
         self.stalled = True
         self.reset_when_closed()
-        raise trio.BrokenResourceError(f"the client took nothing for {self._limits.write_timeout:g} s")
+        raise trio.BrokenResourceError(f"the client read nothing for {self._limits.write_timeout:g} s")
 
-    # the end
+    # close
 
     def reset_when_closed(self) -> None:
-        """Closing sends a reset, and the kernel keeps nothing for a client that does not read."""
+        """Make the close of the transport reset the connection, so that the kernel does not keep unread data."""
         transport = self._transport
         if isinstance(transport, trio.SSLStream):
             transport = transport.transport_stream.stream

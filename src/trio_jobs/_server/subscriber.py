@@ -1,8 +1,8 @@
 """One subscription: from a cursor in the feed to frames for the wire.
 
-It is in one of two phases. In a snapshot it sends pages of jobs, each read when it is its turn; the stream stands still
-at the event with which the snapshot began, and goes on from there. Otherwise it sends what the cursor gives. When
-events are gone it says `jobs.lagged` and begins a snapshot.
+A subscription has two phases. In a snapshot it sends pages of jobs, each read immediately before it is sent; the cursor
+stays at the event with which the snapshot began, and the events after it follow the snapshot. Otherwise it sends the
+events that the cursor returns. If events are no longer retained, it sends `jobs.lagged` and begins a snapshot.
 """
 
 from __future__ import annotations
@@ -30,8 +30,22 @@ __all__ = ["Subscriber"]
 
 
 class Subscriber:
-    """id: the client's. prefix: of each of its frames. on_news: called, synchronously, when there is something to send;
-    with True if it may be sent in this step, if it can. cursor: its own, or its multicast's."""
+    """One subscription.
+
+    Args:
+        subscription: The id that the client has chosen.
+        backend: The queue.
+        bodies: The cache of encoded events.
+        wanted: The filter.
+        after: The first event is the one after this.
+        on_news: Called synchronously when something can be sent. The second argument is True if it may be sent in the
+            same step.
+
+    Attributes:
+        id: The id of the subscription.
+        prefix: The first part of each notification.
+        cursor: The cursor of the subscription, or of its multicast.
+    """
 
     def __init__(
         self,
@@ -56,14 +70,14 @@ class Subscriber:
     def caught_up(self) -> bool:
         return self.cursor.idle and self._page is None
 
-    # alone or in a multicast
+    # its own cursor or a multicast
 
     def begin(self) -> None:
-        """Be told of news from now on."""
+        """Attach to the feed."""
         self.cursor.attach()
 
     def end(self) -> None:
-        """Be told no more. Harmless when repeated."""
+        """Leave the multicast and detach from the feed. Repeated calls have no effect."""
         if self._multicast is not None:
             multicast, self._multicast = self._multicast, None
             self.cursor = self._own(self.cursor.position)
@@ -71,7 +85,7 @@ class Subscriber:
         self.cursor.detach()
 
     def join(self, multicasts: Multicasts, stream: GuardedStream) -> None:
-        """Go on in a multicast, if there is one for it where it is. `stream` is its connection's."""
+        """Join a multicast at the current position, if that is possible. `stream` is that of the connection."""
         if self._multicast is None and self.caught_up and stream.free and self.cursor.filter.jobs is None:
             multicast = self._multicast = multicasts.join(self, stream, self.prefix, self.cursor)
             if multicast is not None:
@@ -87,10 +101,10 @@ class Subscriber:
     def _own(self, after: int) -> Cursor:
         return Cursor(self._backend.events, after, self.cursor.filter, partial(self._on_news, self, True))
 
-    # what it sends
+    # output
 
     def begin_snapshot(self) -> None:
-        """The jobs as they are first, then the stream from here on."""
+        """Send the jobs as they are now, then the events after the current one."""
         wanted = self.cursor.filter
         self.cursor.seq = self.cursor.source.seq
         self.cursor.idle = False
@@ -98,7 +112,11 @@ class Subscriber:
         self._catching_up = True
 
     def collect_nowait(self) -> list[bytes] | None:
-        """Parts of frames for one write, from what is at hand; none: all is sent. None: use `collect`."""
+        """Return parts of frames for one write, without reading the store.
+
+        Returns:
+            The parts; empty if everything is sent. None if the store must be read: use `collect`.
+        """
         if self._page is not None:
             return [self._snapshot_page()]
         try:
@@ -111,7 +129,11 @@ class Subscriber:
             return [self._lagged(lagged)]
 
     async def collect(self) -> list[bytes]:
-        """The same, from the store if need be. Cancelled: nothing is taken."""
+        """Return parts of frames for one write. Reads events from the store if the feed does not retain them.
+
+        Cancelled:
+            The cursor has not moved.
+        """
         parts = self.collect_nowait()
         if parts is None:
             try:
@@ -131,7 +153,7 @@ class Subscriber:
         return self._told("jobs.position", w.Position(self.id, self.cursor.position))
 
     def progress(self, news: Progress) -> bytes | None:
-        """None if the job is not one of this subscription's, as far as can be said."""
+        """Encode a job's progress; None if the job does not match the filter, or its kind is not known any more."""
         wanted = self.cursor.filter
         if wanted.jobs is not None and news.job_id not in wanted.jobs:
             return None
@@ -146,11 +168,11 @@ class Subscriber:
     def _snapshot_page(self) -> bytes:
         assert self._page is not None
         page, wanted, jobs = self._page, self.cursor.filter, []
-        for _ in range(min(len(page), SNAPSHOT_PAGE)):  # those that do not fit count too: each costs 10 us to look at
+        for _ in range(min(len(page), SNAPSHOT_PAGE)):  # jobs that do not match count too: each takes about 10 us
             try:
                 job = self._backend.get(page.popleft())
             except JobNotFound:
-                continue  # pruned since the snapshot began, or never there
+                continue  # pruned since the snapshot began, or the filter names an unknown job
             if wanted.kinds is not None and job.kind not in wanted.kinds:
                 continue
             if wanted.states is None or job.state in wanted.states:

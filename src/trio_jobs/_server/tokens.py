@@ -1,4 +1,4 @@
-"""Who may do what: tokens with a name and a scope."""
+"""Tokens: the secret, the name and the scope of a client."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from trio_jobs._wire.codes import BEARER, Scope
 
 __all__ = ["NOBODY", "Token", "Tokens"]
 
-#: What a header can carry (RFC 6750, section 2.1); long enough that guessing is hopeless, at any rate of tries.
+#: The syntax of a bearer token (RFC 6750, section 2.1), with a length that makes guessing impractical.
 _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
 
 
 @final
 @attrs.frozen
 class Token:
-    """secret: 16 to 512 characters of letters, digits and -._~+/. name: is written down as `by` of what it does.
-    scope: "watch" looks, "control" does everything."""
+    """A token of a server. A client that presents the secret has the name and the scope."""
 
     secret: str = attrs.field(repr=False)
+    """16 to 512 characters: letters, digits and -._~+/, then any number of =."""
     name: str = "owner"
+    """1 to 100 printable characters. Recorded as `by` of the client's operations."""
     scope: Scope = "control"
+    """Scope "watch" allows queries and subscriptions; "control" allows every method."""
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.secret, str) or not _SECRET.fullmatch(self.secret):
@@ -41,11 +43,11 @@ class Token:
 
     @classmethod
     def random(cls, name: str = "owner", scope: Scope = "control") -> Token:
-        """A new one, of 256 bits."""
+        """Make a token with a random secret of 256 bits."""
         return cls(secrets.token_urlsafe(32), name, scope)
 
 
-#: Who is served where no token is asked for.
+#: The token of every client of a server without tokens.
 NOBODY: Final = Token("no-token-asked-for", "anyone", "control")
 
 
@@ -59,7 +61,7 @@ class Tokens:
         return len(self._tokens)
 
     def find(self, secret: str) -> Token | None:
-        """The token with that secret. Takes the same time whichever it is, and whether or not there is one."""
+        """Return the token with that secret; None if there is none. Takes the same time in each case."""
         given = secret.encode()
         found = None
         for token in self._tokens:
@@ -68,9 +70,12 @@ class Tokens:
         return found
 
     def authorise(self, authorization: str | None, subprotocols: Iterable[str] = ()) -> Token | None:
-        """Whose request it is: by `Authorization: Bearer`, or for browsers by a subprotocol `bearer.<base64url>`.
+        """Return the token of a request; None without a valid one, or if the request contains different secrets.
 
-        With two answers that differ it is nobody's.
+        Args:
+            authorization: The `Authorization` header, with the scheme `Bearer`; None without one.
+            subprotocols: The offered subprotocols. A browser, which cannot set that header, sends the token as a
+                subprotocol `bearer.<base64url>`.
         """
         given = []
         if authorization is not None:
