@@ -356,7 +356,7 @@ class Service:
             UsageError: Both `journal` and `store` are given, or the caller does not run in Trio.
             SdkOpenFailed: The SDK was not open within `open_timeout`, or its error is not retried.
             StoreError: The store cannot be opened; `JournalInUse` and `JournalDamaged` are such errors.
-            UnhandledJobs: The store has open jobs that no handler can take.
+            UnhandledJobs: The store has open jobs that no handler can process.
             SdkCallStuck: At the end of the block: a call is stuck, and `on_stuck` is "stop".
             QueueBroken: At the end of the block: a part of the queue has failed.
 
