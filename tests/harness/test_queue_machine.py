@@ -26,12 +26,12 @@ import trio_jobs
 from trio_jobs import State
 from trio_jobs._engine import attempt_result, decide
 from trio_jobs._engine.events import Event, Started
+from trio_jobs._engine.status import Health
 from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import Health
 from trio_jobs.testing import QueueMachine
 from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
 

@@ -15,11 +15,11 @@ import trio
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import decide
 from trio_jobs._engine.events import JobEvent
+from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
 from trio_jobs._runtime.event_log import EventLog
-from trio_jobs._runtime.job_context import Progress
 
 __all__ = ["AttemptRecorder"]
 

@@ -12,10 +12,9 @@ import trio
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.job_context import Progress
-from trio_jobs._runtime.report import Health, Statistics
 from trio_jobs._runtime.runtime import Runtime
 
 __all__ = ["QueueBackend"]

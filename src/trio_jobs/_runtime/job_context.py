@@ -22,7 +22,7 @@ from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._validation import is_text
 
-__all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Progress", "Recorder", "context_factory"]
+__all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Recorder", "context_factory"]
 
 MAX_PROGRESS_MESSAGE: Final = 200
 MAX_STEPS: Final = 1000

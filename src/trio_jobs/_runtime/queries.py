@@ -10,6 +10,7 @@ import trio
 
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, Job, JobRecord, State, to_datetime, view
+from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, QueueClosed, ResultUnavailable, UsageError
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot
@@ -17,7 +18,6 @@ from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
-from trio_jobs._runtime.report import Health, Statistics
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 from trio_jobs._validation import check_number

@@ -12,13 +12,13 @@ from trio_jobs._backend import Backend
 from trio_jobs._engine import decide
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend import QueueBackend
 from trio_jobs._runtime.from_thread import FromThread
-from trio_jobs._runtime.job_context import Progress
 from trio_jobs._runtime.queries import MAX_PAGE, parse_state
-from trio_jobs._runtime.report import Health, ShutdownReport, Statistics
+from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
 

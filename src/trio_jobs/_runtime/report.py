@@ -1,4 +1,4 @@
-"""The reports of a queue about itself, while it runs and after its stop."""
+"""The report of a queue about its stop."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import final
 import attrs
 
 from trio_jobs._engine.jobs import State
-from trio_jobs._engine.status import Health, Statistics
 
-__all__ = ["Health", "ShutdownReport", "Statistics", "UnfinishedJob"]
+__all__ = ["ShutdownReport", "UnfinishedJob"]
 
 
 @final
