@@ -70,6 +70,7 @@ from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.from_thread import FromThread
+from trio_jobs._runtime.job_conditions import JobConditions
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
@@ -104,6 +105,7 @@ __all__ = [
     "InvalidState",
     "Job",
     "JobCancelled",
+    "JobConditions",
     "JobContext",
     "JobFailed",
     "JobInDoubt",

@@ -213,6 +213,13 @@ async def test_invalid_filters_are_refused(how: dict[str, Any], autojump_clock: 
             await queue.retry_many(**how)
 
 
+async def test_the_error_for_an_unknown_condition_names_the_nearest(autojump_clock: MockClock) -> None:
+    unknown: dict[str, Any] = {"error_typ": "OSError"}
+    async with open_queue(two_kinds(RecordingSdk())) as queue:
+        with pytest.raises(UsageError, match="did you mean 'error_type'"):
+            await queue.cancel_many(**unknown)
+
+
 async def test_a_closed_queue_retries_nothing(autojump_clock: MockClock) -> None:
     async with open_queue(two_kinds(RecordingSdk())) as queue:
         await queue.drain()

@@ -6,9 +6,8 @@ append, and send the job to the channel on the reserved slot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import trio
 
@@ -77,24 +76,12 @@ class Admission:
         if self._event_log.durable and (trouble := self._event_log.store.trouble) is not None:
             raise StoreError(f"no jobs are accepted now: {trouble}")
 
-    async def submit(
-        self,
-        handler: str | Callable[..., Any],
-        payload: Any,
-        *,
-        key: str | None,
-        due_at: datetime | None,
-        delay: float | None,
-        deadline_at: datetime | None,
-        deadline_after: float | None,
-        wait: float | None,
-        by: str | None,
-    ) -> Receipt:
+    async def submit(self, job: NewJob, *, wait: float | None, by: str | None) -> Receipt:
         if by is not None:
             check_by(by)
-        new = self._submissions.make(handler, payload, key, due_at, delay, deadline_at, deadline_after)
+        new = self._submissions.make(job)
         await trio.lowlevel.checkpoint_if_cancelled()
-        if key is not None:
+        if new.key is not None:
             known = self._receipt_of_known(new)
             if known is not None:
                 await self._commits.first_event(known.job_id)
@@ -121,13 +108,11 @@ class Admission:
         await trio.lowlevel.cancel_shielded_checkpoint()
         return receipt
 
-    def submit_nowait(
-        self, handler: str | Callable[..., Any], payload: Any, *, key: str | None, by: str | None
-    ) -> Receipt:
+    def submit_nowait(self, job: NewJob, *, by: str | None) -> Receipt:
         if self._event_log.durable:
             raise UsageError("with a journal a submit must wait for its commit: use await submit(..., wait=0)")
         check_by(by)
-        new = self._submissions.make(handler, payload, key)
+        new = self._submissions.make(job)
         known = self._receipt_of_known(new)
         if known is not None:
             return known
@@ -138,11 +123,7 @@ class Admission:
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
         check_by(by)
-        make = self._submissions.make
-        submissions = [
-            make(job.handler, job.payload, job.key, job.due_at, job.delay, job.deadline_at, job.deadline_after)
-            for job in jobs
-        ]
+        submissions = list(map(self._submissions.make, jobs))
         firsts = without_repeated_keys(submissions)
         await trio.lowlevel.checkpoint_if_cancelled()
         self.refuse_if_closing()

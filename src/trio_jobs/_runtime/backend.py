@@ -16,6 +16,7 @@ from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.runtime import Runtime
+from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["QueueBackend"]
 
@@ -88,17 +89,8 @@ class QueueBackend:
         wait: float | None,
         by: str | None,
     ) -> Receipt:
-        return await self._runtime.admission.submit(
-            kind,
-            payload,
-            key=key,
-            due_at=due_at,
-            delay=None,
-            deadline_at=deadline_at,
-            deadline_after=None,
-            wait=wait,
-            by=by,
-        )
+        job = NewJob(kind, payload, key, due_at=due_at, deadline_at=deadline_at)
+        return await self._runtime.admission.submit(job, wait=wait, by=by)
 
     async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
         return await self._operations.cancel(job_id, by=by)

@@ -11,6 +11,7 @@ import trio
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt
 from trio_jobs._errors import QueueClosed
 from trio_jobs._runtime.runtime import Runtime
+from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["FromThread"]
 
@@ -41,20 +42,8 @@ class FromThread:
         by: str | None = None,
     ) -> Receipt:
         """See `Queue.submit`."""
-        receipt: Receipt = self._run(
-            lambda: self._runtime.admission.submit(
-                handler,
-                payload,
-                key=key,
-                due_at=due_at,
-                delay=delay,
-                deadline_at=deadline_at,
-                deadline_after=deadline_after,
-                wait=wait,
-                by=by,
-            )
-        )
-        return receipt
+        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after)
+        return self._run(lambda: self._runtime.admission.submit(job, wait=wait, by=by))  # type: ignore[no-any-return]
 
     def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """See `Queue.result`."""

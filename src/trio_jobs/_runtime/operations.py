@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -21,11 +21,11 @@ from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
-from trio_jobs._runtime.queries import MAX_PAGE, parse_state
+from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
-from trio_jobs._validation import check_by, check_number, check_seconds
+from trio_jobs._validation import check_by
 
 __all__ = ["Operations"]
 
@@ -131,55 +131,27 @@ class Operations:
         self._channel.remove(record)  # it may wait there for verify, and would keep its slot while the queue is paused
         self._event_log.append(events)
 
-    async def cancel_many(
-        self,
-        *,
-        state: State | str | None,
-        kind: str | None,
-        error_type: str | None,
-        older_than: float | None,
-        limit: int,
-        by: str | None,
-    ) -> tuple[str, ...]:
+    async def cancel_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
         check_by(by)
-        selected = self._select(_CANCELLABLE, state, kind, error_type, older_than, limit)
+        selected = self._select(_CANCELLABLE, conditions)
         for record in selected:
             self._cancel(record, by)
         await self._commits.everything()
         return tuple(record.id for record in selected)
 
-    async def retry_many(
-        self,
-        *,
-        state: State | str | None,
-        kind: str | None,
-        error_type: str | None,
-        older_than: float | None,
-        limit: int,
-        by: str | None,
-    ) -> tuple[str, ...]:
+    async def retry_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
         check_by(by)
         self._admission.refuse_if_closing()
-        selected = self._select(_RETRIABLE, state, kind, error_type, older_than, limit)
+        selected = self._select(_RETRIABLE, conditions)
         for record in selected:
             self._retry(record, by)
         await self._commits.everything()
         return tuple(record.id for record in selected)
 
-    def _select(
-        self,
-        possible: tuple[State, ...],
-        state: State | str | None,
-        kind: str | None,
-        error_type: str | None,
-        older_than: float | None,
-        limit: int,
-    ) -> list[JobRecord]:
-        """Return the jobs that match all conditions, the oldest first."""
-        if check_number("limit", limit) > MAX_PAGE:
-            raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
-        states = possible if state is None else tuple({parse_state(state)}.intersection(possible))
-        before = None if older_than is None else self._clock.now() - check_seconds("older_than", older_than)
+    def _select(self, possible: Collection[State], conditions: JobConditions) -> list[JobRecord]:
+        """Return the jobs in one of these states that match all conditions, the oldest first."""
+        check = CheckedConditions.of(conditions, self._clock.now())
+        states = possible if check.state is None else {check.state}.intersection(possible)
         matches = (
             record
             for state in states
@@ -187,11 +159,9 @@ class Operations:
             if not self._is_ending(record)
             and self._event_log.committed_view(record) is not None
             and (possible is not _RETRIABLE or record.kind in self._handlers)
-            and (kind is None or record.kind == kind)
-            and (error_type is None or (record.error is not None and record.error.type == error_type))
-            and (before is None or record.submitted_at <= before)
+            and check.match(record)
         )
-        return nsmallest(limit, matches, key=lambda record: record.submitted_seq)
+        return nsmallest(check.limit, matches, key=lambda record: record.submitted_seq)
 
     def _is_ending(self, record: JobRecord) -> bool:
         """Whether the job has an attempt that was requested to end, or whose call is still inside the SDK."""

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, Unpack, final
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine import decide
@@ -17,7 +17,8 @@ from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend import QueueBackend
 from trio_jobs._runtime.from_thread import FromThread
-from trio_jobs._runtime.queries import MAX_PAGE, parse_state
+from trio_jobs._runtime.job_conditions import JobConditions
+from trio_jobs._runtime.queries import parse_state
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
@@ -103,17 +104,8 @@ class Queue:
         Cancelled:
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
-        return await self._runtime.admission.submit(
-            handler,
-            payload,
-            key=key,
-            due_at=due_at,
-            delay=delay,
-            deadline_at=deadline_at,
-            deadline_after=deadline_after,
-            wait=wait,
-            by=by,
-        )
+        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after)
+        return await self._runtime.admission.submit(job, wait=wait, by=by)
 
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
@@ -131,7 +123,7 @@ class Queue:
             UsageError: As `submit`; also with a journal.
             QueueClosed: The queue drains or has stopped.
         """
-        return self._runtime.admission.submit_nowait(handler, payload, key=key, by=by)
+        return self._runtime.admission.submit_nowait(NewJob(handler, payload, key), by=by)
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """Accept all of these jobs or none, in this order, as one change. Waits until there is a slot for each.
@@ -301,25 +293,12 @@ class Queue:
         """
         await self._runtime.operations.resolve(job_id, resolution, result=result, by=by)
 
-    async def cancel_many(
-        self,
-        *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        error_type: str | None = None,
-        older_than: float | None = None,
-        limit: int = MAX_PAGE,
-        by: str | None = None,
-    ) -> tuple[str, ...]:
+    async def cancel_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
         """Cancel the jobs that match all conditions, the oldest first.
 
         Args:
-            state: Only jobs in this state; None for every state that can be cancelled.
-            kind: Only jobs of this kind.
-            error_type: Only jobs whose last error is of a class with this name.
-            older_than: Only jobs that were submitted at least so many seconds ago.
-            limit: The highest number of jobs, 1 to 1,000; repeat the call for more.
             by: The name of the operator, 1 to 200 characters; recorded.
+            conditions: The keywords of `JobConditions`. Without `state`, jobs in each state that can be cancelled.
 
         Returns:
             The ids of the jobs that were cancelled, or whose attempt was requested to end.
@@ -331,29 +310,14 @@ class Queue:
         Cancelled:
             They are cancelled nevertheless; the call is shielded.
         """
-        return await self._runtime.operations.cancel_many(
-            state=state, kind=kind, error_type=error_type, older_than=older_than, limit=limit, by=by
-        )
+        return await self._runtime.operations.cancel_many(conditions, by=by)
 
-    async def retry_many(
-        self,
-        *,
-        state: State | str | None = None,
-        kind: str | None = None,
-        error_type: str | None = None,
-        older_than: float | None = None,
-        limit: int = MAX_PAGE,
-        by: str | None = None,
-    ) -> tuple[str, ...]:
+    async def retry_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
         """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
 
         Args:
-            state: "failed" or "cancelled"; None for both.
-            kind: As for `cancel_many`.
-            error_type: As for `cancel_many`.
-            older_than: As for `cancel_many`.
-            limit: As for `cancel_many`.
-            by: As for `cancel_many`.
+            by: The name of the operator, 1 to 200 characters; recorded.
+            conditions: The keywords of `JobConditions`. Without `state`, both failed and cancelled jobs.
 
         Returns:
             The ids of these jobs.
@@ -366,9 +330,7 @@ class Queue:
         Cancelled:
             The new runs begin nevertheless; the call is shielded.
         """
-        return await self._runtime.operations.retry_many(
-            state=state, kind=kind, error_type=error_type, older_than=older_than, limit=limit, by=by
-        )
+        return await self._runtime.operations.retry_many(conditions, by=by)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.

@@ -90,35 +90,26 @@ class SubmissionFactory:
             raise UnknownKind(kind, tuple(sorted(self._handlers)))
         return found
 
-    def make(
-        self,
-        name: str | Callable[..., Any],
-        payload: Any,
-        key: str | None = None,
-        due_at: datetime | None = None,
-        delay: float | None = None,
-        deadline_at: datetime | None = None,
-        deadline_after: float | None = None,
-    ) -> Submission:
-        """Check and encode the arguments of `Queue.submit`, without the state of the queue.
+    def make(self, job: NewJob) -> Submission:
+        """Check and encode a job, without the state of the queue.
 
         Raises:
             UnknownKind: The handler is not registered.
             InvalidPayload: The payload does not fit the handler's type.
             UsageError: Another argument is not valid.
         """
-        handler = self.handler(name)
-        body = handler.encode(payload)
-        payload_digest = None
+        handler = self.handler(job.handler)
+        body = handler.encode(job.payload)
+        key, payload_digest = job.key, None
         if key is not None:
             if not is_text(key, MAX_KEY):
                 raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {key!r:.100}")
             payload_digest = digest(body)
-        if due_at is None and delay is None and deadline_at is None and deadline_after is None:
+        if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
             return Submission(handler, body, key, payload_digest, None, None)
         now = self._clock.now()
-        due = _time("due_at", due_at, "delay", delay, now)
-        deadline = _time("deadline_at", deadline_at, "deadline_after", deadline_after, now)
+        due = _time("due_at", job.due_at, "delay", job.delay, now)
+        deadline = _time("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, now)
         if deadline is not None and deadline <= max(now, due or now):
             raise UsageError("the deadline must be in the future, and after the time at which the job is due")
         return Submission(handler, body, key, payload_digest, due if due is not None and due > now else None, deadline)
