@@ -40,7 +40,7 @@ OPTIONS = (
     "--no-default-browser-check",
     "--no-proxy-server",
 )
-PATIENCE = 60.0  #: seconds for a word from the browser: its first start on a busy machine takes ten
+CONTENDED_HANDSHAKE_TIMEOUT = 60.0  #: seconds for a word from the browser: its first start on a busy machine takes ten
 
 
 def find_browser() -> str | None:
@@ -84,7 +84,7 @@ class Site:
         self.origin = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def says(self) -> Any:
-        return json.loads(self._said.get(timeout=PATIENCE))
+        return json.loads(self._said.get(timeout=CONTENDED_HANDSHAKE_TIMEOUT))
 
     def open(self, folder: Path, script: str) -> None:
         """A browser has the page with this script open, until `close`."""

@@ -105,7 +105,7 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
 async def test_slow_heads_that_take_all_slots_do_not_keep_an_honest_client_out(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
+    monkeypatch.setattr("trio_jobs._server.server.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
     async with bench(limits=patient(connections=6)) as b:
         clients = [await b.raw() for _ in range(known)]
         slow = [await b.socket() for _ in range(12)]
@@ -120,7 +120,7 @@ async def test_slow_heads_that_take_all_slots_do_not_keep_an_honest_client_out(
 
 
 async def test_clients_with_a_wrong_token_do_not_keep_an_honest_client_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_jobs._server.server.PATIENCE", 0.05)
+    monkeypatch.setattr("trio_jobs._server.server.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
     async with bench(limits=patient(connections=4)) as b:
         wrong = [await b.socket() for _ in range(8)]
         for client in wrong:  # they never answer the close frame

@@ -44,8 +44,8 @@ async def test_a_request_without_a_token_gets_the_health_and_nothing_else() -> N
         assert (status, json.loads(body)) == (200, {"ok": True})
         assert headers["connection"] == "close"
         status, _, body = await get(b.port, "/healthz", WATCHER)
-        told: dict[str, Any] = json.loads(body)
-        assert {"ok", "problems", "in_doubt", "paused", "queue", "host", "store", "server"} == set(told)
+        health: dict[str, Any] = json.loads(body)
+        assert {"ok", "problems", "in_doubt", "paused", "queue", "host", "store", "server"} == set(health)
         b.queue.close_to_submits()
         status, _, body = await get(b.port, "/healthz")
         assert (status, json.loads(body)) == (503, {"ok": False})

@@ -50,10 +50,10 @@ class Independent:
         """The events up to one of that type."""
         events = []
         while True:
-            told = await self.next_notification()
-            if told["method"] == "jobs.event":
-                events.append(told["params"])
-                if told["params"]["type"] == type_:
+            notification = await self.next_notification()
+            if notification["method"] == "jobs.event":
+                events.append(notification["params"])
+                if notification["params"]["type"] == type_:
                     return events
 
 
@@ -262,13 +262,13 @@ async def test_a_snapshot_comes_in_pages_and_the_stream_continues_behind_it() ->
         answer = await client.ask("jobs.subscribe", subscription="s", snapshot=True, kinds=["double"])
         pages: list[dict[str, Any]] = []
         while not pages or not pages[-1]["last"]:
-            told = await client.next_notification()
-            assert told["method"] == "jobs.snapshot"
-            pages.append(told["params"])
+            notification = await client.next_notification()
+            assert notification["method"] == "jobs.snapshot"
+            pages.append(notification["params"])
         assert [len(page["jobs"]) for page in pages] == [500, 500, 200]
         assert pages[0]["seq"] == answer["seq"]
-        told = await client.next_notification()
-        assert (told["method"], told["params"]["seq"]) == ("jobs.position", answer["seq"])
+        notification = await client.next_notification()
+        assert (notification["method"], notification["params"]["seq"]) == ("jobs.position", answer["seq"])
         job = (await client.ask("jobs.submit", kind="double", payload=1))["job"]
         assert {event["job"] for event in await client.until("completed")} == {job}
 
@@ -292,9 +292,15 @@ async def test_progress_is_sent_without_a_seq() -> None:
     async def talk(client: Independent) -> None:
         await client.ask("jobs.subscribe", subscription="s")
         job = (await client.ask("jobs.submit", kind="step", payload=1))["job"]
-        while (told := await client.next_notification())["method"] != "jobs.progress":
+        while (notification := await client.next_notification())["method"] != "jobs.progress":
             pass
-        assert told["params"] == {"subscription": "s", "job": job, "done": 1.0, "total": 4.0, "message": "a quarter"}
+        assert notification["params"] == {
+            "subscription": "s",
+            "job": job,
+            "done": 1.0,
+            "total": 4.0,
+            "message": "a quarter",
+        }
 
     async with bench(service) as b:
         await with_client(b.server.url, talk)

@@ -1,4 +1,4 @@
-"""Subscribers in step (P8): many are told as one, and each still gets every event in order, once."""
+"""Subscribers at the same event (P8): many get the same bytes, and each still gets every event in order, once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is told when the store is in trouble."""
+"""What a client receives when the store fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams over the wire (P8): gap-free through cuts, fair beside the frozen, told when the server goes."""
+"""Streams over the wire (P8): no gaps over cuts, no delay by frozen clients, an end when the server stops."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ async def test_a_subscriber_to_dropped_events_is_refused_and_takes_a_snapshot() 
         answer = await client.ask("jobs.subscribe", subscription="s", snapshot=True)
         jobs = []
         while True:
-            told = (await client.next_notification())["params"]
-            jobs += told["jobs"]
-            if told["last"]:
+            notification = (await client.next_notification())["params"]
+            jobs += notification["jobs"]
+            if notification["last"]:
                 break
         assert len(jobs) == 2000
         assert all(job["seq"] <= answer["seq"] for job in jobs)
@@ -154,9 +154,9 @@ async def test_a_stream_that_falls_behind_the_retained_events_gets_lagged_and_a_
         jobs: dict[str, int] = {}
         position = 0
         while position < queue.statistics().seq:
-            told = await client.next_notification()
-            params = told["params"]
-            match told["method"]:
+            notification = await client.next_notification()
+            params = notification["params"]
+            match notification["method"]:
                 case "jobs.event":
                     seen.append(params["seq"])
                     position = params["seq"]
@@ -264,7 +264,7 @@ async def test_a_thousand_clients_get_1001(monkeypatch: pytest.MonkeyPatch) -> N
 
     How long that takes, benchmarks/frozen.py tells.
     """
-    monkeypatch.setattr("trio_jobs._server.server.GOODBYE", 300.0)
+    monkeypatch.setattr("trio_jobs._server.server.STOP_TIMEOUT", 300.0)
     program = textwrap.dedent("""
         import asyncio, sys, websockets
         async def one(url, headers, ready):
@@ -317,8 +317,9 @@ async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
             await client.ask("jobs.subscribe", subscription="s", **({"jobs": [job]} if own_job else {}))
         await b.queue.resume()
         for client, job in zip(healthy, jobs, strict=True):
-            while (told := (await client.next_notification())["params"])["type"] != "completed" or told["job"] != job:
-                pass
+            params: dict[str, Any] = {"type": None, "job": None}
+            while (params["type"], params["job"]) != ("completed", job):
+                params = (await client.next_notification())["params"]
         assert [connection for connection in b.server._open if connection._ready] == stalled
         assert b.server.connections == len(ice) + len(healthy)
         for client in healthy:

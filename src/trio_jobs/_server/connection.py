@@ -304,8 +304,8 @@ class Connection:
 
     def _take_progress(self) -> bytes:
         news, self._progress = self._progress, {}
-        told = [s.progress(progress) for progress in news.values() for s in self.subscribers.values()]
-        return b"".join(frame for frame in told if frame is not None)
+        frames = [s.progress(progress) for progress in news.values() for s in self.subscribers.values()]
+        return b"".join(frame for frame in frames if frame is not None)
 
     # keep-alive
 

@@ -70,10 +70,10 @@ class Pages:
     def _health(self, token: Token | None) -> Page:
         """Without a token, the response contains only whether the queue is healthy."""
         health = self._backend.health()
-        told: dict[str, object] = {"ok": health.ok}
+        body: dict[str, object] = {"ok": health.ok}
         if token is not None:
             now = self._backend.statistics()
-            told |= {
+            body |= {
                 "problems": [*health.problems],
                 "in_doubt": health.in_doubt,
                 "paused": self._backend.paused,
@@ -85,7 +85,7 @@ class Pages:
                     "subscriptions": self._connection_stats.subscriptions,
                 },
             }
-        return Page(200 if health.ok else 503, JSON, msgspec.json.encode(told) + b"\n")
+        return Page(200 if health.ok else 503, JSON, msgspec.json.encode(body) + b"\n")
 
 
 @cache

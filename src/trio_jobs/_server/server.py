@@ -32,7 +32,7 @@ from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.request import BadRequest, RequestHead, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream, GuardedStream
-from trio_jobs._server.tokens import NOBODY, Token, Tokens
+from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
 
 __all__ = ["DEFAULT_PORT", "Server", "serve"]
@@ -40,9 +40,9 @@ __all__ = ["DEFAULT_PORT", "Server", "serve"]
 log: Final = logging.getLogger("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
-LAST_WORDS: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
-PATIENCE: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
-GOODBYE: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
+LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
+CONTENDED_HANDSHAKE_TIMEOUT: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
+STOP_TIMEOUT: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
 LOCAL: Final = frozenset({"localhost"})
 
 
@@ -120,7 +120,7 @@ class Server:
             async with trio.open_nursery() as nursery:
 
                 async def begin(accepted: socket.socket) -> None:
-                    await self._make_room()
+                    await self._free_a_place()
                     self._admit(accepted, nursery)
 
                 if self._metrics is not None:
@@ -128,7 +128,7 @@ class Server:
                 for listener in self._listeners:
                     nursery.start_soon(accept_forever, listener, begin)
 
-    async def _make_room(self) -> None:
+    async def _free_a_place(self) -> None:
         """Wait until another unauthenticated connection is allowed.
 
         The oldest unauthenticated connection is closed two seconds after its accept, so slow clients delay the next
@@ -141,7 +141,7 @@ class Server:
         await trio.lowlevel.checkpoint()
         while self._is_crowded():
             oldest = next(iter(self._pending))
-            with trio.move_on_at(self._pending[oldest] + PATIENCE):
+            with trio.move_on_at(self._pending[oldest] + CONTENDED_HANDSHAKE_TIMEOUT):
                 await self._moved.park()
                 continue
             if oldest in self._pending:  # it may have been authenticated in the step in which its time had passed
@@ -176,9 +176,9 @@ class Server:
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:
                 self._pending[scope] = trio.current_time()
-                guest = await self._greet(transport)
-                if guest is not None:
-                    await self._connect(transport, raw, guest, scope)
+                handshake = await self._greet(transport)
+                if handshake is not None:
+                    await self._connect(transport, raw, handshake, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection was lost: %s", error)
         except Exception:
@@ -201,7 +201,11 @@ class Server:
             data, more = await self._read_head(transport)
             head = parse(data, self._hosts)
             subprotocols = head.listed("sec-websocket-protocol")
-            token = NOBODY if self._tokens is None else self._tokens.authorise(head.get("authorization"), subprotocols)
+            token = (
+                NO_TOKEN_REQUIRED
+                if self._tokens is None
+                else self._tokens.authorise(head.get("authorization"), subprotocols)
+            )
             if not wants_websocket(head):
                 answer = response(head, self._pages.answer(head, token))
             else:
@@ -233,19 +237,26 @@ class Server:
         return data[: end + 4], data[end + 4 :]
 
     async def _connect(
-        self, transport: trio.abc.Stream, raw: socket.socket | None, guest: Handshake, scope: trio.CancelScope
+        self, transport: trio.abc.Stream, raw: socket.socket | None, handshake: Handshake, scope: trio.CancelScope
     ) -> None:
         stream = GuardedStream(transport, raw, self.limits)
-        stream.replay = guest.handshake
+        stream.replay = handshake.handshake
         refusal: tuple[int, str] | None = None
-        origin, token = guest.origin, guest.token
+        origin, token = handshake.origin, handshake.token
         # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
         if origin is not None and origin not in self._origins:
             refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "the token is missing or invalid")
         connection = Connection(
-            stream, token or NOBODY, self._backend, self._methods, self.limits, self._multicasts, self._bodies, refusal
+            stream,
+            token or NO_TOKEN_REQUIRED,
+            self._backend,
+            self._methods,
+            self.limits,
+            self._multicasts,
+            self._bodies,
+            refusal,
         )
 
         def accepted() -> None:
@@ -273,14 +284,14 @@ class Server:
             listener.close()
         for scope in [*self._pending]:
             scope.cancel()
-        with trio.move_on_after(LAST_WORDS):
+        with trio.move_on_after(LAST_ANSWERS_TIMEOUT):
             # answers and events that are already available are sent before the close, such as those of a drain
             while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - once, at the stop
                 await trio.sleep(0.005)
         for connection in [*self._open]:
             connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
         if self._accepted:
-            with trio.move_on_after(GOODBYE):
+            with trio.move_on_after(STOP_TIMEOUT):
                 await self._all_gone.wait()
 
 

@@ -15,7 +15,7 @@ import attrs
 from trio_jobs._errors import UsageError
 from trio_jobs._wire.codes import BEARER, Scope
 
-__all__ = ["NOBODY", "Token", "Tokens"]
+__all__ = ["NO_TOKEN_REQUIRED", "Token", "Tokens"]
 
 #: The syntax of a bearer token (RFC 6750, section 2.1), with a length that makes guessing impractical.
 _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
@@ -48,7 +48,7 @@ class Token:
 
 
 #: The token of every client of a server without tokens.
-NOBODY: Final = Token("no-token-asked-for", "anyone", "control")
+NO_TOKEN_REQUIRED: Final = Token("no-token-required", "anyone", "control")
 
 
 class Tokens:
