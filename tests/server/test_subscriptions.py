@@ -317,8 +317,8 @@ async def test_frozen_clients_delay_no_other_client(own_job: bool) -> None:
             await client.ask("jobs.subscribe", subscription="s", **({"jobs": [job]} if own_job else {}))
         await b.queue.resume()
         for client, job in zip(healthy, jobs, strict=True):
-            params: dict[str, Any] = {"type": None, "job": None}
-            while (params["type"], params["job"]) != ("completed", job):
+            params: dict[str, Any] = {}
+            while (params.get("type"), params.get("job")) != ("completed", job):
                 params = (await client.next_notification())["params"]
         assert [connection for connection in b.server._open if connection._ready] == stalled
         assert b.server.connections == len(ice) + len(healthy)
