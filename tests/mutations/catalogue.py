@@ -27,6 +27,7 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
+HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
@@ -658,6 +659,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/methods.py",
         "known = params.epoch in (None, self._backend.epoch)",
         "known = True",
+    ),
+    _M(
+        "page at the cost of a job",
+        "a client that may read a hundred jobs a second reads a hundred pages of jobs",
+        HOSTILE,
+        "_server/connection.py",
+        "self._measure(message, cost(params), request_id)",
+        "self._measure(message, 1, request_id)",
     ),
     # what a person's own machine, host and handler would meet
     _M(

@@ -250,8 +250,27 @@ async def test_requests_beyond_the_rate_are_refused_and_the_others_answered() ->
 
 async def statuses(client: Raw, count: int, **extra: Any) -> list[bool]:
     """Whether each of so many requests, sent at once, is answered."""
-    await client.send(b"".join(client.request("jobs.list", **extra)[1] for _ in range(count)))
+    await client.send(b"".join(client.request("jobs.list", limit=1, **extra)[1] for _ in range(count)))
     return sorted(["result" in await client.message() for _ in range(count)], reverse=True)
+
+
+async def test_a_refusal_names_its_request_and_the_time_after_which_it_would_pass() -> None:
+    async with bench(limits=patient(messages=1, messages_per_second=0.01)) as b:
+        client = await b.raw()
+        assert "jobs" in await client.ask("jobs.list", limit=1)
+        error = (await client.ask("jobs.list", limit=1))["error"]
+        assert error["code"] == -32016
+        assert error["data"]["retry_after"] == pytest.approx(100, rel=0.1)
+        await client.say_goodbye()
+
+
+async def test_a_page_of_jobs_takes_more_of_the_rate_limit_than_one_job() -> None:
+    async with bench(limits=patient(messages=20, messages_per_second=1e-6)) as b:
+        client = await b.raw()
+        for _ in range(2):
+            assert "jobs" in await client.ask("jobs.list", limit=450)  # costs 10
+        assert "error" in await client.ask("jobs.list", limit=1)
+        await client.say_goodbye()
 
 
 async def test_a_token_that_only_watches_has_a_fifth_of_the_messages() -> None:

@@ -34,8 +34,10 @@ from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
+from trio_jobs._wire.costs import cost
 from trio_jobs._wire.frames import close_frame, ping_frame, text_frame
 from trio_jobs._wire.jsonrpc import RequestId, RpcError, decode_request, encode_error, encode_result
+from trio_jobs._wire.schemas import ErrorData
 
 __all__ = ["Connection"]
 
@@ -161,12 +163,12 @@ class Connection:
             if isinstance(message, bytes):
                 self.leave(CloseCode.BAD_MESSAGE, "a request must be a text message, not a binary one")
                 await trio.sleep_forever()
-            refusal = self._measure(message)
-            if refusal is None:
-                try:
-                    request_id, method, params = decode_request(message)
-                except RpcError as error:
-                    refusal = error
+            try:
+                request_id, method, params = decode_request(message)
+            except RpcError as error:
+                await self._refuse(self._measure(message, 1, error.id) or error)
+                continue
+            refusal = self._measure(message, cost(params), request_id)
             if refusal is not None:
                 await self._refuse(refusal)
                 continue
@@ -176,12 +178,21 @@ class Connection:
             self._in_flight += 1
             nursery.start_soon(self._answer, request_id, method, params)
 
-    def _measure(self, message: str) -> RpcError | None:
+    def _measure(self, message: str, units: int, request_id: RequestId | None) -> RpcError | None:
+        """Take the request from the rate limits. Return the refusal if it exceeds one of them."""
         now = trio.current_time()
         size = len(message) if message.isascii() else len(message.encode())
-        if self._messages.take(1, now) and self._bytes.take(size, now):
+        wait = max(self._messages.wait_for(units, now), self._bytes.wait_for(size, now))
+        if wait == 0:
+            self._messages.take(units, now)
+            self._bytes.take(size, now)
             return None
-        return RpcError(ErrorCode.TOO_MANY, "the rate limit of requests is exceeded; send fewer per second")
+        return RpcError(
+            ErrorCode.TOO_MANY,
+            "the rate limit of requests is exceeded; send fewer per second",
+            ErrorData(retry_after=wait),
+            request_id=request_id,
+        )
 
     async def _refuse(self, error: RpcError) -> None:
         if error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST):

@@ -53,9 +53,10 @@ class ServerLimits:
     subscriptions: int = 32
     """Subscriptions per connection."""
     messages: int = 200
-    """Burst of requests. A token of scope watch has a fifth of this."""
+    """Burst of requests, in units of their cost: most cost 1, pages of jobs more. A token of scope watch has a fifth of
+    this."""
     messages_per_second: float = 100.0
-    """Rate of requests. A token of scope watch has a fifth of this."""
+    """Rate of requests, in units of their cost. A token of scope watch has a fifth of this."""
     bytes: int = 4 * 1024 * 1024
     """Burst of the bytes of requests. A token of scope watch has a sixteenth of this."""
     bytes_per_second: float = 1024.0 * 1024.0
@@ -106,9 +107,14 @@ class RateLimiter:
         Returns:
             False if it is not available; nothing was taken.
         """
-        self._level = min(self._full, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level < min(amount, self._full):
+        if self.wait_for(amount, now) > 0:
             return False
         self._level -= amount
         return True
+
+    def wait_for(self, amount: float, now: float) -> float:
+        """Return in how many seconds `take(amount)` will succeed; 0 if it would succeed now."""
+        self._level = min(self._full, self._level + (now - self._at) * self._rate)
+        self._at = now
+        missing = min(amount, self._full) - self._level
+        return missing / self._rate if missing > 0 else 0.0

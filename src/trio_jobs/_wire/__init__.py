@@ -3,6 +3,7 @@
 codes           numbers and names that both sides know
 schemas         the private Structs of jobs, attempts, events and errors on the wire
 methods         the methods and notifications, with parameters, results and scopes
+costs           the cost of a request, for rate limits
 conversion      public values to Structs of the wire, and back
 jsonrpc         JSON-RPC 2.0: text to messages and back
 event_encoding  an event to JSON, once for all subscribers

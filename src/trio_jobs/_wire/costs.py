@@ -1,0 +1,25 @@
+"""The cost of a request: how much it takes from the rate limit of its connection.
+
+Client and server compute it from the same parameters, so a client can pace itself. The unit is a request that reads or
+changes one job; the other costs follow from the time that the server's event loop needs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_jobs._wire.methods import List, Params, Subscribe
+
+__all__ = ["JOBS_PER_UNIT", "SNAPSHOT", "cost"]
+
+JOBS_PER_UNIT: Final = 50  #: jobs of a list, or job ids of a subscription, that cost as much as one request
+SNAPSHOT: Final = 10  #: additional cost of a subscription that starts with a snapshot
+
+
+def cost(params: Params) -> int:
+    """The cost of a request with these parameters, at least 1."""
+    if isinstance(params, List):
+        return 1 + params.limit // JOBS_PER_UNIT
+    if isinstance(params, Subscribe):
+        return 1 + len(params.jobs or ()) // JOBS_PER_UNIT + (SNAPSHOT if params.snapshot else 0)
+    return 1
