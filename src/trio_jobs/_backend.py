@@ -77,6 +77,11 @@ class Backend(Protocol):
         """Why the queue is paused; None if it is not."""
         ...
 
+    @property
+    def hook_errors(self) -> int:
+        """How many calls of hooks have raised."""
+        ...
+
     def oldest_pending(self) -> float | None:
         """When the first pending job became pending; None without one. UTC, seconds since the epoch."""
         ...

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["NEVER", "Alarm", "WakeUp", "bare_nursery", "single_cause"]
+__all__ = ["NEVER", "Alarm", "WakeUp", "bare_nursery", "contains", "is_cancellation", "single_cause"]
 
 NEVER: Final = float("inf")  #: a time on Trio's clock that is never reached
 
@@ -38,6 +38,20 @@ def single_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def contains(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether the error, or an error within nested groups, is of this kind."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether the error is Cancelled, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
 
 
 class Alarm:

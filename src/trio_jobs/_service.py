@@ -314,7 +314,7 @@ class Service:
     def on(self, hook: HookName, /, fn: Callable[[Job], Any]) -> None:
         """Register a function that is called when something happens to a job.
 
-        An error that the function raises is logged and changes nothing about the job.
+        An exception that the function raises, also a SystemExit, is logged and changes nothing about the job.
 
         Args:
             hook: "in_doubt": a job is in doubt and `verify` cannot settle it. "stuck": a call of the job is stuck.

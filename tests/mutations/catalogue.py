@@ -30,6 +30,7 @@ METHODS: Final = "tests/server/test_methods.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
+LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 
 #: The checks that the campaign tries on every mutation
@@ -692,5 +693,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/attempt_result.py",
         'out.write(ev.Failed, reason="fail")',
         'out.write(ev.Failed, reason="fail", may_have_acted=True)',
+    ),
+    # the program around the queue: its threads, logs and terminals
+    _M(
+        "log handlers trusted",
+        "a log handler that calls sys.exit ends the queue",
+        LOG_HANDLERS,
+        "_log.py",
+        "        except BaseException as error:\n            if isinstance",
+        "        except Exception as error:\n            if isinstance",
+    ),
+    _M(
+        "hooks trusted",
+        "a hook that calls sys.exit ends the queue",
+        LOG_HANDLERS,
+        "_runtime/hooks.py",
+        "        except BaseException as error:\n",
+        "        except Exception as error:\n",
     ),
 )

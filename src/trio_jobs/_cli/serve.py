@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import ssl
 import sys
 from typing import Any, Final
@@ -23,6 +22,7 @@ from trio_jobs._cli.token_file import (
     write_token,
 )
 from trio_jobs._errors import JournalInUse, StoreError, UsageError
+from trio_jobs._log import Log
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
@@ -30,7 +30,7 @@ from trio_jobs._service import Service
 
 __all__ = ["load_service", "run_server"]
 
-log: Final = logging.getLogger("trio_jobs.serve")
+log: Final = Log("trio_jobs.serve")
 
 
 def load_service(name: str) -> Service:

@@ -7,7 +7,6 @@ the handler has ended.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy, JobRecord, State
 from trio_jobs._errors import SdkCallRefused
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, classify, log_fields
 from trio_jobs._runtime.event_log import EventLog
@@ -30,7 +30,7 @@ from trio_jobs._runtime.verification import Verification, not_started
 
 __all__ = ["AttemptRunner"]
 
-log: Final = logging.getLogger("trio_jobs.consumer")
+log: Final = Log("trio_jobs.consumer")
 
 
 class AttemptRunner:

@@ -72,6 +72,10 @@ class QueueBackend:
     def paused(self) -> str | None:
         return self._operations.paused
 
+    @property
+    def hook_errors(self) -> int:
+        return self._runtime.hooks.errors
+
     def oldest_pending(self) -> float | None:
         first = next(iter(self._runtime.event_log.in_state(State.PENDING)), None)
         return None if first is None else first.changed_at

@@ -1,26 +1,26 @@
 """Hooks: functions of the service's author that are called when a job is in doubt, stuck or failed.
 
 A hook is not part of this package: hooks run in a task of their own, one after another, each for at most `TIMEOUT`
-seconds, and their exceptions are logged. A slow hook delays other hooks, never a job. If more than `WAITING` calls
-wait, the oldest is dropped.
+seconds. Whatever a hook raises, SystemExit included, is logged and counted, and ends nothing. A slow hook delays other
+hooks, never a job. If more than `WAITING` calls wait, the oldest is dropped.
 """
 
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import trio
 
-from trio_jobs._concurrency import WakeUp
+from trio_jobs._concurrency import NEVER, WakeUp
 from trio_jobs._engine.jobs import Job, JobRecord, view
+from trio_jobs._log import Log
 
 __all__ = ["HookName", "Hooks"]
 
-log: Final = logging.getLogger("trio_jobs.hooks")
+log: Final = Log("trio_jobs.hooks")
 
 HookName = Literal["in_doubt", "stuck", "failed"]
 
@@ -35,6 +35,8 @@ class Hooks:
         self._hooks = hooks
         self._waiting: deque[tuple[HookName, Job]] = deque(maxlen=WAITING)
         self._wake = WakeUp()
+        self.errors = 0
+        """How many calls have raised."""
 
     def call_soon(self, hook: HookName, record: JobRecord) -> None:
         """Schedule calls of the functions of `hook` with the job as it is now. Returns at once."""
@@ -42,6 +44,8 @@ class Hooks:
             self._waiting.append((hook, view(record)))
             self._wake.set()
 
+    # protected: Trio then raises KeyboardInterrupt for a Ctrl-C elsewhere, and one that a hook raises is not a Ctrl-C
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         while True:
             await self.run_once()
@@ -66,5 +70,9 @@ class Hooks:
                     await answer
             if scope.cancelled_caught:
                 log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
-        except Exception:
+        except BaseException as error:
+            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+                raise
+            self.errors += 1
             log.exception("the hook for %s raised", hook)
+            await trio.lowlevel.checkpoint_if_cancelled()  # the error may have replaced Cancelled

@@ -9,7 +9,6 @@ the current attempt has exceeded its limit, and sleeps again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -18,13 +17,14 @@ import trio
 from trio_jobs._concurrency import NEVER, Alarm
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, log_fields
 from trio_jobs._runtime.event_log import EventLog
 
 __all__ = ["GRACE", "OverrunMonitor"]
 
-log: Final = logging.getLogger("trio_jobs.overrun_monitor")
+log: Final = Log("trio_jobs.overrun_monitor")
 
 #: Seconds in which a cancelled async handler may clean up before it is overdue. A call on a thread has none, since it
 #: cannot be cancelled.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,12 +9,13 @@ import trio
 
 from trio_jobs._engine.jobs import State
 from trio_jobs._errors import StoreError
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.event_log import EventLog
 
 __all__ = ["Pruner"]
 
-log: Final = logging.getLogger("trio_jobs.pruner")
+log: Final = Log("trio_jobs.pruner")
 
 INTERVAL: Final = 60.0  #: seconds between two searches for old jobs
 BATCH: Final = 500  #: jobs removed at once: about a millisecond

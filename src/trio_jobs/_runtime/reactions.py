@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import JobRecord, State, escape
 from trio_jobs._errors import StoreError
+from trio_jobs._log import Log
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.attempt import AttemptSlot, log_fields
 from trio_jobs._runtime.blocking_job import BlockingJob
@@ -22,7 +22,7 @@ from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 
 __all__ = ["Reactions"]
 
-log: Final = logging.getLogger("trio_jobs.queue")
+log: Final = Log("trio_jobs.queue")
 
 
 class Reactions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from trio_jobs._engine import decide
@@ -10,11 +9,12 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.retry import Rules
 from trio_jobs._errors import UnhandledJobs
+from trio_jobs._log import Log
 from trio_jobs._runtime.runtime import Runtime
 
 __all__ = ["check_restored_jobs", "resume_restored_jobs"]
 
-log: Final = logging.getLogger("trio_jobs.queue")
+log: Final = Log("trio_jobs.queue")
 
 
 def check_restored_jobs(runtime: Runtime) -> None:

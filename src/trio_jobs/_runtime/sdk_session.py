@@ -6,7 +6,6 @@ during a call.
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 import trio
@@ -14,6 +13,7 @@ import trio
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import events as ev
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.error_info import as_error
 from trio_jobs._runtime.event_log import EventLog
@@ -21,7 +21,7 @@ from trio_jobs._runtime.settings import Settings
 
 __all__ = ["SdkSessionManager"]
 
-log: Final = logging.getLogger("trio_jobs.queue")
+log: Final = Log("trio_jobs.queue")
 
 
 class SdkSessionManager:

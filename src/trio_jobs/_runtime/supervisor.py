@@ -16,7 +16,6 @@ The stop has these steps, each with its time limit:
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, EndedBy, Job, State, escape
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._runtime.clock import SystemClock
@@ -41,7 +41,7 @@ from trio_jobs._runtime.watchdog import Watchdog
 
 __all__ = ["open_queue"]
 
-log: Final = logging.getLogger("trio_jobs.queue")
+log: Final = Log("trio_jobs.queue")
 
 
 @asynccontextmanager

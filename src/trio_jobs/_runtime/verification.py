@@ -9,7 +9,6 @@ count as `Unknown`.
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, Unknown, Verdict
 from trio_jobs._errors import SdkCallRefused
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, log_fields
 from trio_jobs._runtime.error_info import as_error
@@ -34,7 +34,7 @@ from trio_jobs._runtime.sdk_session import SdkSessionManager
 
 __all__ = ["Verification", "can_verify"]
 
-log: Final = logging.getLogger("trio_jobs.consumer")
+log: Final = Log("trio_jobs.consumer")
 
 
 class Verification:

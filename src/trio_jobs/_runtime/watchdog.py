@@ -7,7 +7,6 @@ wakes once per check, and not for each callback as well. A Trio instrument would
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -16,9 +15,11 @@ from typing import Final
 
 import trio
 
+from trio_jobs._log import Log
+
 __all__ = ["Watchdog"]
 
-log: Final = logging.getLogger("trio_jobs.watchdog")
+log: Final = Log("trio_jobs.watchdog")
 
 
 class Watchdog:

@@ -12,7 +12,6 @@ ping that arrives after it raises an error that would end the server.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import TrioJobsError
+from trio_jobs._log import Log
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.methods import Methods, as_rpc_error
@@ -41,7 +41,7 @@ from trio_jobs._wire.schemas import ErrorData
 
 __all__ = ["Connection"]
 
-log: Final = logging.getLogger("trio_jobs.server")
+log: Final = Log("trio_jobs.server")
 
 WATCHER_MESSAGES: Final = 5  #: divides the message rate of a token of scope watch: by default 20 a second
 WATCHER_BYTES: Final = 16  #: divides its byte rate, since it sends no payloads: by default 64 KiB a second

@@ -8,7 +8,6 @@ reaches this loop.
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,9 +15,11 @@ from typing import Final
 
 import trio
 
+from trio_jobs._log import Log
+
 __all__ = ["accept_forever", "listen"]
 
-log: Final = logging.getLogger("trio_jobs.server")
+log: Final = Log("trio_jobs.server")
 
 BACKLOG: Final = 1024
 PAUSE: Final = 0.1  #: seconds to wait while no file descriptor is free

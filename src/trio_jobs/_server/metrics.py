@@ -115,6 +115,9 @@ class Metrics:
         self._busy_told = max(self._busy_told, self._busy + under_way)
         return self._busy_told
 
+    def hook_errors(self) -> int:
+        return self._backend.hook_errors
+
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """The name, description, value and labels of each gauge."""
         now, backend = self._backend.statistics(), self._backend
@@ -153,6 +156,7 @@ class _Gauges:
             family.add_metric([*labels.values()], value)
         yield from families.values()
         yield CounterMetricFamily("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", self._metrics.busy())
+        yield CounterMetricFamily("trio_jobs_hook_errors", "Calls of hooks that raised.", self._metrics.hook_errors())
 
     def describe(self) -> list[Any]:
         return []

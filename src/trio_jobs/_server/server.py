@@ -8,7 +8,6 @@ no close frame, and closing the connections one after another could take a timeo
 from __future__ import annotations
 
 import ipaddress
-import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -19,9 +18,10 @@ import attrs
 import trio
 
 from trio_jobs._backend import Backend, BackendHolder
-from trio_jobs._concurrency import bare_nursery
+from trio_jobs._concurrency import bare_nursery, contains, is_cancellation
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
+from trio_jobs._log import Log
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.http import Pages, refusal, response
@@ -37,7 +37,7 @@ from trio_jobs._wire.codes import CloseCode
 
 __all__ = ["DEFAULT_PORT", "Server", "serve"]
 
-log: Final = logging.getLogger("trio_jobs.server")
+log: Final = Log("trio_jobs.server")
 
 DEFAULT_PORT: Final = 7373
 LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
@@ -181,7 +181,10 @@ class Server:
                     await self._connect(transport, raw, handshake, scope)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection was lost: %s", error)
-        except Exception:
+        except BaseException as error:
+            # a library logs within the connection, and a log handler of the program can raise anything
+            if is_cancellation(error) or contains(error, KeyboardInterrupt):
+                raise
             log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(transport)

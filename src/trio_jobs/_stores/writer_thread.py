@@ -11,7 +11,6 @@ After a failed commit the thread lets the log find out what is committed, report
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -24,11 +23,12 @@ import trio
 
 from trio_jobs._engine.events import Event
 from trio_jobs._errors import StoreError
+from trio_jobs._log import Log
 from trio_jobs._stores.durable_log import DurableLog, LogFailure
 
 __all__ = ["CLOSE", "IDLE", "Item", "Opened", "ReadRequest", "Replacement", "StoreListener", "WriterThread"]
 
-log: Final = logging.getLogger("trio_jobs.journal")
+log: Final = Log("trio_jobs.journal")
 
 MAX_GROUP: Final = 2000  #: events in one group: about 20 ms
 MAX_RECOVERIES: Final = 3  #: attempts to recover the log after a failure

@@ -10,7 +10,6 @@ a full disk is different: SQLite reports it before it syncs, and rolls the trans
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Final
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged, StoreError
+from trio_jobs._log import Log
 from trio_jobs._stores.sqlite import keys, rows
 from trio_jobs._stores.sqlite.disk import RENAMED, Connection, Disk
 from trio_jobs._stores.sqlite.errors import explain, is_full
@@ -31,7 +31,7 @@ from trio_jobs._stores.sqlite.verification import Contents, check_high_water_mar
 
 __all__ = ["Journal"]
 
-log: Final = logging.getLogger("trio_jobs.journal")
+log: Final = Log("trio_jobs.journal")
 
 
 class Journal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import secrets
 import sqlite3
 from typing import Final, NamedTuple
@@ -12,6 +11,7 @@ from trio_jobs._engine.events import JobEvent, Submitted
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._errors import IllegalTransition, StoreError
+from trio_jobs._log import Log
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.keys import TombstoneRow, salvage_tombstones
@@ -20,7 +20,7 @@ from trio_jobs._stores.sqlite.schema import connect, create, get_meta, set_meta
 
 __all__ = ["rebuild", "salvage"]
 
-log: Final = logging.getLogger("trio_jobs.journal")
+log: Final = Log("trio_jobs.journal")
 
 
 class Salvaged(NamedTuple):
