@@ -73,8 +73,9 @@ class ThreadExecutor:
         if self._thread is None:
             self._token = trio.lowlevel.current_trio_token()
             # a daemon: a call that never returns must not keep the process from exiting
-            self._thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
+            thread.start()  # raises RuntimeError where no thread can start; the next open tries again
+            self._thread = thread
         if self._factory is None:  # nothing to wait for; a wait for the thread would let virtual time advance
             await trio.lowlevel.checkpoint()
         else:

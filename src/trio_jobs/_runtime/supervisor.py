@@ -143,8 +143,7 @@ class Supervisor:
         await runtime.sessions.open_sdk()
         resume_restored_jobs(runtime)
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
-            self._watchdog = Watchdog(self._settings.watchdog)
-            self._watchdog.start()
+            self._start_watchdog(self._settings.watchdog)
         for loop in (
             runtime.scheduler.run,
             runtime.pruner.run,
@@ -153,10 +152,21 @@ class Supervisor:
             runtime.recorder.run,
             runtime.hooks.run,
         ):
-            scope = trio.CancelScope(shield=True)
-            self._loop_scopes.append(scope)
-            self._nursery.start_soon(self._run_loop, loop, scope)
+            self._start_loop(loop)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
+
+    def _start_watchdog(self, limit: float) -> None:
+        self._watchdog = Watchdog(limit)
+        try:
+            self._watchdog.start()
+        except RuntimeError as error:
+            log.warning("the watchdog does not run yet, since its thread cannot start: %s", error)
+            self._start_loop(self._watchdog.start_later)
+
+    def _start_loop(self, loop: Callable[[], Awaitable[None]]) -> None:
+        scope = trio.CancelScope(shield=True)
+        self._loop_scopes.append(scope)
+        self._nursery.start_soon(self._run_loop, loop, scope)
 
     async def _run_loop(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Run a loop behind its shield. If it raises, the queue has failed."""
@@ -257,7 +267,7 @@ class Supervisor:
                 await event_log.committed(event_log.projection.seq)
         except (trio.TooSlowError, OutcomeUnknown) as error:
             lost = event_log.projection.seq - event_log.committed_seq
-            log.error("the last %d events may not be stored: %s", lost, self._store.trouble or error)
+            log.error("the last events may not be stored (%d): %s", lost, self._store.trouble or error)
 
     def _report(self, closed: bool, problem: str | None) -> ShutdownReport:
         projection = self._runtime.event_log.projection
