@@ -416,7 +416,7 @@ async def test_a_queue_whose_session_cannot_be_opened_again_breaks_loudly(autoju
     def never() -> Any:
         raise Wrong("no licence left")
 
-    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(2 tries\): Wrong: no licence left"):
+    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(tries: 2\): Wrong: no licence left"):
         async with service.open(clock=trio_jobs.TrioClock()) as queue:
             dying.die.set()
             await wait_all_tasks_blocked()

@@ -17,6 +17,7 @@ from typing import Any
 import outcome
 import trio
 
+from trio_jobs._concurrency import must_propagate
 from trio_jobs._errors import SdkCallStuck
 
 __all__ = ["TrioExecutor"]
@@ -114,7 +115,9 @@ class TrioExecutor:
                     self._is_open = opened = True
                     report(outcome.Value(None))
                     await self._close_asked.wait()
-        except (Exception, SystemExit, GeneratorExit) as error:
+        except BaseException as error:
+            if must_propagate(error):
+                raise
             if opened:
                 self._close_problem = f"{type(error).__name__}: {error}"
             else:

@@ -15,7 +15,7 @@ import msgspec
 import outcome
 import trio
 
-from trio_jobs._concurrency import NEVER
+from trio_jobs._concurrency import NEVER, raised_by_signal
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler, encode_result
@@ -161,7 +161,7 @@ def classify(
     info = describe(error)
     if isinstance(error, SdkCallStuck):
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
-    if _holds(error, KeyboardInterrupt):
+    if raised_by_signal(error):
         return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), error
     if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error

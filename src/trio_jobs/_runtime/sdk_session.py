@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from trio_jobs._concurrency import WakeUp
+from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine import events as ev
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
 from trio_jobs._log import Log
@@ -192,12 +192,14 @@ class SdkSessionManager:
             while True:
                 try:
                     await self._executor.open()
-                except (Exception, SystemExit, GeneratorExit) as error:
+                except BaseException as error:
+                    if must_propagate(error):
+                        raise
                     last, failures = error, failures + 1
                     log.warning("opening the SDK failed (%d): %s", failures, as_error(error).type)
                     if failures > retry.max_retries or not retry.retries(error):
                         raise SdkOpenFailed(
-                            f"the SDK could not be opened ({failures} tries): {as_error(error)}"
+                            f"the SDK could not be opened (tries: {failures}): {as_error(error)}"
                         ) from error
                     with trio.move_on_after(retry.wait_before(failures, 0.0)):
                         await self._stop.wait()

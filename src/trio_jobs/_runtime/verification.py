@@ -15,7 +15,7 @@ from typing import Any, Final
 import outcome
 import trio
 
-from trio_jobs._concurrency import NEVER
+from trio_jobs._concurrency import NEVER, raised_by_signal
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.directives import SessionLost
@@ -173,7 +173,7 @@ class Verification:
         if result is None or late:
             log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=fields)
         elif isinstance(result, outcome.Error):
-            if isinstance(result.error, KeyboardInterrupt):
+            if raised_by_signal(result.error):
                 raise result.error
             log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=fields)
             if isinstance(result.error, SessionLost):
