@@ -32,6 +32,10 @@ QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
+THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
+BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
+ATTEMPTS: Final = "tests/runtime/test_attempts.py"
+TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
 
 #: The checks that the campaign tries on every mutation
 CHECKS: Final = (
@@ -668,6 +672,40 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/connection.py",
         "self._measure(message, cost(params), request_id)",
         "self._measure(message, 1, request_id)",
+    ),
+    # threads and interrupts
+    _M(
+        "thread kept that did not start",
+        "an SDK thread that could not start once is never started again",
+        THREAD_STARTS,
+        "_executors/thread.py",
+        "            thread.start()  # raises RuntimeError where no thread can start; the next open tries again\n"
+        "            self._thread = thread\n",
+        "            self._thread = thread\n            thread.start()\n",
+    ),
+    _M(
+        "interrupt of a library",
+        "a KeyboardInterrupt that a library raises ends the queue, and its job is given back for ever",
+        BAD_HANDLERS,
+        "_concurrency.py",
+        "    return any(frame.f_code is code for",
+        "    return code is not None or any(frame.f_code is code for",
+    ),
+    _M(
+        "abandoned call said to have ended",
+        "the log says that a call has ended, although it is still inside",
+        ATTEMPTS,
+        "_runtime/attempt_runner.py",
+        "        elif result.outcome is not Outcome.INSIDE:",
+        "        else:",
+    ),
+    _M(
+        "traceback begins in the queue",
+        "the kept traceback of an error begins with frames of the queue",
+        TRACEBACKS,
+        "_runtime/error_info.py",
+        "_from_handler(error.__traceback__)",
+        "error.__traceback__",
     ),
     # what a person's own machine, host and handler would meet
     _M(

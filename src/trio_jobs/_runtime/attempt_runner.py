@@ -17,7 +17,7 @@ from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import EndedBy, JobRecord, State
+from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
@@ -175,7 +175,7 @@ class AttemptRunner:
         )
         if events:
             event_log.append(events)
-        else:
+        elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",
                 record.id,

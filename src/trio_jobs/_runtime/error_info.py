@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from types import TracebackType
+from typing import Final
 
 import trio
 
@@ -10,10 +12,13 @@ from trio_jobs._engine.jobs import MAX_MESSAGE, MAX_TRACEBACK, ErrorInfo
 
 __all__ = ["as_error", "describe"]
 
+#: The top-level packages between the consumer and a handler
+_OURS: Final = frozenset({"trio_jobs", "trio", "outcome"})
+
 
 def describe(error: BaseException) -> ErrorInfo:
-    """Return the error as data, with its traceback."""
-    lines = "".join(traceback.format_exception(error))
+    """Return the error as data, with its traceback, which begins with the first frame of the handler."""
+    lines = "".join(traceback.format_exception(type(error), error, _from_handler(error.__traceback__)))
     info = as_error(error)
     return ErrorInfo(info.type, info.message, info.code, _clean(lines)[-MAX_TRACEBACK:])
 
@@ -31,6 +36,21 @@ def as_error(error: BaseException) -> ErrorInfo:
         if isinstance(code, int | str) and not isinstance(code, bool):
             return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE], _fitting(code))
     return ErrorInfo(type(error).__name__, _clean(message)[:MAX_MESSAGE])
+
+
+def _from_handler(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of this package and of Trio through which the handler was called.
+
+    Where all frames are of that kind, as for a payload that cannot be decoded, nothing is left out.
+    """
+    first = tb
+    while first is not None and _is_ours(first.tb_frame.f_globals.get("__name__")):
+        first = first.tb_next
+    return tb if first is None else first
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _OURS
 
 
 def _fitting(code: int | str) -> int | str:
