@@ -641,6 +641,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        return\n\n",
     ),
     _M(
+        "closed without an open",
+        "a session that could not be opened is closed",
+        EXECUTORS,
+        "_executors/thread.py",
+        "        self._sdk = manager.__enter__()\n        self._manager = manager\n",
+        "        self._manager = manager\n        self._sdk = manager.__enter__()\n",
+    ),
+    _M(
         "abandoned opening not reported",
         "a caller that waits for a session to open is not woken when the opening is abandoned",
         EXECUTORS,

@@ -50,6 +50,25 @@ async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     await executor.stop()
 
 
+async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
+    sdk = FakeSdk()
+    threads: list[threading.Thread] = []
+
+    def refuse() -> None:
+        threads.append(threading.current_thread())
+        raise Wrong
+
+    sdk.script("open", refuse)
+    executor = ThreadExecutor(sdk.session)
+    with pytest.raises(Wrong):
+        await executor.open()
+    await executor.stop()
+    await trio.to_thread.run_sync(threads[0].join, 10)
+    assert not threads[0].is_alive()  # it has closed what it had opened
+    assert sdk.count("close") == 0
+    sdk.check()
+
+
 async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
     executor = ThreadExecutor(None)
     await executor.open()
