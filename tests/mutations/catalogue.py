@@ -27,6 +27,8 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
+REQUEST: Final = "tests/server/test_request.py"
+REFUSALS: Final = "tests/server/test_refusals.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
@@ -714,6 +716,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/error_info.py",
         "_from_handler(error.__traceback__)",
         "error.__traceback__",
+    ),
+    _M(
+        "second length accepted",
+        "a request with two lengths is accepted, and a proxy can take for its body what is another request",
+        REQUEST,
+        "_server/request.py",
+        '            raise BadRequest(400, f"header {name} is repeated")\n',
+        "            headers[name] = text\n",
+    ),
+    _M(
+        "refusals of a minute not logged",
+        "only the first refused client is logged, not those of the following minute",
+        REFUSALS,
+        "_server/refusals.py",
+        "                elif period.count:\n",
+        "                elif False:\n",
     ),
     # what a person's own machine, host and handler would meet
     _M(

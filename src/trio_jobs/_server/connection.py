@@ -29,6 +29,7 @@ from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.methods import Methods, as_rpc_error
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.refusals import Reason
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
@@ -46,6 +47,7 @@ log: Final = Log("trio_jobs.server")
 WATCHER_MESSAGES: Final = 5  #: divides the message rate of a token of scope watch: by default 20 a second
 WATCHER_BYTES: Final = 16  #: divides its byte rate, since it sends no payloads: by default 64 KiB a second
 MAX_PROGRESS: Final = 100  #: jobs whose progress waits to be sent; one job is processed at a time
+_NO_KICK: Final = frozenset({CloseCode.GOING_AWAY, CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 CLOSE_1006: Final = 1006  #: the connection was lost; never sent on the wire (RFC 6455, section 7.4.1)
 
 
@@ -57,6 +59,8 @@ class Connection:
         token: The token of the client.
         refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
             the client.
+        on_refused: Called when a request is refused because of a limit, and when the client is disconnected because of
+            what it has sent or not read.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class Connection:
         multicasts: Multicasts,
         bodies: EventBodies,
         refusal: tuple[int, str] | None = None,
+        *,
+        on_refused: Callable[[Reason, str], None] = lambda reason, detail: None,
     ) -> None:
         self.token = token
         self.subscribers: dict[str, Subscriber] = {}
@@ -79,6 +85,7 @@ class Connection:
         self._limits = limits
         self._multicasts = multicasts
         self._leaving = refusal
+        self._on_refused = on_refused
         self._in_flight = 0
         self._strikes = 0
         watches = token.scope == "watch"
@@ -126,8 +133,13 @@ class Connection:
             self.subscribers.clear()
         if self._stream.refused is not None:
             self._leaving = (self._stream.refused.code, self._stream.refused.reason)
+        if self._stream.stalled:
+            self._on_refused(Reason.SLOW, f"the client read nothing for {self._limits.write_timeout:g} s")
         if self._leaving is not None:
-            await self._say_goodbye(*self._leaving)
+            code, reason = self._leaving
+            if code not in _NO_KICK and not self._stream.silent:
+                self._on_refused(Reason.KICKED, f"the connection was closed with code {code}: {reason}")
+            await self._say_goodbye(code, reason)
 
     async def _serve(self, nursery: trio.Nursery, accepted: Callable[[], None]) -> None:
         request = await wrap_server_stream(nursery, self._stream, message_queue_size=1, max_message_size=MAX_MESSAGE)
@@ -195,6 +207,8 @@ class Connection:
         )
 
     async def _refuse(self, error: RpcError) -> None:
+        if error.code == ErrorCode.TOO_MANY:
+            self._on_refused(Reason.RATE, error.message)
         if error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST):
             self._strikes += 1
             if self._strikes > self._limits.strikes:
@@ -207,6 +221,8 @@ class Connection:
         try:
             result = await self._methods.answer(self, method, params)
         except RpcError as error:
+            if error.code == ErrorCode.TOO_MANY:
+                self._on_refused(Reason.RATE, error.message)
             answer = _error(error, request_id)
         except TrioJobsError as error:
             answer = _error(as_rpc_error(error), request_id)

@@ -41,8 +41,9 @@ class ServerLimits:
     waits, and the oldest of them is closed for it once it has had two seconds."""
     head_timeout: float = 5.0
     """Time from accept to the end of the handshake."""
-    head: int = 8 * 1024
-    """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 8 KiB."""
+    head: int = 32 * 1024
+    """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 32 KiB. On localhost, a browser sends the cookies
+    of all applications on that host, whatever their ports."""
     ping: float = 20.0
     """Time between two pings. A client that sends nothing between two pings is disconnected. Proxies commonly close a
     silent connection after 60 seconds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -42,13 +42,16 @@ class RequestContext(Protocol):
 
 
 class ConnectionStats(Protocol):
-    """The numbers of open connections and subscriptions."""
+    """The numbers of open connections, of subscriptions and of refusals."""
 
     @property
     def connections(self) -> int: ...
 
     @property
     def subscriptions(self) -> int: ...
+
+    @property
+    def refusals(self) -> Mapping[str, int]: ...
 
 
 class Methods:
