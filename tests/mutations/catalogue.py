@@ -31,6 +31,7 @@ REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
+CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
@@ -732,6 +733,23 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/refusals.py",
         "                elif period.count:\n",
         "                elif False:\n",
+    ),
+    _M(
+        "cancelled wait keeps its place",
+        "64 cancelled waits for results block a connection for 30 seconds",
+        CONNECTION_LIMITS,
+        "_server/connection.py",
+        "            scope.cancel()\n",
+        "            pass\n",
+        hangs=True,
+    ),
+    _M(
+        "full connection is a strike",
+        "a client that asks too much at once is disconnected, although it stays below the rate",
+        CONNECTION_LIMITS,
+        "_server/connection.py",
+        "                await self._send(_error(refusal, request_id))\n",
+        "                await self._refuse(refusal)\n",
     ),
     # what a person's own machine, host and handler would meet
     _M(
