@@ -14,10 +14,11 @@ The exceptions by which a handler decides about its own job (`Fail`, `Cancel`, `
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "ConnectionFailed",
+    "Copyable",
     "IllegalTransition",
     "InvalidHandler",
     "InvalidPayload",
@@ -47,7 +48,24 @@ __all__ = [
 ]
 
 
-class TrioJobsError(Exception):
+class Copyable(Exception):
+    """An exception that `pickle` and `copy` reproduce with its message and its attributes.
+
+    By default Python calls the class with the message, which fails where the class takes other arguments.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(class_: type[Copyable], args: tuple[Any, ...], attributes: dict[str, Any]) -> Copyable:
+    error = class_.__new__(class_, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class TrioJobsError(Copyable):
     """The base class of every error of this package."""
 
 

@@ -1,19 +1,20 @@
 """What a handler raises to decide about its own job: `Fail`, `Cancel`, `Snooze`, `RetryAfter`; and `SessionLost`.
 
-These are not failures of the queue and do not share the base class of its errors. A handler that raises one of the
-first four vouches that the attempt left nothing half done: `verify` is not called, and the job is not in doubt.
+These are not failures of the queue, so they are no `TrioJobsError`. A handler that raises one of the first four vouches
+that the attempt left nothing half done: `verify` is not called, and the job is not in doubt.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from trio_jobs._errors import Copyable
 from trio_jobs._validation import check_wait
 
 __all__ = ["Cancel", "Fail", "RetryAfter", "SessionLost", "Snooze"]
 
 
-class SessionLost(Exception):
+class SessionLost(Copyable):
     """Raised by a handler or by `verify`: the SDK session is unusable. The queue closes it and opens a new one.
 
     For the job this is an error like any other: `verify` is called if the attempt entered the SDK, then the retry
@@ -21,15 +22,15 @@ class SessionLost(Exception):
     """
 
 
-class Fail(Exception):
+class Fail(Copyable):
     """Raised by a handler: the job fails without a retry. Nothing is half done."""
 
 
-class Cancel(Exception):
+class Cancel(Copyable):
     """Raised by a handler: the job is cancelled. Nothing is half done."""
 
 
-class Snooze(Exception):
+class Snooze(Copyable):
     """Raised by a handler: the job is started again later, without using a retry. Nothing is half done.
 
     A job can be snoozed 1,000 times in one run; then it fails.
@@ -49,7 +50,7 @@ class Snooze(Exception):
         super().__init__(f"snoozed for {seconds} s")
 
 
-class RetryAfter(Exception):
+class RetryAfter(Copyable):
     """Raised by a handler: the attempt failed and is retried after a given wait. Uses a retry. Nothing is half done.
 
     Args:

@@ -74,6 +74,9 @@ class ConformanceError(AssertionError):
         """The whole report."""
         super().__init__(str(report))
 
+    def __reduce__(self) -> tuple[type[ConformanceError], tuple[CheckReport]]:
+        return type(self), (self.report,)
+
 
 async def collect(
     subject: str,
