@@ -13,8 +13,7 @@ from trio_jobs._engine.jobs import escape
 
 __all__ = ["configure"]
 
-#: Of records about a job and about refused clients, see docs/logging.md
-FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason", "address", "count")
+FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason")  #: of records about a job, see docs/logging.md
 
 
 class _Lines(logging.Formatter):

@@ -102,18 +102,12 @@ class WriterThread:
         self._is_closing = False
         self._requests: deque[ReadRequest] = deque()
         self._failures = 0
-        self._thread: threading.Thread | None = None
+        # a daemon: a sync that never returns must not keep the process from exiting
+        self._thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
 
     def start(self) -> None:
-        """Start the thread. It opens the log first.
-
-        Raises:
-            RuntimeError: The system has no more threads. The method can be called again.
-        """
-        # a daemon: a sync that never returns must not keep the process from exiting
-        thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
-        thread.start()
-        self._thread = thread
+        """Start the thread. It opens the log first."""
+        self._thread.start()
 
     def abandon(self) -> None:
         """End the thread as soon as possible, without what cannot be committed at the first attempt."""
@@ -123,8 +117,7 @@ class WriterThread:
 
     def join(self, timeout: float) -> None:
         """Block until the thread has ended, for at most `timeout` seconds."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)
 
     # everything below runs in the writer thread
 
