@@ -15,8 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
-from trio_jobs._wire.jsonrpc import ErrorBody, RequestId
+from trio_jobs._wire.jsonrpc import ErrorBody
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
+from trio_jobs._wire.schemas import RequestId
 
 __all__ = ["PATH", "document", "encoded", "main"]
 

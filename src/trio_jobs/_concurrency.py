@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
-__all__ = ["NEVER", "Alarm", "WakeUp", "bare_nursery", "contains", "is_cancellation", "single_cause"]
+__all__ = [
+    "NEVER",
+    "Alarm",
+    "WakeUp",
+    "bare_nursery",
+    "contains",
+    "is_cancellation",
+    "must_propagate",
+    "raised_by_signal",
+    "single_cause",
+]
 
 NEVER: Final = float("inf")  #: a time on Trio's clock that is never reached
 
@@ -52,6 +65,32 @@ def is_cancellation(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1] is None
     return isinstance(error, trio.Cancelled)
+
+
+def raised_by_signal(error: BaseException) -> bool:
+    """Whether a signal raised this KeyboardInterrupt, or one within this group. Call it where the error was caught.
+
+    A library can raise KeyboardInterrupt too, which is then an error like any other. Python calls signal handlers in
+    the main thread between two bytecodes, so an error that the handler of SIGINT raised (Trio's, if nobody has set
+    another one) has the frame of the handler in its traceback. A handler that is not a Python function, such as that of
+    Python itself, leaves no frame; with it, each KeyboardInterrupt of the main thread counts as raised by a signal.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(raised_by_signal, error.exceptions))
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # signals are ignored, or end the process
+        return False
+    code = getattr(handler, "__code__", None)
+    if code is None:
+        return threading.current_thread() is threading.main_thread()
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def must_propagate(error: BaseException) -> bool:
+    """Whether the error is not that of the code that raised it: it is, or its group contains, a Cancelled or Ctrl-C."""
+    return contains(error, trio.Cancelled) or raised_by_signal(error)
 
 
 class Alarm:

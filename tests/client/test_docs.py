@@ -106,7 +106,7 @@ def test_every_limit_and_code_that_the_page_names_is_so() -> None:
     from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, CloseCode, ErrorCode
 
     limits = ServerLimits()
-    assert (MAX_MESSAGE, MAX_IN_FLIGHT) == (2**20, 64)
+    assert (MAX_MESSAGE, MAX_IN_FLIGHT) == (2**20 + 2**16, 64)
     assert (limits.messages, limits.messages_per_second, limits.subscriptions, limits.ping) == (200, 100, 32, 20)
     for code in (1001, 1009, 4400, 4401, 4403, 4429):
         assert CloseCode(code)

@@ -35,6 +35,23 @@ class AnyThreadExecutor(ThreadExecutor):
             return outcome.Error(error)
 
 
+class CountingExecutor(AnyThreadExecutor):
+    """The same, but it knows that a call is inside."""
+
+    calls = 0
+
+    @property
+    def inside(self) -> bool:
+        return super().inside or self.calls > 0
+
+    async def call(self, fn: Any, *args: Any) -> Any:
+        self.calls += 1
+        try:
+            return await super().call(fn, *args)
+        finally:
+            self.calls -= 1
+
+
 class ReusingExecutor(ThreadExecutor):
     """Accepts another call after `abandon`, while the abandoned one is still inside."""
 
@@ -50,6 +67,19 @@ class UnclosedExecutor(ThreadExecutor):
     async def close(self) -> bool:
         self._is_open = False
         return True
+
+
+class WaitingExecutor(ThreadExecutor):
+    """Lets a second call wait, shielded from cancellation, until the first has returned."""
+
+    def __init__(self, factory: Any) -> None:
+        super().__init__(factory)
+        self._turn = trio.Lock()
+
+    async def call(self, fn: Any, *args: Any) -> Any:
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                return await super().call(fn, *args)
 
 
 class SilentExecutor(TrioExecutor):
@@ -68,6 +98,17 @@ async def test_an_executor_that_calls_on_other_threads_is_found() -> None:
         await check_executor(lambda open_sdk, nursery: AnyThreadExecutor(open_sdk), timeout=0.3)
     assert "on one thread" in broken_rules(caught.value)
     assert "while a call is inside, nothing else enters" in broken_rules(caught.value).lower()
+
+
+async def test_a_finding_about_a_second_call_does_not_wait_for_the_first() -> None:
+    with trio.fail_after(30), pytest.raises(ConformanceError) as caught:  # far below the limit of a check
+        await check_executor(lambda open_sdk, nursery: CountingExecutor(open_sdk), timeout=300)
+    assert "a second call was accepted while a call was inside: the SDK received ['call']" in str(caught.value)
+    assert "the caller of the abandoned call still waits" in str(caught.value)
+
+
+async def test_an_executor_may_let_a_second_call_wait() -> None:
+    await check_executor(lambda open_sdk, nursery: WaitingExecutor(open_sdk), timeout=5)
 
 
 async def test_an_executor_that_accepts_a_call_beside_an_abandoned_one_is_found() -> None:

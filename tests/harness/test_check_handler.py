@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -58,6 +59,13 @@ class Ledger:
     @asynccontextmanager
     async def asession(self) -> Any:
         yield self
+
+
+class Native:
+    """An object of a module in C."""
+
+    def __index__(self) -> int:
+        return 7
 
 
 INVOICE = Invoice("A-1", 100)
@@ -286,6 +294,23 @@ async def test_a_result_that_cannot_be_recorded_and_a_payload_that_changes_are_f
     assert report.left_out == ("what the handler did: `effects` is missing",)
     with pytest.raises(ConformanceError, match="by a round trip through JSON"):
         await check_handler(service, "post", [Loose(("a", "b"))])
+
+
+async def test_a_finding_about_an_sdk_in_c_names_the_facade(autojump_clock: MockClock) -> None:
+    @contextmanager
+    def session() -> Iterator[Native]:
+        yield Native()
+
+    service = Service(sdk=session)
+
+    @service.handler(kind="post", verify=verify)
+    def post(native: Native, invoice: Invoice) -> int:
+        return operator.index(native)  # code in C that looks at its argument
+
+    report = await check_handler(service, "post", [INVOICE], raises=False)
+    [finding] = report.findings
+    assert "raises TypeError" in finding.sentence
+    assert "let the session be a Python class with a method for each operation" in finding.how
 
 
 async def test_mistakes_of_the_caller_raise_usage_errors(autojump_clock: MockClock) -> None:

@@ -36,6 +36,17 @@ def test_a_slow_plain_call_of_a_process_that_dies_meanwhile_does_not_reach_the_s
     assert ledger.vouchers == []
 
 
+def test_a_handler_that_has_returned_does_not_raise_by_plan() -> None:
+    ledger = Ledger()
+    plan = FaultPlan("raise", at=CallSite(3, "after", "any"), error=OSError())  # the ledger is called twice
+    recorder = CallRecorder(plan=plan)
+    handler = instrument(parts_of(make_corrected_service(ledger)).handlers["post_invoice"], recorder)
+    handler.fn(ledger, Invoice("A-1", 1), JOB)
+    assert len(ledger.vouchers) == 1
+    assert [str(site) for site in recorder.call_sites][-1] == "after call 3, return of the handler"
+    assert not recorder.triggered  # the fault stays planned for a call
+
+
 async def test_a_slow_async_call_of_a_process_that_dies_meanwhile_does_not_reach_the_sdk(
     autojump_clock: MockClock,
 ) -> None:

@@ -27,14 +27,18 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
+REQUEST: Final = "tests/server/test_request.py"
+REFUSALS: Final = "tests/server/test_refusals.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
+CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
-HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
-RETRY: Final = "tests/engine/test_retry.py"
-ERRORS: Final = "tests/engine/test_errors.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
+THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
+BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
+ATTEMPTS: Final = "tests/runtime/test_attempts.py"
+TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
 
 #: The checks that the campaign tries on every mutation
 CHECKS: Final = (
@@ -636,16 +640,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a session whose call returned too late is never closed",
         EXECUTORS,
         "_executors/thread.py",
-        "        _captured(self._leave)\n\n",
+        "        outcome.capture(self._leave)\n\n",
         "        return\n\n",
+    ),
+    _M(
+        "closed without an open",
+        "a session that could not be opened is closed",
+        EXECUTORS,
+        "_executors/thread.py",
+        "        self._sdk = manager.__enter__()\n        self._manager = manager\n",
+        "        self._manager = manager\n        self._sdk = manager.__enter__()\n",
     ),
     _M(
         "abandoned opening not reported",
         "a caller that waits for a session to open is not woken when the opening is abandoned",
         EXECUTORS,
         "_executors/trio_task.py",
-        "            elif not opened:  # abandoned",
-        "            elif False:  # abandoned",
+        "            if not opened:  # abandoned",
+        "            if False:  # abandoned",
     ),
     _M(
         "start during a pause",
@@ -672,6 +684,73 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "self._measure(message, cost(params), request_id)",
         "self._measure(message, 1, request_id)",
     ),
+    # threads and interrupts
+    _M(
+        "thread kept that did not start",
+        "an SDK thread that could not start once is never started again",
+        THREAD_STARTS,
+        "_executors/thread.py",
+        "            thread.start()  # raises RuntimeError where no thread can start; the next open tries again\n"
+        "            self._thread = thread\n",
+        "            self._thread = thread\n            thread.start()\n",
+    ),
+    _M(
+        "interrupt of a library",
+        "a KeyboardInterrupt that a library raises ends the queue, and its job is given back for ever",
+        BAD_HANDLERS,
+        "_concurrency.py",
+        "    return any(frame.f_code is code for",
+        "    return code is not None or any(frame.f_code is code for",
+    ),
+    _M(
+        "abandoned call said to have ended",
+        "the log says that a call has ended, although it is still inside",
+        ATTEMPTS,
+        "_runtime/attempt_runner.py",
+        "        elif result.outcome is not Outcome.INSIDE:",
+        "        else:",
+    ),
+    _M(
+        "traceback begins in the queue",
+        "the kept traceback of an error begins with frames of the queue",
+        TRACEBACKS,
+        "_runtime/error_info.py",
+        "_from_handler(error.__traceback__)",
+        "error.__traceback__",
+    ),
+    _M(
+        "second length accepted",
+        "a request with two lengths is accepted, and a proxy can take for its body what is another request",
+        REQUEST,
+        "_server/request.py",
+        '            raise BadRequest(400, f"header {name} is repeated")\n',
+        "            headers[name] = text\n",
+    ),
+    _M(
+        "refusals of a minute not logged",
+        "only the first refused client is logged, not those of the following minute",
+        REFUSALS,
+        "_server/refusals.py",
+        "                elif period.count:\n",
+        "                elif False:\n",
+    ),
+    _M(
+        "cancelled wait keeps its place",
+        "64 cancelled waits for results block a connection for 30 seconds",
+        CONNECTION_LIMITS,
+        "_server/connection.py",
+        "            scope.cancel()\n",
+        "            pass\n",
+        hangs=True,
+    ),
+    _M(
+        "full connection is a strike",
+        "a client that asks too much at once is disconnected, although it stays below the rate",
+        CONNECTION_LIMITS,
+        "_server/connection.py",
+        "                await self._send(_error(refusal, request_id))\n",
+        "                await self._refuse(refusal)\n",
+    ),
     # what a person's own machine, host and handler would meet
     _M(
         "drained too early",
@@ -686,7 +765,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an exception from closing the session is not reported",
         CHECK_EXECUTOR,
         "_executors/trio_task.py",
-        "                self._close_problem = str(describe(failure))\n",
+        '                self._close_problem = f"{type(error).__name__}: {error}"\n',
         "                pass\n",
     ),
     _M(
@@ -713,46 +792,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/hooks.py",
         "        except BaseException as error:\n",
         "        except Exception as error:\n",
-    ),
-    # values and errors of other people's code
-    _M(
-        "attributes of errors trusted",
-        "an exception whose `code` is a property that exits ends the queue",
-        HOSTILE_ERRORS,
-        "_engine/error_info.py",
-        "    except BaseException:  # a property can raise anything\n",
-        "    except Exception:  # a property can raise anything\n",
-    ),
-    _M(
-        "classes of errors trusted",
-        "an exception that Trio cannot read is recorded as another one if its attempt is cancelled",
-        HOSTILE_ERRORS,
-        "_runtime/attempt.py",
-        "        passing = holding(error, trio.Cancelled)\n",
-        "        passing: BaseException | None = error\n",
-    ),
-    _M(
-        "tracebacks read on the SDK's thread",
-        "an exception whose `__traceback__` raises ends the thread of the SDK, and the attempt never ends",
-        HOSTILE_ERRORS,
-        "_executors/thread.py",
-        "            result = _captured(work)\n",
-        "            result = outcome.capture(work)\n",
-    ),
-    _M(
-        "groups judged by one error",
-        "a group with one error that must not be retried is retried",
-        RETRY,
-        "_engine/retry.py",
-        "all(is_a(leaf, on) for leaf in leaves(error))",
-        "any(is_a(leaf, on) for leaf in leaves(error))",
-    ),
-    _M(
-        "attributes of a copied error lost",
-        "an error that was pickled has its message, but not its attributes",
-        ERRORS,
-        "_errors.py",
-        "    error.__dict__.update(attributes)\n",
-        "",
     ),
 )

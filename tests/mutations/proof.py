@@ -21,7 +21,8 @@ check that is meant to find it must fail. CI does that for every row (`tests/mut
 occur in the code any more fails too. "After" counts the schedules of the simulator, or the tests that passed before
 the first failure. The numbers and messages are those of the run that wrote this table; they change with the code.
 
-`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, but only if every bug was found. {tried}
+`TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, but only if every bug was found;
+`TRIO_JOBS_MUTATIONS=add` adds the bugs that the table does not have yet. {tried}
 
 | bug | what goes wrong | found by | after | message | also found by |
 |---|---|---|---|---|---|
@@ -30,6 +31,10 @@ _ALL_TRIED: Final = """\
 Every
 check was tried on every bug (last column), the simulator with 400 schedules if another check is meant to find the bug.
 If only that check has been run since, the last column is from the run before."""
+_SOME_TRIED: Final = """\
+Every
+check was tried on every bug (last column), the simulator with 400 schedules if another check is meant to find the bug;
+but a bug with "not tried" was added later, and only the check that is meant to find it has been run."""
 _ONE_TRIED: Final = """\
 The
 run that wrote it tried only the check that is meant to find each bug, so the last column is empty; the whole campaign
@@ -57,8 +62,9 @@ def render(found: Sequence[Mapping[str, Finding]]) -> str:
             f"{finding.how.replace('|', '/')} | {also} |"
         )
     all_tried = all(len(by) > 1 for by in found)
+    tried = _ALL_TRIED if all_tried else _SOME_TRIED if any(len(by) > 1 for by in found) else _ONE_TRIED
     tail = f"\n{len(rows)} bugs, all found." + (f" Checks tried on each: {len(CHECKS)}." if all_tried else "")
-    return _HEAD.format(tried=_ALL_TRIED if all_tried else _ONE_TRIED) + "\n".join(rows) + "\n" + tail + "\n"
+    return _HEAD.format(tried=tried) + "\n".join(rows) + "\n" + tail + "\n"
 
 
 def missed(found: Sequence[Mapping[str, Finding]]) -> list[str]:
@@ -71,16 +77,16 @@ def missed(found: Sequence[Mapping[str, Finding]]) -> list[str]:
     return wrong
 
 
-def read(text: str) -> list[dict[str, Finding]]:
-    """Parse the findings from a page, in the order of its rows."""
+def read(text: str) -> dict[str, dict[str, Finding]]:
+    """Parse the findings from a page, by the name of the bug."""
     checks = {_name(check): check for check in (*CHECKS, *(mutation.check for mutation in MUTATIONS))}
-    found: list[dict[str, Finding]] = []
+    found: dict[str, dict[str, Finding]] = {}
     for row in re.findall(r"^\| (.+) \|$", text, re.MULTILINE)[1:]:
-        _, _, meant, after, how, also = row.split(" | ")
+        name, _, meant, after, how, also = row.split(" | ")
         by = dict.fromkeys(() if also == NOT_TRIED else CHECKS, Finding(False, 0, ""))
-        by |= {checks[name]: Finding(True, 0, "") for name in also.split(", ") if name in checks}
+        by |= {checks[other]: Finding(True, 0, "") for other in also.split(", ") if other in checks}
         by[checks[meant]] = Finding(True, int(after.split()[0]), how)
-        found.append(by)
+        found[name] = by
     return found
 
 

@@ -178,6 +178,36 @@ async def test_an_operator_can_resolve_a_job_while_its_call_is_inside(
     assert "after the job was resolved" in caplog.text
 
 
+async def test_a_stuck_call_that_a_stop_abandons_is_not_said_to_have_ended(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = make_rig(
+        "thread",
+        attempt_timeout=5,
+        stuck_after=7,
+        settings={"drain_timeout": 0, "cancel_timeout": 0, "close_timeout": 1},
+    )
+    hold = Blocker()
+    rig.sdk.script("call", hold)
+    leaving = trio.Event()
+
+    async def life() -> None:
+        async with rig.open() as queue:
+            receipt = await queue.submit("work", "a")
+            await hold.reached()
+            await pass_time(mock_clock, 12)
+            assert queue.get(receipt.job_id).inside
+            leaving.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await leaving.wait()
+        await pass_time(mock_clock, 2)
+    assert "a call has not returned" in caplog.text
+    assert "its call ended" not in caplog.text
+    hold.release()
+
+
 # raised as asked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import textwrap
 from typing import Any
@@ -13,8 +14,8 @@ from trio.testing import MockClock
 
 import trio_jobs
 from support.processes import run
-from support.rig import NO_RETRY, ended, last, make_rig, service_for, until
-from trio_jobs import State
+from support.rig import NO_RETRY, HostKind, ended, last, make_rig, service_for, until
+from trio_jobs import Outcome, State
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import FakeSdk, FakeSession
 
@@ -149,15 +150,14 @@ _KEYBOARD = """
 
     @service.handler
     async def in_trio(what: str) -> None:
-        raise KeyboardInterrupt("mine")
-
-    @service.handler
-    def on_thread(what: str) -> None:
-        raise KeyboardInterrupt("mine")
+        signal.raise_signal(signal.SIGINT)
 
     @service.handler
     async def in_a_group(what: str) -> None:
-        raise BaseExceptionGroup("", [ValueError(), KeyboardInterrupt()])
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise BaseExceptionGroup("", [ValueError(), interrupt])
 
     queues = []
     async def main():
@@ -178,28 +178,55 @@ _KEYBOARD = """
     ("handler", "raised", "state"),
     [
         ("in_trio", "KeyboardInterrupt", "pending"),
-        ("on_thread", "KeyboardInterrupt", "in_doubt"),
         ("in_a_group", "BaseExceptionGroup", "pending"),
     ],
 )
-def test_keyboard_interrupt_alone_goes_through_and_the_attempt_is_stopped(
-    handler: str, raised: str, state: str
-) -> None:
+def test_ctrl_c_in_a_handler_ends_the_queue_and_gives_the_job_back(handler: str, raised: str, state: str) -> None:
     code = textwrap.dedent(_KEYBOARD)
     done = run([sys.executable, "-c", code, handler])
     assert done.stdout.split("\n")[:2] == [raised, f"{state} True"], done
 
 
-async def test_keyboard_interrupt_in_verify_goes_through(mock_clock: MockClock) -> None:
-    rig = make_rig("thread", verifies=True)
+@pytest.mark.parametrize(
+    "raised",
+    [KeyboardInterrupt("mine"), BaseExceptionGroup("", [ValueError(), KeyboardInterrupt("mine")])],
+    ids=["alone", "in a group"],
+)
+async def test_a_keyboard_interrupt_of_a_library_is_an_error_of_the_attempt(
+    raised: BaseException, kind: HostKind, clock: MockClock
+) -> None:
+    """No signal was received, so nobody wants the queue to end; a job given back would end the next process too."""
+    rig = make_rig(kind, retry=NO_RETRY)
+    rig.sdk.script("call", raised)
+    async with rig.open() as queue:
+        job = await ended(queue, (await queue.submit("work", "a")).job_id)
+        following = await ended(queue, (await queue.submit("work", "b")).job_id)
+    assert (job.state, following.state) == (State.FAILED, State.COMPLETED)
+    assert (last(job).outcome, job.may_have_acted) == (Outcome.ERROR, True)
+    error = last(job).error
+    assert error is not None
+    assert error.type == type(raised).__name__
+
+
+async def test_a_keyboard_interrupt_of_a_library_in_verify_counts_as_unknown(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True)
     rig.sdk.script("call", ValueError())
     rig.sdk.script("verify", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        async with rig.open() as queue:
-            receipt = await queue.submit("work", "a")
-            await trio.sleep_forever()
-    assert queue.report is not None
-    assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "a")
+        job = await until(queue, receipt.job_id, lambda job: job.state is State.IN_DOUBT)
+    assert job.reason == "error"
+    rig.sdk.check()
+
+
+async def test_a_keyboard_interrupt_of_a_library_in_an_opening_is_a_failed_opening(
+    kind: HostKind, clock: MockClock
+) -> None:
+    rig = make_rig(kind, settings={"open_retry": NO_RETRY})
+    rig.sdk.script("open", KeyboardInterrupt("mine"))
+    with pytest.raises(trio_jobs.SdkOpenFailed, match="KeyboardInterrupt: mine"):
+        async with rig.open():
+            raise AssertionError
     rig.sdk.check()
 
 
@@ -218,12 +245,16 @@ async def test_a_job_cancelled_as_it_completes_is_completed(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("where", ["handler", "verify"])
-async def test_a_keyboard_interrupt_ends_the_block_and_the_report_names_the_job(
+async def test_ctrl_c_in_a_call_ends_the_block_and_the_report_names_the_job(
     where: str, autojump_clock: MockClock
 ) -> None:
     rig = make_rig("trio", verifies=True)
-    rig.sdk.script("call", KeyboardInterrupt() if where == "handler" else ValueError())
-    rig.sdk.script("verify", KeyboardInterrupt())
+
+    async def ctrl_c() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    rig.sdk.script("call", ctrl_c if where == "handler" else ValueError())
+    rig.sdk.script("verify", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         async with rig.open() as queue:
             receipt = await queue.submit("work", "a")

@@ -50,6 +50,25 @@ async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     await executor.stop()
 
 
+async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
+    sdk = FakeSdk()
+    threads: list[threading.Thread] = []
+
+    def refuse() -> None:
+        threads.append(threading.current_thread())
+        raise Wrong
+
+    sdk.script("open", refuse)
+    executor = ThreadExecutor(sdk.session)
+    with pytest.raises(Wrong):
+        await executor.open()
+    await executor.stop()
+    await trio.to_thread.run_sync(threads[0].join, 10)
+    assert not threads[0].is_alive()  # it has closed what it had opened
+    assert sdk.count("close") == 0
+    sdk.check()
+
+
 async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
     executor = ThreadExecutor(None)
     await executor.open()
@@ -416,7 +435,7 @@ async def test_a_queue_whose_session_cannot_be_opened_again_breaks_loudly(autoju
     def never() -> Any:
         raise Wrong("no licence left")
 
-    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(2 tries\): Wrong: no licence left"):
+    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"\(tries: 2\): Wrong: no licence left"):
         async with service.open(clock=trio_jobs.TrioClock()) as queue:
             dying.die.set()
             await wait_all_tasks_blocked()

@@ -115,8 +115,10 @@ async def test_the_watchdog_ends_when_the_loop_has_ended_without_a_stop() -> Non
         made.append(dog)
 
     await trio.to_thread.run_sync(trio.run, main)
-    await trio.to_thread.run_sync(made[0]._thread.join, 20)
-    assert not made[0]._thread.is_alive()
+    thread = made[0]._thread
+    assert thread is not None
+    await trio.to_thread.run_sync(thread.join, 20)
+    assert not thread.is_alive()
     assert made[0].blocked == 0
 
 

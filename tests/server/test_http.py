@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
@@ -19,6 +19,7 @@ from trio_jobs._server.tokens import Token
 
 class NoClients:
     connections = subscriptions = 0
+    refusals: ClassVar[dict[str, int]] = {}
 
 
 async def get(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from trio_jobs import MemoryStore
+from trio_jobs._engine.events import JobEvent
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing import check_store
 from trio_jobs.testing.crashable_store import CrashableStore
@@ -30,7 +32,7 @@ async def test_a_journal_in_memory_conforms() -> None:
 
 async def test_the_crashable_store_conforms() -> None:
     report = await check_store(lambda: CrashableStore().store())
-    assert len(report.checked) == 11
+    assert len(report.checked) == 12
 
 
 async def test_a_violation_is_reported_as_a_sentence() -> None:
@@ -43,10 +45,49 @@ async def test_a_violation_is_reported_as_a_sentence() -> None:
     assert [finding.rule for finding in report.findings] == [
         "Events are acknowledged in order, and the events of jobs are restored",
         "A pruned job is gone, and `oldest` says from where on the events are complete",
+        "A prune that is cancelled, or beside which events are appended, removes each job completely or not at all",
         "The tombstones of pruned jobs' keys are kept until they are stale",
         "Jobs are pruned whole and alone, even where their events are interleaved",
         "Event numbers continue after a restart, and a close commits what was appended",
     ]
     assert "the events of jobs [1, 2, 4] were restored as []" in str(report)
-    with pytest.raises(ConformanceError, match="5 findings"):
+    with pytest.raises(ConformanceError, match="6 findings"):
         await check_store(Forgetful)
+
+
+async def test_a_store_whose_oldest_event_is_gone_is_found(tmp_path: Path) -> None:
+    class Generous(SqliteStore):
+        @property
+        def oldest(self) -> int:
+            return max(super().oldest - 1, 1)
+
+    number = count()
+    report = await check_store(lambda: Generous(tmp_path / f"{next(number)}.db"), raises=False)
+    assert [finding.rule for finding in report.findings] == [
+        "A pruned job is gone, and `oldest` says from where on the events are complete"
+    ]
+
+
+async def test_a_store_that_can_be_cancelled_within_a_prune_is_found() -> None:
+    class Interruptible(MemoryStore):
+        async def prune(self, jobs: Any, keys: Any = (), stale: Any = ()) -> None:
+            await super().prune({}, keys, stale)
+            await trio.lowlevel.checkpoint()
+            await super().prune(jobs)
+
+    report = await check_store(Interruptible, raises=False)
+    assert [finding.rule for finding in report.findings] == [
+        "A prune that is cancelled, or beside which events are appended, removes each job completely or not at all"
+    ]
+
+
+async def test_a_store_that_loses_events_appended_during_a_prune_is_found() -> None:
+    class Copying(MemoryStore):
+        async def prune(self, jobs: Any, keys: Any = (), stale: Any = ()) -> None:
+            copy = list(self._chunk)
+            for _ in range(3):
+                await super().prune(jobs, keys, stale)
+            self._chunk[:] = [event for event in copy if not (isinstance(event, JobEvent) and event.job in jobs)]
+
+    report = await check_store(Copying, raises=False)
+    assert "10 jobs were appended beside prunes, and" in str(report)

@@ -13,7 +13,8 @@ from trio_jobs._engine.jobs import escape
 
 __all__ = ["configure"]
 
-FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason")  #: of records about a job, see docs/logging.md
+#: Of records about a job and about refused clients, see docs/logging.md
+FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason", "address", "count")
 
 
 class _Lines(logging.Formatter):

@@ -35,15 +35,20 @@ def handle_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     closed = threading.Event()
-    before: dict[Any, Any] = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    before_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(
         target=_read_signals,
         args=(reader, token, closed, on_signal, set(numbers)),
         name="trio-jobs signals",
         daemon=True,
     )
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # the system has no more threads: signals keep their handlers
+        reader.close()
+        writer.close()
+        raise
+    before: dict[Any, Any] = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:

@@ -22,7 +22,6 @@ from typing import Any, final
 import outcome
 import trio
 
-from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
 
 __all__ = ["SdkHandle", "ThreadExecutor"]
@@ -74,8 +73,9 @@ class ThreadExecutor:
         if self._thread is None:
             self._token = trio.lowlevel.current_trio_token()
             # a daemon: a call that never returns must not keep the process from exiting
-            self._thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
+            thread.start()  # raises RuntimeError where no thread can start; the next open tries again
+            self._thread = thread
         if self._factory is None:  # nothing to wait for; a wait for the thread would let virtual time advance
             await trio.lowlevel.checkpoint()
         else:
@@ -109,7 +109,7 @@ class ThreadExecutor:
         if was_open and self._factory is not None:
             closed = await self._round_trip(self._leave, can_leave=True)
             if isinstance(closed, outcome.Error):
-                self._close_problem = str(describe(closed.error))
+                self._close_problem = f"{type(closed.error).__name__}: {closed.error}"
         return True
 
     async def stop(self) -> None:
@@ -148,7 +148,7 @@ class ThreadExecutor:
     def _run(self) -> None:
         assert self._token is not None
         while (work := self._inbox.get()) is not None:
-            result = _captured(work)
+            result = outcome.capture(work)
             try:
                 self._token.run_sync_soon(self._returned, result)
             except trio.RunFinishedError:
@@ -157,7 +157,7 @@ class ThreadExecutor:
                 break
             del work, result  # do not keep a job's objects alive until the next call
         # a session that is still open is closed on the thread that opened it, whatever ended the loop
-        _captured(self._leave)
+        outcome.capture(self._leave)
 
     def _enter(self) -> None:
         assert self._factory is not None
@@ -169,14 +169,6 @@ class ThreadExecutor:
         manager, self._manager, self._sdk = self._manager, None, None
         if manager is not None:
             manager.__exit__(None, None, None)
-
-
-def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:
-    """As `outcome.capture`, which reads `__traceback__`: a property of that name could raise, and end the thread."""
-    try:
-        return outcome.Value(work())
-    except BaseException as error:
-        return outcome.Error(error)
 
 
 @final

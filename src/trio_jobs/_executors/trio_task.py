@@ -17,7 +17,7 @@ from typing import Any
 import outcome
 import trio
 
-from trio_jobs._engine.error_info import describe, holding, holds
+from trio_jobs._concurrency import must_propagate
 from trio_jobs._errors import SdkCallStuck
 
 __all__ = ["TrioExecutor"]
@@ -108,33 +108,23 @@ class TrioExecutor:
 
     async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
         opened = False
-        failure: BaseException | None = None
         try:
             with scope:
-                try:
-                    async with self._factory() as sdk:
-                        self._sdk = sdk
-                        self._is_open = opened = True
-                        report(outcome.Value(None))
-                        await self._close_asked.wait()
-                except BaseException as error:
-                    # kept here: Trio reads the class of what passes a scope, and a class can make that raise
-                    passing = holding(error, trio.Cancelled)
-                    if passing is not None:
-                        raise passing from None
-                    if holds(error, KeyboardInterrupt):
-                        raise
-                    failure = error
-        except (Exception, SystemExit, GeneratorExit) as error:
-            failure = error
+                async with self._factory() as sdk:
+                    self._sdk = sdk
+                    self._is_open = opened = True
+                    report(outcome.Value(None))
+                    await self._close_asked.wait()
+        except BaseException as error:
+            if must_propagate(error):
+                raise
+            if opened:
+                self._close_problem = f"{type(error).__name__}: {error}"
+            else:
+                report(outcome.Error(error))
         finally:
             self._is_open = False
             self._sdk = None
             self._ended.set()
-            if failure is not None and opened:
-                self._close_problem = str(describe(failure))
-            elif failure is not None:
-                report(outcome.Error(failure))
-            elif not opened:  # abandoned while it opened
+            if not opened:  # abandoned while it opened; after an error, that error was reported first
                 report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))
-            del failure  # no reference cycle through this frame

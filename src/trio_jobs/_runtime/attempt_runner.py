@@ -17,18 +17,11 @@ from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import EndedBy, JobRecord, State
+from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.attempt import (
-    AttemptSlot,
-    RunningAttempt,
-    call_captured,
-    call_unprotected,
-    classify,
-    log_fields,
-)
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, classify, log_fields
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
@@ -146,7 +139,7 @@ class AttemptRunner:
         self._overruns.watch(running)
 
     async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
-        """Return what the handler returned or raised. Raises what precedes it, and Cancelled."""
+        """Return what a plain handler returned or raised. The exception of an async handler propagates."""
         handler = running.handler
         args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # may raise: then the SDK is not entered
         running.entered = handler.enters_at_start
@@ -156,7 +149,7 @@ class AttemptRunner:
             return await self._executor.call(_with_sdk(handler, args))
         if handler.takes_sdk:
             args = (self._executor.handle(lambda: self._enter(running), self._sessions.call_ended), *args)
-        return await call_captured(call_unprotected, handler.fn, *args)
+        return outcome.Value(await call_unprotected(handler.fn, *args))
 
     async def _enter(self, running: RunningAttempt) -> None:
         """Prepare a call of an async handler. The first one is recorded: the attempt has entered the SDK."""
@@ -182,7 +175,7 @@ class AttemptRunner:
         )
         if events:
             event_log.append(events)
-        else:
+        elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",
                 record.id,

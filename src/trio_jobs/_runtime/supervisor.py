@@ -24,7 +24,6 @@ from typing import Any, Final
 import trio
 
 from trio_jobs._concurrency import bare_nursery
-from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, EndedBy, Job, State, escape
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
@@ -144,8 +143,7 @@ class Supervisor:
         await runtime.sessions.open_sdk()
         resume_restored_jobs(runtime)
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
-            self._watchdog = Watchdog(self._settings.watchdog)
-            self._watchdog.start()
+            self._start_watchdog(self._settings.watchdog)
         for loop in (
             runtime.scheduler.run,
             runtime.pruner.run,
@@ -154,10 +152,21 @@ class Supervisor:
             runtime.recorder.run,
             runtime.hooks.run,
         ):
-            scope = trio.CancelScope(shield=True)
-            self._loop_scopes.append(scope)
-            self._nursery.start_soon(self._run_loop, loop, scope)
+            self._start_loop(loop)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
+
+    def _start_watchdog(self, limit: float) -> None:
+        self._watchdog = Watchdog(limit)
+        try:
+            self._watchdog.start()
+        except RuntimeError as error:
+            log.warning("the watchdog does not run yet, since its thread cannot start: %s", error)
+            self._start_loop(self._watchdog.start_later)
+
+    def _start_loop(self, loop: Callable[[], Awaitable[None]]) -> None:
+        scope = trio.CancelScope(shield=True)
+        self._loop_scopes.append(scope)
+        self._nursery.start_soon(self._run_loop, loop, scope)
 
     async def _run_loop(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Run a loop behind its shield. If it raises, the queue has failed."""
@@ -205,7 +214,7 @@ class Supervisor:
             closed, problem = await self._end_attempt_and_close_sdk()
         except BaseException as error:
             closed = not (self._executor.is_open or self._executor.inside)
-            problem = f"the stop raised {class_name(error)}"
+            problem = f"the stop raised {type(error).__name__}"
             self.fail(error)
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
@@ -258,7 +267,7 @@ class Supervisor:
                 await event_log.committed(event_log.projection.seq)
         except (trio.TooSlowError, OutcomeUnknown) as error:
             lost = event_log.projection.seq - event_log.committed_seq
-            log.error("the last %d events may not be stored: %s", lost, self._store.trouble or error)
+            log.error("the last events may not be stored (%d): %s", lost, self._store.trouble or error)
 
     def _report(self, closed: bool, problem: str | None) -> ShutdownReport:
         projection = self._runtime.event_log.projection
@@ -292,7 +301,7 @@ class Supervisor:
         if failure is None:
             return
         if not isinstance(failure, TrioJobsError) and isinstance(failure, Exception):
-            raise QueueBroken(f"a part of the queue has failed: {describe(failure)}") from failure
+            raise QueueBroken(f"a part of the queue has failed: {failure!r}") from failure
         if raised is None:
             raise failure
         raise failure from raised

@@ -21,6 +21,8 @@ __all__ = ["Watchdog"]
 
 log: Final = Log("trio_jobs.watchdog")
 
+RETRY: Final = 60.0  #: seconds after which a thread that could not be started is tried again
+
 
 class Watchdog:
     """Logs a warning, with the stack of the event loop, once for each time that the loop is blocked.
@@ -43,10 +45,27 @@ class Watchdog:
         self._asked_at: float | None = None
         """When the callback was scheduled, if it was not called yet; otherwise None."""
         self._warned = False
-        self._thread = threading.Thread(target=self._run, name="trio-jobs watchdog", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        """Start the thread. Raises `RuntimeError` if the system has no more threads; it can be called again then."""
+        thread = threading.Thread(target=self._run, name="trio-jobs watchdog", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    async def start_later(self) -> None:
+        """Try to start the thread every `RETRY` seconds until it starts.
+
+        Cancelled:
+            The thread is not started.
+        """
+        while True:
+            await trio.sleep(RETRY)
+            try:
+                self.start()
+            except RuntimeError:
+                continue
+            return
 
     def stop(self) -> None:
         """End the thread. Returns at once, without waiting for it."""

@@ -26,26 +26,26 @@ from trio_jobs._engine.status import Progress
 from trio_jobs._errors import TrioJobsError
 from trio_jobs._log import Log
 from trio_jobs._server.event_bodies import EventBodies
-from trio_jobs._server.limits import RateLimiter, ServerLimits
-from trio_jobs._server.methods import Methods, as_rpc_error
+from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits, connection_limits
+from trio_jobs._server.methods import Methods, as_rpc_error, too_many
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.refusals import Reason
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
+from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.frames import close_frame, ping_frame, text_frame
-from trio_jobs._wire.jsonrpc import RequestId, RpcError, decode_request, encode_error, encode_result
-from trio_jobs._wire.schemas import ErrorData
+from trio_jobs._wire.jsonrpc import RpcError, decode_request, encode_error, encode_result
+from trio_jobs._wire.schemas import RequestId
 
 __all__ = ["Connection"]
 
 log: Final = Log("trio_jobs.server")
 
-WATCHER_MESSAGES: Final = 5  #: divides the message rate of a token of scope watch: by default 20 a second
-WATCHER_BYTES: Final = 16  #: divides its byte rate, since it sends no payloads: by default 64 KiB a second
 MAX_PROGRESS: Final = 100  #: jobs whose progress waits to be sent; one job is processed at a time
+_NO_KICK: Final = frozenset({CloseCode.GOING_AWAY, CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 CLOSE_1006: Final = 1006  #: the connection was lost; never sent on the wire (RFC 6455, section 7.4.1)
 
 
@@ -57,6 +57,8 @@ class Connection:
         token: The token of the client.
         refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
             the client.
+        on_refused: Called when a request is refused because of a limit, and when the client is disconnected because of
+            what it has sent or not read.
     """
 
     def __init__(
@@ -69,8 +71,11 @@ class Connection:
         multicasts: Multicasts,
         bodies: EventBodies,
         refusal: tuple[int, str] | None = None,
+        *,
+        on_refused: Callable[[Reason, str], None] = lambda reason, detail: None,
     ) -> None:
         self.token = token
+        self.limits = connection_limits(limits, token.scope)
         self.subscribers: dict[str, Subscriber] = {}
         self._stream = stream
         self._backend = backend
@@ -79,13 +84,13 @@ class Connection:
         self._limits = limits
         self._multicasts = multicasts
         self._leaving = refusal
+        self._on_refused = on_refused
         self._in_flight = 0
-        self._strikes = 0
-        watches = token.scope == "watch"
-        fewer, lighter = (WATCHER_MESSAGES, WATCHER_BYTES) if watches else (1, 1)
-        now = trio.current_time()
-        self._messages = RateLimiter(limits.messages / fewer, limits.messages_per_second / fewer, now)
-        self._bytes = RateLimiter(limits.bytes / lighter, limits.bytes_per_second / lighter, now)
+        self._waiting: dict[RequestId, trio.CancelScope] = {}
+        now, own = trio.current_time(), self.limits
+        self._messages = RateLimiter(own.messages, own.messages_per_second, now)
+        self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
+        self._strikes = RateLimiter(limits.strikes, limits.strikes / STRIKES_KEPT, now)
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
         self._news = WakeUp()
@@ -126,8 +131,13 @@ class Connection:
             self.subscribers.clear()
         if self._stream.refused is not None:
             self._leaving = (self._stream.refused.code, self._stream.refused.reason)
+        if self._stream.stalled:
+            self._on_refused(Reason.SLOW, f"the client read nothing for {self._limits.write_timeout:g} s")
         if self._leaving is not None:
-            await self._say_goodbye(*self._leaving)
+            code, reason = self._leaving
+            if code not in _NO_KICK and not self._stream.silent:
+                self._on_refused(Reason.KICKED, f"the connection was closed with code {code}: {reason}")
+            await self._say_goodbye(code, reason)
 
     async def _serve(self, nursery: trio.Nursery, accepted: Callable[[], None]) -> None:
         request = await wrap_server_stream(nursery, self._stream, message_queue_size=1, max_message_size=MAX_MESSAGE)
@@ -172,8 +182,10 @@ class Connection:
             if refusal is not None:
                 await self._refuse(refusal)
                 continue
-            if self._in_flight >= MAX_IN_FLIGHT:
-                await self._refuse(RpcError(ErrorCode.TOO_MANY, "too many requests in progress", request_id=request_id))
+            if self._in_flight >= self.limits.in_flight:  # no strike: a client may have counted an answer already
+                refusal = too_many("in_flight", f"at most {self.limits.in_flight} requests may be in progress")
+                self._on_refused(Reason.RATE, refusal.message)
+                await self._send(_error(refusal, request_id))
                 continue
             self._in_flight += 1
             nursery.start_soon(self._answer, request_id, method, params)
@@ -187,26 +199,31 @@ class Connection:
             self._messages.take(units, now)
             self._bytes.take(size, now)
             return None
-        return RpcError(
-            ErrorCode.TOO_MANY,
-            "the rate limit of requests is exceeded; send fewer per second",
-            ErrorData(retry_after=wait),
-            request_id=request_id,
-        )
+        refusal = too_many("rate", "the rate limit of requests is exceeded; send fewer per second", wait)
+        refusal.id = request_id
+        return refusal
 
     async def _refuse(self, error: RpcError) -> None:
-        if error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST):
-            self._strikes += 1
-            if self._strikes > self._limits.strikes:
-                too_many = error.code == ErrorCode.TOO_MANY
-                self.leave(CloseCode.TOO_MANY if too_many else CloseCode.BAD_MESSAGE, error.message)
-                await trio.sleep_forever()
+        if error.code == ErrorCode.TOO_MANY:
+            self._on_refused(Reason.RATE, error.message)
+        strike = error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST)
+        if strike and not (self._limits.strikes and self._strikes.take(1, trio.current_time())):
+            code = CloseCode.TOO_MANY if error.code == ErrorCode.TOO_MANY else CloseCode.BAD_MESSAGE
+            self.leave(code, error.message)
+            await trio.sleep_forever()
         await self._send(lambda: encode_error(error))
 
     async def _answer(self, request_id: RequestId, method: w.Method, params: Any) -> None:
+        scope = trio.CancelScope()
+        if method.name in w.WAITING and getattr(params, "wait", 1) > 0:
+            self._waiting[request_id] = scope
+        result: Any = None
         try:
-            result = await self._methods.answer(self, method, params)
+            with scope:
+                result = await self._methods.answer(self, method, params)
         except RpcError as error:
+            if error.code == ErrorCode.TOO_MANY:
+                self._on_refused(Reason.RATE, error.message)
             answer = _error(error, request_id)
         except TrioJobsError as error:
             answer = _error(as_rpc_error(error), request_id)
@@ -216,12 +233,24 @@ class Connection:
                 RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details"), request_id
             )
         else:
-            if isinstance(result, Subscriber):
+            if scope.cancelled_caught:
+                answer = _error(RpcError(ErrorCode.CANCELLED, "cancelled by requests.cancel"), request_id)
+            elif isinstance(result, Subscriber):
                 await self._begin(request_id, result)
                 return
-            answer = lambda: encode_result(request_id, result)  # noqa: E731 - beside the answers for errors
+            else:
+                answer = lambda: encode_result(request_id, result)  # noqa: E731 - beside the answers for errors
+        finally:
+            if self._waiting.get(request_id) is scope:
+                del self._waiting[request_id]
         await self._send(answer)
         self._in_flight -= 1
+
+    def cancel_request(self, request_id: RequestId) -> bool:
+        scope = self._waiting.pop(request_id, None)
+        if scope is not None:
+            scope.cancel()
+        return scope is not None
 
     async def _send(self, make: Callable[[], bytes]) -> None:
         await self._send_made(lambda: text_frame(make()))
@@ -238,7 +267,7 @@ class Connection:
         if params.subscription in self.subscribers:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} already exists")
         if len(self.subscribers) >= self._limits.subscriptions:
-            raise RpcError(ErrorCode.TOO_MANY, f"a connection has at most {self._limits.subscriptions} subscriptions")
+            raise too_many("subscriptions", f"a connection has at most {self._limits.subscriptions} subscriptions")
         subscriber = Subscriber(params.subscription, self._backend, self._bodies, wanted, after, self._on_news)
         self.subscribers[params.subscription] = subscriber
         return subscriber

@@ -12,6 +12,7 @@ import msgspec
 from trio_jobs._backend import Backend
 from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
+from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
 from trio_jobs._server.tokens import Token
 
@@ -52,20 +53,19 @@ class Pages:
             BadRequest: The method, the path or the missing token does not allow the request.
         """
         if head.method not in ("GET", "HEAD"):
-            raise BadRequest(405, "the method must be GET or HEAD", (("Allow", "GET, HEAD"),))
+            raise BadRequest(405, "the method must be GET or HEAD", (("Allow", "GET, HEAD"),), reason=None)
+        if head.body != 0:
+            raise BadRequest(400, "a request body is not supported")
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
             return Page(200, JSON, _asyncapi())
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
-                raise BadRequest(401, "a valid token is required", (("WWW-Authenticate", "Bearer"),))
+                challenge = (("WWW-Authenticate", "Bearer"),)
+                raise BadRequest(401, "the token is missing or invalid", challenge, reason=Reason.TOKEN)
             return Page(200, self._metrics.content_type, self._metrics.text())
-        if head.path == "/ws":
-            raise BadRequest(
-                426, "this path requires a WebSocket handshake", (("Upgrade", "websocket"), ("Connection", "Upgrade"))
-            )
-        raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json")
+        raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json", reason=None)
 
     def _health(self, token: Token | None) -> Page:
         """Without a token, the response contains only whether the queue is healthy."""
@@ -83,6 +83,7 @@ class Pages:
                 "server": {
                     "connections": self._connection_stats.connections,
                     "subscriptions": self._connection_stats.subscriptions,
+                    "refusals": self._connection_stats.refusals,
                 },
             }
         return Page(200 if health.ok else 503, JSON, msgspec.json.encode(body) + b"\n")
@@ -103,7 +104,8 @@ def response(head: RequestHead | None, page: Page) -> bytes:
     """
     connection = h11.Connection(h11.SERVER)
     if head is not None:
-        connection.receive_data(head.raw)
+        # made from checked values, since h11 accepts less in headers that the server does not read
+        connection.receive_data(f"{head.method} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("ascii"))
         connection.next_event()
     headers = [
         ("Content-Type", page.content_type),

@@ -9,10 +9,16 @@ import attrs
 
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_number, check_seconds
+from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, Scope
+from trio_jobs._wire.methods import ConnectionLimits
 
-__all__ = ["RateLimiter", "ServerLimits"]
+__all__ = ["STRIKES_KEPT", "RateLimiter", "ServerLimits", "connection_limits"]
 
 KEPT_BACK: Final = 64  #: file descriptors kept for the journal, logs, the SDK and a debugging shell
+WATCHER_MESSAGES: Final = 5  #: divides the message rate of a token of scope watch: by default 20 a second
+WATCHER_BYTES: Final = 16  #: divides its byte rate, since it sends no payloads: by default 64 KiB a second
+OF_FRAMES: Final = 0.9  #: of the frames of a client may be requests; the others are pings, pongs and the close
+STRIKES_KEPT: Final = 60.0  #: seconds after which the allowance of `strikes` is whole again
 MAX_CONNECTIONS: Final = 10_000  #: the default where the system allows more; a connection takes about 60 KiB
 
 
@@ -41,8 +47,9 @@ class ServerLimits:
     waits, and the oldest of them is closed for it once it has had two seconds."""
     head_timeout: float = 5.0
     """Time from accept to the end of the handshake."""
-    head: int = 8 * 1024
-    """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 8 KiB."""
+    head: int = 32 * 1024
+    """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 32 KiB. On localhost, a browser sends the cookies
+    of all applications on that host, whatever their ports."""
     ping: float = 20.0
     """Time between two pings. A client that sends nothing between two pings is disconnected. Proxies commonly close a
     silent connection after 60 seconds."""
@@ -66,8 +73,8 @@ class ServerLimits:
     frames_per_second: float = 500.0
     """Rate of frames."""
     strikes: int = 20
-    """Messages that exceed a limit, or are not valid requests, that are answered with an error. The next one closes the
-    connection."""
+    """Messages that exceed the rate limit, or are not valid requests, that are answered with an error. The next one
+    closes the connection. They are forgiven within a minute, at an even rate."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("connections", "pending", "head", "subscriptions", "messages", "bytes", "frames"):
@@ -83,6 +90,20 @@ class ServerLimits:
     def most_pending(self) -> int:
         """`pending`, but at most half of `connections`, so that unauthenticated clients alone cannot use them all."""
         return min(self.pending, max(1, self.connections // 2))
+
+
+def connection_limits(limits: ServerLimits, scope: Scope) -> ConnectionLimits:
+    """The limits of a connection whose token has this scope, as they are announced to its client."""
+    fewer, lighter = (WATCHER_MESSAGES, WATCHER_BYTES) if scope == "watch" else (1, 1)
+    return ConnectionLimits(
+        message=MAX_MESSAGE,
+        in_flight=MAX_IN_FLIGHT,
+        messages=min(limits.messages / fewer, limits.frames * OF_FRAMES),
+        messages_per_second=min(limits.messages_per_second / fewer, limits.frames_per_second * OF_FRAMES),
+        bytes=limits.bytes / lighter,
+        bytes_per_second=limits.bytes_per_second / lighter,
+        subscriptions=limits.subscriptions,
+    )
 
 
 class RateLimiter:

@@ -61,8 +61,8 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
-    """Call `serve` with each accepted socket, until `listener` is closed.
+async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket, str], Awaitable[None]]) -> None:
+    """Call `serve` with each accepted socket and the address of its client, until `listener` is closed.
 
     Args:
         listener: The listening socket.
@@ -75,7 +75,7 @@ async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket
         except trio.ClosedResourceError:
             return
         try:
-            accepted, _ = listener.accept()
+            accepted, address = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
             continue  # the client has disconnected
         except OSError as error:
@@ -87,4 +87,4 @@ async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket
             await trio.sleep(PAUSE)
             continue
         accepted.setblocking(False)
-        await serve(accepted)
+        await serve(accepted, str(address[0]))

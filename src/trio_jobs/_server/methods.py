@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -18,15 +18,20 @@ from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.jsonrpc import RpcError
-from trio_jobs._wire.schemas import ErrorData, WireJob
+from trio_jobs._wire.schemas import ErrorData, RequestId, WireJob
 
-__all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error"]
+__all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error", "too_many"]
 
 
 class RequestContext(Protocol):
     """The connection that received a request."""
 
     token: Token
+    limits: w.ConnectionLimits
+
+    def cancel_request(self, request_id: RequestId) -> bool:
+        """Cancel a request that waits. Returns False if none with this id does."""
+        ...
 
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
         """Add a subscription to the connection.
@@ -42,13 +47,16 @@ class RequestContext(Protocol):
 
 
 class ConnectionStats(Protocol):
-    """The numbers of open connections and subscriptions."""
+    """The numbers of open connections, of subscriptions and of refusals."""
 
     @property
     def connections(self) -> int: ...
 
     @property
     def subscriptions(self) -> int: ...
+
+    @property
+    def refusals(self) -> Mapping[str, int]: ...
 
 
 class Methods:
@@ -86,8 +94,17 @@ class Methods:
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
         token = context.token
         return w.HelloResult(
-            PROTOCOL, self._backend.epoch, self._events.seq, self._events.oldest, token.scope, token.name
+            PROTOCOL,
+            self._backend.epoch,
+            self._events.seq,
+            self._events.oldest,
+            token.scope,
+            token.name,
+            context.limits,
         )
+
+    async def cancel_request(self, context: RequestContext, params: w.CancelRequest) -> w.CancelRequestResult:
+        return w.CancelRequestResult(params.request, context.cancel_request(params.request))
 
     async def submit(self, context: RequestContext, params: w.Submit) -> w.SubmitResult:
         receipt = await self._backend.submit(
@@ -187,6 +204,7 @@ class Methods:
 
 _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] = {
     "server.hello": Methods.hello,
+    "requests.cancel": Methods.cancel_request,
     "jobs.submit": Methods.submit,
     "jobs.get": Methods.get,
     "jobs.list": Methods.list,
@@ -227,6 +245,11 @@ def as_rpc_error(error: e.TrioJobsError) -> RpcError:
         case e.UsageError():
             code = ErrorCode.INVALID_PARAMS
     return RpcError(code, str(error), data)
+
+
+def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcError:
+    """The refusal of a request beyond a limit: "rate", "in_flight" or "subscriptions". Nothing was done."""
+    return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
 
 
 def _moment(at: float | None) -> datetime | None:

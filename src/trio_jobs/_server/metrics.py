@@ -6,7 +6,7 @@ by one reader of the feed, so that a queue without metrics has no cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trio_jobs._backend import Backend
@@ -134,6 +134,10 @@ class Metrics:
         yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
         yield "trio_jobs_subscriptions", "Subscriptions of WebSocket clients.", self._connection_stats.subscriptions, {}
 
+    def refusals(self) -> Mapping[str, int]:
+        """The number of refused clients and requests by reason."""
+        return self._connection_stats.refusals
+
     def _oldest(self) -> float:
         since = self._backend.oldest_pending()
         return 0.0 if since is None else max(self._backend.now() - since, 0.0)
@@ -157,6 +161,10 @@ class _Gauges:
         yield from families.values()
         yield CounterMetricFamily("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", self._metrics.busy())
         yield CounterMetricFamily("trio_jobs_hook_errors", "Calls of hooks that raised.", self._metrics.hook_errors())
+        refused = CounterMetricFamily("trio_jobs_refused", "Refused clients and requests by reason.", labels=["reason"])
+        for reason, count in self._metrics.refusals().items():
+            refused.add_metric([reason], count)
+        yield refused
 
     def describe(self) -> list[Any]:
         return []

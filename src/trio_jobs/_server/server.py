@@ -10,11 +10,10 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, final
 
-import attrs
 import trio
 
 from trio_jobs._backend import Backend, BackendHolder
@@ -24,13 +23,15 @@ from trio_jobs._errors import UsageError
 from trio_jobs._log import Log
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
-from trio_jobs._server.http import Pages, refusal, response
+from trio_jobs._server.handshake import Handshake, Peer, RequestReader
+from trio_jobs._server.http import Pages
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
-from trio_jobs._server.request import BadRequest, RequestHead, parse, replay, wants_websocket
+from trio_jobs._server.refusals import Reason, Refusals
+from trio_jobs._server.request import check_host_names
 from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 from trio_jobs._wire.codes import CloseCode
@@ -44,18 +45,6 @@ LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the s
 CONTENDED_HANDSHAKE_TIMEOUT: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
 STOP_TIMEOUT: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
 LOCAL: Final = frozenset({"localhost"})
-
-
-@attrs.frozen
-class Handshake:
-    """The checked handshake of a WebSocket client."""
-
-    handshake: bytes
-    """The request head to be replayed to trio-websocket."""
-    origin: str | None
-    """The origin of the web page; None if the client is not a browser."""
-    token: Token | None
-    """The token of the client; None without a valid one."""
 
 
 @final
@@ -82,13 +71,13 @@ class Server:
         self.limits = limits
         self._backend = backend
         self._listeners = listeners
-        self._tokens = tokens
         self._tls = tls
         self._origins = frozenset(origins)
-        self._hosts = frozenset(host.lower() for host in hosts) | LOCAL
         self._methods = Methods(backend, self)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
-        self._pages = Pages(backend, self, self._metrics)
+        self._refusals = Refusals()
+        pages = Pages(backend, self, self._metrics)
+        self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, pages, limits.head, self._refusals)
         self._bodies = EventBodies(backend.events)
         self._multicasts = Multicasts(backend.events, self._bodies)
         self._open: dict[Connection, None] = {}
@@ -115,14 +104,20 @@ class Server:
         """The number of their subscriptions."""
         return sum(len(connection.subscribers) for connection in self._open)
 
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How many clients and requests were refused since the start, by reason."""
+        return self._refusals.counts
+
     async def _run(self, scope: trio.CancelScope) -> None:
         with scope:
             async with trio.open_nursery() as nursery:
 
-                async def begin(accepted: socket.socket) -> None:
+                async def begin(accepted: socket.socket, address: str) -> None:
                     await self._free_a_place()
-                    self._admit(accepted, nursery)
+                    self._admit(accepted, address, nursery)
 
+                nursery.start_soon(self._refusals.run)
                 if self._metrics is not None:
                     nursery.start_soon(self._metrics.run)
                 for listener in self._listeners:
@@ -158,15 +153,17 @@ class Server:
         if self._pending.pop(scope, None) is not None:
             self._moved.unpark_all()
 
-    def _admit(self, accepted: socket.socket, nursery: trio.Nursery) -> None:
-        limits = self.limits
-        if self._closing or self._accepted >= limits.connections:
+    def _admit(self, accepted: socket.socket, address: str, nursery: trio.Nursery) -> None:
+        most = self.limits.connections
+        if self._closing or self._accepted >= most:
+            if not self._closing:
+                self._refusals.add(Reason.FULL, f"the server has {most} connections, its limit", address)
             accepted.close()
             return
         self._accepted += 1
-        nursery.start_soon(self._serve, accepted)
+        nursery.start_soon(self._serve, accepted, Peer(address))
 
-    async def _serve(self, accepted: socket.socket) -> None:
+    async def _serve(self, accepted: socket.socket, peer: Peer) -> None:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
@@ -176,9 +173,13 @@ class Server:
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:
                 self._pending[scope] = trio.current_time()
-                handshake = await self._greet(transport)
+                handshake = await self._requests.read(transport, peer)
                 if handshake is not None:
-                    await self._connect(transport, raw, handshake, scope)
+                    await self._connect(transport, raw, handshake, peer, scope)
+            if scope.cancelled_caught and not (self._closing or peer.refused):
+                is_evicted = trio.current_time() < scope.deadline
+                if peer.began or is_evicted:
+                    self._refusals.add(Reason.TIMEOUT, "the request was not complete in time", peer.address)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection was lost: %s", error)
         except BaseException as error:
@@ -194,54 +195,18 @@ class Server:
             if self._closing and not self._accepted:
                 self._all_gone.set()
 
-    async def _greet(self, transport: trio.abc.Stream) -> Handshake | None:
-        """Read the request. Return the handshake of a WebSocket client; answer any other request and return None.
-
-        A method of its own, so that its buffers are freed when it returns.
-        """
-        head: RequestHead | None = None
-        try:
-            data, more = await self._read_head(transport)
-            head = parse(data, self._hosts)
-            subprotocols = head.listed("sec-websocket-protocol")
-            token = (
-                NO_TOKEN_REQUIRED
-                if self._tokens is None
-                else self._tokens.authorise(head.get("authorization"), subprotocols)
-            )
-            if not wants_websocket(head):
-                answer = response(head, self._pages.answer(head, token))
-            else:
-                handshake = replay(head)
-                if more:
-                    raise BadRequest(400, "data was sent before the handshake was answered")
-                return Handshake(handshake, head.get("origin"), token)
-        except BadRequest as bad:
-            answer = refusal(head, bad)
-        await transport.send_all(answer)
-        await _close_gently(transport)
-        return None
-
-    async def _read_head(self, transport: trio.abc.Stream) -> tuple[bytes, bytes]:
-        """Return the bytes of the head, and the bytes that were received after it.
-
-        Raises:
-            BadRequest: The head is too large.
-            trio.BrokenResourceError: The client has disconnected.
-        """
-        data = b""
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) >= self.limits.head:
-                raise BadRequest(431, f"the request head has more than {self.limits.head} bytes")
-            more = await transport.receive_some(self.limits.head - len(data))
-            if not more:
-                raise trio.BrokenResourceError("the client disconnected within its request head")
-            data += more
-        return data[: end + 4], data[end + 4 :]
-
     async def _connect(
-        self, transport: trio.abc.Stream, raw: socket.socket | None, handshake: Handshake, scope: trio.CancelScope
+        self,
+        transport: trio.abc.Stream,
+        raw: socket.socket | None,
+        handshake: Handshake,
+        peer: Peer,
+        scope: trio.CancelScope,
     ) -> None:
+        def refuse(reason: Reason, detail: str) -> None:
+            peer.refused = True
+            self._refusals.add(reason, detail, peer.address)
+
         stream = GuardedStream(transport, raw, self.limits)
         stream.replay = handshake.handshake
         refusal: tuple[int, str] | None = None
@@ -249,8 +214,13 @@ class Server:
         # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
         if origin is not None and origin not in self._origins:
             refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
+            allow = f"to allow {origin:.100}, start the server with --origin, or serve(origins=[...])"
+            refuse(Reason.ORIGIN, f"{refusal[1]}; {allow}")
         elif token is None:
             refusal = (CloseCode.UNAUTHORISED, "the token is missing or invalid")
+            refuse(Reason.TOKEN, refusal[1])
+        else:
+            peer.address += f" ({token.name})"
         connection = Connection(
             stream,
             token or NO_TOKEN_REQUIRED,
@@ -260,6 +230,7 @@ class Server:
             self._multicasts,
             self._bodies,
             refusal,
+            on_refused=refuse,
         )
 
         def accepted() -> None:
@@ -296,15 +267,7 @@ class Server:
         if self._accepted:
             with trio.move_on_after(STOP_TIMEOUT):
                 await self._all_gone.wait()
-
-
-async def _close_gently(transport: trio.abc.Stream) -> None:
-    """Let the client read the response first: a close with unread bytes would reset the connection."""
-    if isinstance(transport, trio.SocketStream):
-        await transport.send_eof()
-        with trio.move_on_after(0.5):
-            while await transport.receive_some(4096):
-                pass
+        self._refusals.flush()
 
 
 @asynccontextmanager
@@ -357,10 +320,11 @@ async def serve(
     if tokens is not None and not tokens:
         raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
     known = None if tokens is None else Tokens(tokens)
+    names = check_host_names(hosts)
     listeners = await listen(host, port)
 
     backend = queue.backend
-    server = Server(backend, listeners, known, tls, origins, {*hosts, host}, limits or ServerLimits(), metrics)
+    server = Server(backend, listeners, known, tls, origins, {*names, host.lower()}, limits or ServerLimits(), metrics)
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:
         nursery.start_soon(server._run, scope)

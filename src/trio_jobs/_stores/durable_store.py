@@ -14,7 +14,6 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import outcome
 import trio
 
-from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.events import Event, SubmitRejected
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._stores.durable_log import DurableLog
@@ -25,6 +24,9 @@ __all__ = ["STALL_AFTER", "DurableStore", "MakeWriter"]
 
 #: Seconds without a reply to a commit after which the store counts as stalled: slow disks take some tenths
 STALL_AFTER: Final = 5.0
+
+#: Seconds before each further attempt to start the writer thread: a system without threads recovers soon, or not at all
+START_RETRIES: Final = (0.1, 0.3, 0.6)
 
 L = TypeVar("L", bound=DurableLog)
 
@@ -108,7 +110,7 @@ class DurableStore(Generic[L]):
         self._group_commit = GroupCommit(self.writer.inbox.put, self._max_turns)
         self._opened: Opened | None = None
         self._has_opened = trio.Event()
-        self.writer.start()
+        await self._start(self.writer)
         try:
             await self._has_opened.wait()
         except trio.Cancelled:
@@ -125,6 +127,30 @@ class DurableStore(Generic[L]):
         self.epoch = self._log.epoch
         self.last_seq = self.appended_seq = self._log.last_seq
         return events
+
+    async def _start(self, writer: WriterThread) -> None:
+        """Start the writer thread. Where the system has no more threads, try again after each of `START_RETRIES`.
+
+        Raises:
+            StoreError: The thread did not start.
+
+        Cancelled:
+            The thread is not started, and the store can be opened again.
+        """
+        try:
+            for wait in START_RETRIES:
+                try:
+                    writer.start()
+                    return
+                except RuntimeError:
+                    await trio.sleep(wait)
+            try:
+                writer.start()
+            except RuntimeError as error:
+                raise StoreError(f"{self.log.name}: the thread of the journal cannot start: {error}") from error
+        except BaseException:
+            self.writer = None
+            raise
 
     def append(self, events: Sequence[Event]) -> None:
         """See `Store.append`."""
@@ -252,9 +278,7 @@ class DurableStore(Generic[L]):
         """Report once that nothing can be committed any more."""
         if self._broken is not None:
             return
-        self._broken = (
-            error if isinstance(error, StoreError) else StoreError(f"the writer thread failed: {describe(error)}")
-        )
+        self._broken = error if isinstance(error, StoreError) else StoreError(f"the writer thread failed: {error!r}")
         if self._group_commit is not None:
             self._group_commit.discard()
         waiters, self._waiters = self._waiters, {}

@@ -102,12 +102,18 @@ class WriterThread:
         self._is_closing = False
         self._requests: deque[ReadRequest] = deque()
         self._failures = 0
-        # a daemon: a sync that never returns must not keep the process from exiting
-        self._thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. It opens the log first."""
-        self._thread.start()
+        """Start the thread. It opens the log first.
+
+        Raises:
+            RuntimeError: The system has no more threads. The method can be called again.
+        """
+        # a daemon: a sync that never returns must not keep the process from exiting
+        thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def abandon(self) -> None:
         """End the thread as soon as possible, without what cannot be committed at the first attempt."""
@@ -117,7 +123,8 @@ class WriterThread:
 
     def join(self, timeout: float) -> None:
         """Block until the thread has ended, for at most `timeout` seconds."""
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
     # everything below runs in the writer thread
 

@@ -9,7 +9,7 @@ __all__ = ["BEARER", "MAX_IN_FLIGHT", "MAX_MESSAGE", "PROTOCOL", "SNAPSHOT_PAGE"
 
 PROTOCOL: Final = "trio-jobs.v1"  #: the WebSocket subprotocol
 BEARER: Final = "bearer."  #: prefix of a token (base64url) in a second subprotocol, since browsers cannot set headers
-MAX_MESSAGE: Final = 1024 * 1024  #: bytes of a message from a client
+MAX_MESSAGE: Final = 1024 * 1024 + 64 * 1024  #: bytes of a message from a client: a payload of 1 MiB and the rest
 MAX_IN_FLIGHT: Final = 64  #: requests of a connection that may be waiting for their answers
 SNAPSHOT_PAGE: Final = 500  #: jobs in one page of a snapshot
 
@@ -32,8 +32,9 @@ class ErrorCode(IntEnum):
     KEY_CONFLICT = -32013
     PERMISSION_DENIED = -32014  # the token does not have the scope
     OUTCOME_UNKNOWN = -32015  # it may have been done; repeat a submit with the same key
-    TOO_MANY = -32016  # too many requests a second, or too many requests or subscriptions at once
+    TOO_MANY = -32016  # data: limit (rate, in_flight, subscriptions), and retry_after for the rate; nothing was done
     STORE = -32017  # the store rejected it; nothing has changed
+    CANCELLED = -32018  # the client cancelled the request with requests.cancel; nothing was done
 
 
 class CloseCode(IntEnum):

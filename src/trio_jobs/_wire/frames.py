@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from trio_jobs._wire.codes import CloseCode
+from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
 
 __all__ = ["FrameLimiter", "LimitExceeded", "close_frame", "ping_frame", "text_frame", "text_header"]
 
@@ -55,10 +55,10 @@ class FrameLimiter:
     """Counts the frames of a client by their headers.
 
     max_message: bytes of a message, over all its fragments. The header declares them before they arrive.
-    max_fragments: frames of a message; 64 frames of 16 KiB make the largest message.
+    max_fragments: frames of a message; 68 frames of 16 KiB make the largest message.
     """
 
-    def __init__(self, max_message: int, max_fragments: int = 64) -> None:
+    def __init__(self, max_message: int, max_fragments: int = MAX_MESSAGE // 16384) -> None:
         self.frames = 0
         self.closed = False
         self._max_message = max_message

@@ -5,20 +5,19 @@ Restrictions: no batches, parameters by name only, and every request has an id.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, Method
-from trio_jobs._wire.schemas import ErrorData
+from trio_jobs._wire.schemas import ErrorData, RequestId
 
 __all__ = [
     "Answer",
     "ErrorBody",
     "Notification",
-    "RequestId",
     "RpcError",
     "decode_request",
     "encode_error",
@@ -27,8 +26,6 @@ __all__ = [
     "encode_result",
     "read_from_server",
 ]
-
-RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):

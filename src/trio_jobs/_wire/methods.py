@@ -9,9 +9,9 @@ from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
-from trio_jobs._wire.schemas import JobId, Seq, SubscriptionId, WireError, WireEvent, WireJob
+from trio_jobs._wire.schemas import JobId, RequestId, Seq, SubscriptionId, WireError, WireEvent, WireJob
 
-__all__ = ["METHODS", "NOTIFICATIONS", "Method", "NotificationType"]
+__all__ = ["METHODS", "NOTIFICATIONS", "WAITING", "ConnectionLimits", "Method", "NotificationType"]
 
 Kind = Annotated[str, Meta(min_length=1, max_length=200, description="A handler's name.")]
 Wait = Annotated[float, Meta(ge=0, le=30, description="Seconds to wait at most; 0 answers at once.")]
@@ -32,9 +32,24 @@ class Hello(Params, frozen=True):
     protocol: Literal["trio-jobs.v1"] = PROTOCOL
 
 
-class HelloResult(Struct, frozen=True):
+class ConnectionLimits(Struct, frozen=True):
+    """The limits of this connection. A client that stays within them gets no error -32016. message: bytes of a request.
+    in_flight: requests without an answer. messages, messages_per_second: burst and rate of requests, in units of their
+    cost. bytes, bytes_per_second: burst and rate of their bytes. subscriptions: at a time."""
+
+    message: int
+    in_flight: int
+    messages: float
+    messages_per_second: float
+    bytes: float
+    bytes_per_second: float
+    subscriptions: int
+
+
+class HelloResult(Struct, frozen=True, omit_defaults=True):
     """epoch: the identity of the history of events; seq numbers of different epochs are not comparable. seq: the last
-    event. oldest: the first event from which a stream can start. scope, name: those of the token."""
+    event. oldest: the first event from which a stream can start. scope, name: those of the token. limits: absent from
+    servers before they had requests.cancel."""
 
     protocol: str
     epoch: str
@@ -42,6 +57,21 @@ class HelloResult(Struct, frozen=True):
     oldest: int
     scope: Scope
     name: str
+    limits: ConnectionLimits | None = None
+
+
+class CancelRequest(Params, frozen=True):
+    """request: the id of a request of this connection that waits: a jobs.submit for a slot, a jobs.result or a
+    queue.drain. It is answered with error -32018, unless its answer is under way."""
+
+    request: RequestId
+
+
+class CancelRequestResult(Struct, frozen=True):
+    """cancelled: false if no request with that id waits."""
+
+    request: RequestId
+    cancelled: bool
 
 
 class Submit(Params, frozen=True):
@@ -283,6 +313,14 @@ METHODS: Final = {
     row.name: row
     for row in (
         Method("server.hello", Hello, HelloResult, "watch", True, "The history of events, and the scope of the token."),
+        Method(
+            "requests.cancel",
+            CancelRequest,
+            CancelRequestResult,
+            "watch",
+            True,
+            "Stop waiting for the answer to a request, so that it no longer counts as in flight.",
+        ),
         Method("jobs.submit", Submit, SubmitResult, "control", False, "Submit a job."),
         Method("jobs.get", OneJob, WireJob, "watch", True, "A job with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
@@ -313,6 +351,9 @@ METHODS: Final = {
         ),
     )
 }
+
+WAITING: Final = frozenset({"jobs.submit", "jobs.result", "queue.drain"})
+"""Methods that requests.cancel cancels: a cancelled one has done nothing that another request would not do again."""
 
 NOTIFICATIONS: Final = {
     row.name: row

@@ -12,7 +12,19 @@ from msgspec import Meta, Struct
 
 from trio_jobs._engine.states import EndedBy, Outcome, State
 
-__all__ = ["ErrorData", "JobId", "Seq", "SubscriptionId", "WireAttempt", "WireError", "WireEvent", "WireJob"]
+__all__ = [
+    "ErrorData",
+    "JobId",
+    "RequestId",
+    "Seq",
+    "SubscriptionId",
+    "WireAttempt",
+    "WireError",
+    "WireEvent",
+    "WireJob",
+]
+
+RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 JobId = Annotated[str, Meta(min_length=1, max_length=64, description="A job's id.")]
 Seq = Annotated[int, Meta(ge=0, description="Number of an event; 0 is before the first.")]
@@ -122,6 +134,7 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
     capacity: int | None = None
     waiting: int | None = None
     retry_after: float | None = None
+    limit: str | None = None
     epoch: str | None = None
     seq: int | None = None
     oldest: int | None = None

@@ -137,6 +137,8 @@ class CallRecorder:
             return None
         if (plan.at.number, plan.at.side) != (site.number, site.side):
             return None
+        if plan.fault == "raise" and site.name == HANDLER_RETURN:
+            return None  # a handler that has returned cannot raise any more
         self.triggered = True
         return plan
 
@@ -277,8 +279,10 @@ def instrument(handler: Handler, recorder: CallRecorder) -> Handler:
         return (_HandleProxy(sdk, recorder) if isinstance(sdk, SdkHandle) else _SdkProxy(sdk, recorder), *rest)
 
     def return_site() -> CallSite:
-        # without an SDK the call of the handler counts as the only call
-        return recorder.add_site(recorder._number + takes_sdk, "after", HANDLER_RETURN)
+        # without an SDK the call of the handler counts as the only call, which can fail when its work is done
+        if not takes_sdk:
+            return recorder.add_site(recorder._number, "after", handler.kind)
+        return recorder.add_site(recorder._number + 1, "after", HANDLER_RETURN)
 
     def perform(*args: Any) -> Any:
         recorder.begin_attempt()

@@ -157,6 +157,7 @@ def _nested_group() -> BaseException:
 BAD_HANDLERS: Final = (
     _raising("raises SystemExit", lambda: SystemExit(3)),
     _raising("raises GeneratorExit", GeneratorExit),
+    _raising("raises KeyboardInterrupt without a signal", KeyboardInterrupt),
     _raising("raises a BaseException of its own", UnusualError),
     _raising("raises StopAsyncIteration", StopAsyncIteration),
     _raising("raises an error whose str raises", UnprintableError),
@@ -186,7 +187,7 @@ BAD_HANDLERS: Final = (
     BadHandler("cancels a scope of its own", _cancel_its_own_scope, Outcome.COMPLETED, State.COMPLETED),
     BadHandler("exceeds a deadline of its own", _exceed_own_deadline, Outcome.ERROR, State.FAILED, "TooSlowError"),
 )
-"""KeyboardInterrupt is not in the table: it is the one exception that ends the queue."""
+"""Ctrl-C is not in the table: it is the one exception that ends the queue."""
 
 
 async def check_bad_handlers(

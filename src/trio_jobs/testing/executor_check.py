@@ -8,62 +8,21 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import attrs
 import outcome
 import trio
 
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._ports import SdkExecutor
-from trio_jobs.testing.fake_sdk import Blocker, FakeSdk, FakeSession
+from trio_jobs.testing._executor_fixture import ExecutorFixture, PlannedError, UnusualError
+from trio_jobs.testing.fake_sdk import FakeSdk
 from trio_jobs.testing.report import CheckReport, collect
 
 __all__ = ["check_executor"]
 
 TIMEOUT: Final = 20.0  #: seconds to wait for a thread to reach a point
+ABANDON_TIMEOUT: Final = 5.0  #: seconds within which the caller of an abandoned call must continue
 
 MakeExecutor = Callable[[Callable[[], Any], trio.Nursery], SdkExecutor]
-
-
-class PlannedError(Exception):
-    """What the fake SDK raises in a check."""
-
-
-class UnusualError(BaseException):
-    """Neither an `Exception` nor one that Python raises."""
-
-
-@attrs.define(eq=False)
-class _Fixture:
-    """One executor with a fake SDK."""
-
-    executor: SdkExecutor
-    sdk: FakeSdk
-    threaded: bool  # plain calls on a thread; otherwise asynchronous calls in Trio
-    timeout: float
-    blockers: list[Blocker] = attrs.field(factory=list)  # all are released at the end of the check
-
-    def blocker(self, then: Any = None) -> Blocker:
-        self.blockers.append(Blocker(then, timeout=self.timeout))
-        return self.blockers[-1]
-
-    async def call(self, what: str) -> outcome.Value[Any] | outcome.Error:
-        if self.threaded:
-            return await self.executor.call(lambda session: session.call(what))
-
-        async def acall(session: FakeSession) -> Any:
-            return await session.acall(what)
-
-        return await self.executor.call(acall)
-
-    async def reached(self, blocker: Blocker) -> None:
-        await (blocker.reached() if self.threaded else blocker.reached_in_trio())
-
-    async def raised(self, do: Callable[[], Awaitable[Any]]) -> BaseException | None:
-        try:
-            await do()
-        except (Exception, SystemExit, GeneratorExit) as error:
-            return error
-        return None
 
 
 async def check_executor(
@@ -91,21 +50,20 @@ async def check_executor(
         The executor of the current check may be left open.
     """
 
-    def check(rule: Callable[[_Fixture], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    def check(rule: Callable[[ExecutorFixture], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
             sdk = FakeSdk()
             raised: BaseException | None = None
             with trio.move_on_after(timeout * 3) as scope:
                 async with trio.open_nursery() as nursery:
                     factory = sdk.async_session if asynchronous else sdk.session
-                    fixture = _Fixture(make_executor(factory, nursery), sdk, not asynchronous, timeout)
+                    fixture = ExecutorFixture(make_executor(factory, nursery), sdk, not asynchronous, timeout)
                     try:
                         await rule(fixture)
                     except Exception as error:
                         raised = error
                     finally:
-                        for blocker in fixture.blockers:
-                            blocker.release()
+                        fixture.release()
                     nursery.cancel_scope.cancel()
             if raised is not None:
                 raise raised
@@ -126,7 +84,7 @@ def _expect(holds: bool, violation: str) -> None:
         raise AssertionError(violation)
 
 
-async def _check_open_call_close(fixture: _Fixture) -> None:
+async def _check_open_call_close(fixture: ExecutorFixture) -> None:
     """A session is opened, called and closed on one thread (P2, P3)."""
     executor, sdk = fixture.executor, fixture.sdk
     _expect(
@@ -158,7 +116,7 @@ async def _check_open_call_close(fixture: _Fixture) -> None:
         _expect(in_trio, "an asynchronous SDK was opened outside Trio's thread")
 
 
-async def _check_repeated_close(fixture: _Fixture) -> None:
+async def _check_repeated_close(fixture: ExecutorFixture) -> None:
     """Close and stop can be called twice; the session is closed once (P3)."""
     executor, sdk = fixture.executor, fixture.sdk
     _expect(await executor.close() is True, "close of an executor that was never opened did not return True")
@@ -170,7 +128,7 @@ async def _check_repeated_close(fixture: _Fixture) -> None:
     _expect(sdk.count("close") == 1, f"the session was closed {sdk.count('close')} times")
 
 
-async def _check_reopen(fixture: _Fixture) -> None:
+async def _check_reopen(fixture: ExecutorFixture) -> None:
     """After a close the executor can be opened again, with a new session number."""
     executor, sdk = fixture.executor, fixture.sdk
     for number in (1, 2, 3):
@@ -184,7 +142,7 @@ async def _check_reopen(fixture: _Fixture) -> None:
     _expect(opened == closed == 3, f"the SDK was opened {opened} and closed {closed} times, not 3 and 3")
 
 
-async def _check_failing_open(fixture: _Fixture) -> None:
+async def _check_failing_open(fixture: ExecutorFixture) -> None:
     """An exception from opening the SDK propagates from open, and open can be called again."""
     executor, sdk = fixture.executor, fixture.sdk
     for error in (PlannedError("busy"), SystemExit(3)):
@@ -196,10 +154,13 @@ async def _check_failing_open(fixture: _Fixture) -> None:
     await executor.open()
     _expect(executor.is_open and executor.session == 1, "the open after two failed ones did not open session 1")
     await executor.close()
+    sdk.script("open", PlannedError("busy"))
+    await fixture.raised(executor.open)
     await executor.stop()
+    sdk.check()
 
 
-async def _check_failing_close(fixture: _Fixture) -> None:
+async def _check_failing_close(fixture: ExecutorFixture) -> None:
     """An exception from closing the SDK is reported once, and the session counts as closed."""
     executor, sdk = fixture.executor, fixture.sdk
     sdk.script("close", PlannedError("cannot close"))
@@ -217,7 +178,7 @@ async def _check_failing_close(fixture: _Fixture) -> None:
     await executor.stop()
 
 
-async def _check_failing_call(fixture: _Fixture) -> None:
+async def _check_failing_call(fixture: ExecutorFixture) -> None:
     """An exception from a call is returned as a value, whatever its type, and the session stays usable."""
     executor, sdk = fixture.executor, fixture.sdk
     await executor.open()
@@ -237,7 +198,7 @@ async def _check_failing_call(fixture: _Fixture) -> None:
     sdk.check()
 
 
-async def _check_cancelled_open(fixture: _Fixture) -> None:
+async def _check_cancelled_open(fixture: ExecutorFixture) -> None:
     """A cancelled open leaves no open session, at the latest when the SDK's opening has returned (P3)."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker()
     sdk.script("open", blocker)
@@ -269,7 +230,7 @@ async def _check_cancelled_open(fixture: _Fixture) -> None:
     _expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
 
 
-async def _check_handle(fixture: _Fixture) -> None:
+async def _check_handle(fixture: ExecutorFixture) -> None:
     """The handle of an async handler calls `enter` before each call and `leave` after it."""
     executor, calls = fixture.executor, []
 
@@ -293,7 +254,7 @@ async def _check_handle(fixture: _Fixture) -> None:
     await executor.stop()
 
 
-async def _check_lost_session(fixture: _Fixture) -> None:
+async def _check_lost_session(fixture: ExecutorFixture) -> None:
     """A session that fails at every call, and at its close, can be closed and replaced."""
     executor, sdk = fixture.executor, fixture.sdk
     await executor.open()
@@ -310,7 +271,7 @@ async def _check_lost_session(fixture: _Fixture) -> None:
     await executor.stop()
 
 
-async def _check_concurrent_call(fixture: _Fixture) -> None:
+async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
     """While a call is inside, nothing else enters: no call, no close, no second session (P1)."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker("first")
     sdk.script("call", blocker)
@@ -320,25 +281,40 @@ async def _check_concurrent_call(fixture: _Fixture) -> None:
     async def first() -> None:
         results.append(await fixture.call("first"))
 
-    async with trio.open_nursery() as nursery:
+    async def refused_or_waiting(name: str, do: Callable[[], Awaitable[Any]]) -> None:
+        """Nothing enters the SDK in either case. An executor may let a call wait that cannot be cancelled."""
+        ended = trio.Event()
+        value: Any = None
+
+        async def attempt() -> None:
+            nonlocal value
+            with suppress(Exception):
+                value = await do()
+            ended.set()
+
+        nursery.start_soon(attempt)
+        with trio.move_on_after(0.05):
+            await ended.wait()
+        entered = [step.operation for step in sdk.steps[2:]]
+        _expect(not entered, f"a second {name} was accepted while a call was inside: the SDK received {entered}")
+        _expect(value is not True, f"{name} returned True while a call was inside")
+        _expect(not isinstance(value, outcome.Value), f"a second {name} returned {value!r} while a call was inside")
+
+    async with fixture.tasks() as nursery:
         nursery.start_soon(first)
         await blocker.reached()
         _expect(executor.inside, "inside is False while a call is inside")
-        for name, do in (("call", lambda: fixture.call("second")), ("open", executor.open)):
-            with trio.move_on_after(0.05):  # refused or still waiting: nothing enters in either case
-                _expect(await fixture.raised(do) is not None, f"a second {name} was accepted while a call was inside")
-        with trio.move_on_after(0.05):
-            _expect(await executor.close() is False, "close returned True while a call was inside")
-        _expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
-        _expect(sdk.count("close") == 0, "the session was closed while a call was inside")
-        _expect(sdk.count("open") == 1, f"{sdk.count('open')} sessions were opened")
+        await refused_or_waiting("call", lambda: fixture.call("second"))
+        await refused_or_waiting("open", executor.open)
+        await refused_or_waiting("close", executor.close)
         blocker.release()
+    _expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
     _expect(results[0].unwrap() == "first", "the result of the first call was lost")
     _expect(await executor.close() is True, "close did not return True after the call had returned")
     await executor.stop()
 
 
-async def _check_cancelled_call(fixture: _Fixture) -> None:
+async def _check_cancelled_call(fixture: ExecutorFixture) -> None:
     """A call whose caller is cancelled is waited for, and its result is returned."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker("late")
     sdk.script("call", blocker)
@@ -355,7 +331,7 @@ async def _check_cancelled_call(fixture: _Fixture) -> None:
     sdk.check()
 
 
-async def _check_abandoned_call(fixture: _Fixture) -> None:
+async def _check_abandoned_call(fixture: ExecutorFixture) -> None:
     """After abandon no caller waits, nothing else enters, and the session is closed when the call has returned."""
     executor, sdk, blocker, closing = fixture.executor, fixture.sdk, fixture.blocker(), fixture.blocker()
     sdk.script("call", blocker)
@@ -363,13 +339,19 @@ async def _check_abandoned_call(fixture: _Fixture) -> None:
     await executor.open()
     results: list[Any] = []
 
+    returned = trio.Event()
+
     async def call() -> None:
         results.append(await fixture.call("x"))
+        returned.set()
 
-    async with trio.open_nursery() as nursery:
+    async with fixture.tasks() as nursery:
         nursery.start_soon(call)
         await blocker.reached()
         executor.abandon()
+        with trio.move_on_after(min(fixture.timeout, ABANDON_TIMEOUT)):
+            await returned.wait()
+        _expect(returned.is_set(), "the caller of the abandoned call still waits")
     _expect(
         isinstance(results[0], outcome.Error) and isinstance(results[0].error, SdkCallStuck),
         f"the caller of the abandoned call received {results[0]!r}, not SdkCallStuck",

@@ -25,12 +25,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final, Literal
 
 import attrs
 import trio
 
+from trio_jobs.testing._checked_managers import CheckedAsyncManager, CheckedManager
 from trio_jobs.testing._virtual_time import ThreadActivity, current_activity
 
 __all__ = ["Blocker", "FakeSdk", "FakeSession", "Operation", "Slow", "Step"]
@@ -224,13 +225,24 @@ class FakeSdk:
             threads = {step.thread for step in self.steps if step.session == session}
             assert len(threads) == 1, f"session {session} was used on {len(threads)} threads: {self.steps}"
         if closed:
-            assert self.open_sessions == 0, f"{self.open_sessions} sessions are still open: {self.steps}"
+            assert self.open_sessions == 0, f"sessions that are still open: {self.open_sessions}; {self.steps}"
             closes = [step.session for step in self.steps if step.operation == "close"]
             assert len(closes) == len(set(closes)), f"a session was closed twice: {self.steps}"
 
+    def session(self) -> AbstractContextManager[FakeSession]:
+        """Return the context manager of a session, for `Service(sdk=...)`."""
+        return CheckedManager(self._session(), self.misuse.append)
+
+    def async_session(self) -> AbstractAsyncContextManager[FakeSession]:
+        """Return the context manager of a session, for `Service(async_sdk=...)`.
+
+        Cancelled:
+            While it is entered: no session is open.
+        """
+        return CheckedAsyncManager(self._async_session(), self.misuse.append)
+
     @contextmanager
-    def session(self) -> Iterator[FakeSession]:
-        """Open a session, for `Service(sdk=...)`."""
+    def _session(self) -> Iterator[FakeSession]:
         session = self._new_session()
         self._perform(session, "open", "open")
         session.is_open = True
@@ -251,12 +263,7 @@ class FakeSdk:
                 self.open_sessions -= 1
 
     @asynccontextmanager
-    async def async_session(self) -> AsyncIterator[FakeSession]:
-        """Open a session, for `Service(async_sdk=...)`.
-
-        Cancelled:
-            No session is open.
-        """
+    async def _async_session(self) -> AsyncIterator[FakeSession]:
         session = self._new_session()
         await self._aperform(session, "open", "open")
         session.is_open = True

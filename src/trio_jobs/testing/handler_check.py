@@ -40,6 +40,12 @@ MAX_CALL_SITES: Final = 200
 _LIMIT: Final = 60.0  #: seconds, if the handler has no limit
 _UNKNOWN: Final = object()  # the effects, if they cannot be read
 
+_PROXY_ERRORS: Final = ("TypeError", "ArgumentError")  #: what code in C raises for an argument of another type
+_FACADE: Final = (
+    ". If the SDK is passed to code in C or to COM: such code does not accept the proxy that records the calls; let "
+    "the session be a Python class with a method for each operation"
+)
+
 _RULES: Final = {
     "clean": "without a fault the handler completes or raises a directive, and its result can be recorded",
     "payload": "the payload is the same after a round trip through JSON",
@@ -168,8 +174,9 @@ async def check_handler(
     """Check a handler by fault injection: run it with each payload, once for each call into the SDK and each fault.
 
     It runs in virtual time, on a thread if the SDK is not asynchronous. Only calls through the SDK object that the
-    handler receives are recorded. When a process "dies", its session is still closed normally, so an SDK that writes
-    when it is closed seems to lose less than it would.
+    handler receives are recorded, by a proxy. Code in C and COM does not accept the proxy as an argument; for such an
+    SDK the session must be a Python class with a method for each operation. When a process "dies", its session is still
+    closed normally, so an SDK that writes when it is closed seems to lose less than it would.
 
     Args:
         service: The service that the handler belongs to.
@@ -246,7 +253,8 @@ def _plans(
     """The faults, the most common first."""
     sites = recorder.call_sites[:MAX_CALL_SITES]
     for site in sites:
-        yield FaultPlan("raise", site, error=error())
+        if site.name != HANDLER_RETURN:  # a handler that has returned cannot raise any more
+            yield FaultPlan("raise", site, error=error())
     for site in sites:
         yield FaultPlan("die", site)
     for site in sites:
@@ -274,6 +282,8 @@ def _clean(run: _Run, before: Any, shown: str) -> Iterator[Finding]:
         yield Finding(rule, f"{shown} completes, but its result cannot be recorded: {job.result_problem}", how)
     for attempt in job.attempts or ():  # the first failure is reported, since a verify or later attempt may hide it
         if attempt.outcome is Outcome.ERROR:
+            if attempt.error is not None and attempt.error.type in _PROXY_ERRORS:
+                how += _FACADE
             yield Finding(rule, f"{shown} raises {attempt.error}; the job ends {job.state}", how)
             return
         if attempt.outcome in (Outcome.TIMED_OUT, Outcome.INSIDE) or attempt.overdue:

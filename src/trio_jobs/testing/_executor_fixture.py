@@ -1,0 +1,73 @@
+"""One SDK executor with a fake SDK, as the rules of `check_executor` use it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import outcome
+import trio
+
+from trio_jobs._concurrency import bare_nursery
+from trio_jobs._ports import SdkExecutor
+from trio_jobs.testing.fake_sdk import Blocker, FakeSdk, FakeSession
+
+__all__ = ["ExecutorFixture", "PlannedError", "UnusualError"]
+
+
+class PlannedError(Exception):
+    """What the fake SDK raises in a check."""
+
+
+class UnusualError(BaseException):
+    """Neither an `Exception` nor one that Python raises."""
+
+
+@attrs.define(eq=False)
+class ExecutorFixture:
+    """One executor with a fake SDK."""
+
+    executor: SdkExecutor
+    sdk: FakeSdk
+    threaded: bool  # plain calls on a thread; otherwise asynchronous calls in Trio
+    timeout: float
+    blockers: list[Blocker] = attrs.field(factory=list)  # all are released at the end of the check
+
+    def blocker(self, then: Any = None) -> Blocker:
+        self.blockers.append(Blocker(then, timeout=self.timeout))
+        return self.blockers[-1]
+
+    async def call(self, what: str) -> outcome.Value[Any] | outcome.Error:
+        if self.threaded:
+            return await self.executor.call(lambda session: session.call(what))
+
+        async def acall(session: FakeSession) -> Any:
+            return await session.acall(what)
+
+        return await self.executor.call(acall)
+
+    @asynccontextmanager
+    async def tasks(self) -> AsyncIterator[trio.Nursery]:
+        """A nursery for calls that are blocked. If the rule is broken, they are released before they are waited for."""
+        async with bare_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException:
+                self.release()
+                raise
+
+    def release(self) -> None:
+        for blocker in self.blockers:
+            blocker.release()
+
+    async def reached(self, blocker: Blocker) -> None:
+        await (blocker.reached() if self.threaded else blocker.reached_in_trio())
+
+    async def raised(self, do: Callable[[], Awaitable[Any]]) -> BaseException | None:
+        try:
+            await do()
+        except (Exception, SystemExit, GeneratorExit) as error:
+            return error
+        return None
