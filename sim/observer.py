@@ -165,7 +165,7 @@ class Observer:
         if self.unverified.get(job, attempt) != attempt:
             self.report("P6", f"{self.name(job)} is called again before a verify of the call before")
         self.note("sdk", f"call {earlier + 1} of {self.name(job)} ({kind}, attempt {attempt}): {behaviour.kind}")
-        if not KINDS[kind].idempotent and not self.is_start_on_disk(job, attempt):
+        if not self.is_start_on_disk(job, attempt):  # the first hundred attempts of a life wait, also idempotent ones
             self.report("P6", f"attempt {attempt} of {self.name(job)} is in the SDK before its start is on the disk")
         self._enter(call)
         return call

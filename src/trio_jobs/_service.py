@@ -51,6 +51,7 @@ _SERVICE_WORDS: Final = {
     "ttl": "job_retention",
     "interval": "min_interval",
     "throttle": "min_interval",
+    "poison": "max_crashes",
     "fifo": "strict_order",
     "ordered": "strict_order",
 }
@@ -103,6 +104,8 @@ class Service:
             blocked until the call returns. "stop": the queue stops, and its block raises `SdkCallStuck`.
         strict_order: While the first job is retrying, snoozed or in doubt, no other job starts.
         min_interval: The least time between the end of one SDK call and the start of the next, 0 or more.
+        max_crashes: A job fails as poison when the process has died during this number of its attempts, 1 or more; 3 by
+            default. A person can retry it.
         renew_after_jobs: After this number of attempts (1 or more) the SDK session is closed and a new one is opened.
             None (the default): never.
         renew_after_idle: After this time without an attempt (more than 0) the session is renewed before the next
@@ -145,6 +148,7 @@ class Service:
         on_stuck: OnStuck = "wait",
         strict_order: bool = False,
         min_interval: float = 0.0,
+        max_crashes: int = 3,
         renew_after_jobs: int | None = None,
         renew_after_idle: float | None = None,
         watchdog: float | None = 0.3,
@@ -185,6 +189,7 @@ class Service:
             on_stuck=on_stuck,
             strict_order=strict_order,
             min_interval=min_interval,
+            max_crashes=max_crashes,
             renew_after_jobs=renew_after_jobs,
             renew_after_idle=renew_after_idle,
             watchdog=watchdog,

@@ -38,6 +38,8 @@ CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
+POISON: Final = "tests/journal/test_poison.py"
+RESTART: Final = "tests/runtime/test_restart.py"
 TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
 
 #: The checks that the campaign tries on every mutation
@@ -380,8 +382,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is called before the start of the attempt is on the disk",
         SIMULATOR,
         "_runtime/attempt_runner.py",
-        "            if event_log.durable and not handler.rules.idempotent:\n                with running",
-        "            if event_log.durable and handler.rules.idempotent:\n                with running",
+        "            if event_log.durable and self._awaits_start(record, handler):\n                with running",
+        "            if event_log.durable and not self._awaits_start(record, handler):\n                with running",
     ),
     _M(
         "entry not awaited",
@@ -750,6 +752,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/connection.py",
         "                await self._send(_error(refusal, request_id))\n",
         "                await self._refuse(refusal)\n",
+    ),
+    _M(
+        "idempotent crash not counted",
+        "an idempotent handler that kills the process at once does so at each start, for ever",
+        POISON,
+        "_runtime/attempt_runner.py",
+        "not handler.rules.idempotent or record.crashes > 0 or self._attempts <= FIRST_ATTEMPTS",
+        "not handler.rules.idempotent",
+    ),
+    _M(
+        "max_crashes ignored",
+        "a job kills three processes although max_crashes is 1",
+        RESTART,
+        "_runtime/restored_jobs.py",
+        "max_crashes=runtime.settings.max_crashes",
+        "max_crashes=3",
     ),
     # what a person's own machine, host and handler would meet
     _M(

@@ -192,9 +192,9 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no such keyword": (
         {"colour": "red"},
         "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
-        "commit_timeout, drain_timeout, executor, job_retention, key_retention, max_finished_jobs, max_keys, "
-        "max_waiting, min_interval, on_stuck, open_retry, open_timeout, renew_after_idle, renew_after_jobs, sdk, "
-        "strict_order, unhandled_jobs, watchdog",
+        "commit_timeout, drain_timeout, executor, job_retention, key_retention, max_crashes, max_finished_jobs, "
+        "max_keys, max_waiting, min_interval, on_stuck, open_retry, open_timeout, renew_after_idle, renew_after_jobs, "
+        "sdk, strict_order, unhandled_jobs, watchdog",
     ),
     "a process": (
         {"executor": "process"},
@@ -235,6 +235,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no age of keys": ({"key_retention": -1}, "key_retention must be a number of seconds, 0 or more, not -1"),
     "no number of keys": ({"max_keys": True}, "max_keys must be a whole number, 0 or more, not True"),
+    "no crash at all": ({"max_crashes": 0}, "max_crashes must be a whole number, 1 or more, not 0"),
     "no time": ({"close_timeout": 0}, "close_timeout must be a number of seconds, more than 0, not 0"),
     "less than no time": ({"drain_timeout": -1}, "drain_timeout must be a number of seconds, 0 or more, not -1"),
     "on_stuck": ({"on_stuck": "cry"}, "on_stuck must be 'wait' or 'stop', not 'cry'"),

@@ -10,13 +10,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import Rig, ended, make_rig, outcomes, until_state
+from support.stores import SlowStore
 from trio_jobs import Done, MemoryStore, NotDone, State, Unknown
+from trio_jobs._engine.events import Started
+from trio_jobs._runtime import attempt_runner
 from trio_jobs.testing import Blocker
 
 
-async def as_after_a_crash(store: MemoryStore) -> MemoryStore:
+async def as_after_a_crash(store: MemoryStore, copy: MemoryStore | None = None) -> MemoryStore:
     """What a store would hold if the process had died this moment: its events, without what a stop would add."""
-    copy = MemoryStore()
+    copy = MemoryStore() if copy is None else copy
     await copy.open(lambda events: None)
     for event in await store.events(0, 100_000):
         copy.append([event])
@@ -126,6 +129,51 @@ async def test_a_job_fails_as_poison_at_its_third_crash(autojump_clock: MockCloc
         job = queue.get(held)
     assert (job.state, job.reason) == (State.FAILED, "poison")
     assert outcomes(job) == ["crashed"] * 3
+
+
+async def test_the_first_attempts_of_an_idempotent_handler_wait_for_the_commit_of_their_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a handler that kills the process at once would never be seen to have started."""
+    monkeypatch.setattr(attempt_runner, "FIRST_ATTEMPTS", 3)
+    rig, store = make_rig("trio", idempotent=True), SlowStore(Started)
+    async with rig.open(store=store) as queue:
+        for n in range(3):
+            receipt = await queue.submit("work", str(n))
+            await wait_all_tasks_blocked()
+            assert rig.sdk.calls() == [str(m) for m in range(n)]
+            store.keep(1)
+            await queue.result(receipt.job_id)
+        await queue.submit("work", "3")
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == ["0", "1", "2", "3"], "its start is not committed"
+        store.keep()
+
+
+async def test_each_attempt_of_a_job_that_has_crashed_waits_for_the_commit_of_its_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_runner, "FIRST_ATTEMPTS", 0)
+    rig, slow = make_rig("trio", idempotent=True), SlowStore(Started)
+    crashed, held = await crashed_while_held(rig)
+    slow.keep()
+    await as_after_a_crash(crashed, slow)
+    slow.hold()
+    async with rig.open(store=slow) as queue:
+        await wait_all_tasks_blocked()
+        assert rig.sdk.calls() == []
+        slow.keep()
+        assert await queue.result(held) == "held"
+
+
+async def test_a_service_s_max_crashes_applies_to_the_restored_jobs_of_all_kinds(autojump_clock: MockClock) -> None:
+    rig = make_rig("trio", idempotent=True, settings={"max_crashes": 1})
+    store, held = await crashed_while_held(rig)
+    async with rig.open(store=store) as queue:
+        job = queue.get(held)
+        assert (job.state, job.reason) == (State.FAILED, "poison")
+        await queue.retry(held)
+        assert await queue.result(held) == "held", "a person's retry begins to count anew"
 
 
 async def test_a_requested_cancel_is_honoured_after_a_crash(autojump_clock: MockClock) -> None:

@@ -43,6 +43,10 @@ class SlowStore(MemoryStore):
             super().append(kept)
         self._notify()
 
+    def hold(self) -> None:
+        """Be slow again after `keep`."""
+        self._is_slow = True
+
     async def committed(self, seq: int) -> None:
         while seq > self.last_seq:
             await self._changed()

@@ -52,6 +52,7 @@ service = Service(
     drain_timeout=1.5,
     on_stuck="stop",
     strict_order=True,
+    max_crashes=2,
     renew_after_jobs=None,
     watchdog=None,
     job_retention={"failed": 86400.0},

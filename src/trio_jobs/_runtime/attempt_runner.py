@@ -32,6 +32,10 @@ __all__ = ["AttemptRunner"]
 
 log: Final = Log("trio_jobs.consumer")
 
+#: The first attempts of a queue whose start is awaited also if they are idempotent. A job that killed the process is
+#: among the first ones of the next process. It is behind those whose ends were not committed: some ten
+FIRST_ATTEMPTS: Final = 100
+
 
 class AttemptRunner:
     """Runs handlers, one attempt at a time.
@@ -64,6 +68,7 @@ class AttemptRunner:
         self._verification = verification
         self._make_context = make_context
         self._chance = chance
+        self._attempts = 0
 
     async def run(self, record: JobRecord) -> None:
         """Execute the next attempt of a pending job.
@@ -80,7 +85,7 @@ class AttemptRunner:
             return  # the job has expired
         running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
         try:
-            if event_log.durable and not handler.rules.idempotent:
+            if event_log.durable and self._awaits_start(record, handler):
                 with running.new_stop_scope():
                     await event_log.committed(record.last_seq, record)
                 if not event_log.contains(record):
@@ -102,6 +107,15 @@ class AttemptRunner:
             self._slot.empty()
         if record.doubt is not None:
             await verification.resolve_soon(record, handler)
+
+    def _awaits_start(self, record: JobRecord, handler: Handler) -> bool:
+        """Whether the start of this attempt is committed before its handler is called.
+
+        An idempotent handler may be called again, so its start need not be on the disk. But if it kills the process
+        before that, the crash is not counted, and the job is never failed as poison.
+        """
+        self._attempts += 1
+        return not handler.rules.idempotent or record.crashes > 0 or self._attempts <= FIRST_ATTEMPTS
 
     async def _call_within_limits(self, running: RunningAttempt) -> tuple[AttemptResult, BaseException | None]:
         """Call the handler within the scopes of the attempt. Returns the result of `classify`.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import attrs
+
 from trio_jobs._engine import decide
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
@@ -56,7 +58,7 @@ def resume_restored_jobs(runtime: Runtime) -> None:
 def _resume(runtime: Runtime, record: JobRecord) -> None:
     event_log, scheduler = runtime.event_log, runtime.scheduler
     handler = runtime.handlers.get(record.kind)
-    rules = Rules() if handler is None else handler.rules
+    rules = attrs.evolve(Rules() if handler is None else handler.rules, max_crashes=runtime.settings.max_crashes)
     was_pending = record.state is State.PENDING
     if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
         now, seq = runtime.clock.now(), event_log.next_seq

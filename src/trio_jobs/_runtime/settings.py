@@ -69,6 +69,7 @@ class Settings:
     on_stuck: OnStuck = "wait"
     strict_order: bool = False
     min_interval: float = 0.0
+    max_crashes: int = 3
     renew_after_jobs: int | None = None
     renew_after_idle: float | None = None
     watchdog: float | None = 0.3
@@ -81,6 +82,7 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         check_number("buffer", self.buffer)
         check_number("max_waiting", self.max_waiting, 0)
+        check_number("max_crashes", self.max_crashes)
         if self.max_keys is not None:
             check_number("max_keys", self.max_keys, 0)
         for name in ("open_timeout", "close_timeout", "commit_timeout"):
