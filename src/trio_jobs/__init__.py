@@ -69,7 +69,7 @@ from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.from_thread import FromThread
+from trio_jobs._runtime.from_thread import EventIterator, FromThread
 from trio_jobs._runtime.job_conditions import JobConditions
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
@@ -95,6 +95,7 @@ __all__ = [
     "Done",
     "EndedBy",
     "ErrorInfo",
+    "EventIterator",
     "EventStream",
     "Fail",
     "FromThread",

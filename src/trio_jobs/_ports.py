@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
@@ -17,7 +17,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 
-__all__ = ["BacksUp", "Backup", "Clock", "SdkExecutor", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "RecognizesCallers", "SdkExecutor", "Store"]
 
 
 @final
@@ -321,5 +321,23 @@ class SdkExecutor(Protocol):
 
         Cancelled:
             What remains may not be released.
+        """
+        ...
+
+
+@runtime_checkable
+class RecognizesCallers(Protocol):
+    """An `SdkExecutor` that recognizes callers of the queue within its own calls. The executors of trio-jobs conform.
+
+    With it the queue refuses, with `UsageError`, a plain handler or an SDK factory that waits for the queue, which
+    would wait forever. Without it only async handlers are recognized.
+    """
+
+    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
+        """Whether a call, an open or a close that is inside the SDK at present runs in this thread or these tasks.
+
+        Args:
+            thread: The thread, as `threading.get_ident()` returns it.
+            tasks: The Trio task, and the tasks around it.
         """
         ...

@@ -2,6 +2,7 @@
 
 - `Store` keeps the events of a queue: `Service.open(store=...)`. `trio_jobs.testing.check_store` tests a store.
 - `SdkExecutor` owns the SDK session: `Service(executor=...)`. `trio_jobs.testing.check_executor` tests an executor.
+- `RecognizesCallers` is an `SdkExecutor` that recognizes callers of the queue within its own calls.
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
 - `KeyTombstone` is what a store keeps of the key of a removed job.
@@ -14,11 +15,20 @@ from trio_jobs import _export
 from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._ports import BacksUp, Backup, Clock, SdkExecutor, Store
+from trio_jobs._ports import BacksUp, Backup, Clock, RecognizesCallers, SdkExecutor, Store
 
-__all__ = ["Backend", "BackendHolder", "BacksUp", "Backup", "Clock", "Event", "KeyTombstone", "SdkExecutor", "Store"]
+__all__ = [
+    "Backend",
+    "BackendHolder",
+    "BacksUp",
+    "Backup",
+    "Clock",
+    "Event",
+    "KeyTombstone",
+    "RecognizesCallers",
+    "SdkExecutor",
+    "Store",
+]
 
-# the others are exported by trio_jobs and trio_jobs.events too, which are their home
-_export.export(
-    __name__, ["Backend", "BackendHolder", "BacksUp", "Clock", "KeyTombstone", "SdkExecutor", "Store"], globals()
-)
+# Backup and Event are exported by trio_jobs and trio_jobs.events too, which are their home
+_export.export(__name__, [name for name in __all__ if name not in ("Backup", "Event")], globals())

@@ -33,6 +33,8 @@ HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
+CALLERS: Final = "tests/runtime/test_callers.py"
+OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
@@ -810,5 +812,29 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/hooks.py",
         "        except BaseException as error:\n",
         "        except Exception as error:\n",
+    ),
+    _M(
+        "threads not checked",
+        "a method called on the thread of the SDK records a job and then raises",
+        CALLERS,
+        "_runtime/caller.py",
+        "        if threading.get_ident() != self.loop_thread:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "own wait in a thread",
+        "a plain handler that waits for its own queue waits forever",
+        OWN_WAITS,
+        "_executors/thread.py",
+        "return self._inside and self._thread_id == thread",
+        "return False",
+    ),
+    _M(
+        "own wait in a task",
+        "a task of a handler that waits for its own queue waits forever",
+        OWN_WAITS,
+        "_runtime/caller.py",
+        "is_own = self.consumer in tasks",
+        "is_own = self.consumer is tasks[0]",
     ),
 )

@@ -24,8 +24,8 @@ from support.processes import run
 PUBLIC = {
     "trio_jobs": {
         "class": """
-            AsyncJobContext Attempt Backup Client Done ErrorInfo EventStream FromThread Gap Health Job JobConditions
-            JobContext
+            AsyncJobContext Attempt Backup Client Done ErrorInfo EventIterator EventStream FromThread Gap Health Job
+            JobConditions JobContext
             MemoryStore NewJob NotDone Progress Queue Receipt Retry SdkHandle Server ServerInfo ServerLimits Service
             ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token TrioClock UnfinishedJob
             Unknown
@@ -57,7 +57,8 @@ OPEN = """
 """
 #: Made by the library, never by a user: their constructors take private parts
 NOT_CONSTRUCTED = """
-    AsyncJobContext Client EventStream FromThread JobContext Queue SdkHandle Server SqliteStore Subscription
+    AsyncJobContext Client EventIterator EventStream FromThread JobContext Queue SdkHandle Server SqliteStore
+    Subscription
 """
 
 
@@ -105,6 +106,7 @@ def test_the_public_names_of_the_ports_are_these() -> None:
         "Clock",
         "Event",
         "KeyTombstone",
+        "RecognizesCallers",
         "SdkExecutor",
         "Store",
     ]
@@ -116,7 +118,7 @@ def test_the_public_names_of_the_ports_are_these() -> None:
 def test_every_method_of_a_port_is_documented() -> None:
     undocumented = [
         f"{name}.{method}"
-        for name in ("Backend", "BackendHolder", "BacksUp", "Clock", "SdkExecutor", "Store")
+        for name in ("Backend", "BackendHolder", "BacksUp", "Clock", "RecognizesCallers", "SdkExecutor", "Store")
         for method, member in vars(getattr(trio_jobs.ports, name)).items()
         if not method.startswith("_") and not (member.__doc__ or "").strip()
     ]

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import trio_jobs
 from support.recording_sdk import RecordingThreadSdk, work_service
-from trio_jobs import Queue, QueueClosed, State
+from trio_jobs import Queue, QueueClosed, State, UsageError
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
@@ -137,8 +137,10 @@ def test_after_the_event_loop_has_ended_the_queue_is_closed() -> None:
 
 async def test_a_call_from_trio_s_own_thread_is_refused() -> None:
     async with work_service(RecordingThreadSdk()).open() as queue:
-        with pytest.raises(RuntimeError):
-            queue.from_thread.submit("work", "a")
+        for call in (lambda: queue.from_thread.submit("work", "a"), queue.from_thread.job_ids):
+            with pytest.raises(UsageError, match="which it would block; use the method of the queue itself"):
+                call()
+        assert queue.job_ids() == []
 
 
 async def test_a_trio_worker_thread_can_use_the_queue() -> None:

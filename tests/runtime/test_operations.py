@@ -162,7 +162,7 @@ async def test_other_threads_can_use_the_queue(mock_clock: MockClock) -> None:
     async with rig.open() as queue:
         job_id = await trio.to_thread.run_sync(use, queue.from_thread)
     assert queue.get(job_id).key == "K"
-    with pytest.raises(RuntimeError):
+    with pytest.raises(trio_jobs.UsageError):
         queue.from_thread.get(job_id)
 
 

@@ -14,7 +14,7 @@ If the call of an abandoned thread returns after all, the thread closes the sess
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, final
@@ -42,6 +42,7 @@ class ThreadExecutor:
         self._factory = factory
         self._inbox: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._thread_id: int | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._waiter: trio.lowlevel.Task | None = None
         self._inside = False
@@ -65,6 +66,9 @@ class ThreadExecutor:
     def inside(self) -> bool:
         return self._inside
 
+    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
+        return self._inside and self._thread_id == thread
+
     def take_close_problem(self) -> str | None:
         problem, self._close_problem = self._close_problem, None
         return problem
@@ -75,7 +79,7 @@ class ThreadExecutor:
             # a daemon: a call that never returns must not keep the process from exiting
             thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
             thread.start()  # raises RuntimeError where no thread can start; the next open tries again
-            self._thread = thread
+            self._thread, self._thread_id = thread, thread.ident
         if self._factory is None:  # nothing to wait for; a wait for the thread would let virtual time advance
             await trio.lowlevel.checkpoint()
         else:

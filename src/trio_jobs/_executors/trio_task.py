@@ -10,7 +10,7 @@ entered from their start (`Handler.enters_at_start`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -39,6 +39,8 @@ class TrioExecutor:
         self._nursery = nursery
         self._sdk: Any = None
         self._is_open = False
+        self._task: trio.lowlevel.Task | None = None
+        """The task of the newest session."""
         self._scope = trio.CancelScope(shield=True)
         self._close_asked = trio.Event()
         self._ended = trio.Event()
@@ -55,6 +57,9 @@ class TrioExecutor:
     @property
     def inside(self) -> bool:
         return not self._is_open and not self._ended.is_set()
+
+    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
+        return self.inside and self._task in tasks
 
     def take_close_problem(self) -> str | None:
         problem, self._close_problem = self._close_problem, None
@@ -108,6 +113,7 @@ class TrioExecutor:
 
     async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
         opened = False
+        self._task = trio.lowlevel.current_task()
         try:
             with scope:
                 async with self._factory() as sdk:
@@ -124,7 +130,7 @@ class TrioExecutor:
                 report(outcome.Error(error))
         finally:
             self._is_open = False
-            self._sdk = None
+            self._sdk = self._task = None
             self._ended.set()
             if not opened:  # abandoned while it opened; after an error, that error was reported first
                 report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))

@@ -15,6 +15,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import JobRecord, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import KeyConflict, QueueClosed, QueueFull, StoreError, UsageError
+from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
@@ -38,6 +39,7 @@ class Admission:
         submissions: SubmissionFactory,
         event_log: EventLog,
         channel: JobChannel,
+        caller: CallerCheck,
         scheduler: Scheduler,
         commits: CommitWaiter,
         waiters: JobWaiters,
@@ -49,6 +51,7 @@ class Admission:
         self._event_log = event_log
         self._projection = event_log.projection
         self._channel = channel
+        self._caller = caller
         self._scheduler = scheduler
         self._commits = commits
         self._waiters = waiters
@@ -132,6 +135,8 @@ class Admission:
             self._refuse_if_too_many_wait(later)
         self._refuse_if_too_many(self._slots_for(firsts))
         reserved = 0
+        if self._many.locked():
+            self._refuse_own_wait()
         try:
             async with self._many:  # two callers, each with half of the slots, would wait for each other
                 # counted again after the wait: the store may have rejected the job to which a known key belonged
@@ -139,7 +144,7 @@ class Admission:
                     self._refuse_if_too_many(needed)
                     while reserved < needed:
                         self.refuse_if_closing()  # a caller that begins to wait after `close` would not be woken
-                        await self._channel.reserve()
+                        await self._wait_for_slot()
                         reserved += 1
             self.refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
@@ -270,13 +275,22 @@ class Admission:
 
     async def _reserve(self, wait: float | None) -> None:
         if wait is None:
-            await self._channel.reserve()
+            await self._wait_for_slot()
             return
         if check_seconds("wait", wait) > 0:
             with trio.move_on_after(wait):
-                await self._channel.reserve()
+                await self._wait_for_slot()
                 return
         raise self._queue_full()
+
+    async def _wait_for_slot(self) -> None:
+        """Reserve a slot. Raises and Cancelled: as `Queue.submit`; no slot is reserved."""
+        if not self._channel.try_reserve():
+            self._refuse_own_wait()
+            await self._channel.reserve()
+
+    def _refuse_own_wait(self) -> None:
+        self._caller.refuse_wait("a submit that waits for a slot", "use submit(..., wait=0), and handle QueueFull")
 
     def _slots_for(self, submissions: Sequence[Submission]) -> int:
         """Return how many of these jobs need a slot now.

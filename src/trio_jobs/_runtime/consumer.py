@@ -12,6 +12,7 @@ from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.attempt_runner import AttemptRunner
 from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.sdk_session import SdkSessionManager
@@ -33,6 +34,7 @@ class Consumer:
         sessions: SdkSessionManager,
         runner: AttemptRunner,
         verification: Verification,
+        caller: CallerCheck,
         blocking_job: BlockingJob,
         strict_order: bool,
     ) -> None:
@@ -43,6 +45,7 @@ class Consumer:
         self._sessions = sessions
         self._runner = runner
         self._verification = verification
+        self._caller = caller
         self._blocking_job = blocking_job
         self._strict_order = strict_order
         self.first_jobs: list[JobRecord] = []
@@ -50,6 +53,7 @@ class Consumer:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
+        self._caller.consumer = trio.lowlevel.current_task()
         for record in self.first_jobs:
             await self._process_to_end(record)
         while True:

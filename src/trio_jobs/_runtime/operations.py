@@ -18,6 +18,7 @@ from trio_jobs._errors import InvalidState, QueueClosed, UnknownKind, UsageError
 from trio_jobs._ports import BacksUp, Backup, Clock
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.attempt import AttemptSlot
+from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
@@ -54,6 +55,7 @@ class Operations:
         slot: AttemptSlot,
         scheduler: Scheduler,
         sessions: SdkSessionManager,
+        caller: CallerCheck,
         commits: CommitWaiter,
         waiters: JobWaiters,
         status: QueueStatus,
@@ -67,6 +69,7 @@ class Operations:
         self._slot = slot
         self._scheduler = scheduler
         self._sessions = sessions
+        self._caller = caller
         self._commits = commits
         self._waiters = waiters
         self._status = status
@@ -201,6 +204,7 @@ class Operations:
         return None if paused is None else paused.reason
 
     async def drain(self) -> None:
+        self._caller.refuse_wait("drain()", "call close_to_submits(), or drain in a task of your own")
         self._admission.close()
         await trio.lowlevel.checkpoint()
         while self._projection.count(*_OPEN_WORK):

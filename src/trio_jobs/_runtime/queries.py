@@ -15,6 +15,7 @@ from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, QueueClosed, 
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
@@ -54,6 +55,7 @@ class Queries:
         blocking_job: BlockingJob,
         scheduler: Scheduler,
         overruns: OverrunMonitor,
+        caller: CallerCheck,
         waiters: JobWaiters,
         estimates: Estimates,
         status: QueueStatus,
@@ -67,6 +69,7 @@ class Queries:
         self._blocking_job = blocking_job
         self._scheduler = scheduler
         self._overruns = overruns
+        self._caller = caller
         self._waiters = waiters
         self._estimates = estimates
         self._status = status
@@ -140,6 +143,9 @@ class Queries:
                 raise JobInDoubt(job_id, record.reason)
             if self._status.report is not None:
                 raise QueueClosed(f"the queue has stopped; job {job_id} is {record.state}")
+            self._caller.refuse_wait(
+                f"result() of job {job_id}, which is {record.state},", "return first, and wait in a task of your own"
+            )
             await self._waiters.wait(job_id)
 
     def _result(self, record: JobRecord) -> Any:

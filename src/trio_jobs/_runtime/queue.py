@@ -10,7 +10,6 @@ from typing import Any, Literal, Unpack, final
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine import decide
-from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._event_stream import EventStream
@@ -18,7 +17,6 @@ from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend import QueueBackend
 from trio_jobs._runtime.from_thread import FromThread
 from trio_jobs._runtime.job_conditions import JobConditions
-from trio_jobs._runtime.queries import parse_state
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
@@ -30,32 +28,49 @@ __all__ = ["Queue", "runtime_of"]
 class Queue:
     """A running queue, returned by `Service.open`.
 
-    The methods must be called in the event loop in which the queue was opened; `from_thread` has methods for other
-    threads. A method that raises has changed nothing, unless it raises `OutcomeUnknown`.
+    The methods must be called in the event loop in which the queue was opened, otherwise they raise `UsageError`;
+    `from_thread` has the same methods for other threads. A method that raises has changed nothing, unless it raises
+    `OutcomeUnknown`.
+
+    A handler, a verify or an SDK factory of the queue may submit jobs, but cannot wait for the consumer, which waits
+    for it: `result` of a job that is not final, `drain`, and a submit that has to wait for a slot raise `UsageError`
+    there.
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self._parts = runtime
+
+    @property
+    def _runtime(self) -> Runtime:
+        """The parts, for a method: it is called in the thread of the event loop."""
+        self._parts.caller.check_thread()
+        return self._parts
+
+    @property
+    def _awaited(self) -> Runtime:
+        """The parts, for an async method: it is called in a Trio task of the event loop."""
+        self._parts.caller.check_task()
+        return self._parts
 
     def __repr__(self) -> str:
-        count, channel = self._runtime.event_log.projection.count, self._runtime.channel
+        count, channel = self._parts.event_log.projection.count, self._parts.channel
         jobs = f"{count(State.PENDING)} pending, {count(State.PROCESSING)} processing"
-        return f"<Queue {jobs}, {channel.statistics().free} slots free{', closed' * self._runtime.status.closing}>"
+        return f"<Queue {jobs}, {channel.statistics().free} slots free{', closed' * self._parts.status.closing}>"
 
     @property
     def from_thread(self) -> FromThread:
         """Methods of the queue for threads that do not run Trio."""
-        return FromThread(self._runtime)
+        return FromThread(self._parts)
 
     @property
     def report(self) -> ShutdownReport | None:
         """The report of the stop; None while the queue runs."""
-        return self._runtime.status.report
+        return self._parts.status.report
 
     @property
     def epoch(self) -> str:
         """The identity of this history of events. Numbers of events of different epochs are not comparable."""
-        return self._runtime.event_log.store.epoch
+        return self._parts.event_log.store.epoch
 
     @property
     def backend(self) -> Backend:
@@ -105,7 +120,7 @@ class Queue:
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
         job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after)
-        return await self._runtime.admission.submit(job, wait=wait, by=by)
+        return await self._awaited.admission.submit(job, wait=wait, by=by)
 
     def submit_nowait(
         self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
@@ -142,7 +157,7 @@ class Queue:
         Cancelled:
             No job was accepted.
         """
-        return await self._runtime.admission.submit_many(jobs, by=by)
+        return await self._awaited.admission.submit_many(jobs, by=by)
 
     def get(self, job_id: str) -> Job:
         """Return the job as it is now.
@@ -193,7 +208,7 @@ class Queue:
         Cancelled:
             The job continues.
         """
-        return await self._runtime.queries.result(job_id, in_doubt=in_doubt)
+        return await self._awaited.queries.result(job_id, in_doubt=in_doubt)
 
     def events(
         self,
@@ -214,9 +229,7 @@ class Queue:
         Raises:
             UsageError: There is no such state.
         """
-        wanted = Filter(jobs, kinds, None if states is None else frozenset(map(parse_state, states)))
-        after = self._runtime.event_log.committed_seq if after is None else after
-        return EventStream(self._runtime.feed, after, wanted)
+        return self._runtime.events(after, jobs, kinds, states)
 
     def progress(self, job_id: str) -> Progress | None:
         """Return the newest progress of the job's running attempt; None without one, or if the attempt has ended."""
@@ -249,7 +262,7 @@ class Queue:
         Cancelled:
             The job is cancelled nevertheless; the call is shielded.
         """
-        return await self._runtime.operations.cancel(job_id, by=by)
+        return await self._awaited.operations.cancel(job_id, by=by)
 
     async def retry(self, job_id: str, *, by: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
@@ -268,7 +281,7 @@ class Queue:
         Cancelled:
             The new run begins nevertheless; the call is shielded.
         """
-        await self._runtime.operations.retry(job_id, by=by)
+        await self._awaited.operations.retry(job_id, by=by)
 
     async def resolve(
         self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
@@ -291,7 +304,7 @@ class Queue:
         Cancelled:
             The job is resolved nevertheless; the call is shielded.
         """
-        await self._runtime.operations.resolve(job_id, resolution, result=result, by=by)
+        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by)
 
     async def cancel_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
         """Cancel the jobs that match all conditions, the oldest first.
@@ -310,7 +323,7 @@ class Queue:
         Cancelled:
             They are cancelled nevertheless; the call is shielded.
         """
-        return await self._runtime.operations.cancel_many(conditions, by=by)
+        return await self._awaited.operations.cancel_many(conditions, by=by)
 
     async def retry_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
         """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
@@ -330,7 +343,7 @@ class Queue:
         Cancelled:
             The new runs begin nevertheless; the call is shielded.
         """
-        return await self._runtime.operations.retry_many(conditions, by=by)
+        return await self._awaited.operations.retry_many(conditions, by=by)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.
@@ -345,7 +358,7 @@ class Queue:
         Cancelled:
             The queue is paused nevertheless; the call is shielded.
         """
-        await self._runtime.operations.pause(reason, by=by)
+        await self._awaited.operations.pause(reason, by=by)
 
     async def resume(self, *, by: str | None = None) -> None:
         """End a pause.
@@ -359,12 +372,12 @@ class Queue:
         Cancelled:
             The queue is resumed nevertheless; the call is shielded.
         """
-        await self._runtime.operations.resume(by=by)
+        await self._awaited.operations.resume(by=by)
 
     @property
     def paused(self) -> str | None:
         """The reason of the pause; None if the queue is not paused."""
-        return self._runtime.operations.paused
+        return self._parts.operations.paused
 
     def close_to_submits(self) -> None:
         """From now on `submit` raises `QueueClosed`, also for callers that already wait for a slot."""
@@ -379,7 +392,7 @@ class Queue:
         Cancelled:
             The queue stays closed to submits.
         """
-        await self._runtime.operations.drain()
+        await self._awaited.operations.drain()
 
     async def backup(self, path: str | Path) -> Backup:
         """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.
@@ -401,9 +414,9 @@ class Queue:
         Cancelled:
             The new file does not exist.
         """
-        return await self._runtime.operations.backup(str(path))
+        return await self._awaited.operations.backup(str(path))
 
 
 def runtime_of(queue: Queue) -> Runtime:
     """Return the parts of a queue, for `trio_jobs.testing` and the simulator."""
-    return queue._runtime
+    return queue._parts

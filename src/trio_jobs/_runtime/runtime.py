@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import trio
 
+from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import Job
+from trio_jobs._engine.jobs import Job, State
 from trio_jobs._errors import StoreError
+from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
 from trio_jobs._runtime.attempt_recorder import AttemptRecorder
 from trio_jobs._runtime.attempt_runner import AttemptRunner
 from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
 from trio_jobs._runtime.event_log import EventLog
@@ -28,7 +31,7 @@ from trio_jobs._runtime.job_context import context_factory
 from trio_jobs._runtime.operations import Operations
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.pruner import Pruner
-from trio_jobs._runtime.queries import Queries
+from trio_jobs._runtime.queries import Queries, parse_state
 from trio_jobs._runtime.reactions import Reactions
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
@@ -50,6 +53,7 @@ class Runtime:
     chance: random.Random
     token: trio.lowlevel.TrioToken
     """The token of the event loop in which the queue runs."""
+    caller: CallerCheck
 
     event_log: EventLog
     executor: SdkExecutor
@@ -76,6 +80,17 @@ class Runtime:
     operations: Operations
     reactions: Reactions
 
+    def events(
+        self,
+        after: int | None,
+        jobs: Iterable[str] | None,
+        kinds: Iterable[str] | None,
+        states: Iterable[State | str] | None,
+    ) -> EventStream:
+        """See `Queue.events`."""
+        wanted = Filter(jobs, kinds, None if states is None else frozenset(map(parse_state, states)))
+        return EventStream(self.feed, self.event_log.committed_seq if after is None else after, wanted)
+
 
 def build_runtime(
     *,
@@ -98,6 +113,7 @@ def build_runtime(
     token = trio.lowlevel.current_trio_token()
     event_log = EventLog(store)
     channel = JobChannel(settings.buffer, strict=settings.strict_order)
+    caller = CallerCheck(executor)
     slot, blocking_job, status, waiters = AttemptSlot(), BlockingJob(), QueueStatus(), JobWaiters()
     estimates = Estimates(settings.min_interval)
     called_hooks = Hooks(hooks)
@@ -152,6 +168,7 @@ def build_runtime(
         sessions=sessions,
         runner=runner,
         verification=verification,
+        caller=caller,
         blocking_job=blocking_job,
         strict_order=settings.strict_order,
     )
@@ -161,6 +178,7 @@ def build_runtime(
         submissions=submissions,
         event_log=event_log,
         channel=channel,
+        caller=caller,
         scheduler=scheduler,
         commits=commits,
         waiters=waiters,
@@ -177,6 +195,7 @@ def build_runtime(
         blocking_job=blocking_job,
         scheduler=scheduler,
         overruns=overruns,
+        caller=caller,
         waiters=waiters,
         estimates=estimates,
         status=status,
@@ -190,6 +209,7 @@ def build_runtime(
         slot=slot,
         scheduler=scheduler,
         sessions=sessions,
+        caller=caller,
         commits=commits,
         waiters=waiters,
         status=status,
@@ -217,6 +237,7 @@ def build_runtime(
         clock=clock,
         chance=chance,
         token=token,
+        caller=caller,
         event_log=event_log,
         executor=executor,
         channel=channel,

@@ -13,7 +13,7 @@ The limit: only threads behind these wrappers are counted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._ports import SdkExecutor, Store
+from trio_jobs._ports import RecognizesCallers, SdkExecutor, Store
 from trio_jobs.testing.crashable_store import SimulatedStore
 
 __all__ = ["ExecutorLog", "ThreadActivity", "VirtualTimeExecutor", "VirtualTimeStore", "current_activity"]
@@ -175,6 +175,9 @@ class VirtualTimeExecutor:
     @property
     def inside(self) -> bool:
         return self._inner.inside
+
+    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
+        return isinstance(self._inner, RecognizesCallers) and self._inner.is_inside(thread, tasks)
 
     def take_close_problem(self) -> str | None:
         return self._inner.take_close_problem()
