@@ -695,7 +695,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         THREAD_STARTS,
         "_executors/thread.py",
         "            thread.start()  # raises RuntimeError where no thread can start; the next open tries again\n"
-        "            self._thread = thread\n",
+        "            self._thread, self._thread_id = thread, thread.ident\n",
         "            self._thread = thread\n            thread.start()\n",
     ),
     _M(
