@@ -40,6 +40,7 @@ from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._errors import (
     ConnectionFailed,
     InvalidHandler,
+    InvalidJournalPath,
     InvalidPayload,
     InvalidState,
     JobCancelled,
@@ -102,6 +103,7 @@ __all__ = [
     "Gap",
     "Health",
     "InvalidHandler",
+    "InvalidJournalPath",
     "InvalidPayload",
     "InvalidState",
     "Job",

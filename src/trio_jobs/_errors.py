@@ -1,6 +1,6 @@
 """All exceptions, grouped by their cause.
 
-- The caller: `UsageError` and its subclasses.
+- The caller: `UsageError` and its subclasses. `InvalidJournalPath` is a `StoreError` too.
 - The limits and the stop of the queue: `QueueFull`, `QueueClosed`.
 - The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
 - The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`.
@@ -21,6 +21,7 @@ __all__ = [
     "Copyable",
     "IllegalTransition",
     "InvalidHandler",
+    "InvalidJournalPath",
     "InvalidPayload",
     "InvalidState",
     "JobCancelled",
@@ -279,6 +280,17 @@ class SdkCallRefused(TrioJobsError):
 
 class StoreError(TrioJobsError):
     """The store has failed. The operation was not performed."""
+
+
+class InvalidJournalPath(UsageError, StoreError):
+    """The path cannot be that of a journal. Nothing was changed."""
+
+    path: Final[str]
+    """The path given, or its `repr` if it is not text."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be a journal: {why}")
 
 
 class JournalInUse(StoreError):

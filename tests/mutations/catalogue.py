@@ -24,6 +24,8 @@ PROMISES: Final = "tests/runtime/test_promises.py"
 POWER: Final = "tests/stores/test_power_cuts.py"
 MARK: Final = "tests/stores/test_high_water_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
+LOCK: Final = "tests/stores/test_lock.py"
+YOUNG: Final = "tests/stores/test_young_journals.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
@@ -95,6 +97,93 @@ class Mutation:
 _M = Mutation
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
+    # the files of a journal
+    _M(
+        "young journal without its mark opened",
+        "a young journal that was copied without its other files opens as an empty queue",
+        YOUNG,
+        "_stores/sqlite/files.py",
+        "    if file.stored is None:\n        raise",
+        "    if file.stored is None and file.exists:\n        raise",
+        (
+            (
+                "    return file.stored\n",
+                "    return file.stored or HighWaterMark(NO_EPOCH, 0, 0)\n",
+            ),
+        ),
+    ),
+    _M(
+        "mark begun after the file",
+        "a power cut while a journal is created leaves one that is refused for ever",
+        YOUNG,
+        "_stores/sqlite/files.py",
+        "    file.create(stored)  # also",
+        "    file._file = disk.open_file(f'{path}-mark', create=True)  # also",
+    ),
+    _M(
+        "WAL without its file deleted",
+        "a journal whose main file is missing begins anew, and its log is deleted",
+        YOUNG,
+        "_stores/sqlite/files.py",
+        '    if disk.size(path + "-wal") and (',
+        "    if False and (",
+    ),
+    _M(
+        "journal begun in silence",
+        "a journal that is begun in a file that was there is not logged",
+        YOUNG,
+        "_stores/sqlite/files.py",
+        "    if stored is None and (file.exists or",
+        "    if False and (file.exists or",
+    ),
+    _M(
+        "empty log left behind",
+        "a journal that was refused gets an empty log beside it",
+        YOUNG,
+        "_stores/sqlite/journal.py",
+        "        if not self._had_wal:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "second name opened",
+        "a journal with a second hard link is opened, with other files beside it",
+        LOCK,
+        "_stores/sqlite/lock.py",
+        "    if found.st_nlink > 1:",
+        "    if False:",
+    ),
+    _M(
+        "lock by name alone",
+        "a second name lets this process open a journal that it has open",
+        LOCK,
+        "_stores/sqlite/lock.py",
+        "= {journal, *filter(None, (_key(journal), _key(path)))}",
+        "= {journal}",
+    ),
+    _M(
+        "SQLite's lock not tried",
+        "a journal in use under another name is called damaged",
+        LOCK,
+        "_stores/sqlite/lock.py",
+        "        _try_sqlite_lock(journal)\n",
+        "        pass\n",
+    ),
+    _M(
+        "check releases the lock",
+        "a check lets other processes write to a journal that is in use",
+        LOCK,
+        "_stores/sqlite/check.py",
+        "    mark = _read_mark(names[2])\n",
+        "    mark = _read_mark(names[2])\n    Disk().read_start(str(file), HEADER_SIZE)\n",
+    ),
+    _M(
+        "every failed lock in use",
+        "a file system without locks is reported as a journal in use",
+        LOCK,
+        "_stores/sqlite/lock.py",
+        "            if error.errno in _IN_USE:  # also",
+        "            if True:  # also",
+    ),
     # the store
     _M(
         "acknowledged before the sync",

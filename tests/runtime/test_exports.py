@@ -32,10 +32,10 @@ PUBLIC = {
         """,
         "enum": "EndedBy Outcome State",
         "exception": """
-            Cancel ConnectionFailed Fail InvalidHandler InvalidPayload InvalidState JobCancelled JobFailed JobInDoubt
-            JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown PermissionDenied QueueBroken
-            QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck SdkOpenFailed SessionLost
-            Snooze StoreError TrioJobsError UnhandledJobs UnknownKind UsageError
+            Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
+            JobFailed JobInDoubt JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown
+            PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck
+            SdkOpenFailed SessionLost Snooze StoreError TrioJobsError UnhandledJobs UnknownKind UsageError
         """,
         "alias": "CancelAnswer OnDoubt Update Verdict",
         "function": "connect serve",

@@ -31,7 +31,8 @@ _names = count()
 class Step:
     """One operation.
 
-    kind: write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last acknowledged event).
+    kind: create, write, truncate, sync, failed_sync, folder, delete, or acked (then `at` is the last
+    acknowledged event).
     """
 
     kind: str
@@ -79,6 +80,12 @@ class PowerDisk(Disk):
     def note(self, step: Step) -> None:
         self.steps.append(step)
 
+    def make(self, name: str) -> None:
+        """Create an empty file if there is none."""
+        if name not in self.files:
+            self.files[name] = Contents()
+            self.note(Step("create", name))
+
     def acked(self, seq: int) -> None:
         self.note(Step("acked", at=seq))
 
@@ -116,14 +123,14 @@ class PowerDisk(Disk):
 
     def create(self, path: str) -> None:
         self.own_call(path)
-        self.files.setdefault(path, Contents())
+        self.make(path)
 
     def open_file(self, path: str, *, create: bool = False) -> Any:
         self.own_call(path)
         if path not in self.files:
             if not create:
                 return None
-            self.files[path] = Contents()
+            self.make(path)
         return _MarkFile(self, path)
 
     def size(self, path: str) -> int | None:
@@ -137,6 +144,14 @@ class PowerDisk(Disk):
     def identity(self, path: str) -> tuple[int, int] | None:
         self.own_call(path)
         return (0, 0) if path in self.files else None
+
+    def check_writable(self, path: str) -> None:
+        self.own_call(path)
+
+    def remove(self, path: str) -> None:
+        self.own_call(path)
+        if self.files.pop(path, None) is not None:
+            self.note(Step("delete", path))
 
     def move(self, path: str, to: str) -> None:
         self.own_call(path)
@@ -163,6 +178,8 @@ def cut(steps: Sequence[Step], chance: random.Random) -> tuple[dict[str, bytes],
                 synced_file = synced.setdefault(step.name, Contents())
                 for done in unsynced.pop(step.name, ()):
                     _do(synced_file, done)
+            case "create":
+                synced.setdefault(step.name, Contents())
             case "failed_sync":
                 unsynced.pop(step.name, None)
             case "delete":
@@ -264,7 +281,7 @@ class _Vfs(apsw.VFS):
         self._disk.call(path)
         logs = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
         is_new_log = path not in self._disk.files and bool(flags[0] & logs)
-        self._disk.files.setdefault(path, Contents())
+        self._disk.make(path)
         flags[1] = flags[0]
         return _VfsFile(self._disk, path, is_new_log)
 

@@ -310,7 +310,7 @@ def test_text_that_is_not_utf8_is_damage(path: Path) -> None:
         ("DELETE FROM events WHERE seq = 2", "after a failed commit events are missing (8 are left)"),
         (
             ("INSERT INTO events VALUES (?, ?, ?, ?)", to_row(submitted(10))),
-            "after a failed commit event 9 is followed by events that were never written",
+            "after a failed commit it has events after number 9 that were never written",
         ),
         ("DELETE FROM meta WHERE name = 'oldest'", "its meta table lacks oldest"),
     ],

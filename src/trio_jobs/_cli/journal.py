@@ -12,12 +12,12 @@ import trio
 from trio_jobs._cli.commands import print_answer
 from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import escape
-from trio_jobs._errors import StoreError, UsageError
+from trio_jobs._errors import JournalDamaged, StoreError, UsageError
 from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.check import CheckResult, check
 from trio_jobs._stores.sqlite.store import SqliteStore
 
-__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
+__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file", "describe"]
 
 DAMAGED: Final = 1
 IN_USE: Final = 4
@@ -26,6 +26,16 @@ CHECK_CODES: Final = """exit codes of journal check:
   1   damaged: a service refuses to open it
   2   the file does not exist, is not a journal, or cannot be read
   4   in use, so it was not checked: make a backup and check the backup"""
+
+
+def describe(error: BaseException) -> str:
+    """The message of an error for the command line, which allows data loss by an option."""
+    if isinstance(error, JournalDamaged):
+        return (
+            f"journal {error.path} is refused: {error.found} (trio-jobs serve --allow-data-loss continues with what "
+            "can be read)"
+        )
+    return str(error)
 
 
 def check_file(arguments: argparse.Namespace) -> int:
@@ -44,18 +54,23 @@ def _text(found: CheckResult) -> str:
     what = "backup of a journal" if found.is_backup else "journal"
     lines = [f"{found.path}: a {what}, {found.size / 1e6:.1f} MB, schema {_or_unknown(found.schema)}"]
     if found.mark_seq is not None:
-        lines.append(f"high-water mark: event {found.mark_seq} (epoch {found.mark_epoch})")
+        lines.append(f"high-water mark: {_event(found.mark_seq)} (epoch {found.mark_epoch})")
     if found.holder is not None:
         since = "" if found.holder["since"] is None else f" since {found.holder['since']}"
         lines.append(f"in use by process {_or_unknown(found.holder['pid'])}{since}: not checked")
         return "\n".join(map(escape, lines))
-    lines.append(f"epoch {_or_unknown(found.epoch)}, last event {_or_unknown(found.last_seq)}")
+    last = "unknown" if found.last_seq is None else _event(found.last_seq)
+    lines.append(f"epoch {_or_unknown(found.epoch)}, last event: {last}")
     if found.events is not None:
         lines.append(f"{found.events} events and {found.keys} key tombstones can be read")
     if found.jobs is not None:
         lines.append(", ".join(f"{count} {state}" for state, count in found.jobs.items()) or "no jobs")
     lines.append("sound" if found.damage is None else f"DAMAGED: {found.damage}")
     return "\n".join(map(escape, lines))
+
+
+def _event(seq: int) -> str:
+    return f"event {seq}" if seq else "none"
 
 
 def _or_unknown(value: Any) -> str:

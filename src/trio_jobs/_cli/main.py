@@ -11,7 +11,7 @@ import trio
 from trio_jobs import _errors as e
 from trio_jobs._cli.arguments import parser
 from trio_jobs._cli.commands import COMMANDS
-from trio_jobs._cli.journal import backup_of_file, backup_of_service, check_file
+from trio_jobs._cli.journal import backup_of_file, backup_of_service, check_file, describe
 from trio_jobs._cli.serve import run_server
 from trio_jobs._cli.token_file import find_token
 from trio_jobs._cli.watch import watch
@@ -51,7 +51,7 @@ def _report(error: BaseException) -> int:
         case KeyboardInterrupt():
             return 130
         case e.TrioJobsError() | OSError():
-            print(f"trio-jobs: {escape(str(error))}", file=sys.stderr)
+            print(f"trio-jobs: {escape(describe(error))}", file=sys.stderr)
         case _:
             raise error
     match error:
@@ -59,6 +59,8 @@ def _report(error: BaseException) -> int:
             return 1
         case e.JobNotFound() | e.InvalidState():
             return 3
+        case e.InvalidJournalPath():
+            return 2
         case e.ConnectionFailed() | e.OutcomeUnknown():
             return 4
         case e.QueueFull() | e.QueueClosed() | e.StoreError():

@@ -12,6 +12,7 @@ import trio
 
 from trio_jobs import __version__
 from trio_jobs._cli import logs
+from trio_jobs._cli.journal import describe
 from trio_jobs._cli.signals import SDK_NOT_CLOSED, handle_signals
 from trio_jobs._cli.token_file import (
     VARIABLE,
@@ -87,7 +88,7 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     except StoreError as error:
         if queue is not None or isinstance(error, JournalInUse):
             raise
-        raise UsageError(str(error)) from None  # exit code 2, not 5: to try again later does not help
+        raise UsageError(describe(error)) from None  # exit code 2, not 5: to try again later does not help
     if queue is None or queue.report is None:
         return 0
     unfinished = len(queue.report.unfinished)

@@ -23,7 +23,7 @@ import trio
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.disk import Disk
-from trio_jobs._stores.sqlite.errors import is_full
+from trio_jobs._stores.sqlite.errors import describe
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, create, set_meta
 
@@ -67,7 +67,7 @@ async def backup(call: Call, journal: Journal, disk: Disk, to: str) -> Backup:
     except FileExistsError:
         raise StoreError(f"{to} already exists; a backup does not overwrite files") from None
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"backup {to}: {'the disk is full' if is_full(error) else error}") from error
+        raise StoreError(f"backup {to}: {describe(error)}") from error
     finally:
         part.discard()
     return Backup(part.to, last, count, size)

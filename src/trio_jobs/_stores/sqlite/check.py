@@ -7,6 +7,7 @@ That needs as much space in the system's folder for temporary files (TMPDIR) as 
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import tempfile
@@ -26,6 +27,7 @@ from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMar
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.keys import salvage_tombstones
 from trio_jobs._stores.sqlite.lock import shared_lock
+from trio_jobs._stores.sqlite.path import resolve_path
 from trio_jobs._stores.sqlite.recovery import salvage
 from trio_jobs._stores.sqlite.restore import restore_backup
 from trio_jobs._stores.sqlite.rows import decode
@@ -76,14 +78,18 @@ def check(path: str | Path) -> CheckResult:
     """Check a journal or a backup. One that is in use is not opened; the result names the process.
 
     Raises:
+        InvalidJournalPath: No file can have this path, or it is not a regular file.
         StoreError: There is no such file, it is not a journal, or it cannot be read.
     """
-    file = Path(path).resolve()
+    file = Path(resolve_path(path))
     try:
         if not file.exists() and not Path(f"{file}-mark").exists():
             raise StoreError(f"there is no {file}")
         return _check(file)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = f"there is no space for a copy in {tempfile.gettempdir()}; name another folder in TMPDIR"
+            raise StoreError(f"{file} cannot be checked: {reason}") from error
         raise StoreError(f"{file} cannot be checked: {error}") from error
 
 
@@ -93,12 +99,15 @@ def _check(file: Path) -> CheckResult:
     result = CheckResult(
         path=str(file),
         size=sum(name.stat().st_size for name in names[:2] if name.exists()),
-        is_backup=is_backup(Disk().read_start(str(file), HEADER_SIZE)),
         mark_epoch=None if mark is None else mark.epoch,
         mark_seq=None if mark is None else mark.seq,
     )
     try:
         with shared_lock(f"{file}-lock", str(file)), tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+            if mark is None or mark.seq == 0:
+                _refuse_empty_file(names)
+            # not earlier: closing a file that this process has open would release SQLite's lock on it
+            result = attrs.evolve(result, is_backup=is_backup(Disk().read_start(str(file), HEADER_SIZE)))
             copy = Path(folder, _COPY)
             before = _fingerprints(names)
             for name in names[:1] if result.is_backup else names:
@@ -109,6 +118,13 @@ def _check(file: Path) -> CheckResult:
             return _check_copy(copy, result)
     except JournalInUse as error:
         return attrs.evolve(result, holder={"pid": error.pid, "since": error.since})
+
+
+def _refuse_empty_file(names: Sequence[Path]) -> None:
+    """Raise `StoreError` if a service would begin a new journal."""
+    file, wal, _ = names
+    if not any(name.exists() and name.stat().st_size for name in (file, wal)):
+        raise StoreError(f"{file} is empty: it has no journal yet, and a service would begin one in it")
 
 
 def _read_mark(path: Path) -> HighWaterMark | None:
@@ -140,7 +156,7 @@ def _check_copy(copy: Path, result: CheckResult) -> CheckResult:
             file.close()
         bodies = journal.open()
     except JournalDamaged as damage:
-        return _salvage(copy, attrs.evolve(result, damage=damage.found))
+        return _salvage(copy, attrs.evolve(result, damage=damage.found.replace(str(copy), result.path)))
     except sqlite3.Error as error:
         return _salvage(copy, attrs.evolve(result, damage=str(error)))
     except StoreError as error:

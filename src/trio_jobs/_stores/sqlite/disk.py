@@ -94,6 +94,8 @@ class Disk:
             flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (os.O_CREAT if create else 0)
             return _RealFile(os.open(path, flags, 0o600))
         except FileNotFoundError:
+            if create:  # there is no such folder
+                raise
             return None
 
     def rewrite(self, path: str) -> None:
@@ -148,6 +150,15 @@ class Disk:
             return None
         return found.st_dev, found.st_ino
 
+    def check_writable(self, path: str) -> None:
+        """Raise `OSError` if there is such a file and it cannot be written to. SQLite must not have opened it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.close(os.open(path, os.O_RDWR))
+
+    def remove(self, path: str) -> None:
+        """Delete a file. Does nothing if there is no such file."""
+        Path(path).unlink(missing_ok=True)
+
     def move(self, path: str, to: str) -> None:
         """Rename a file. Does nothing if there is no such file."""
         with contextlib.suppress(FileNotFoundError):
@@ -157,9 +168,13 @@ class Disk:
         """Make the names in the folder of `path` durable. Windows has no call for that and does not need it."""
         if os.name == "nt":
             return
-        fd = os.open(Path(path).parent, os.O_RDONLY)
+        folder = str(Path(path).parent)
+        fd = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(fd)
+        except OSError as error:
+            reason = f"the file system cannot sync the folder, so a new name in it is not durable: {error.strerror}"
+            raise OSError(error.errno, reason, folder) from None
         finally:
             os.close(fd)
 

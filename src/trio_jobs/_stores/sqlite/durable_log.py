@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from trio_jobs._engine.events import Event
 from trio_jobs._stores.durable_log import LogFailure
-from trio_jobs._stores.sqlite.errors import is_full
+from trio_jobs._stores.sqlite.errors import describe
 from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
@@ -33,6 +33,7 @@ class SqliteLog:
         self.journal: Final = journal
         self._background = background
         self._lock = lock
+        self._is_open = False
 
     @property
     def name(self) -> str:
@@ -58,7 +59,11 @@ class SqliteLog:
         """Acquire the file lock, then open and verify the journal."""
         if self._lock is not None:
             self._lock.acquire()
-        return decode_all(self.journal.open())
+        bodies = self.journal.open()
+        self._is_open = True
+        if self._lock is not None:
+            self._lock.note_file()
+        return decode_all(bodies)
 
     def write(self, events: Sequence[Event]) -> None:
         """Commit events in one transaction, with one sync."""
@@ -91,7 +96,7 @@ class SqliteLog:
         self._background.stop()
         self.journal.close()
         if self._lock is not None:
-            self._lock.release()
+            self._lock.release(unused=not self._is_open)
 
     @contextmanager
     def _translate(self, *errors: type[Exception]) -> Iterator[None]:
@@ -99,4 +104,4 @@ class SqliteLog:
             yield
         except errors as error:
             assert isinstance(error, sqlite3.Error | OSError)
-            raise LogFailure(self.name, "the disk is full" if is_full(error) else str(error)) from error
+            raise LogFailure(self.name, describe(error)) from error

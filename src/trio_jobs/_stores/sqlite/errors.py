@@ -7,7 +7,7 @@ from typing import Final
 
 from trio_jobs._errors import JournalDamaged, StoreError
 
-__all__ = ["explain", "is_full"]
+__all__ = ["describe", "explain", "is_full"]
 
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
@@ -15,6 +15,16 @@ _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_
 def is_full(error: BaseException) -> bool:
     """Whether SQLite found the disk full: then it has written nothing, and the connection remains usable."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def describe(error: BaseException) -> str:
+    """What happened, in words. SQLite's own are the same for all errors of the disk, so its error name is added."""
+    if is_full(error):
+        return "the disk is full"
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_IOERR_WRITE":
+        name += ": the system refused a write, as it does at a quota or a limit of file sizes"
+    return f"{error} ({name})" if name.startswith("SQLITE_IOERR") else str(error)
 
 
 def explain(error: sqlite3.Error, path: str, *, is_known: bool) -> StoreError:
@@ -33,6 +43,10 @@ def explain(error: sqlite3.Error, path: str, *, is_known: bool) -> StoreError:
         return JournalDamaged(path, str(error))
     if primary == sqlite3.SQLITE_BUSY:
         return StoreError(f"journal {path} is locked by another program; close the file there")
-    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+    if primary == sqlite3.SQLITE_CANTOPEN:
+        return StoreError(
+            f"journal {path} cannot be written to: SQLite could not open it, or could not create {path}-wal beside it"
+        )
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return StoreError(f"journal {path} cannot be written to: {error}")
-    return StoreError(f"journal {path}: {error}")
+    return StoreError(f"journal {path}: {describe(error)}")

@@ -27,7 +27,9 @@ import attrs
 
 from trio_jobs._stores.sqlite.disk import Disk, File
 
-__all__ = ["BackgroundSync", "HighWaterMark", "HighWaterMarkFile"]
+__all__ = ["NO_EPOCH", "BackgroundSync", "HighWaterMark", "HighWaterMarkFile"]
+
+NO_EPOCH: Final = "0" * 32  #: of the mark with which a journal is begun
 
 _MAGIC: Final = b"tj-mark1"
 _RECORD: Final = struct.Struct("<8sQ32sQI")
@@ -39,7 +41,7 @@ class HighWaterMark:
     """Which event was committed last."""
 
     epoch: str
-    """The epoch of the journal: 32 hexadecimal digits."""
+    """The epoch of the journal: 32 hexadecimal digits; `NO_EPOCH` until its tables exist."""
     seq: int
     """The last committed event."""
     checksum: int

@@ -20,11 +20,11 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._log import Log
 from trio_jobs._stores.sqlite import keys, rows
-from trio_jobs._stores.sqlite.disk import RENAMED, Connection, Disk
+from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.errors import explain, is_full
+from trio_jobs._stores.sqlite.files import prepare_files
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.recovery import rebuild
-from trio_jobs._stores.sqlite.restore import refuse_foreign_file, restore_backup
 from trio_jobs._stores.sqlite.rows import Row
 from trio_jobs._stores.sqlite.schema import check_schema, connect, create, get_meta, set_meta, transaction
 from trio_jobs._stores.sqlite.verification import Contents, check_high_water_mark, read_contents
@@ -74,6 +74,8 @@ class Journal:
         self._pending: list[Row] = []
         # a commit has failed, and it is unknown how much of the WAL is on the disk: it must not be checkpointed
         self._wal_is_uncertain = False
+        # at the opening, before SQLite creates one
+        self._had_wal = True
 
     @property
     def connection(self) -> Connection:
@@ -98,18 +100,15 @@ class Journal:
         try:
             return self._open()
         except JournalDamaged as damage:
-            self.close_connection(checkpoint=False)
+            stored = self._stored_mark
+            self._close_refused()
             if self._in_memory or not self._allow_data_loss:
-                self.close()
                 raise
             log.error("journal %s: %s; it is rebuilt, since data loss is allowed", self.path, damage.found)
         except BaseException:
-            self.close_connection(checkpoint=False)
-            self.close()
+            self._close_refused()
             raise
         try:
-            stored = self._stored_mark
-            self.close()
             rebuild(self._disk, self.path, 0 if stored is None else stored.seq)
             return self._open()
         except BaseException:
@@ -119,6 +118,7 @@ class Journal:
     def _open(self) -> list[bytes]:
         try:
             stored = self._prepare_files()
+            self._had_wal = self._in_memory or self._disk.size(self.path + "-wal") is not None
             self._connection = connect(self._disk, self.path)
             if not check_schema(self._connection, self.path):
                 if stored is not None and stored.seq > 0:
@@ -128,7 +128,7 @@ class Journal:
                     self._disk.sync_folder(self.path)
             contents = read_contents(self._connection, self.path, stored)
             self._load(contents)
-            if not self._in_memory:
+            if stored is not None:
                 self._open_high_water_mark(contents, stored)
                 self._identities = {self.path: self._disk.identity(self.path)}
                 self._disk.preallocate(self.path + "-wal")
@@ -141,26 +141,11 @@ class Journal:
         return contents.bodies
 
     def _prepare_files(self) -> HighWaterMark | None:
-        """What must happen before SQLite opens the file. Return the stored high-water mark."""
+        """What must happen before SQLite opens the file. Return the stored high-water mark; None in memory."""
         if self._in_memory:
             return None
-        disk, path = self._disk, self.path
-        file = self._high_water_mark_file = HighWaterMarkFile(disk, path + "-mark")
-        stored = file.stored
-        if disk.size(path) is None:
-            disk.move(path + RENAMED, path)  # the process was killed in `close_without_checkpoint`
-        if not disk.size(path):
-            if stored is not None and stored.seq > 0:
-                raise JournalDamaged(
-                    path, f"the file is missing or empty, but events up to {stored.seq} were committed to it"
-                )
-            disk.create(path)
-        else:
-            refuse_foreign_file(disk, path, stored)
-            restored = restore_backup(disk, path, file)
-            if restored is not None:
-                stored = restored
-                log.warning("journal %s: restored from a backup up to event %d; the epoch is new", path, stored.seq)
+        self._high_water_mark_file = HighWaterMarkFile(self._disk, self.path + "-mark")
+        stored = prepare_files(self._disk, self.path, self._high_water_mark_file)
         self._sync_wal()
         return stored
 
@@ -169,11 +154,11 @@ class Journal:
         self._tombstones, self._key_count = contents.tombstones, len(contents.tombstones)
         self._pruned, self._last_pause, self._retained = contents.pruned, contents.last_pause, contents.retained
 
-    def _open_high_water_mark(self, contents: Contents, stored: HighWaterMark | None) -> None:
+    def _open_high_water_mark(self, contents: Contents, stored: HighWaterMark) -> None:
         """Verify the high-water mark, and bring it up to date."""
         file = self._high_water_mark_file
         assert file is not None
-        check_high_water_mark(contents, stored, self.path, file_exists=file.exists)
+        check_high_water_mark(contents, stored, self.path)
         # before the first event even a valid mark is written again: an opening that failed may have left it unsynced
         if stored != contents.newest or self.last_seq == 0:
             file.create(contents.newest)
@@ -263,7 +248,7 @@ class Journal:
             # the whole group or nothing: it was one transaction
             if newer and [tuple(row) for row in newer] != pending:
                 raise JournalDamaged(
-                    self.path, f"after a failed commit event {before} is followed by events that were never written"
+                    self.path, f"after a failed commit it has events after number {before} that were never written"
                 )
             if count != before - self._pruned + len(newer):
                 raise JournalDamaged(self.path, f"after a failed commit events are missing ({count} are left)")
@@ -364,6 +349,15 @@ class Journal:
             with contextlib.suppress(OSError):
                 file.sync()
             file.close()
+
+    def _close_refused(self) -> None:
+        """Close after an opening that failed, and leave no empty WAL behind."""
+        self.close_connection(checkpoint=False)
+        self.close()
+        if not self._had_wal:
+            with contextlib.suppress(OSError):
+                if self._disk.size(self.path + "-wal") == 0:
+                    self._disk.remove(self.path + "-wal")
 
     def close_connection(self, *, checkpoint: bool = True) -> None:
         """Close the connection. Without a checkpoint the file and its WAL remain as they are."""

@@ -25,7 +25,12 @@ from trio_jobs._stores.sqlite.schema import (
     transaction,
 )
 
-__all__ = ["refuse_foreign_file", "restore_backup"]
+__all__ = ["extent", "refuse_foreign_file", "restore_backup"]
+
+
+def extent(last_seq: int) -> str:
+    """How far a backup goes, in words."""
+    return f"up to event {last_seq}" if last_seq else "without events"
 
 
 def refuse_foreign_file(disk: Disk, path: str, stored: HighWaterMark | None) -> None:
@@ -57,7 +62,7 @@ def restore_backup(disk: Disk, path: str, file: HighWaterMarkFile) -> HighWaterM
             seq, checksum = int(meta["oldest"]) - 1, 0
         if file.stored is not None and file.stored.seq > seq:
             raise StoreError(
-                f"{path} is a backup up to event {seq}, but the journal before it had events up to "
+                f"{path} is a backup {extent(seq)}, but the journal before it had events up to "
                 f"{file.stored.seq}: to go back to the backup, {what_to_do}"
             )
         high_water_mark = HighWaterMark(secrets.token_hex(16), seq, checksum)

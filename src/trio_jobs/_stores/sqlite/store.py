@@ -23,6 +23,7 @@ from trio_jobs._stores.sqlite.durable_log import SqliteLog
 from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
+from trio_jobs._stores.sqlite.path import resolve_path
 from trio_jobs._stores.sqlite.pruning import prune
 
 __all__ = ["SqliteStore", "call_in_writer"]
@@ -40,6 +41,9 @@ class SqliteStore:
             are renamed, not deleted.
         stall_after: Seconds after which a commit that has not returned is reported as `trouble`.
         disk: For tests.
+
+    Raises:
+        InvalidJournalPath: No file can have this path.
     """
 
     durable = True
@@ -53,7 +57,7 @@ class SqliteStore:
         stall_after: float = STALL_AFTER,
         disk: Disk | None = None,
     ) -> None:
-        self.path = str(path) if str(path) == ":memory:" else str(Path(path).resolve())
+        self.path = ":memory:" if str(path) == ":memory:" else resolve_path(path)
         """The resolved path of the journal, or ":memory:"."""
         self._allow_data_loss = allow_data_loss
         self._disk = Disk() if disk is None else disk

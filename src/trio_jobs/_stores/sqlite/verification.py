@@ -109,20 +109,16 @@ def read_contents(connection: Connection, path: str, stored: HighWaterMark | Non
     )
 
 
-def check_high_water_mark(contents: Contents, stored: HighWaterMark | None, path: str, *, file_exists: bool) -> None:
+def check_high_water_mark(contents: Contents, stored: HighWaterMark, path: str) -> None:
     """Raise `JournalDamaged` unless the stored mark fits the contents.
 
     A mark that is older than the contents fits: it may be a few groups behind.
     """
     last_seq = contents.newest.seq
-    if stored is None:
-        if last_seq > 0:  # the file is created and synced before the first event is committed
-            reason = "cannot be read" if file_exists else "is missing"
-            raise JournalDamaged(path, f"its high-water mark ({path}-mark) {reason}")
-        return
     if stored.epoch != contents.epoch and (stored.seq > 0 or last_seq > 0):
         raise JournalDamaged(path, "its epoch is not that of its high-water mark")
     if stored.seq > last_seq:
-        raise JournalDamaged(path, f"it ends at event {last_seq}, but events up to {stored.seq} were committed to it")
+        found = f"it ends at event {last_seq}" if last_seq else "it has no events"
+        raise JournalDamaged(path, f"{found}, but events up to {stored.seq} were committed to it")
     if contents.checksum_at_mark not in (None, stored.checksum):
         raise JournalDamaged(path, f"the checksum of event {stored.seq} is not that in its high-water mark")
