@@ -33,6 +33,12 @@ _LINES: Final = [
 ]  # fmt: skip
 
 _usual: Final = st.tuples(st.sampled_from(_NAMES[:4]), st.just(": "), st.sampled_from(_VALUES), st.just("\r\n"))
+_harmless: Final = st.tuples(
+    st.sampled_from(["X", "Connection", "Cookie"]),
+    st.sampled_from([": ", ":", ":\t"]),
+    st.sampled_from(["close", "keep-alive", "\xff", "a\tb", ""]),
+    st.just("\r\n"),
+)
 _odd: Final = st.tuples(
     st.sampled_from(_NAMES), st.sampled_from(_SEPARATORS), st.sampled_from(_VALUES), st.sampled_from(_ENDS)
 )
@@ -53,5 +59,5 @@ HEADS: Final = st.builds(
     st.sampled_from(["GET", "POST", "HEAD"]),
     st.sampled_from(_HOSTS),
     _framing,
-    st.lists(st.one_of(_usual, _odd), max_size=3),
+    st.lists(st.one_of(_harmless, _harmless, _usual, _odd), max_size=3),
 )

@@ -135,7 +135,7 @@ async def test_refused_requests_are_counted_by_their_reason(logged: list[str]) -
     text = "\n".join(logged)
     assert "wrong-secret" not in text
     assert OWNER.secret not in text
-    assert "--allow-host evil.example, or serve(hosts=['evil.example']); from 127.0.0.1" in text
+    assert "--allow-host evil.example, or serve(hosts=['evil.example']); from 127.0.0.1 (X-Forwarded-For 203" in text
     assert "to allow https://evil.example, start the server with --origin" in text
     assert "refused (token) 1 more: the token is missing or invalid; from 127.0.0.1 (1)" in text
 

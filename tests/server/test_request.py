@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import h11
 import pytest
 from heads import HEADS, body_of, crlf
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
@@ -15,11 +15,25 @@ from wsproto.events import Request
 from support.server import KEY, OWNER, handshake
 from trio_jobs import UsageError
 from trio_jobs._server.refusals import Reason
-from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_host_names, parse, replay
+from trio_jobs._server.request import (
+    BadRequest,
+    HeadBuffer,
+    RequestHead,
+    check_host_names,
+    check_hosts,
+    replay,
+)
+from trio_jobs._server.request import parse as parse_head
 from trio_jobs._server.request import wants_websocket as wants
 
 HOSTS = frozenset({"localhost", "jobs.example"})
 LIMIT = 32 * 1024
+
+
+def parse(raw: bytes, hosts: Collection[str]) -> RequestHead:
+    head = parse_head(raw)
+    check_hosts(head, hosts)
+    return head
 
 
 def refused(raw: bytes) -> BadRequest:
@@ -214,6 +228,7 @@ def test_an_upgrade_to_another_protocol_or_in_http_1_0_is_ignored() -> None:
         (["[2001:db8::1]:5000"], "2001:db8::1"),
         (["2001:db8::1"], "2001:db8::1"),
         (["unknown"], None),
+        (["fe80::1%a secret"], None),
         (["a secret"], None),
         (["1.1.1.1, \xff"], None),
     ],
@@ -320,6 +335,7 @@ def h11_reads(raw: bytes, body: bytes) -> tuple[h11.Request, bytes] | None:
         return None
 
 
+@settings(max_examples=500)
 @given(HEADS)
 def test_an_accepted_head_means_the_same_to_h11(raw: bytes) -> None:
     try:
@@ -341,6 +357,7 @@ def test_an_accepted_head_means_the_same_to_h11(raw: bytes) -> None:
 def test_the_generated_heads_reach_both_answers_and_each_kind_of_body() -> None:
     seen: set[object] = set()
 
+    @settings(max_examples=500)
     @given(HEADS)
     def collect(raw: bytes) -> None:
         try:

@@ -11,7 +11,7 @@ import trio
 
 from trio_jobs._server.http import Pages, refusal, response
 from trio_jobs._server.refusals import Reason, Refusals
-from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, parse, replay, wants_websocket
+from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 
 __all__ = ["Handshake", "Peer", "RequestReader"]
@@ -80,9 +80,10 @@ class RequestReader:
         head: RequestHead | None = None
         try:
             data, more = await self._read_head(transport, peer)
-            head = parse(data, self._hosts)
+            head = parse(data)
             if head.forwarded_for is not None:
                 peer.address += f" (X-Forwarded-For {head.forwarded_for})"
+            check_hosts(head, self._hosts)
             if head.path == "/ws" or wants_websocket(head):
                 handshake = replay(head)
                 if more or head.body != 0:

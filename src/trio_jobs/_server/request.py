@@ -23,7 +23,16 @@ from trio_jobs._errors import UsageError
 from trio_jobs._server.refusals import Reason
 from trio_jobs._wire.codes import PROTOCOL
 
-__all__ = ["BadRequest", "HeadBuffer", "RequestHead", "check_host_names", "parse", "replay", "wants_websocket"]
+__all__ = [
+    "BadRequest",
+    "HeadBuffer",
+    "RequestHead",
+    "check_host_names",
+    "check_hosts",
+    "parse",
+    "replay",
+    "wants_websocket",
+]
 
 MAX_HEADERS: Final = 128
 UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
@@ -83,6 +92,8 @@ class RequestHead:
     """What follows "?" in the target; empty without one."""
     headers: dict[str, str]
     """The headers that the server reads, by lower-case name; lines of a list are joined."""
+    hosts: tuple[str, ...] = ()
+    """The host names of a target in absolute form and of header host, in lower case and without a port."""
     minor: int = 1
     """0 for HTTP/1.0, 1 for HTTP/1.1."""
     body: int | None = 0
@@ -138,15 +149,14 @@ class HeadBuffer:
         return bytes(self._data[: end + 4]), bytes(self._data[end + 4 :])
 
 
-def parse(raw: bytes, hosts: Collection[str]) -> RequestHead:
+def parse(raw: bytes) -> RequestHead:
     """Parse a request head.
 
     Args:
         raw: The bytes up to and including the empty line.
-        hosts: The host names under which the server may be reached.
 
     Raises:
-        BadRequest: The head is malformed, ambiguous, or names another host.
+        BadRequest: The head is malformed or ambiguous.
     """
     lines = raw[:-4].split(b"\r\n")
     line = _LINE.fullmatch(lines[0])
@@ -161,11 +171,13 @@ def parse(raw: bytes, hosts: Collection[str]) -> RequestHead:
         )
     authority, path, query = _split_target(line[2])
     headers, forwarded_for = _read_headers(lines[1:])
-    if authority is not None:
-        _check_host(authority, hosts)
-    if minor == 1 or "host" in headers:  # health checks in HTTP/1.0 have none; no browser sends HTTP/1.0
-        _check_host(headers.get("host"), hosts)
-    return RequestHead(method, path, query, headers, minor, _body_length(headers, minor), forwarded_for)
+    hosts = [] if authority is None else [authority]
+    if "host" in headers:
+        hosts.append(headers["host"])
+    elif minor == 1:  # health checks in HTTP/1.0 have none; no browser sends HTTP/1.0
+        raise BadRequest(400, "header host is missing")
+    names = tuple(_host_name(host) for host in hosts)
+    return RequestHead(method, path, query, headers, names, minor, _body_length(headers, minor), forwarded_for)
 
 
 def _split_target(target: bytes) -> tuple[str | None, str, str]:
@@ -214,10 +226,7 @@ def _last_address(forwarded_for: bytes) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return None
+    return text if _is_address(text) else None
 
 
 def _body_length(headers: dict[str, str], minor: int) -> int | None:
@@ -237,29 +246,42 @@ def _body_length(headers: dict[str, str], minor: int) -> int | None:
     return int(length)
 
 
-def _check_host(host: str | None, hosts: Collection[str]) -> None:
+def _host_name(host: str) -> str:
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        raise BadRequest(400, "the host name of the request is malformed")
+    return found[1]
+
+
+def check_hosts(head: RequestHead, hosts: Collection[str]) -> None:
     """Refuse host names that the server does not have, against DNS rebinding.
 
     A web site can let its own host name resolve to the address of this server, and its pages then reach the server
     under that name. Addresses are accepted, since they cannot be rebound.
+
+    Args:
+        head: The request.
+        hosts: The host names under which the server may be reached, in lower case.
+
+    Raises:
+        BadRequest: The request is for another host name.
     """
-    if host is None:
-        raise BadRequest(400, "header host is missing")
-    found = _HOST.fullmatch(host.lower())
-    if found is None:
-        raise BadRequest(400, "the host name of the request is malformed")
-    name = found[1]
-    if name in hosts:
-        return
+    for name in head.hosts:
+        if name not in hosts and not _is_address(name.strip("[]")):
+            raise BadRequest(
+                421,
+                f"this server does not have the host name {name}; to allow it, start the server with --allow-host "
+                f"{name}, or serve(hosts=[{name!r}])",
+                reason=Reason.HOST,
+            )
+
+
+def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        ipaddress.ip_address(text)
     except ValueError:
-        raise BadRequest(
-            421,
-            f"this server does not have the host name {name}; to allow it, start the server with --allow-host {name}, "
-            f"or serve(hosts=[{name!r}])",
-            reason=Reason.HOST,
-        ) from None
+        return False
+    return "%" not in text  # what follows it is any text
 
 
 def check_host_names(hosts: Iterable[str]) -> frozenset[str]:
