@@ -11,12 +11,13 @@ from typing import Final
 
 import trio
 
+from trio_jobs._exception_tree import contains, is_a, leaves, traceback_of
+
 __all__ = [
     "NEVER",
     "Alarm",
     "WakeUp",
     "bare_nursery",
-    "contains",
     "is_cancellation",
     "must_propagate",
     "raised_by_signal",
@@ -53,18 +54,9 @@ def single_cause(error: BaseException) -> BaseException:
     return error
 
 
-def contains(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether the error, or an error within nested groups, is of this kind."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kind) is not None
-    return isinstance(error, kind)
-
-
 def is_cancellation(error: BaseException) -> bool:
     """Whether the error is Cancelled, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
+    return all(is_a(leaf, trio.Cancelled) for leaf in leaves(error))
 
 
 def raised_by_signal(error: BaseException) -> bool:
@@ -75,9 +67,8 @@ def raised_by_signal(error: BaseException) -> bool:
     another one) has the frame of the handler in its traceback. A handler that is not a Python function, such as that of
     Python itself, leaves no frame; with it, each KeyboardInterrupt of the main thread counts as raised by a signal.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(raised_by_signal, error.exceptions))
-    if not isinstance(error, KeyboardInterrupt):
+    interrupts = [leaf for leaf in leaves(error) if is_a(leaf, KeyboardInterrupt)]
+    if not interrupts:
         return False
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):  # signals are ignored, or end the process
@@ -85,7 +76,8 @@ def raised_by_signal(error: BaseException) -> bool:
     code = getattr(handler, "__code__", None)
     if code is None:
         return threading.current_thread() is threading.main_thread()
-    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
+    frames = (frame for leaf in interrupts for frame, _ in traceback.walk_tb(traceback_of(leaf)))
+    return any(frame.f_code is code for frame in frames)
 
 
 def must_propagate(error: BaseException) -> bool:

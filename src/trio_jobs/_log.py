@@ -50,8 +50,13 @@ class Log:
         self._log(logging.ERROR, message, args, extra=extra)
 
     def exception(self, message: str, *args: object) -> None:
-        """Log an error with the traceback of the exception that is being handled."""
-        self._log(logging.ERROR, message, args, exc_info=True)
+        """Log an error with the traceback of the exception that is being handled, if that can be formatted."""
+        try:
+            traceback.format_exc()
+        except BaseException:  # its class, its notes or its cause raise; in a handler, this would lose the record
+            self._log(logging.ERROR, f"{message} (its traceback cannot be formatted)", args)
+        else:
+            self._log(logging.ERROR, message, args, exc_info=True)
 
     # protected: Trio then raises KeyboardInterrupt for a Ctrl-C elsewhere, and one that is raised here is not a Ctrl-C
     @trio.lowlevel.enable_ki_protection

@@ -8,7 +8,16 @@ from typing import Final
 
 from trio_jobs._errors import UsageError
 
-__all__ = ["check_by", "check_number", "check_seconds", "check_wait", "is_text", "unknown_keyword"]
+__all__ = [
+    "check_by",
+    "check_number",
+    "check_seconds",
+    "check_wait",
+    "is_text",
+    "plain_int",
+    "plain_text",
+    "unknown_keyword",
+]
 
 MAX_WAIT: Final = 36_525 * 86_400
 """The longest wait, in seconds: 100 years."""
@@ -36,6 +45,16 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
         return float(value)
     except OverflowError:  # an int above the range of float
         return float("inf")
+
+
+def plain_text(text: str) -> str:
+    """Return `text` as an exact str: a subclass, such as a StrEnum or markup, may encode and behave otherwise."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def plain_int(number: int) -> int:
+    """Return `number` as an exact int."""
+    return number if type(number) is int else int.__int__(number)
 
 
 def is_text(value: object, most: int) -> bool:

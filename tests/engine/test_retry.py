@@ -134,3 +134,41 @@ def test_on_selects_the_errors_that_are_retried(on: Any, error: BaseException, a
 def test_an_invalid_policy_is_refused_and_the_message_names_the_argument(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Retry(**wrong)
+
+
+# groups
+
+
+def test_a_group_is_retried_if_each_error_in_it_is() -> None:
+    lost, wrong = ConnectionError(), ValueError()
+    retry = Retry(on=ConnectionError)
+    assert retry.retries(ExceptionGroup("", [lost, ExceptionGroup("", [lost])]))
+    assert not retry.retries(ExceptionGroup("", [lost, ExceptionGroup("", [wrong])]))
+    assert Retry(on=(ConnectionError, ValueError)).retries(ExceptionGroup("", [lost, wrong]))
+    assert not Retry().retries(BaseExceptionGroup("", [lost, SystemExit()]))
+
+
+def test_a_function_is_called_with_each_error_of_a_group() -> None:
+    retry = Retry(on=lambda error: error.args == (429,))
+    assert retry.retries(ExceptionGroup("", [ValueError(429), TypeError(429)]))
+    assert not retry.retries(ExceptionGroup("", [ValueError(429), TypeError(400)]))
+
+
+def test_a_group_is_retried_if_its_class_is_named() -> None:
+    assert Retry(on=(KeyError, ExceptionGroup)).retries(ExceptionGroup("", [ValueError()]))
+
+
+@pytest.mark.parametrize("worse", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_function_that_raises_anything_counts_as_false(worse: type[BaseException]) -> None:
+    def on(error: BaseException) -> bool:
+        raise worse
+
+    assert not Retry(on=on).retries(ValueError())
+
+
+def test_an_async_function_cannot_decide_about_retries() -> None:
+    async def on(error: BaseException) -> bool:
+        raise NotImplementedError
+
+    with pytest.raises(UsageError, match="on must be a plain function: the coroutine of an async one would count"):
+        Retry(on=on)  # type: ignore[arg-type] # the mistake

@@ -38,6 +38,9 @@ CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
+RETRY: Final = "tests/engine/test_retry.py"
+ERRORS: Final = "tests/engine/test_errors.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
@@ -733,7 +736,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a session whose call returned too late is never closed",
         EXECUTORS,
         "_executors/thread.py",
-        "        outcome.capture(self._leave)\n\n",
+        "        _captured(self._leave)\n\n",
         "        return\n\n",
     ),
     _M(
@@ -749,8 +752,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a caller that waits for a session to open is not woken when the opening is abandoned",
         EXECUTORS,
         "_executors/trio_task.py",
-        "            if not opened:  # abandoned",
-        "            if False:  # abandoned",
+        "            elif not opened:  # abandoned",
+        "            elif False:  # abandoned",
     ),
     _M(
         "start during a pause",
@@ -807,9 +810,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "traceback begins in the queue",
         "the kept traceback of an error begins with frames of the queue",
         TRACEBACKS,
-        "_runtime/error_info.py",
-        "_from_handler(error.__traceback__)",
-        "error.__traceback__",
+        "_engine/error_info.py",
+        "_from_handler(traceback_of(error))",
+        "traceback_of(error)",
     ),
     _M(
         "second length accepted",
@@ -860,6 +863,47 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "max_crashes=runtime.settings.max_crashes",
         "max_crashes=3",
     ),
+    # values and errors of other people's code
+    _M(
+        "attributes of errors trusted",
+        "an exception whose `code` is a property that exits ends the queue",
+        HOSTILE_ERRORS,
+        "_engine/error_info.py",
+        "    except BaseException:  # a property can raise anything\n",
+        "    except Exception:  # a property can raise anything\n",
+    ),
+    _M(
+        "classes of errors trusted",
+        "an exception that Trio cannot read is recorded as another one if its attempt is cancelled",
+        HOSTILE_ERRORS,
+        "_runtime/attempt.py",
+        "        passing = holding(error, trio.Cancelled)\n",
+        "        passing: BaseException | None = error\n",
+    ),
+    _M(
+        "tracebacks read on the SDK's thread",
+        "an exception whose `__traceback__` raises ends the thread of the SDK, and the attempt never ends",
+        HOSTILE_ERRORS,
+        "_executors/thread.py",
+        "            result = _captured(work)\n",
+        "            result = outcome.capture(work)\n",
+    ),
+    _M(
+        "groups judged by one error",
+        "a group with one error that must not be retried is retried",
+        RETRY,
+        "_engine/retry.py",
+        "all(is_a(leaf, on) for leaf in leaves(error))",
+        "any(is_a(leaf, on) for leaf in leaves(error))",
+    ),
+    _M(
+        "attributes of a copied error lost",
+        "an error that was pickled has its message, but not its attributes",
+        ERRORS,
+        "_errors.py",
+        "    error.__dict__.update(attributes)\n",
+        "",
+    ),
     # what a person's own machine, host and handler would meet
     _M(
         "drained too early",
@@ -874,7 +918,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an exception from closing the session is not reported",
         CHECK_EXECUTOR,
         "_executors/trio_task.py",
-        '                self._close_problem = f"{type(error).__name__}: {error}"\n',
+        "                self._close_problem = str(describe(failure))\n",
         "                pass\n",
     ),
     _M(

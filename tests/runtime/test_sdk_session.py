@@ -260,7 +260,7 @@ async def test_a_renewal_that_cannot_open_ends_the_queue_and_loses_no_job_silent
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
-    with pytest.raises(SdkOpenFailed, match=r"3 tries\): Wrong: try 4"):
+    with pytest.raises(SdkOpenFailed, match=r"tries: 3\): Wrong: try 4"):
         async with open_queue(service) as queue:
             await queue.submit(work, "a")
             second = await queue.submit(work, "b")

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from support.rig import NO_RETRY, HostKind, ended, last, open_queue, service_for
-from trio_jobs._runtime.error_info import describe
+from trio_jobs._engine.error_info import describe
 from trio_jobs._validation import check_seconds
 from trio_jobs.testing import FakeSdk, FakeSession
 
@@ -81,7 +81,7 @@ async def test_a_kept_traceback_has_the_last_16_kib(kind: HostKind, clock: MockC
 def test_a_traceback_without_a_frame_of_a_handler_is_kept_whole() -> None:
     raised = outcome.capture(check_seconds, "wait", -1)
     assert isinstance(raised, outcome.Error)
-    assert functions(describe(raised.error).traceback or "") == ["check_seconds"]
+    assert functions(describe(raised.error, with_traceback=True).traceback or "") == ["check_seconds"]
 
 
 @pytest.mark.parametrize("module", ["trio_jobs", "trio", "outcome"])
@@ -100,5 +100,5 @@ def test_frames_of_the_handler_behind_its_first_one_are_kept(module: str) -> Non
 
     raised = outcome.capture(between, call)
     assert isinstance(raised, outcome.Error)
-    names = functions(describe(raised.error).traceback or "")
+    names = functions(describe(raised.error, with_traceback=True).traceback or "")
     assert names == ["call", "between", "handler", "between", "<lambda>", "raise_in"]

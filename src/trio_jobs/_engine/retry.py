@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Final, final
@@ -10,6 +11,7 @@ import attrs
 
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._errors import UsageError
+from trio_jobs._exception_tree import is_a, leaves
 from trio_jobs._validation import check_wait
 
 __all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
@@ -35,7 +37,8 @@ class Retry:
             failed together are not retried together.
         on: Which errors are retried: a class, a tuple of classes, or a function that takes the error and returns
             whether it is retried. A function that raises counts as False. By default every `Exception`; `SystemExit`
-            and other errors that are none are retried only if they are named.
+            and other errors that are none are retried only if they are named. An exception group is retried if each
+            error in it is: the function is called with each of them.
 
     Raises:
         UsageError: A value is out of its range.
@@ -82,7 +85,9 @@ class Retry:
         if not (isinstance(jitter, int | float) and 0 <= jitter <= 1):
             raise UsageError(f"jitter must be between 0 and 1, not {jitter!r}")
         if not _is_which(on):
-            raise UsageError(f"on must be an error class, a tuple of them, or a function of the error, not {on!r}")
+            raise UsageError(f"on must be an error class, a tuple of them, or a function of the error, not {on!r:.100}")
+        if inspect.iscoroutinefunction(on):
+            raise UsageError("on must be a plain function: the coroutine of an async one would count as True")
         checked = None if waits is None else tuple(check_wait("waits", wait) for wait in waits)
         self.__attrs_init__(
             max_retries,
@@ -95,13 +100,12 @@ class Retry:
         )
 
     def retries(self, error: BaseException) -> bool:
-        """Whether this error is retried."""
-        if isinstance(self.on, type | tuple):
-            return isinstance(error, self.on)
-        try:
-            return bool(self.on(error))
-        except Exception:
-            return False
+        """Whether this error is retried; a group if each error in it is, or if `on` names the class of the group."""
+        on = self.on
+        if not isinstance(on, type | tuple):
+            return all(_accepts(on, leaf) for leaf in leaves(error))
+        groups = tuple(class_ for class_ in (on if isinstance(on, tuple) else (on,)) if _is_group(class_))
+        return (groups != () and is_a(error, groups)) or all(is_a(leaf, on) for leaf in leaves(error))
 
     def wait_before(self, retry: int, chance: float) -> float:
         """The seconds before a retry.
@@ -120,6 +124,17 @@ class Retry:
             except OverflowError:
                 wait = self.max_wait
         return min(wait, self.max_wait) * (1 - self.jitter * chance)
+
+
+def _accepts(on: Callable[[BaseException], bool], error: BaseException) -> bool:
+    try:
+        return bool(on(error))
+    except BaseException:  # a function of the user
+        return False
+
+
+def _is_group(class_: type[BaseException]) -> bool:
+    return issubclass(class_, BaseExceptionGroup)
 
 
 def _is_which(on: object) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, final
 import outcome
 import trio
 
+from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
 
 __all__ = ["SdkHandle", "ThreadExecutor"]
@@ -113,7 +114,7 @@ class ThreadExecutor:
         if was_open and self._factory is not None:
             closed = await self._round_trip(self._leave, can_leave=True)
             if isinstance(closed, outcome.Error):
-                self._close_problem = f"{type(closed.error).__name__}: {closed.error}"
+                self._close_problem = str(describe(closed.error))
         return True
 
     async def stop(self) -> None:
@@ -152,7 +153,7 @@ class ThreadExecutor:
     def _run(self) -> None:
         assert self._token is not None
         while (work := self._inbox.get()) is not None:
-            result = outcome.capture(work)
+            result = _captured(work)
             try:
                 self._token.run_sync_soon(self._returned, result)
             except trio.RunFinishedError:
@@ -161,7 +162,7 @@ class ThreadExecutor:
                 break
             del work, result  # do not keep a job's objects alive until the next call
         # a session that is still open is closed on the thread that opened it, whatever ended the loop
-        outcome.capture(self._leave)
+        _captured(self._leave)
 
     def _enter(self) -> None:
         assert self._factory is not None
@@ -173,6 +174,14 @@ class ThreadExecutor:
         manager, self._manager, self._sdk = self._manager, None, None
         if manager is not None:
             manager.__exit__(None, None, None)
+
+
+def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:
+    """As `outcome.capture`, which reads `__traceback__`: a property of that name could raise, and end the thread."""
+    try:
+        return outcome.Value(work())
+    except BaseException as error:
+        return outcome.Error(error)
 
 
 @final

@@ -18,7 +18,9 @@ import outcome
 import trio
 
 from trio_jobs._concurrency import must_propagate
+from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
+from trio_jobs._exception_tree import holding
 
 __all__ = ["TrioExecutor"]
 
@@ -114,23 +116,35 @@ class TrioExecutor:
     async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
         opened = False
         self._task = trio.lowlevel.current_task()
+        failure: BaseException | None = None
         try:
             with scope:
-                async with self._factory() as sdk:
-                    self._sdk = sdk
-                    self._is_open = opened = True
-                    report(outcome.Value(None))
-                    await self._close_asked.wait()
+                try:
+                    async with self._factory() as sdk:
+                        self._sdk = sdk
+                        self._is_open = opened = True
+                        report(outcome.Value(None))
+                        await self._close_asked.wait()
+                except BaseException as error:
+                    # kept here: Trio reads the class of what passes a scope, and a class can make that raise
+                    passing = holding(error, trio.Cancelled)
+                    if passing is not None:
+                        raise passing from None
+                    if must_propagate(error):
+                        raise
+                    failure = error
         except BaseException as error:
             if must_propagate(error):
                 raise
-            if opened:
-                self._close_problem = f"{type(error).__name__}: {error}"
-            else:
-                report(outcome.Error(error))
+            failure = error
         finally:
             self._is_open = False
             self._sdk = self._task = None
             self._ended.set()
-            if not opened:  # abandoned while it opened; after an error, that error was reported first
+            if failure is not None and opened:
+                self._close_problem = str(describe(failure))
+            elif failure is not None:
+                report(outcome.Error(failure))
+            elif not opened:  # abandoned while it opened
                 report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))
+            del failure  # no reference cycle through this frame

@@ -18,18 +18,29 @@ import trio
 from trio_jobs._concurrency import NEVER, raised_by_signal
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, escape
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
-from trio_jobs._runtime.error_info import as_error, describe
+from trio_jobs._exception_tree import contains, holding, is_a, leaves, members
+from trio_jobs._validation import check_wait
 
-__all__ = ["AttemptSlot", "RunningAttempt", "call_unprotected", "classify", "log_fields"]
+__all__ = ["AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
 
 _BY_LIMIT: Final = {
     EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
     EndedBy.DEADLINE: Outcome.EXPIRED,
     EndedBy.CANCEL: Outcome.CANCELLED,
     EndedBy.STOP: Outcome.STOPPED,
+}
+
+
+#: What a handler can ask for, the strongest first
+_DIRECTIVES: Final[dict[type[BaseException], Outcome]] = {
+    Fail: Outcome.FAIL,
+    Cancel: Outcome.CANCEL,
+    RetryAfter: Outcome.RETRY_AFTER,
+    Snooze: Outcome.SNOOZE,
 }
 
 
@@ -126,6 +137,23 @@ class AttemptSlot:
             await self._emptied.wait()
 
 
+async def call_captured(fn: Callable[..., Awaitable[Any]], *args: Any) -> outcome.Value[Any] | outcome.Error:
+    """Await a function, and return what it returned or raised.
+
+    Cancelled propagates, alone or in a group, so that its scope catches it. No other exception passes a cancel scope
+    of the queue: Trio reads its class and splits groups, which a class of the user's own can make raise.
+    """
+    try:
+        return outcome.Value(await fn(*args))
+    except BaseException as error:
+        passing = holding(error, trio.Cancelled)
+        if passing is error:
+            raise
+        if passing is not None:
+            raise passing from None
+        return outcome.Error(error)
+
+
 @trio.lowlevel.disable_ki_protection
 async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     """Await a user's function. Ctrl-C can interrupt it, although the consumer that awaits it is protected."""
@@ -154,18 +182,20 @@ def classify(
     if result is None:
         assert ended_by is not None
         return AttemptResult(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
-    error = _leaf(result.error)
-    running.session_lost = _holds(error, SessionLost)
-    if isinstance(error, Fail | Cancel | Snooze | RetryAfter):
-        return _as_asked(error, entered, late), None
-    info = describe(error)
-    if isinstance(error, SdkCallStuck):
+    asked = _directive(result.error, entered, late)
+    if asked is not None:
+        running.session_lost = contains(result.error, SessionLost)
+        return asked, None
+    error = _unwrap(result.error)
+    running.session_lost = contains(error, SessionLost)
+    info = describe(error, with_traceback=True)
+    if is_a(error, SdkCallStuck):
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
     if raised_by_signal(error):
         return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), error
-    if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+    if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error
-    refused = isinstance(error, SdkCallRefused)
+    refused = is_a(error, SdkCallRefused)
     if ended_by is not None and (running.handler.is_async or refused):
         # after the cancellation its cleanup raised, or its next call or step was refused: the limit ended the attempt
         outcome_ = _BY_LIMIT[ended_by]
@@ -175,34 +205,45 @@ def classify(
     return AttemptResult(Outcome.ERROR, error=info, retryable=retryable, entered=entered, late=late), None
 
 
-def _as_asked(error: Fail | Cancel | Snooze | RetryAfter, entered: bool, late: bool) -> AttemptResult:
-    match error:
-        case Snooze():
-            return AttemptResult(Outcome.SNOOZE, wait=error.seconds, entered=entered, late=late)
-        case RetryAfter():
-            info = as_error(error)
-            return AttemptResult(Outcome.RETRY_AFTER, error=info, wait=error.seconds, entered=entered, late=late)
-        case Fail():
-            return AttemptResult(Outcome.FAIL, error=as_error(error), entered=entered, late=late)
-        case _:
-            return AttemptResult(Outcome.CANCEL, error=as_error(error), entered=entered, late=late)
+def _directive(error: BaseException, entered: bool, late: bool) -> AttemptResult | None:
+    """Return the result that the handler asked for, alone or in a group of which each error is a directive.
+
+    The strongest one decides. None for other errors, and for a Snooze or RetryAfter without a valid wait, which a
+    subclass can make: they are errors like any other.
+    """
+    raised = [leaf for leaf in leaves(error) if not is_a(leaf, trio.Cancelled)]
+    for class_, outcome_ in _DIRECTIVES.items():
+        directive = next((leaf for leaf in raised if is_a(leaf, class_)), None)
+        if directive is None:
+            continue
+        if not all(is_a(leaf, tuple(_DIRECTIVES)) for leaf in raised):
+            return None
+        wait = 0.0
+        if outcome_ in (Outcome.RETRY_AFTER, Outcome.SNOOZE):
+            try:
+                wait = check_wait("seconds", directive.seconds)  # type: ignore[attr-defined] # found by its class
+            except BaseException:
+                return None
+        info = None if outcome_ is Outcome.SNOOZE else describe(directive)
+        return AttemptResult(outcome_, error=info, wait=wait, entered=entered, late=late)
+    return None
 
 
-def _leaf(error: BaseException) -> BaseException:
+def _unwrap(error: BaseException) -> BaseException:
     """Return the single error within nested groups. A Cancelled beside other errors is not counted."""
-    while isinstance(error, BaseExceptionGroup):
-        _, others = error.split(trio.Cancelled)
-        group = others if others is not None else error
-        if len(group.exceptions) > 1:
-            return group
-        error = group.exceptions[0]
+    found = [*leaves(error)]
+    others = [leaf for leaf in found if not is_a(leaf, trio.Cancelled)]
+    if len(others) == 1 or not others:
+        return (others or found)[0]
+    if len(others) < len(found):
+        try:
+            _, rest = error.split(trio.Cancelled)  # type: ignore[attr-defined] # a group, as it has several leaves
+        except BaseException:  # a group of the user's own class can override `split` and `derive`
+            return error
+        error = rest
+    while len(inside := members(error)) == 1:
+        error = inside[0]
     return error
-
-
-def _holds(error: BaseException, kind: type[BaseException]) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(kind) is not None
-    return isinstance(error, kind)
 
 
 def log_fields(record: JobRecord) -> dict[str, object]:

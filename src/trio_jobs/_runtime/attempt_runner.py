@@ -21,7 +21,14 @@ from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, classify, log_fields
+from trio_jobs._runtime.attempt import (
+    AttemptSlot,
+    RunningAttempt,
+    call_captured,
+    call_unprotected,
+    classify,
+    log_fields,
+)
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
@@ -153,7 +160,7 @@ class AttemptRunner:
         self._overruns.watch(running)
 
     async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
-        """Return what a plain handler returned or raised. The exception of an async handler propagates."""
+        """Return what the handler returned or raised. Raises what precedes it, and Cancelled."""
         handler = running.handler
         args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # may raise: then the SDK is not entered
         running.entered = handler.enters_at_start
@@ -163,7 +170,7 @@ class AttemptRunner:
             return await self._executor.call(_with_sdk(handler, args))
         if handler.takes_sdk:
             args = (self._executor.handle(lambda: self._enter(running), self._sessions.call_ended), *args)
-        return outcome.Value(await call_unprotected(handler.fn, *args))
+        return await call_captured(call_unprotected, handler.fn, *args)
 
     async def _enter(self, running: RunningAttempt) -> None:
         """Prepare a call of an async handler. The first one is recorded: the attempt has entered the SDK."""

@@ -16,7 +16,9 @@ import trio
 
 from trio_jobs._concurrency import NEVER, WakeUp
 from trio_jobs._engine.jobs import Job, JobRecord, view
+from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
+from trio_jobs._runtime.attempt import call_captured
 
 __all__ = ["HookName", "Hooks"]
 
@@ -65,14 +67,18 @@ class Hooks:
     async def _call(self, fn: Callable[[Job], Any], job: Job, hook: HookName) -> None:
         try:
             with trio.move_on_after(TIMEOUT) as scope:
-                answer = fn(job)
-                if inspect.isawaitable(answer):
-                    await answer
+                (await call_captured(_call_hook, fn, job)).unwrap()
             if scope.cancelled_caught:
                 log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
         except BaseException as error:
-            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+            if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
                 raise
             self.errors += 1
             log.exception("the hook for %s raised", hook)
             await trio.lowlevel.checkpoint_if_cancelled()  # the error may have replaced Cancelled
+
+
+async def _call_hook(fn: Callable[[Job], Any], job: Job) -> None:
+    answer = fn(job)
+    if inspect.isawaitable(answer):
+        await answer

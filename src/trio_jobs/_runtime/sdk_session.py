@@ -12,10 +12,11 @@ import trio
 
 from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
+from trio_jobs._exception_tree import holding
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.error_info import as_error
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.settings import Settings
 
@@ -193,13 +194,16 @@ class SdkSessionManager:
                 try:
                     await self._executor.open()
                 except BaseException as error:
+                    passing = holding(error, trio.Cancelled)
+                    if passing is not None:
+                        raise passing from None
                     if must_propagate(error):
                         raise
                     last, failures = error, failures + 1
-                    log.warning("opening the SDK failed (%d): %s", failures, as_error(error).type)
+                    log.warning("opening the SDK failed (%d): %s", failures, class_name(error))
                     if failures > retry.max_retries or not retry.retries(error):
                         raise SdkOpenFailed(
-                            f"the SDK could not be opened (tries: {failures}): {as_error(error)}"
+                            f"the SDK could not be opened (tries: {failures}): {describe(error)}"
                         ) from error
                     with trio.move_on_after(retry.wait_before(failures, 0.0)):
                         await self._stop.wait()
@@ -207,7 +211,9 @@ class SdkSessionManager:
                 else:
                     self._session_opened()
                     return
-        why = "its opening has not returned" if self._executor.inside else f"the last error was {last!r}"
+        why = "its opening has not returned"
+        if last is not None and not self._executor.inside:
+            why = f"the last error was {describe(last)}"
         raise SdkOpenFailed(f"the SDK could not be opened within {timeout:g} s: {why}") from last
 
     def _session_opened(self) -> None:

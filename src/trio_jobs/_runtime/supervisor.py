@@ -24,6 +24,7 @@ from typing import Any, Final
 import trio
 
 from trio_jobs._concurrency import bare_nursery
+from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, EndedBy, Job, State, escape
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
@@ -214,7 +215,7 @@ class Supervisor:
             closed, problem = await self._end_attempt_and_close_sdk()
         except BaseException as error:
             closed = not (self._executor.is_open or self._executor.inside)
-            problem = f"the stop raised {type(error).__name__}"
+            problem = f"the stop raised {class_name(error)}"
             self.fail(error)
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
@@ -301,7 +302,7 @@ class Supervisor:
         if failure is None:
             return
         if not isinstance(failure, TrioJobsError) and isinstance(failure, Exception):
-            raise QueueBroken(f"a part of the queue has failed: {failure!r}") from failure
+            raise QueueBroken(f"a part of the queue has failed: {describe(failure)}") from failure
         if raised is None:
             raise failure
         raise failure from raised

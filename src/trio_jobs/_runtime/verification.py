@@ -19,13 +19,14 @@ from trio_jobs._concurrency import NEVER, raised_by_signal
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.directives import SessionLost
+from trio_jobs._engine.error_info import class_name
 from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, Unknown, Verdict
 from trio_jobs._errors import SdkCallRefused
+from trio_jobs._exception_tree import contains, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, log_fields
-from trio_jobs._runtime.error_info import as_error
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_captured, call_unprotected, log_fields
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
@@ -175,8 +176,8 @@ class Verification:
         elif isinstance(result, outcome.Error):
             if raised_by_signal(result.error):
                 raise result.error
-            log.warning("job %s: verify raised %s", record.id, as_error(result.error).type, extra=fields)
-            if isinstance(result.error, SessionLost):
+            log.warning("job %s: verify raised %s", record.id, class_name(result.error), extra=fields)
+            if contains(result.error, SessionLost):
                 self._sessions.attempt_ended(session_lost=True)
         elif isinstance(result.value, Done | NotDone | Unknown):
             return result.value
@@ -224,9 +225,9 @@ class Verification:
         result: outcome.Value[Any] | outcome.Error | None = None
         try:
             with scope:
-                result = outcome.Value(await call_unprotected(verify, *args))
+                result = await call_captured(call_unprotected, verify, *args)
         except BaseException as error:
-            if isinstance(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+            if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
                 raise
             result = outcome.Error(error)
         return result

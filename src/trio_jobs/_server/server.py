@@ -17,9 +17,10 @@ from typing import Final, final
 import trio
 
 from trio_jobs._backend import Backend, BackendHolder
-from trio_jobs._concurrency import bare_nursery, contains, is_cancellation
+from trio_jobs._concurrency import bare_nursery, is_cancellation
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
+from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies

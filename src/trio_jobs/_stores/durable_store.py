@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import outcome
 import trio
 
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.events import Event, SubmitRejected
 from trio_jobs._errors import OutcomeUnknown, StoreError
 from trio_jobs._stores.durable_log import DurableLog
@@ -278,7 +279,9 @@ class DurableStore(Generic[L]):
         """Report once that nothing can be committed any more."""
         if self._broken is not None:
             return
-        self._broken = error if isinstance(error, StoreError) else StoreError(f"the writer thread failed: {error!r}")
+        self._broken = (
+            error if isinstance(error, StoreError) else StoreError(f"the writer thread failed: {describe(error)}")
+        )
         if self._group_commit is not None:
             self._group_commit.discard()
         waiters, self._waiters = self._waiters, {}
