@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -44,16 +44,49 @@ class Backend(Protocol):
         """UTC, seconds since the epoch, on the queue's clock."""
         ...
 
-    def get(self, job_id: str) -> Job:
-        """See `Queue.get`."""
+    def get(self, job_id: str, *, brief: bool = False) -> Job:
+        """See `Queue.get`. brief: without payload, steps, attempts and result, so that its size has a limit."""
         ...
 
-    def page(self, state: State | None, kind: str | None, after: str | None, limit: int) -> tuple[list[Job], bool]:
-        """A page of jobs, and whether there is another one behind it; see `Queue.list`."""
+    def page(
+        self, state: State | None, kind: str | None, after: str | int | None, limit: int, take: Callable[[Job], bool]
+    ) -> tuple[int, bool]:
+        """Pass a page of jobs to `take`, in brief and in the order of `Queue.list`.
+
+        Args:
+            state: Only jobs in this state.
+            kind: Only jobs of this kind.
+            after: The id of a job, or the end of the previous page; None for the first page.
+            limit: The number of jobs at most.
+            take: Takes a job; returns False if it does not, and the page ends before that job.
+
+        Returns:
+            The end of the page as the number of an event, and whether another page follows.
+        """
         ...
 
-    def snapshot(self) -> list[str]:
-        """The ids of all known jobs, in the order of their submit."""
+    def snapshot(
+        self,
+        after: int,
+        until: int,
+        kinds: Collection[str] | None,
+        states: Collection[State] | None,
+        limit: int,
+        take: Callable[[Job], bool],
+    ) -> int:
+        """Pass the next jobs of a snapshot to `take`, in brief, as they are now, in the order of their submits.
+
+        Args:
+            after: The event at which the previous call ended; 0 for the first call.
+            until: Only jobs that were submitted up to this event.
+            kinds: Only jobs of these kinds; None for all.
+            states: Only jobs in these states; None for all.
+            limit: The number of jobs at most. A call also ends when it has looked at many jobs that do not match.
+            take: Takes a job; returns False if it does not, and the call ends before that job.
+
+        Returns:
+            The event at which the call ended: `until` if no job is left.
+        """
         ...
 
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:

@@ -553,8 +553,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def every_index_agrees_with_the_jobs(self) -> None:
         projection = self.projection
         for state in State:
-            assert list(projection.by_state[state]) == self.order[state]
-            assert all(projection.jobs[job] is record for job, record in projection.by_state[state].items())
+            assert [record.id for record in projection.by_state[state]] == self.order[state]
+            assert all(projection.jobs[record.id] is record for record in projection.by_state[state])
+        assert [*projection.by_submit] == [*projection.jobs.values()]
         assert projection.count(*State) == len(projection.jobs)
         kept = {key: entry.job for (_, key), entry in projection.keys.items()}
         lost = {
@@ -589,9 +590,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
         assert again.seq == self.projection.seq
         assert {job: record for job, record in again.jobs.items() if job not in self.pruned} == self.projection.jobs
         for state in State:
-            assert [job for job in again.by_state[state] if job not in self.pruned] == list(
-                self.projection.by_state[state]
-            )
+            assert [record for record in again.by_state[state] if record.id not in self.pruned] == [
+                *self.projection.by_state[state]
+            ]
 
 
 TestEngineAgainstModel = EngineAgainstModel.TestCase

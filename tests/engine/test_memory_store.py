@@ -175,7 +175,7 @@ async def test_a_restored_event_log_has_the_same_projection() -> None:
     await again.open(Listener())
     assert again.projection.jobs == event_log.projection.jobs
     assert again.projection.jobs["job"] == bench.job
-    assert again.projection.by_state[State.PROCESSING] == event_log.projection.by_state[State.PROCESSING]
+    assert [*again.projection.by_state[State.PROCESSING]] == [*event_log.projection.by_state[State.PROCESSING]]
     assert again.projection.paused == event_log.projection.paused
     assert again.next_seq == event_log.next_seq == again.committed_seq + 1
 

@@ -74,7 +74,7 @@ def test_jobs_of_a_state_are_in_the_order_in_which_they_reached_it() -> None:
         submit(projection, job)
     for job in "cab":
         finish(projection, job)
-    assert list(projection.by_state[State.COMPLETED]) == ["c", "a", "b"]
+    assert [record.id for record in projection.by_state[State.COMPLETED]] == ["c", "a", "b"]
     assert projection.count(State.COMPLETED, State.FAILED) == 3
     assert projection.count(State.PENDING) == 0
 

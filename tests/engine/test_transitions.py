@@ -129,7 +129,7 @@ def test_the_projection_moves_a_job_between_its_indexes_or_changes_nothing(
     else:
         projection.apply(an(event, seq + 1))
         assert projection.seq == seq + 1
-    found_in = [state for state in State if "job" in projection.by_state[state]]
+    found_in = [state for state in State if [record.id for record in projection.by_state[state]] == ["job"]]
     assert found_in == [after or before]
 
 

@@ -31,6 +31,9 @@ SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
+PAGES: Final = "tests/server/test_pages.py"
+LISTING: Final = "tests/runtime/test_listing.py"
+MEMORY: Final = "tests/server/test_memory.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
@@ -100,6 +103,49 @@ class Mutation:
 _M = Mutation
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
+    # what a client costs the server
+    _M(
+        "list by scanning",
+        "a page of jobs in the middle of a list looks at all jobs before it",
+        LISTING,
+        "_runtime/queries.py",
+        "        records = log.by_submit(end, kinds) if state is None else log.in_state(state, end, kinds)\n",
+        "        records = log.by_submit(0, kinds) if state is None else log.in_state(state, 0, kinds)\n"
+        "        records = (r for r in records if (r.submitted_seq if state is None else r.state_seq) > end)\n",
+    ),
+    _M(
+        "pages without a limit of bytes",
+        "a page of jobs with long errors is larger than a client accepts, and is sent again and again",
+        PAGES,
+        "_wire/pages.py",
+        "if self.jobs and self._bytes + len(body) > MAX_PAGE_BYTES:",
+        "if False:",
+    ),
+    _M(
+        "job dropped between pages",
+        "the job that did not fit into a page of a snapshot is in no page",
+        PAGES,
+        "_runtime/queries.py",
+        "                if taken == limit or not take(view(record, brief=True)):\n                    return after\n",
+        "                if taken == limit or not take(view(record, brief=True)):\n"
+        "                    return record.submitted_seq\n",
+    ),
+    _M(
+        "pages without a pause",
+        "snapshots occupy the event loop, and a submit waits until they are sent",
+        PAGES,
+        "_server/pacing.py",
+        "+ took / SHARE",
+        "+ took",
+    ),
+    _M(
+        "reference cycle of a subscription",
+        "the memory of connections that have ended is freed only by a full garbage collection",
+        MEMORY,
+        "_engine/event_cursor.py",
+        "        self.on_available = _do_nothing\n",
+        "        pass\n",
+    ),
     # the files of a journal
     _M(
         "young journal without its mark opened",

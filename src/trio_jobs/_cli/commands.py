@@ -69,7 +69,7 @@ async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
         jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(remaining, 500))
         for job in jobs:
             print_answer(job.to_dict(), arguments.json, escape(_line(job)))
-        if len(jobs) < min(remaining, 500):
+        if not jobs:  # a page may have fewer jobs than its limit although others follow
             break
         after, remaining = jobs[-1].id, remaining - len(jobs)
     return 0

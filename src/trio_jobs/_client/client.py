@@ -157,13 +157,13 @@ class Client:
     async def list(
         self, *, state: State | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[Job]:
-        """A page of jobs, without payloads and attempts.
+        """A page of jobs, without payloads and attempts. If its jobs would exceed 256 KiB, it has fewer than `limit`.
 
         Args:
             state: Only jobs in this state, in the order in which they came into it. Without it, in the order of their
                 submits.
             kind: Only jobs of this kind.
-            after: The id of the last job of the previous page.
+            after: The id of the last job of the previous page. The page after the last one is empty.
             limit: The size of the page, 1 to 500.
 
         Raises:

@@ -24,6 +24,10 @@ def _frozen(names: Iterable[str] | None) -> frozenset[str] | None:
     return None if names is None else frozenset(names)
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @attrs.frozen
 class Filter:
     """What a reader wants: events that match all conditions that are given.
@@ -137,6 +141,12 @@ class Cursor:
         if self.attached:
             self.attached = False
             self.source.detach(self)
+
+    def end(self) -> None:
+        """Detach, and drop `on_available`, which commonly refers to the owner of the cursor: without a reference cycle
+        both are freed at once, not by the next run of the garbage collector."""
+        self.detach()
+        self.on_available = _do_nothing
 
     def notify(self, seq: int) -> None:
         """Nothing up to `seq` is for this reader if it was idle; an event behind it may be."""

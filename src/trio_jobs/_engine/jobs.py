@@ -261,8 +261,13 @@ def open_step(record: JobRecord) -> str | None:
     return next((name for name, result in record.steps.items() if result is None), None)
 
 
-def view(record: JobRecord) -> Job:
-    """The record as a frozen value that does not change when the record does."""
+def view(record: JobRecord, *, brief: bool = False) -> Job:
+    """The record as a frozen value that does not change when the record does.
+
+    Args:
+        record: The record.
+        brief: Without the payload, the steps, the attempts and the result, so that its size has a limit.
+    """
     inside = record.doubt is not None and record.doubt.inside
     return Job(
         id=record.id,
@@ -270,7 +275,7 @@ def view(record: JobRecord) -> Job:
         state=record.state,
         seq=record.last_seq,
         key=record.key,
-        payload=bytes(record.payload),
+        payload=None if brief else bytes(record.payload),
         submitted_at=_moment(record.submitted_at),
         changed_at=_moment(record.changed_at),
         due_at=to_datetime(record.due_at),
@@ -282,28 +287,29 @@ def view(record: JobRecord) -> Job:
         cancel_requested=record.cancel_requested,
         may_have_acted=record.may_have_acted or (inside and record.attempts[-1].entered),
         inside=inside,
-        steps=tuple(name for name, result in record.steps.items() if result is not None),
+        steps=None if brief else tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
         attempt_count=len(record.attempts),
-        attempts=tuple(
-            Attempt(
-                number=a.number,
-                run=a.run,
-                started_at=_moment(a.started_at),
-                ended_at=to_datetime(a.ended_at),
-                outcome=a.outcome,
-                ended_by=a.ended_by,
-                error=a.error,
-                entered=a.entered,
-                late=a.late,
-                overdue=a.overdue,
-            )
-            for a in record.attempts
-        ),
-        result=None if record.result is None else bytes(record.result),
+        attempts=None if brief else tuple(map(_attempt, record.attempts)),
+        result=None if brief or record.result is None else bytes(record.result),
         result_problem=record.result_problem,
         reason=record.reason,
         error=record.error,
+    )
+
+
+def _attempt(record: AttemptRecord) -> Attempt:
+    return Attempt(
+        number=record.number,
+        run=record.run,
+        started_at=_moment(record.started_at),
+        ended_at=to_datetime(record.ended_at),
+        outcome=record.outcome,
+        ended_by=record.ended_by,
+        error=record.error,
+        entered=record.entered,
+        late=record.late,
+        overdue=record.overdue,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold
+from trio_jobs._engine.job_index import JobIndex
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
 from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
@@ -36,8 +37,10 @@ class Projection:
         """The number of the last event."""
         self.jobs: dict[str, JobRecord] = {}
         """The jobs, by id."""
-        self.by_state: dict[State, dict[str, JobRecord]] = {state: {} for state in State}
-        """The jobs of each state, by id, in the order in which they reached the state."""
+        self.by_submit = JobIndex()
+        """The jobs in the order of their submits (`submitted_seq`)."""
+        self.by_state = {state: JobIndex() for state in State}
+        """The jobs of each state in the order in which they reached it (`state_seq`)."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         """The jobs with a key, by kind and key."""
         self.tombstones = KeyTombstones()
@@ -61,12 +64,12 @@ class Projection:
             if record is None:
                 self._add(event)
             else:
-                before = record.state
+                before, number = record.state, record.state_seq
                 after = fold(record, event)
                 if before is not after:
                     by_state = self.by_state
-                    del by_state[before][job]
-                    by_state[after][job] = record
+                    by_state[before].remove(number, record.kind)
+                    by_state[after].append(seq, record)
         elif isinstance(event, ev.Paused):
             self.paused = event
         elif isinstance(event, ev.Resumed):
@@ -78,16 +81,23 @@ class Projection:
         if not isinstance(event, ev.Submitted):
             raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
         record = begin(event)
-        self.jobs[job] = self.by_state[record.state][job] = record
+        self.jobs[job] = record
+        self.by_submit.append(event.seq, record)
+        self.by_state[record.state].append(event.seq, record)
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
     def retract(self, job_id: str) -> None:
         """Remove a job whose submit was rejected. The numbers of its events are not used again."""
-        record = self.jobs.pop(job_id)
-        del self.by_state[record.state][job_id]
+        record = self._remove(job_id)
         if record.key is not None:
             del self.keys[record.kind, record.key]
+
+    def _remove(self, job_id: str) -> JobRecord:
+        record = self.jobs.pop(job_id)
+        self.by_submit.remove(record.submitted_seq, record.kind)
+        self.by_state[record.state].remove(record.state_seq, record.kind)
+        return record
 
     def get(self, job_id: str) -> JobRecord:
         """The record of a job.
@@ -114,7 +124,7 @@ class Projection:
         """
         chosen: list[str] = []
         for state in _FINAL:
-            records = self.by_state[state].values()
+            records = self.by_state[state]
             excess = len(records) - keep[state]
             for rank, record in enumerate(records):
                 if record.changed_at > older_than[state] and rank >= excess:
@@ -128,8 +138,7 @@ class Projection:
         """Remove final jobs, and return the tombstones of their keys, which are in `tombstones` from then on."""
         keys: list[KeyTombstone] = []
         for job_id in job_ids:
-            record = self.jobs.pop(job_id)
-            del self.by_state[record.state][job_id]
+            record = self._remove(job_id)
             if record.key is not None:
                 entry = self.keys.pop((record.kind, record.key))
                 keys.append(KeyTombstone(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Literal
 
@@ -46,14 +46,24 @@ class QueueBackend:
 
     # query
 
-    def get(self, job_id: str) -> Job:
-        return self._queries.get(job_id)
+    def get(self, job_id: str, *, brief: bool = False) -> Job:
+        return self._queries.get(job_id, brief=brief)
 
-    def page(self, state: State | None, kind: str | None, after: str | None, limit: int) -> tuple[list[Job], bool]:
-        return self._queries.page(state, kind, after, limit)
+    def page(
+        self, state: State | None, kind: str | None, after: str | int | None, limit: int, take: Callable[[Job], bool]
+    ) -> tuple[int, bool]:
+        return self._queries.page(state, kind, after, limit, take, brief=True)
 
-    def snapshot(self) -> list[str]:
-        return self._queries.job_ids()
+    def snapshot(
+        self,
+        after: int,
+        until: int,
+        kinds: Collection[str] | None,
+        states: Collection[State] | None,
+        limit: int,
+        take: Callable[[Job], bool],
+    ) -> int:
+        return self._queries.snapshot(after, until, kinds, states, limit, take)
 
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         with trio.move_on_after(timeout):

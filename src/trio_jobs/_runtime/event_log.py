@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from trio_jobs._engine import events as ev
@@ -164,14 +164,39 @@ class EventLog:
             count += (copied is not None and copied.state is state) - (self.projection.jobs[job_id].state is state)
         return count
 
-    def in_state(self, state: State) -> Iterable[JobRecord]:
-        """Return the jobs in that state as of the last committed event, in the order in which they entered it."""
-        records = self.projection.by_state[state]
+    def by_submit(self, after: int = 0, kinds: Collection[str] | None = None) -> Iterator[JobRecord]:
+        """Return the jobs as of the last committed event, in the order of their submits.
+
+        Args:
+            after: Only jobs that were submitted after this event.
+            kinds: Only jobs of these kinds; None for all.
+        """
+        records = self.projection.by_submit.after(after, kinds)
         if not self._committed_copies:
-            return records.values()
-        copies = [copied for copied in self._committed_copies.values() if copied is not None and copied.state is state]
+            return records
+        return (copied for record in records if (copied := self.committed_view(record)) is not None)
+
+    def in_state(self, state: State, after: int = 0, kinds: Collection[str] | None = None) -> Iterator[JobRecord]:
+        """Return the jobs in that state as of the last committed event, in the order in which they entered it.
+
+        Args:
+            state: The state.
+            after: Only jobs that entered the state after this event.
+            kinds: Only jobs of these kinds; None for all.
+        """
+        records = self.projection.by_state[state].after(after, kinds)
+        if not self._committed_copies:
+            return records
+        copies = [
+            copied
+            for copied in self._committed_copies.values()
+            if copied is not None
+            and copied.state is state
+            and copied.state_seq > after
+            and (kinds is None or copied.kind in kinds)
+        ]
         copies.sort(key=_state_seq)
-        certain = (record for job_id, record in records.items() if job_id not in self._committed_copies)
+        certain = (record for record in records if record.id not in self._committed_copies)
         return heapq.merge(copies, certain, key=_state_seq)
 
     # reports of the store

@@ -158,7 +158,7 @@ class Operations:
         matches = (
             record
             for state in states
-            for record in self._projection.by_state[state].values()
+            for record in self._projection.by_state[state]
             if not self._is_ending(record)
             and self._event_log.committed_view(record) is not None
             and (possible is not _RETRIABLE or record.kind in self._handlers)

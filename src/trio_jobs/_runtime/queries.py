@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -27,6 +27,7 @@ __all__ = ["MAX_PAGE", "Queries", "parse_state"]
 
 MAX_PAGE: Final = 1000  #: jobs that one call lists, cancels or retries
 MAX_PAGE_ENDS: Final = 1000  #: pages whose end is remembered
+MAX_LOOK: Final = 2000  #: jobs that one step of a snapshot looks at if few of them match: about 0.5 ms
 
 
 def parse_state(name: State | str) -> State:
@@ -76,46 +77,50 @@ class Queries:
         self._page_ends: dict[tuple[str, State | None], int] = {}
         """The event number at which each of the newest pages ended, by its last job and its `state`."""
 
-    def get(self, job_id: str) -> Job:
-        return view(self._event_log.committed_job(job_id))
+    def get(self, job_id: str, *, brief: bool = False) -> Job:
+        return view(self._event_log.committed_job(job_id), brief=brief)
 
     def kind_of(self, job_id: str) -> str | None:
         """Return the kind of a job; None if the job is pruned or never existed."""
         record = self._projection.jobs.get(job_id)
         return None if record is None else record.kind
 
-    def page(
-        self, state: State | str | None, kind: str | None, after: str | None, limit: int
-    ) -> tuple[list[Job], bool]:
-        """Return a page of jobs, and whether another page follows."""
+    def list_jobs(self, state: State | str | None, kind: str | None, after: str | None, limit: int) -> list[Job]:
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
-        event_log = self._event_log
-        source: Iterable[JobRecord]
-        if state is None:
-            records = self._projection.jobs.values()
-            source = (seen for record in records if (seen := event_log.committed_view(record)) is not None)
-        else:
-            state = parse_state(state)
-            source = event_log.in_state(state)
-        begin = 0 if after is None else self._place_of(after, state)
-        page: list[Job] = []
-        more, end = False, begin
-        for record in source:
-            place = record.submitted_seq if state is None else record.state_seq
-            if place <= begin or not (kind is None or record.kind == kind):
-                continue
-            if len(page) == limit:
+        jobs: list[Job] = []
+        self.page(None if state is None else parse_state(state), kind, after, limit, _always(jobs.append), brief=False)
+        return jobs
+
+    def page(
+        self,
+        state: State | None,
+        kind: str | None,
+        after: str | int | None,
+        limit: int,
+        take: Callable[[Job], bool],
+        *,
+        brief: bool,
+    ) -> tuple[int, bool]:
+        """See `Backend.page`. brief: without payloads, steps, attempts and results."""
+        kinds = None if kind is None else (kind,)
+        end = self._place_of(after, state) if isinstance(after, str) else after or 0
+        log = self._event_log
+        records = log.by_submit(end, kinds) if state is None else log.in_state(state, end, kinds)
+        last: JobRecord | None = None
+        more = False
+        for count, record in enumerate(records):
+            if count == limit or not take(view(record, brief=brief)):
                 more = True
                 break
-            page.append(view(record))
-            end = place
-        if page:
-            self._page_ends.pop((page[-1].id, state), None)
-            self._page_ends[page[-1].id, state] = end
+            last = record
+        if last is not None:
+            end = last.submitted_seq if state is None else last.state_seq
+            self._page_ends.pop((last.id, state), None)
+            self._page_ends[last.id, state] = end
             if len(self._page_ends) > MAX_PAGE_ENDS:
                 del self._page_ends[next(iter(self._page_ends))]
-        return page, more
+        return end, more
 
     def _place_of(self, job_id: str, state: State | None) -> int:
         """Return the event number after which a page begins: that of the event by which the job entered the state.
@@ -130,8 +135,30 @@ class Queries:
         return place
 
     def job_ids(self) -> list[str]:
-        view_of = self._event_log.committed_view
-        return [job_id for job_id, record in self._projection.jobs.items() if view_of(record) is not None]
+        return [record.id for record in self._event_log.by_submit()]
+
+    def snapshot(
+        self,
+        after: int,
+        until: int,
+        kinds: Collection[str] | None,
+        states: Collection[State] | None,
+        limit: int,
+        take: Callable[[Job], bool],
+    ) -> int:
+        """See `Backend.snapshot`."""
+        taken = 0
+        for looked_at, record in enumerate(self._event_log.by_submit(after, kinds)):
+            if record.submitted_seq > until:
+                break
+            if looked_at == MAX_LOOK:
+                return after
+            if states is None or record.state in states:
+                if taken == limit or not take(view(record, brief=True)):
+                    return after
+                taken += 1
+            after = record.submitted_seq
+        return until
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"]) -> Any:
         await trio.lowlevel.checkpoint()
@@ -203,3 +230,11 @@ class Queries:
             without_handler=len(self._status.unhandled),
             store=store,
         )
+
+
+def _always(do: Callable[[Job], None]) -> Callable[[Job], bool]:
+    def take(job: Job) -> bool:
+        do(job)
+        return True
+
+    return take

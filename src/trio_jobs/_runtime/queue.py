@@ -184,7 +184,7 @@ class Queue:
             JobNotFound: `after` is not known.
             UsageError: An argument is not valid.
         """
-        return self._runtime.queries.page(state, kind, after, limit)[0]
+        return self._runtime.queries.list_jobs(state, kind, after, limit)
 
     def job_ids(self) -> builtins.list[str]:
         """Return the ids of all jobs that are not pruned, in the order of their submit."""

@@ -27,8 +27,9 @@ from trio_jobs._errors import TrioJobsError
 from trio_jobs._log import Log
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits, connection_limits
-from trio_jobs._server.methods import Methods, as_rpc_error, too_many
+from trio_jobs._server.methods import Deferred, Methods, as_rpc_error, too_many
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
@@ -70,6 +71,7 @@ class Connection:
         limits: ServerLimits,
         multicasts: Multicasts,
         bodies: EventBodies,
+        pacer: Pacer,
         refusal: tuple[int, str] | None = None,
         *,
         on_refused: Callable[[Reason, str], None] = lambda reason, detail: None,
@@ -83,6 +85,8 @@ class Connection:
         self._methods = methods
         self._limits = limits
         self._multicasts = multicasts
+        self._pacer = pacer
+        self._listing = trio.StrictFIFOLock()
         self._leaving = refusal
         self._on_refused = on_refused
         self._in_flight = 0
@@ -133,11 +137,14 @@ class Connection:
             self._leaving = (self._stream.refused.code, self._stream.refused.reason)
         if self._stream.stalled:
             self._on_refused(Reason.SLOW, f"the client read nothing for {self._limits.write_timeout:g} s")
-        if self._leaving is not None:
-            code, reason = self._leaving
-            if code not in _NO_KICK and not self._stream.silent:
-                self._on_refused(Reason.KICKED, f"the connection was closed with code {code}: {reason}")
-            await self._say_goodbye(code, reason)
+        try:
+            if self._leaving is not None:
+                code, reason = self._leaving
+                if code not in _NO_KICK and not self._stream.silent:
+                    self._on_refused(Reason.KICKED, f"the connection was closed with code {code}: {reason}")
+                await self._say_goodbye(code, reason)
+        finally:
+            self._stream.forget_owner()
 
     async def _serve(self, nursery: trio.Nursery, accepted: Callable[[], None]) -> None:
         request = await wrap_server_stream(nursery, self._stream, message_queue_size=1, max_message_size=MAX_MESSAGE)
@@ -214,37 +221,53 @@ class Connection:
         await self._send(lambda: encode_error(error))
 
     async def _answer(self, request_id: RequestId, method: w.Method, params: Any) -> None:
+        if method.name == "jobs.list":  # one at a time, so that one page at most waits to be sent
+            async with self._listing:
+                await self._execute(request_id, method, params)
+        else:
+            await self._execute(request_id, method, params)
+        self._in_flight -= 1
+
+    async def _execute(self, request_id: RequestId, method: w.Method, params: Any) -> None:
         scope = trio.CancelScope()
         if method.name in w.WAITING and getattr(params, "wait", 1) > 0:
             self._waiting[request_id] = scope
         result: Any = None
+        refusal: bytes | None = None  # encoded at once, since an error in a local would be a reference cycle
         try:
             with scope:
                 result = await self._methods.answer(self, method, params)
-        except RpcError as error:
-            if error.code == ErrorCode.TOO_MANY:
-                self._on_refused(Reason.RATE, error.message)
-            answer = _error(error, request_id)
-        except TrioJobsError as error:
-            answer = _error(as_rpc_error(error), request_id)
-        except Exception:
-            log.exception("%s failed", method.name)
-            answer = _error(
-                RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details"), request_id
-            )
-        else:
-            if scope.cancelled_caught:
-                answer = _error(RpcError(ErrorCode.CANCELLED, "cancelled by requests.cancel"), request_id)
-            elif isinstance(result, Subscriber):
-                await self._begin(request_id, result)
-                return
-            else:
-                answer = lambda: encode_result(request_id, result)  # noqa: E731 - beside the answers for errors
+        except Exception as error:
+            refusal = self._encode_error(request_id, method, error)
         finally:
             if self._waiting.get(request_id) is scope:
                 del self._waiting[request_id]
-        await self._send(answer)
-        self._in_flight -= 1
+        if scope.cancelled_caught:
+            refusal = encode_error(RpcError(ErrorCode.CANCELLED, "cancelled by requests.cancel"), request_id)
+        if refusal is not None:
+            await self._send(lambda: refusal)
+        elif isinstance(result, Subscriber):
+            await self._begin(request_id, result)
+        elif isinstance(result, Deferred):
+            await self._send(lambda: self._encode(request_id, method, result))
+        else:
+            await self._send(lambda: encode_result(request_id, result))
+
+    def _encode(self, request_id: RequestId, method: w.Method, deferred: Deferred) -> bytes:
+        try:
+            return encode_result(request_id, deferred.make())
+        except Exception as error:
+            return self._encode_error(request_id, method, error)
+
+    def _encode_error(self, request_id: RequestId, method: w.Method, error: Exception) -> bytes:
+        if isinstance(error, TrioJobsError):
+            error = as_rpc_error(error)
+        elif not isinstance(error, RpcError):
+            log.exception("%s failed", method.name)  # noqa: LOG004 - this is called by exception handlers
+            error = RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details")
+        if error.code == ErrorCode.TOO_MANY:
+            self._on_refused(Reason.RATE, error.message)
+        return encode_error(error, request_id)
 
     def cancel_request(self, request_id: RequestId) -> bool:
         scope = self._waiting.pop(request_id, None)
@@ -268,7 +291,9 @@ class Connection:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} already exists")
         if len(self.subscribers) >= self._limits.subscriptions:
             raise too_many("subscriptions", f"a connection has at most {self._limits.subscriptions} subscriptions")
-        subscriber = Subscriber(params.subscription, self._backend, self._bodies, wanted, after, self._on_news)
+        subscriber = Subscriber(
+            params.subscription, self._backend, self._bodies, self._pacer, wanted, after, self._on_news
+        )
         self.subscribers[params.subscription] = subscriber
         return subscriber
 
@@ -284,7 +309,6 @@ class Connection:
         """Send the answer, then start the stream, so that the first event follows the answer."""
         result = w.SubscribeResult(subscriber.id, self._backend.epoch, subscriber.cursor.seq)
         await self._send(lambda: encode_result(request_id, result))
-        self._in_flight -= 1
         if self.subscribers.get(subscriber.id) is subscriber:
             subscriber.begin()
             self._ready[subscriber] = None

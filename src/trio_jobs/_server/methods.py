@@ -11,16 +11,21 @@ import msgspec
 from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
-from trio_jobs._engine.jobs import FINAL, State
+from trio_jobs._engine.jobs import FINAL, Job, State
+from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.jsonrpc import RpcError
-from trio_jobs._wire.schemas import ErrorData, RequestId, WireJob
+from trio_jobs._wire.pages import JobPage, ListOut
+from trio_jobs._wire.schemas import ErrorData, RequestId
 
-__all__ = ["ConnectionStats", "Methods", "RequestContext", "as_rpc_error", "too_many"]
+__all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_error", "too_many"]
+
+
+MAX_KEPT: Final = 4096  #: bytes of a result that may wait until it can be sent; a larger one is read again then
 
 
 class RequestContext(Protocol):
@@ -59,11 +64,23 @@ class ConnectionStats(Protocol):
     def refusals(self) -> Mapping[str, int]: ...
 
 
+class Deferred:
+    """A result that is made when it can be sent, so that it takes no memory while the client does not read.
+
+    Args:
+        make: Returns the result. May raise what `Methods.answer` raises.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make: Final = make
+
+
 class Methods:
     """The methods of one server."""
 
-    def __init__(self, backend: Backend, connection_stats: ConnectionStats) -> None:
+    def __init__(self, backend: Backend, connection_stats: ConnectionStats, pacer: Pacer) -> None:
         self._backend = backend
+        self._pacer = pacer
         self._events = backend.events
         self._connection_stats = connection_stats
 
@@ -76,7 +93,8 @@ class Methods:
             params: Its decoded parameters.
 
         Returns:
-            The result of the method; for `jobs.subscribe` the subscriber, whose answer the connection sends.
+            The result of the method, or a `Deferred` that makes it; for `jobs.subscribe` the subscriber, whose answer
+            the connection sends.
 
         Raises:
             RpcError: The token or the parameters do not allow the request.
@@ -118,26 +136,28 @@ class Methods:
         )
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
-    async def get(self, context: RequestContext, params: w.OneJob) -> WireJob:
-        return job_to_wire(self._backend.get(params.job), history=True, private=context.token.scope == "control")
+    async def get(self, context: RequestContext, params: w.OneJob) -> Deferred:
+        private = context.token.scope == "control"
+        return Deferred(lambda: job_to_wire(self._backend.get(params.job), history=True, private=private))
 
-    async def list(self, context: RequestContext, params: w.List) -> w.ListResult:
-        jobs, more = self._backend.page(params.state, params.kind, params.after, params.limit)
-        return w.ListResult(self._events.seq, [job_to_wire(job) for job in jobs], more)
+    async def list(self, context: RequestContext, params: w.List) -> ListOut:
+        page, seq = JobPage(params.limit), self._events.seq
+        after: str | int | None = params.after
+        more = True
+        while more and page.room:
 
-    async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult:
+            def step() -> tuple[int, bool]:
+                return self._backend.page(params.state, params.kind, after, min(STEP, page.room), page.take)  # noqa: B023
+
+            after, more = await self._pacer.run(step)
+        return ListOut(seq, page.jobs, more)
+
+    async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult | Deferred:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
         job = await self._backend.wait_final(params.job, params.wait, in_doubt=in_doubt)
-        return w.ResultResult(
-            job=job.id,
-            state=job.state,
-            final=job.state in FINAL,
-            result=msgspec.UNSET if job.result is None else msgspec.Raw(job.result),
-            problem=job.result_problem,
-            reason=job.reason,
-            error=error_to_wire(job.error),
-            may_have_acted=job.may_have_acted,
-        )
+        if job.result is not None and len(job.result) > MAX_KEPT:
+            return Deferred(lambda: _result(self._backend.get(params.job)))
+        return _result(job)
 
     async def cancel(self, context: RequestContext, params: w.OneJob) -> w.CancelResult:
         answer = await self._backend.cancel(params.job, by=context.token.name)
@@ -250,6 +270,19 @@ def as_rpc_error(error: e.TrioJobsError) -> RpcError:
 def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcError:
     """The refusal of a request beyond a limit: "rate", "in_flight" or "subscriptions". Nothing was done."""
     return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
+
+
+def _result(job: Job) -> w.ResultResult:
+    return w.ResultResult(
+        job=job.id,
+        state=job.state,
+        final=job.state in FINAL,
+        result=msgspec.UNSET if job.result is None else msgspec.Raw(job.result),
+        problem=job.result_problem,
+        reason=job.reason,
+        error=error_to_wire(job.error),
+        may_have_acted=job.may_have_acted,
+    )
 
 
 def _moment(at: float | None) -> datetime | None:

@@ -114,7 +114,7 @@ class Multicast:
         del self._members[member]
         self.cursor.weight = len(self._members)
         if not self._members:
-            self.cursor.detach()
+            self.cursor.end()
             self._on_empty(self)
 
     def _send_news(self) -> None:

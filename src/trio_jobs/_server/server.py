@@ -31,6 +31,7 @@ from trio_jobs._server.listener import accept_forever, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.stream import CountedStream, GuardedStream
@@ -74,7 +75,8 @@ class Server:
         self._listeners = listeners
         self._tls = tls
         self._origins = frozenset(origins)
-        self._methods = Methods(backend, self)
+        self._pacer = Pacer()
+        self._methods = Methods(backend, self, self._pacer)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
         pages = Pages(backend, self, self._metrics)
@@ -230,6 +232,7 @@ class Server:
             self.limits,
             self._multicasts,
             self._bodies,
+            self._pacer,
             refusal,
             on_refused=refuse,
         )

@@ -35,6 +35,10 @@ TLS_CHUNK: Final = 16 * 1024  #: one TLS record; OpenSSL keeps a second copy of 
 _LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 
+def _do_nothing() -> None:
+    pass
+
+
 def _refuse(data: bytes) -> NoReturn:
     raise AssertionError("send is not available over TLS")
 
@@ -109,7 +113,7 @@ class GuardedStream(trio.abc.Stream):
         self.stalled = False
         self.ended = False
         self.replay = b""
-        self.on_rest: Callable[[], None] = lambda: None
+        self.on_rest: Callable[[], None] = _do_nothing
         self._transport = transport
         self._raw = raw
         self._limits = limits
@@ -307,6 +311,10 @@ class GuardedStream(trio.abc.Stream):
         raise trio.BrokenResourceError(f"the client read nothing for {self._limits.write_timeout:g} s")
 
     # close
+
+    def forget_owner(self) -> None:
+        """Drop `on_rest`, so that the stream and its owner are freed without the garbage collector."""
+        self.on_rest = _do_nothing
 
     def reset_when_closed(self) -> None:
         """Make the close of the transport reset the connection, so that the kernel does not keep unread data."""

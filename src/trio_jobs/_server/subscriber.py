@@ -3,30 +3,79 @@
 A subscription has two phases. In a snapshot it sends pages of jobs, each read immediately before it is sent; the cursor
 stays at the event with which the snapshot began, and the events after it follow the snapshot. Otherwise it sends the
 events that the cursor returns. If events are no longer retained, it sends `jobs.lagged` and begins a snapshot.
+
+A snapshot keeps no list of jobs: it is a position in the order of the submits, or in the ids of the filter.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
+from trio_jobs._engine.jobs import Job
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import JobNotFound, Lagged
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
+from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
-from trio_jobs._wire.conversion import job_to_wire, progress_to_wire
+from trio_jobs._wire.conversion import progress_to_wire
 from trio_jobs._wire.event_encoding import prefix
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.jsonrpc import encode_notification
+from trio_jobs._wire.pages import JobPage, SnapshotOut
 
 __all__ = ["Subscriber"]
+
+
+class _Snapshot:
+    """How far the jobs of a snapshot have been sent.
+
+    Args:
+        until: The event with which the snapshot begins. Later jobs follow as events.
+    """
+
+    def __init__(self, backend: Backend, wanted: Filter, until: int) -> None:
+        self._backend = backend
+        self._wanted = wanted
+        self._ids = None if wanted.jobs is None else sorted(wanted.jobs)
+        self._after = 0
+        self._until = until
+
+    @property
+    def is_done(self) -> bool:
+        return self._after >= (self._until if self._ids is None else len(self._ids))
+
+    def step(self, page: JobPage) -> None:
+        """Add the next jobs to a page: at most `STEP`, and as many as it takes."""
+        limit = min(STEP, page.room)
+        if self._ids is None:
+            wanted = self._wanted
+            self._after = self._backend.snapshot(
+                self._after, self._until, wanted.kinds, wanted.states, limit, page.take
+            )
+            return
+        for job_id in self._ids[self._after : self._after + limit]:
+            job = self._job(job_id)
+            if job is not None and not page.take(job):
+                break
+            self._after += 1
+
+    def _job(self, job_id: str) -> Job | None:
+        wanted = self._wanted
+        try:
+            job = self._backend.get(job_id, brief=True)
+        except JobNotFound:
+            return None  # pruned since the snapshot began, or the filter names an unknown job
+        matches = (wanted.kinds is None or job.kind in wanted.kinds) and (
+            wanted.states is None or job.state in wanted.states
+        )
+        return job if matches else None
 
 
 class Subscriber:
@@ -36,6 +85,7 @@ class Subscriber:
         subscription: The id that the client has chosen.
         backend: The queue.
         bodies: The cache of encoded events.
+        pacer: Runs the steps of snapshots.
         wanted: The filter.
         after: The first event is the one after this.
         on_news: Called synchronously when something can be sent. The second argument is True if it may be sent in the
@@ -52,6 +102,7 @@ class Subscriber:
         subscription: str,
         backend: Backend,
         bodies: EventBodies,
+        pacer: Pacer,
         wanted: Filter,
         after: int,
         on_news: Callable[[Subscriber, bool], None],
@@ -62,13 +113,14 @@ class Subscriber:
         self._on_news = on_news
         self._backend = backend
         self._bodies = bodies
+        self._pacer = pacer
         self._multicast: Multicast | None = None
-        self._page: deque[str] | None = None
+        self._snapshot: _Snapshot | None = None
         self._catching_up = after < backend.events.seq
 
     @property
     def caught_up(self) -> bool:
-        return self.cursor.idle and self._page is None
+        return self.cursor.idle and self._snapshot is None
 
     # its own cursor or a multicast
 
@@ -77,12 +129,12 @@ class Subscriber:
         self.cursor.attach()
 
     def end(self) -> None:
-        """Leave the multicast and detach from the feed. Repeated calls have no effect."""
+        """Leave the multicast and the feed. Repeated calls have no effect; nothing else may be called after it."""
         if self._multicast is not None:
             multicast, self._multicast = self._multicast, None
             self.cursor = self._own(self.cursor.position)
             multicast.leave(self)
-        self.cursor.detach()
+        self.cursor.end()
 
     def join(self, multicasts: Multicasts, stream: GuardedStream) -> None:
         """Join a multicast at the current position, if that is possible. `stream` is that of the connection."""
@@ -105,20 +157,19 @@ class Subscriber:
 
     def begin_snapshot(self) -> None:
         """Send the jobs as they are now, then the events after the current one."""
-        wanted = self.cursor.filter
         self.cursor.seq = self.cursor.source.seq
         self.cursor.idle = False
-        self._page = deque(self._backend.snapshot() if wanted.jobs is None else sorted(wanted.jobs))
+        self._snapshot = _Snapshot(self._backend, self.cursor.filter, self.cursor.seq)
         self._catching_up = True
 
     def collect_nowait(self) -> list[bytes] | None:
-        """Return parts of frames for one write, without reading the store.
+        """Return parts of frames for one write, without a wait.
 
         Returns:
-            The parts; empty if everything is sent. None if the store must be read: use `collect`.
+            The parts; empty if everything is sent. None during a snapshot, or if the store must be read: use `collect`.
         """
-        if self._page is not None:
-            return [self._snapshot_page()]
+        if self._snapshot is not None:
+            return None
         try:
             events = self.cursor.read_nowait()
             if events is None:
@@ -132,8 +183,10 @@ class Subscriber:
         """Return parts of frames for one write. Reads events from the store if the feed does not retain them.
 
         Cancelled:
-            The cursor has not moved.
+            The cursor has not moved; a page of a snapshot is lost.
         """
+        if self._snapshot is not None:
+            return [await self._snapshot_page(self._snapshot)]
         parts = self.collect_nowait()
         if parts is None:
             try:
@@ -165,23 +218,14 @@ class Subscriber:
         self.begin_snapshot()
         return self._told("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
 
-    def _snapshot_page(self) -> bytes:
-        assert self._page is not None
-        page, wanted, jobs = self._page, self.cursor.filter, []
-        for _ in range(min(len(page), SNAPSHOT_PAGE)):  # jobs that do not match count too: each takes about 10 us
-            try:
-                job = self._backend.get(page.popleft())
-            except JobNotFound:
-                continue  # pruned since the snapshot began, or the filter names an unknown job
-            if wanted.kinds is not None and job.kind not in wanted.kinds:
-                continue
-            if wanted.states is None or job.state in wanted.states:
-                jobs.append(job_to_wire(job))
-        last = not page
-        if last:
-            self._page = None
-        return self._told("jobs.snapshot", w.Snapshot(self.id, self.cursor.source.seq, jobs, last))
+    async def _snapshot_page(self, snapshot: _Snapshot) -> bytes:
+        page = JobPage(SNAPSHOT_PAGE)
+        while page.room and not snapshot.is_done:
+            await self._pacer.run(partial(snapshot.step, page))
+        if snapshot.is_done:
+            self._snapshot = None
+        return self._told("jobs.snapshot", SnapshotOut(self.id, self.cursor.source.seq, page.jobs, snapshot.is_done))
 
     @staticmethod
-    def _told(method: str, params: w.Position | w.Lagged | w.Snapshot | w.ProgressParams) -> bytes:
+    def _told(method: str, params: w.Position | w.Lagged | SnapshotOut | w.ProgressParams) -> bytes:
         return text_frame(encode_notification(method, params))

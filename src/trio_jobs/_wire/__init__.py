@@ -6,6 +6,7 @@ methods         the methods and notifications, with parameters, results and scop
 costs           the cost of a request, for rate limits
 conversion      public values to Structs of the wire, and back
 jsonrpc         JSON-RPC 2.0: text to messages and back
+pages           pages of jobs, limited by their bytes
 event_encoding  an event to JSON, once for all subscribers
 frames          WebSocket frames: encoded for joined writes, counted when they are received
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, Literal
 
-__all__ = ["BEARER", "MAX_IN_FLIGHT", "MAX_MESSAGE", "PROTOCOL", "SNAPSHOT_PAGE", "CloseCode", "ErrorCode", "Scope"]
+__all__ = [
+    "BEARER",
+    "MAX_HISTORY_BYTES",
+    "MAX_IN_FLIGHT",
+    "MAX_MESSAGE",
+    "MAX_PAGE_BYTES",
+    "PROTOCOL",
+    "SNAPSHOT_PAGE",
+    "CloseCode",
+    "ErrorCode",
+    "Scope",
+]
 
 PROTOCOL: Final = "trio-jobs.v1"  #: the WebSocket subprotocol
 BEARER: Final = "bearer."  #: prefix of a token (base64url) in a second subprotocol, since browsers cannot set headers
 MAX_MESSAGE: Final = 1024 * 1024 + 64 * 1024  #: bytes of a message from a client: a payload of 1 MiB and the rest
 MAX_IN_FLIGHT: Final = 64  #: requests of a connection that may be waiting for their answers
 SNAPSHOT_PAGE: Final = 500  #: jobs in one page of a snapshot
+MAX_PAGE_BYTES: Final = 256 * 1024  #: bytes of the jobs of a list or a page of a snapshot, unless one job has more
+MAX_HISTORY_BYTES: Final = 512 * 1024  #: bytes of the attempts in an answer to jobs.get
 
 Scope = Literal["watch", "control"]
 

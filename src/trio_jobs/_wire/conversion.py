@@ -5,6 +5,7 @@ What is withheld has no field on the wire. A client gets None or UNSET for it, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._engine.transitions import STATE_AFTER
 from trio_jobs._ports import Backup
 from trio_jobs._wire import methods as w
+from trio_jobs._wire.codes import MAX_HISTORY_BYTES
 from trio_jobs._wire.schemas import WireAttempt, WireError, WireEvent, WireJob
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
 #: Fields of events that are not sent. A digest would confirm a guessed payload.
 WITHHELD: Final = frozenset({"payload", "result", "digest"})
 
+_encode: Final = msgspec.json.Encoder().encode
 _ALL: Final[tuple[type[Event], ...]] = (*ALL_EVENTS, JobEvent, QueueEvent)
 _ON_WIRE: Final = frozenset(WireEvent.__struct_fields__)
 _COPIED: Final = {
@@ -100,24 +103,11 @@ def _error_from_wire(sent: WireError | None) -> ErrorInfo | None:
 
 
 def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> WireJob:
-    """history: with each attempt. private: with the payload, if there is a history, and with tracebacks."""
+    """history: with the attempts, at most `MAX_HISTORY_BYTES` of the newest. private: with the payload, if there is a
+    history, and with tracebacks."""
     attempts = None
     if history:
-        attempts = [
-            WireAttempt(
-                number=attempt.number,
-                run=attempt.run,
-                started_at=attempt.started_at.timestamp(),
-                ended_at=_seconds(attempt.ended_at),
-                outcome=attempt.outcome,
-                ended_by=attempt.ended_by,
-                error=error_to_wire(attempt.error, private=private),
-                entered=attempt.entered,
-                late=attempt.late,
-                overdue=attempt.overdue,
-            )
-            for attempt in job.attempts or ()
-        ]
+        attempts = _history(job.attempts or (), private)
     return WireJob(
         id=job.id,
         kind=job.kind,
@@ -142,6 +132,30 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         history=attempts,
         payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
     )
+
+
+def _history(attempts: Sequence[Attempt], private: bool) -> list[WireAttempt]:
+    """The newest attempts that together have at most `MAX_HISTORY_BYTES`, and at least one, oldest first."""
+    history: list[WireAttempt] = []
+    size = 0
+    for attempt in reversed(attempts):
+        sent = WireAttempt(
+            number=attempt.number,
+            run=attempt.run,
+            started_at=attempt.started_at.timestamp(),
+            ended_at=_seconds(attempt.ended_at),
+            outcome=attempt.outcome,
+            ended_by=attempt.ended_by,
+            error=error_to_wire(attempt.error, private=private),
+            entered=attempt.entered,
+            late=attempt.late,
+            overdue=attempt.overdue,
+        )
+        size += len(_encode(sent))
+        if size > MAX_HISTORY_BYTES and history:
+            break
+        history.append(sent)
+    return history[::-1]
 
 
 def job_from_wire(sent: WireJob) -> Job:

@@ -27,6 +27,8 @@ __all__ = [
     "read_from_server",
 ]
 
+MAX_ERROR: Final = 1000  #: characters of the message of an error
+
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
     """A request of a client, as decoded."""
@@ -97,16 +99,19 @@ class _NotificationOut(Struct, frozen=True):
 
 
 class RpcError(Exception):
-    """An error answer. `id` is that of the request, None if it could not be decoded."""
+    """An error answer. `id` is that of the request, None if it could not be decoded.
+
+    The message is truncated to `MAX_ERROR` characters, since it may quote what the client has sent.
+    """
 
     def __init__(
         self, code: int, message: str, data: ErrorData | None = None, *, request_id: RequestId | None = None
     ) -> None:
         self.code: Final = code
-        self.message: Final = message
+        self.message: Final = message[:MAX_ERROR]
         self.data: Final = data
         self.id = request_id
-        super().__init__(f"{message} ({code})")
+        super().__init__(f"{self.message} ({code})")
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -113,7 +113,8 @@ class List(Params, frozen=True):
 
 
 class ListResult(Struct, frozen=True):
-    """seq: the last event when the jobs were read. more: there is at least one further job."""
+    """seq: the last event before the jobs were read. more: there is at least one further job. A page has fewer than
+    `limit` jobs where they would exceed 256 KiB."""
 
     seq: int
     jobs: list[WireJob]
@@ -280,9 +281,9 @@ class Lagged(Struct, frozen=True, rename={"first": "from", "last": "to"}):
 
 
 class Snapshot(Struct, frozen=True):
-    """A page of jobs as they were at event `seq`. After the last page the stream continues behind the seq of the answer
-    to jobs.subscribe (or of jobs.lagged): an event whose seq is not above that of its job in a page is contained in
-    that page, and is to be ignored."""
+    """A page of at most 500 jobs and 256 KiB, as they were at event `seq`; each has its own. After the last page the
+    stream continues behind the seq of the answer to jobs.subscribe (or of jobs.lagged): an event whose seq is not above
+    that of its job in a page is contained in that page, and is to be ignored."""
 
     subscription: str
     seq: int

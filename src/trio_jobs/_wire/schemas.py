@@ -64,8 +64,8 @@ class WireAttempt(Struct, frozen=True, omit_defaults=True):
 class WireJob(Struct, frozen=True, omit_defaults=True):
     """A job as it was at event `seq`: every event of the job with this or a lower seq is contained in it.
 
-    attempts: the number of attempts. history: the attempts, sent by jobs.get only. payload: sent by jobs.get only, to a
-    token of scope control.
+    attempts: the number of attempts. history: the attempts, sent by jobs.get only: the newest of them, if all together
+    exceed 512 KiB. payload: sent by jobs.get only, to a token of scope control.
     """
 
     id: str
