@@ -95,7 +95,7 @@ class FromThread:
         self, *, state: State | str | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[Job]:
         """See `Queue.list`."""
-        return self._run(self._runtime.queries.page, state, kind, after, limit)[0]
+        return self._run(self._runtime.queries.list_jobs, state, kind, after, limit)
 
     def job_ids(self) -> builtins.list[str]:
         """See `Queue.job_ids`."""
