@@ -15,6 +15,7 @@ from support.rig import make_rig, service_for, until_state
 from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
 from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
 from trio_jobs._engine.events import Completed, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
+from trio_jobs._runtime import attempt_runner
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
@@ -113,7 +114,10 @@ async def test_p6_a_handler_starts_only_when_its_start_is_committed(autojump_clo
     assert rig.sdk.calls() == ["a"]
 
 
-async def test_an_idempotent_handler_does_not_wait_for_the_commit_of_its_start(autojump_clock: MockClock) -> None:
+async def test_an_idempotent_handler_does_not_wait_for_the_commit_of_its_start(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_runner, "FIRST_ATTEMPTS", 0)
     rig, store = make_rig("trio", idempotent=True), SlowStore(Started, Completed)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")

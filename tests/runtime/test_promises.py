@@ -200,7 +200,7 @@ async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(
 async def test_p3_if_opening_fails_no_job_is_consumed(error: BaseException, kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"open_retry": NO_RETRY})
     rig.sdk.script("open", error)
-    with pytest.raises(SdkOpenFailed, match=r"could not be opened \(1 tries\)") as caught:
+    with pytest.raises(SdkOpenFailed, match=r"could not be opened \(tries: 1\)") as caught:
         async with rig.open():
             raise AssertionError("the block must not begin")
     assert caught.value.__cause__ is error
