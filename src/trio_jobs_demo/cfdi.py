@@ -76,14 +76,16 @@ def read_cfdi(root: Element) -> Invoice:
     subtotal = money(root, "SubTotal", "SubTotal")
     discount = money(root, "Descuento", "Descuento", ZERO)
     payable = money(root, "Total", "Total")
-    expect("SubTotal", subtotal, total(line.net for line in lines), currency)
-    expect("Descuento", discount, discounts, currency)
+    expect("SubTotal", subtotal, total(line.net for line in lines), currency, len(lines))
+    expect("Descuento", discount, discounts, currency, len(lines))
     added, withheld = total(tax.amount for tax in taxes), total(withholding.amount for withholding in withholdings)
     expect("Total", payable, subtotal - discount + added - withheld, currency)
 
+    issuer_id, customer_id = fields.number(issuer.get("Rfc"), "Emisor/Rfc"), customer.get("Rfc") or ""
+    number, uuid = number_of(root)
     return Invoice(
-        number=number_of(root),
-        issuer_id=fields.number(issuer.get("Rfc"), "Emisor/Rfc"),
+        number=number,
+        issuer_id=issuer_id,
         issuer=fields.cut(issuer.get("Nombre"), "Emisor/Nombre"),
         customer=fields.cut(customer.get("Nombre"), "Receptor/Nombre"),
         issued=fields.date(root.get("Fecha"), "Fecha"),
@@ -94,6 +96,12 @@ def read_cfdi(root: Element) -> Invoice:
         taxes=taxes,
         withholdings=withholdings,
         allowances=discount,
+        # exact, where sums were rounded
+        rounding=payable - (total(line.net for line in lines) - discount + added - withheld),
+        series=root.get("Serie", "") if root.get("Folio") else "",
+        uuid=uuid,
+        issuer_ids=("".join(issuer_id.split()),),
+        customer_ids=("".join(customer_id.split())[: fields.MAX_NUMBER],) if customer_id else (),
     )
 
 
@@ -111,17 +119,21 @@ def money(element: Element, attribute: str, field: str, default: Decimal | None 
     return default if text is None and default is not None else fields.amount(text, field, signed=False)
 
 
-def number_of(root: Element) -> str:
-    """The number: `Serie-Folio`, both optional and chosen by the issuer; without a Folio the UUID of the stamp.
+def number_of(root: Element) -> tuple[str, str]:
+    """The number, and the UUID of the stamp.
 
-    The UUID does not come first, since the copies before and after the stamp are the same invoice.
+    The number is `Serie-Folio`, both optional and chosen by the issuer; without a Folio it is the UUID. The UUID does
+    not come first, since the copies before and after the stamp are the same invoice.
     """
-    if folio := root.get("Folio"):
-        return fields.number("-".join(filter(None, (root.get("Serie"), folio))), "Folio")
+    uuid = ""
     for complement in children(root, "cfdi:Complemento"):
         for stamp in children(complement, "tfd:TimbreFiscalDigital"):
-            return fields.number(stamp.get("UUID"), "TimbreFiscalDigital/UUID").lower()
-    raise BadField("Folio", "missing, and there is no stamp with a UUID")
+            uuid = uuid or fields.number(stamp.get("UUID"), "TimbreFiscalDigital/UUID").lower()
+    if folio := root.get("Folio"):
+        return fields.number("-".join(filter(None, (root.get("Serie"), folio))), "Folio"), uuid
+    if not uuid:
+        raise BadField("Folio", "missing, and there is no stamp with a UUID")
+    return uuid, uuid
 
 
 def line_of(concept: Element, where: str) -> Line:

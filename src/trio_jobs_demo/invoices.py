@@ -5,15 +5,15 @@ and the Mexican CFDI 4.0 (Anexo 20 of the Resolucion Miscelanea Fiscal). Both ha
 
     net of all lines - allowances + charges + taxes - withholdings - prepaid + rounding = payable
 
-An `Invoice` is the payload of a job, and equal after a round trip through JSON. It has no field that differs between
-two copies of the same invoice, such as the name of the file: the queue compares payloads to distinguish a duplicate
-from a reused number.
+An `Invoice` is part of the payload of a job, and equal after a round trip through JSON. It has no field that depends on
+where it was read, such as the name of the file, so two equal files are one job.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import hashlib
 from decimal import Decimal
 from typing import Final
 
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 ZERO: Final = Decimal(0)
+#: Characters of each part of a key. A name may stand in place of an identifier
+MAX_KEY_PART: Final = 120
 
 
 class Kind(enum.StrEnum):
@@ -99,7 +101,7 @@ class Invoice:
     issuer: str
     """The name of the issuer."""
     customer: str
-    """The name of the customer."""
+    """The name of the customer; empty if the file names none, as simplified invoices do."""
     issued: dt.date
     """BT-2; in CFDI the day of `Fecha`."""
     currency: str
@@ -117,15 +119,53 @@ class Invoice:
     prepaid: Decimal = ZERO
     """BT-113."""
     rounding: Decimal = ZERO
-    """BT-114, with sign."""
+    """BT-114, with sign, and what the lines, taxes and totals of the file were rounded by."""
+    prepayment: bool = False
+    """It asks for an advance (type 386): a later invoice has the sale and deducts the advance."""
+    series: str = attrs.field(default="", eq=False)
+    """`Serie` of a CFDI, with which `number` begins."""
+    uuid: str = attrs.field(default="", eq=False)
+    """The UUID of the stamp of a CFDI, in lower case; empty without a stamp. The copies of an invoice before and after
+    its stamp are equal."""
+    issuer_ids: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """All identifiers of the issuer, without white space; none if the file has only a name."""
+    customer_ids: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """All identifiers of the customer, without white space."""
 
     @property
     def key(self) -> str:
-        """The key of the invoice: a number is unique only for its issuer (BT-1).
+        """The key of the invoice, which is the reference of its voucher: a number is unique only for its issuer (BT-1).
 
-        The issuer's part contains no space, so it ends at the first space, and different invoices have different keys.
+        It has two parts, or three with a series, separated by spaces; a space inside a part is written as `%20`.
+        Therefore different series and numbers have different keys: `A-1` with `2`, and `A` with `1-2`.
         """
-        return f"{''.join(self.issuer_id.split())} {self.number}"
+        # white space in an identifier means nothing, in a name it does
+        issuer = "".join(self.issuer_id.split()) if self.issuer_ids else self.issuer_id
+        parts = [issuer, self.number]
+        if self.series:
+            parts = [issuer, self.series, self.number.removeprefix(self.series).removeprefix("-")]
+        return " ".join(map(_key_part, parts))
+
+    @property
+    def signed_payable(self) -> Decimal:
+        """The payable amount as the issuer claims it: of a credit note with the other sign."""
+        return -self.payable if self.kind is Kind.CREDIT_NOTE else self.payable
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a bookkeeper should look at, in sentences that are safe to show."""
+        found = []
+        if self.kind is Kind.CREDIT_NOTE and self.payable < 0:
+            found.append("a credit note with a negative total: booked as an invoice; ask if a credit was meant")
+        return tuple(found)
+
+
+def _key_part(text: str) -> str:
+    """The text in one word of at most 120 characters; a longer one ends in a hash of the whole."""
+    word = "".join(f"%{ord(one):02X}" if one.isspace() or one == "%" else one for one in text)
+    if len(word) <= MAX_KEY_PART:
+        return word
+    return f"{word[: MAX_KEY_PART - 33]}~{hashlib.sha256(word.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 class InvoiceError(Exception):

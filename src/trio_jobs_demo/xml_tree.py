@@ -3,10 +3,14 @@
 It uses expat directly, not `xml.etree.ElementTree.parse`, because only expat's handlers can stop at a DOCTYPE. Entities
 can be declared only there; without one nothing can be expanded (expat 2.5 expands 326 bytes to 1 MB), and no other file
 can be read.
+
+Files may be large because of a PDF inside; what is kept of them may not. A text that is longer than any field is cut
+while it is parsed, and ends in a character that XML does not have, so that it cannot be taken for a shorter value.
 """
 
 from __future__ import annotations
 
+import codecs
 import stat
 from pathlib import Path
 from typing import Final
@@ -17,7 +21,13 @@ from trio_jobs_demo.invoices import BadField, Unreadable
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_ELEMENTS", "children", "one", "parse", "read_bytes", "text_at"]
 
-MAX_BYTES: Final = 5 * 1024 * 1024
+# Several documents of 4 MB inside, in base64
+MAX_BYTES: Final = 32 * 1024 * 1024
+# What is kept: all texts and attributes, without the rest of those that are cut.
+MAX_KEPT: Final = 5 * 1024 * 1024
+# Characters of one text or attribute. The longest field that is read has 1,000.
+MAX_TEXT: Final = 16 * 1024
+CUT: Final = "\0"
 # A UBL invoice is about 10 deep, one with a signature in it 15.
 MAX_DEPTH: Final = 64
 # 10,000 lines of 20 elements each. An element costs about 200 bytes, so a tree stays below some 40 MB.
@@ -44,40 +54,22 @@ def read_bytes(path: Path) -> bytes:
         raise Unreadable(f"the file cannot be read: {error.strerror}") from error
 
 
+# A byte order mark decides, whatever the declaration says: some programs write UTF-8 with one and declare Latin-1.
+MARKS: Final = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
 def parse(data: bytes) -> Element:
     """Parse the document and return its root element, with names as `{namespace}local`. Raises `Unreadable`."""
     if len(data) > MAX_BYTES:
         raise Unreadable(f"larger than {MAX_BYTES:,} bytes")
-    builder = TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator="}")
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
+    parser = expat.ParserCreate(encoding, namespace_separator="}")
     parser.buffer_text = True
-    depth = elements = 0
-
-    def qualified(name: str) -> str:
-        return "{" + name if "}" in name else name
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth, elements
-        depth += 1
-        elements += 1
-        if depth > MAX_DEPTH:
-            raise Unreadable(f"elements are nested deeper than {MAX_DEPTH}")
-        if elements > MAX_ELEMENTS:
-            raise Unreadable(f"more than {MAX_ELEMENTS:,} elements")
-        builder.start(qualified(name), {qualified(key): value for key, value in attributes.items()})
-
-    def end(name: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(qualified(name))
-
-    def doctype(*_: object) -> None:
-        raise Unreadable("has a DOCTYPE, which invoices do not need and attacks use")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = doctype
+    builder = _LimitedBuilder()
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.text
+    parser.StartDoctypeDeclHandler = builder.doctype
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
@@ -86,6 +78,57 @@ def parse(data: bytes) -> Element:
         # Python does not know the encoding, or it uses several bytes for a character
         raise Unreadable("its encoding is unknown or cannot be decoded") from error
     return builder.close()
+
+
+class _LimitedBuilder:
+    """Builds the tree from expat's events and raises `Unreadable` above the limits."""
+
+    def __init__(self) -> None:
+        self._builder = TreeBuilder()
+        self._depth = 0
+        self._elements = 0
+        self._kept = 0
+        self._text_length = 0  # since the last tag
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        self._elements += 1
+        self._text_length = 0
+        if self._depth > MAX_DEPTH:
+            raise Unreadable(f"elements are nested deeper than {MAX_DEPTH}")
+        if self._elements > MAX_ELEMENTS:
+            raise Unreadable(f"more than {MAX_ELEMENTS:,} elements")
+        kept = {_qualified(key): self._cut(value, 0) for key, value in attributes.items()}
+        self._builder.start(_qualified(name), kept)
+
+    def end(self, name: str) -> None:
+        self._depth -= 1
+        self._text_length = 0
+        self._builder.end(_qualified(name))
+
+    def text(self, text: str) -> None:
+        if self._text_length <= MAX_TEXT:
+            self._builder.data(self._cut(text, self._text_length))
+        self._text_length += len(text)
+
+    def doctype(self, *_: object) -> None:
+        raise Unreadable("has a DOCTYPE, which invoices do not need and attacks use")
+
+    def close(self) -> Element:
+        return self._builder.close()
+
+    def _cut(self, text: str, before: int) -> str:
+        """The part of the text that is kept, where `before` characters of it are kept already."""
+        if before + len(text) > MAX_TEXT:
+            text = text[: MAX_TEXT - before] + CUT
+        self._kept += len(text)
+        if self._kept > MAX_KEPT:
+            raise Unreadable(f"more than {MAX_KEPT:,} characters of text")
+        return text
+
+
+def _qualified(name: str) -> str:
+    return "{" + name if "}" in name else name
 
 
 def expanded(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from trio_jobs_demo.display import escape
 from trio_jobs_demo.invoices import InvoiceError, Refused, Unreadable
 from trio_jobs_demo.reader import read_invoice, read_invoice_file
-from trio_jobs_demo.xml_tree import MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS
+from trio_jobs_demo.xml_tree import MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS, MAX_KEPT, MAX_TEXT
 
 LAUGHS = '<!DOCTYPE Invoice [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -31,7 +32,7 @@ def test_an_undeclared_entity_is_refused() -> None:
         read_invoice(changed(UBL, ("T-1", "&i;")))
 
 
-def test_a_file_of_more_than_5_mib_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+def test_a_file_above_the_limit_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
     path = tmp_path / "large.xml"
     path.write_bytes(b"<" * (MAX_BYTES + 1))
     with pytest.raises(Unreadable, match="larger"):
@@ -43,6 +44,35 @@ def test_a_file_of_more_than_5_mib_is_refused_before_it_is_parsed(tmp_path: Path
 def test_a_large_attachment_within_the_limit_is_accepted() -> None:
     attachment = f"<x>{'QUJD' * 1_200_000}</x><cbc:ID>T-1"
     assert read_invoice(changed(UBL, ("<cbc:ID>T-1", attachment))) == read_invoice(UBL.encode())
+
+
+@pytest.mark.parametrize("name", ["x", "cbc:EmbeddedDocumentBinaryObject"])
+@pytest.mark.parametrize("in_lines", [False, True])
+def test_a_pdf_of_4_mb_and_more_inside_is_accepted(name: str, in_lines: bool) -> None:
+    content = base64.encodebytes(bytes(6_000_000)).decode() if in_lines else base64.b64encode(bytes(6_000_000)).decode()
+    assert len(content) >= 8_000_000
+    attachment = f"<{name}>{content}</{name}><cbc:ID>T-1"
+    assert read_invoice(changed(UBL, ("<cbc:ID>T-1", attachment))) == read_invoice(UBL.encode())
+    assert read_invoice(changed(CFDI, ("<cfdi:Emisor ", f"<x y='{content}'/><cfdi:Emisor "))) == read_invoice(
+        CFDI.encode()
+    )
+
+
+def test_what_is_kept_of_all_texts_is_limited() -> None:
+    texts = "<x>" + "a" * MAX_TEXT + "</x>"
+    with pytest.raises(Unreadable, match="characters of text"):
+        read_invoice(changed(UBL, ("<cbc:ID>T-1", texts * (MAX_KEPT // MAX_TEXT + 1) + "<cbc:ID>T-1")))
+
+
+@pytest.mark.parametrize("space", ["", " ", "<!-- -->"])
+def test_a_text_that_was_cut_is_not_taken_for_a_shorter_value(space: str) -> None:
+    for long in (" " * (MAX_TEXT - 1) + "30.00", "30." + "0" * MAX_TEXT, " " * MAX_TEXT + "30.00"):
+        with pytest.raises(Refused):
+            read_invoice(changed(UBL, ('"EUR">30.00', f'"EUR">{long}{space}')))
+    with pytest.raises(Refused):
+        read_invoice(changed(UBL, ("2024-05-06<", " " * (MAX_TEXT - 10) + "2024-05-06 \n 1<")))
+    with pytest.raises(Refused):
+        read_invoice(changed(CFDI, ('Total="190.80"', f'Total="190.80{" " * MAX_TEXT}"')))
 
 
 def test_nesting_is_limited() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
-from demo_documents import CFDI, UBL, changed
+from demo_documents import CFDI, UBL, as_credit_note, changed, ubl
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_jobs_demo.invoices import (
     BadField,
@@ -242,3 +245,179 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.xml", tmp_path):
         with pytest.raises(Unreadable):
             read_invoice_file(path)
+
+
+def _with(document: str, *changes: tuple[str, str]) -> Invoice:
+    return read_invoice(changed(document, *changes))
+
+
+SAR = ubl().replace("EUR", "SAR").replace("</cbc:DocumentCurrencyCode>", "</cbc:DocumentCurrencyCode>{}")
+SAME_CURRENCY = SAR.format("<cbc:TaxCurrencyCode>SAR</cbc:TaxCurrencyCode>")
+AGAIN = '<cac:TaxTotal><cbc:TaxAmount currencyID="SAR">{}</cbc:TaxAmount></cac:TaxTotal>'
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_tax_total_that_repeats_the_other_in_the_same_currency_is_counted_once(after: bool) -> None:
+    place = "<cac:LegalMonetaryTotal>" if after else "<cac:TaxTotal>"
+    again = _with(SAME_CURRENCY, (place, AGAIN.format("25.00") + place))
+    assert again == read_invoice(SAME_CURRENCY.encode())
+    with pytest.raises(DoesNotAddUp, match="given again"):
+        _with(SAME_CURRENCY, (place, AGAIN.format("26.00") + place))
+
+
+def test_a_tax_total_that_is_written_twice_is_counted_once() -> None:
+    start, end = SAME_CURRENCY.index("<cac:TaxTotal>"), SAME_CURRENCY.index("<cac:LegalMonetaryTotal>")
+    twice = SAME_CURRENCY[:end] + SAME_CURRENCY[start:end] + SAME_CURRENCY[end:]
+    assert read_invoice(twice.encode()) == read_invoice(SAME_CURRENCY.encode())
+
+
+def test_several_taxes_may_have_a_total_each() -> None:
+    second = (
+        '<cac:TaxTotal><cbc:TaxAmount currencyID="EUR">3.00</cbc:TaxAmount><cac:TaxSubtotal>'
+        '<cbc:TaxAmount currencyID="EUR">3.00</cbc:TaxAmount><cac:TaxCategory><cbc:ID>S</cbc:ID><cbc:Percent>3'
+        "</cbc:Percent><cac:TaxScheme><cbc:ID>ECO</cbc:ID></cac:TaxScheme></cac:TaxCategory></cac:TaxSubtotal>"
+        "</cac:TaxTotal>"
+    )
+    totals = "<cac:LegalMonetaryTotal>"
+    invoice = _with(ubl(total="128.00", payable="128.00"), (totals, second + totals))
+    assert [(tax.name, tax.rate, tax.amount) for tax in invoice.taxes] == [
+        ("VAT", "25 %", Decimal("25.00")),
+        ("ECO", "3 %", Decimal("3.00")),
+    ]
+
+
+def test_a_tax_without_a_breakdown_has_the_rate_of_its_lines() -> None:
+    start, end = ubl().index("<cac:TaxSubtotal>"), ubl().index("</cac:TaxSubtotal>") + len("</cac:TaxSubtotal>")
+    document = ubl()[:start] + ubl()[end:]
+    assert read_invoice(document.encode()).taxes == read_invoice(ubl().encode()).taxes
+    with pytest.raises(BadField, match="the lines do not have one tax"):
+        _with(document, ("<cbc:ID>S</cbc:ID><cbc:Percent>25</cbc:Percent>", "<cbc:ID>O</cbc:ID>"))
+
+
+def test_a_credit_note_needs_no_type_code_and_an_invoice_does() -> None:
+    note = read_invoice(as_credit_note(ubl()).encode())
+    assert (note.kind, note.signed_payable) == (Kind.CREDIT_NOTE, Decimal("-125.00"))
+    with pytest.raises(BadField, match="InvoiceTypeCode"):
+        _with(ubl(), ("<cbc:InvoiceTypeCode>380</cbc:InvoiceTypeCode>", ""))
+
+
+@pytest.mark.parametrize("name", ["StandardRated", "S"])
+@pytest.mark.parametrize("scheme", ["63", "VAT"])
+def test_categories_and_schemes_that_are_spelt_out_have_the_usual_label(name: str, scheme: str) -> None:
+    invoice = _with(ubl(), ("<cbc:ID>S<", f"<cbc:ID>{name}<"), ("<cbc:ID>VAT<", f"<cbc:ID>{scheme}<"))
+    assert invoice.taxes[0].rate == "25 %"
+    assert invoice.lines[0].tax == "VAT 25 %"
+
+
+def test_a_line_may_leave_out_the_scheme_of_its_tax() -> None:
+    line = ubl().index("<cac:InvoiceLine>")
+    scheme = "<cac:TaxScheme><cbc:ID>VAT</cbc:ID></cac:TaxScheme>"
+    document = ubl()[:line] + ubl()[line:].replace(scheme, "")
+    assert read_invoice(document.encode()) == read_invoice(ubl().encode())
+    gst = read_invoice(document.replace("<cbc:ID>VAT<", "<cbc:ID>GST<").encode())
+    assert gst.lines[0].tax == "GST 25 %"
+
+
+def test_an_invoice_that_is_out_of_scope_of_tax_is_an_invoice() -> None:
+    assert read_invoice(ubl(code="480").encode()).kind is Kind.INVOICE
+
+
+def test_a_customer_may_be_a_person_or_have_no_name() -> None:
+    legal = "<cac:PartyLegalEntity><cbc:RegistrationName>Buyer</cbc:RegistrationName></cac:PartyLegalEntity>"
+    person = (
+        "<cac:Person><cbc:FirstName>Ana</cbc:FirstName><cbc:FamilyName>Ruiz</cbc:FamilyName>"
+        "<cbc:MiddleName>M.</cbc:MiddleName></cac:Person>"
+    )
+    assert _with(ubl(), (legal, person)).customer == "Ana M. Ruiz"
+    assert _with(ubl(), (legal, "")).customer == ""
+    with pytest.raises(BadField, match="AccountingCustomerParty"):
+        _with(ubl(), ("cac:AccountingCustomerParty>", "cac:OtherParty>"))
+
+
+OPTIONAL = ("LineExtensionAmount", "TaxExclusiveAmount", "TaxInclusiveAmount", "PrepaidAmount")
+
+
+@given(st.sets(st.sampled_from(OPTIONAL)))
+def test_totals_that_ubl_leaves_optional_are_computed(missing: set[str]) -> None:
+    start, end = ubl().index("<cac:LegalMonetaryTotal>"), ubl().index("</cac:LegalMonetaryTotal>")
+    totals = ubl()[start:end]
+    for name in missing:
+        totals = re.sub(f"<cbc:{name} .*</cbc:{name}>", "", totals)
+    assert read_invoice((ubl()[:start] + totals + ubl()[end:]).encode()) == read_invoice(ubl().encode())
+
+
+def test_payments_without_their_total_are_deducted_if_that_makes_the_payable_amount() -> None:
+    payment = '<cac:PrepaidPayment><cbc:PaidAmount currencyID="EUR">25.00</cbc:PaidAmount></cac:PrepaidPayment>'
+    total = '    <cbc:PrepaidAmount currencyID="EUR">0.00</cbc:PrepaidAmount>\n'
+    place = "<cac:TaxTotal>"
+    paid = _with(ubl(payable="100.00"), (total, ""), (place, payment + place))
+    assert (paid.prepaid, paid.payable) == (Decimal("25.00"), Decimal("100.00"))
+    assert _with(ubl(), (total, ""), (place, payment + place)).prepaid == 0  # for information
+    with pytest.raises(DoesNotAddUp):
+        _with(ubl(payable="110.00"), (total, ""), (place, payment + place))
+
+
+def test_the_total_with_taxes_may_hold_the_rounding() -> None:
+    rounding = '<cbc:PayableRoundingAmount currencyID="EUR">0.40</cbc:PayableRoundingAmount><cbc:PayableAmount'
+    for total in ("124.60", "125.00"):
+        document = ubl(tax="24.60", total=total).replace("<cbc:PayableAmount", rounding)
+        assert read_invoice(document.encode()).rounding == Decimal("0.40")
+    with pytest.raises(DoesNotAddUp, match="TaxInclusiveAmount"):
+        read_invoice(ubl(tax="24.60", total="124.80").replace("<cbc:PayableAmount", rounding).encode())
+
+
+@given(st.integers(1, 12), st.integers(-10, 10))
+def test_lines_may_be_half_a_unit_each_beside_their_total(lines: int, cents: int) -> None:
+    start = ubl().index("<cac:InvoiceLine>")
+    end = ubl().index("</cac:InvoiceLine>") + len("</cac:InvoiceLine>")
+    line = ubl()[start:end]
+    total = 100 * lines + Decimal(cents) / 100
+    gross = total + 25
+    document = ubl(net=f"{total}", total=f"{gross}", payable=f"{gross}", tax="25.00").replace(
+        "<cbc:Percent>25<", f"<cbc:Percent>{Decimal(2500) / total:.9f}<"
+    )
+    start = document.index("<cac:InvoiceLine>")
+    document = document[:start] + line * lines + "</Invoice>"
+    if abs(cents) * 2 <= lines:
+        assert read_invoice(document.encode()).rounding == Decimal(cents) / 100
+    else:
+        with pytest.raises(DoesNotAddUp, match="LineExtensionAmount"):
+            read_invoice(document.encode())
+
+
+def test_an_invoice_in_an_envelope_is_read() -> None:
+    space = "http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader"
+    body = ubl()[ubl().index("<Invoice") :]
+    head = f'<s:StandardBusinessDocument xmlns:s="{space}"><s:StandardBusinessDocumentHeader/>'
+    end = "</s:StandardBusinessDocument>"
+    assert read_invoice((head + body + end).encode()) == read_invoice(ubl().encode())
+    for documents in ("", body * 2):
+        with pytest.raises(Unsupported, match=r"an envelope .* take the invoice out of it"):
+            read_invoice((head + documents + end).encode())
+
+
+@pytest.mark.parametrize("declared", ["ISO-8859-1", "windows-1252", "UTF-8"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_decides_about_the_encoding(declared: str, encoding: str) -> None:
+    document = ubl(issuer="Håvard & Søn".replace("&", "&amp;")).replace("UTF-8", declared)
+    assert read_invoice(document.encode(encoding)).issuer == "Håvard & Søn"
+
+
+def test_bytes_that_are_not_utf_8_after_its_mark_are_refused() -> None:
+    with pytest.raises(Unreadable):
+        read_invoice(b"\xef\xbb\xbf" + ubl(issuer="Håvard").encode("latin-1"))
+
+
+@pytest.mark.parametrize("code", ["386", "500", "503"])
+def test_a_prepayment_is_recognized_by_its_type(code: str) -> None:
+    invoice = read_invoice(ubl(code=code).encode())
+    assert invoice.prepayment
+    assert (invoice.kind is Kind.CREDIT_NOTE) == (code == "503")
+
+
+def test_a_credit_note_with_a_negative_total_says_so() -> None:
+    document = ubl(code="381", net="-100.00", tax="-25.00", total="-125.00", payable="-125.00")
+    invoice = read_invoice(document.encode())
+    assert invoice.signed_payable == Decimal("125.00")
+    assert any("a credit note with a negative total: booked as an invoice" in remark for remark in invoice.remarks)
+    assert not read_invoice(ubl(code="381").encode()).remarks

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from decimal import Decimal
 
 import attrs
 import msgspec
 import pytest
-from demo_documents import CFDI, UBL
+from demo_documents import CFDI, UBL, ubl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ from trio_jobs_demo.invoices import (
     Withholding,
 )
 from trio_jobs_demo.reader import read_invoice
-from trio_jobs_demo.vouchers import Entry, Voucher, voucher_for
+from trio_jobs_demo.vouchers import Entry, Side, Voucher, voucher_for
 
 SIMPLE = Invoice(
     number="1",
@@ -184,3 +185,65 @@ def test_an_amount_larger_than_the_ledger_supports_is_refused(amount: str) -> No
 def test_an_unknown_currency_is_refused() -> None:
     with pytest.raises(InvoiceError, match="ZZZ"):
         voucher_for(attrs.evolve(SIMPLE, currency="ZZZ"))
+
+
+def test_a_purchase_is_the_mirror_of_the_sale() -> None:
+    assert figures(voucher_for(read_invoice(CFDI.encode()), Side.PURCHASE)) == {
+        "Liabilities:Suppliers": -19080,
+        "Liabilities:Withheld:ISR": -1800,
+        "Expenses:Allowances": -2000,
+        "Expenses:Purchases:IVA 16 %": 20000,
+        "Assets:Taxes:IVA 16 %": 2880,
+    }
+
+
+@given(invoices(), st.sampled_from(Kind), st.booleans())
+def test_a_purchase_has_the_amounts_of_the_sale_on_the_other_side(
+    invoice: Invoice, kind: Kind, prepayment: bool
+) -> None:
+    invoice = attrs.evolve(invoice, kind=kind, prepayment=prepayment)
+    try:
+        sale, purchase = (voucher_for(invoice, side) for side in Side)
+    except NothingToBook:
+        return
+    assert [(entry.debit, entry.credit) for entry in sale.entries] == [
+        (entry.credit, entry.debit) for entry in purchase.entries
+    ]
+    assert sum(entry.debit - entry.credit for entry in purchase.entries) == 0
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_prepayment_and_its_final_invoice_are_counted_once(side: Side) -> None:
+    advance = ubl("T-1", code="386")
+    final = ubl("T-2", net="300.00", tax="75.00", total="375.00", prepaid="125.00", payable="250.00")
+    sums: Counter[str] = Counter()
+    for document in (advance, final):
+        sums.update(figures(voucher_for(read_invoice(document.encode()), side)))
+    expected = {"Assets:Customers": 37500, "Income:Sales:VAT 25 %": -30000, "Liabilities:Taxes:VAT 25 %": -7500}
+    if side is Side.PURCHASE:
+        expected = {
+            "Liabilities:Suppliers": -37500,
+            "Expenses:Purchases:VAT 25 %": 30000,
+            "Assets:Taxes:VAT 25 %": 7500,
+        }
+    assert {account: amount for account, amount in sums.items() if amount} == expected
+
+
+@given(invoices(), st.sampled_from(Kind))
+def test_a_prepayment_books_nothing_but_the_advance(invoice: Invoice, kind: Kind) -> None:
+    try:
+        voucher = voucher_for(attrs.evolve(invoice, kind=kind, prepayment=True))
+    except NothingToBook:
+        return
+    assert {entry.account.rpartition(":")[0] for entry in voucher.entries} <= {
+        "Assets",
+        "Assets:Withheld",
+        "Liabilities",
+        "Expenses",
+    }
+
+
+def test_lines_that_cancel_out_need_no_voucher() -> None:
+    lines = (Line("x", Decimal("0.30"), "a"), Line("x", Decimal("-0.30"), "a"))
+    with pytest.raises(NothingToBook):
+        voucher_for(attrs.evolve(SIMPLE, lines=lines, payable=Decimal(0)))
