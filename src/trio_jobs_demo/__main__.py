@@ -7,166 +7,164 @@ import contextlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import attrs
 import trio
 
 import trio_jobs
-from trio_jobs._cli.token_file import default_path, write_token
-from trio_jobs_demo.bookkeeping import Bookkeeping, Totals
+from trio_jobs_demo.bookkeeping import Bookkeeping
+from trio_jobs_demo.csv_report import CsvReport
+from trio_jobs_demo.demo_run import Demo
 from trio_jobs_demo.display import escape
-from trio_jobs_demo.file_results import FileResult, FileResults, FileStatus
-from trio_jobs_demo.invoices import NothingToBook, Refused
-from trio_jobs_demo.keyboard import keys
+from trio_jobs_demo.exit_codes import BROKEN, CANNOT_START, EXIT_CODES, exit_code
+from trio_jobs_demo.file_results import FileResults
+from trio_jobs_demo.input_files import InputFiles, find_files
 from trio_jobs_demo.ledger import LedgerError
-from trio_jobs_demo.reader import read_invoice_file
+from trio_jobs_demo.output import Output
+from trio_jobs_demo.owner import normal_id
 from trio_jobs_demo.samples import SCRIPT, sample_files
 from trio_jobs_demo.screen import LiveScreen, PlainScreen, Screen
+from trio_jobs_demo.stop_signals import StopSignals
+from trio_jobs_demo.summary import Summary
 
 __all__ = ["main"]
 
 CRASH_AT: Final = 12  #: the create call at which --crash kills the process: about the middle of the samples
-WATCH_DELAY: Final = 3.0  #: seconds before the first job, so that a person can start to watch
-
-
-@attrs.define(eq=False)
-class Demo:
-    """One run of the demo."""
-
-    files: Sequence[Path]
-    bookkeeping: Bookkeeping
-    service: trio_jobs.Service
-    results: FileResults
-    plain: bool
-    journal: Path | None = None
-    """The journal of the jobs; None for memory."""
-    port: int | None = None
-    """The port of the server, 0 for any free one; None to serve nothing."""
-    paused: bool = False
-    totals: Totals | None = None
-    """The totals of the book at the end; None if the run was interrupted."""
-    report: trio_jobs.ShutdownReport | None = None
-
-    async def run(self) -> None:
-        """Book all files.
-
-        Cancelled:
-            The attempt in progress is finished or interrupted, and the ledger is closed.
-        """
-        began = trio.current_time()
-        screen: Screen = PlainScreen() if self.plain else LiveScreen(self.results, lambda: self.paused)
-        queue: trio_jobs.Queue | None = None
-        try:
-            with screen:
-                async with self.service.open(journal=self.journal) as queue:
-                    if self.port is None:
-                        await self._work(queue, screen)
-                    else:
-                        await self._work_served(queue, screen, self.port)
-        finally:
-            if queue is not None:
-                self.report = queue.report
-                for job_id in self.results.by_job:
-                    self.results.update(queue.get(job_id))
-                for line in self.results.summary(self.bookkeeping, self.totals, trio.current_time() - began):
-                    print(line)
-
-    async def _work_served(self, queue: trio_jobs.Queue, screen: Screen, port: int) -> None:
-        token = trio_jobs.Token.random()
-        async with trio_jobs.serve(queue, port=port, tokens=[token]) as server:
-            written = default_path(server.port)
-            write_token(written, token)
-            try:
-                screen.print_line(f"follow it from another terminal: trio-jobs watch --url {server.url}")
-                await trio.sleep(WATCH_DELAY)
-                await self._work(queue, screen)
-            finally:
-                written.unlink(missing_ok=True)
-
-    async def _work(self, queue: trio_jobs.Queue, screen: Screen) -> None:
-        async with trio.open_nursery() as nursery:
-            if not self.plain:
-                nursery.start_soon(self._listen, queue)
-            async with trio.open_nursery() as following:
-                following.start_soon(self._follow, queue, screen, queue.events())
-                for file in self.files:
-                    await self._submit(queue, file, screen)
-                for job_id in list(self.results.by_job):
-                    with contextlib.suppress(trio_jobs.JobFailed, trio_jobs.JobCancelled):
-                        await queue.result(job_id)
-                receipt = await queue.submit("totals", None)
-                self.totals = await queue.result(receipt.job_id)
-            nursery.cancel_scope.cancel()
-
-    async def _submit(self, queue: trio_jobs.Queue, file: Path, screen: Screen) -> None:
-        item = FileResult(file)
-        self.results.files.append(item)
-        try:
-            item.invoice = await trio.to_thread.run_sync(read_invoice_file, file)
-            receipt = await queue.submit("book_invoice", item.invoice, key=item.invoice.key)
-            self.results.accept(item, receipt)
-        except NothingToBook as reason:
-            item.status, item.note = FileStatus.NOTHING, escape(reason.reason)
-        except Refused as reason:
-            item.status, item.note = FileStatus.REFUSED, escape(reason.reason)
-        except trio_jobs.KeyConflict:
-            item.status, item.note = FileStatus.REFUSED, "its number was used before, for another invoice"
-        except trio_jobs.InvalidPayload as reason:
-            item.status, item.note = FileStatus.REFUSED, escape(reason.why)
-        if item.status is not FileStatus.OPEN:
-            screen.show(item)
-
-    async def _follow(self, queue: trio_jobs.Queue, screen: Screen, events: trio_jobs.EventStream) -> None:
-        shown: dict[str, tuple[trio_jobs.State, int]] = {}
-        async for event in events:
-            job_id = getattr(event, "job", None)
-            if job_id is None:
-                continue
-            job = queue.get(job_id)
-            if job.kind == "totals" and job.is_final:
-                return  # this is the last job, so every line is on the screen
-            item = self.results.update(job)
-            if item is not None and shown.get(job_id) != (job.state, job.attempt_count):
-                shown[job_id] = (job.state, job.attempt_count)
-                screen.show(item)
-
-    async def _listen(self, queue: trio_jobs.Queue) -> None:
-        async for key in keys():
-            if key == "p":
-                self.paused = not self.paused
-                await (queue.pause("by hand") if self.paused else queue.resume())
-
-
-def files_in(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and the XML files in the folders, sorted. Raises FileNotFoundError if a path does not exist."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() == ".xml" and file.is_file())
-        elif path.exists():
-            yield path
-        else:
-            raise FileNotFoundError(f"there is no file or folder {escape(str(path))}")
+LAST_OUTPUT: Final = 2.0  #: seconds for the output to be read after a signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo and return its exit code.
+    """Run the demo and return its exit code, see `EXIT_CODES`."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.journal is not None and options.book is None:
+        parser.error("--journal needs --book, since its jobs belong to one book")
+    owner = frozenset(map(normal_id, options.we))
+    if "" in owner:
+        parser.error("--we needs an identifier, such as a VAT number")
+    with contextlib.suppress(AttributeError, ValueError):  # names have characters that a narrow pipe has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # tests may replace it
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trio-jobs-demo-")))
+        bookkeeping = Bookkeeping(
+            options.book or folder / "book.db",
+            script={} if options.paths else SCRIPT,
+            one_voucher_per_reference=not options.no_constraint,
+            crash_at=CRASH_AT if options.crash else None,
+            given_owner=owner,
+        )
+        log = logging.getLogger("trio_jobs")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)  # the screen shows the rest
+        try:
+            found = find_files(options.paths) if options.paths else _samples()
+            report = CsvReport(options.csv) if options.csv is not None else None
+        except OSError as error:
+            return _fail(error, CANNOT_START)
+        if report is not None:
+            stack.callback(report.discard)
+        return _run(options, bookkeeping, found, report)
 
-    Returns:
-        0: each file was booked or has a reason why not. 1: a file was not processed, or the ledger was not closed. 2:
-        the demo could not start. 130: Ctrl-C.
-    """
+
+def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFiles, report: CsvReport | None) -> int:
+    results, output, signals = FileResults(found.files), Output(), StopSignals()
+    plain = options.plain or not sys.stdout.isatty() or not _has_rich()
+    screen: Screen = PlainScreen(output) if plain else LiveScreen(results, lambda: demo.paused)
+    demo = Demo(
+        bookkeeping,
+        bookkeeping.service(min_interval=options.min_interval),
+        results,
+        screen,
+        journal=options.journal,
+        port=options.port if options.serve else None,
+        listens=not plain,
+    )
+    broken: BaseException | None = None
+
+    async def run() -> None:
+        nonlocal broken
+        with trio.CancelScope() as scope, signals.calling(scope.cancel):
+            try:
+                await demo.run()
+            except (trio_jobs.TrioJobsError, LedgerError, OSError) as error:
+                broken = error
+        # a signal while this is printed has the same effect as before
+        if demo.report is not None or signals.received is not None:
+            summary = Summary(
+                results, bookkeeping, demo.totals, demo.seconds, found.passed_over, options.verbose, demo.others
+            )
+            for line in summary.lines():
+                output.print(line)
+
+    code: int
+    try:
+        trio.run(run)
+    finally:
+        output.close(LAST_OUTPUT if signals.received is not None else None)
+    if broken is not None:
+        code = _fail(broken, CANNOT_START if demo.report is None else BROKEN)
+    else:
+        code = exit_code(results, demo.report, demo.totals, refusals_expected=not options.paths)
+    if report is not None and demo.report is not None:
+        try:
+            report.write(results)
+        except OSError as error:
+            code = _fail(error, BROKEN)
+    return signals.exit_code or code
+
+
+def _samples() -> InputFiles:
+    return InputFiles(tuple((file, file.name) for file in sample_files()))
+
+
+def _has_rich() -> bool:
+    try:
+        import rich  # noqa: F401 - optional: without it the demo prints lines
+    except ImportError:
+        return False
+    return True
+
+
+def _fail(error: BaseException, code: int) -> int:
+    """Print the error in one line."""
+    with contextlib.suppress(OSError):
+        print(f"demo: {escape(str(error), 1000)}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run demo",
         description="Book e-invoices (UBL 2.1, CFDI 4.0) in a ledger: one balanced voucher for each invoice.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="FILE or FOLDER", help="default: samples, with scripted faults"
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="FILE or FOLDER",
+        help="of a folder, all files named .xml (default: samples, with scripted faults)",
     )
     parser.add_argument("--book", type=Path, help="the ledger's book; a second run books no invoice twice")
-    parser.add_argument("--journal", type=Path, help="the journal of the jobs; needs --book")
+    parser.add_argument(
+        "--we",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="an identifier of the book's owner, such as a VAT number; may be repeated. What the owner issued is booked"
+        " as a sale, what the owner received as a purchase, the rest is refused. The book keeps it. Without it each"
+        " invoice is booked as a sale of its issuer",
+    )
+    parser.add_argument(
+        "--journal", type=Path, help="the journal of the jobs; needs --book. A later run continues what is left of them"
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write a row for each file, at the end, in place of an older FILE"
+    )
+    parser.add_argument("--verbose", action="store_true", help="list all files in the summary, also those passed over")
     parser.add_argument(
         "--crash", action="store_true", help="kill the process in the middle; then run it again without this option"
     )
@@ -185,50 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="make a book that accepts several vouchers of one invoice, so that only the queue prevents them",
     )
-    options = parser.parse_args(arguments)
-    if options.journal is not None and options.book is None:
-        parser.error("--journal needs --book, since its jobs belong to one book")
-    plain = options.plain or not sys.stdout.isatty()
-    if not plain:
-        try:
-            import rich  # noqa: F401 - optional: without it the demo prints lines
-        except ImportError:
-            plain = True
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trio-jobs-demo-")))
-        bookkeeping = Bookkeeping(
-            options.book or folder / "book.db",
-            script={} if options.paths else SCRIPT,
-            one_voucher_per_reference=not options.no_constraint,
-            crash_at=CRASH_AT if options.crash else None,
-        )
-        log = logging.getLogger("trio_jobs")
-        stack.callback(log.setLevel, log.level)
-        log.setLevel(logging.ERROR)  # the screen shows the rest
-        try:
-            files = list(files_in(options.paths)) if options.paths else sample_files()
-            service = bookkeeping.service(min_interval=options.min_interval)
-            demo = Demo(
-                files,
-                bookkeeping,
-                service,
-                FileResults(),
-                plain,
-                options.journal,
-                options.port if options.serve else None,
-            )
-            trio.run(demo.run)
-        except KeyboardInterrupt:
-            return 130
-        except BaseExceptionGroup as group:
-            if group.subgroup(KeyboardInterrupt) is None:
-                raise
-            return 130
-        except (trio_jobs.SdkOpenFailed, trio_jobs.StoreError, trio_jobs.UsageError, LedgerError, OSError) as error:
-            print(f"demo: {escape(str(error))}", file=sys.stderr)
-            return 2
-        closed = demo.report is not None and demo.report.sdk_closed
-        return 0 if closed and demo.results.complete else 1
+    return parser
 
 
 if __name__ == "__main__":

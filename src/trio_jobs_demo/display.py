@@ -7,7 +7,7 @@ from typing import Final
 
 from trio_jobs_demo.currencies import exponent
 
-__all__ = ["escape", "money"]
+__all__ = ["cells", "escape", "fit", "money"]
 
 # Cc: control characters, ESC and the C1 ones which some terminals obey, among them. Cf: invisible format characters,
 # the bidirectional overrides among them, with which a name can be made to read backwards. Zl, Zp: line ends that are
@@ -41,6 +41,37 @@ def escape(text: str, limit: int = 200) -> str:
             shown.append("…")
             break
     return "".join(shown)
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a wide character, none for a combining one."""
+    return sum(_cells(character) for character in text)
+
+
+def _cells(character: str) -> int:
+    if unicodedata.combining(character) or character in JOINERS:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fit(text: str, width: int, *, right: bool = False) -> str:
+    """The text in exactly `width` columns: padded, or cut with an ellipsis.
+
+    Args:
+        text: Text that is escaped already.
+        width: Columns, at least 1.
+        right: Pad on the left.
+    """
+    if cells(text) > width:
+        kept, used = "", 0
+        for character in text:
+            used += _cells(character)
+            if used > width - 1:
+                break
+            kept += character
+        text = kept + "…"
+    padding = " " * (width - cells(text))
+    return padding + text if right else text + padding
 
 
 def money(minor: int, currency: str) -> str:

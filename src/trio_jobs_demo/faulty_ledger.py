@@ -43,6 +43,9 @@ class _LedgerWrapper:
     def find(self, reference: str) -> tuple[VoucherNumber, ...]:
         return self._ledger.find(reference)
 
+    def origin(self, number: VoucherNumber) -> str:
+        return self._ledger.origin(number)
+
     def voucher_count(self) -> int:
         return self._ledger.voucher_count()
 

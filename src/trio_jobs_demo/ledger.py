@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Final, NewType, Protocol, Self, final
 
 import attrs
 
-from trio_jobs_demo.schema import APPLICATION_ID, ONE_VOUCHER_PER_REFERENCE, TABLES
+from trio_jobs_demo.schema import APPLICATION_ID, ONE_VOUCHER_PER_REFERENCE, TABLES, VERSION
 from trio_jobs_demo.vouchers import Voucher
 
 __all__ = [
@@ -53,7 +54,7 @@ class BookLocked(LedgerError):
 
 
 class WrongBook(LedgerError):
-    """The file is not a book, or was created with another `one_voucher_per_reference`."""
+    """The file is not a book, not the expected one, or was created with another `one_voucher_per_reference`."""
 
 
 class LedgerClosed(LedgerError):
@@ -96,6 +97,7 @@ class Books(Protocol):
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber: ...
     def find(self, reference: str) -> tuple[VoucherNumber, ...]: ...
+    def origin(self, number: VoucherNumber) -> str: ...
     def voucher_count(self) -> int: ...
     def trial_balance(self) -> tuple[AccountBalance, ...]: ...
     def close(self) -> None: ...
@@ -175,6 +177,35 @@ class Ledger:
             )
             return tuple(VoucherNumber(number) for (number,) in rows)
 
+    def origin(self, number: VoucherNumber) -> str:
+        """The `origin` of a voucher; empty if there is no such voucher."""
+        with _mapped():
+            rows = self._open_connection().execute("SELECT origin FROM vouchers WHERE number = ?", (number,))
+            return "".join(origin for (origin,) in rows)
+
+    def newest(self) -> VoucherNumber:
+        """The number of the newest voucher; 0 in an empty book. Later vouchers have higher numbers."""
+        with _mapped():
+            (number,) = self._open_connection().execute("SELECT max(number) FROM vouchers WHERE posted").fetchone()
+            return VoucherNumber(number or 0)
+
+    def book_id(self) -> str:
+        """The id of the book, which a copy of the file has too."""
+        with _mapped():
+            (book_id,) = self._open_connection().execute("SELECT id FROM book").fetchone()
+            return str(book_id)
+
+    def owner(self) -> str:
+        """What `set_owner` was last called with, else empty."""
+        with _mapped():
+            (owner,) = self._open_connection().execute("SELECT owner FROM book").fetchone()
+            return str(owner)
+
+    def set_owner(self, owner: str) -> None:
+        """Keep a text with the book that says whose it is."""
+        with _mapped():
+            self._open_connection().execute("UPDATE book SET owner = ?", (owner,))
+
     def voucher_count(self) -> int:
         """How many vouchers are posted."""
         with _mapped():
@@ -204,8 +235,8 @@ class Ledger:
     def _book(self, connection: sqlite3.Connection, voucher: Voucher, call: int | None) -> VoucherNumber:
         with _transaction(connection):
             number = connection.execute(
-                "INSERT INTO vouchers (reference, dated, currency, text) VALUES (?, ?, ?, ?)",
-                (voucher.reference, voucher.dated.isoformat(), voucher.currency, voucher.text),
+                "INSERT INTO vouchers (reference, dated, currency, text, origin) VALUES (?, ?, ?, ?, ?)",
+                (voucher.reference, voucher.dated.isoformat(), voucher.currency, voucher.text, voucher.origin),
             ).lastrowid
             assert number is not None
             connection.executemany(
@@ -240,9 +271,14 @@ def _prepare(connection: sqlite3.Connection, one_voucher_per_reference: bool) ->
             # not executescript, which would commit first and create the tables one by one
             for statement in _statements(TABLES + ONE_VOUCHER_PER_REFERENCE * one_voucher_per_reference):
                 connection.execute(statement)
+            connection.execute("INSERT INTO book (one, id) VALUES (1, ?)", (secrets.token_hex(16),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         elif application != APPLICATION_ID:
             raise WrongBook("this SQLite file is not a book of this ledger")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            raise WrongBook(f"this book has version {version}, this program writes version {VERSION}; begin a new book")
         name = "one_voucher_per_reference"
         (unique,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (name,)).fetchone()
         if bool(unique) != one_voucher_per_reference:

@@ -14,18 +14,29 @@ from typing import Final
 
 from trio_jobs_demo.vouchers import MAX_MINOR
 
-__all__ = ["APPLICATION_ID", "ONE_VOUCHER_PER_REFERENCE", "TABLES"]
+__all__ = ["APPLICATION_ID", "ONE_VOUCHER_PER_REFERENCE", "TABLES", "VERSION"]
 
 # In the file's header: distinguishes a book from other SQLite files. "tjlb", trio-jobs ledger book.
 APPLICATION_ID: Final = 0x746A6C62
 
+# In the file's header (user_version). Version 0 had no `book` and no `origin`.
+VERSION: Final = 2
+
 TABLES: Final = f"""
+-- One row. The id is the book's own, also in a copy; the owner is text of the caller, empty until it is set.
+CREATE TABLE book (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    id    TEXT NOT NULL CHECK (id <> ''),
+    owner TEXT NOT NULL DEFAULT ''
+) STRICT;
+
 CREATE TABLE vouchers (
     number    INTEGER PRIMARY KEY AUTOINCREMENT,
     reference TEXT NOT NULL CHECK (reference <> ''),
     dated     TEXT NOT NULL CHECK (dated IS date(julianday(dated))),
     currency  TEXT NOT NULL CHECK (currency GLOB '[A-Z][A-Z][A-Z]'),
     text      TEXT NOT NULL,
+    origin    TEXT NOT NULL DEFAULT '',
     posted    INTEGER NOT NULL DEFAULT 0 CHECK (posted IN (0, 1))
 ) STRICT;
 
@@ -52,6 +63,15 @@ CREATE TABLE call_log (
     CHECK ((outcome = 'booked') = (voucher IS NOT NULL))
 ) STRICT;
 
+CREATE TRIGGER book_keeps_its_id BEFORE UPDATE OF one, id ON book
+BEGIN SELECT RAISE (ABORT, 'the id of a book is never changed'); END;
+
+CREATE TRIGGER book_is_not_replaced BEFORE INSERT ON book WHEN EXISTS (SELECT 1 FROM book)
+BEGIN SELECT RAISE (ABORT, 'the id of a book is never changed'); END;
+
+CREATE TRIGGER book_is_not_removed BEFORE DELETE ON book
+BEGIN SELECT RAISE (ABORT, 'the id of a book is never changed'); END;
+
 CREATE TRIGGER voucher_starts_as_draft BEFORE INSERT ON vouchers WHEN NEW.posted
 BEGIN SELECT RAISE (ABORT, 'a voucher starts as a draft'); END;
 
@@ -59,7 +79,7 @@ CREATE TRIGGER voucher_is_not_replaced BEFORE INSERT ON vouchers
 WHEN EXISTS (SELECT 1 FROM vouchers WHERE number = NEW.number AND posted)
 BEGIN SELECT RAISE (ABORT, 'a posted voucher is never changed'); END;
 
-CREATE TRIGGER voucher_is_not_rewritten BEFORE UPDATE OF number, reference, dated, currency, text ON vouchers
+CREATE TRIGGER voucher_is_not_rewritten BEFORE UPDATE OF number, reference, dated, currency, text, origin ON vouchers
 BEGIN SELECT RAISE (ABORT, 'a voucher is never changed'); END;
 
 CREATE TRIGGER voucher_stays_posted BEFORE UPDATE OF posted ON vouchers WHEN OLD.posted

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
-from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trio_jobs import State
+from trio_jobs_demo.display import fit
 from trio_jobs_demo.file_results import FileResult, FileResults, FileStatus
+from trio_jobs_demo.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["LiveScreen", "PlainScreen", "Screen"]
+__all__ = ["LiveScreen", "PlainScreen", "Screen", "columns", "row"]
 
-_COLOURS = {
-    State.PENDING: "bright_black",
-    State.SCHEDULED: "bright_black",
-    State.PROCESSING: "bold cyan",
-    State.RETRYING: "yellow",
-    State.IN_DOUBT: "bold magenta",
-    State.COMPLETED: "green",
-    State.FAILED: "red",
-    State.CANCELLED: "red",
+_COLOURS: Final = {
+    FileStatus.BOOKED: "green",
+    FileStatus.THERE: "green",
+    FileStatus.DUPLICATE: "blue",
+    FileStatus.NOTHING: "blue",
+    FileStatus.REFUSED: "red",
+    FileStatus.FAILED: "red",
+    FileStatus.IN_DOUBT: "bold magenta",
+    FileStatus.NOT_LOOKED_AT: "bright_black",
 }
+_STATE_COLOURS: Final = {State.PROCESSING: "bold cyan", State.RETRYING: "yellow"}
+
+#: Columns of a terminal: status and voucher, date, and an amount such as -1,234,567.89 EUR
+STATUS, DATE, AMOUNT = 14, 10, 16
+HEADINGS: Final = ("", "file", "issuer", "number", "date", "amount")
+
+
+def columns(width: int) -> tuple[int, int, int, int, int, int]:
+    """The widths of status, file, issuer, number, date and amount, which fill `width` columns, 80 at least."""
+    rest = max(width, 80) - STATUS - DATE - AMOUNT - 5
+    file, issuer = rest * 2 // 5, rest * 3 // 10
+    return STATUS, file, issuer, rest - file - issuer, DATE, AMOUNT
+
+
+def row(item: FileResult) -> tuple[str, str, str, str, str, str]:
+    """What is shown of a file, in the order of `columns`."""
+    status: str = item.status
+    if item.status is FileStatus.OPEN and item.state is not None:
+        status = f"{item.state} {item.attempts}" if item.attempts > 1 else item.state
+    elif item.status is FileStatus.BOOKED:
+        status = f"{status} {item.voucher}"
+    return status, item.name, item.issuer, item.number, item.date, item.amount
 
 
 class Screen(Protocol):
@@ -37,22 +62,34 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """Prints a line for each important change, for pipes and logs."""
+    """Prints a line for each important change. In a terminal it fits, in a pipe or file it is complete."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
     def __enter__(self) -> PlainScreen:
         return self
 
     def __exit__(self, *args: object) -> None:
-        sys.stdout.flush()
+        """Do nothing: whoever made the output closes it."""
 
     def show(self, result: FileResult) -> None:
-        is_open = result.status is FileStatus.OPEN
-        if not is_open or result.state in (State.RETRYING, State.IN_DOUBT):
-            word = result.state if is_open else result.status
-            self.print_line(f"{word:16}{result.label:46}{result.amount:>18}  {result.note}")
+        if result.status is FileStatus.OPEN and result.state is not State.RETRYING:
+            return
+        parts = row(result)
+        if self._width is None:
+            words = [part for part in parts[1:] if part]
+            self._output.print("  ".join([f"{parts[0]:15}", *words, result.note]))
+            return
+        widths = columns(self._width)
+        cells = [fit(part, width, right=width == AMOUNT) for part, width in zip(parts, widths, strict=True)]
+        self._output.print(" ".join(cells).rstrip())
+        if result.status is not FileStatus.BOOKED or result.remarks:
+            self._output.print(f"    {result.note}")
 
     def print_line(self, line: str) -> None:
-        print(line)
+        self._output.print(line)
 
 
 class LiveScreen:
@@ -75,44 +112,32 @@ class LiveScreen:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self._live.stop()
+        with contextlib.suppress(OSError):  # the terminal may have been closed
+            self._live.stop()
 
     def show(self, result: FileResult) -> None:
         """Do nothing: the next refresh shows it."""
 
     def print_line(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False)
+        with contextlib.suppress(OSError):
+            self._console.print(line, markup=False, highlight=False)
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        results = self._results.files
-        rows = max(self._console.size.height - 6, 5)
-        table = Table(box=None, expand=True, pad_edge=False)
-        for name, options in (
-            ("invoice", {"ratio": 3}),
-            ("amount", {"justify": "right", "ratio": 2}),
-            ("state", {"min_width": 15}),
-            ("tries", {"justify": "right"}),
-            ("", {"ratio": 4}),
-        ):
-            table.add_column(name, no_wrap=True, overflow="ellipsis", **options)
-        for result in _visible(results, rows):
-            state: str = result.state if result.state is not None else result.status
-            colour = _COLOURS.get(result.state, "bright_black") if result.state is not None else "blue"
-            if result.status is FileStatus.REFUSED:
-                state, colour = FileStatus.REFUSED, "red"
-            table.add_row(
-                Text(result.label),
-                Text(result.amount),
-                Text(state, colour),
-                str(result.attempts or ""),
-                Text(result.note),
-            )
-        counts = Counter(str(i.state if i.state is not None else i.status) for i in results)
-        foot = "  ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        height, width = self._console.size.height, self._console.size.width
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        widths = columns(width - 1)  # the last column has padding as well
+        for name, size in zip(HEADINGS, widths, strict=True):
+            table.add_column(name, width=size, no_wrap=True, overflow="ellipsis")
+        for result in _visible(self._results.files, max(height - 6, 5)):
+            parts = row(result)
+            colour = _COLOURS.get(result.status) or _STATE_COLOURS.get(result.state or State.PENDING, "bright_black")
+            table.add_row(Text(parts[0], colour), *map(Text, parts[1:-1]), Text(parts[-1], justify="right"))
+        counts = self._results.counts
+        foot = ", ".join(f"{counts[status]} {status}" for status in FileStatus if counts[status])
         pause = "paused, p resumes" if self._paused() else "p pauses, Ctrl-C stops"
         return Group(table, Text(f"{foot}    {pause}", "bright_black"))
 
@@ -121,6 +146,8 @@ def _visible(results: list[FileResult], rows: int) -> list[FileResult]:
     """The results that fit into `rows` rows: those around the job that is being processed."""
     if len(results) <= rows:
         return results
-    current = next((i for i, result in enumerate(results) if result.state is State.PROCESSING), len(results) - 1)
+    looked_at = [i for i, result in enumerate(results) if result.status is not FileStatus.NOT_LOOKED_AT]
+    last = looked_at[-1] if looked_at else 0
+    current = next((i for i, result in enumerate(results) if result.state is State.PROCESSING), last)
     begin = min(max(current - rows // 2, 0), len(results) - rows)
     return results[begin : begin + rows]

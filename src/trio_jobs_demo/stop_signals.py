@@ -1,0 +1,67 @@
+"""Signals of the demo: the first one stops it in order, the second one ends the process at once.
+
+Python runs the handler in the main thread, also if that is blocked in a write, so the second one does not depend on the
+event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+import attrs
+import trio
+
+__all__ = ["LEDGER_NOT_CLOSED", "StopSignals"]
+
+LEDGER_NOT_CLOSED: Final = 70  #: the exit code of a process that has not closed the ledger
+#: SIGBREAK is Ctrl-Break and the closed console of Windows
+_NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_NAMES_BY_NUMBER: Final = {getattr(signal, name): name for name in _NAMES if hasattr(signal, name)}
+
+
+@attrs.define(eq=False)
+class StopSignals:
+    """The signals that were received."""
+
+    received: int | None = None
+    """The number of the first signal; None without one."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 and the number of the signal, as shells have it; None without one."""
+        return None if self.received is None else 128 + self.received
+
+    @contextlib.contextmanager
+    def calling(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Call `stop` in Trio at the first signal. To be entered in Trio, in the main thread.
+
+        A signal that the parent process had ignored stays ignored (`nohup`).
+        """
+        token = trio.lowlevel.current_trio_token()
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.received is not None:
+                if _NAMES_BY_NUMBER[number] == "SIGHUP":
+                    return  # a terminal that closes may send it after another one, and twice
+                with contextlib.suppress(OSError):
+                    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"demo: the ledger is not closed\n")
+                os._exit(LEDGER_NOT_CLOSED)
+            self.received = number
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(stop)
+
+        before: dict[Any, Any] = {}
+        for number in _NAMES_BY_NUMBER:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
