@@ -6,6 +6,7 @@ Each snippet `old` must occur exactly once in its file, which a test checks; kee
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 import attrs
@@ -52,6 +53,14 @@ POISON: Final = "tests/journal/test_poison.py"
 RESTART: Final = "tests/runtime/test_restart.py"
 TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
 
+BOOKED_ONCE: Final = "tests/demo/test_booked_once.py"
+DEMO_OWNER: Final = "tests/demo/test_owner.py"
+DEMO_READER: Final = "tests/demo/test_reader.py"
+DEMO_STOPS: Final = "tests/demo/test_stops.py"
+DEMO_SUMMARY: Final = "tests/demo/test_summary.py"
+DEMO_VOUCHERS: Final = "tests/demo/test_vouchers.py"
+HOSTILE_FILES: Final = "tests/demo/test_hostile_files.py"
+
 #: The checks that the campaign tries on every mutation
 CHECKS: Final = (
     SIMULATOR,
@@ -88,6 +97,8 @@ class Mutation:
     new: str
     more: tuple[tuple[str, str], ...] = ()
     """Further pairs of old and new snippets of the same file."""
+    package: str = "trio_jobs"
+    """The package with the file."""
     hangs: bool = False
     """The check does not end with this bug, so a timeout counts as found."""
 
@@ -101,6 +112,7 @@ class Mutation:
 
 
 _M = Mutation
+_D = functools.partial(Mutation, package="trio_jobs_demo")
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     # what a client costs the server
@@ -1015,5 +1027,151 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/caller.py",
         "is_own = self.consumer in tasks",
         "is_own = self.consumer is tasks[0]",
+    ),
+    # the demo: what it says is booked is in the book
+    _D(
+        "content not compared",
+        "an invoice counts as booked if the book has its number, whatever it contains",
+        BOOKED_ONCE,
+        "content.py",
+        "old is not None and old.digest == digest and",
+        "old is not None and",
+    ),
+    _D(
+        "stamps not compared",
+        "a CFDI counts as booked if the book has another one with its folio and another UUID",
+        BOOKED_ONCE,
+        "content.py",
+        "(not old.uuid or not uuid or old.uuid == uuid)",
+        "True",
+    ),
+    _D(
+        "series and number joined",
+        "series A-1 with number 2 is taken for series A with number 1-2",
+        BOOKED_ONCE,
+        "invoices.py",
+        "        if self.series:\n",
+        "        if self.series and not self.number:\n",
+    ),
+    _D(
+        "journal of another book accepted",
+        "a journal is used with another book, which has none of what the journal says is booked",
+        BOOKED_ONCE,
+        "bookkeeping.py",
+        "        if self.journal_book not in (None, self.book_id):\n",
+        "        if self.journal_book == self.book_id == None:\n",
+    ),
+    _D(
+        "failed invoices not tried again",
+        "what the journal has as failed stays so, also when the reason is gone",
+        BOOKED_ONCE,
+        "demo_run.py",
+        "                if job.is_final:\n",
+        "                if not job.is_final:\n",
+    ),
+    _D(
+        "journal believed",
+        "an invoice counts as booked because the journal says so, although the book has no voucher",
+        BOOKED_ONCE,
+        "demo_run.py",
+        "receipt = await queue.submit(FIND, booking)",
+        "pass",
+    ),
+    _D(
+        "duplicates of refused files not refused",
+        "a second copy of a refused file counts as a duplicate, as if the first were in the book",
+        DEMO_SUMMARY,
+        "file_results.py",
+        "            if first.status not in (FileStatus.BOOKED, FileStatus.THERE, FileStatus.DUPLICATE):\n",
+        "            if first.status is FileStatus.NOT_LOOKED_AT:\n",
+    ),
+    _D(
+        "formulas in the CSV",
+        "the name of an issuer runs as a formula in a spreadsheet",
+        DEMO_SUMMARY,
+        "csv_report.py",
+        "shown.lstrip().startswith(FORMULA)",
+        'shown.startswith("=")',
+    ),
+    _D(
+        "refused files not reported",
+        "the exit code of a run with refused files is 0",
+        DEMO_SUMMARY,
+        "exit_codes.py",
+        "return REFUSED if counts[FileStatus.REFUSED] and not refusals_expected else 0",
+        "return 0",
+    ),
+    _D(
+        "SIGHUP not heeded",
+        "the demo dies when its terminal is closed, and closes no ledger",
+        DEMO_STOPS,
+        "stop_signals.py",
+        '"SIGTERM", "SIGHUP", "SIGBREAK")',
+        '"SIGTERM", "SIGBREAK")',
+    ),
+    _D(
+        "reader of the output trusted",
+        "`| head` breaks the booking off",
+        DEMO_STOPS,
+        "output.py",
+        "            except (OSError, ValueError):  # ValueError: it is closed\n                is_broken = True\n",
+        "            except (OSError, ValueError):  # ValueError: it is closed\n                os._exit(1)\n",
+    ),
+    _D(
+        "purchases booked as sales",
+        "what the owner of the book received is booked as what the owner sold",
+        DEMO_OWNER,
+        "owner.py",
+        "        return Side.PURCHASE\n",
+        "        return Side.SALE\n",
+    ),
+    _D(
+        "owner of a book replaced",
+        "a book takes the invoices of two companies",
+        DEMO_OWNER,
+        "bookkeeping.py",
+        "            if owner and not owner & self.given_owner:\n",
+        "            if owner and not self.given_owner:\n",
+    ),
+    # the demo: it books what a bookkeeper would book
+    _D(
+        "prepayment booked as a sale",
+        "a prepayment invoice and its final invoice are counted twice",
+        DEMO_VOUCHERS,
+        "vouchers.py",
+        "    if invoice.prepayment:\n        sale =",
+        "    if invoice.prepayment and side is Side.PURCHASE:\n        sale =",
+    ),
+    _D(
+        "rounding of lines not bounded",
+        "lines that do not make the total are booked, and the difference is called rounding",
+        DEMO_READER,
+        "ubl.py",
+        "total(line.net for line in lines), len(lines))",
+        "total(line.net for line in lines), 10**6)",
+    ),
+    _D(
+        "repeated tax total not compared",
+        "of two tax totals in the same currency that differ one is ignored",
+        DEMO_READER,
+        "ubl_taxes.py",
+        "    for amount in plain:\n",
+        "    for amount in plain[:0]:\n",
+    ),
+    _D(
+        "byte order mark not believed",
+        "names of UTF-8 files that declare Latin-1 are garbled",
+        DEMO_READER,
+        "xml_tree.py",
+        'codecs.BOM_UTF8: "utf-8", ',
+        "",
+    ),
+    _D(
+        "cut texts not marked",
+        "the beginning of an overlong amount is booked as the amount",
+        HOSTILE_FILES,
+        "xml_tree.py",
+        "text[: MAX_TEXT - before] + CUT",
+        "text[: MAX_TEXT - before]",
     ),
 )

@@ -1,4 +1,4 @@
-"""Plant a mutation into a copy of the package, and run a check on the copy in a new process."""
+"""Plant a mutation into a copy of the packages, and run a check on the copy in a new process."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = ["PACKAGE", "ROOT", "SCHEDULES", "Finding", "copied", "plant", "run_ch
 
 PACKAGE = Path(trio_jobs.__file__).parent
 ROOT = PACKAGE.parent.parent
+PACKAGES = (PACKAGE.name, "trio_jobs_demo")  #: the packages in which bugs are planted
 SCHEDULES = 1500  #: how many schedules the simulator runs at most
 SECONDS = 150.0  #: the timeout of a check; a check that exceeds it has no result, since the machine may be busy
 
@@ -41,15 +42,16 @@ class Finding:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A folder with a copy of the package, to be put on the import path."""
+    """A folder with a copy of the packages, to be put on the import path."""
     with TemporaryDirectory(prefix="trio-jobs-mutation-") as folder:
-        shutil.copytree(PACKAGE, Path(folder) / PACKAGE.name, ignore=shutil.ignore_patterns("samples"))
+        for package in PACKAGES:
+            shutil.copytree(PACKAGE.parent / package, Path(folder) / package)
         yield Path(folder)
 
 
 def plant(mutation: Mutation, folder: Path) -> None:
     """Apply the mutation to the copy. Raises `AssertionError` unless each snippet occurs exactly once."""
-    file = folder / PACKAGE.name / mutation.file
+    file = folder / mutation.package / mutation.file
     source = file.read_text(encoding="utf-8")
     mutated = mutation.apply(source)
     compile(mutated, str(file), "exec")
