@@ -249,7 +249,7 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
 
 def test_the_stop_timeouts_on_the_page_are_longer_than_those_of_a_service() -> None:
     settings = trio_jobs.Service().settings
-    longest = settings.drain_timeout + settings.cancel_timeout + settings.close_timeout
+    longest = settings.drain_timeout + settings.cancel_timeout + settings.close_timeout + settings.commit_timeout
     text = DEPLOY.read_text(encoding="utf-8")
     for pattern in (r"TimeoutStopSec=(\d+)", r"stop_grace_period: (\d+)s"):
         found = re.search(pattern, text)

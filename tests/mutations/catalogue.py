@@ -25,6 +25,7 @@ PROMISES: Final = "tests/runtime/test_promises.py"
 POWER: Final = "tests/stores/test_power_cuts.py"
 MARK: Final = "tests/stores/test_high_water_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
+FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
@@ -244,6 +245,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/lock.py",
         "            if error.errno in _IN_USE:  # also",
         "            if True:  # also",
+    ),
+    _M(
+        "failing disk waited for",
+        "a stop on a full disk takes as long as one on a disk that does not respond",
+        FAILING_STOP,
+        "_runtime/supervisor.py",
+        "if patience.cancelled_caught and not event_log.is_failing:",
+        "if patience.cancelled_caught:",
+    ),
+    _M(
+        "unstored events not reported",
+        "a process whose last events are not on the disk exits as if they were",
+        FAILING_STOP,
+        "_cli/serve.py",
+        "return NOT_STORED if report.unstored_events else 0",
+        "return 0",
     ),
     # the store
     _M(

@@ -22,6 +22,7 @@ EXIT_CODES: Final = f"""exit codes:
   4   the server cannot be reached, or the connection was lost and the request may have been done
   5   the queue is full or stopping, or the journal is in use: try again later
   70  serve ended without closing the SDK
+  72  serve closed the SDK and could not store its last events; the log names their jobs
   130 interrupted
 
 environment:

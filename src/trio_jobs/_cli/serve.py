@@ -29,7 +29,9 @@ from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
 
-__all__ = ["load_service", "run_server"]
+__all__ = ["NOT_STORED", "load_service", "run_server"]
+
+NOT_STORED: Final = 72  #: the exit code of a process that has closed the SDK and could not store its last events
 
 log: Final = Log("trio_jobs.serve")
 
@@ -86,14 +88,20 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
             async with service.open(**options) as queue:
                 await _serve_queue(queue, arguments, stop, service.settings.drain_timeout)
     except StoreError as error:
-        if queue is not None or isinstance(error, JournalInUse):
+        if queue is not None and queue.report is not None:  # the journal has failed while it was in use
+            log.error("stopped: %s", describe(error))
+            return NOT_STORED if queue.report.sdk_closed else SDK_NOT_CLOSED
+        if isinstance(error, JournalInUse):
             raise
         raise UsageError(describe(error)) from None  # exit code 2, not 5: to try again later does not help
     if queue is None or queue.report is None:
         return 0
-    unfinished = len(queue.report.unfinished)
-    log.info("stopped; %s jobs left, the SDK is %s", unfinished, "closed" if queue.report.sdk_closed else "NOT closed")
-    return 0 if queue.report.sdk_closed else SDK_NOT_CLOSED
+    report = queue.report
+    unfinished = len(report.unfinished)
+    log.info("stopped; %s jobs left, the SDK is %s", unfinished, "closed" if report.sdk_closed else "NOT closed")
+    if not report.sdk_closed:
+        return SDK_NOT_CLOSED
+    return NOT_STORED if report.unstored_events else 0
 
 
 def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:

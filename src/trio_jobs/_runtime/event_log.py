@@ -57,6 +57,8 @@ class EventLog:
         self.durable = store.durable
         self.projection = Projection()
         self.committed_seq = 0
+        self.is_failing = False
+        """The last commit has failed."""
         self._listener: LogListener | None = None
         self._is_open = False
         self._failures = 0
@@ -136,6 +138,11 @@ class EventLog:
                 if of is not None and not self.contains(of):
                     return
 
+    def unstored(self) -> tuple[int, tuple[str, ...]]:
+        """Return how many events are not committed, and the ids of their jobs."""
+        events = self._uncommitted
+        return len(events), tuple(dict.fromkeys(event.job for event in events if isinstance(event, ev.JobEvent)))
+
     # the committed prefix
 
     def committed_job(self, job_id: str) -> JobRecord:
@@ -213,6 +220,7 @@ class EventLog:
     def _on_commit(self, events: Sequence[ev.Event]) -> None:
         assert self._listener is not None
         self.committed_seq = events[-1].seq
+        self.is_failing = False
         if self._uncommitted:
             self._advance_copies(events)
         self._listener.on_committed(events)
@@ -235,6 +243,7 @@ class EventLog:
         """A commit has failed: retract the uncommitted submits and return the events to be written again."""
         assert self._listener is not None
         self._failures += 1
+        self.is_failing = True
         rejected = {event.job: event for event in self._uncommitted if isinstance(event, ev.Submitted)}
         for job in rejected:
             self.projection.retract(job)

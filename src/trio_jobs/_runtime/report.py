@@ -42,3 +42,7 @@ class ShutdownReport:
     restored at the next start."""
     jobs: dict[State, int]
     """The number of jobs, by state."""
+    unstored_events: int = 0
+    """The number of last events that the journal may lack, because its disk failed or did not respond; else 0."""
+    unstored_jobs: tuple[str, ...] = ()
+    """The ids of the jobs of those events, in their order. The next start finds these jobs in an earlier state."""

@@ -10,12 +10,13 @@ The stop has these steps, each with its time limit:
    journal only the running attempt is finished.
 2. The running attempt is cancelled (cancel_timeout), and abandoned if its call does not return.
 3. The SDK is closed (close_timeout).
-4. The loops are cancelled, the last events are committed (commit_timeout), and the report is made.
-5. The store is closed (commit_timeout).
+4. The loops are cancelled, the last events are committed, and the report is made.
+5. The store is closed. Both together have commit_timeout; a store whose commits fail has 5 seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -41,6 +42,9 @@ from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.watchdog import Watchdog
 
 __all__ = ["open_queue"]
+
+_FAILING_STORE: Final = 5.0  #: seconds for the last events, if commits fail
+_MIN_CLOSE: Final = 1.0  #: seconds at least for a store to close
 
 log: Final = Log("trio_jobs.queue")
 
@@ -219,15 +223,18 @@ class Supervisor:
             self.fail(error)
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
-        await self._wait_for_store()
+        deadline = trio.current_time() + self._settings.commit_timeout
+        await self._wait_for_store(deadline)
         report = self._report(closed, problem)
         runtime.status.report = report
         runtime.waiters.wake_all()
         runtime.feed.close()
         try:
-            with trio.move_on_after(self._settings.commit_timeout) as scope:
+            # a store that could not commit commits nothing more: the report would be wrong
+            end = trio.current_time() if report.unstored_events else max(deadline, trio.current_time() + _MIN_CLOSE)
+            with trio.CancelScope(deadline=end) as scope:
                 await runtime.event_log.aclose()
-            if scope.cancelled_caught:
+            if scope.cancelled_caught and not report.unstored_events:
                 log.error("the store did not close within %g s", self._settings.commit_timeout)
         except BaseException as error:
             self.fail(error)
@@ -258,17 +265,16 @@ class Supervisor:
             # cannot be closed while it runs (P1)
             await slot.wait_empty()
 
-    async def _wait_for_store(self) -> None:
+    async def _wait_for_store(self, deadline: float) -> None:
         """Wait for the last commits, so that their callers get the results before the queue reports its stop."""
         event_log = self._runtime.event_log
         if not event_log.durable:
             return
-        try:
-            with trio.fail_after(self._settings.commit_timeout):
+        with contextlib.suppress(OutcomeUnknown), trio.CancelScope(deadline=deadline):
+            with trio.move_on_after(_FAILING_STORE) as patience:
                 await event_log.committed(event_log.projection.seq)
-        except (trio.TooSlowError, OutcomeUnknown) as error:
-            lost = event_log.projection.seq - event_log.committed_seq
-            log.error("the last events may not be stored (%d): %s", lost, self._store.trouble or error)
+            if patience.cancelled_caught and not event_log.is_failing:  # a slow disk may still answer
+                await event_log.committed(event_log.projection.seq)
 
     def _report(self, closed: bool, problem: str | None) -> ShutdownReport:
         projection = self._runtime.event_log.projection
@@ -277,7 +283,8 @@ class Supervisor:
             for r in projection.jobs.values()
             if r.state not in FINAL
         )
-        return ShutdownReport(closed, problem, unfinished, {state: projection.count(state) for state in State})
+        jobs = {state: projection.count(state) for state in State}
+        return ShutdownReport(closed, problem, unfinished, jobs, *self._runtime.event_log.unstored())
 
     def _log(self, report: ShutdownReport) -> None:
         if report.unfinished:
@@ -289,8 +296,22 @@ class Supervisor:
                 some,
                 " ..." if report.unfinished[10:] else "",
             )
+        if report.unstored_events:
+            self._log_unstored(report)
         if not report.sdk_closed:
             log.error("sdk_not_closed: %s", report.sdk_problem)
+
+    def _log_unstored(self, report: ShutdownReport) -> None:
+        log.error(
+            "the last events may not be stored (%d): %s",
+            report.unstored_events,
+            self._store.trouble or f"the store did not respond within {self._settings.commit_timeout:g} s",
+        )
+        jobs = self._runtime.event_log.projection.jobs
+        for start in range(0, len(report.unstored_jobs), 20):
+            part = (jobs[job] for job in report.unstored_jobs[start : start + 20] if job in jobs)
+            named = ", ".join(f"{escape(job.key or job.id)} ({job.state} now)" for job in part)
+            log.error("the next start finds these jobs in an earlier state: %s", named)
 
     def raise_failure(self, raised: BaseException | None) -> None:
         """Raise the failure of the queue, as an exception of this package. Returns if the queue has not failed.

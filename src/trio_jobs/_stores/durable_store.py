@@ -231,6 +231,7 @@ class DurableStore(Generic[L]):
         try:
             await self.ended.wait()
         except trio.Cancelled:
+            self._is_abandoned = True
             writer.abandon()
             raise
         self.writer = None
