@@ -752,8 +752,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the shutdown report does not name jobs that wait for their retry",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "if r.state not in FINAL\n        )\n        return ShutdownReport",
-        "if r.state is State.PENDING\n        )\n        return ShutdownReport",
+        "if r.state not in FINAL\n        )\n        jobs =",
+        "if r.state is State.PENDING\n        )\n        jobs =",
     ),
     _M(
         "pending job lost at restart",
