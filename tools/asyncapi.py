@@ -137,8 +137,16 @@ def _id() -> dict[str, Any]:
 
 
 def _request(method: str, params: dict[str, Any]) -> dict[str, Any]:
-    shape = _object({"id": _id(), "method": {"const": method}}, {"params": params})
+    required = {"id": _id(), "method": {"const": method}}
+    if _has_required_fields(METHODS[method].params):
+        shape = _object({**required, "params": params})
+    else:
+        shape = _object(required, {"params": params})
     return {**shape, "additionalProperties": False}
+
+
+def _has_required_fields(type_: type[msgspec.Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(type_))
 
 
 def _answer(result: dict[str, Any]) -> dict[str, Any]:

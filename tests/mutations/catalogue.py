@@ -33,6 +33,7 @@ SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
+ORIGINS: Final = "tests/server/test_origins.py"
 PAGES: Final = "tests/server/test_pages.py"
 LISTING: Final = "tests/runtime/test_listing.py"
 MEMORY: Final = "tests/server/test_memory.py"
@@ -116,7 +117,63 @@ _M = Mutation
 _D = functools.partial(Mutation, package="trio_jobs_demo")
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
-    # what a client costs the server
+    # what a client costs the server, and what it may see
+    _M(
+        "newline in an id",
+        "a subscription with the id 'a' and a newline is accepted",
+        "tests/wire/test_messages.py",
+        "_wire/schemas.py",
+        "{1,64}$(?!\\n)",
+        "{1,64}$",
+    ),
+    _M(
+        "number of any history accepted",
+        "a client resumes without an epoch, after a number that belongs to another history",
+        METHODS,
+        "_server/methods.py",
+        "            if params.epoch is None:",
+        "            if False:",
+    ),
+    _M(
+        "prefix of an origin accepted",
+        "a page of https://shop.example.evil.example connects where https://shop.example is allowed",
+        ORIGINS,
+        "_server/origins.py",
+        "origin is None or origin in origins",
+        "origin is None or any(origin.startswith(allowed) for allowed in origins)",
+    ),
+    _M(
+        "port of an own origin ignored",
+        "a page of another server on the same machine connects with the token that it finds",
+        ORIGINS,
+        "_server/origins.py",
+        "    return (page[2], page[3] or port) == (own[1], own[2] or port)",
+        "    return page[2] == own[1]",
+    ),
+    _M(
+        "end of a host name accepted",
+        "a page of evil-localhost, which resolves to this machine, reaches the server",
+        "tests/server/test_request.py",
+        "_server/request.py",
+        "if name not in hosts and not _is_address",
+        "if not name.endswith(tuple(hosts)) and not _is_address",
+    ),
+    _M(
+        "traceback in a result",
+        "a token that only watches reads the traceback of a failed job",
+        METHODS,
+        "_server/methods.py",
+        "        error=error_to_wire(job.error),\n",
+        "        error=error_to_wire(job.error, private=True),\n",
+    ),
+    _M(
+        "feed from zero after a restart",
+        "after a restart no subscriber can resume until the first new event is committed",
+        RESTART,
+        "_runtime/supervisor.py",
+        "        runtime.feed.seq = runtime.event_log.committed_seq\n",
+        "",
+    ),
     _M(
         "list by scanning",
         "a page of jobs in the middle of a list looks at all jobs before it",
@@ -844,7 +901,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a client resumes with event numbers of another history",
         METHODS,
         "_server/methods.py",
-        "known = params.epoch in (None, self._backend.epoch)",
+        "known = params.epoch == self._backend.epoch",
         "known = True",
     ),
     _M(

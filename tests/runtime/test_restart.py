@@ -12,7 +12,7 @@ import trio_jobs
 from support.rig import Rig, ended, make_rig, outcomes, until_state
 from support.stores import SlowStore
 from trio_jobs import Done, MemoryStore, NotDone, State, Unknown
-from trio_jobs._engine.events import Started
+from trio_jobs._engine.events import SessionOpened, Started
 from trio_jobs._runtime import attempt_runner
 from trio_jobs.testing import Blocker
 
@@ -365,3 +365,24 @@ async def test_verify_is_not_asked_about_a_job_that_was_resolved_in_a_pause(
         await queue.resume()
         assert await queue.result((await queue.submit("work", "b")).job_id) == "b"
     assert rig.sdk.count("verify") == 0
+
+
+async def test_the_feed_begins_after_a_restart_at_the_last_event_of_the_store(autojump_clock: MockClock) -> None:
+    """Also before the first event of the new life is committed: otherwise no subscriber could resume until then."""
+    rig, store = make_rig("trio"), SlowStore()
+    async with rig.open(store=store) as queue:
+        await queue.result((await queue.submit("work", "before")).job_id)
+    last = store.last_seq
+    assert last >= 3
+    again = SlowStore(SessionOpened)
+    again.keep()
+    await as_after_a_crash(store, again)
+    again.hold()
+    async with rig.open(store=again) as queue:
+        assert again.handed_over(SessionOpened)
+        events = queue.backend.events
+        assert events.seq == last
+        assert events.oldest == 1
+        stream = queue.events(after=last)
+        again.keep()
+        assert (await anext(stream)).seq == last + 1

@@ -151,7 +151,10 @@ async def test_connections_beyond_the_limit_are_closed_and_the_others_stay() -> 
         (Token("wrong-" + "0" * 20), {}, 4401),
         (OWNER, {"Origin": "https://evil.example"}, 4403),
         (OWNER, {"Origin": "null"}, 4403),
-        (OWNER, {"Origin": "http://localhost"}, 4403),
+        (OWNER, {"Origin": "http://localhost:3000"}, 4403),
+        (OWNER, {"Origin": "https://ok.example.evil.example"}, 4403),
+        (OWNER, {"Origin": "https://ok.example:8443"}, 4403),
+        (OWNER, {"Origin": "http://ok.example"}, 4403),
         (None, {"Origin": "https://ok.example"}, 4401),
     ],
 )

@@ -15,7 +15,7 @@ from websockets import Origin, Subprotocol
 
 from support.server import OWNER, WATCHER, bench, make_service
 from support.waiting import DEADLINE
-from trio_jobs import Service
+from trio_jobs import Retry, Service
 from trio_jobs._server.tokens import Token
 
 
@@ -123,11 +123,9 @@ async def test_jobs_are_listed_in_pages_and_read() -> None:
 async def test_a_failure_has_its_traceback_only_for_a_control_token() -> None:
     service = Service()
 
-    @service.handler
+    @service.handler(retry=Retry(max_retries=0))
     async def fail(why: str) -> None:
-        from trio_jobs import Fail
-
-        raise Fail(why)
+        raise ValueError(why)
 
     ids: list[str] = []
 
@@ -139,13 +137,21 @@ async def test_a_failure_has_its_traceback_only_for_a_control_token() -> None:
         retried = await client.ask("jobs.retry", job=ids[0])
         assert retried["state"] == "pending"
         assert (await client.ask("jobs.result", job=ids[0], wait=5))["state"] == "failed"
-        assert len((await client.ask("jobs.get", job=ids[0]))["history"]) == 2
+        job = await client.ask("jobs.get", job=ids[0])
+        assert len(job["history"]) == 2
+        assert all("raise ValueError" in attempt["error"]["traceback"] for attempt in job["history"])
+        assert "raise ValueError" in job["error"]["traceback"]
 
     async def look(client: Independent) -> None:
         job = await client.ask("jobs.get", job=ids[0])
         assert "payload" not in job
         assert "traceback" not in job["error"]
         assert all("traceback" not in attempt.get("error", {}) for attempt in job["history"])
+        result = await client.ask("jobs.result", job=ids[0])
+        assert result["error"]["type"] == "ValueError"
+        assert "traceback" not in result["error"]
+        [job] = (await client.ask("jobs.list"))["jobs"]
+        assert "traceback" not in job["error"]
 
     async with bench(service) as b:
         await with_client(b.server.url, talk)
@@ -211,7 +217,9 @@ async def test_each_error_has_its_code() -> None:
         await client.ask("jobs.result", job=done, wait=5)
         assert (await client.ask("jobs.retry", job=done))[0] == -32009
         assert (await client.ask("jobs.subscribe", subscription="s", after=1, epoch="other"))[0] == -32010
-        assert (await client.ask("jobs.subscribe", subscription="s", after=10**9))[0] == -32010
+        epoch = (await client.ask("server.hello"))["epoch"]
+        assert (await client.ask("jobs.subscribe", subscription="s", after=10**9, epoch=epoch))[0] == -32010
+        assert (await client.ask("jobs.subscribe", subscription="s", after=1))[0] == -32602
         await client.ask("jobs.subscribe", subscription="s")
         assert (await client.ask("jobs.subscribe", subscription="s"))[0] == -32602
         assert (await client.ask("jobs.unsubscribe", subscription="t"))[0] == -32602

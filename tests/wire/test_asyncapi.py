@@ -17,6 +17,7 @@ import pytest
 import trio_jobs
 from tools.asyncapi import document, encoded
 from trio_jobs._wire.codes import CloseCode, ErrorCode
+from trio_jobs._wire.jsonrpc import RpcError, decode_request
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
 
 FIELDS = {
@@ -117,6 +118,28 @@ def test_everything_that_is_said_is_in_it(api: dict[str, Any]) -> None:
     }
     for code in (*ErrorCode, *CloseCode):
         assert str(int(code)) in api["info"]["description"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_params_are_required_where_a_request_without_them_is_refused(api: dict[str, Any], name: str) -> None:
+    required = "params" in api["components"]["messages"][f"{name}.request"]["payload"]["required"]
+    try:
+        decode_request(json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}))
+    except RpcError as error:
+        assert error.code == ErrorCode.INVALID_PARAMS
+        assert required
+    else:
+        assert not required
+
+
+def test_no_pattern_matches_a_text_that_ends_with_a_newline() -> None:
+    patterns = set(re.findall(r'"pattern": "(.*)"', PATH.read_text(encoding="utf-8")))
+    assert len(patterns) == 2
+    for pattern in patterns:
+        compiled = re.compile(json.loads(f'"{pattern}"'))
+        assert compiled.search("a.b-c_1")
+        assert not compiled.search("a\n")
+        assert not compiled.search("a\n\n")
 
 
 def test_schemas_use_the_words_of_json_schema(api: dict[str, Any]) -> None:

@@ -131,3 +131,13 @@ def test_states_go_by_their_names() -> None:
     params = msgspec.json.decode(b'{"subscription":"s","states":["in_doubt"]}', type=METHODS["jobs.subscribe"].params)
     assert params.states == [State.IN_DOUBT]  # type: ignore[attr-defined]
     assert OneJob("x").job == "x"
+
+
+@pytest.mark.parametrize("text", ["a\n", "\na", "a\r", "a b", "a\u2028", "", "a" * 101])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("jobs.subscribe", "subscription"), ("jobs.unsubscribe", "subscription"), ("queue.backup", "name")],
+)
+def test_an_id_or_a_name_with_any_other_character_is_refused(method: str, name: str, text: str) -> None:
+    error = refused(request(method=method, params={name: text}))
+    assert error.code == ErrorCode.INVALID_PARAMS

@@ -27,6 +27,8 @@ class Handshake:
     """The request head to be replayed to trio-websocket."""
     origin: str | None
     """The origin of the web page; None if the client is not a browser."""
+    host: str | None
+    """Header host."""
     token: Token | None
     """The token of the client; None without a valid one."""
 
@@ -88,7 +90,7 @@ class RequestReader:
                 handshake = replay(head)
                 if more or head.body != 0:
                     raise BadRequest(400, "data was sent before the handshake was answered")
-                return Handshake(handshake, head.get("origin"), self._token(head))
+                return Handshake(handshake, head.get("origin"), head.get("host"), self._token(head))
             answer = response(head, self._pages.answer(head, self._token(head)))
         except BadRequest as bad:
             if bad.reason is not None:

@@ -176,7 +176,9 @@ class Methods:
         events = self._events
         after = events.seq
         if params.after is not None:
-            known = params.epoch in (None, self._backend.epoch)
+            if params.epoch is None:  # a number of another history would be taken for one of this history
+                raise RpcError(ErrorCode.INVALID_PARAMS, "jobs.subscribe: after requires epoch")
+            known = params.epoch == self._backend.epoch
             if not known or not events.oldest - 1 <= params.after <= events.seq:
                 why = "is not a retained event" if known else "belongs to another epoch"
                 data = ErrorData(epoch=self._backend.epoch, seq=events.seq, oldest=events.oldest)

@@ -31,6 +31,7 @@ from trio_jobs._server.listener import accept_forever, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.origins import is_allowed_origin
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
@@ -215,7 +216,7 @@ class Server:
         refusal: tuple[int, str] | None = None
         origin, token = handshake.origin, handshake.token
         # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
-        if origin is not None and origin not in self._origins:
+        if not is_allowed_origin(origin, handshake.host, self._origins):
             refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
             allow = f"to allow {origin:.100}, start the server with --origin, or serve(origins=[...])"
             refuse(Reason.ORIGIN, f"{refusal[1]}; {allow}")
@@ -300,7 +301,8 @@ async def serve(
         tls: The TLS context with the certificate of the server.
         insecure: Allow an address that is not a loopback address without `tls`. Tokens and payloads are then readable
             on the network.
-        origins: The origins of the web pages that may connect, such as "https://example.org".
+        origins: The origins of the web pages that may connect, such as "https://example.org". Pages whose origin has
+            the host name and port of the request are allowed without it.
         hosts: The host names under which clients reach the server, in addition to localhost and addresses.
         metrics: Offer /metrics, if prometheus-client is installed.
         limits: The limits of the server; None for the defaults.

@@ -169,8 +169,8 @@ class Resolve(Params, frozen=True):
 
 class Subscribe(Params, frozen=True):
     """jobs, kinds, states: only events of these jobs, of jobs of these kinds, or that lead to these states; an event
-    must fit all filters. after, with epoch: start behind that event. snapshot: start with the present jobs. Neither:
-    start now."""
+    must fit all filters. after, with its epoch: start behind that event. snapshot: start with the present jobs.
+    Neither: start now."""
 
     subscription: SubscriptionId
     jobs: Annotated[list[JobId], Meta(min_length=1, max_length=1000)] | None = None
@@ -217,7 +217,7 @@ class Done(Struct, frozen=True):
 class Backup(Params, frozen=True):
     """name: the file has the name of the journal, `.backup-` and this name, and is written beside the journal."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,100}$(?!\n)")]
 
 
 class BackupResult(Struct, frozen=True):

@@ -31,7 +31,7 @@ Seq = Annotated[int, Meta(ge=0, description="Number of an event; 0 is before the
 SubscriptionId = Annotated[
     str,
     Meta(
-        pattern="^[A-Za-z0-9._:-]{1,64}$",
+        pattern=r"^[A-Za-z0-9._:-]{1,64}$(?!\n)",  # $ alone matches before a newline at the end too
         description="Chosen by the client, so that the first event is recognised even if it overtakes the answer.",
     ),
 ]
