@@ -76,6 +76,7 @@ from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.submission import NewJob
+from trio_jobs._server.certificates import CertificateFiles
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token
@@ -91,6 +92,7 @@ __all__ = [
     "Backup",
     "Cancel",
     "CancelAnswer",
+    "CertificateFiles",
     "Client",
     "ConnectionFailed",
     "Done",

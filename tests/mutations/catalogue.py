@@ -34,6 +34,7 @@ METHODS: Final = "tests/server/test_methods.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 ORIGINS: Final = "tests/server/test_origins.py"
+CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
 LISTING: Final = "tests/runtime/test_listing.py"
 MEMORY: Final = "tests/server/test_memory.py"
@@ -961,6 +962,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/refusals.py",
         "                elif period.count:\n",
         "                elif False:\n",
+    ),
+    _M(
+        "replaced link of a certificate not seen",
+        "a renewed certificate is not served if its name is a link, as certbot makes it",
+        CERTIFICATES,
+        "_server/certificates.py",
+        "        found = path.stat()\n",
+        "        found = path.lstat()\n",
     ),
     _M(
         "cancelled wait keeps its place",

@@ -50,6 +50,7 @@ async def reader() -> AsyncIterator[RequestReader]:
     class Stats:
         connections = subscriptions = 0
         refusals: dict[str, int] = {}
+        certificate_not_after = None
 
     async with make_service().open() as queue:
         pages = Pages(queue.backend, Stats())

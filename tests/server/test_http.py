@@ -20,6 +20,7 @@ from trio_jobs._server.tokens import Token
 class NoClients:
     connections = subscriptions = 0
     refusals: ClassVar[dict[str, int]] = {}
+    certificate_not_after = None
 
 
 async def get(

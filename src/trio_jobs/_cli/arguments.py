@@ -192,7 +192,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-token", action="store_true", help="require no token; on 127.0.0.1 only")
     parser.add_argument("--insecure", action="store_true", help="allow another --host without TLS")
-    parser.add_argument("--tls-cert", type=Path, metavar="PATH", help="the certificate for TLS, in PEM")
+    parser.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="PATH",
+        help="the certificate for TLS, in PEM; it is read again when the file changes",
+    )
     parser.add_argument("--tls-key", type=Path, metavar="PATH", help="its private key, unless it is in the same file")
     parser.add_argument(
         "--origin",

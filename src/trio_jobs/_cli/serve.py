@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import ssl
 import sys
 from typing import Any, Final
 
@@ -25,6 +24,8 @@ from trio_jobs._cli.token_file import (
 from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._runtime.queue import Queue
+from trio_jobs._server.certificates import CertificateFiles, load
+from trio_jobs._server.request import check_host_names
 from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
@@ -63,9 +64,22 @@ def run_server(arguments: argparse.Namespace) -> int:
     return trio.run(_serve, service, arguments)
 
 
+def _certificate(arguments: argparse.Namespace) -> CertificateFiles | None:
+    """The certificate. It is read here too, so that a wrong file is reported before the SDK is opened."""
+    if arguments.tls_cert is None:
+        if arguments.tls_key is not None:
+            raise UsageError("--tls-key needs --tls-cert, the file of the certificate")
+        return None
+    files = CertificateFiles(arguments.tls_cert, arguments.tls_key)
+    load(files)
+    return files
+
+
 async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     if arguments.allow_data_loss and arguments.journal is None:
         raise UsageError("--allow-data-loss needs --journal")
+    tls = _certificate(arguments)
+    check_host_names(arguments.allow_host)  # as for the certificate
     stop = trio.Event()
     scope = trio.CancelScope()
     queue: Queue | None = None
@@ -86,7 +100,7 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     try:
         with handle_signals(on_signal), scope:
             async with service.open(**options) as queue:
-                await _serve_queue(queue, arguments, stop, service.settings.drain_timeout)
+                await _serve_queue(queue, arguments, tls, stop, service.settings.drain_timeout)
     except StoreError as error:
         if queue is not None and queue.report is not None:  # the journal has failed while it was in use
             log.error("stopped: %s", describe(error))
@@ -139,11 +153,13 @@ def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:
     return tokens, where, recorded
 
 
-async def _serve_queue(queue: Queue, arguments: argparse.Namespace, stop: trio.Event, drain_timeout: float) -> None:
-    tls = None
-    if arguments.tls_cert is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(arguments.tls_cert, arguments.tls_key)
+async def _serve_queue(
+    queue: Queue,
+    arguments: argparse.Namespace,
+    tls: CertificateFiles | None,
+    stop: trio.Event,
+    drain_timeout: float,
+) -> None:
     tokens, where, recorded = _tokens(arguments)
     async with serve(
         queue,

@@ -72,6 +72,7 @@ class Pages:
         health = self._backend.health()
         body: dict[str, object] = {"ok": health.ok}
         if token is not None:
+            not_after = self._connection_stats.certificate_not_after
             now = self._backend.statistics()
             body |= {
                 "problems": [*health.problems],
@@ -84,6 +85,7 @@ class Pages:
                     "connections": self._connection_stats.connections,
                     "subscriptions": self._connection_stats.subscriptions,
                     "refusals": self._connection_stats.refusals,
+                    "certificate_not_after": None if not_after is None else not_after.isoformat(),
                 },
             }
         return Page(200 if health.ok else 503, JSON, msgspec.json.encode(body) + b"\n")

@@ -52,7 +52,7 @@ class RequestContext(Protocol):
 
 
 class ConnectionStats(Protocol):
-    """The numbers of open connections, of subscriptions and of refusals."""
+    """The numbers of open connections, of subscriptions and of refusals; and the end of the certificate."""
 
     @property
     def connections(self) -> int: ...
@@ -62,6 +62,9 @@ class ConnectionStats(Protocol):
 
     @property
     def refusals(self) -> Mapping[str, int]: ...
+
+    @property
+    def certificate_not_after(self) -> datetime | None: ...
 
 
 class Deferred:

@@ -133,6 +133,9 @@ class Metrics:
         yield "trio_jobs_seq", "Sequence number of the last event.", now.seq, {}
         yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
         yield "trio_jobs_subscriptions", "Subscriptions of WebSocket clients.", self._connection_stats.subscriptions, {}
+        not_after = self._connection_stats.certificate_not_after
+        if not_after is not None:
+            yield "trio_jobs_certificate_not_after_seconds", "End of the TLS certificate.", not_after.timestamp(), {}
 
     def refusals(self) -> Mapping[str, int]:
         """The number of refused clients and requests by reason."""

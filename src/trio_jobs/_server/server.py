@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final, final
 
 import trio
@@ -22,6 +23,7 @@ from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
+from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
@@ -65,7 +67,7 @@ class Server:
         backend: Backend,
         listeners: Sequence[socket.socket],
         tokens: Tokens | None,
-        tls: ssl.SSLContext | None,
+        tls: ssl.SSLContext | Certificate | None,
         origins: Collection[str],
         hosts: Collection[str],
         limits: ServerLimits,
@@ -112,6 +114,11 @@ class Server:
     def refusals(self) -> Mapping[str, int]:
         """How many clients and requests were refused since the start, by reason."""
         return self._refusals.counts
+
+    @property
+    def certificate_not_after(self) -> datetime | None:
+        """When the TLS certificate expires; None without `CertificateFiles`."""
+        return self._tls.not_after if isinstance(self._tls, Certificate) else None
 
     async def _run(self, scope: trio.CancelScope) -> None:
         with scope:
@@ -171,12 +178,13 @@ class Server:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
-        if self._tls is not None:
-            transport = trio.SSLStream(CountedStream(plain), self._tls, server_side=True, https_compatible=True)
-            raw = None
         try:
             with trio.move_on_after(self.limits.head_timeout) as scope:
                 self._pending[scope] = trio.current_time()
+                if self._tls is not None:
+                    tls = self._tls.context() if isinstance(self._tls, Certificate) else self._tls
+                    transport = trio.SSLStream(CountedStream(plain), tls, server_side=True, https_compatible=True)
+                    raw = None
                 handshake = await self._requests.read(transport, peer)
                 if handshake is not None:
                     await self._connect(transport, raw, handshake, peer, scope)
@@ -282,7 +290,7 @@ async def serve(
     port: int = DEFAULT_PORT,
     *,
     tokens: Collection[Token] | None,
-    tls: ssl.SSLContext | None = None,
+    tls: ssl.SSLContext | CertificateFiles | None = None,
     insecure: bool = False,
     origins: Collection[str] = (),
     hosts: Collection[str] = (),
@@ -298,7 +306,8 @@ async def serve(
         host: The host name or address to listen on.
         port: The port; 0 for a free one.
         tokens: The tokens that are accepted; None to accept every client, which requires a loopback address.
-        tls: The TLS context with the certificate of the server.
+        tls: The certificate of the server: `CertificateFiles`, which are read again when they change, or a TLS context
+            with a certificate, which the caller renews.
         insecure: Allow an address that is not a loopback address without `tls`. Tokens and payloads are then readable
             on the network.
         origins: The origins of the web pages that may connect, such as "https://example.org". Pages whose origin has
@@ -316,6 +325,12 @@ async def serve(
     """
     if isinstance(tokens, Token | str):
         raise UsageError("tokens must be a list of Token, or None to accept every client")
+    if not isinstance(tls, ssl.SSLContext | CertificateFiles | None):
+        raise UsageError(f"tls must be CertificateFiles or an ssl.SSLContext, not {type(tls).__name__}")
+    if isinstance(tls, ssl.SSLContext) and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise UsageError(
+            "tls is a TLS context for clients; make it with ssl.Purpose.CLIENT_AUTH, or give CertificateFiles"
+        )
     if not _is_loopback(host):
         if tls is None and not insecure:
             raise UsageError(
@@ -327,10 +342,13 @@ async def serve(
         raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
     known = None if tokens is None else Tokens(tokens)
     names = check_host_names(hosts)
+    backend = queue.backend
+    certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
     listeners = await listen(host, port)
 
-    backend = queue.backend
-    server = Server(backend, listeners, known, tls, origins, {*names, host.lower()}, limits or ServerLimits(), metrics)
+    server = Server(
+        backend, listeners, known, certificate, origins, {*names, host.lower()}, limits or ServerLimits(), metrics
+    )
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:
         nursery.start_soon(server._run, scope)
