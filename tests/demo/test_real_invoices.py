@@ -5,12 +5,18 @@ The files are not part of this project; `README.md` in their folder names their 
 
 from __future__ import annotations
 
+import csv
 import os
+import sqlite3
+from collections import Counter
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from trio_jobs_demo.__main__ import main
 from trio_jobs_demo.currencies import to_minor
 from trio_jobs_demo.invoices import NothingToBook
 from trio_jobs_demo.ledger import Ledger
@@ -24,6 +30,8 @@ pytestmark = pytest.mark.skipif(
     reason="no real invoices: put UBL examples of ConnectingEurope/eInvoicing-EN16931 into ../shared/invoices/ubl and"
     " CFDI 4.0 of SAT-CFDI/python-satcfdi into ../shared/invoices/cfdi, or name another folder in TRIO_JOBS_INVOICES",
 )
+
+CFDI = "http://www.sat.gob.mx/cfd/4"
 
 RECEIPT = "payment receipt"
 PAYROLL = "payroll receipt"
@@ -99,3 +107,70 @@ def test_a_real_invoice_has_the_expected_result(name: str, tmp_path: Path) -> No
         assert ledger.find(voucher.reference) == (number,)
     finally:
         ledger.close()
+
+
+def figures_of(path: Path) -> tuple[str, Counter[str]]:
+    """The currency of a file and what it says of each group of accounts, read without the demo. Debit is positive."""
+    root = ET.parse(path).getroot()
+    if root.tag == f"{{{CFDI}}}Comprobante":
+        currency, sign = root.get("Moneda", ""), -1 if root.get("TipoDeComprobante") == "E" else 1
+        summary = root.find(f"{{{CFDI}}}Impuestos")
+        taxes = {} if summary is None else summary.attrib
+        amounts = {
+            "Assets:Customers": root.get("Total", "0"),
+            "Assets:Withheld": taxes.get("TotalImpuestosRetenidos", "0"),
+            "Income:Allowances": root.get("Descuento", "0"),
+            "Income:Sales": f"-{root.get('SubTotal')}",
+            "Liabilities:Taxes": f"-{taxes.get('TotalImpuestosTrasladados', '0')}",
+        }
+    else:
+        currency = text(root, "DocumentCurrencyCode")
+        sign = -1 if text(root, "InvoiceTypeCode|CreditNoteTypeCode") == "381" else 1
+        totals = next(child for child in root if child.tag.endswith("}LegalMonetaryTotal"))
+        taxes_stated = [
+            text(child, "TaxAmount")
+            for child in root
+            if child.tag.endswith("}TaxTotal") and f'currencyID="{currency}"' in ET.tostring(child, "unicode")
+        ]
+        amounts = {
+            "Assets:Customers": text(totals, "PayableAmount"),
+            "Liabilities:Prepayments": text(totals, "PrepaidAmount"),
+            "Income:Allowances": text(totals, "AllowanceTotalAmount"),
+            "Income:Sales": str(-Decimal(text(totals, "LineExtensionAmount"))),
+            "Income:Charges": str(-Decimal(text(totals, "ChargeTotalAmount"))),
+            "Liabilities:Taxes": str(-sum(map(Decimal, taxes_stated))),
+            "Expenses:Rounding": str(-Decimal(text(totals, "PayableRoundingAmount"))),
+        }
+    return currency, Counter({name: sign * to_minor(Decimal(amount), currency) for name, amount in amounts.items()})
+
+
+def text(element: ET.Element, names: str) -> str:
+    """The text of the first child with one of these names; "0" without one."""
+    found = (child.text for child in element if child.tag.rpartition("}")[2] in names.split("|"))
+    return next(found, None) or "0"
+
+
+def test_the_trial_balance_is_the_sum_of_the_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book, report = tmp_path / "book.db", tmp_path / "report.csv"
+    assert main([str(FOLDER), "--book", str(book), "--csv", str(report)]) == 3  # numbers that are used several times
+    said = capsys.readouterr().out
+    with report.open(encoding="utf-8", newline="") as file:
+        booked = [Path(row["file"]) for row in csv.DictReader(file) if row["status"] == "booked"]
+    assert f" {len(booked)} booked" in said
+    expected: dict[str, Counter[str]] = {}
+    for path in booked:
+        currency, figures = figures_of(path)
+        expected.setdefault(currency, Counter()).update(figures)
+    with closing(sqlite3.connect(book)) as connection:
+        rows = connection.execute(
+            "SELECT currency, account, sum(debit) - sum(credit) FROM entries JOIN vouchers ON voucher = number"
+            " GROUP BY currency, account"
+        ).fetchall()
+    kept: dict[str, Counter[str]] = {}
+    for currency, account, amount in rows:
+        kept.setdefault(currency, Counter())[":".join(account.split(":")[:2])] += amount
+    assert set(kept) == set(expected) == {"DKK", "EUR", "MXN", "NOK", "SEK"}
+    for currency, figures in expected.items():
+        assert {name: kept[currency][name] for name in figures} == dict(figures)
+        assert sum(kept[currency].values()) == 0
+        assert set(kept[currency]) <= set(figures) | {"Expenses:Rounding"}
