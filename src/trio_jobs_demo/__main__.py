@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFiles, report: CsvReport | None) -> int:
     results, output, signals = FileResults(found.files), Output(), StopSignals()
     plain = options.plain or not sys.stdout.isatty() or not _has_rich()
-    screen: Screen = PlainScreen(output) if plain else LiveScreen(results, lambda: demo.paused)
+    screen: Screen = PlainScreen(output) if plain else LiveScreen(results)
     demo = Demo(
         bookkeeping,
         bookkeeping.service(min_interval=options.min_interval),

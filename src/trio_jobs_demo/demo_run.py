@@ -43,7 +43,6 @@ class Demo:
     """The port of the server, 0 for any free one; None to serve nothing."""
     listens: bool = False
     """The key p pauses the queue."""
-    paused: bool = False
     totals: Totals | None = None
     """The totals of the book at the end; None if they cannot be read."""
     report: trio_jobs.ShutdownReport | None = None
@@ -204,8 +203,8 @@ class Demo:
     async def _listen(self, queue: trio_jobs.Queue) -> None:
         async for key in keys():
             if key == "p":
-                self.paused = not self.paused
-                await (queue.pause("by hand") if self.paused else queue.resume())
+                self.screen.paused = not self.screen.paused
+                await (queue.pause("by hand") if self.screen.paused else queue.resume())
 
 
 def _open_jobs(queue: trio_jobs.Queue) -> list[trio_jobs.Job]:

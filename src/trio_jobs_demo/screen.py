@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trio_jobs import State
@@ -31,8 +30,8 @@ _COLOURS: Final = {
 _STATE_COLOURS: Final = {State.PROCESSING: "bold cyan", State.RETRYING: "yellow"}
 
 #: Columns of a terminal: status and voucher, date, and an amount such as -1,234,567.89 EUR
-STATUS, DATE, AMOUNT = 14, 10, 16
-HEADINGS: Final = ("", "file", "issuer", "number", "date", "amount")
+STATUS, DATE, AMOUNT = 15, 10, 16
+HEADINGS: Final = ("status", "file", "issuer", "number", "date", "amount")
 
 
 def columns(width: int) -> tuple[int, int, int, int, int, int]:
@@ -55,6 +54,9 @@ def row(item: FileResult) -> tuple[str, str, str, str, str, str]:
 class Screen(Protocol):
     """Shows the results of files while the demo runs."""
 
+    paused: bool
+    """The queue is paused by hand."""
+
     def __enter__(self) -> Screen: ...
     def __exit__(self, *args: object) -> None: ...
     def show(self, result: FileResult) -> None: ...
@@ -65,6 +67,7 @@ class PlainScreen:
     """Prints a line for each important change. In a terminal it fits, in a pipe or file it is complete."""
 
     def __init__(self, output: Output) -> None:
+        self.paused = False
         self._output = output
         self._width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
@@ -80,7 +83,7 @@ class PlainScreen:
         parts = row(result)
         if self._width is None:
             words = [part for part in parts[1:] if part]
-            self._output.print("  ".join([f"{parts[0]:15}", *words, result.note]))
+            self._output.print("  ".join([f"{parts[0]:{STATUS}}", *words, result.note]))
             return
         widths = columns(self._width)
         cells = [fit(part, width, right=width == AMOUNT) for part, width in zip(parts, widths, strict=True)]
@@ -98,12 +101,12 @@ class LiveScreen:
     Untrusted text is passed as plain text, never as markup.
     """
 
-    def __init__(self, results: FileResults, paused: Callable[[], bool]) -> None:
+    def __init__(self, results: FileResults) -> None:
         from rich.console import Console
         from rich.live import Live
 
+        self.paused = False
         self._results = results
-        self._paused = paused
         self._console = Console(markup=False, highlight=False, emoji=False)
         self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=10)
 
@@ -138,8 +141,8 @@ class LiveScreen:
             table.add_row(Text(parts[0], colour), *map(Text, parts[1:-1]), Text(parts[-1], justify="right"))
         counts = self._results.counts
         foot = ", ".join(f"{counts[status]} {status}" for status in FileStatus if counts[status])
-        pause = "paused, p resumes" if self._paused() else "p pauses, Ctrl-C stops"
-        return Group(table, Text(f"{foot}    {pause}", "bright_black"))
+        pause = "paused, p resumes" if self.paused else "p pauses, Ctrl-C stops"
+        return Group(table, *(Text(line, "bright_black", no_wrap=True, overflow="ellipsis") for line in (foot, pause)))
 
 
 def _visible(results: list[FileResult], rows: int) -> list[FileResult]:
