@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 from trio_jobs._errors import UsageError
 
 __all__ = [
+    "MAX_DATE",
+    "MAX_WAIT",
     "check_by",
+    "check_date",
     "check_number",
+    "check_rate",
     "check_seconds",
+    "check_text",
     "check_wait",
-    "is_text",
     "plain_int",
     "plain_text",
     "unknown_keyword",
@@ -22,12 +28,15 @@ __all__ = [
 MAX_WAIT: Final = 36_525 * 86_400
 """The longest wait, in seconds: 100 years."""
 
+MAX_DATE: Final = 253_402_300_799.0
+"""The last second of the year 9999 in UTC, the last that a datetime can be, in seconds since the epoch."""
+
 MAX_BY: Final = 200
 """The longest name of an operator, in characters."""
 
 
 def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
-    """Return `value` as a float if it is a number of seconds.
+    """Return `value` as an exact float if it is a number of seconds.
 
     Args:
         name: The argument's name, for the message.
@@ -37,14 +46,25 @@ def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
     Raises:
         UsageError: `value` is not a number, is negative, or is 0 and `zero` is False.
     """
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    if not ok or value < 0 or (value == 0 and not zero):
+    seconds = _plain_float(value)
+    if seconds is None or not seconds >= 0 or (seconds == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
         raise UsageError(f"{name} must be a number of seconds, {least}, not {value!r:.100}")
-    try:
-        return float(value)
-    except OverflowError:  # an int above the range of float
-        return float("inf")
+    return seconds
+
+
+def _plain_float(value: object) -> float | None:
+    """An int or a float as an exact float, infinite if it is too large for one; None for other types and for bools."""
+    class_ = type(value)
+    if issubclass(class_, float):
+        return float.__float__(value)  # type: ignore[arg-type] # checked by its class
+    if issubclass(class_, int) and class_ is not bool:
+        number = int.__int__(value)  # type: ignore[arg-type] # see above
+        try:
+            return float(number)
+        except OverflowError:
+            return math.inf if number > 0 else -math.inf
+    return None
 
 
 def plain_text(text: str) -> str:
@@ -57,49 +77,92 @@ def plain_int(number: int) -> int:
     return number if type(number) is int else int.__int__(number)
 
 
-def is_text(value: object, most: int) -> bool:
-    """Whether `value` is a str of 1 to `most` characters that UTF-8 can encode.
+def check_text(what: str, value: object, most: int, *, noun: str = "text") -> str:
+    """Return `value` as an exact str of 1 to `most` characters that UTF-8 can encode.
 
     A lone surrogate, as in some file names, has no UTF-8 encoding. Such a text could be kept in memory, but could
     neither be written to a journal nor be sent on the wire.
+
+    Args:
+        what: What it is, for the message, such as "a key".
+        value: The text.
+        most: The highest number of characters.
+        noun: What kind of text it is, for the message.
+
+    Raises:
+        UsageError: It is no such text.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= most:
-        return False
+    if issubclass(type(value), str):
+        text = plain_text(value)  # type: ignore[arg-type] # checked by its class
+        if 0 < len(text) <= most and (text.isascii() or _has_utf8(text)):
+            return text
+    raise UsageError(f"{what} is a {noun} of 1 to {most} characters, not {value!r:.100}")
+
+
+def _has_utf8(text: str) -> bool:
     try:
-        value.isascii() or value.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def check_by(by: str | None) -> None:
-    """Raise `UsageError` unless `by` is None or a name of 1 to 200 characters."""
-    if by is not None and not is_text(by, MAX_BY):
-        raise UsageError(f"by is a name of 1 to {MAX_BY} characters, not {by!r:.100}")
+def check_by(by: str | None) -> str | None:
+    """Return `by` as an exact str of 1 to 200 characters; None for None. Raise `UsageError` for anything else."""
+    return None if by is None else check_text("by", by, MAX_BY, noun="name")
 
 
 def check_wait(name: str, value: float) -> float:
-    """Return `value` as a float if a job can be due after that many seconds.
+    """Return `value` as an exact float if a job can be due after that many seconds.
 
     The limit is 100 years, so that the due time can be a datetime and a JSON number.
 
     Raises:
         UsageError: `value` is not a number of seconds, is negative, or is more than 100 years.
     """
-    if check_seconds(name, value) > MAX_WAIT:
+    seconds = check_seconds(name, value)
+    if seconds > MAX_WAIT:
         raise UsageError(f"{name} must be at most {MAX_WAIT} (100 years), not {value!r:.100}")
-    return float(value)
+    return seconds
+
+
+def check_date(name: str, at: datetime) -> float:
+    """Return an aware datetime as seconds since the epoch, UTC.
+
+    A later one than the last second of the year 9999 in UTC, such as `datetime.max`, counts as that second: otherwise
+    it could not be shown as a date in UTC.
+
+    Raises:
+        UsageError: It is not a datetime, or has no time zone.
+    """
+    if not isinstance(at, datetime) or at.utcoffset() is None:
+        raise UsageError(f"{name} must be an aware datetime, such as datetime.now(UTC), not {at!r:.100}")
+    return min(float(datetime.timestamp(at)), MAX_DATE)
+
+
+def check_rate(name: str, value: float) -> float:
+    """Return `value` as an exact float if it is a number above 0. Infinity is accepted, NaN is not.
+
+    Raises:
+        UsageError: It is not.
+    """
+    rate = _plain_float(value)
+    if rate is None or not rate > 0:
+        raise UsageError(f"{name} must be a number, more than 0, not {value!r:.100}")
+    return rate
 
 
 def check_number(name: str, value: int, least: int = 1) -> int:
-    """Return `value` if it is an int of `least` or more.
+    """Return `value` as an exact int of `least` or more.
 
     Raises:
         UsageError: `value` is not an int, is a bool, or is less than `least`.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    return value
+    if issubclass(type(value), int) and type(value) is not bool:
+        number = plain_int(value)
+        if number >= least:
+            return number
+    raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r:.100}")
 
 
 def unknown_keyword(

@@ -45,6 +45,7 @@ CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+PLAIN_VALUES: Final = "tests/runtime/test_plain_values.py"
 HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
 RETRY: Final = "tests/engine/test_retry.py"
 ERRORS: Final = "tests/engine/test_errors.py"
@@ -1044,6 +1045,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_errors.py",
         "    error.__dict__.update(attributes)\n",
         "",
+    ),
+    _M(
+        "key kept as given",
+        "a key of a str subclass is refused, although its text could be kept",
+        PLAIN_VALUES,
+        "_runtime/submission.py",
+        '            key = check_text("a key", key, MAX_KEY)\n',
+        '            check_text("a key", key, MAX_KEY)\n',
+    ),
+    _M(
+        "events not checked",
+        "an event that cannot be encoded reaches the thread of the journal, and ends the queue",
+        PLAIN_VALUES,
+        "_runtime/event_log.py",
+        "            if type(event) not in _WITHOUT_TEXT:\n",
+        "            if False:\n",
+    ),
+    _M(
+        "slot of a refused event leaked",
+        "a submit whose event cannot be encoded keeps its slot",
+        PLAIN_VALUES,
+        "_runtime/admission.py",
+        "        if new.due is None:\n            self._channel.release()\n",
+        "        return\n",
+    ),
+    _M(
+        "date that cannot be shown",
+        "a job that is due at the last moment of the year 9999 makes every list fail",
+        PLAIN_VALUES,
+        "_validation.py",
+        "min(float(datetime.timestamp(at)), MAX_DATE)",
+        "float(datetime.timestamp(at))",
+    ),
+    _M(
+        "progress of NaN published",
+        "a report of progress that is not a number cuts off every follower",
+        PLAIN_VALUES,
+        "_runtime/job_context.py",
+        "return number if math.isfinite(number) else None",
+        "return number",
     ),
     # what a person's own machine, host and handler would meet
     _M(

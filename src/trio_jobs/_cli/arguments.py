@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from trio_jobs import __version__
 from trio_jobs._cli.journal import CHECK_CODES
 from trio_jobs._cli.token_file import VARIABLE
 from trio_jobs._engine.states import State
+from trio_jobs._errors import UsageError
 from trio_jobs._server.server import DEFAULT_PORT
+from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 
 __all__ = ["parser"]
+
+T = TypeVar("T")
 
 EXIT_CODES: Final = f"""exit codes:
   0   done
@@ -82,7 +87,7 @@ def _connection() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--connect-timeout",
-        type=float,
+        type=_seconds,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for a connection, also after a lost one (default: 5)",
@@ -91,14 +96,38 @@ def _connection() -> argparse.ArgumentParser:
     return options
 
 
+def _seconds(text: str) -> float:
+    return _checked(lambda: check_seconds("it", float(text)), f"a number of seconds, 0 or more, not {text!r:.100}")
+
+
+def _wait(text: str) -> float:
+    must = f"a number of seconds from 0 to {MAX_WAIT} (100 years), not {text!r:.100}"
+    return _checked(lambda: check_wait("it", float(text)), must)
+
+
+def _count(text: str) -> int:
+    return _checked(lambda: check_number("it", int(text), 0), f"a whole number, 0 or more, not {text!r:.100}")
+
+
+def _checked(check: Callable[[], T], must: str) -> T:
+    try:
+        return check()
+    except (ValueError, UsageError):
+        raise argparse.ArgumentTypeError(f"it must be {must}") from None
+
+
 def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="the name of the handler")
     parser.add_argument("payload", metavar="PAYLOAD", help="JSON; - reads it from standard input")
     parser.add_argument("--key", help="make the submit idempotent: the same key and payload give the same job")
-    parser.add_argument("--delay", type=float, metavar="SECONDS", help="start the job no sooner than in SECONDS")
-    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="let the job expire in SECONDS")
+    parser.add_argument("--delay", type=_wait, metavar="SECONDS", help="start the job no sooner than in SECONDS")
+    parser.add_argument("--deadline", type=_wait, metavar="SECONDS", help="let the job expire in SECONDS")
     parser.add_argument(
-        "--wait", type=float, default=30.0, metavar="SECONDS", help="wait for a free slot (default: 30; 0: not at all)"
+        "--wait",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="wait for a free slot (default: 30; 0: not at all)",
     )
     parser.add_argument("--result", action="store_true", help="wait until the job is final, and print its result")
 
@@ -107,7 +136,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", choices=_states(), metavar="STATE", help=f"only jobs in STATE: {', '.join(State)}")
     parser.add_argument("--kind", metavar="KIND", help="only jobs of this kind")
     parser.add_argument("--after", metavar="JOB", help="only the jobs after the one with this id")
-    parser.add_argument("--limit", type=int, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)")
+    parser.add_argument("--limit", type=_count, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)")
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:

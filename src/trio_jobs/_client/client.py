@@ -20,7 +20,7 @@ from trio_jobs._engine.jobs import Job, Receipt
 from trio_jobs._engine.states import CancelAnswer, State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
 from trio_jobs._ports import Backup
-from trio_jobs._validation import check_seconds
+from trio_jobs._validation import check_date, check_seconds, check_wait
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.methods import METHODS
@@ -131,7 +131,7 @@ class Client:
             "due_at": _seconds(due_at, delay, now),
             "deadline_at": _seconds(deadline_at, deadline_after, now),
         }
-        give_up_at = float("inf") if wait is None else trio.current_time() + wait
+        give_up_at = float("inf") if wait is None else trio.current_time() + check_seconds("wait", wait)
         while True:
             left = max(give_up_at - trio.current_time(), 0.0)
             request = w.Submit(**params, wait=min(left, MAX_WAIT))  # type: ignore[arg-type] # as built above
@@ -364,7 +364,5 @@ def _seconds(at: datetime | None, after: float | None, now: float) -> float | No
     if at is not None and after is not None:
         raise e.UsageError("give a time or a number of seconds, not both")
     if after is not None:
-        return now + check_seconds("a delay", after)
-    if at is not None and at.tzinfo is None:
-        raise e.UsageError(f"a time must be an aware datetime, such as datetime.now(UTC), not {at!r}")
-    return None if at is None else at.timestamp()
+        return now + check_wait("a delay", after)
+    return None if at is None else check_date("a time", at)

@@ -11,6 +11,7 @@ import trio
 from trio_jobs._client.client import Client
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._concurrency import bare_nursery
+from trio_jobs._validation import check_seconds
 
 __all__ = ["connect"]
 
@@ -40,11 +41,13 @@ async def connect(
     Raises:
         ConnectionFailed: There was no connection within `connect_timeout`.
         PermissionDenied: The server does not accept the token.
-        UsageError: The URL is invalid, or the token has characters that cannot be sent.
+        UsageError: The URL or a number of seconds is invalid, or the token has characters that cannot be sent.
 
     Cancelled:
         The connection is closed, within a second.
     """
+    connect_timeout = check_seconds("connect_timeout", connect_timeout)
+    reconnect_timeout = check_seconds("reconnect_timeout", reconnect_timeout)
     async with bare_nursery() as nursery:
         session = ReconnectingSession(url, token, tls, reconnect_timeout)
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
 
-from trio_jobs._engine.json_values import json_fields
+from trio_jobs._engine.json_values import json_fields, moment
 from trio_jobs._engine.states import State
 
 __all__ = ["Event", "JobEvent", "QueueEvent"]
@@ -24,7 +24,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     @property
     def occurred_at(self) -> datetime:
         """When the event occurred, UTC."""
-        return datetime.fromtimestamp(self.at, UTC)
+        return moment(self.at)
 
     @property
     def type(self) -> str:
@@ -41,7 +41,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         fields: dict[str, Any] = {"type": self.type, **json_fields(self)}
         for name in ("at", "due_at", "deadline_at"):
             if fields.get(name) is not None:
-                fields[name] = datetime.fromtimestamp(fields[name], UTC).isoformat()
+                fields[name] = moment(fields[name]).isoformat()
         return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -14,13 +14,14 @@ Attributes of a class that are the same for all its events (`state`, `type`) are
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import ClassVar, final
 
 import msgspec
 
 from trio_jobs._engine.event_base import Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State, to_datetime
+from trio_jobs._engine.json_values import moment
 
 __all__ = [
     "ALL_EVENTS",
@@ -94,7 +95,7 @@ class Scheduled(Submitted, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     @property
     def due(self) -> datetime:
         """When the job becomes due, UTC."""
-        return datetime.fromtimestamp(self.due_at, UTC)
+        return moment(self.due_at)
 
 
 @final
@@ -222,7 +223,7 @@ class RetryScheduled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     @property
     def due(self) -> datetime:
         """When the job becomes due, UTC."""
-        return datetime.fromtimestamp(self.due_at, UTC)
+        return moment(self.due_at)
 
 
 @final
@@ -237,7 +238,7 @@ class Snoozed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
     @property
     def due(self) -> datetime:
         """When the job becomes due, UTC."""
-        return datetime.fromtimestamp(self.due_at, UTC)
+        return moment(self.due_at)
 
 
 @final

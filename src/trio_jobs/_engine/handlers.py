@@ -20,13 +20,16 @@ import msgspec
 from trio_jobs._engine import payload_codec
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._engine.retry import Retry, Rules
-from trio_jobs._errors import InvalidHandler, InvalidPayload
-from trio_jobs._validation import check_seconds, is_text
+from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
+from trio_jobs._validation import check_seconds, check_text
 
 __all__ = ["MAX_RESULT", "NULL", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
 
 MAX_RESULT: Final = 1024 * 1024
 """The longest result that is kept, in bytes of JSON."""
+
+MAX_KIND: Final = 200
+"""The longest name of a kind, in characters."""
 
 MAX_PAYLOAD: Final = 1024 * 1024
 """The longest payload, in bytes of JSON."""
@@ -159,9 +162,7 @@ def make_handler(
     """
     if not callable(fn):
         raise InvalidHandler(f"a handler must be a function, not {fn!r}")
-    name = kind if kind is not None else getattr(fn, "__name__", "")
-    if not is_text(name, 200) or name == "<lambda>":
-        raise InvalidHandler(f"{fn!r} needs a name of 1 to 200 characters; give kind=...")
+    name = _name(fn, kind)
     is_async = _is_async(fn)
     if inspect.isasyncgenfunction(_target(fn)) or inspect.isgeneratorfunction(_target(fn)):
         raise InvalidHandler(f"handler {name!r} is a generator; return the result instead of yielding it")
@@ -203,6 +204,17 @@ def make_handler(
         decode=_decoder(payload_type, name, "payload"),
         decode_result=_decoder(result_type, name, "result"),
     )
+
+
+def _name(fn: Callable[..., Any], kind: str | None) -> str:
+    """The name of the kind, as an exact str."""
+    try:
+        name = check_text("kind", getattr(fn, "__name__", "") if kind is None else kind, MAX_KIND)
+    except UsageError:
+        name = "<lambda>"
+    if name == "<lambda>":
+        raise InvalidHandler(f"{fn!r:.200} needs a name of 1 to {MAX_KIND} characters; give kind=...")
+    return name
 
 
 def _limit(name: str, seconds: float | None) -> float:

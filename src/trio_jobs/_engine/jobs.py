@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, final
 
 import attrs
 import msgspec
 
-from trio_jobs._engine.json_values import json_fields
+from trio_jobs._engine.json_values import json_fields, moment
 from trio_jobs._engine.states import (
     FINAL,
     CancelAnswer,
@@ -146,7 +146,7 @@ class JobRecord(msgspec.Struct, gc=False):
 
 def to_datetime(at: float | None) -> datetime | None:
     """Seconds since the epoch as an aware UTC datetime."""
-    return None if at is None else datetime.fromtimestamp(at, UTC)
+    return None if at is None else moment(at)
 
 
 @final
@@ -276,8 +276,8 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         seq=record.last_seq,
         key=record.key,
         payload=None if brief else bytes(record.payload),
-        submitted_at=_moment(record.submitted_at),
-        changed_at=_moment(record.changed_at),
+        submitted_at=moment(record.submitted_at),
+        changed_at=moment(record.changed_at),
         due_at=to_datetime(record.due_at),
         deadline_at=to_datetime(record.deadline_at),
         by=record.by,
@@ -302,7 +302,7 @@ def _attempt(record: AttemptRecord) -> Attempt:
     return Attempt(
         number=record.number,
         run=record.run,
-        started_at=_moment(record.started_at),
+        started_at=moment(record.started_at),
         ended_at=to_datetime(record.ended_at),
         outcome=record.outcome,
         ended_by=record.ended_by,
@@ -311,10 +311,6 @@ def _attempt(record: AttemptRecord) -> Attempt:
         late=record.late,
         overdue=record.overdue,
     )
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
 
 
 @final

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import msgspec
 
-__all__ = ["json_fields", "json_value"]
+from trio_jobs._validation import MAX_DATE
+
+__all__ = ["json_fields", "json_value", "moment"]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_DATE: Final = -62_135_596_800.0  #: the first second of the year 1
+
+
+def moment(at: float) -> datetime:
+    """Seconds since the epoch as an aware UTC datetime.
+
+    The nearest one for a time that no datetime can be, which a journal of an earlier version can contain.
+    """
+    try:
+        return datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError, ValueError):  # Windows raises OSError from the year 3001 on
+        return EPOCH + timedelta(seconds=min(max(at, MIN_DATE), MAX_DATE))
 
 
 def json_value(value: Any) -> Any:

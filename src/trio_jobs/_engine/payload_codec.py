@@ -14,16 +14,31 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["decoder", "encode"]
+from trio_jobs._validation import plain_int, plain_text
+
+__all__ = ["decoder", "encode", "is_model"]
 
 MAX_ERRORS: Final = 5
 """How many of pydantic's errors one message names."""
 
 
-def _dump_model(value: Any) -> Any:
-    if hasattr(value, "model_dump_json") and hasattr(value, "model_validate_json"):
+def _encodable(value: Any) -> Any:
+    """What msgspec encodes for a value of a class that it does not know."""
+    class_ = type(value)
+    if issubclass(class_, str):
+        return plain_text(value)
+    if issubclass(class_, int):
+        return plain_int(value)
+    if issubclass(class_, float):
+        return float.__float__(value)
+    if is_model(value):
         return msgspec.Raw(value.model_dump_json(by_alias=True).encode())
-    raise NotImplementedError(f"Encoding objects of type {type(value).__name__} is unsupported")
+    raise NotImplementedError(f"Encoding objects of type {class_.__name__} is unsupported")
+
+
+def is_model(value: Any) -> bool:
+    """Whether the value is a pydantic model."""
+    return hasattr(value, "model_dump_json") and hasattr(value, "model_validate_json")
 
 
 def _load_model(of: type, value: Any) -> Any:
@@ -61,7 +76,7 @@ def _model_schema(of: type) -> dict[str, Any]:
     return {"title": of.__name__}
 
 
-encode: Final = msgspec.json.Encoder(enc_hook=_dump_model).encode
+encode: Final = msgspec.json.Encoder(enc_hook=_encodable).encode
 """The JSON of a value. Raises what the encoding of its type raises."""
 
 

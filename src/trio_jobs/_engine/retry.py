@@ -12,7 +12,7 @@ import attrs
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import is_a, leaves
-from trio_jobs._validation import check_wait
+from trio_jobs._validation import check_number, check_wait
 
 __all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
 
@@ -76,8 +76,7 @@ class Retry:
         jitter: float = 0.0,
         on: Which = Exception,
     ) -> None:
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-            raise UsageError(f"max_retries must be a whole number, 0 or more, not {max_retries!r}")
+        max_retries = check_number("max_retries", max_retries, 0)
         if waits is not None and (not isinstance(waits, Sequence) or not waits or isinstance(waits, str)):
             raise UsageError("waits must be a list of one or more seconds; for no retries give max_retries=0")
         if not (isinstance(factor, int | float) and 1 <= factor < math.inf):

@@ -80,8 +80,7 @@ class Admission:
             raise StoreError(f"no jobs are accepted now: {trouble}")
 
     async def submit(self, job: NewJob, *, wait: float | None, by: str | None) -> Receipt:
-        if by is not None:
-            check_by(by)
+        by = check_by(by)
         new = self._submissions.make(job)
         await trio.lowlevel.checkpoint_if_cancelled()
         if new.key is not None:
@@ -105,16 +104,22 @@ class Admission:
                 assert known is not None
                 await self._commits.first_event(known.job_id)
                 return known
-        if self._event_log.durable:
-            return (await self._pending.receipts(self._append_pending([new], by)))[0]
-        receipt = self._accept(new, by)
+        durable = self._event_log.durable
+        try:
+            pending = self._append_pending([new], by) if durable else []
+            receipt = None if durable else self._accept(new, by)
+        except BaseException:
+            self._release_slot(new)
+            raise
+        if receipt is None:
+            return (await self._pending.receipts(pending))[0]
         await trio.lowlevel.cancel_shielded_checkpoint()
         return receipt
 
     def submit_nowait(self, job: NewJob, *, by: str | None) -> Receipt:
         if self._event_log.durable:
             raise UsageError("with a journal a submit must wait for its commit: use await submit(..., wait=0)")
-        check_by(by)
+        by = check_by(by)
         new = self._submissions.make(job)
         known = self._receipt_of_known(new)
         if known is not None:
@@ -122,10 +127,14 @@ class Admission:
         self.refuse_if_closing()
         if not self._channel.try_reserve():
             raise self._queue_full()
-        return self._accept(new, by)
+        try:
+            return self._accept(new, by)
+        except BaseException:
+            self._release_slot(new)
+            raise
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
-        check_by(by)
+        by = check_by(by)
         submissions = list(map(self._submissions.make, jobs))
         firsts = without_repeated_keys(submissions)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -148,10 +157,10 @@ class Admission:
                         reserved += 1
             self.refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
-            reserved -= sum(new.due is None for new in fresh)
             durable = self._event_log.durable
             pending = self._append_pending(fresh, by) if durable else []
             accepted = [] if durable else self._accept_all(fresh, by)
+            reserved -= sum(new.due is None for new in fresh)
         finally:
             for _ in range(reserved):
                 self._channel.release()
@@ -189,7 +198,12 @@ class Admission:
         events = self._submissions.events(submissions, by, self._event_log.next_seq)
         pending = [PendingSubmit(new, event.seq) for event, new in zip(events, submissions, strict=True)]
         self._pending.add(events, pending)
-        self._event_log.append(events)
+        try:
+            self._event_log.append(events)
+        except BaseException:
+            for event in events:
+                self._pending.discard(event.job)
+            raise
         if starts_early and not pending[0].is_settled:  # a store may also commit, or fail, within `append`
             record = self._projection.jobs[events[0].job]
             pending[0].in_channel = record
@@ -291,6 +305,11 @@ class Admission:
 
     def _refuse_own_wait(self) -> None:
         self._caller.refuse_wait("a submit that waits for a slot", "use submit(..., wait=0), and handle QueueFull")
+
+    def _release_slot(self, new: Submission) -> None:
+        """Release the slot that was reserved for a submit whose event could not be appended."""
+        if new.due is None:
+            self._channel.release()
 
     def _slots_for(self, submissions: Sequence[Submission]) -> int:
         """Return how many of these jobs need a slot now.

@@ -21,16 +21,23 @@ import copy
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.projection import Projection
-from trio_jobs._errors import JobNotFound, StoreError
+from trio_jobs._errors import JobNotFound, StoreError, UsageError
 from trio_jobs._ports import Store
 
 __all__ = ["EventLog", "LogListener"]
+
+_encode: Final = msgspec.json.Encoder().encode
+#: The most frequent events without a field that a user can set
+_WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered, ev.Due})
 
 
 class LogListener(Protocol):
@@ -103,9 +110,17 @@ class EventLog:
             await self.store.aclose()
 
     def append(self, events: Sequence[ev.Event]) -> None:
-        """Apply these events to the projection and pass them to the store. An empty sequence changes nothing."""
+        """Apply these events to the projection and pass them to the store. An empty sequence changes nothing.
+
+        Raises:
+            UsageError: One of them cannot be encoded. Nothing has changed. The thread of a journal and the followers
+                on the wire, which encode events later, could report this to nobody.
+        """
         if not events:
             return
+        for event in events:
+            if type(event) not in _WITHOUT_TEXT:
+                _check_encodable(event)
         if self.durable:
             self._copy_committed(events)
         projection = self.projection
@@ -258,6 +273,13 @@ class EventLog:
         for submit in rejected.values():
             self._listener.on_rejected(submit)
         return again
+
+
+def _check_encodable(event: ev.Event) -> None:
+    try:
+        _encode(event)
+    except Exception as error:
+        raise UsageError(f"the event {event.type!r} cannot be encoded: {describe(error)}") from error
 
 
 def _state_seq(record: JobRecord) -> int:

@@ -8,6 +8,7 @@ to Trio's thread.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, Protocol, final
@@ -20,7 +21,7 @@ from trio_jobs._engine.jobs import escape, open_step, to_datetime
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._runtime.attempt import RunningAttempt
-from trio_jobs._validation import is_text
+from trio_jobs._validation import check_text, plain_text
 
 __all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Recorder", "context_factory"]
 
@@ -103,12 +104,18 @@ class _Context:
         At most five reports per second are published; a newer report replaces one that waits.
 
         Args:
-            done: A finite number, in any unit.
-            total: The total in the same unit; None if it is not known.
+            done: A number, in any unit. A report without a finite number is not published.
+            total: The total in the same unit; None if it is not known. A total that is not finite counts as None.
             message: A text, of which the first 200 characters are published.
+
+        Raises:
+            UsageError: `done` or `total` is not a number.
         """
-        message = escape(str(message))[:MAX_PROGRESS_MESSAGE]
-        report = Progress(self.id, float(done), None if total is None else float(total), message)
+        message = escape(plain_text(str(message))[:MAX_PROGRESS_MESSAGE])[:MAX_PROGRESS_MESSAGE]
+        finished = _finite("done", done)
+        if finished is None:
+            return
+        report = Progress(self.id, finished, None if total is None else _finite("total", total), message)
         with contextlib.suppress(trio.RunFinishedError):  # there is no reader left
             self._token.run_sync_soon(self._recorder.progress, self._running, report)
 
@@ -116,14 +123,23 @@ class _Context:
         """Return the result of a finished step; None if the step may be executed now.
 
         Raises:
-            UsageError: The name is not valid, or the job has too many steps.
+            UsageError: The job has too many steps.
         """
-        if not is_text(name, MAX_STEP_NAME):
-            raise UsageError(f"a step's name is a text of 1 to {MAX_STEP_NAME} characters, not {name!r:.100}")
         steps = self._running.record.steps
         if name not in steps and len(steps) >= MAX_STEPS:
             raise UsageError(f"a job has at most {MAX_STEPS} steps")
         return steps.get(name)
+
+
+def _finite(name: str, value: float) -> float | None:
+    """A number as an exact float; None if it is not finite, which JSON cannot say."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be a number, not {value!r:.100}") from None
+    return number if math.isfinite(number) else None
 
 
 def _result(name: str, value: Any) -> msgspec.Raw:
@@ -158,6 +174,7 @@ class JobContext(_Context):
             SdkCallRefused: The attempt has ended, or is about to end.
             Exception: Whatever `fn` raises.
         """
+        name = check_text("a step's name", name, MAX_STEP_NAME)
         done = self._finished(name)
         if done is None:
             self._wait(self._recorder.start_step, name)
@@ -184,6 +201,7 @@ class AsyncJobContext(_Context):
         Cancelled:
             While the step is being executed: the step is open, and the job is in doubt.
         """
+        name = check_text("a step's name", name, MAX_STEP_NAME)
         done = self._finished(name)
         if done is None:
             await self._recorder.start_step(self._running, name)

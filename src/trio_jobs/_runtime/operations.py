@@ -26,7 +26,7 @@ from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
-from trio_jobs._validation import check_by
+from trio_jobs._validation import check_by, plain_text
 
 __all__ = ["Operations"]
 
@@ -83,7 +83,7 @@ class Operations:
 
     def cancel_now(self, job_id: str, *, by: str | None) -> CancelAnswer:
         """`cancel` without the wait for its commit."""
-        check_by(by)
+        by = check_by(by)
         return self._cancel(self._newest(job_id), by)
 
     @trio.lowlevel.enable_ki_protection
@@ -100,7 +100,7 @@ class Operations:
         return answer
 
     async def retry(self, job_id: str, *, by: str | None) -> None:
-        check_by(by)
+        by = check_by(by)
         self._admission.refuse_if_closing()
         self._retry(self._newest(job_id), by)
         await self._commits.everything()
@@ -117,7 +117,7 @@ class Operations:
             self._scheduler.watch_deadline(record)
 
     async def resolve(self, job_id: str, resolution: decide.Resolution, *, result: Any, by: str | None) -> None:
-        check_by(by)
+        by = check_by(by)
         if resolution not in ("done", "not_done", "failed"):
             raise UsageError(f"a job in doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
         body, problem = encode_result(result)
@@ -135,7 +135,7 @@ class Operations:
         self._event_log.append(events)
 
     async def cancel_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
-        check_by(by)
+        by = check_by(by)
         selected = self._select(_CANCELLABLE, conditions)
         for record in selected:
             self._cancel(record, by)
@@ -143,7 +143,7 @@ class Operations:
         return tuple(record.id for record in selected)
 
     async def retry_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
-        check_by(by)
+        by = check_by(by)
         self._admission.refuse_if_closing()
         selected = self._select(_RETRIABLE, conditions)
         for record in selected:
@@ -184,15 +184,17 @@ class Operations:
     # the queue
 
     async def pause(self, reason: str, *, by: str | None) -> None:
-        check_by(by)
+        by = check_by(by)
+        if not issubclass(type(reason), str):
+            raise UsageError(f"the reason of a pause is a text, not {reason!r:.100}")
         if self._projection.paused is None:
-            reason = escape(reason)[:MAX_REASON]
+            reason = escape(plain_text(reason))[:MAX_REASON]
             now, seq = self._clock.now(), self._event_log.next_seq
             self._event_log.append((ev.Paused(seq=seq, at=now, reason=reason, by=by),))
         await self._commits.everything()
 
     async def resume(self, *, by: str | None) -> None:
-        check_by(by)
+        by = check_by(by)
         if self._projection.paused is not None:
             self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
             self._sessions.resumed()

@@ -69,6 +69,10 @@ class PendingSubmits:
     def pop(self, job_id: str) -> PendingSubmit:
         return self._by_job.pop(job_id)
 
+    def discard(self, job_id: str) -> None:
+        """Forget the submit of this job, whose event could not be appended."""
+        self._by_job.pop(job_id, None)
+
     def reject(self, job_id: str) -> PendingSubmit:
         """Set the rejection of the submit of this job, and wake its caller."""
         one = self._by_job.pop(job_id)

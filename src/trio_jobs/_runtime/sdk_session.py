@@ -13,12 +13,14 @@ import trio
 from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import class_name, describe
+from trio_jobs._engine.jobs import MAX_MESSAGE, escape
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
 from trio_jobs._exception_tree import holding
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._validation import plain_int, plain_text
 
 __all__ = ["SdkSessionManager"]
 
@@ -221,7 +223,9 @@ class SdkSessionManager:
         self._attempts_in_session = 0
         self._idle_since = self._clock.monotonic()
         self._append(
-            ev.SessionOpened(seq=self._event_log.next_seq, at=self._clock.now(), session=self._executor.session)
+            ev.SessionOpened(
+                seq=self._event_log.next_seq, at=self._clock.now(), session=plain_int(self._executor.session)
+            )
         )
 
     async def close_sdk(self) -> tuple[bool, str | None]:
@@ -245,12 +249,14 @@ class SdkSessionManager:
             executor.abandon()
             return False, problem
         close_problem = executor.take_close_problem()
+        if close_problem is not None:
+            close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
         if was_open or close_problem is not None:
             self._append(
                 ev.SessionClosed(
                     seq=self._event_log.next_seq,
                     at=self._clock.now(),
-                    session=executor.session,
+                    session=plain_int(executor.session),
                     problem=close_problem,
                 )
             )

@@ -15,7 +15,7 @@ from trio_jobs._engine.handlers import Handler, digest
 from trio_jobs._engine.jobs import uuid7
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
-from trio_jobs._validation import check_wait, is_text
+from trio_jobs._validation import check_date, check_text, check_wait
 
 __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 
@@ -102,8 +102,7 @@ class SubmissionFactory:
         body = handler.encode(job.payload)
         key, payload_digest = job.key, None
         if key is not None:
-            if not is_text(key, MAX_KEY):
-                raise UsageError(f"a key is a text of 1 to {MAX_KEY} characters, not {key!r:.100}")
+            key = check_text("a key", key, MAX_KEY)
             payload_digest = digest(body)
         if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
             return Submission(handler, body, key, payload_digest, None, None)
@@ -143,9 +142,7 @@ def _time(at_name: str, at: datetime | None, after_name: str, after: float | Non
         return now + check_wait(after_name, after)
     if at is None:
         return None
-    if not isinstance(at, datetime) or at.tzinfo is None:
-        raise UsageError(f"{at_name} must be an aware datetime, such as datetime.now(UTC), not {at!r}")
-    return at.timestamp()
+    return check_date(at_name, at)
 
 
 def without_repeated_keys(submissions: Sequence[Submission]) -> list[Submission]:

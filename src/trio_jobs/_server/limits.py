@@ -7,8 +7,7 @@ from typing import Final, final
 
 import attrs
 
-from trio_jobs._errors import UsageError
-from trio_jobs._validation import check_number, check_seconds
+from trio_jobs._validation import check_number, check_rate, check_seconds
 from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, Scope
 from trio_jobs._wire.methods import ConnectionLimits
 
@@ -82,8 +81,7 @@ class ServerLimits:
         for name in ("head_timeout", "ping", "write_timeout", "close_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
         for name in ("messages_per_second", "bytes_per_second", "frames_per_second"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be more than 0")
+            check_rate(name, getattr(self, name))
         check_number("strikes", self.strikes, 0)
 
     @property

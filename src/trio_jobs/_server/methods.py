@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import FINAL, Job, State
+from trio_jobs._engine.json_values import moment
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
@@ -291,4 +292,4 @@ def _result(job: Job) -> w.ResultResult:
 
 
 def _moment(at: float | None) -> datetime | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC)
+    return None if at is None else moment(at)

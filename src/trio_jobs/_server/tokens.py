@@ -13,6 +13,7 @@ from typing import Final, final
 import attrs
 
 from trio_jobs._errors import UsageError
+from trio_jobs._validation import plain_text
 from trio_jobs._wire.codes import BEARER, Scope
 
 __all__ = ["NO_TOKEN_REQUIRED", "Token", "Tokens"]
@@ -21,14 +22,19 @@ __all__ = ["NO_TOKEN_REQUIRED", "Token", "Tokens"]
 _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
 
 
+def _plain(text: str) -> str:
+    """An exact str for any str, since the name is recorded in events."""
+    return plain_text(text) if isinstance(text, str) else text
+
+
 @final
 @attrs.frozen
 class Token:
     """A token of a server. A client that presents the secret has the name and the scope."""
 
-    secret: str = attrs.field(repr=False)
+    secret: str = attrs.field(repr=False, converter=_plain)
     """16 to 512 characters: letters, digits and -._~+/, then any number of =."""
-    name: str = "owner"
+    name: str = attrs.field(default="owner", converter=_plain)
     """1 to 100 printable characters. Recorded as `by` of the client's operations."""
     scope: Scope = "control"
     """Scope "watch" allows queries and subscriptions; "control" allows every method."""

@@ -6,7 +6,7 @@ What is withheld has no field on the wire. A client gets None or UNSET for it, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, to_datetime
+from trio_jobs._engine.json_values import moment
 from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._engine.transitions import STATE_AFTER
@@ -166,7 +167,7 @@ def job_from_wire(sent: WireJob) -> Job:
             Attempt(
                 number=attempt.number,
                 run=attempt.run,
-                started_at=_moment(attempt.started_at),
+                started_at=moment(attempt.started_at),
                 ended_at=to_datetime(attempt.ended_at),
                 outcome=attempt.outcome,
                 ended_by=attempt.ended_by,
@@ -184,8 +185,8 @@ def job_from_wire(sent: WireJob) -> Job:
         seq=sent.seq,
         key=sent.key,
         payload=None if sent.payload is msgspec.UNSET else bytes(sent.payload),
-        submitted_at=_moment(sent.submitted_at),
-        changed_at=_moment(sent.changed_at),
+        submitted_at=moment(sent.submitted_at),
+        changed_at=moment(sent.changed_at),
         due_at=to_datetime(sent.due_at),
         deadline_at=to_datetime(sent.deadline_at),
         by=sent.by,
@@ -208,10 +209,6 @@ def job_from_wire(sent: WireJob) -> Job:
 
 def _seconds(at: datetime | None) -> float | None:
     return None if at is None else at.timestamp()
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
 
 
 # the queue

@@ -1,0 +1,39 @@
+"""Numbers on the command line are checked before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_jobs._cli.arguments import parser
+
+SUBMIT = ["submit", "work", "1"]
+
+
+@pytest.mark.parametrize("bad", ["nan", "-1", "soon", "-inf", ""])
+@pytest.mark.parametrize("option", ["--delay", "--deadline", "--wait", "--connect-timeout"])
+def test_seconds_are_a_number_of_0_or_more(option: str, bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args([*SUBMIT, f"{option}={bad}"])
+    assert caught.value.code == 2
+    assert f"argument {option}: it must be a number of seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--delay", "--deadline"])
+@pytest.mark.parametrize("far", ["inf", "1e300", "3155760001"])
+def test_a_job_is_due_within_100_years(option: str, far: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args([*SUBMIT, f"{option}={far}"])
+    assert caught.value.code == 2
+    assert f"a number of seconds from 0 to 3155760000 (100 years), not '{far}'" in capsys.readouterr().err
+
+
+def test_a_wait_may_be_endless() -> None:
+    arguments = parser().parse_args([*SUBMIT, "--wait=inf", "--connect-timeout=1.5", "--delay=0"])
+    assert (arguments.wait, arguments.connect_timeout, arguments.delay) == (float("inf"), 1.5, 0.0)
+
+
+@pytest.mark.parametrize("bad", ["-1", "1.5", "many"])
+def test_a_number_of_jobs_is_0_or_more(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["list", f"--limit={bad}"])
+    assert "it must be a whole number, 0 or more" in capsys.readouterr().err
