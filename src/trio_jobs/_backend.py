@@ -157,6 +157,10 @@ class Backend(Protocol):
         """See `Queue.drain`."""
         ...
 
+    async def undrain(self) -> None:
+        """See `Queue.undrain`."""
+        ...
+
     async def backup(self, name: str) -> Backup:
         """Copy the journal to its own folder, under its name with `.backup-` and `name` appended. For callers that may
         request a backup, but not write wherever this process may.

@@ -170,6 +170,14 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     assert "slots free" in shell.run("status").stdout
 
 
+def test_a_drained_queue_accepts_jobs_again_after_undrain(shell: Shell) -> None:
+    assert shell.run("drain").stdout == "drained: no job is pending, processing or retrying\n"
+    assert shell.run("submit", "double", "1").returncode != 0
+    assert shell.run("resume").stderr.count("undrain") == 1
+    assert shell.run("undrain").stdout == "the queue accepts jobs again\n"
+    assert shell.run("submit", "double", "1").returncode == 0
+
+
 def start_watching(shell: Shell, *arguments: str) -> tuple[Process, Iterator[Any]]:
     """The command, and what it prints behind its first snapshot."""
     watching = shell.start("watch", *arguments)

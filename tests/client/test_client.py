@@ -118,6 +118,10 @@ async def test_a_full_line_is_waited_for_or_refused() -> None:
         await client.drain()
         with pytest.raises(trio_jobs.QueueClosed):
             await client.submit("nothing", 5)
+        with pytest.raises(trio_jobs.UsageError, match="undrain"):
+            await client.resume()
+        await client.undrain()
+        assert (await client.health()).ok
 
 
 async def test_a_wrong_token_is_told_before_the_block_begins() -> None:

@@ -33,6 +33,7 @@ SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
+DRAIN: Final = "tests/runtime/test_drain.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
@@ -119,7 +120,23 @@ _M = Mutation
 _D = functools.partial(Mutation, package="trio_jobs_demo")
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
-    # what a client costs the server, and what it may see
+    # what a client costs the server, what it may see and what it can undo
+    _M(
+        "stop undone",
+        "a client lets a queue accept jobs again that its owner is closing",
+        DRAIN,
+        "_runtime/admission.py",
+        "        if self._status.stopping:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "resume of a drain",
+        "an operator resumes a queue that drains, gets success, and no job is accepted",
+        DRAIN,
+        "_runtime/operations.py",
+        "        elif self._status.closing and not self._status.stopping:\n",
+        "        elif False:\n",
+    ),
     _M(
         "newline in an id",
         "a subscription with the id 'a' and a newline is accepted",

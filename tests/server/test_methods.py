@@ -174,9 +174,19 @@ async def test_the_queue_is_paused_resumed_and_drained() -> None:
         await client.ask("queue.drain")
         code, _ = await client.ask("jobs.submit", kind="double", payload=3)
         assert code == -32012
+        code, error = await client.ask("queue.resume")
+        assert (code, "undrain" in error["message"]) == (-32602, True)
+        assert (await client.ask("queue.statistics"))["problems"] == ["draining"]
+        await client.ask("queue.undrain")
+        last = (await client.ask("jobs.submit", kind="double", payload=3))["job"]
+        assert (await client.ask("jobs.result", job=last, wait=5))["result"] == 6
+
+    async def look(client: Independent) -> None:
+        assert (await client.ask("queue.undrain"))[0] == -32014
 
     async with bench() as b:
         await with_client(b.server.url, talk)
+        await with_client(b.server.url, look, WATCHER)
 
 
 async def test_an_in_doubt_job_is_resolved() -> None:

@@ -109,7 +109,7 @@ def test_every_method_has_a_verb_of_one_room_and_a_sentence() -> None:
         assert name == row.name
         assert name.split(".")[0] in ("server", "requests", "jobs", "queue")
         assert row.does.endswith(".")
-    assert len(METHODS) == 16
+    assert len(METHODS) == 17
     assert set(NOTIFICATIONS) == {"jobs.event", "jobs.progress", "jobs.position", "jobs.lagged", "jobs.snapshot"}
 
 

@@ -2,7 +2,8 @@
 
 main        runs a command, reports errors in one line, returns the exit code
 arguments   the commands, their arguments and their help
-commands    the commands that are one request: submit, show, list, result, cancel, retry, resolve, pause, resume, status
+commands    the commands that are one request: submit, show, list, result, cancel, retry, resolve, pause, resume, drain,
+            undrain, status
 watch       watch
 serve       serve
 journal     journal check, journal backup

@@ -68,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
     pause = command("pause", "pause the queue", "The running attempt continues; no other attempt starts.")
     pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
     command("resume", "resume the queue", "Attempts start again.")
+    command(
+        "drain",
+        "accept no new jobs, and wait until the accepted ones are done",
+        "If the command is interrupted, the queue still accepts no jobs: undrain ends that.",
+    )
+    command("undrain", "accept jobs again after a drain")
     command("status", "show whether the queue is healthy, and how full it is")
     _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
     return top

@@ -117,6 +117,18 @@ async def resume(client: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def drain(client: Client, arguments: argparse.Namespace) -> int:
+    await client.drain()
+    print_answer({"drained": True}, arguments.json, "drained: no job is pending, processing or retrying")
+    return 0
+
+
+async def undrain(client: Client, arguments: argparse.Namespace) -> int:
+    await client.undrain()
+    print_answer({"drained": False}, arguments.json, "the queue accepts jobs again")
+    return 0
+
+
 async def status(client: Client, arguments: argparse.Namespace) -> int:
     statistics, health = await client.statistics(), await client.health()
     jobs = ", ".join(f"{count} {state}" for state, count in statistics.jobs.items() if count) or "no jobs"
@@ -160,5 +172,7 @@ COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]
     "resolve": resolve,
     "pause": pause,
     "resume": resume,
+    "drain": drain,
+    "undrain": undrain,
     "status": status,
 }

@@ -268,6 +268,9 @@ class Client:
     async def resume(self) -> None:
         """Let attempts start again; see `Queue.resume`.
 
+        Raises:
+            UsageError: The queue is not paused but draining: use `undrain`.
+
         Cancelled:
             The queue may have been resumed.
         """
@@ -280,6 +283,17 @@ class Client:
             The queue may accept no new jobs from then on.
         """
         await self._call("queue.drain", w.Nothing(), w.Done)
+
+    async def undrain(self) -> None:
+        """End a drain: accept jobs again; see `Queue.undrain`.
+
+        Raises:
+            QueueClosed: The queue stops.
+
+        Cancelled:
+            The queue may accept jobs again.
+        """
+        await self._call("queue.undrain", w.Nothing(), w.Done)
 
     async def backup(self, name: str) -> Backup:
         """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup`.

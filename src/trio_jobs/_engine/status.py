@@ -67,7 +67,7 @@ class Health:
     ok: bool
     """There is no problem."""
     problems: tuple[str, ...]
-    """The names of the problems: opening_sdk, overdue, stuck, store, stopping."""
+    """The names of the problems: opening_sdk, overdue, stuck, store, draining, stopping."""
     in_doubt: int
     """The number of jobs that wait for a person."""
     held_by: str | None = None

@@ -62,10 +62,25 @@ class Admission:
         self._many = trio.Lock()
 
     def close(self) -> None:
-        """From now on submits raise `QueueClosed`, including those that wait for a slot."""
+        """From now on submits raise `QueueClosed`, including those that wait for a slot. This cannot be undone."""
+        self._status.stopping = True
+        self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """As `close`, until `end_drain`."""
         if not self._status.closing:
             self._status.closing = True
             self._channel.wake_submits()
+
+    def end_drain(self) -> None:
+        """Accept submits again.
+
+        Raises:
+            QueueClosed: The queue stops.
+        """
+        if self._status.stopping:
+            raise QueueClosed("the queue stops, which cannot be undone")
+        self._status.closing = False
 
     def refuse_if_closing(self) -> None:
         """Check that jobs are accepted.

@@ -124,5 +124,8 @@ class QueueBackend:
     async def drain(self) -> None:
         await self._operations.drain()
 
+    async def undrain(self) -> None:
+        await self._operations.undrain()
+
     async def backup(self, name: str) -> Backup:
         return await self._operations.backup_beside(name)

@@ -168,6 +168,10 @@ class FromThread:
         """See `Queue.drain`."""
         self._wait(self._runtime.operations.drain)
 
+    def undrain(self) -> None:
+        """See `Queue.undrain`."""
+        self._wait(self._runtime.operations.undrain)
+
     def backup(self, path: str | Path) -> Backup:
         """See `Queue.backup`."""
         return self._wait(self._runtime.operations.backup, str(path))

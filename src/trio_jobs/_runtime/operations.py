@@ -198,6 +198,8 @@ class Operations:
         if self._projection.paused is not None:
             self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
             self._sessions.resumed()
+        elif self._status.closing and not self._status.stopping:
+            raise UsageError("the queue is not paused but draining; undrain() lets it accept jobs again")
         await self._commits.everything()
 
     @property
@@ -207,12 +209,19 @@ class Operations:
 
     async def drain(self) -> None:
         self._caller.refuse_wait("drain()", "call close_to_submits(), or drain in a task of your own")
-        self._admission.close()
+        self._admission.begin_drain()
         await trio.lowlevel.checkpoint()
         while self._projection.count(*_OPEN_WORK):
             if self._status.report is not None:
                 raise QueueClosed("the queue has stopped before it was drained")
+            if not self._status.closing:
+                raise UsageError("undrain() was called before the queue was drained; it accepts jobs again")
             await self._waiters.wait_idle()
+
+    async def undrain(self) -> None:
+        self._admission.end_drain()
+        self._waiters.wake_idle()
+        await trio.lowlevel.checkpoint()
 
     async def backup(self, path: str) -> Backup:
         store = self._event_log.store

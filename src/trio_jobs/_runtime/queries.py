@@ -217,7 +217,7 @@ class Queries:
         if store is not None:
             problems.append("store")
         if self._status.closing:
-            problems.append("stopping")
+            problems.append("stopping" if self._status.stopping else "draining")
         blocking = self._blocking_job.record
         if blocking is not None and blocking.state in (State.PENDING, State.PROCESSING):
             blocking = None  # it is processed now or next, and does not wait for anything

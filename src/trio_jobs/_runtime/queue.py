@@ -367,6 +367,7 @@ class Queue:
             by: The name of the operator, 1 to 200 characters; recorded.
 
         Raises:
+            UsageError: The queue is not paused but draining: use `undrain`.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
@@ -380,7 +381,7 @@ class Queue:
         return self._parts.operations.paused
 
     def close_to_submits(self) -> None:
-        """From now on `submit` raises `QueueClosed`, also for callers that already wait for a slot."""
+        """From now on `submit` raises `QueueClosed`, also for callers that wait for a slot. This cannot be undone."""
         self._runtime.admission.close()
 
     async def drain(self) -> None:
@@ -388,11 +389,23 @@ class Queue:
 
         Raises:
             QueueClosed: The queue stopped before that.
+            UsageError: `undrain` was called before that.
 
         Cancelled:
-            The queue stays closed to submits.
+            The queue stays closed to submits, until `undrain`.
         """
         await self._awaited.operations.drain()
+
+    async def undrain(self) -> None:
+        """End a drain: accept jobs again. Has no effect if the queue does not drain.
+
+        Raises:
+            QueueClosed: The queue stops.
+
+        Cancelled:
+            The queue accepts jobs again nevertheless.
+        """
+        await self._awaited.operations.undrain()
 
     async def backup(self, path: str | Path) -> Backup:
         """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.

@@ -16,6 +16,8 @@ class QueueStatus:
 
     closing: bool = False
     """Whether submits are refused, since the queue drains or stops."""
+    stopping: bool = False
+    """Whether the queue stops, so that it never accepts submits again."""
     report: ShutdownReport | None = None
     """The report of the stop; None while the queue runs."""
     unhandled: set[str] = attrs.field(factory=set)

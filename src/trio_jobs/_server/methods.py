@@ -213,6 +213,10 @@ class Methods:
         await self._backend.drain()
         return w.Done(self._events.seq)
 
+    async def undrain(self, context: RequestContext, params: w.Nothing) -> w.Done:
+        await self._backend.undrain()
+        return w.Done(self._events.seq)
+
     async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:
         return backup_to_wire(await self._backend.backup(params.name))
 
@@ -243,6 +247,7 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "queue.pause": Methods.pause,
     "queue.resume": Methods.resume,
     "queue.drain": Methods.drain,
+    "queue.undrain": Methods.undrain,
     "queue.backup": Methods.backup,
     "queue.statistics": Methods.statistics,
 }

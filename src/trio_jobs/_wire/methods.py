@@ -332,7 +332,7 @@ METHODS: Final = {
         Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),
         Method("queue.pause", Pause, Done, "control", True, "Pause the queue: no further attempt starts."),
-        Method("queue.resume", Nothing, Done, "control", True, "Resume the queue."),
+        Method("queue.resume", Nothing, Done, "control", True, "End a pause. An error if the queue drains instead."),
         Method(
             "queue.drain",
             Nothing,
@@ -341,6 +341,7 @@ METHODS: Final = {
             True,
             "Accept no new jobs, and answer when no job is pending, processing or retrying.",
         ),
+        Method("queue.undrain", Nothing, Done, "control", True, "End a drain: accept jobs again."),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
         Method(
             "queue.statistics",
