@@ -27,6 +27,7 @@ MARK: Final = "tests/stores/test_high_water_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
 FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
+WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
@@ -337,6 +338,39 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_cli/serve.py",
         "return NOT_STORED if report.unstored_events else 0",
         "return 0",
+    ),
+    # the thread of a store
+    _M(
+        "thread ended without memory",
+        "a commit for which there is no memory ends the queue",
+        WRITER_THREAD,
+        "_stores/sqlite/durable_log.py",
+        "OSError, MemoryError):\n            self.journal.write",
+        "OSError):\n            self.journal.write",
+    ),
+    _M(
+        "opening without a typed error",
+        "an error of an opening that nobody expected is raised as it is",
+        WRITER_THREAD,
+        "_stores/durable_store.py",
+        "            if not isinstance(error, TrioJobsError):",
+        "            if False:",
+    ),
+    _M(
+        "report of a failed store trusted",
+        "a callback that raises while a store fails ends Trio's run",
+        WRITER_THREAD,
+        "_stores/durable_store.py",
+        "            except BaseException as problem:  # it",
+        "            except ZeroDivisionError as problem:  # it",
+    ),
+    _M(
+        "lock kept after a failed close",
+        "a journal whose close raised stays locked",
+        WRITER_THREAD,
+        "_stores/sqlite/durable_log.py",
+        "            self.journal.close()\n        finally:\n",
+        "            self.journal.close()\n        except ZeroDivisionError:\n            pass\n        else:\n",
     ),
     # the store
     _M(

@@ -16,15 +16,21 @@ import trio
 
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.events import Event, SubmitRejected
-from trio_jobs._errors import OutcomeUnknown, StoreError
+from trio_jobs._errors import OutcomeUnknown, StoreError, TrioJobsError
+from trio_jobs._log import Log
 from trio_jobs._stores.durable_log import DurableLog
 from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
 from trio_jobs._stores.writer_thread import CLOSE, Opened, ReadRequest, Replacement, StoreListener, WriterThread
 
 __all__ = ["STALL_AFTER", "DurableStore", "MakeWriter"]
 
+log: Final = Log("trio_jobs.journal")
+
 #: Seconds without a reply to a commit after which the store counts as stalled: slow disks take some tenths
 STALL_AFTER: Final = 5.0
+
+#: Seconds that a cancelled close waits for the writer thread, which ends at once unless the disk hangs
+ABANDON_GRACE: Final = 0.5
 
 #: Seconds before each further attempt to start the writer thread: a system without threads recovers soon, or not at all
 START_RETRIES: Final = (0.1, 0.3, 0.6)
@@ -122,6 +128,9 @@ class DurableStore(Generic[L]):
         assert self._opened is not None
         if isinstance(self._opened, outcome.Error):
             await self.ended.wait()
+            error = self._opened.error
+            if not isinstance(error, TrioJobsError):
+                raise StoreError(f"{self._log.name} cannot be opened: {describe(error)}") from error
         events: Iterable[Event] = self._opened.unwrap()
         self._is_open = True
         self._group_commit.start()
@@ -233,6 +242,8 @@ class DurableStore(Generic[L]):
         except trio.Cancelled:
             self._is_abandoned = True
             writer.abandon()
+            with trio.move_on_after(ABANDON_GRACE, shield=True):  # so that the store can be opened again
+                await self.ended.wait()
             raise
         self.writer = None
 
@@ -280,9 +291,10 @@ class DurableStore(Generic[L]):
         """Report once that nothing can be committed any more."""
         if self._broken is not None:
             return
-        self._broken = (
-            error if isinstance(error, StoreError) else StoreError(f"the writer thread failed: {describe(error)}")
-        )
+        if not isinstance(error, StoreError):
+            cause, error = error, StoreError(f"{self.log.name}: its writer thread has failed: {describe(error)}")
+            error.__cause__ = cause
+        self._broken = error
         if self._group_commit is not None:
             self._group_commit.discard()
         waiters, self._waiters = self._waiters, {}
@@ -290,7 +302,10 @@ class DurableStore(Generic[L]):
             waiter.error = OutcomeUnknown(f"{self._broken}: uncommitted events may or may not be in the store")
             waiter.done.set()
         if self._on_broken is not None:
-            self._on_broken(self._broken)
+            try:
+                self._on_broken(error)
+            except BaseException as problem:  # it would end Trio's run
+                log.error("%s: its failure could not be reported: %s", self.log.name, describe(problem))
 
     def on_closed(self) -> None:
         """Wake everyone who waits for the writer thread."""
@@ -304,7 +319,7 @@ class DurableStore(Generic[L]):
         """Call a callback of the runtime. An exception from it is a bug: it breaks the store, not Trio's run."""
         try:
             return fn()
-        except Exception as error:
+        except BaseException as error:
             self.on_broken(error)
 
 

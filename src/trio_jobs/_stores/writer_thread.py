@@ -21,6 +21,7 @@ import attrs
 import outcome
 import trio
 
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.events import Event
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
@@ -143,10 +144,13 @@ class WriterThread:
             if isinstance(result, outcome.Value):
                 self._serve()
         except BaseException as error:
-            log.error("%s: the writer thread has ended: %s", self._log.name, error)
             self._notify(self._listener.on_broken, error)
+            log.error("%s: the writer thread has ended: %s", self._log.name, describe(error))
         finally:
-            self._log.close()
+            try:
+                self._log.close()
+            except BaseException as error:  # whoever waits for the end of the thread would wait for ever
+                log.error("%s: not everything of it could be closed: %s", self._log.name, describe(error))
             self._notify(self._listener.on_closed)
 
     def _serve(self) -> None:

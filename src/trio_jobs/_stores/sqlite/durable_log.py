@@ -68,7 +68,7 @@ class SqliteLog:
     def write(self, events: Sequence[Event]) -> None:
         """Commit events in one transaction, with one sync."""
         # an `OSError` comes after the rows were inserted
-        with self._translate(sqlite3.Error, OSError):
+        with self._translate(sqlite3.Error, OSError, MemoryError):
             self.journal.write(events)
 
     def page(self, after: int, limit: int) -> Sequence[Event]:
@@ -76,15 +76,15 @@ class SqliteLog:
         return self.journal.page(after, limit)
 
     def call(self, fn: Callable[[], T]) -> T:
-        """Call a function that uses the journal. An `sqlite3.Error` from it becomes a `LogFailure`."""
-        with self._translate(sqlite3.Error):
+        """Call a function that uses the journal. An error of SQLite in it becomes a `LogFailure`."""
+        with self._translate(sqlite3.Error, MemoryError):
             return fn()
 
     def recover(self, failure: LogFailure) -> None:
         """Read back what is committed; see `Journal.recover`."""
         error = failure.__cause__
-        assert isinstance(error, sqlite3.Error | OSError)
-        with self._translate(sqlite3.Error, OSError):
+        assert error is not None
+        with self._translate(sqlite3.Error, OSError, MemoryError):
             self.journal.recover(error)
 
     def start_deferred_sync(self) -> None:
@@ -93,15 +93,16 @@ class SqliteLog:
 
     def close(self) -> None:
         """Close the journal, then release the file lock."""
-        self._background.stop()
-        self.journal.close()
-        if self._lock is not None:
-            self._lock.release(unused=not self._is_open)
+        try:
+            self._background.stop()
+            self.journal.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release(unused=not self._is_open)
 
     @contextmanager
     def _translate(self, *errors: type[Exception]) -> Iterator[None]:
         try:
             yield
         except errors as error:
-            assert isinstance(error, sqlite3.Error | OSError)
             raise LogFailure(self.name, describe(error)) from error

@@ -21,6 +21,8 @@ def describe(error: BaseException) -> str:
     """What happened, in words. SQLite's own are the same for all errors of the disk, so its error name is added."""
     if is_full(error):
         return "the disk is full"
+    if isinstance(error, MemoryError):  # the one of sqlite3 has no text
+        return "there is not enough memory"
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_IOERR_WRITE":
         name += ": the system refused a write, as it does at a quota or a limit of file sizes"

@@ -155,5 +155,5 @@ class BackgroundSync:
 
     def _run(self) -> None:
         while (sync := self._inbox.get()) is not None:
-            with contextlib.suppress(OSError):  # the mark stays a step behind
+            with contextlib.suppress(Exception):  # the mark stays a step behind; the next sync may succeed
                 sync()

@@ -207,11 +207,11 @@ class Journal:
             self.has_deferred_sync = False
             self._run_in_background(self._high_water_mark_file.sync)
 
-    def recover(self, error: sqlite3.Error | OSError) -> None:
+    def recover(self, error: BaseException) -> None:
         """Find out after a failure what is committed; afterwards `last_seq` is right and the journal can be used.
 
         Raises:
-            sqlite3.Error, OSError: Another attempt may succeed.
+            sqlite3.Error, OSError, MemoryError: Another attempt may succeed.
             StoreError, JournalDamaged: The journal cannot be used any more.
         """
         self._wal_is_uncertain = True
@@ -343,12 +343,15 @@ class Journal:
 
     def close(self) -> None:
         """Close the connection and the high-water mark. Closing twice is harmless."""
-        self.close_connection(checkpoint=not self._wal_is_uncertain)
         file, self._high_water_mark_file = self._high_water_mark_file, None
-        if file is not None:
-            with contextlib.suppress(OSError):
-                file.sync()
-            file.close()
+        try:
+            self.close_connection(checkpoint=not self._wal_is_uncertain)
+        finally:
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.sync()
+                with contextlib.suppress(OSError):
+                    file.close()
 
     def _close_refused(self) -> None:
         """Close after an opening that failed, and leave no empty WAL behind."""
@@ -363,7 +366,7 @@ class Journal:
         """Close the connection. Without a checkpoint the file and its WAL remain as they are."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, OSError):
                 if checkpoint or self._in_memory:
                     connection.close()
                 else:
