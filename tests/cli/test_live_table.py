@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_command_line import Shell
 
 from support.processes import Process
+from support.shell import Shell
 from support.waiting import DEADLINE
 
 if sys.platform == "win32":

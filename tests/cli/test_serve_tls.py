@@ -8,10 +8,10 @@ import ssl
 from pathlib import Path
 
 import pytest
-from test_command_line import Shell
 
 from support.certificates import make_certificate
 from support.processes import run
+from support.shell import Shell
 from support.waiting import wait_until
 
 SERVICE = """

@@ -44,6 +44,9 @@ HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
+OUTPUT: Final = "tests/cli/test_output.py"
+EXIT_CODES: Final = "tests/cli/test_exit_codes.py"
+TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
@@ -1348,5 +1351,37 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "xml_tree.py",
         "text[: MAX_TEXT - before] + CUT",
         "text[: MAX_TEXT - before]",
+    ),
+    _M(
+        "escapes of Python",
+        "with a narrow encoding, a line of JSON has escapes that JSON does not know",
+        OUTPUT,
+        "_cli/output.py",
+        'return "".join(f"\\\\u{high:02x}{low:02x}" for high, low in pairs), error.end',
+        'return error.object[error.start : error.end].encode("unicode_escape").decode(), error.end',
+    ),
+    _M(
+        "dropped lines not reported",
+        "lines of the log are missing, and nothing says so",
+        OUTPUT,
+        "_cli/output.py",
+        "                self._unsaid += lines\n",
+        "",
+    ),
+    _M(
+        "exit code of Python",
+        "an uncaught error ends a command with the exit code of a failed job",
+        EXIT_CODES,
+        "_cli/exit_codes.py",
+        "    return ExitCode.UNEXPECTED\n",
+        "    return ExitCode.NOT_COMPLETED\n",
+    ),
+    _M(
+        "byte order mark kept",
+        "a token file that was written with Notepad is refused",
+        TOKEN_FILE,
+        "_cli/token_file.py",
+        '"utf-8-sig"',
+        '"utf-8"',
     ),
 )

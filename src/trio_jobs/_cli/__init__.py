@@ -1,7 +1,10 @@
 """The command line `trio-jobs`.
 
 main        runs a command, reports errors in one line, returns the exit code
+exit_codes  the exit codes, and which error has which
 arguments   the commands, their arguments and their help
+error_text  errors as text
+output      standard output and standard error, whoever reads them
 commands    the commands that are one request: submit, show, list, result, cancel, retry, resolve, pause, resume, drain,
             undrain, status
 watch       watch

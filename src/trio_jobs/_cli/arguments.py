@@ -3,37 +3,70 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Final, TypeVar
 
 from trio_jobs import __version__
+from trio_jobs._cli.exit_codes import MEANINGS, ExitCode
 from trio_jobs._cli.journal import CHECK_CODES
+from trio_jobs._cli.output import print_line
 from trio_jobs._cli.token_file import VARIABLE
 from trio_jobs._engine.states import State
 from trio_jobs._errors import UsageError
 from trio_jobs._server.server import DEFAULT_PORT
 from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 
-__all__ = ["parser"]
+__all__ = ["parse", "parser"]
 
 T = TypeVar("T")
 
-EXIT_CODES: Final = f"""exit codes:
-  0   done
-  1   the job failed, was cancelled or is in doubt; the queue is not healthy (status); the job is final (cancel)
-  2   invalid arguments or payload; a missing or invalid token; a journal that cannot be opened
-  3   there is no such job, or it is in another state
-  4   the server cannot be reached, or the connection was lost and the request may have been done
-  5   the queue is full or stopping, or the journal is in use: try again later
-  70  serve ended without closing the SDK
-  72  serve closed the SDK and could not store its last events; the log names their jobs
-  130 interrupted
-
-environment:
-  {VARIABLE}  the token, unless --token-file is given"""
+_ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "url"})
 
 _RAW: Final = argparse.RawDescriptionHelpFormatter
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace | ExitCode:
+    """The parsed arguments; or the exit code, if they asked for help or are not valid, which is then printed.
+
+    Raises:
+        OutputFailed: Standard output cannot be written.
+    """
+    top = parser()
+    help_text = io.StringIO()  # argparse prints it, and ignores errors
+    try:
+        with redirect_stdout(help_text):
+            parsed = top.parse_args(arguments)
+        for name, value in vars(parsed).items():
+            if name not in _ARGUMENTS_NOT_SENT and not _is_unicode(value):
+                top.error(f"argument {name.replace('_', '-')}: the text is not valid in the encoding of the system")
+    except SystemExit as error:
+        if error.code:
+            return ExitCode.INVALID
+        print_line(help_text.getvalue().removesuffix("\n"))
+        return ExitCode.DONE
+    return parsed
+
+
+def _is_unicode(value: object) -> bool:
+    """Whether a text, or each text of a list, can be sent. Python marks bytes that are not valid by lone surrogates."""
+    if isinstance(value, list):
+        return all(map(_is_unicode, value))
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _path(text: str) -> Path:
+    if "\0" in text:
+        raise argparse.ArgumentTypeError("a path cannot contain NUL")
+    return Path(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         prog="trio-jobs",
         description="A job queue for an SDK, device or program that can do only one thing at a time.\n"
         "`trio-jobs COMMAND --help` describes the arguments of a command.",
-        epilog=EXIT_CODES,
+        epilog=_epilog(),
         formatter_class=_RAW,
     )
     top.add_argument("--version", action="version", version=f"trio-jobs {__version__}")
@@ -79,6 +112,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _epilog() -> str:
+    codes = [
+        textwrap.fill(meaning, 100, initial_indent=f"  {code:<4}", subsequent_indent=" " * 6)
+        for code, meaning in MEANINGS.items()
+    ]
+    return "\n".join(
+        [
+            "exit codes:",
+            *codes,
+            "",
+            "environment:",
+            f"  {VARIABLE}  the token, unless --token-file is given",
+        ]
+    )
+
+
 def _connection() -> argparse.ArgumentParser:
     """What all commands share that are requests to a server."""
     options = argparse.ArgumentParser(add_help=False)
@@ -87,7 +136,7 @@ def _connection() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--token-file",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help=f"the file with the token (default: {VARIABLE}, then the file that serve has written for the port)",
     )
@@ -113,6 +162,11 @@ def _wait(text: str) -> float:
 
 def _count(text: str) -> int:
     return _checked(lambda: check_number("it", int(text), 0), f"a whole number, 0 or more, not {text!r:.100}")
+
+
+def _port(text: str) -> int:
+    must = f"a whole number from 0 to 65535, not {text!r:.100}"
+    return _checked(lambda: range(65536)[check_number("it", int(text), 0)], must)
 
 
 def _checked(check: Callable[[], T], must: str) -> T:
@@ -179,7 +233,7 @@ def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentP
         epilog=CHECK_CODES,
         formatter_class=_RAW,
     )
-    check.add_argument("file", type=Path, metavar="FILE", help="the journal or the backup")
+    check.add_argument("file", type=_path, metavar="FILE", help="the journal or the backup")
     check.add_argument("--json", action="store_true", help="print JSON")
     backup = commands.add_parser(
         "backup",
@@ -190,7 +244,7 @@ def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentP
         "has a new epoch.",
     )
     backup.add_argument("file", metavar="NAME", help="the name of the backup; with --journal, the path of the copy")
-    backup.add_argument("--journal", type=Path, metavar="FILE", help="copy this journal, which no service has open")
+    backup.add_argument("--journal", type=_path, metavar="FILE", help="copy this journal, which no service has open")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +254,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "attempt. Three times: exit at once, without closing the SDK."
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="such as shop:service, for `service` in shop.py")
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="store jobs in FILE (default: only in memory)")
+    parser.add_argument("--journal", type=_path, metavar="FILE", help="store jobs in FILE (default: only in memory)")
     parser.add_argument(
         "--allow-data-loss", action="store_true", help="open a damaged journal with what can be recovered of it"
     )
@@ -210,18 +264,21 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="the address to listen on (default: %(default)s); other ones need --tls-cert",
     )
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help="the port to listen on (default: %(default)s); 0: any free port"
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help="the port to listen on (default: %(default)s); 0: any free port",
     )
     parser.add_argument(
         "--token-file",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="the file with the token of scope control; it is created if it does not exist "
         f"(default: {VARIABLE}, then a file beside the journal, then a file in the runtime directory of the user)",
     )
     parser.add_argument(
         "--watch-token-file",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="the file with a second token, of scope watch, which can read and change nothing; created likewise",
     )
@@ -229,11 +286,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="allow another --host without TLS")
     parser.add_argument(
         "--tls-cert",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="the certificate for TLS, in PEM; it is read again when the file changes",
     )
-    parser.add_argument("--tls-key", type=Path, metavar="PATH", help="its private key, unless it is in the same file")
+    parser.add_argument("--tls-key", type=_path, metavar="PATH", help="its private key, unless it is in the same file")
     parser.add_argument(
         "--origin",
         action="append",

@@ -12,26 +12,36 @@ import attrs
 import msgspec
 
 from trio_jobs._cli.json_lines import json_line
+from trio_jobs._cli.output import print_line
+from trio_jobs._cli.token_file import decode_text
 from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import Job, State, escape
 from trio_jobs._errors import UsageError
 
-__all__ = ["COMMANDS", "print_answer"]
+__all__ = ["COMMANDS", "decode_json", "print_answer"]
 
 FAILED: Final = 1
 
 
-def print_answer(value: Any, as_json: bool, text: str) -> None:
-    """Print `value` as a line of JSON, or `text`."""
-    print(json_line(value) if as_json else text, flush=True)
+def print_answer(value: Any, as_json: bool, text: str) -> bool:
+    """Print `value` as a line of JSON, or `text`. Returns False if nobody can read it."""
+    return print_line(json_line(value) if as_json else text)
+
+
+def decode_json(source: str | bytes, what: str) -> Any:
+    """Decode JSON. Raises `UsageError`, which names `what`."""
+    try:
+        return msgspec.json.decode(source if isinstance(source, str) else decode_text(source))
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise UsageError(f"the {what} is not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"the {what} is nested too deeply") from None
 
 
 async def submit(client: Client, arguments: argparse.Namespace) -> int:
-    source = sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload.encode()
-    try:
-        payload = msgspec.json.decode(source)
-    except msgspec.DecodeError as error:
-        raise UsageError(f"the payload is not JSON: {error}") from None
+    if arguments.payload == "-" and sys.stdin is None:
+        raise UsageError("the payload is to be read from standard input, which is closed")
+    payload = decode_json(sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload, "payload")
     receipt = await client.submit(
         arguments.kind,
         payload,
@@ -68,7 +78,8 @@ async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
     while remaining > 0:
         jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(remaining, 500))
         for job in jobs:
-            print_answer(job.to_dict(), arguments.json, escape(_line(job)))
+            if not print_answer(job.to_dict(), arguments.json, escape(_line(job))):
+                return 0
         if not jobs:  # a page may have fewer jobs than its limit although others follow
             break
         after, remaining = jobs[-1].id, remaining - len(jobs)
@@ -94,10 +105,7 @@ async def retry(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def resolve(client: Client, arguments: argparse.Namespace) -> int:
-    try:
-        value = None if arguments.result is None else msgspec.json.decode(arguments.result)
-    except msgspec.DecodeError as error:
-        raise UsageError(f"the result is not JSON: {error}") from None
+    value = None if arguments.result is None else decode_json(arguments.result, "result")
     await client.resolve(arguments.job, arguments.resolution, result=value)
     print_answer(
         {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"resolved: {arguments.resolution}"

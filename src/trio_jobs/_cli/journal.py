@@ -12,12 +12,12 @@ import trio
 from trio_jobs._cli.commands import print_answer
 from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import escape
-from trio_jobs._errors import JournalDamaged, StoreError, UsageError
+from trio_jobs._errors import StoreError, UsageError
 from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.check import CheckResult, check
 from trio_jobs._stores.sqlite.store import SqliteStore
 
-__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file", "describe"]
+__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
 
 DAMAGED: Final = 1
 IN_USE: Final = 4
@@ -26,16 +26,6 @@ CHECK_CODES: Final = """exit codes of journal check:
   1   damaged: a service refuses to open it
   2   the file does not exist, is not a journal, or cannot be read
   4   in use, so it was not checked: make a backup and check the backup"""
-
-
-def describe(error: BaseException) -> str:
-    """The message of an error for the command line, which allows data loss by an option."""
-    if isinstance(error, JournalDamaged):
-        return (
-            f"journal {error.path} is refused: {error.found} (trio-jobs serve --allow-data-loss continues with what "
-            "can be read)"
-        )
-    return str(error)
 
 
 def check_file(arguments: argparse.Namespace) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._engine.jobs import escape
 
-__all__ = ["configure"]
+__all__ = ["configure", "dropped"]
 
 #: Of records about a job and about refused clients, see docs/logging.md
 FIELDS: Final = ("job_id", "kind", "key", "attempt", "reason", "address", "count")
@@ -42,6 +43,18 @@ class _Json(logging.Formatter):
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json_line(fields)
+
+
+def dropped(*, as_json: bool) -> Callable[[int], str]:
+    """Return a function of the number of dropped lines, which returns the log line that reports them."""
+    formatter = _Json() if as_json else _Lines()
+
+    def line(count: int) -> str:
+        what = "%d lines of output were dropped, since standard error is not read fast enough"
+        record = logging.LogRecord("trio_jobs.serve", logging.WARNING, __file__, 0, what, (count,), None)
+        return formatter.format(record)
+
+    return line
 
 
 def configure(*, as_json: bool, verbose: bool) -> None:

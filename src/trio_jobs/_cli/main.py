@@ -5,69 +5,71 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import trio
 
-from trio_jobs import _errors as e
-from trio_jobs._cli.arguments import parser
+from trio_jobs._cli import logs, output
+from trio_jobs._cli.arguments import parse
 from trio_jobs._cli.commands import COMMANDS
-from trio_jobs._cli.journal import backup_of_file, backup_of_service, check_file, describe
-from trio_jobs._cli.serve import run_server
+from trio_jobs._cli.error_text import describe, safe_traceback
+from trio_jobs._cli.exit_codes import ExitCode, exit_code
+from trio_jobs._cli.journal import backup_of_file, backup_of_service, check_file
+from trio_jobs._cli.serve import ServiceNotLoaded, run_server
 from trio_jobs._cli.token_file import find_token
 from trio_jobs._cli.watch import watch
 from trio_jobs._client.connect import connect
 from trio_jobs._client.reconnect import parse_url
 from trio_jobs._concurrency import single_cause
-from trio_jobs._engine.jobs import escape
+from trio_jobs._exception_tree import contains
 from trio_jobs._server.server import DEFAULT_PORT
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
-    parsed = parser().parse_args(arguments)
-    try:
-        if parsed.command == "serve":
-            return run_server(parsed)
-        if parsed.command == "journal" and parsed.journal_command == "check":
-            return check_file(parsed)
-        if parsed.command == "journal" and parsed.journal is not None:
-            return backup_of_file(parsed)
-        return trio.run(_run_client, parsed)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of the output has ended, such as head
-        sys.stderr.close()
-        return 0
-    except (e.TrioJobsError, OSError, BaseExceptionGroup) as error:
-        return _report(error)
+    """Run the command line and return the exit code. Nothing is raised, so that each exit code has its meaning."""
+    with ExitStack() as stack:
+        try:
+            output.prepare()
+            parsed = parse(arguments)
+            code: int
+            if isinstance(parsed, ExitCode):  # --help, --version, or arguments that are not valid
+                code = parsed
+            else:
+                if parsed.command == "serve":
+                    stack.enter_context(output.background_stderr(logs.dropped(as_json=parsed.log_json)))
+                code = _run(parsed)
+            output.finish()
+        except BaseException as error:
+            code = _report(error)
+        return code
 
 
-def _report(error: BaseException) -> int:
-    """Print the error in one line, and return its exit code."""
-    error = single_cause(error)
-    match error:
-        case KeyboardInterrupt():
-            return 130
-        case e.TrioJobsError() | OSError():
-            print(f"trio-jobs: {escape(describe(error))}", file=sys.stderr)
-        case _:
-            raise error
-    match error:
-        case e.JobFailed() | e.JobCancelled() | e.JobInDoubt() | e.ResultUnavailable():
-            return 1
-        case e.JobNotFound() | e.InvalidState():
-            return 3
-        case e.InvalidJournalPath():
-            return 2
-        case e.ConnectionFailed() | e.OutcomeUnknown():
-            return 4
-        case e.QueueFull() | e.QueueClosed() | e.StoreError():
-            return 5
-        case e.SdkCallStuck():
-            return 70
-    return 2
+def _run(parsed: argparse.Namespace) -> int:
+    if parsed.command == "serve":
+        return run_server(parsed)
+    if parsed.command == "journal" and parsed.journal_command == "check":
+        return check_file(parsed)
+    if parsed.command == "journal" and parsed.journal is not None:
+        return backup_of_file(parsed)
+    return trio.run(_run_client, parsed)
+
+
+def _report(error: BaseException) -> ExitCode:
+    """Print the error, and return its exit code."""
+    cause = KeyboardInterrupt() if contains(error, KeyboardInterrupt) else single_cause(error)
+    code = exit_code(cause)
+    if code is ExitCode.INTERRUPTED:
+        return code
+    if code is ExitCode.UNEXPECTED:
+        output.print_error(safe_traceback(error, with_ours=True))
+        output.print_error(f"trio-jobs: unexpected error: {type(cause).__name__}: {describe(cause)}")
+        return code
+    if isinstance(cause, ServiceNotLoaded):
+        output.print_error(cause.traceback)
+    output.print_error(f"trio-jobs: {describe(cause)}")
+    return code
 
 
 async def _run_client(arguments: argparse.Namespace) -> int:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import trio
 
 from trio_jobs import __version__
 from trio_jobs._cli import logs
-from trio_jobs._cli.journal import describe
-from trio_jobs._cli.signals import SDK_NOT_CLOSED, handle_signals
+from trio_jobs._cli.error_text import describe, safe_traceback
+from trio_jobs._cli.exit_codes import ExitCode
+from trio_jobs._cli.signals import handle_signals
 from trio_jobs._cli.token_file import (
     VARIABLE,
-    default_path,
     path_beside,
+    record_token,
+    recorded_token,
     stored_token,
     token_from_environment,
-    write_token,
 )
 from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._log import Log
@@ -30,11 +33,18 @@ from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
 
-__all__ = ["NOT_STORED", "load_service", "run_server"]
-
-NOT_STORED: Final = 72  #: the exit code of a process that has closed the SDK and could not store its last events
+__all__ = ["load_service", "run_server"]
 
 log: Final = Log("trio_jobs.serve")
+
+
+class ServiceNotLoaded(UsageError):
+    """The module of the service raised while it was imported."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        self.traceback: Final = traceback
+        """The traceback of its error, without the frames of trio-jobs."""
+        super().__init__(message)
 
 
 def load_service(name: str) -> Service:
@@ -45,11 +55,18 @@ def load_service(name: str) -> Service:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise UsageError(f"there is no module {error.name!r}") from None
+        imported = importlib.import_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the module can raise anything, also SystemExit
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise UsageError(f"there is no module {error.name!r}") from None
+        raise ServiceNotLoaded(
+            f"module {module!r} cannot be imported: {type(error).__name__}: {describe(error)}",
+            safe_traceback(error, with_ours=False),
+        ) from error
+    try:
+        found = getattr(imported, attribute)
     except AttributeError:
         raise UsageError(f"module {module!r} has no {attribute!r}") from None
     if not isinstance(found, Service):
@@ -104,31 +121,42 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     except StoreError as error:
         if queue is not None and queue.report is not None:  # the journal has failed while it was in use
             log.error("stopped: %s", describe(error))
-            return NOT_STORED if queue.report.sdk_closed else SDK_NOT_CLOSED
+            return ExitCode.NOT_STORED if queue.report.sdk_closed else ExitCode.SDK_NOT_CLOSED
         if isinstance(error, JournalInUse):
             raise
         raise UsageError(describe(error)) from None  # exit code 2, not 5: to try again later does not help
     if queue is None or queue.report is None:
-        return 0
+        return ExitCode.DONE
     report = queue.report
     unfinished = len(report.unfinished)
     log.info("stopped; %s jobs left, the SDK is %s", unfinished, "closed" if report.sdk_closed else "NOT closed")
     if not report.sdk_closed:
-        return SDK_NOT_CLOSED
-    return NOT_STORED if report.unstored_events else 0
+        return ExitCode.SDK_NOT_CLOSED
+    return ExitCode.NOT_STORED if report.unstored_events else ExitCode.DONE
 
 
-def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:
-    """The tokens of the server, the one of scope control first; none with --no-token. Then a sentence about where that
-    token is, empty if it is only in the runtime directory; and whether it is to be written there.
+@attrs.frozen
+class _Tokens:
+    """The tokens of a server."""
+
+    tokens: list[Token]
+    """The one of scope control first; none with --no-token."""
+    where: str = ""
+    """A sentence about where the token of scope control is; empty if it is only recorded."""
+    advice: str = ""
+    """How the other commands get the token where it cannot be recorded; empty if it is not to be recorded."""
+
+
+def _tokens(arguments: argparse.Namespace) -> _Tokens:
+    """Read or create the tokens.
 
     Call this once the journal is locked, so that no two processes create its token. Raises `UsageError`, OSError.
     """
     if arguments.no_token:
         if arguments.watch_token_file is not None:
             raise UsageError("--watch-token-file cannot be combined with --no-token")
-        return [], "no token is required", False
-    where, recorded = "", False
+        return _Tokens([], "no token is required")
+    where = advice = ""
     if arguments.token_file is not None:
         token = stored_token(arguments.token_file)
         where = f"the token is in {arguments.token_file}"
@@ -137,20 +165,37 @@ def _tokens(arguments: argparse.Namespace) -> tuple[list[Token], str, bool]:
         where = f"the token is that of {VARIABLE}"
     elif arguments.journal is not None:
         path = path_beside(arguments.journal)
-        token, recorded = stored_token(path), True
+        token, advice = stored_token(path), f"give them --token-file {path}"
         where = f"the token is in {path}"
     else:
         # the file of a server that was killed; with port 0 the port, and so the file, is not known yet
-        path = default_path(arguments.port)
-        token = stored_token(path) if arguments.port and path.exists() else Token.random()
-        recorded = True
+        token = (recorded_token(arguments.port) if arguments.port else None) or Token.random()
+        advice = f"give serve --token-file PATH, {VARIABLE} or --no-token"
     tokens = [token]
     if arguments.watch_token_file is not None:
         watcher = stored_token(arguments.watch_token_file, "watcher", "watch")
         if watcher.secret == token.secret:
             raise UsageError(f"{arguments.watch_token_file} contains the token of scope control; name another file")
         tokens.append(watcher)
-    return tokens, where, recorded
+    return _Tokens(tokens, where, advice)
+
+
+def _record(found: _Tokens, port: int) -> Path | None:
+    """Write the token to the file in which the other commands look for it, by the port. Returns that file, if written.
+
+    Raises:
+        UsageError: There is no such file, and nothing else has the token.
+    """
+    if not found.advice:
+        return None
+    try:
+        return record_token(port, found.tokens[0])
+    except UsageError as error:
+        problem = f"the token cannot be recorded for the other commands, since {error}; {found.advice}"
+    if not found.where:
+        raise UsageError(problem)
+    log.warning("%s", problem)
+    return None
 
 
 async def _serve_queue(
@@ -160,23 +205,21 @@ async def _serve_queue(
     stop: trio.Event,
     drain_timeout: float,
 ) -> None:
-    tokens, where, recorded = _tokens(arguments)
+    found = _tokens(arguments)
     async with serve(
         queue,
         arguments.host,
         arguments.port,
-        tokens=tokens or None,
+        tokens=found.tokens or None,
         tls=tls,
         insecure=arguments.insecure,
         origins=arguments.origin,
         hosts=arguments.allow_host,
     ) as server:
-        record = default_path(server.port) if recorded else None
-        if record is not None:  # where the other commands look for it, by the port
-            write_token(record, tokens[0])
+        record = _record(found, server.port)
         try:
             log.info("trio-jobs %s serves %s at %s", __version__, arguments.service, server.url)
-            log.info("%s", where or f"the token is in {record}")
+            log.info("%s", found.where or f"the token is in {record}")
             if arguments.watch_token_file is not None:
                 log.info("the token of scope watch is in %s", arguments.watch_token_file)
             await stop.wait()
@@ -188,4 +231,7 @@ async def _serve_queue(
                     await queue.drain()
         finally:
             if record is not None:
-                record.unlink(missing_ok=True)
+                try:
+                    record.unlink(missing_ok=True)
+                except OSError as error:
+                    log.warning("the file %s with the token could not be removed: %s", record, error.strerror)

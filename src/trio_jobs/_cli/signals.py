@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +17,11 @@ from typing import Any, Final
 
 import trio
 
-__all__ = ["SDK_NOT_CLOSED", "handle_signals"]
+from trio_jobs._cli.exit_codes import ExitCode
+from trio_jobs._cli.output import print_last
 
-SDK_NOT_CLOSED: Final = 70  #: the exit code of a process that has not closed the SDK
+__all__ = ["handle_signals"]
+
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
@@ -75,8 +76,10 @@ def _read_signals(
                 continue
             count += 1
             if count > 2:
-                print("exiting at once; the SDK is not closed", file=sys.stderr, flush=True)
-                os._exit(SDK_NOT_CLOSED)
+                try:
+                    print_last("exiting at once; the SDK is not closed")
+                finally:
+                    os._exit(ExitCode.SDK_NOT_CLOSED)
             try:
                 token.run_sync_soon(on_signal, count)
             except trio.RunFinishedError:

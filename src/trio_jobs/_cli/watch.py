@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from trio_jobs._cli.json_lines import json_line
+from trio_jobs._cli.output import print_line, writing
 from trio_jobs._client.client import Client
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
@@ -30,6 +31,8 @@ _WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 
 async def watch(client: Client, arguments: argparse.Namespace) -> int:
     states = None if arguments.state is None else [State(state) for state in arguments.state]
+    if sys.stdout is None:
+        raise UsageError("standard output is closed, so there is nowhere to show the events")
     live = sys.stdout.isatty() and not arguments.json
     async with client.subscribe(
         jobs=arguments.job, kinds=arguments.kind, states=states, snapshot=live or arguments.snapshot
@@ -43,7 +46,8 @@ async def watch(client: Client, arguments: argparse.Namespace) -> int:
 
 async def _print(subscription: Subscription) -> None:
     async for update in subscription:
-        print(json_line(_plain(update)), flush=True)
+        if not print_line(json_line(_plain(update))):
+            return
 
 
 def _plain(update: Update) -> dict[str, Any]:
@@ -157,13 +161,17 @@ async def _show(subscription: Subscription) -> None:
             jobs.apply(update)
             changed.set()
 
-    with Live(auto_refresh=False, screen=False) as live:
-        live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
+    def show() -> None:
+        with writing():
+            live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
+
+    with writing(), Live(auto_refresh=False, screen=False) as live:
+        show()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
             while True:
                 await changed.wait()
-                live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
+                show()
                 await trio.sleep(FRAME)
 
 

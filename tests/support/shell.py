@@ -1,0 +1,126 @@
+"""A served service, and commands of the command line against it, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.processes import Process, run
+from support.waiting import wait_until
+
+__all__ = ["SERVICE", "Shell", "serving"]
+
+SERVICE = textwrap.dedent(
+    """
+    import contextlib, time, trio, trio_jobs
+
+    @contextlib.asynccontextmanager
+    async def open_sdk():
+        yield "sdk"
+        print("closed", flush=True)
+
+    service = trio_jobs.Service(async_sdk=open_sdk, drain_timeout=20)
+
+    @service.handler
+    async def double(sdk: str, number: int) -> int:
+        return number * 2
+
+    @service.handler
+    async def fail(sdk: str, why: str) -> None:
+        raise trio_jobs.Fail(why)
+
+    @service.handler
+    async def wait(sdk: str, seconds: float) -> str:
+        await trio.sleep(seconds)
+        return "waited"
+
+    @service.handler
+    async def wait_for_file(sdk: str, path: str) -> str:
+        while not await trio.Path(path).exists():
+            await trio.sleep(0.01)
+        return "found"
+
+    @service.handler(attempt_timeout=0.05)
+    async def hang(sdk: str, name: str) -> None:
+        await trio.sleep_forever()
+
+    @service.handler
+    async def block(sdk: str, name: str) -> None:
+        await trio.sleep(0.1)  # so that the submit is answered
+        print("blocked", flush=True)
+        time.sleep(60)
+    """
+)
+
+
+class Shell:
+    """A served service, and commands against it."""
+
+    def __init__(self, folder: Path, *options: str, port: int = 0, **environment: str) -> None:
+        self.folder = folder
+        (folder / "shop.py").write_text(SERVICE)
+        self.token_file = folder / "token"
+        self.environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
+        self.environment |= {"XDG_RUNTIME_DIR": str(folder / "run"), **environment}
+        self.server = Process(
+            [*self.command("serve", "shop:service", "--port", str(port), "--log-json"), *options],
+            cwd=folder,
+            env=self.environment,
+        )
+        self.logs: list[dict[str, Any]] = []
+        self.url = ""
+        for line in self.server.err.lines():
+            self.logs.append(json.loads(line))
+            message = self.logs[-1]["message"]
+            if " serves " in message:
+                self.url = message.rpartition(" ")[2]
+            if self.url and "token" in message:
+                break
+
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "trio_jobs._cli", *arguments]
+
+    def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.command(*arguments), "--url", self.url]
+        return run(command, cwd=self.folder, env=self.environment | environment, given=given)
+
+    def start(self, *arguments: str) -> Process:
+        return Process([*self.command(*arguments), "--url", self.url], env=self.environment)
+
+    def json(self, *arguments: str, given: str = "") -> Any:
+        done = self.run(*arguments, "--json", given=given)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def wait_for(self, text: str) -> None:
+        """Read the server's log until a message has `text` in it."""
+        self.server.err.line_with(text)
+
+    def wait_for_connections(self, count: int) -> None:
+        """Until so many clients are connected, the one that asks included."""
+        wait_until(lambda: self.json("status")["connections"] >= count, f"{count} connections")
+
+    def stop(self, *signals: signal.Signals) -> tuple[int, str, str]:
+        for number in signals:
+            self.server.send_signal(number)
+        done = self.server.finish()
+        return done.returncode, done.stdout, done.stderr
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Shell]:
+    """A shell whose server is stopped at the end, which must close its SDK."""
+    shell = Shell(folder)
+    with shell.server:
+        yield shell
+        code, out, _ = shell.stop(signal.SIGTERM)
+        assert (code, out) == (0, "closed\n")
