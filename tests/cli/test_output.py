@@ -281,6 +281,7 @@ def test_a_forked_child_writes_by_itself(monkeypatch: pytest.MonkeyPatch) -> Non
         output.prepare()
         with output.background_stderr(str):
             print("parent", file=sys.stderr)
+            assert sys.stderr.buffer.drain(60)
             child = os.fork()
             if not child:
                 print("child", file=sys.stderr)

@@ -165,8 +165,7 @@ def _count(text: str) -> int:
 
 
 def _port(text: str) -> int:
-    must = f"a whole number from 0 to 65535, not {text!r:.100}"
-    return _checked(lambda: range(65536)[check_number("it", int(text), 0)], must)
+    return _checked(lambda: range(65536).index(int(text)), f"a whole number from 0 to 65535, not {text!r:.100}")
 
 
 def _checked(check: Callable[[], T], must: str) -> T:
