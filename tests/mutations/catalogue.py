@@ -339,7 +339,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a process whose last events are not on the disk exits as if they were",
         FAILING_STOP,
         "_cli/serve.py",
-        "return NOT_STORED if report.unstored_events else 0",
+        "return ExitCode.NOT_STORED if report.unstored_events else ExitCode.DONE",
         "return 0",
     ),
     # the thread of a store

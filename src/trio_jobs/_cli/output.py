@@ -251,14 +251,15 @@ class BackgroundWriter(io.RawIOBase):
                     self._say()
                 self._changed.notify_all()
 
-    def _become_direct(self) -> None:
+    def become_direct(self) -> None:
+        """From now on write in the thread of the caller."""
         self._direct = True
         self._changed = threading.Condition()
 
 
 def _become_direct(writer: weakref.ref[BackgroundWriter]) -> None:
     if (found := writer()) is not None:
-        found._become_direct()
+        found.become_direct()
 
 
 def _write_all(raw: io.RawIOBase, data: bytes) -> None:
