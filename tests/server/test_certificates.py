@@ -370,6 +370,17 @@ def test_a_certificate_that_is_cut_or_changed_has_no_dates_or_others(tmp_path: P
                 continue
 
 
+async def test_an_answer_arrives_although_the_client_sends_more_than_the_server_reads(tmp_path: Path) -> None:
+    """A close with unread bytes resets the connection, and the client loses the answer."""
+    files = CertificateFiles(*make_certificate(tmp_path))
+    async with bench(limits=patient(), tls=files) as b:
+        for _ in range(20):
+            async with await connected(b) as stream:
+                head = f"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**5}\r\n\r\n"
+                await stream.send_all(head.encode() + b"x" * 10**5)
+                assert b"".join([chunk async for chunk in stream]).startswith(b"HTTP/1.1 405 ")
+
+
 # refused handshakes
 
 

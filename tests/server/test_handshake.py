@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
 
 import pytest
 import trio
 from heads import crlf
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
 from support.server import KEY, OWNER, bench, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
-from trio_jobs._server.http import Pages
+from trio_jobs._server.http import Page, Pages
 from trio_jobs._server.refusals import Refusals
-from trio_jobs._server.tokens import Tokens
+from trio_jobs._server.request import RequestHead
+from trio_jobs._server.tokens import Token, Tokens
 
 HOST = "Host: localhost"
 FIRST_REQUESTS = {
@@ -91,6 +95,33 @@ async def test_a_request_has_the_same_answer_byte_by_byte_and_at_once(name: str)
     assert isinstance(whole, Handshake) or whole[:10] in (b"HTTP/1.1 2", b"HTTP/1.1 4", b"")
 
 
+def test_any_bytes_are_answered_or_closed_and_each_division_has_the_same_answer() -> None:
+    """Pieces of requests and noise in any order, as the first bytes of a connection."""
+
+    class Fixed:
+        @staticmethod
+        def answer(head: RequestHead, token: Token | None) -> Page:
+            return Page(200, "text/plain", f"{head.method} {head.path}".encode())
+
+    async def check(data: bytes, step: int) -> None:
+        requests = RequestReader(frozenset({"localhost"}), Tokens([OWNER]), cast("Any", Fixed()), 300, Refusals())
+        with deadline("three answers"):
+            whole = await answer(requests, data, max(1, len(data)))
+            assert await answer(requests, data, 1) == whole
+            assert await answer(requests, data, step) == whole
+        assert isinstance(whole, Handshake) or whole[:10] in (b"HTTP/1.1 2", b"HTTP/1.1 4", b"")
+
+    # what follows a handshake in the same read is refused, and later it is read as frames: no request is complete here
+    pieces = [handshake()[:-3], b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n", b"\r\n", b"\n", b"\0", b"Host: a\r\n",
+              b"HEAD / HTTP/1.0\r\n", b"Content-Length: 3\r\n", b"X: \xff\r\n", b" ", b"x" * 150]  # fmt: skip
+
+    @given(st.lists(st.sampled_from(pieces) | st.binary(max_size=10), max_size=8).map(b"".join), st.integers(2, 50))
+    def run(data: bytes, step: int) -> None:
+        trio.run(check, data, step)
+
+    run()
+
+
 async def test_data_behind_a_handshake_is_refused() -> None:
     async with reader() as requests:
         for behind in (b"x", b"\x81\x80abcd", handshake()):
@@ -117,6 +148,14 @@ async def test_a_refused_host_name_is_answered_with_the_option_that_allows_it() 
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 421 ")
     assert "--allow-host evil.example" in json.loads(body)["error"]
+
+
+async def test_a_client_that_speaks_tls_to_a_plain_server_is_answered_at_once() -> None:
+    async with reader() as requests:
+        for step in (1, 2, 1000):
+            received = await answer(requests, FIRST_REQUESTS["TLS"], step)
+            assert isinstance(received, bytes)
+            assert b"use http:// or ws://" in received
 
 
 async def test_a_browser_with_many_cookies_and_a_chain_of_proxies_gets_a_websocket() -> None:

@@ -246,7 +246,7 @@ def test_a_host_name_that_no_request_can_have_is_refused_where_it_is_given(name:
 
 
 def test_host_names_are_a_list() -> None:
-    assert check_host_names(["Jobs.Example", "trio_jobs"]) == {"jobs.example", "trio_jobs"}
+    assert check_host_names(["Jobs.Example", "trio_jobs", "::1", "[::1]"]) == {"jobs.example", "trio_jobs"}
     with pytest.raises(UsageError, match="must be a list"):
         check_host_names("jobs.example")
 

@@ -12,6 +12,7 @@ import trio
 from trio_jobs._server.http import Pages, refusal, response
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
+from trio_jobs._server.stream import CountedStream
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 
 __all__ = ["Handshake", "Peer", "RequestReader"]
@@ -143,6 +144,10 @@ class RequestReader:
 
 async def _close_gently(transport: trio.abc.Stream) -> None:
     """Let the client read the response first: a close with unread bytes would reset the connection."""
+    if isinstance(transport, trio.SSLStream):  # the response has its length, so the client needs no end of TLS
+        transport = transport.transport_stream
+    if isinstance(transport, CountedStream):
+        transport = transport.stream
     if isinstance(transport, trio.SocketStream):
         await transport.send_eof()
         with trio.move_on_after(LINGER):

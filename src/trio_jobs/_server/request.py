@@ -44,6 +44,7 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_END: Final = re.compile(rb"\x00|\r[^\n]|(?<!\r)\n")
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._\-]{1,255})(?::[0-9]{0,5})?")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._\-]{1,255}")
+_TLS: Final = b"\x16\x03"  #: how a TLS handshake begins (RFC 8446, section 5.1)
 _LENGTH: Final = re.compile(r"[0-9]{1,15}")
 
 #: Headers that the server reads and that have one value. A second one could be the one that a proxy has checked.
@@ -141,6 +142,8 @@ class HeadBuffer:
         end = self._data.find(b"\r\n\r\n", max(0, start - 3), self._limit)
         # at once, since a client that ends its lines in another way does not send what ends a head
         if _LINE_END.search(self._data, max(0, start - 1), self._limit if end < 0 else end + 4):
+            if self._data.startswith(_TLS):
+                raise BadRequest(400, "the client speaks TLS, and this server does not: use http:// or ws://")
             raise BadRequest(400, "the head has a NUL, or a line that does not end with CR LF")
         if end < 0:
             if len(self._data) >= self._limit:
@@ -294,6 +297,8 @@ def check_host_names(hosts: Iterable[str]) -> frozenset[str]:
         raise UsageError(f"hosts must be a list of host names, not the text {hosts!r:.100}")
     names = set()
     for host in hosts:
+        if isinstance(host, str) and _is_address(host.strip("[]")):
+            continue  # addresses are always accepted
         if not isinstance(host, str) or _HOST_NAME.fullmatch(host.lower()) is None:
             raise UsageError(
                 f"{host!r:.300} is not a host name: give the name alone, without scheme, port and path, such as "
