@@ -40,6 +40,7 @@ service = trio_jobs.Service(sdk=sdk)
         (["--tls-cert", "."], "the certificate . is not a file"),
         (["--allow-host", "https://jobs.example.org"], "'https://jobs.example.org' is not a host name"),
         (["--allow-host", "jobs.example.org:443"], "give the name alone"),
+        (["--origin", "https://shop.example.org/"], "without a path and a slash at the end"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_the_sdk_is_not_opened(tmp_path: Path, options: list[str], said: str) -> None:

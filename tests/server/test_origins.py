@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.server import bench, patient
-from trio_jobs._server.origins import is_allowed_origin
+from trio_jobs import UsageError
+from trio_jobs._server.origins import check_origins, is_allowed_origin
 
 LISTED = frozenset({"https://shop.example", "http://tools.example:8080"})
 
@@ -67,3 +68,23 @@ async def test_a_client_that_sends_its_own_host_as_origin_is_served(host: str) -
         client = await b.raw(Host=f"{host}:{b.port}", Origin=f"http://{host}:{b.port}")
         assert (await client.ask("server.hello"))["name"] == "ann"
         await client.say_goodbye()
+
+
+def test_a_listed_origin_is_compared_as_browsers_send_it() -> None:
+    given = ["https://Shop.example:443", "http://tools.example:8080", "chrome-extension://abcdef", "http://[::1]:80"]
+    sent = {"https://shop.example", "http://tools.example:8080", "chrome-extension://abcdef", "http://[::1]"}
+    assert check_origins(given) == sent
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://shop.example/", "shop.example", "https://shop.example/page", "", "*", "null", "https://shop.example\n"],
+)
+def test_an_origin_that_no_browser_sends_is_refused_where_it_is_given(origin: str) -> None:
+    with pytest.raises(UsageError, match="is not the origin of a web page"):
+        check_origins([origin])
+
+
+def test_origins_are_a_list() -> None:
+    with pytest.raises(UsageError, match="must be a list"):
+        check_origins("https://shop.example")

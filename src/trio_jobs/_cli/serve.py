@@ -28,6 +28,7 @@ from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._server.certificates import CertificateFiles, load
+from trio_jobs._server.origins import check_origins
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
@@ -97,6 +98,7 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
         raise UsageError("--allow-data-loss needs --journal")
     tls = _certificate(arguments)
     check_host_names(arguments.allow_host)  # as for the certificate
+    check_origins(arguments.origin)
     stop = trio.Event()
     scope = trio.CancelScope()
     queue: Queue | None = None

@@ -33,7 +33,7 @@ from trio_jobs._server.listener import accept_forever, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
-from trio_jobs._server.origins import is_allowed_origin
+from trio_jobs._server.origins import check_origins, is_allowed_origin
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
@@ -341,13 +341,13 @@ async def serve(
     if tokens is not None and not tokens:
         raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
     known = None if tokens is None else Tokens(tokens)
-    names = check_host_names(hosts)
+    names, pages = check_host_names(hosts), check_origins(origins)
     backend = queue.backend
     certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
     listeners = await listen(host, port)
 
     server = Server(
-        backend, listeners, known, certificate, origins, {*names, host.lower()}, limits or ServerLimits(), metrics
+        backend, listeners, known, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics
     )
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:
