@@ -162,8 +162,9 @@ async def test_statistics_and_health_are_those_of_the_queue() -> None:
     async with served(WATCH) as (queue, client):
         await some_jobs(queue)
         got = await client.statistics()
-        assert attrs.evolve(got, connections=None, subscriptions=None) == queue.statistics()
+        assert attrs.evolve(got, connections=None, subscriptions=None, refusals=None) == queue.statistics()
         assert (got.connections, got.subscriptions) == (1, 0)
+        assert set((got.refusals or {}).values()) == {0}
         health = await client.health()
         assert health == attrs.evolve(queue.health(), without_handler=None)
 

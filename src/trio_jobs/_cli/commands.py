@@ -147,6 +147,9 @@ async def status(client: Client, arguments: argparse.Namespace) -> int:
         f"SDK session {statistics.session}{', busy' if statistics.sdk_busy else ''}; "
         f"{statistics.connections} connections"
     )
+    refused = ", ".join(f"{count} {reason}" for reason, count in (statistics.refusals or {}).items() if count)
+    if refused:
+        text += f"\nrefused since the start of the server: {refused}"
     answer = {**attrs.asdict(statistics), "ok": health.ok, "problems": health.problems}
     print_answer(answer, arguments.json, text)
     return 0 if health.ok else FAILED

@@ -54,6 +54,9 @@ class Statistics:
     """The number of connections to the server. From `Client.statistics` alone, else None."""
     subscriptions: int | None = None
     """The number of subscriptions of these connections. From `Client.statistics` alone, else None."""
+    refusals: dict[str, int] | None = None
+    """How many clients and requests the server has refused since its start, by reason. From `Client.statistics` alone,
+    else None."""
 
 
 @final

@@ -226,6 +226,7 @@ class Methods:
             self._backend.health(),
             connections=self._connection_stats.connections,
             subscriptions=self._connection_stats.subscriptions,
+            refusals=dict(self._connection_stats.refusals),
         )
 
     def _state(self, job_id: str) -> State:

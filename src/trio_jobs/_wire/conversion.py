@@ -215,7 +215,7 @@ def _seconds(at: datetime | None) -> float | None:
 
 
 def statistics_to_wire(
-    statistics: Statistics, health: Health, *, connections: int, subscriptions: int
+    statistics: Statistics, health: Health, *, connections: int, subscriptions: int, refusals: dict[str, int]
 ) -> w.StatisticsResult:
     return w.StatisticsResult(
         jobs={str(state): count for state, count in statistics.jobs.items()},
@@ -230,6 +230,7 @@ def statistics_to_wire(
         problems=[*health.problems],
         connections=connections,
         subscriptions=subscriptions,
+        refusals=refusals,
         mean_run=statistics.mean_run,
     )
 
@@ -247,6 +248,7 @@ def statistics_from_wire(sent: w.StatisticsResult) -> Statistics:
         mean_run=sent.mean_run,
         connections=sent.connections,
         subscriptions=sent.subscriptions,
+        refusals=sent.refusals,
     )
 
 

@@ -232,7 +232,8 @@ class BackupResult(Struct, frozen=True):
 class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     """jobs: the number in each state. capacity, free: slots. waiting_callers: submits that wait for a slot.
     waiting_jobs: jobs that are due again and wait for a slot. session: SDK sessions opened. inside: a call into the SDK
-    is running. mean_run: mean duration of recent attempts in seconds. ok: there are no problems."""
+    is running. mean_run: mean duration of recent attempts in seconds. ok: there are no problems. refusals: clients and
+    requests that the server has refused since its start, by reason."""
 
     jobs: dict[str, int]
     capacity: int
@@ -247,6 +248,7 @@ class StatisticsResult(Struct, frozen=True, omit_defaults=True):
     connections: int
     subscriptions: int
     mean_run: float | None = None
+    refusals: dict[str, int] | None = None
 
 
 class EventParams(WireEvent, frozen=True, omit_defaults=True, kw_only=True):
