@@ -25,7 +25,7 @@ from trio_jobs._runtime.supervisor import open_queue
 from trio_jobs._service_parts import ServiceParts
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._validation import unknown_keyword
+from trio_jobs._validation import check_factory, unknown_keyword
 
 __all__ = ["Service", "parts_of"]
 
@@ -171,8 +171,8 @@ class Service:
         if sdk is not None and async_sdk is not None:
             raise UsageError("give sdk or async_sdk, not both")
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
-            if factory is not None and not callable(factory):
-                raise UsageError(f"{name} must be a function that returns a context manager, not {factory!r:.100}")
+            if factory is not None:
+                check_factory(name, factory)
         if executor != "thread":
             check_executor_factory(executor)
             if sdk is not None or async_sdk is not None:

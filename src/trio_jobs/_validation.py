@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -15,6 +16,8 @@ __all__ = [
     "MAX_WAIT",
     "check_by",
     "check_date",
+    "check_factory",
+    "check_manager",
     "check_number",
     "check_rate",
     "check_seconds",
@@ -163,6 +166,55 @@ def check_number(name: str, value: int, least: int = 1) -> int:
         if number >= least:
             return number
     raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r:.100}")
+
+
+def check_factory(name: str, factory: object) -> None:
+    """Raise `UsageError` unless `factory` can be called without arguments to get a context manager.
+
+    Args:
+        name: "sdk" or "async_sdk".
+        factory: What was given as that argument.
+    """
+    must = f"{name} must be a function without parameters that returns a context manager"
+    if not isinstance(factory, type) and hasattr(type(factory), "__aenter__" if name == "async_sdk" else "__enter__"):
+        raise UsageError(f"{must}, not a context manager; give the function itself, without calling it")
+    if not callable(factory):
+        raise UsageError(f"{must}, not {factory!r:.100}")
+    if inspect.isgeneratorfunction(factory) or inspect.isasyncgenfunction(factory):
+        raise UsageError(f"{must}, not a generator function; {_decorate(name)}")
+    if inspect.iscoroutinefunction(factory):
+        raise UsageError(f"{must}, not an async function; {_decorate(name)}")
+    try:
+        inspect.signature(factory).bind()
+    except ValueError:  # it has no signature that can be read
+        return
+    except TypeError as error:
+        raise UsageError(f"{must}: {error}") from None
+
+
+def check_manager(name: str, manager: object) -> None:
+    """Raise `UsageError` unless what a factory returned is a context manager of its kind.
+
+    Args:
+        name: "sdk" or "async_sdk", the argument that the factory was given as.
+        manager: What the factory returned.
+    """
+    wanted, other = ("__aenter__", "__enter__") if name == "async_sdk" else ("__enter__", "__aenter__")
+    class_ = type(manager)
+    if hasattr(class_, wanted) and hasattr(class_, wanted.replace("enter", "exit")):
+        return
+    is_async = "an async" if name == "async_sdk" else "a"
+    found = f"it returned an object of type {class_.__name__}; {_decorate(name)}"
+    if hasattr(class_, other):
+        right = "sdk" if name == "async_sdk" else "async_sdk"
+        found = f"it returned {'a plain' if name == 'async_sdk' else 'an async'} one; give it as {right}=..."
+    raise UsageError(f"{name} must be a function that returns {is_async} context manager: {found}")
+
+
+def _decorate(name: str) -> str:
+    if name == "async_sdk":
+        return "decorate an async generator function with @contextlib.asynccontextmanager"
+    return "decorate a generator function with @contextlib.contextmanager"
 
 
 def unknown_keyword(

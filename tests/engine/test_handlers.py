@@ -360,29 +360,31 @@ def test_payloads_that_differ_have_different_digests(one: Any, other: Any) -> No
     ids=["none", "int", "object", "dict"],
 )
 def test_a_result_is_kept_as_json(value: Any, body: bytes) -> None:
-    kept, problem = encode_result(value)
+    kept, problem, not_run = encode_result(value)
     assert kept is not None
+    assert not_run is None
     assert (bytes(kept), problem) == (body, None)
 
 
 def test_a_result_that_is_not_json_is_not_kept_and_the_problem_says_why() -> None:
-    assert encode_result(NotData()) == (None, "not JSON: Encoding objects of type NotData is unsupported")
-    body, problem = encode_result("\ud800")
+    assert encode_result(NotData()) == (None, "not JSON: Encoding objects of type NotData is unsupported", None)
+    body, problem, _ = encode_result("\ud800")
     assert body is None
     assert problem is not None
     assert problem.isprintable()
 
 
 def test_a_result_longer_than_a_mebibyte_is_not_kept_and_the_problem_says_why() -> None:
-    assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, at most 1048576 are kept")
+    assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, at most 1048576 are kept", None)
 
 
 def test_a_returned_coroutine_is_closed() -> None:
     async def forgotten() -> None: ...
 
     coroutine = forgotten()
-    body, problem = encode_result(coroutine)  # left open, it would warn of itself when it is collected
+    body, problem, not_run = encode_result(coroutine)  # left open, it would warn of itself when it is collected
     assert body is None
     assert problem is not None
+    assert not_run == "a coroutine"
     with pytest.raises(RuntimeError, match="cannot reuse"):
         coroutine.send(None)

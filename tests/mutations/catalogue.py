@@ -50,6 +50,7 @@ TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+NOT_RUN: Final = "tests/runtime/test_not_run.py"
 PLAIN_VALUES: Final = "tests/runtime/test_plain_values.py"
 HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
 RETRY: Final = "tests/engine/test_retry.py"
@@ -1163,6 +1164,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/job_context.py",
         "return number if math.isfinite(number) else None",
         "return number",
+    ),
+    _M(
+        "coroutine taken for a result",
+        "a job whose handler returned a coroutine is completed, and nothing has run",
+        NOT_RUN,
+        "_runtime/attempt.py",
+        "        if not_run is not None:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "attempt that did not run not doubted",
+        "a job whose handler entered the SDK and returned a coroutine fails, and nobody looks at what it did",
+        NOT_RUN,
+        "_engine/attempt_result.py",
+        " or not ending.has_run",
+        "",
+    ),
+    _M(
+        "coroutines in a result left open",
+        "Python warns of a coroutine that was never awaited, at any later time",
+        NOT_RUN,
+        "_engine/handlers.py",
+        '        close_lazy(value)\n        return EncodedResult(None, f"not JSON: {error}", error.noun)',
+        '        return EncodedResult(None, f"not JSON: {error}", error.noun)',
+    ),
+    _M(
+        "step left out",
+        "a step whose line was copied without a new name is left out without a word",
+        NOT_RUN,
+        "_runtime/job_context.py",
+        "        if name in self._step_names:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "factory tried again",
+        "an SDK function that returns no context manager is called again for seconds",
+        NOT_RUN,
+        "_runtime/sdk_session.py",
+        " or is_a(error, UsageError):",
+        ":",
     ),
     # what a person's own machine, host and handler would meet
     _M(

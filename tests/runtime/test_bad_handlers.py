@@ -107,18 +107,6 @@ async def test_a_result_that_cannot_be_kept_leaves_the_job_completed(value: Any,
             await queue.result(receipt.job_id)
 
 
-async def test_a_plain_handler_that_returns_a_coroutine_completes_without_a_result(mock_clock: MockClock) -> None:
-    rig = make_rig("thread")
-
-    async def forgotten() -> None: ...
-
-    rig.sdk.script("call", forgotten)
-    async with rig.open() as queue:
-        job = await ended(queue, (await queue.submit("work", "a")).job_id)
-    assert job.state is State.COMPLETED
-    assert job.result_problem is not None
-
-
 async def test_a_payload_type_that_breaks_at_the_attempt_fails_the_job(autojump_clock: MockClock) -> None:
     broken: list[str] = []
 

@@ -54,6 +54,10 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):
     retryable: bool = False
     """Whether the handler's retry policy retries this error."""
 
+    has_run: bool = True
+    """False if the handler returned something that has not run, such as a coroutine. Whether what it did before that
+    has acted is known to nobody but verify or a person."""
+
     wait: float = 0.0
     """The seconds of a Snooze or RetryAfter."""
 
@@ -293,7 +297,7 @@ def _after_error(
     may_have_acted = _may_have_acted(ending, rules)
     if verdict is not None and isinstance(verdict.verdict, Done):
         out.complete(verdict.result, verdict.problem, "verified")
-    elif may_have_acted and verdict is None and (rules.verifies or open_step(record) is not None):
+    elif may_have_acted and verdict is None and (rules.verifies or open_step(record) is not None or not ending.has_run):
         reason = "error" if open_step(record) is None else "open_step"
         _enter_doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     elif verdict is not None and not isinstance(verdict.verdict, NotDone):

@@ -12,18 +12,20 @@ import inspect
 import typing
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import attrs
 import msgspec
 
 from trio_jobs._engine import payload_codec
+from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import OnDoubt
+from trio_jobs._engine.lazy_values import NotRunError, close_lazy, lazy_noun
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
 from trio_jobs._validation import check_seconds, check_text
 
-__all__ = ["MAX_RESULT", "NULL", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
+__all__ = ["MAX_RESULT", "NULL", "EncodedResult", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
 
 MAX_RESULT: Final = 1024 * 1024
 """The longest result that is kept, in bytes of JSON."""
@@ -35,6 +37,9 @@ MAX_PAYLOAD: Final = 1024 * 1024
 """The longest payload, in bytes of JSON."""
 
 NULL: Final = msgspec.Raw(b"null")
+
+#: Classes that are encoded without a look at what they are
+_NATIVE: Final = frozenset({str, int, float, bool, dict, list, tuple})
 
 SdkKind = Literal["thread", "trio", "none"]
 
@@ -108,7 +113,8 @@ class Handler:
             body = payload_codec.encode(payload)
             self.decode(body)
         except Exception as error:  # an encoder and a type's own __post_init__ can raise anything
-            raise InvalidPayload(self.kind, str(error) or type(error).__name__) from error
+            close_lazy(payload)
+            raise InvalidPayload(self.kind, describe(error).message or class_name(error)) from error
         if len(body) > MAX_PAYLOAD:
             raise InvalidPayload(self.kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
         return msgspec.Raw(body)
@@ -120,22 +126,47 @@ def digest(payload: msgspec.Raw) -> str:
     return blake2b(canonical, digest_size=16).hexdigest()
 
 
-def encode_result(value: Any) -> tuple[msgspec.Raw | None, str | None]:
-    """The JSON of a handler's result; or None, and why it cannot be kept.
+class EncodedResult(NamedTuple):
+    """A result as it is kept."""
+
+    body: msgspec.Raw | None
+    """Its JSON; None if it cannot be kept."""
+
+    problem: str | None = None
+    """Why it cannot be kept; None if it is kept."""
+
+    not_run: str | None = None
+    """What it is or contains that has not run, such as "a coroutine"; None if there is no such thing."""
+
+
+def encode_result(value: Any) -> EncodedResult:
+    """The JSON of a handler's result; or why it cannot be kept.
 
     Never raises, since the work is done by then.
     """
     if value is None:
-        return NULL, None
+        return _NONE
     try:
+        if type(value) not in _NATIVE and (noun := lazy_noun(value)) is not None:
+            raise NotRunError(noun)
         body = payload_codec.encode(value)
-    except Exception as error:
-        if inspect.iscoroutine(value):
-            value.close()
-        return None, f"not JSON: {error}"
+    except NotRunError as error:
+        close_lazy(value)
+        return EncodedResult(None, f"not JSON: {error}", error.noun)
+    except BaseException as error:  # an encoder of the user's own class can raise anything
+        close_lazy(value)
+        return EncodedResult(None, f"not JSON: {describe(error).message or class_name(error)}")
     if len(body) > MAX_RESULT:
-        return None, f"it is {len(body)} bytes long, at most {MAX_RESULT} are kept"
-    return msgspec.Raw(body), None
+        return EncodedResult(None, f"it is {len(body)} bytes long, at most {MAX_RESULT} are kept")
+    return EncodedResult(msgspec.Raw(body))
+
+
+_NONE: Final = EncodedResult(NULL)
+
+_WRAPS_ASYNC: Final = (
+    "is a plain function around an async one, whose coroutine it returns; declare it with async def, and await the "
+    "call. If it runs the coroutine itself, delete its attribute __wrapped__"
+)
 
 
 def make_handler(
@@ -164,6 +195,8 @@ def make_handler(
         raise InvalidHandler(f"a handler must be a function, not {fn!r}")
     name = _name(fn, kind)
     is_async = _is_async(fn)
+    if not is_async and _wraps_async(fn):
+        raise InvalidHandler(f"handler {name!r} {_WRAPS_ASYNC}")
     if inspect.isasyncgenfunction(_target(fn)) or inspect.isgeneratorfunction(_target(fn)):
         raise InvalidHandler(f"handler {name!r} is a generator; return the result instead of yielding it")
     if sdk == "trio" and not is_async:
@@ -250,6 +283,8 @@ def _signature(fn: Callable[..., Any], name: str, takes_sdk: bool, payload_type:
 
 def _check_verify(verify: Callable[..., Any], name: str, sdk: SdkKind, takes_sdk: bool) -> None:
     wanted = 2 if takes_sdk else 1
+    if callable(verify) and not _is_async(verify) and _wraps_async(verify):
+        raise InvalidHandler(f"verify of {name!r} {_WRAPS_ASYNC}")
     if not callable(verify) or len(_parameter_names(verify) or ()) != wanted:
         raise InvalidHandler(f"verify of {name!r} must take {'(sdk, job)' if takes_sdk else '(job)'}")
     if sdk == "trio" and not _is_async(verify):
@@ -268,6 +303,18 @@ def _target(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _is_async(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` returns a coroutine; also for an object whose `__call__` is `async def`."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(_target(fn))
+
+
+def _wraps_async(fn: Callable[..., Any]) -> bool:
+    """Whether a plain function says of itself (`functools.wraps`, `partial`) that it calls an async one."""
+    seen: list[Any] = []
+    while not any(one is fn for one in seen):
+        seen.append(fn)
+        if _is_async(fn):
+            return True
+        fn = _target(fn)
+        fn = getattr(fn, "__wrapped__", fn)
+    return False
 
 
 def _parameter_names(fn: Callable[..., Any]) -> list[str] | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trio_jobs._engine.lazy_values import NotRunError, lazy_noun
 from trio_jobs._validation import plain_int, plain_text
 
 __all__ = ["decoder", "encode", "is_model"]
@@ -33,6 +34,9 @@ def _encodable(value: Any) -> Any:
         return float.__float__(value)
     if is_model(value):
         return msgspec.Raw(value.model_dump_json(by_alias=True).encode())
+    noun = lazy_noun(value)
+    if noun is not None:
+        raise NotRunError(noun)
     raise NotImplementedError(f"Encoding objects of type {class_.__name__} is unsupported")
 
 

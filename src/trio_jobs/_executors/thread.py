@@ -24,6 +24,7 @@ import trio
 
 from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
+from trio_jobs._validation import check_manager
 
 __all__ = ["SdkHandle", "ThreadExecutor"]
 
@@ -167,6 +168,7 @@ class ThreadExecutor:
     def _enter(self) -> None:
         assert self._factory is not None
         manager = self._factory()
+        check_manager("sdk", manager)
         self._sdk = manager.__enter__()
         self._manager = manager
 

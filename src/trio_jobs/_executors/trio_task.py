@@ -21,6 +21,7 @@ from trio_jobs._concurrency import must_propagate
 from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._exception_tree import holding
+from trio_jobs._validation import check_manager
 
 __all__ = ["TrioExecutor"]
 
@@ -120,7 +121,9 @@ class TrioExecutor:
         try:
             with scope:
                 try:
-                    async with self._factory() as sdk:
+                    manager = self._factory()
+                    check_manager("async_sdk", manager)
+                    async with manager as sdk:
                         self._sdk = sdk
                         self._is_open = opened = True
                         report(outcome.Value(None))

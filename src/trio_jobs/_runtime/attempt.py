@@ -20,7 +20,7 @@ from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, escape
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escape
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._exception_tree import contains, holding, is_a, leaves, members
 from trio_jobs._validation import check_wait
@@ -34,6 +34,11 @@ _BY_LIMIT: Final = {
     EndedBy.STOP: Outcome.STOPPED,
 }
 
+
+_NOT_RUN: Final = (
+    "the handler returned {}, which has not run; declare it with async def and await what it calls, or return the "
+    "result of the work"
+)
 
 #: What a handler can ask for, the strongest first
 _DIRECTIVES: Final[dict[type[BaseException], Outcome]] = {
@@ -176,7 +181,10 @@ def classify(
     """
     entered = running.entered
     if isinstance(result, outcome.Value):
-        body, problem = encode_result(result.value)
+        body, problem, not_run = encode_result(result.value)
+        if not_run is not None:
+            error_info = ErrorInfo("InvalidHandler", _NOT_RUN.format(not_run))
+            return AttemptResult(Outcome.ERROR, error=error_info, has_run=False, entered=entered, late=late), None
         return AttemptResult(Outcome.COMPLETED, body, problem, entered=entered, late=late), None
     ended_by = running.ended_by()
     if result is None:

@@ -104,6 +104,8 @@ class AttemptRunner:
             if result is None:
                 result, passing = await self._call_within_limits(running)
             self._sessions.attempt_ended(session_lost=running.session_lost)
+            if not result.has_run and result.error is not None:
+                log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
             answer = None
             if decide.asks_verify(record, result, handler.rules):
                 answer = await verification.ask(running, handler.verify_delay)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, Protocol, final
 
@@ -46,7 +46,7 @@ class Recorder(Protocol):
 class _Context:
     """The common members of both contexts."""
 
-    __slots__ = ("_recorder", "_running", "_token", "attempt", "id", "key", "kind", "run")
+    __slots__ = ("_recorder", "_running", "_step_names", "_token", "attempt", "id", "key", "kind", "run")
 
     id: str
     """The job's id."""
@@ -64,6 +64,7 @@ class _Context:
         self._running = running
         self._recorder = recorder
         self._token = token
+        self._step_names: set[str] = set()
         self.id = record.id
         self.kind = record.kind
         self.key = record.key
@@ -119,16 +120,31 @@ class _Context:
         with contextlib.suppress(trio.RunFinishedError):  # there is no reader left
             self._token.run_sync_soon(self._recorder.progress, self._running, report)
 
-    def _finished(self, name: str) -> msgspec.Raw | None:
-        """Return the result of a finished step; None if the step may be executed now.
+    @contextlib.contextmanager
+    def _begin(self, name: str) -> Iterator[tuple[str, msgspec.Raw | None]]:
+        """Take the name of a step for this attempt. If the block raises, the name can be used again.
+
+        Returns:
+            The name, and the result if the step is finished; None if it may be executed now.
 
         Raises:
-            UsageError: The job has too many steps.
+            UsageError: The name is not valid or was used already, or the job has too many steps.
         """
+        name = check_text("a step's name", name, MAX_STEP_NAME)
+        if name in self._step_names:
+            raise UsageError(
+                f"step {name!r} was executed already in this attempt, so it would be left out here; give each step a "
+                "name of its own"
+            )
         steps = self._running.record.steps
         if name not in steps and len(steps) >= MAX_STEPS:
             raise UsageError(f"a job has at most {MAX_STEPS} steps")
-        return steps.get(name)
+        self._step_names.add(name)
+        try:
+            yield name, steps.get(name)
+        except BaseException:
+            self._step_names.discard(name)
+            raise
 
 
 def _finite(name: str, value: float) -> float | None:
@@ -143,7 +159,7 @@ def _finite(name: str, value: float) -> float | None:
 
 
 def _result(name: str, value: Any) -> msgspec.Raw:
-    body, problem = encode_result(value)
+    body, problem, _ = encode_result(value)
     if body is None:
         raise UsageError(f"the result of step {name!r} cannot be kept: {problem}")
     return body
@@ -163,23 +179,24 @@ class JobContext(_Context):
         start of the step is on disk before `fn` is called, and its result before this method returns.
 
         Args:
-            name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps.
+            name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps. A step that raised can be
+                tried again in the same attempt.
             fn: Called with `args`; its result must be JSON, at most 1 MiB.
 
         Returns:
             The result, decoded from JSON.
 
         Raises:
-            UsageError: The name is not valid, or the result cannot be kept (the step is then open).
+            UsageError: The name is not valid or was used already in this attempt, or the result cannot be kept (the
+                step is then open).
             SdkCallRefused: The attempt has ended, or is about to end.
             Exception: Whatever `fn` raises.
         """
-        name = check_text("a step's name", name, MAX_STEP_NAME)
-        done = self._finished(name)
-        if done is None:
-            self._wait(self._recorder.start_step, name)
-            done = _result(name, fn(*args))
-            self._wait(self._recorder.finish_step, name, done)
+        with self._begin(name) as (plain_name, done):
+            if done is None:
+                self._wait(self._recorder.start_step, plain_name)
+                done = _result(plain_name, fn(*args))
+                self._wait(self._recorder.finish_step, plain_name, done)
         return msgspec.json.decode(done)
 
     def _wait(self, ask: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -201,14 +218,13 @@ class AsyncJobContext(_Context):
         Cancelled:
             While the step is being executed: the step is open, and the job is in doubt.
         """
-        name = check_text("a step's name", name, MAX_STEP_NAME)
-        done = self._finished(name)
-        if done is None:
-            await self._recorder.start_step(self._running, name)
-            done = _result(name, await fn(*args))
-            await self._recorder.finish_step(self._running, name, done)
-        else:
-            await trio.lowlevel.checkpoint()
+        with self._begin(name) as (plain_name, done):
+            if done is None:
+                await self._recorder.start_step(self._running, plain_name)
+                done = _result(plain_name, await fn(*args))
+                await self._recorder.finish_step(self._running, plain_name, done)
+            else:
+                await trio.lowlevel.checkpoint()
         return msgspec.json.decode(done)
 
 

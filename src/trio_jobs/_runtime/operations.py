@@ -120,7 +120,7 @@ class Operations:
         by = check_by(by)
         if resolution not in ("done", "not_done", "failed"):
             raise UsageError(f"a job in doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
-        body, problem = encode_result(result)
+        body, problem, _ = encode_result(result)
         if problem is not None:
             raise UsageError(f"the result cannot be kept: {problem}")
         self._resolve(self._newest(job_id), resolution, body, by)

@@ -187,7 +187,7 @@ class Queries:
         decode = msgspec.json.decode if handler is None else handler.decode_result
         try:
             return decode(record.result)
-        except msgspec.ValidationError:  # the handler returned another type than its annotation
+        except Exception:  # the handler returned another type than its annotation, or the type's own checks raise
             return msgspec.json.decode(record.result)
 
     def statistics(self) -> Statistics:

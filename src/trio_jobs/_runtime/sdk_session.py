@@ -14,8 +14,8 @@ from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
-from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed
-from trio_jobs._exception_tree import holding
+from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
+from trio_jobs._exception_tree import holding, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
@@ -199,7 +199,7 @@ class SdkSessionManager:
                     passing = holding(error, trio.Cancelled)
                     if passing is not None:
                         raise passing from None
-                    if must_propagate(error):
+                    if must_propagate(error) or is_a(error, UsageError):  # what is no context manager never will be one
                         raise
                     last, failures = error, failures + 1
                     log.warning("opening the SDK failed (%d): %s", failures, class_name(error))

@@ -15,7 +15,7 @@ from trio_jobs._engine.handlers import Handler, digest
 from trio_jobs._engine.jobs import uuid7
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
-from trio_jobs._validation import check_date, check_text, check_wait
+from trio_jobs._validation import check_date, check_text, check_wait, plain_text
 
 __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 
@@ -71,10 +71,15 @@ class SubmissionFactory:
 
     def __init__(self, handlers: Mapping[str, Handler], clock: Clock, random_bits: Callable[[int], int]) -> None:
         self._handlers = handlers
-        # a handler is found by its kind and by its function
+        # a handler is found by its kind and by its function, which may be an object without a hash
         self._by_name: dict[object, Handler] = {}
+        self._without_hash: list[Handler] = []
         for handler in handlers.values():
-            self._by_name[handler.kind] = self._by_name[handler.fn] = handler
+            self._by_name[handler.kind] = handler
+            try:
+                self._by_name[handler.fn] = handler
+            except TypeError:
+                self._without_hash.append(handler)
         self._clock = clock
         self._random_bits = random_bits
 
@@ -84,9 +89,12 @@ class SubmissionFactory:
         Raises:
             UnknownKind: It is not registered.
         """
-        found = self._by_name.get(name)
+        try:
+            found = self._by_name.get(name)
+        except TypeError:  # it has no hash
+            found = next((handler for handler in self._without_hash if handler.fn is name), None)
         if found is None:
-            kind = name if isinstance(name, str) else getattr(name, "__name__", repr(name))
+            kind = plain_text(name) if isinstance(name, str) else getattr(name, "__name__", repr(name))
             raise UnknownKind(kind, tuple(sorted(self._handlers)))
         return found
 

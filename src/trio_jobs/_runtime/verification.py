@@ -8,7 +8,6 @@ count as `Unknown`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name
 from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, Unknown, Verdict
+from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._exception_tree import contains, is_a
 from trio_jobs._log import Log
@@ -163,7 +163,7 @@ class Verification:
             return VerifyAnswer(Unknown(), asked=False)
         verdict = self._verdict(record, handler, result, late=late)
         if isinstance(verdict, Done):
-            body, problem = encode_result(verdict.result)
+            body, problem, _ = encode_result(verdict.result)
             return VerifyAnswer(verdict, body, problem)
         return VerifyAnswer(verdict)
 
@@ -179,15 +179,15 @@ class Verification:
             log.warning("job %s: verify raised %s", record.id, class_name(result.error), extra=fields)
             if contains(result.error, SessionLost):
                 self._sessions.attempt_ended(session_lost=True)
-        elif isinstance(result.value, Done | NotDone | Unknown):
-            return result.value
+        elif issubclass(type(result.value), (Done, NotDone, Unknown)):
+            verdict: Verdict = result.value
+            return verdict
         else:
-            if inspect.iscoroutine(result.value):
-                result.value.close()
+            close_lazy(result.value)
             log.warning(
                 "job %s: verify must answer Done, NotDone or Unknown, not %s",
                 record.id,
-                type(result.value),
+                lazy_noun(result.value) or type(result.value),
                 extra=fields,
             )
         return Unknown()
