@@ -186,7 +186,7 @@ def test_a_plain_function_that_runs_the_coroutine_itself_can_be_declared() -> No
     def run_by_itself(number: int) -> int:
         raise NotImplementedError
 
-    del run_by_itself.__wrapped__  # type: ignore[attr-defined] # set by functools.wraps
+    del run_by_itself.__wrapped__
     Service().handler(run_by_itself)
 
 
@@ -390,7 +390,7 @@ async def test_a_factory_that_returns_no_context_manager_is_called_once(name: st
 
 
 @pytest.mark.parametrize(("name", "class_"), [("sdk", Opener), ("async_sdk", AsyncOpener)])
-async def test_a_class_of_context_managers_is_a_factory(name: str, class_: type, autojump_clock: MockClock) -> None:
+async def test_a_class_of_context_managers_is_a_factory(name: str, class_: type) -> None:
     arguments: dict[str, Any] = {name: class_}
     async with Service(**arguments).open():
         pass
