@@ -35,6 +35,7 @@ METHODS: Final = "tests/server/test_methods.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
+STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
@@ -126,6 +127,22 @@ _D = functools.partial(Mutation, package="trio_jobs_demo")
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     # what a client costs the server, what it may see and what it can undo
+    _M(
+        "connections taken apart while others wait",
+        "a stop with thousands of clients ends their connections one by one, and the last get no close frame in time",
+        STOP,
+        "_server/stream.py",
+        "        if self.gate is not None:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "request executed after the close frame",
+        "a job is accepted whose submit the server can no longer answer",
+        STOP,
+        "_server/connection.py",
+        "            if self._leaving is not None:\n                continue  # it cannot be answered any more\n",
+        "",
+    ),
     _M(
         "stop undone",
         "a client lets a queue accept jobs again that its owner is closing",
@@ -966,8 +983,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a client that may read a hundred jobs a second reads a hundred pages of jobs",
         HOSTILE,
         "_server/connection.py",
-        "self._measure(message, cost(params), request_id)",
-        "self._measure(message, 1, request_id)",
+        "self._limiter.measure(message, cost(params), request_id)",
+        "self._limiter.measure(message, 1, request_id)",
     ),
     # threads and interrupts
     _M(
@@ -1065,7 +1082,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a client that asks too much at once is disconnected, although it stays below the rate",
         CONNECTION_LIMITS,
         "_server/connection.py",
-        "                await self._send(_error(refusal, request_id))\n",
+        "                await self._send(lambda: body)  # noqa: B023 - it is called before the next message is read\n",
         "                await self._refuse(refusal)\n",
     ),
     _M(

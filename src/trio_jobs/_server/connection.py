@@ -5,13 +5,15 @@ since a server that does not read neither answers a ping nor notices a close; on
 the pump, which sends the events that subscriptions have not been sent yet. The connection ends when `_listen` ends, or
 when `leave` is called with a close code.
 
-When the server closes a connection, all tasks are cancelled, one close frame is sent, and everything received is
-discarded until the client has answered or `close_timeout` has passed. The close method of trio-websocket is not used: a
-ping that arrives after it raises an error that would end the server.
+When `leave` closes a connection, all tasks are cancelled, one close frame is sent, and everything received is discarded
+until the client has answered or `close_timeout` has passed. At the stop of the server, `close_nowait` sends the frame
+first. The close method of trio-websocket is not used: a ping that arrives after it raises an error that would end the
+server.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,14 +25,14 @@ from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
-from trio_jobs._errors import TrioJobsError
 from trio_jobs._log import Log
 from trio_jobs._server.event_bodies import EventBodies
-from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits, connection_limits
+from trio_jobs._server.limits import ServerLimits, connection_limits
 from trio_jobs._server.methods import Deferred, Methods, as_rpc_error, too_many
 from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason
+from trio_jobs._server.request_limiter import RequestLimiter
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
@@ -89,12 +91,11 @@ class Connection:
         self._listing = trio.StrictFIFOLock()
         self._leaving = refusal
         self._on_refused = on_refused
+        self.is_established = False
+        """The handshake has succeeded and the client is served."""
         self._in_flight = 0
         self._waiting: dict[RequestId, trio.CancelScope] = {}
-        now, own = trio.current_time(), self.limits
-        self._messages = RateLimiter(own.messages, own.messages_per_second, now)
-        self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
-        self._strikes = RateLimiter(limits.strikes, limits.strikes / STRIKES_KEPT, now)
+        self._limiter = RequestLimiter(limits, self.limits)
         self._ready: dict[Subscriber, None] = {}
         self._progress: dict[str, Progress] = {}
         self._news = WakeUp()
@@ -109,9 +110,31 @@ class Connection:
 
     def leave(self, code: int, reason: str) -> None:
         """Close the connection with this code. Returns at once. Later calls do not change the code and the reason."""
-        if self._leaving is None:
-            self._leaving = (code, reason)
+        self._leaving = self._leaving or (code, reason)
         self._scope.cancel()
+
+    def close_nowait(self, code: int, reason: str, gate: trio.Event) -> bool:
+        """Send the close frame and leave everything else to a later step: the tasks of this connection continue.
+
+        Nothing that the client sends from now on is executed. The connection ends when the client answers, or by
+        `leave`; not before `gate`.
+
+        Returns:
+            False if the frame could not be sent at once: use `close`.
+        """
+        self._leaving = self._leaving or (code, reason)
+        self._stream.gate = gate
+        return self._stream.send_last_nowait(close_frame(code, reason))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send the close frame after the write that is in progress.
+
+        Cancelled:
+            A part of the frame may have been sent.
+        """
+        if not self._stream.silent:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_last(close_frame(code, reason))
 
     async def run(self, accepted: Callable[[], None]) -> None:
         """Serve the client until either side closes the connection. Errors that a client can cause are not raised.
@@ -152,6 +175,7 @@ class Connection:
         accepted()
         if self._leaving is not None:
             return
+        self.is_established = True
         nursery.start_soon(self._pump)
         nursery.start_soon(self._keep_alive)
         try:
@@ -177,45 +201,33 @@ class Connection:
     async def _listen(self, websocket: WebSocketConnection, nursery: trio.Nursery) -> None:
         while True:
             message = await websocket.get_message()
+            if self._leaving is not None:
+                continue  # it cannot be answered any more
             if isinstance(message, bytes):
                 self.leave(CloseCode.BAD_MESSAGE, "a request must be a text message, not a binary one")
                 await trio.sleep_forever()
             try:
                 request_id, method, params = decode_request(message)
             except RpcError as error:
-                await self._refuse(self._measure(message, 1, error.id) or error)
+                await self._refuse(self._limiter.measure(message, 1, error.id) or error)
                 continue
-            refusal = self._measure(message, cost(params), request_id)
+            refusal = self._limiter.measure(message, cost(params), request_id)
             if refusal is not None:
                 await self._refuse(refusal)
                 continue
             if self._in_flight >= self.limits.in_flight:  # no strike: a client may have counted an answer already
                 refusal = too_many("in_flight", f"at most {self.limits.in_flight} requests may be in progress")
-                self._on_refused(Reason.RATE, refusal.message)
-                await self._send(_error(refusal, request_id))
+                body = self._encode_error(request_id, method, refusal)
+                await self._send(lambda: body)  # noqa: B023 - it is called before the next message is read
                 continue
             self._in_flight += 1
             nursery.start_soon(self._answer, request_id, method, params)
 
-    def _measure(self, message: str, units: int, request_id: RequestId | None) -> RpcError | None:
-        """Take the request from the rate limits. Return the refusal if it exceeds one of them."""
-        now = trio.current_time()
-        size = len(message) if message.isascii() else len(message.encode())
-        wait = max(self._messages.wait_for(units, now), self._bytes.wait_for(size, now))
-        if wait == 0:
-            self._messages.take(units, now)
-            self._bytes.take(size, now)
-            return None
-        refusal = too_many("rate", "the rate limit of requests is exceeded; send fewer per second", wait)
-        refusal.id = request_id
-        return refusal
-
     async def _refuse(self, error: RpcError) -> None:
         if error.code == ErrorCode.TOO_MANY:
             self._on_refused(Reason.RATE, error.message)
-        strike = error.code in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST)
-        if strike and not (self._limits.strikes and self._strikes.take(1, trio.current_time())):
-            code = CloseCode.TOO_MANY if error.code == ErrorCode.TOO_MANY else CloseCode.BAD_MESSAGE
+        code = self._limiter.close_code(error)
+        if code is not None:
             self.leave(code, error.message)
             await trio.sleep_forever()
         await self._send(lambda: encode_error(error))
@@ -260,14 +272,10 @@ class Connection:
             return self._encode_error(request_id, method, error)
 
     def _encode_error(self, request_id: RequestId, method: w.Method, error: Exception) -> bytes:
-        if isinstance(error, TrioJobsError):
-            error = as_rpc_error(error)
-        elif not isinstance(error, RpcError):
-            log.exception("%s failed", method.name)  # noqa: LOG004 - this is called by exception handlers
-            error = RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details")
-        if error.code == ErrorCode.TOO_MANY:
-            self._on_refused(Reason.RATE, error.message)
-        return encode_error(error, request_id)
+        refusal = as_rpc_error(method.name, error)
+        if refusal.code == ErrorCode.TOO_MANY:
+            self._on_refused(Reason.RATE, refusal.message)
+        return encode_error(refusal, request_id)
 
     def cancel_request(self, request_id: RequestId) -> bool:
         scope = self._waiting.pop(request_id, None)
@@ -390,7 +398,3 @@ class Connection:
         """
         sleeping = [s for s in self.subscribers.values() if s.caught_up and s not in self._ready]
         return b"".join((ping_frame(b"?"), *(s.position() for s in sleeping)))
-
-
-def _error(error: RpcError, request_id: RequestId) -> Callable[[], bytes]:
-    return lambda: encode_error(error, request_id)

@@ -13,6 +13,7 @@ from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
+from trio_jobs._log import Log
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
@@ -25,6 +26,8 @@ from trio_jobs._wire.schemas import ErrorData, RequestId
 
 __all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_error", "too_many"]
 
+
+log: Final = Log("trio_jobs.server")
 
 MAX_KEPT: Final = 4096  #: bytes of a result that may wait until it can be sent; a larger one is read again then
 
@@ -255,8 +258,13 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
 assert _DO.keys() == w.METHODS.keys()
 
 
-def as_rpc_error(error: e.TrioJobsError) -> RpcError:
-    """Convert an error of the queue to an error of the protocol."""
+def as_rpc_error(method: str, error: Exception) -> RpcError:
+    """Convert an error of a method to an error of the protocol. Called where it is handled, since it may be logged."""
+    if isinstance(error, RpcError):
+        return error
+    if not isinstance(error, e.TrioJobsError):
+        log.exception("%s failed", method)  # noqa: LOG004 - see above
+        return RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details")
     code, data = ErrorCode.INTERNAL, None
     match error:
         case e.JobNotFound():

@@ -1,8 +1,8 @@
 """`async with trio_jobs.serve(queue)`: the server as a whole, and how it stops.
 
 The connections run behind a shield, as the loops of the queue do. However the block ends, the stop runs to its end: it
-sends close code 1001 to all clients at once, while the server still reads from all of them. A cancellation would send
-no close frame, and closing the connections one after another could take a timeout for each.
+sends close code 1001 to all clients, and only then ends the tasks of their connections. A cancellation would send no
+close frame, and closing the connections one after another could take a timeout for each.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ DEFAULT_PORT: Final = 7373
 LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
 CONTENDED_HANDSHAKE_TIMEOUT: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
 STOP_TIMEOUT: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
+BATCH: Final = 100  #: connections that are closed in one step of the event loop: about 1 ms
 LOCAL: Final = frozenset({"localhost"})
 
 
@@ -275,12 +276,39 @@ class Server:
             # answers and events that are already available are sent before the close, such as those of a drain
             while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - once, at the stop
                 await trio.sleep(0.005)
-        for connection in [*self._open]:
-            connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
-        if self._accepted:
-            with trio.move_on_after(STOP_TIMEOUT):
-                await self._all_gone.wait()
+        await self._close_all(CloseCode.GOING_AWAY, "the server is stopping")
         self._refusals.flush()
+
+    async def _close_all(self, code: CloseCode, reason: str) -> None:
+        """Send all close frames first, then end the connections, in batches: their tasks take far longer.
+
+        While the frames are sent, no answer to one is handled. After that, each connection ends when its client has
+        answered, and those whose clients have not answered within `close_timeout` are ended.
+        """
+        ends_at = trio.current_time() + STOP_TIMEOUT
+        everyone = [*self._open]
+        batches = [(everyone[at : at + BATCH], trio.Event()) for at in range(0, len(everyone), BATCH)]
+        busy = []
+        for batch, gate in batches:
+            busy += [one for one in batch if one.is_established and not one.close_nowait(code, reason, gate)]
+            await trio.lowlevel.checkpoint()
+        with trio.move_on_after(self.limits.close_timeout):
+            async with trio.open_nursery() as nursery:
+                for connection in busy:
+                    nursery.start_soon(connection.close, code, reason)
+        for _, gate in batches:
+            gate.set()
+            await trio.lowlevel.checkpoint()
+        if not self._accepted:
+            return
+        with trio.move_on_after(self.limits.close_timeout):
+            await self._all_gone.wait()
+        for batch, _ in batches:
+            for connection in batch:
+                connection.leave(code, reason)
+            await trio.lowlevel.checkpoint()
+        with trio.move_on_at(ends_at):
+            await self._all_gone.wait()
 
 
 @asynccontextmanager

@@ -101,6 +101,7 @@ class GuardedStream(trio.abc.Stream):
         replay: The bytes that `receive_some` returns first.
         on_rest: Called when bytes wait to be sent, or the stream is dead. The callee arranges for a call of `flush`.
         silent: A close frame was sent, so nothing more may be sent.
+        gate: While it is set to an event, what the client sends is kept until that event.
         free: No write is in progress or waits, so that `send_nowait` or `send` may be called.
         send: The socket's own `send`. The caller reports a partial write to `keep` and an error to `not_sent`.
     """
@@ -123,6 +124,7 @@ class GuardedStream(trio.abc.Stream):
         self._writers = 0
         self._rest = b""
         self.silent = False
+        self.gate: trio.Event | None = None
         self.free = raw is not None
         self.send: Callable[[bytes], int] = _refuse
         if raw is not None:
@@ -146,6 +148,8 @@ class GuardedStream(trio.abc.Stream):
             data, self.replay = self.replay, b""
             return data
         data = bytes(await self._transport.receive_some(RECEIVE))
+        if self.gate is not None:
+            await self.gate.wait()
         now = self.heard_at = trio.current_time()
         before = self._meter.frames
         try:
@@ -202,10 +206,11 @@ class GuardedStream(trio.abc.Stream):
     async def flush(self) -> None:
         """Send what `send_nowait` has kept. Raises and Cancelled: as `send_all`."""
         if self._rest or self.dead:
-            await self.send_frames(b"")
+            async with self._turn():
+                await self._write(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send frames of trio-websocket.
+        """Send frames of trio-websocket; none are sent after a close frame.
 
         Raises:
             trio.BrokenResourceError: The connection is lost, the stream is dead, or the client has read nothing for
@@ -216,8 +221,9 @@ class GuardedStream(trio.abc.Stream):
             dead.
         """
         async with self._turn():
-            self.silent = self.silent or bytes(data[:1]) == b"\x88"
-            await self._write(bytes(data))
+            if not self.silent:
+                self.silent = bytes(data[:1]) == b"\x88"
+                await self._write(bytes(data))
 
     async def send_frames(self, data: bytes) -> None:
         """Send joined frames of this server; none are sent after a close frame. Raises and Cancelled: as `send_all`."""
@@ -233,6 +239,27 @@ class GuardedStream(trio.abc.Stream):
         async with self._turn():
             if not self.silent:
                 await self._write(make())
+
+    def send_last_nowait(self, data: bytes) -> bool:
+        """Send a close frame at once, if that is possible; nothing is sent after it.
+
+        Returns:
+            False if nothing was sent: use `send_last`.
+        """
+        if not self.free:
+            return False
+        try:
+            sent = self.send(data)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self.not_sent(data, error)
+            return True
+        self.silent = True
+        self.free = False
+        if sent < len(data):
+            self.keep(data[sent:])
+        return True
 
     async def send_last(self, data: bytes) -> None:
         """Send a close frame; nothing is sent after it. Raises and Cancelled: as `send_all`."""
