@@ -27,6 +27,8 @@ MARK: Final = "tests/stores/test_high_water_mark.py"
 DAMAGE: Final = "tests/stores/test_damage.py"
 FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
+COMMITTED_VIEW: Final = "tests/runtime/test_committed_view.py"
+SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
@@ -392,6 +394,63 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/durable_log.py",
         "            self.journal.close()\n        finally:\n",
         "            self.journal.close()\n        except ZeroDivisionError:\n            pass\n        else:\n",
+    ),
+    # what a restart sets up again, and what matters only the second time
+    _M(
+        "seventh failure in a row",
+        "a disk that is full for more than six commits in a row ends the queue",
+        SECOND_TIMES,
+        "_stores/writer_thread.py",
+        "RETRY_DELAYS[min(self._failures, len(RETRY_DELAYS) - 1)]",
+        "RETRY_DELAYS[self._failures]",
+    ),
+    _M(
+        "stall behind a commit",
+        "a commit that does not return is not reported if another one returned before it",
+        SECOND_TIMES,
+        "_stores/durable_store.py",
+        "self._commit_started = self._monotonic() if self.appended_seq > self.last_seq else None",
+        "self._commit_started = None",
+    ),
+    _M(
+        "key counted twice",
+        "a key that is forgotten twice makes the next start refuse the journal",
+        SECOND_TIMES,
+        "_stores/sqlite/journal.py",
+        'set_meta(connection, "keys", str(self._key_count - deleted))',
+        'set_meta(connection, "keys", str(self._key_count - len(tombstones)))',
+    ),
+    _M(
+        "pruned job kept in memory",
+        "a pruned job comes back if its events lie behind those of others",
+        SECOND_TIMES,
+        "_stores/memory.py",
+        "chunk[-1].seq >= first",
+        "chunk[0].seq >= first",
+    ),
+    _M(
+        "feed begun at zero",
+        "a reader after a restart gets no old events until there is a new one",
+        SECOND_TIMES,
+        "_runtime/supervisor.py",
+        "        runtime.feed.seq = runtime.event_log.committed_seq\n",
+        "",
+    ),
+    _M(
+        "backup named before its sync",
+        "a power cut leaves a backup that is not whole",
+        SECOND_TIMES,
+        "_stores/sqlite/backup.py",
+        "            os.fsync(fd)\n",
+        "",
+    ),
+    _M(
+        "end of an attempt seen early",
+        "the history of a job shows the end of an attempt that a power cut can undo",
+        COMMITTED_VIEW,
+        "_runtime/event_log.py",
+        "    twin.attempts = [copy.copy(attempt) for attempt in record.attempts]\n",
+        "    twin.attempts = list(record.attempts)\n",
     ),
     # the store
     _M(
