@@ -139,21 +139,21 @@ async def test_a_client_follows_jobs_through_the_proxy(
 async def test_pings_keep_an_idle_connection_through_the_proxy(
     proxy: Callable[..., list[str]], pings: bool, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
-    """The proxy closes a connection on which nothing is sent for one second; without pings it does."""
+    """The proxy closes a connection on which nothing is sent for three seconds; without pings it does."""
     port, tls = free_port(), trusting(certificate)
-    limits = patient(ping=0.3 if pings else 300.0)
+    limits = patient(ping=0.4 if pings else 300.0)
     async with (
         make_service().open() as queue,
         trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME], limits=limits) as server,
     ):
-        with started(proxy, tmp_path, port, server.port, *certificate, {"120s": "1s"}):
+        with started(proxy, tmp_path, port, server.port, *certificate, {"120s": "3s"}):
             await until_ready(port, tls)
             async with await connected(port, tls) as stream:
                 client = Raw(stream)
                 await client.send(handshake(TOKEN, Host=NAME))
                 assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
                 if pings:
-                    for _ in range(8):  # 2.4 seconds
+                    for _ in range(10):  # four seconds
                         opcode, payload = await client.frame()
                         assert opcode is Opcode.PING
                         await client.send(client.proto.pong(payload))
