@@ -47,6 +47,7 @@ HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
+METRICS: Final = "tests/server/test_metrics.py"
 OUTPUT: Final = "tests/cli/test_output.py"
 EXIT_CODES: Final = "tests/cli/test_exit_codes.py"
 TOKEN_FILE: Final = "tests/cli/test_token_file.py"
@@ -1524,5 +1525,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_cli/token_file.py",
         '"utf-8-sig"',
         '"utf-8"',
+    ),
+    _M(
+        "bound in the next range",
+        "a job that has run for exactly a second is not among those that have run for at most a second",
+        METRICS,
+        "_server/metrics.py",
+        "self._counts[bisect_left(self._bounds, value)] += 1",
+        "self._counts[sum(bound <= value for bound in self._bounds)] += 1",
     ),
 )

@@ -2,11 +2,17 @@
 
 Gauges are read at the time of a scrape. Waits, runs and ends of attempts are counted from the queue's stream of events
 by one reader of the feed, so that a queue without metrics has no cost.
+
+prometheus-client only formats the page. Its own counters would write to the directory of `PROMETHEUS_MULTIPROC_DIR`,
+which other parts of a program need; a directory that is missing, or a full disk, would end the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from trio_jobs._backend import Backend
@@ -41,16 +47,16 @@ class Metrics:
         self._connection_stats = connection_stats
         self._generate = prom.generate_latest
         self.content_type: str = prom.CONTENT_TYPE_LATEST
-        self._registry = registry = prom.CollectorRegistry()
-        registry.register(_Gauges(self))
-        self._wait = prom.Histogram(
-            "trio_jobs_wait_seconds", "From pending to the start of an attempt.", buckets=_WAITS, registry=registry
-        )
-        self._run = prom.Histogram(
-            "trio_jobs_run_seconds", "From start to end of an attempt.", buckets=_RUNS, registry=registry
-        )
-        self._ended = prom.Counter("trio_jobs_ended", "Attempts by outcome.", ["kind", "outcome"], registry=registry)
-        self._retries = prom.Counter("trio_jobs_retries", "Attempts that are followed by a retry.", registry=registry)
+        self._registry = prom.CollectorRegistry()
+        self._registry.register(_Collector(self))
+        self.wait = Histogram(_WAITS)
+        """Seconds from pending to the start of an attempt."""
+        self.run_time = Histogram(_RUNS)
+        """Seconds from start to end of an attempt."""
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """Attempts that have ended, by kind and outcome."""
+        self.retries = 0
+        """Attempts that are followed by a retry."""
         self._busy = 0.0  # seconds in attempts that have ended
         self._busy_told = 0.0
         # pending and processing jobs: their number is limited by max_waiting and the capacity of the channel
@@ -85,13 +91,13 @@ class Metrics:
         elif isinstance(event, ev.Started):
             pending_at = self._pending.pop(event.job, None)
             if pending_at is not None:
-                self._wait.observe(max(event.at - pending_at, 0.0))
+                self.wait.observe(max(event.at - pending_at, 0.0))
             self._started[event.job] = event.at
         elif isinstance(event, ev.Ended):
             self._pending.pop(event.job, None)
             self._end(event)
             if isinstance(event, ev.RetryScheduled):
-                self._retries.inc()
+                self.retries += 1
 
     def _end(self, event: ev.JobEvent) -> None:
         if not isinstance(event, ev.Ended) or event.outcome is None:
@@ -99,10 +105,10 @@ class Metrics:
         started_at = self._started.pop(event.job, None)
         if started_at is not None:
             ran = max(event.at - started_at, 0.0)
-            self._run.observe(ran)
+            self.run_time.observe(ran)
             self._busy += ran
         kind = self._backend.events.kind_of(event.job) or "?"
-        self._ended.labels(kind, str(event.outcome)).inc()
+        self.ended[kind, str(event.outcome)] += 1
 
     def busy(self) -> float:
         """Seconds in attempts, including the running one, so that a call that does not return is visible.
@@ -146,15 +152,49 @@ class Metrics:
         return 0.0 if since is None else max(self._backend.now() - since, 0.0)
 
 
-class _Gauges:
+class Histogram:
+    """Counts values by ranges.
+
+    Args:
+        bounds: The upper bounds of the ranges, in order.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        """The sum of all values."""
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many values are at most each bound, the last one infinite, as Prometheus writes them."""
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+
+
+class _Collector:
     """The collector that prometheus-client calls at each scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+        metrics = self._metrics
+        for name, meaning, histogram in (
+            ("trio_jobs_wait_seconds", "From pending to the start of an attempt.", metrics.wait),
+            ("trio_jobs_run_seconds", "From start to end of an attempt.", metrics.run_time),
+        ):
+            yield HistogramMetricFamily(name, meaning, histogram.buckets(), histogram.total)
+        ended = CounterMetricFamily("trio_jobs_ended", "Attempts by outcome.", labels=["kind", "outcome"])
+        for labels_of_end, count in metrics.ended.items():
+            ended.add_metric(labels_of_end, count)
+        yield ended
+        yield CounterMetricFamily("trio_jobs_retries", "Attempts that are followed by a retry.", metrics.retries)
         families: dict[str, Any] = {}
         for name, meaning, value, labels in self._metrics.gauges():
             family = families.get(name)
