@@ -45,6 +45,7 @@ class Metrics:
 
         self._backend = backend
         self._connection_stats = connection_stats
+        self._events = EventStream(backend.events, backend.events.seq)
         self._generate = prom.generate_latest
         self.content_type: str = prom.CONTENT_TYPE_LATEST
         self._registry = prom.CollectorRegistry()
@@ -72,11 +73,9 @@ class Metrics:
         Cancelled:
             Some events are not counted.
         """
-        source = self._backend.events
-        events = EventStream(source, source.seq)
         while True:
             try:
-                async for event in events:
+                async for event in self._events:
                     self._count(event)
                 return
             except Lagged:
