@@ -165,6 +165,8 @@ socket.onopen = async () => {
   const other = (await ask("jobs.submit", { kind: "double", payload: 1 })).job;
   got.cancelled = await ask("jobs.cancel", { job: other });
   got.retried = await ask("jobs.retry", { job: other });
+  const wait = ask("jobs.result", { job: other, wait: 30 });
+  got.stopped = [await ask("requests.cancel", { request: last }), await wait];
   got.resumed = await ask("queue.resume");
   await ask("jobs.result", { job: other, wait: 10 });
   const hung = (await ask("jobs.submit", { kind: "hang", payload: "x" })).job;
@@ -201,6 +203,7 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert (got["job"]["key"], got["job"]["payload"]) == ("kü", 21)
         assert got["cancelled"]["answer"] == "cancelled"
         assert got["retried"]["state"] == "pending"
+        assert [got["stopped"][0]["cancelled"], got["stopped"][1]] == [True, {"code": -32018}]
         assert (got["doubt"]["state"], got["resolved"]["state"]) == ("in_doubt", "failed")
         assert len(got["list"]["jobs"]) == 2
         assert (got["refused"]["code"], got["nosuch"]["code"]) == (-32012, -32004)
