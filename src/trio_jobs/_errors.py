@@ -5,7 +5,7 @@
 - The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
 - The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`.
 - The store: `StoreError` and its subclasses, `OutcomeUnknown`.
-- The network: `ConnectionFailed`.
+- The network: `ConnectionFailed`, `TooManyRequests`; also `OutcomeUnknown`.
 - A bug of this package: `QueueBroken`.
 
 The exceptions by which a handler decides about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) are in
@@ -42,6 +42,7 @@ __all__ = [
     "SdkCallStuck",
     "SdkOpenFailed",
     "StoreError",
+    "TooManyRequests",
     "TrioJobsError",
     "UnhandledJobs",
     "UnknownKind",
@@ -339,7 +340,29 @@ class OutcomeUnknown(TrioJobsError):
 
 
 class ConnectionFailed(TrioJobsError):
-    """The server cannot be reached, or the connection was lost and a repeated request could take effect twice."""
+    """There is no connection to the server. The request was not done.
+
+    If the connection was lost after a request had been sent that cannot be repeated, `OutcomeUnknown` is raised.
+    """
+
+
+class TooManyRequests(TrioJobsError):
+    """The server has refused the request because of a limit of the connection. It was not done.
+
+    A client keeps within the limits that the server announces, and repeats what is refused nevertheless. It raises this
+    for one subscription too many, and for a request that is still refused after 30 seconds.
+    """
+
+    limit: Final[str]
+    """The limit: "rate", "in_flight" or "subscriptions"."""
+
+    retry_after: Final[float | None]
+    """After how many seconds the request would pass; None if that depends on the end of other requests."""
+
+    def __init__(self, why: str, limit: str, retry_after: float | None = None) -> None:
+        self.limit = limit
+        self.retry_after = retry_after
+        super().__init__(why if retry_after is None else f"{why}; try again in {retry_after:.1f} s")
 
 
 class PermissionDenied(UsageError):

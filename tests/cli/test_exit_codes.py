@@ -55,6 +55,7 @@ CODES = {
     "JobNotFound": ExitCode.NOT_FOUND,
     "InvalidState": ExitCode.NOT_FOUND,
     "QueueFull": ExitCode.TRY_LATER,
+    "TooManyRequests": ExitCode.TRY_LATER,
     "QueueClosed": ExitCode.TRY_LATER,
     "JobFailed": ExitCode.NOT_COMPLETED,
     "JobCancelled": ExitCode.NOT_COMPLETED,

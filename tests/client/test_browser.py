@@ -176,6 +176,7 @@ socket.onopen = async () => {
   got.list = await ask("jobs.list", { state: "completed" });
   got.drained = await ask("queue.drain");
   got.refused = await ask("jobs.submit", { kind: "double", payload: 1 });
+  got.undrained = await ask("queue.undrain");
   got.statistics = await ask("queue.statistics");
   got.nosuch = await ask("jobs.get", { job: "none" });
   got.unsubscribed = await ask("jobs.unsubscribe", { subscription: "mine" });
@@ -213,7 +214,7 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         first, last = got["subscribed"]["seq"] + 1, got["unsubscribed"]["seq"]
         assert got["events"] == list(range(first, last + 1))
         assert last <= got["statistics"]["seq"]  # what has come since the feed last told is left to who resumes
-        assert all("seq" in got[what] for what in ("paused", "resumed", "drained"))
+        assert all("seq" in got[what] for what in ("paused", "resumed", "drained", "undrained"))
     assert set(re.findall(r'ask\("([a-z.]+)"', ALL_METHODS)) == METHODS.keys()
 
 

@@ -46,6 +46,8 @@ MEMORY: Final = "tests/server/test_memory.py"
 HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
+PACING: Final = "tests/client/test_pacing.py"
+HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
 OUTPUT: Final = "tests/cli/test_output.py"
@@ -1281,6 +1283,75 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/sdk_session.py",
         " or is_a(error, UsageError):",
         ":",
+    ),
+    _M(
+        "refusal without an id dropped",
+        "a call waits for ever when the server refuses a request without naming it",
+        HOSTILE_SERVER,
+        "_client/session.py",
+        "            if answer.error is not None and self._in_flight:\n",
+        "            if False:\n",
+        hangs=True,
+    ),
+    _M(
+        "requests in transit not counted",
+        "requests that arrive at once after a stall of the network are refused",
+        PACING,
+        "_client/pacer.py",
+        "        needed = self.in_transit + amount\n",
+        "        needed = amount\n",
+    ),
+    _M(
+        "submit without a key repeated",
+        "a submit without a key is sent again after a lost connection, and the work is done twice",
+        HOSTILE_SERVER,
+        "_client/reconnect.py",
+        "if lost.sent and (not repeatable or blamed >= MOST_BLAMED):",
+        "if lost.sent and blamed >= MOST_BLAMED:",
+    ),
+    _M(
+        "large request sent again",
+        "a request that a proxy refuses because of its size is sent again",
+        HOSTILE_SERVER,
+        "_client/session.py",
+        "                if code == CloseCode.TOO_BIG:\n                    self._end_largest()\n",
+        "",
+    ),
+    _M(
+        "hello is useful",
+        "a server that closes each connection after its greeting is asked without a pause",
+        HOSTILE_SERVER,
+        "_client/session.py",
+        'self.useful or request.method != "server.hello"',
+        "True",
+        hangs=True,
+    ),
+    _M(
+        "abandoned wait not cancelled",
+        "cancelled calls of result leave no place for others for 30 seconds",
+        HOSTILE_SERVER,
+        "_client/session.py",
+        "        request.abandoned = True\n        self._cancel(request)\n",
+        "        request.abandoned = True\n",
+        hangs=True,
+    ),
+    _M(
+        "wrong path tried for ever",
+        "a client with a wrong URL tries again until its time is over",
+        HOSTILE_SERVER,
+        "_client/handshake.py",
+        "self.status is None or (self.status < 500 and self.status not in _LATER)",
+        "False",
+        hangs=True,
+    ),
+    _M(
+        "calls wait for a closed client",
+        "a call that outlives the block of its client waits for ever",
+        HOSTILE_SERVER,
+        "_client/reconnect.py",
+        "        self.refused = self.refused or ConnectionFailed(",
+        "        ConnectionFailed(",
+        hangs=True,
     ),
     # what a person's own machine, host and handler would meet
     _M(

@@ -35,7 +35,8 @@ PUBLIC = {
             Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
             JobFailed JobInDoubt JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown
             PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck
-            SdkOpenFailed SessionLost Snooze StoreError TrioJobsError UnhandledJobs UnknownKind UsageError
+            SdkOpenFailed SessionLost Snooze StoreError TooManyRequests TrioJobsError UnhandledJobs UnknownKind
+            UsageError
         """,
         "alias": "CancelAnswer OnDoubt Update Verdict",
         "function": "connect serve",

@@ -65,7 +65,7 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.INVALID
         case e.ConnectionFailed() | e.OutcomeUnknown():
             return ExitCode.NO_CONNECTION
-        case e.QueueFull() | e.QueueClosed() | e.StoreError() | e.SdkOpenFailed():
+        case e.QueueFull() | e.QueueClosed() | e.StoreError() | e.SdkOpenFailed() | e.TooManyRequests():
             return ExitCode.TRY_LATER
         case e.SdkCallStuck():
             return ExitCode.SDK_NOT_CLOSED

@@ -19,7 +19,7 @@ from trio_jobs._cli.serve import ServiceNotLoaded, run_server
 from trio_jobs._cli.token_file import find_token
 from trio_jobs._cli.watch import watch
 from trio_jobs._client.connect import connect
-from trio_jobs._client.reconnect import parse_url
+from trio_jobs._client.handshake import parse_url
 from trio_jobs._concurrency import single_cause
 from trio_jobs._exception_tree import contains
 from trio_jobs._server.server import DEFAULT_PORT

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar, final
+from typing import Any, Literal, TypeVar, final
 
 import msgspec
 import trio
 
 from trio_jobs import _errors as e
+from trio_jobs._client.outbox import Lane, Request
 from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._client.router import Router
+from trio_jobs._client.submit_request import SubmitRequest, seconds_since_epoch
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._engine.jobs import Job, Receipt
 from trio_jobs._engine.states import CancelAnswer, State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
 from trio_jobs._ports import Backup
-from trio_jobs._validation import check_date, check_seconds, check_wait
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.methods import METHODS
@@ -29,7 +29,6 @@ from trio_jobs._wire.schemas import WireJob
 __all__ = ["Client"]
 
 T = TypeVar("T")
-MAX_WAIT: Final = 30.0  #: seconds that the protocol lets one request wait
 
 
 @final
@@ -39,11 +38,17 @@ class Client:
     While there is no connection, every method waits for one, for at most the `reconnect_timeout` of `connect`; a
     shorter limit is set with `trio.fail_after`.
 
-    A request that is harmless to repeat is sent again after a lost connection. A submit without a key, a retry and a
-    resolve are not: they raise `ConnectionFailed`, and may or may not have been done.
+    A request that is harmless to repeat is sent again after a lost connection. A submit without a key, a retry, a
+    resolve and a backup are not: once they were sent, they raise `OutcomeUnknown`.
+
+    Requests are sent at the pace that the server allows, 100 a second by default, and the first 200 at once. Of the
+    requests that wait at the server, 28 submits and 28 results have places at a time; results take turns.
 
     Raises:
-        ConnectionFailed: There is no connection, or it was lost during a request that cannot be repeated.
+        ConnectionFailed: There is no connection. The request was not done.
+        OutcomeUnknown: The connection was lost during a request that cannot be repeated, or the server has not answered
+            within two minutes. The request may have been done.
+        TooManyRequests: The server still refuses the request after 30 seconds. It was not done.
         PermissionDenied: The token does not have the scope for the method.
 
     Cancelled:
@@ -68,12 +73,23 @@ class Client:
         """The number of lost connections that were replaced."""
         return self._session.reconnects
 
-    async def _request(self, method: str, params: w.Params, type_: type[T], *, repeatable: bool, kind: str = "") -> T:
-        answer = await self._session.ask(method, params, repeatable=repeatable, kind=kind)
-        return msgspec.json.decode(answer.result, type=type_)
+    async def _request(self, make: Callable[[], Request], type_: type[T], *, repeatable: bool, kind: str = "") -> T:
+        answer = await self._session.ask(make, repeatable=repeatable, kind=kind)
+        try:
+            return msgspec.json.decode(answer.result, type=type_)
+        except msgspec.MsgspecError as error:
+            raise e.TrioJobsError(
+                f"the answer of the server is not understood; is it of another version? {error}"
+            ) from error
 
-    async def _call(self, method: str, params: w.Params, type_: type[T]) -> T:
-        return await self._request(method, params, type_, repeatable=METHODS[method].repeatable)
+    async def _call(
+        self, method: str, params: w.Params, type_: type[T], *, lane: Lane = "brief", bounded: bool = True
+    ) -> T:
+        return await self._request(
+            lambda: Request(method, lambda longest: params, lane, bounded=bounded),
+            type_,
+            repeatable=METHODS[method].repeatable,
+        )
 
     async def hello(self) -> ServerInfo:
         """The server's history of events, and the name and scope of the token.
@@ -97,8 +113,8 @@ class Client:
     ) -> Receipt:
         """Submit a job.
 
-        With a key, the request is repeated after a lost connection until the server has answered; without one, a lost
-        connection raises `ConnectionFailed`.
+        With a key, the request is repeated after a lost connection until the server has answered; without one,
+        `OutcomeUnknown` is raised if the connection is lost after the request was sent.
 
         Args:
             kind: The name of the handler.
@@ -116,29 +132,22 @@ class Client:
         Raises:
             QueueFull: No slot was free within `wait` seconds.
             KeyConflict: A job with the same key has another payload.
+            InvalidPayload: The payload is larger than 1 MiB, or than a proxy before the server accepts.
             UsageError: The arguments or the payload are invalid, or no handler has that name.
             QueueClosed: The queue is draining or has stopped.
-            ConnectionFailed: The connection was lost, and it is not known whether the job was accepted.
+            OutcomeUnknown: The connection was lost, and it is not known whether the job was accepted.
 
         Cancelled:
-            The job may have been accepted. With a key, the same submit returns that job.
+            The job may have been accepted. With a key, the same submit returns that job. If the submit waits for a
+            slot, the server stops waiting.
         """
-        now = time.time()
-        params = {
-            "kind": kind,
-            "payload": msgspec.Raw(msgspec.json.encode(payload)),
-            "key": key,
-            "due_at": _seconds(due_at, delay, now),
-            "deadline_at": _seconds(deadline_at, deadline_after, now),
-        }
-        give_up_at = float("inf") if wait is None else trio.current_time() + check_seconds("wait", wait)
+        due, deadline = seconds_since_epoch(due_at, delay), seconds_since_epoch(deadline_at, deadline_after)
+        submit = SubmitRequest(kind, payload, key, due, deadline, wait)
         while True:
-            left = max(give_up_at - trio.current_time(), 0.0)
-            request = w.Submit(**params, wait=min(left, MAX_WAIT))  # type: ignore[arg-type] # as built above
             try:
-                got = await self._request("jobs.submit", request, w.SubmitResult, repeatable=key is not None, kind=kind)
+                got = await self._request(submit.make, w.SubmitResult, repeatable=key is not None, kind=kind)
             except e.QueueFull:
-                if trio.current_time() >= give_up_at:
+                if not submit.waits_again:
                     raise
             else:
                 return Receipt(got.job, got.created, got.position, got.state)
@@ -196,8 +205,12 @@ class Client:
             The job goes on.
         """
         answer_doubt: Literal["wait", "answer"] = "answer" if in_doubt == "raise" else "wait"
+
+        def make() -> Request:
+            return Request("jobs.result", lambda longest: w.Result(job_id, longest, answer_doubt), "wait")
+
         while True:
-            got = await self._call("jobs.result", w.Result(job_id, MAX_WAIT, answer_doubt), w.ResultResult)
+            got = await self._request(make, w.ResultResult, repeatable=True)
             error = "" if got.error is None else f"{got.error.type}: {got.error.message}"
             if got.state is State.FAILED:
                 raise e.JobFailed(job_id, got.reason, error, got.may_have_acted)
@@ -282,7 +295,7 @@ class Client:
         Cancelled:
             The queue may accept no new jobs from then on.
         """
-        await self._call("queue.drain", w.Nothing(), w.Done)
+        await self._call("queue.drain", w.Nothing(), w.Done, lane="wait", bounded=False)
 
     async def undrain(self) -> None:
         """End a drain: accept jobs again; see `Queue.undrain`.
@@ -308,7 +321,9 @@ class Client:
         Cancelled:
             The copy may have been made.
         """
-        return conversion.backup_from_wire(await self._call("queue.backup", w.Backup(name), w.BackupResult))
+        return conversion.backup_from_wire(
+            await self._call("queue.backup", w.Backup(name), w.BackupResult, bounded=False)
+        )
 
     async def statistics(self) -> Statistics:
         """Counts and sizes of the queue, and the numbers of connections and subscriptions of the server.
@@ -372,11 +387,3 @@ class Client:
             yield Subscription(receiver)
         finally:
             self._router.remove(receiver)
-
-
-def _seconds(at: datetime | None, after: float | None, now: float) -> float | None:
-    if at is not None and after is not None:
-        raise e.UsageError("give a time or a number of seconds, not both")
-    if after is not None:
-        return now + check_wait("a delay", after)
-    return None if at is None else check_date("a time", at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import trio
 from trio_jobs._client.client import Client
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._concurrency import bare_nursery
+from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_seconds
 
 __all__ = ["connect"]
@@ -39,17 +41,23 @@ async def connect(
             raises `ConnectionFailed`. A subscription that has started waits for as long as it takes.
 
     Raises:
-        ConnectionFailed: There was no connection within `connect_timeout`.
+        ConnectionFailed: There was no connection within `connect_timeout`, or no trio-jobs server answers at the URL.
         PermissionDenied: The server does not accept the token.
-        UsageError: The URL or a number of seconds is invalid, or the token has characters that cannot be sent.
+        UsageError: The URL or a number of seconds is invalid, the token has characters that cannot be sent, or Trio
+            does not run.
 
     Cancelled:
         The connection is closed, within a second.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise UsageError(
+            "trio_jobs.connect needs Trio, which does not run here: call it in a function that trio.run runs. "
+            "A program on asyncio runs Trio in a thread, or uses a WebSocket client of its own"
+        )
     connect_timeout = check_seconds("connect_timeout", connect_timeout)
     reconnect_timeout = check_seconds("reconnect_timeout", reconnect_timeout)
     async with bare_nursery() as nursery:
-        session = ReconnectingSession(url, token, tls, reconnect_timeout)
+        session = ReconnectingSession(url, token, tls, reconnect_timeout, random.Random())
         try:
             client = Client(session, nursery)
             nursery.start_soon(session.run)

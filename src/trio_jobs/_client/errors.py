@@ -27,6 +27,8 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
             return e.QueueClosed(error.message)
         case ErrorCode.OUTCOME_UNKNOWN:
             return e.OutcomeUnknown(error.message)
+        case ErrorCode.TOO_MANY:
+            return e.TooManyRequests(error.message, data.limit or "rate", data.retry_after)
         case ErrorCode.STORE:
             return e.StoreError(error.message)
         case ErrorCode.PERMISSION_DENIED:

@@ -19,10 +19,10 @@ import msgspec
 import trio
 
 from trio_jobs._client.errors import as_exception
-from trio_jobs._client.session import Session
+from trio_jobs._client.session import ConnectionLost, Session
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._concurrency import WakeUp
-from trio_jobs._errors import TrioJobsError
+from trio_jobs._errors import ConnectionFailed, TrioJobsError
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import ErrorCode
@@ -30,6 +30,7 @@ from trio_jobs._wire.jsonrpc import Answer, Notification
 
 __all__ = ["Receiver", "Routes"]
 
+MOST_BLAMED: Final = 3  #: sessions in a row that may end because of what was sent, while the stream does not come on
 BUFFER: Final = 1000  #: updates received and not yet read, some 500 KB
 
 
@@ -73,6 +74,8 @@ class Receiver:
         self._overflowed = False
         self._started = trio.Event()
         self._error: TrioJobsError | None = None
+        self._blamed = 0
+        self._blamed_at: int | None = None
 
     def __len__(self) -> int:
         return len(self._buffer)
@@ -117,9 +120,17 @@ class Receiver:
         self._changed.set()
         self._started.set()
 
+    def blame(self, lost: ConnectionLost) -> None:
+        """A session has ended because of what was sent. Fail if that happens again and again at the same event."""
+        seq = self._received.seq
+        self._blamed = self._blamed + 1 if seq == self._blamed_at else 1
+        self._blamed_at = seq
+        if self._blamed >= MOST_BLAMED:
+            self.fail(ConnectionFailed(f"the stream cannot continue after event {seq or 0}: {lost}"))
+
     async def begin(self, session: Session) -> None:
         """Subscribe on this session, behind what was received. Raises `ConnectionLost`."""
-        if self._overflowed:
+        if self._overflowed or self._error is not None:
             return
         received = self._received
         if received.seq is not None and received.epoch not in (None, session.epoch):

@@ -1,98 +1,72 @@
-"""Keeps a session with the server, and replaces it when it is lost, for as long as the client exists."""
+"""Keeps a session with the server, and replaces it when it is lost, for as long as the client exists.
+
+A lost connection is replaced after a wait, which is doubled until a session has been useful: a server that accepts
+connections and then closes them is not useful, nor is a session that the server closed because of what was sent.
+
+A request is sent again on the next session only if that is harmless, or if it was not sent; and at most twice if the
+sessions end because of what was sent.
+"""
 
 from __future__ import annotations
 
 import random
-import re
 import ssl
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import trio
 from trio_websocket import HandshakeError, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
+from trio_jobs._client.backoff import Backoff
 from trio_jobs._client.errors import as_exception
-from trio_jobs._client.session import ConnectionLost, Session
+from trio_jobs._client.handshake import ClientStream, Rejected, Untrusted, dial, parse_url, rejection
+from trio_jobs._client.outbox import Request
+from trio_jobs._client.session import MAX_RECEIVED, ConnectionLost, Session, TooLarge
 from trio_jobs._concurrency import single_cause
-from trio_jobs._errors import ConnectionFailed, PermissionDenied, TrioJobsError, UsageError
-from trio_jobs._wire.codes import PROTOCOL, CloseCode
+from trio_jobs._errors import ConnectionFailed, InvalidPayload, OutcomeUnknown, PermissionDenied, UsageError
+from trio_jobs._log import Log
+from trio_jobs._wire.codes import PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.jsonrpc import Answer, Notification
-from trio_jobs._wire.methods import Hello, HelloResult, Params
+from trio_jobs._wire.methods import METHODS, Hello, HelloResult
 
-__all__ = ["ReconnectingSession", "parse_url"]
+__all__ = ["MOST_BLAMED", "ReconnectingSession"]
 
-MAX_MESSAGE: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
+log: Final = Log("trio_jobs.client")
+
 DIAL_TIMEOUT: Final = 10.0  #: seconds to connect, and again for the handshake
 FIRST_WAIT = 0.05  #: seconds before the first new attempt to connect; doubled for each further one
 LONGEST_WAIT: Final = 5.0
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+KICKED_WAIT: Final = 1.0  #: seconds at least after the server has closed the connection because of too many requests
+STEADY: Final = 30.0  #: seconds after which a session was useful though nothing happened: a ping was answered
+MOST_BLAMED: Final = 3  #: sessions that may end because of what was sent, while a request is outstanding
 _REFUSALS: Final = frozenset({CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
-
-
-def parse_url(url: str) -> SplitResult:
-    """The parts of the URL, with a valid port. Raises `UsageError`."""
-    try:
-        where = urlsplit(url)
-        _ = where.port
-        url.encode("ascii")
-    except ValueError:
-        where = SplitResult("", "", "", "", "")
-    if where.scheme not in ("ws", "wss") or not where.hostname or where.query:
-        raise UsageError(f"a URL is ws://host:port/ws or wss://host:port/ws, not {url!r:.200}")
-    return where
-
-
-class _Untrusted(ConnectionFailed):
-    """The certificate of the server is not trusted. Another attempt to connect would not help."""
-
-
-class _EndDetector(trio.abc.Stream):
-    """Calls `on_end` at the end of the stream. The handshake of trio-websocket waits for ever when the server closes
-    the connection during it, as a server does that stops or that has reached its connection limit."""
-
-    def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> None:
-        self._stream = stream
-        self._on_end = on_end
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._on_end()
-            raise
-        if not data:
-            self._on_end()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._on_end()
-            raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class ReconnectingSession:
     """The current session, if there is one.
 
-    reconnect_timeout: seconds that a request waits for a session. Raises `UsageError` if the URL is invalid, or if the
-    token has characters that a header cannot contain.
+    Args:
+        url: The URL of the server.
+        token: The secret of the token; None without one.
+        tls: For wss; None for the certificates that the system trusts.
+        reconnect_timeout: Seconds that a request waits for a session.
+        chance: The source of the random part of waits.
+
+    Raises:
+        UsageError: The URL is invalid, or the token has characters that a header cannot contain.
     """
 
-    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None, reconnect_timeout: float) -> None:
+    def __init__(
+        self, url: str, token: str | None, tls: ssl.SSLContext | None, reconnect_timeout: float, chance: random.Random
+    ) -> None:
         self.on_notification: Callable[[Notification], None] = lambda notification: None
         self.on_session: Callable[[Session], None] = lambda session: None
         """Called with each new session."""
-        self.on_refused: Callable[[TrioJobsError], None] = lambda error: None
+        self.on_blamed: Callable[[ConnectionLost], None] = lambda lost: None
+        """Called when a session has ended because of what was sent."""
+        self.on_refused: Callable[[PermissionDenied | ConnectionFailed], None] = lambda error: None
         """Called when no further attempt to connect is made."""
         self.hello: HelloResult | None = None
         """The last answer to server.hello."""
@@ -106,18 +80,23 @@ class ReconnectingSession:
         self._reconnect_timeout = reconnect_timeout
         self.url = url
         self._where = parse_url(url)
-        if token is not None and not _TOKEN.fullmatch(token):
+        if token is not None and not (token and all("!" <= character <= "~" for character in token)):
             raise UsageError("a token consists of visible ASCII characters without spaces; this one does not")
         self._headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode("ascii"))]
         self._tls = tls
+        self._chance = chance
+        self._backoff = Backoff(FIRST_WAIT, LONGEST_WAIT, chance)
+        self._largest: int | None = None
+        """Bytes of the largest request that may be accepted, once one was refused by a limit that is not announced."""
         self._session: Session | None = None
+        self._last_session: Session | None = None
         self._changed = trio.Event()
 
     async def run(self) -> None:
-        """Connect again and again, until the server refuses the token or is not trusted."""
-        failures = 0
+        """Connect again and again, until the server refuses the token, is not trusted or is no trio-jobs server."""
         while self.refused is None and not self._closing:
-            before = self.hello
+            started = trio.current_time()
+            self._last_session = None
             try:
                 await self._one_session()
             except* (
@@ -125,23 +104,39 @@ class ReconnectingSession:
                 HandshakeError,
                 ConnectionFailed,
                 trio.TooSlowError,
+                trio.BrokenResourceError,
                 trio.ClosedResourceError,
                 ProtocolError,
             ) as group:
-                self._fail(group)
-            failures = 0 if self.hello is not before else failures + 1
+                self._fail(single_cause(group))
+            except* Exception as group:  # an error that a server causes in a library must not end the user's block
+                log.exception("a connection to %s failed", self.url)
+                self._fail(single_cause(group))
             if self.refused is None and not self._closing:
-                wait = min(FIRST_WAIT * 2**failures, LONGEST_WAIT)
-                await trio.sleep(wait * random.uniform(0.5, 1.0))
+                await trio.sleep(self._wait(trio.current_time() - started))
 
-    def _fail(self, group: BaseExceptionGroup[BaseException]) -> None:
-        error = single_cause(group)
+    def _wait(self, lasted: float) -> float:
+        """How many seconds to wait before the next attempt, after one that has lasted so many seconds."""
+        error, session = self.last_error, self._last_session
+        blamed = isinstance(error, ConnectionLost) and error.blames
+        if session is not None and not blamed and (session.useful or lasted >= STEADY):
+            self._backoff.reset()
+        if isinstance(error, Rejected):
+            return self._backoff.next(error.retry_after)
+        kicked = isinstance(error, ConnectionLost) and error.code == CloseCode.TOO_MANY
+        return self._backoff.next(KICKED_WAIT if kicked else 0.0)
+
+    def _fail(self, error: BaseException) -> None:
         assert isinstance(error, Exception)
         self.last_error = error
         if isinstance(error, ConnectionLost) and error.code in _REFUSALS:
             self.refused = PermissionDenied(f"the server refuses the connection: {error.reason}")
-        elif isinstance(error, _Untrusted):
+        elif isinstance(error, Rejected) and error.is_refusal:
+            self.refused = PermissionDenied(str(error))
+        elif isinstance(error, Untrusted) or (isinstance(error, Rejected) and error.is_final):
             self.refused = error
+        elif isinstance(error, ConnectionLost) and error.blames:
+            self.on_blamed(error)
         if self.refused is not None:
             self.on_refused(self.refused)
         self._wake_waiters()
@@ -152,64 +147,67 @@ class ReconnectingSession:
 
     async def _one_session(self) -> None:
         with trio.fail_after(DIAL_TIMEOUT):
-            stream = await self._dial()
+            transport = await dial(self.url, self._where, self._tls)
+        handshake = trio.CancelScope()
+        stream = ClientStream(transport, handshake.cancel)
         try:
             async with trio.open_nursery() as nursery:
-                with trio.fail_after(DIAL_TIMEOUT), trio.CancelScope() as handshake:
+                with trio.fail_after(DIAL_TIMEOUT), handshake:
                     websocket = await wrap_client_stream(
                         nursery,
-                        _EndDetector(stream, handshake.cancel),  # type: ignore[arg-type] # any Stream will do
+                        stream,  # type: ignore[arg-type] # any Stream will do
                         self._where.netloc.rpartition("@")[2],
                         self._where.path or "/ws",
                         subprotocols=[PROTOCOL],
                         extra_headers=self._headers,
-                        max_message_size=MAX_MESSAGE,
+                        max_message_size=MAX_RECEIVED,
                     )
                 if handshake.cancelled_caught:
                     raise ConnectionLost("the server closed the connection during the handshake")
-                session = Session(websocket, lambda notification: self.on_notification(notification))
+                if websocket.subprotocol != PROTOCOL:
+                    raise Rejected(f"what answers at {self.url} does not speak {PROTOCOL}", None)
+                stream.opened()
+                session = self._last_session = Session(
+                    websocket, stream, lambda notification: self.on_notification(notification), self._chance
+                )
                 nursery.start_soon(self._greet, session)
+                nursery.start_soon(session.send)
+                nursery.start_soon(session.tend)
                 nursery.start_soon(session.keep_alive)
                 await session.read()
+        except* Exception as group:  # wsproto and h11 raise many for what is no HTTP
+            rejected = rejection(self.url, stream.answer)
+            if rejected is None:
+                raise
+            raise rejected from single_cause(group)
         finally:
             self._session = None
             # trio-websocket leaves the stream open when the server closed first
-            await trio.aclose_forcefully(stream)
-
-    async def _dial(self) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
-        host, port = self._where.hostname or "", self._where.port
-        if self._where.scheme == "ws":
-            return await trio.open_tcp_stream(host, port or 80)
-        tls = self._tls or ssl.create_default_context()
-        stream = await trio.open_ssl_over_tcp_stream(host, port or 443, ssl_context=tls, https_compatible=True)
-        try:  # not within the first send, where trio-websocket would hide the error
-            await stream.do_handshake()
-        except BaseException as error:
-            await trio.aclose_forcefully(stream)
-            if not isinstance(error, trio.BrokenResourceError):
-                raise
-            why = error.__cause__
-            if isinstance(why, ssl.SSLCertVerificationError):
-                raise _Untrusted(f"the certificate of {self.url} is not trusted: {why.verify_message}") from why
-            raise ConnectionLost(f"no TLS connection: {why or 'it was closed'}") from why
-        return stream
+            await trio.aclose_forcefully(transport)
 
     async def aclose(self) -> None:
         """Close the session, within a second. `run` must still be running, since it reads the answer."""
         self._closing = True
+        self.refused = self.refused or ConnectionFailed("the client is closed: its `async with` block has ended")
         if self._session is not None:
             await self._session.aclose()
+        self.on_refused(self.refused)
+        self._wake_waiters()
 
     async def _greet(self, session: Session) -> None:
         with trio.fail_after(DIAL_TIMEOUT):
             answer = await session.ask("server.hello", Hello())
         if answer.error is not None:
             raise ConnectionLost(f"the server answered server.hello with an error: {answer.error.message}")
+        try:
+            hello = msgspec.json.decode(answer.result, type=HelloResult)
+        except msgspec.MsgspecError as error:
+            raise ConnectionLost(f"the answer to server.hello is invalid: {error}", blames=True) from error
         if self.hello is not None:
             self.reconnects += 1
-        self.hello = msgspec.json.decode(answer.result, type=HelloResult)
+        self.hello = hello
         self.last_error = None
-        session.epoch = self.hello.epoch
+        session.welcome(hello, self._largest)
         self._session = session
         self._wake_waiters()
         self.on_session(session)
@@ -231,7 +229,7 @@ class ReconnectingSession:
 
     async def _session_within(self, timeout: float) -> Session:
         with trio.move_on_after(timeout):
-            while self._session is None or self._session.lost is not None:
+            while self._session is None or self._session.lost is not None or self._closing:
                 if self.refused is not None:
                     raise self.refused
                 await self._changed.wait()
@@ -239,21 +237,47 @@ class ReconnectingSession:
         why = self.last_error
         raise ConnectionFailed(f"no server answers at {self.url}: {why or 'not in time'}") from why
 
-    async def ask(self, method: str, params: Params, *, repeatable: bool, kind: str = "") -> Answer:
-        """Send a request; if it is repeatable, again on the next session after a lost one.
+    async def ask(self, make: Callable[[], Request], *, repeatable: bool, kind: str = "") -> Answer:
+        """Send a request; if it is repeatable or was not sent, again on the next session after a lost one.
 
-        Raises the errors of the queue, and `ConnectionFailed`.
+        Args:
+            make: Makes the request; called for each session.
+            repeatable: It is harmless to repeat.
+            kind: The kind of the submitted job, for errors.
+
+        Raises:
+            ConnectionFailed: There is no connection. The request was not done.
+            OutcomeUnknown: The connection was lost after the request was sent, or the answer did not come in time.
+            TrioJobsError: The error of the server.
         """
+        blamed, may_be_done, method = 0, False, ""
         while True:
-            session = await self.session()
             try:
-                answer = await session.ask(method, params)
+                session = await self.session()
+            except (ConnectionFailed, PermissionDenied) as error:
+                if may_be_done:
+                    raise OutcomeUnknown(f"{error}; {method} may or may not have been done") from error
+                raise
+            request = make()
+            method = request.method
+            try:
+                answer = await session.request(request)
+            except TooLarge as error:
+                if error.most is None:
+                    self._largest = min(session.limits.message, error.size - 1)
+                if method == "jobs.submit":
+                    why = f"{error}; store the data elsewhere, and submit where it is"
+                    raise InvalidPayload(kind, why) from None
+                raise UsageError(f"{method}: {error}") from None
             except ConnectionLost as lost:
-                if repeatable:
-                    await trio.lowlevel.checkpoint()
-                    continue
-                raise ConnectionFailed(f"{lost}; {method} may or may not have been done") from None
+                blamed += lost.sent and lost.blames
+                if lost.sent and (not repeatable or blamed >= MOST_BLAMED):
+                    raise OutcomeUnknown(f"{lost}; {method} may or may not have been done") from None
+                may_be_done = may_be_done or (lost.sent and METHODS[method].scope == "control")
+                await trio.lowlevel.checkpoint()
+                continue
             if answer.error is not None:
-                error: TrioJobsError = as_exception(answer.error, kind)
-                raise error
+                if may_be_done and answer.error.code == ErrorCode.TOO_MANY:
+                    raise OutcomeUnknown(f"{answer.error.message}; {method} may or may not have been done")
+                raise as_exception(answer.error, kind)
             return answer

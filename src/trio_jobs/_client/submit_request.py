@@ -1,0 +1,74 @@
+"""The request of a submit, with what is left of its wait each time that it is sent."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from trio_jobs._client.outbox import Request
+from trio_jobs._engine.handlers import MAX_PAYLOAD
+from trio_jobs._errors import InvalidPayload, UsageError
+from trio_jobs._validation import check_date, check_seconds, check_wait
+from trio_jobs._wire.methods import Submit
+
+__all__ = ["SubmitRequest", "seconds_since_epoch"]
+
+EARLY: Final = 1.0  #: seconds by which an answer may come before the wait is over, by the clock of the server
+
+
+class SubmitRequest:
+    """A submit, possibly over several requests. The arguments are those of `Client.submit`.
+
+    Raises:
+        InvalidPayload: The payload is too large.
+        UsageError: `wait` is not a number of seconds.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        payload: Any,
+        key: str | None,
+        due_at: float | None,
+        deadline_at: float | None,
+        wait: float | None,
+    ) -> None:
+        body = msgspec.json.encode(payload)
+        if len(body) > MAX_PAYLOAD:
+            raise InvalidPayload(kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+        self._submit = Submit(kind, msgspec.Raw(body), key, due_at, deadline_at)
+        self._ends_at = float("inf") if wait is None else trio.current_time() + check_seconds("wait", wait)
+        self._answer_at = 0.0  # when the wait of the last request ends
+
+    def make(self) -> Request:
+        """The next request. One that does not wait any more is brief."""
+        waits = self._ends_at > trio.current_time()
+        return Request("jobs.submit", self._params, "submit" if waits else "brief", until=self._ends_at)
+
+    def _params(self, longest: float) -> Submit:
+        now = trio.current_time()
+        left = min(max(self._ends_at - now, 0.0), longest)
+        self._answer_at = now + left
+        return msgspec.structs.replace(self._submit, wait=left)
+
+    @property
+    def waits_again(self) -> bool:
+        """Whether to send another request after the server has answered that the queue is full.
+
+        An answer before the end of the wait means that the queue is full of jobs for later, which is not waited for.
+        """
+        now = trio.current_time()
+        return now < self._ends_at and now >= self._answer_at - EARLY
+
+
+def seconds_since_epoch(at: datetime | None, after: float | None) -> float | None:
+    """The time that was given as an aware datetime or in seconds from now. Raises `UsageError`."""
+    if at is not None and after is not None:
+        raise UsageError("give a time or a number of seconds, not both")
+    if after is not None:
+        return time.time() + check_wait("a delay", after)
+    return None if at is None else check_date("a time", at)
