@@ -28,6 +28,7 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
 COMMITTED_VIEW: Final = "tests/runtime/test_committed_view.py"
+REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
@@ -397,6 +398,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/durable_log.py",
         "            self.journal.close()\n        finally:\n",
         "            self.journal.close()\n        except ZeroDivisionError:\n            pass\n        else:\n",
+    ),
+    _M(
+        "interrupted rebuild forgotten",
+        "a kill while a damaged journal is rebuilt leaves an empty queue",
+        REBUILD,
+        "_stores/sqlite/recovery.py",
+        "    if disk.size(path) is not None or disk.size(rebuilt) is None:\n",
+        "    if damaged is None:\n",
+    ),
+    _M(
+        "WAL of a missing file deleted",
+        "a rebuild deletes the log of a journal whose main file is missing",
+        REBUILD,
+        "_stores/sqlite/recovery.py",
+        "    if disk.size(path):  # SQLite",
+        "    if True:  # SQLite",
     ),
     # what a restart sets up again, and what matters only the second time
     _M(

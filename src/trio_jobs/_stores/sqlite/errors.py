@@ -23,6 +23,8 @@ def describe(error: BaseException) -> str:
         return "the disk is full"
     if isinstance(error, MemoryError):  # the one of sqlite3 has no text
         return "there is not enough memory"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_IOERR_WRITE":
         name += ": the system refused a write, as it does at a quota or a limit of file sizes"

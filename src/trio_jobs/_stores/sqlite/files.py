@@ -16,11 +16,19 @@ from trio_jobs._errors import JournalDamaged
 from trio_jobs._log import Log
 from trio_jobs._stores.sqlite.disk import RENAMED, Disk
 from trio_jobs._stores.sqlite.high_water_mark import NO_EPOCH, HighWaterMark, HighWaterMarkFile
+from trio_jobs._stores.sqlite.recovery import finish_rebuild
 from trio_jobs._stores.sqlite.restore import extent, refuse_foreign_file, restore_backup
 
-__all__ = ["prepare_files"]
+__all__ = ["finish_renames", "prepare_files"]
 
 log: Final = Log("trio_jobs.journal")
+
+
+def finish_renames(disk: Disk, path: str) -> None:
+    """Give the file its name, if a process was killed while it had another one. Raises `OSError`."""
+    if disk.size(path) is None:
+        disk.move(path + RENAMED, path)  # in `close_without_checkpoint`
+    finish_rebuild(disk, path)
 
 
 def prepare_files(disk: Disk, path: str, file: HighWaterMarkFile) -> HighWaterMark:
@@ -31,8 +39,6 @@ def prepare_files(disk: Disk, path: str, file: HighWaterMarkFile) -> HighWaterMa
         StoreError: The file is no journal, or a backup that must not be opened here.
         OSError: The files cannot be written to.
     """
-    if disk.size(path) is None:
-        disk.move(path + RENAMED, path)  # the process was killed in `close_without_checkpoint`
     for suffix in ("", "-wal"):
         disk.check_writable(path + suffix)  # SQLite reports a file that it cannot write to as a failed disk
     if not disk.size(path):

@@ -21,8 +21,8 @@ from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._log import Log
 from trio_jobs._stores.sqlite import keys, rows
 from trio_jobs._stores.sqlite.disk import Connection, Disk
-from trio_jobs._stores.sqlite.errors import explain, is_full
-from trio_jobs._stores.sqlite.files import prepare_files
+from trio_jobs._stores.sqlite.errors import describe, explain, is_full
+from trio_jobs._stores.sqlite.files import finish_renames, prepare_files
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.recovery import rebuild
 from trio_jobs._stores.sqlite.rows import Row
@@ -137,13 +137,14 @@ class Journal:
         except UnicodeDecodeError as error:
             raise JournalDamaged(self.path, str(error)) from error
         except OSError as error:
-            raise StoreError(f"journal {self.path} cannot be opened: {error}") from error
+            raise StoreError(f"journal {self.path} cannot be opened: {describe(error)}") from error
         return contents.bodies
 
     def _prepare_files(self) -> HighWaterMark | None:
         """What must happen before SQLite opens the file. Return the stored high-water mark; None in memory."""
         if self._in_memory:
             return None
+        finish_renames(self._disk, self.path)
         self._high_water_mark_file = HighWaterMarkFile(self._disk, self.path + "-mark")
         stored = prepare_files(self._disk, self.path, self._high_water_mark_file)
         self._sync_wal()

@@ -18,7 +18,11 @@ from trio_jobs._stores.sqlite.keys import TombstoneRow, salvage_tombstones
 from trio_jobs._stores.sqlite.rows import Row, decode, is_sound
 from trio_jobs._stores.sqlite.schema import connect, create, get_meta, set_meta
 
-__all__ = ["rebuild", "salvage"]
+__all__ = ["finish_rebuild", "rebuild", "salvage"]
+
+_REBUILDING: Final = ".rebuilding"  #: suffix of a journal that is being rebuilt
+_REBUILT: Final = ".rebuilt"  #: suffix of one that is complete
+_BESIDE: Final = ("-mark", "-wal", "-journal")
 
 log: Final = Log("trio_jobs.journal")
 
@@ -69,34 +73,79 @@ def salvage(connection: Connection) -> Salvaged:
 def rebuild(disk: Disk, path: str, last_known: int) -> None:
     """Write what can be read to a new journal with a new epoch. The old files are renamed.
 
+    The new journal is complete under another name before the damaged one is renamed; see `finish_rebuild`.
+
     Args:
         disk: Where the journal is. No connection to it is open.
         path: Of the journal.
         last_known: `seq` of the last event according to the high-water mark; 0 for none.
     """
+    for unfinished in (path + _REBUILDING, path + _REBUILT):
+        for suffix in ("", *_BESIDE):
+            disk.remove(unfinished + suffix)
     rows: list[Row] = []
     tombstones: list[TombstoneRow] = []
     inconsistent: list[str] = []
     last_seen = 0
-    try:
-        connection = connect(disk, path)
+    if disk.size(path):  # SQLite would delete the WAL of an empty file
         try:
-            rows, inconsistent, last_seen = salvage(connection)
-            with contextlib.suppress(sqlite3.Error, StoreError, ValueError):  # pruned events had numbers too
-                last_seen = max(last_seen, int(get_meta(connection, path)["oldest"]) - 1)
-            tombstones = salvage_tombstones(connection)
-        finally:
-            disk.close_without_checkpoint(connection, path)
-    except (sqlite3.Error, StoreError) as error:
-        log.error("journal %s: nothing can be read from it: %s", path, error)
-    damaged = f"{path}.damaged-{secrets.token_hex(4)}"
-    for suffix in ("-wal", "-mark", ""):
-        disk.move(path + suffix, damaged + suffix)
+            connection = connect(disk, path)
+            try:
+                rows, inconsistent, last_seen = salvage(connection)
+                with contextlib.suppress(sqlite3.Error, StoreError, ValueError):  # pruned events had numbers too
+                    last_seen = max(last_seen, int(get_meta(connection, path)["oldest"]) - 1)
+                tombstones = salvage_tombstones(connection)
+            finally:
+                disk.close_without_checkpoint(connection, path)
+        except (sqlite3.Error, StoreError) as error:
+            log.error("journal %s: nothing can be read from it: %s", path, error)
+    # no number is used twice, not even that of a lost event
+    _write(disk, path + _REBUILDING, rows, tombstones, max(last_known, last_seen))
+    for suffix in ("-mark", ""):
+        disk.move(path + _REBUILDING + suffix, path + _REBUILT + suffix)
+    disk.sync_folder(path)
+    damaged = _damaged_name(path)
+    disk.move(path, damaged)
+    disk.sync_folder(path)
     log.error("journal %s: continues with %d events; the damaged file was renamed to %s", path, len(rows), damaged)
     if inconsistent:
         log.error("journal %s: lost jobs, since their events are incomplete: %s", path, ", ".join(inconsistent))
-    # no number is used twice, not even that of a lost event
-    last_seq = max(last_known, last_seen)
+    finish_rebuild(disk, path, damaged)
+
+
+def finish_rebuild(disk: Disk, path: str, damaged: str | None = None) -> None:
+    """Give a rebuilt journal its name, if there is one and the damaged file was moved away.
+
+    A rebuilt journal is complete, with its high-water mark, before the damaged file is moved. So a process that is
+    killed leaves the damaged files in their place or a journal that this function finishes, and never no journal.
+
+    Args:
+        disk: Where the journal is.
+        path: Of the journal.
+        damaged: The name of the damaged file; None if another process has moved it.
+    """
+    rebuilt = path + _REBUILT
+    if disk.size(path) is not None or disk.size(rebuilt) is None:
+        return
+    if damaged is None:
+        damaged = _damaged_name(path)
+        log.warning("journal %s: finishes the rebuild that another process has begun", path)
+    if disk.size(rebuilt + "-mark") is not None:
+        for suffix in ("-wal", "-mark"):
+            disk.move(path + suffix, damaged + suffix)
+        disk.sync_folder(path)
+        disk.move(rebuilt + "-mark", path + "-mark")
+        disk.sync_folder(path)
+    disk.move(rebuilt, path)
+    disk.sync_folder(path)
+
+
+def _damaged_name(path: str) -> str:
+    return f"{path}.damaged-{secrets.token_hex(4)}"
+
+
+def _write(disk: Disk, path: str, rows: list[Row], tombstones: list[TombstoneRow], last_seq: int) -> None:
+    """Write a journal with these rows, and its high-water mark."""
     disk.create(path)
     connection = connect(disk, path)
     try:
