@@ -638,16 +638,10 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a journal that lost events keeps its epoch, so followers do not notice",
         DAMAGE,
         "_stores/sqlite/recovery.py",
-        "    inconsistent: list[str] = []\n",
-        "    inconsistent: list[str] = []\n    epoch = secrets.token_hex(16)\n",
-        (
-            (
-                "            rows, inconsistent, last_seen = salvage",
-                "            epoch = get_meta(connection, path)['epoch']\n"
-                "            rows, inconsistent, last_seen = salvage",
-            ),
-            ("create(connection, secrets.token_hex(16))", "create(connection, epoch)"),
-        ),
+        "        create(connection, secrets.token_hex(16))\n",
+        "        damaged = connect(disk, path.removesuffix(_REBUILDING))\n"
+        "        create(connection, get_meta(damaged, path)['epoch'])\n"
+        "        damaged.close()\n",
     ),
     _M(
         "lost numbers reused",

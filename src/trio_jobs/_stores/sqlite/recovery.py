@@ -100,7 +100,8 @@ def rebuild(disk: Disk, path: str, last_known: int) -> None:
         except (sqlite3.Error, StoreError) as error:
             log.error("journal %s: nothing can be read from it: %s", path, error)
     # no number is used twice, not even that of a lost event
-    _write(disk, path + _REBUILDING, rows, tombstones, max(last_known, last_seen))
+    last_seq = max(last_known, last_seen)
+    _write(disk, path + _REBUILDING, rows, tombstones, last_seq)
     for suffix in ("-mark", ""):
         disk.move(path + _REBUILDING + suffix, path + _REBUILT + suffix)
     disk.sync_folder(path)
