@@ -98,6 +98,46 @@ async def test_a_stop_with_everything_stored_reports_nothing(autojump_clock: Moc
         assert (queue.report.unstored_events, queue.report.unstored_jobs) == (0, ())
 
 
+class Sdk:
+    """It notes that it was closed."""
+
+    closed = False
+
+    def __enter__(self) -> Sdk:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("event", [ev.StepStarted, ev.StepFinished], ids=["start", "end"])
+async def test_a_plain_handler_whose_step_cannot_be_stored_does_not_keep_the_sdk_open(
+    event: type[ev.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread waits for the disk inside the call."""
+    monkeypatch.setattr("trio_jobs._runtime.attempt.STEP_GRACE", 0.05)
+    sdk, store, raised = Sdk(), SlowStore(event), list[Exception]()
+    service = Service(sdk=lambda: sdk, drain_timeout=0.05, cancel_timeout=5.0, commit_timeout=0.05)
+
+    @service.handler(on_doubt="hold")
+    def post(sdk: Sdk, n: int, job: trio_jobs.JobContext) -> None:
+        try:
+            job.step("enter", lambda: None)
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    async with service.open(store=store) as queue:
+        receipt = await queue.submit("post", 1)
+        while not store.handed_over(event):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    assert sdk.closed
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert receipt.job_id in queue.report.unstored_jobs
+    assert "the store has not acknowledged the step" in str(raised[0])
+
+
 SHOP = """
 import os, resource, trio, trio_jobs
 

@@ -366,6 +366,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "return ExitCode.NOT_STORED if report.unstored_events else ExitCode.DONE",
         "return 0",
     ),
+    _M(
+        "SDK kept open by a failing disk",
+        "a thread that waits for the commit of its step keeps the SDK from being closed",
+        FAILING_STOP,
+        "_runtime/attempt.py",
+        "            if self.commit_scope is not None:\n",
+        "            if False:\n",
+    ),
     # the thread of a store
     _M(
         "thread ended without memory",
@@ -641,7 +649,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        create(connection, secrets.token_hex(16))\n",
         "        damaged = connect(disk, path.removesuffix(_REBUILDING))\n"
         "        create(connection, get_meta(damaged, path)['epoch'])\n"
-        "        damaged.close()\n",
+        "        disk.close_without_checkpoint(damaged, path.removesuffix(_REBUILDING))\n",
     ),
     _M(
         "lost numbers reused",

@@ -35,6 +35,9 @@ _BY_LIMIT: Final = {
 }
 
 
+#: Seconds for the commit of a step while the queue stops: a disk that works needs some milliseconds
+STEP_GRACE: Final = 0.5
+
 _NOT_RUN: Final = (
     "the handler returned {}, which has not run; declare it with async def and await what it calls, or return the "
     "result of the work"
@@ -73,6 +76,13 @@ class RunningAttempt(msgspec.Struct, eq=False):
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
     """The queue is stopping."""
+    commit_scope: trio.CancelScope | None = None
+    """Limits the wait for the commit of a step, in which a thread cannot be cancelled; None if there is none."""
+
+    def new_commit_scope(self) -> trio.CancelScope:
+        """Make a new `commit_scope`."""
+        self.commit_scope = trio.CancelScope(deadline=trio.current_time() + STEP_GRACE if self.stopped else NEVER)
+        return self.commit_scope
 
     def new_stop_scope(self, timeout: float = NEVER) -> trio.CancelScope:
         """Make a new `stop_scope` that ends after `timeout` seconds. A cancel scope can be entered only once."""
@@ -87,6 +97,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
             self.stopped = True
             if self.stop_scope is not None:
                 self.stop_scope.cancel()
+            if self.commit_scope is not None:
+                self.commit_scope.deadline = trio.current_time() + STEP_GRACE
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()

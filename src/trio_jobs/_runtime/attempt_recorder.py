@@ -48,7 +48,8 @@ class AttemptRecorder:
         if self._slot.current is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; it begins no more steps")
         record = running.record
-        await self._append(decide.start_step(record, step, self._clock.now(), self._event_log.next_seq))
+        events = decide.start_step(record, step, self._clock.now(), self._event_log.next_seq)
+        await self._append(running, events)
         running.entered = True
 
     async def finish_step(self, running: RunningAttempt, step: str, result: msgspec.Raw) -> None:
@@ -63,14 +64,20 @@ class AttemptRecorder:
         if self._slot.current is not running:
             raise SdkCallRefused("this attempt is over; nothing of it can be recorded any more")
         record = running.record
-        await self._append(decide.finish_step(record, step, result, self._clock.now(), self._event_log.next_seq))
+        events = decide.finish_step(record, step, result, self._clock.now(), self._event_log.next_seq)
+        await self._append(running, events)
 
-    async def _append(self, events: tuple[JobEvent, ...]) -> None:
+    async def _append(self, running: RunningAttempt, events: tuple[JobEvent, ...]) -> None:
         if not events:
             raise SdkCallRefused("the job was resolved meanwhile; nothing of this attempt can be recorded any more")
         self._event_log.append(events)
-        if self._event_log.durable:
+        if not self._event_log.durable:
+            return
+        with running.new_commit_scope() as scope:
             await self._event_log.committed(events[-1].seq)
+        running.commit_scope = None
+        if scope.cancelled_caught:
+            raise SdkCallRefused("the queue stops, and the store has not acknowledged the step: its disk has failed")
 
     def progress(self, running: RunningAttempt, progress: Progress) -> None:
         """Publish this report of the attempt, unless a newer one replaces it first."""
