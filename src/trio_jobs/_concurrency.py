@@ -11,11 +11,13 @@ from typing import Final
 
 import trio
 
+from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import contains, is_a, leaves, traceback_of
 
 __all__ = [
     "NEVER",
     "Alarm",
+    "LoopThread",
     "WakeUp",
     "bare_nursery",
     "is_cancellation",
@@ -83,6 +85,31 @@ def raised_by_signal(error: BaseException) -> bool:
 def must_propagate(error: BaseException) -> bool:
     """Whether the error is not that of the code that raised it: it is, or its group contains, a Cancelled or Ctrl-C."""
     return contains(error, trio.Cancelled) or raised_by_signal(error)
+
+
+class LoopThread:
+    """The thread of the event loop in which an object was made."""
+
+    __slots__ = ("id",)
+
+    def __init__(self) -> None:
+        self.id: Final = threading.get_ident()
+
+    def check(self, what: str, instead: str) -> None:
+        """Check that the caller runs in this thread.
+
+        Args:
+            what: What was called, for the message.
+            instead: What to call in another thread, for the message.
+
+        Raises:
+            UsageError: The caller runs in another thread.
+        """
+        if threading.get_ident() != self.id:
+            raise UsageError(
+                f"{what} was called outside of the thread of its event loop, and has changed nothing; in other "
+                f"threads, such as that of a plain handler, {instead}"
+            )
 
 
 class Alarm:

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import trio
 
-from trio_jobs._concurrency import WakeUp
+from trio_jobs._concurrency import LoopThread, WakeUp
 from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
 from trio_jobs._engine.events import Event, with_kind
 from trio_jobs._errors import Lagged
@@ -33,6 +33,7 @@ class EventStream:
     def __init__(self, source: EventSource, after: int, wanted: Filter = EVERYTHING) -> None:
         self.seq = after
         """The last event that the stream has passed."""
+        self._loop_thread = LoopThread()
         self._awake = WakeUp()
         self._cursor = Cursor(source, after, wanted, self._awake.set)
         self._page: deque[Event] = deque()
@@ -44,6 +45,7 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
+        self._loop_thread.check("a stream of events", "use queue.from_thread.events()")
         await trio.lowlevel.checkpoint_if_cancelled()
         cursor = self._cursor
         while True:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from typing import Final, final
 
-import trio
+from trio_jobs._concurrency import raised_by_signal
 
 __all__ = ["Log"]
 
 
 @final
 class Log:
-    """A logger whose methods never raise.
+    """A logger whose methods never raise, except for KeyboardInterrupt at a Ctrl-C.
 
     The first error of a filter or a handler is printed to standard error, unless `logging.raiseExceptions` is False, as
     `logging` itself does with the errors that it catches.
@@ -58,8 +57,6 @@ class Log:
         else:
             self._log(logging.ERROR, message, args, exc_info=True)
 
-    # protected: Trio then raises KeyboardInterrupt for a Ctrl-C elsewhere, and one that is raised here is not a Ctrl-C
-    @trio.lowlevel.enable_ki_protection
     def _log(
         self,
         level: int,
@@ -72,15 +69,11 @@ class Log:
         try:
             self._logger.log(level, message, *args, exc_info=exc_info, extra=extra, stacklevel=3)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and _may_be_ctrl_c():
+            if raised_by_signal(error):
                 raise
             self.failures += 1
             if self.failures == 1:
                 _print(self._logger.name, error)
-
-
-def _may_be_ctrl_c() -> bool:
-    return threading.current_thread() is threading.main_thread() and not trio.lowlevel.in_trio_run()
 
 
 def _print(name: str, error: BaseException) -> None:

@@ -1418,8 +1418,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "threads not checked",
         "a method called on the thread of the SDK records a job and then raises",
         CALLERS,
-        "_runtime/caller.py",
-        "        if threading.get_ident() != self.loop_thread:\n",
+        "_concurrency.py",
+        "        if threading.get_ident() != self.id:\n",
         "        if False:\n",
     ),
     _M(

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import trio
 import trio_jobs
 from support.rig import NO_RETRY, open_queue
 from support.waiting import deadline
-from trio_jobs import FromThread, NewJob, Queue, Service, UsageError
+from trio_jobs import AsyncJobContext, FromThread, NewJob, Queue, SdkHandle, Service, UsageError
 from trio_jobs._runtime.queue import runtime_of
 
 # the thread
@@ -160,6 +161,30 @@ async def test_a_plain_handler_that_calls_the_queue_itself_fails_and_leaves_no_j
             await queue.result(receipt.job_id)
         assert queue.job_ids() == [receipt.job_id]
         assert await queue.result((await queue.submit(child, 2)).job_id) == 2
+
+
+async def test_what_belongs_to_the_loop_is_refused_in_another_loop() -> None:
+    """A stream of events, the handle of the SDK and the steps of an async handler."""
+    service = Service(sdk=lambda: contextlib.nullcontext("sdk"))
+
+    @service.handler(retry=NO_RETRY)
+    async def work(sdk: SdkHandle, number: int, job: AsyncJobContext) -> None:
+        async def run_step() -> None:
+            await job.step("a", trio.sleep, 0)
+
+        calls: list[Callable[[], Any]] = [lambda: sdk.call(str), stream.__anext__, run_step]
+        for call in calls:
+            with pytest.raises(UsageError):
+                await in_thread(partial(trio.run, call))
+        assert await sdk.call(str.upper) == "SDK"
+        assert await stream.__anext__()
+
+    async with service.open() as queue:
+        stream = queue.events(after=0)
+        with deadline("the end of the job"):
+            receipt = await queue.submit(work, 1)
+            await queue.result(receipt.job_id)
+        assert [attempt.outcome for attempt in queue.get(receipt.job_id).attempts or ()] == ["completed"]
 
 
 # the methods for other threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -185,6 +186,23 @@ async def test_a_hook_that_raises_anything_ends_nothing_and_is_counted(
         assert queue.health().ok
     assert notified == [receipt.job_id for receipt in receipts]
     assert [r.getMessage() for r in caplog.records if r.name == "trio_jobs.hooks"] == ["the hook for failed raised"] * 4
+
+
+def test_ctrl_c_within_a_hook_ends_the_program() -> None:
+    async def main() -> None:
+        service = Service(drain_timeout=0)
+
+        @service.handler(retry=Retry(0))
+        async def work(what: str) -> None:
+            raise Fail("no")
+
+        service.on("failed", lambda job: signal.raise_signal(signal.SIGINT))
+        async with service.open() as queue:
+            await queue.submit(work, "a")
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
 
 
 async def test_an_error_of_a_hook_during_the_stop_does_not_end_the_queue_as_broken(autojump_clock: MockClock) -> None:

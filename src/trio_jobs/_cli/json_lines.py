@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -13,4 +14,8 @@ __all__ = ["json_line"]
 
 def json_line(value: Any) -> str:
     """One line of JSON. DEL, C1 controls and direction marks, which occur only within strings, are escaped too."""
-    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", msgspec.json.encode(value).decode())
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a file name that is not valid UTF-8, which Python marks by lone surrogates
+        text = json.dumps(msgspec.to_builtins(value))
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

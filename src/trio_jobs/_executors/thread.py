@@ -22,6 +22,7 @@ from typing import Any, final
 import outcome
 import trio
 
+from trio_jobs._concurrency import LoopThread
 from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._validation import check_manager
@@ -197,6 +198,7 @@ class SdkHandle:
         self._enter = enter
         self._leave = leave
         self._turn = trio.Lock()
+        self._loop_thread = LoopThread()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Run `fn(sdk, *args)` on the SDK's thread.
@@ -212,12 +214,14 @@ class SdkHandle:
 
         Raises:
             SdkCallRefused: The attempt has ended, or is about to end.
+            UsageError: It was called in another thread than that of the queue's event loop.
             Exception: Whatever `fn` raises. A StopIteration becomes a RuntimeError, since a coroutine cannot raise it.
 
         Cancelled:
             A call that still waits is not made. A call that has started is **not** interrupted: this method waits until
             the call has returned, discards its result, and is then cancelled.
         """
+        self._loop_thread.check("an SDK handle", "use the SDK that the function of a call gets")
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
             await self._enter()

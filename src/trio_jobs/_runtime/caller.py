@@ -12,7 +12,6 @@ consumer cannot be recognized: those in a thread or a process that a handler has
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +19,7 @@ from typing import Final
 
 import trio
 
+from trio_jobs._concurrency import LoopThread
 from trio_jobs._errors import UsageError
 from trio_jobs._ports import RecognizesCallers, SdkExecutor
 
@@ -33,13 +33,13 @@ class CallerCheck:
     """Checks the callers of one queue. It is made in the thread of the event loop."""
 
     def __init__(self, executor: SdkExecutor) -> None:
-        self.loop_thread: Final = threading.get_ident()
+        self.loop_thread: Final = LoopThread()
         self.consumer: trio.lowlevel.Task | None = None
         """The task of the consumer; None before it has started."""
         self._executor: Final = executor if isinstance(executor, RecognizesCallers) else None
 
     def __repr__(self) -> str:
-        return f"<CallerCheck of thread {self.loop_thread}>"
+        return f"<CallerCheck of thread {self.loop_thread.id}>"
 
     def check_thread(self) -> None:
         """Check that the caller runs in the thread of the event loop.
@@ -47,11 +47,7 @@ class CallerCheck:
         Raises:
             UsageError: It runs in another thread.
         """
-        if threading.get_ident() != self.loop_thread:
-            raise UsageError(
-                "a method of a queue was called outside of the thread of its event loop, and has changed nothing; "
-                "in other threads, such as that of a plain handler, use the method of queue.from_thread"
-            )
+        self.loop_thread.check("a method of a queue", "use the method of queue.from_thread")
 
     def check_task(self) -> None:
         """Check that the caller is a Trio task in the thread of the event loop.
@@ -87,7 +83,7 @@ class CallerCheck:
         tasks = _with_ancestors(trio.lowlevel.current_task())
         is_own = self.consumer in tasks
         if not is_own and self._executor is not None:
-            is_own = self._executor.is_inside(_thread_of_caller.get() or self.loop_thread, tasks)
+            is_own = self._executor.is_inside(_thread_of_caller.get() or self.loop_thread.id, tasks)
         if is_own:
             raise UsageError(
                 f"{what} would never end: a handler, verify or SDK factory of the same queue called it, and the queue "

@@ -196,7 +196,7 @@ class FromThread:
 
         async def run() -> T | None:
             nonlocal is_in_loop
-            is_in_loop = threading.get_ident() == caller.loop_thread
+            is_in_loop = threading.get_ident() == caller.loop_thread.id
             if not is_in_loop:
                 return None
             with caller.on_behalf_of(this_thread):
@@ -213,7 +213,7 @@ class FromThread:
             raise _ended() from None
 
     def _refuse_trio_thread(self) -> None:
-        if threading.get_ident() == self._runtime.caller.loop_thread:
+        if threading.get_ident() == self._runtime.caller.loop_thread.id:
             try:
                 self._runtime.token.run_sync_soon(_do_nothing)
             except trio.RunFinishedError:

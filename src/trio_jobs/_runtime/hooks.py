@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import trio
 
-from trio_jobs._concurrency import NEVER, WakeUp
+from trio_jobs._concurrency import NEVER, WakeUp, raised_by_signal
 from trio_jobs._engine.jobs import Job, JobRecord, view
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
@@ -46,8 +46,6 @@ class Hooks:
             self._waiting.append((hook, view(record)))
             self._wake.set()
 
-    # protected: Trio then raises KeyboardInterrupt for a Ctrl-C elsewhere, and one that a hook raises is not a Ctrl-C
-    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         while True:
             await self.run_once()
@@ -71,7 +69,7 @@ class Hooks:
             if scope.cancelled_caught:
                 log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
         except BaseException as error:
-            if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
+            if raised_by_signal(error) or (is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER):
                 raise
             self.errors += 1
             log.exception("the hook for %s raised", hook)

@@ -218,6 +218,8 @@ class AsyncJobContext(_Context):
         Cancelled:
             While the step is being executed: the step is open, and the job is in doubt.
         """
+        if trio.lowlevel.current_trio_token() is not self._token:
+            raise UsageError("step() was called in another event loop than that of the queue, and has recorded nothing")
         with self._begin(name) as (plain_name, done):
             if done is None:
                 await self._recorder.start_step(self._running, plain_name)
