@@ -1403,8 +1403,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a log handler that calls sys.exit ends the queue",
         LOG_HANDLERS,
         "_log.py",
-        "        except BaseException as error:\n            if isinstance",
-        "        except Exception as error:\n            if isinstance",
+        "        except BaseException as error:\n            if raised_by_signal",
+        "        except Exception as error:\n            if raised_by_signal",
     ),
     _M(
         "hooks trusted",
