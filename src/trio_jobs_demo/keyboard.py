@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,7 +13,10 @@ __all__ = ["keys"]
 
 
 async def keys() -> AsyncIterator[str]:
-    """Yield each key that is pressed; none if standard input is not a terminal or the system has no cbreak mode.
+    """Yield each key that is pressed.
+
+    None if standard input is not a terminal of which this process is in the foreground, or if the system has no cbreak
+    mode. The end of the terminal ends the keys.
 
     Cancelled:
         The mode of the terminal is restored.
@@ -21,15 +25,26 @@ async def keys() -> AsyncIterator[str]:
         import termios  # noqa: F401 - absent on Windows
     except ImportError:
         return
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or not _is_in_foreground():
         return
     with _single_keys():
         while True:
             await trio.lowlevel.wait_readable(sys.stdin)
-            key = sys.stdin.read(1)
+            try:
+                key = os.read(sys.stdin.fileno(), 1)
+            except OSError:  # EIO: the terminal was closed
+                return
             if not key:
                 return
-            yield key
+            yield key.decode(errors="replace")
+
+
+def _is_in_foreground() -> bool:
+    """The system stops a process in the background that changes the mode of its terminal."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:  # it is no controlling terminal, so there is no background
+        return True
 
 
 @contextlib.contextmanager
@@ -42,4 +57,5 @@ def _single_keys() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

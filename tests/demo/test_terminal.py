@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -128,3 +130,20 @@ def test_the_key_p_pauses_and_resumes(tmp_path: Path) -> None:
             screen.wait_for("paused, p resumes")
             screen.write("p")
             assert process.wait() == 0
+
+
+def test_a_terminal_that_is_closed_does_not_break_the_booking_off(tmp_path: Path) -> None:
+    report = tmp_path / "report.csv"
+    command = [*COMMAND, "--book", str(tmp_path / "book.db"), "--csv", str(report), "--min-interval", "0.05"]
+    ours, theirs = os.openpty()
+    with Process(command, env=environment(COLUMNS="80", LINES="50"), terminal=theirs) as process:
+        seen = b""
+        while b"booked 2 " not in seen:
+            ready, _, _ = select.select([ours], [], [], DEADLINE)
+            assert ready, "no second booked row"
+            seen += os.read(ours, 65536)
+        os.close(theirs)
+        os.close(ours)
+        assert process.wait() == 0
+    with report.open(encoding="utf-8", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)].count("booked") == 28
