@@ -13,15 +13,13 @@ from typing import Final
 
 import trio
 
-import trio_jobs
 from trio_jobs_demo.bookkeeping import Bookkeeping
 from trio_jobs_demo.csv_report import CsvReport
 from trio_jobs_demo.demo_run import Demo
 from trio_jobs_demo.display import escape
-from trio_jobs_demo.exit_codes import BROKEN, CANNOT_START, EXIT_CODES, exit_code
+from trio_jobs_demo.exit_codes import BROKEN, CANNOT_START, EXIT_CODES, exit_code, expected_cause
 from trio_jobs_demo.file_results import FileResults
 from trio_jobs_demo.input_files import InputFiles, find_files
-from trio_jobs_demo.ledger import LedgerError
 from trio_jobs_demo.output import Output
 from trio_jobs_demo.owner import normal_id
 from trio_jobs_demo.samples import SCRIPT, sample_files
@@ -60,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.setLevel(logging.ERROR)  # the screen shows the rest
         try:
             found = find_files(options.paths) if options.paths else _samples()
+            if options.csv is not None:
+                taken = [options.book, options.journal, *(file for file, _ in found.files)]
+                if options.csv.resolve() in {path.resolve() for path in taken if path is not None}:
+                    parser.error("--csv names a file that is read or written otherwise: name another one")
             report = CsvReport(options.csv) if options.csv is not None else None
         except OSError as error:
             return _fail(error, CANNOT_START)
@@ -88,10 +90,11 @@ def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFile
         with trio.CancelScope() as scope, signals.calling(scope.cancel):
             try:
                 await demo.run()
-            except (trio_jobs.TrioJobsError, LedgerError, OSError) as error:
-                broken = error
-        # a signal while this is printed has the same effect as before
-        if demo.report is not None or signals.received is not None:
+            except Exception as error:
+                broken = expected_cause(error)
+                if broken is None:
+                    raise
+        if demo.began or signals.received is not None:
             summary = Summary(
                 results, bookkeeping, demo.totals, demo.seconds, found.passed_over, options.verbose, demo.others
             )
@@ -104,10 +107,10 @@ def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFile
     finally:
         output.close(LAST_OUTPUT if signals.received is not None else None)
     if broken is not None:
-        code = _fail(broken, CANNOT_START if demo.report is None else BROKEN)
+        code = _fail(broken, BROKEN if demo.began else CANNOT_START)
     else:
         code = exit_code(results, demo.report, demo.totals, refusals_expected=not options.paths)
-    if report is not None and demo.report is not None:
+    if report is not None and (demo.began or signals.received is not None):
         try:
             report.write(results)
         except OSError as error:

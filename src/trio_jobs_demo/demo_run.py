@@ -45,6 +45,8 @@ class Demo:
     """The key p pauses the queue."""
     totals: Totals | None = None
     """The totals of the book at the end; None if they cannot be read."""
+    began: bool = False
+    """The book and the journal were opened, and the first file was about to be read."""
     report: trio_jobs.ShutdownReport | None = None
     """The report of the queue; None if it was not opened."""
     seconds: float = 0.0
@@ -53,6 +55,8 @@ class Demo:
     """Jobs that the journal kept from an earlier run for other files, by state at the end."""
     _restored: dict[str, int] = attrs.field(factory=dict)
     """The jobs of the journal that were open at the start, and how many attempts each had."""
+    _own_jobs: set[str] = attrs.field(factory=set)
+    """The jobs of the files of this run, also those that an earlier run began."""
     _shown: dict[str, tuple[FileStatus, trio_jobs.State | None, int]] = attrs.field(factory=dict)
 
     async def run(self) -> None:
@@ -89,7 +93,7 @@ class Demo:
                 self.results.update(queue.get(job_id))
         self.results.settle_duplicates()
         for job_id in self._restored:
-            if job_id not in self.results.by_job:
+            if job_id not in self._own_jobs:
                 with contextlib.suppress(trio_jobs.JobNotFound):
                     self.others[queue.get(job_id).state] += 1
         if self.totals is None and self.report is not None and self.report.sdk_closed:
@@ -119,6 +123,7 @@ class Demo:
                 written.unlink(missing_ok=True)
 
     async def _work(self, queue: trio_jobs.Queue) -> None:
+        self.began = True
         self._say_whose_book()
         async with trio.open_nursery() as nursery:
             if self.listens:
@@ -163,6 +168,7 @@ class Demo:
         not know what has become of the book.
         """
         receipt = await queue.submit(BOOK, booking, key=booking.key)
+        self._own_jobs.add(receipt.job_id)
         job = queue.get(receipt.job_id)
         attempts_before = 0
         if not receipt.created and job.id not in self.results.by_job:
@@ -170,11 +176,25 @@ class Demo:
                 receipt = await queue.submit(FIND, booking)
             else:
                 attempts_before = self._restored.get(job.id, job.attempt_count)
-                if job.is_final:
+                if job.state is trio_jobs.State.IN_DOUBT:
+                    await self._resolve(queue, job.id, booking)
+                elif job.is_final:
                     await queue.retry(job.id)
             job = queue.get(receipt.job_id)
         if self.results.accept(item, job, attempts_before=attempts_before):
             self.results.update(job)
+
+    async def _resolve(self, queue: trio_jobs.Queue, job_id: str, booking: Booking) -> None:
+        """Ask the book about a job that an earlier run left in doubt. It is attempted again if it was not booked."""
+        receipt = await queue.submit(FIND, booking)
+        try:
+            number = await queue.result(receipt.job_id)
+        except trio_jobs.JobFailed as error:
+            if error.reason != "fail":
+                return  # the book could not be asked; the doubt stays
+            number = None  # the number has another invoice, as the next attempt says
+        with contextlib.suppress(trio_jobs.InvalidState):  # its own verify was faster
+            await queue.resolve(job_id, "not_done" if number is None else "done", result=number, by="demo")
 
     async def _follow(self, queue: trio_jobs.Queue, events: trio_jobs.EventStream) -> None:
         async for event in events:

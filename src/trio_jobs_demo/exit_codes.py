@@ -7,10 +7,11 @@ from typing import Final
 import trio_jobs
 from trio_jobs_demo.bookkeeping import Totals
 from trio_jobs_demo.file_results import FileResults, FileStatus
+from trio_jobs_demo.ledger import LedgerError
 from trio_jobs_demo.stop_signals import LEDGER_NOT_CLOSED
 from trio_jobs_demo.summary import is_balanced
 
-__all__ = ["BROKEN", "CANNOT_START", "EXIT_CODES", "exit_code"]
+__all__ = ["BROKEN", "CANNOT_START", "EXIT_CODES", "exit_code", "expected_cause"]
 
 BROKEN: Final = 1
 CANNOT_START: Final = 2
@@ -48,3 +49,11 @@ def exit_code(
     if counts[FileStatus.FAILED] or counts[FileStatus.OPEN] or counts[FileStatus.NOT_LOOKED_AT]:
         return FAILED
     return REFUSED if counts[FileStatus.REFUSED] and not refusals_expected else 0
+
+
+def expected_cause(error: BaseException) -> BaseException | None:
+    """The error that a person can do something about, without its groups; None for a bug of the demo."""
+    if isinstance(error, BaseExceptionGroup):
+        causes = [expected_cause(one) for one in error.exceptions]
+        return causes[0] if None not in causes else None
+    return error if isinstance(error, trio_jobs.TrioJobsError | LedgerError | OSError) else None

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from trio_jobs_demo.content import content_of, difference, is_same
 from trio_jobs_demo.invoices import Invoice
+from trio_jobs_demo.ledger import Ledger, LedgerConnectionLost, LedgerError, VoucherNumber
 from trio_jobs_demo.reader import read_invoice
-from trio_jobs_demo.vouchers import Side
+from trio_jobs_demo.vouchers import Side, Voucher
 
 FIRST = ubl()
 DOUBLED = ubl(net="200.00", tax="50.00", total="250.00", payable="250.00")
@@ -193,6 +194,36 @@ def test_the_book_and_not_the_journal_says_what_is_booked(desk: Desk) -> None:
     assert (run.code, run.counts) == (4, {"failed": 1})
     assert "the journal has it as booked, the book does not: begin a new journal" in run.out
     assert desk.run(document).counts == {"booked": 1}
+
+
+@pytest.mark.parametrize("was_booked", [True, False], ids=["booked", "not booked"])
+def test_what_a_run_left_in_doubt_is_asked_of_the_book_by_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, was_booked: bool
+) -> None:
+    document = desk.put("1.xml", FIRST)
+    create, find = Ledger.create_voucher, Ledger.find
+    with monkeypatch.context() as patch:
+
+        def lose_connection(ledger: Ledger, voucher: Voucher) -> VoucherNumber:
+            if was_booked:
+                create(ledger, voucher)
+            patch.setattr(Ledger, "find", fail)
+            raise LedgerConnectionLost("the connection was lost")
+
+        def fail(ledger: Ledger, reference: str) -> tuple[VoucherNumber, ...]:
+            raise LedgerError("the book cannot be asked")
+
+        patch.setattr(Ledger, "create_voucher", lose_connection)
+        run = desk.run(document, "--journal", desk.journal)
+        assert (run.code, run.counts) == (5, {"in doubt": 1})
+        patch.setattr(Ledger, "create_voucher", create)
+        patch.setattr(Ledger, "find", fail)
+        run = desk.run(document, "--journal", desk.journal)
+        assert (run.code, run.counts) == (5, {"in doubt": 1})  # it can still not be asked
+        patch.setattr(Ledger, "find", find)
+    run = desk.run(document, "--journal", desk.journal)
+    assert (run.code, run.counts) == (0, {"there already" if was_booked else "booked": 1})
+    assert vouchers(desk.book) == {"XX123 T-1": 1}
 
 
 def _forget_vouchers(book: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -181,6 +182,34 @@ def test_a_reader_that_does_not_read_does_not_hold_up_the_stop(folder: Path) -> 
         os.close(writer)
     with Process([*COMMAND, str(folder / "000.xml"), "--book", str(folder / "book.db")]) as process:
         assert ended(process).code == 0  # the book is not locked
+
+
+@posix
+def test_a_journal_that_fails_ends_the_run_with_the_summary_and_one_line(folder: Path) -> None:
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000));"
+    limited += "os.execv(sys.executable, sys.argv[1:])"
+    more = ["--book", str(folder / "book.db"), "--journal", str(folder / "jobs.db")]
+    done = run([sys.executable, "-c", limited, *COMMAND, str(folder), *more], timeout=DEADLINE)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("demo: ")
+    assert "Traceback" not in done.stderr
+    counts = Run(done.returncode, done.stdout, done.stderr).counts
+    assert sum(counts.values()) == FILES
+    assert counts["not looked at"] > 0
+    assert "ledger closed" in done.stdout
+    again = continued(folder, *more)
+    assert again.counts.get("booked", 0) + again.counts.get("there already", 0) == FILES
+    assert "jobs of an earlier run" not in again.out  # they are those of its files
+
+
+def test_a_port_in_use_is_found_before_anything_is_booked(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run([*COMMAND, "--serve", "--port", str(port), "--book", str(tmp_path / "book.db")], timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
 
 
 def test_output_that_cannot_encode_a_name_escapes_it(tmp_path: Path) -> None:

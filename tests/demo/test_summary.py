@@ -226,6 +226,16 @@ def test_a_csv_that_cannot_be_written_is_refused_before_anything_is_booked(desk:
     assert not desk.book.exists()
 
 
+@pytest.mark.parametrize("name", ["1.xml", "book.db", "jobs.db"])
+def test_the_csv_replaces_no_file_that_the_run_uses(desk: Desk, name: str) -> None:
+    document = desk.put("1.xml", ubl())
+    with pytest.raises(SystemExit) as caught:
+        desk.run(document, "--journal", desk.journal, "--csv", desk.folder / "." / name)
+    assert caught.value.code == 2
+    assert document.read_text(encoding="utf-8") == ubl()
+    assert not desk.book.exists()
+
+
 @given(st.text(st.characters()))
 def test_no_cell_of_the_csv_is_taken_for_a_formula(text: str) -> None:
     cell = safe_cell(text)
