@@ -58,7 +58,7 @@ def read_ubl(root: Element) -> Invoice:
     note = root.tag == CREDIT_NOTE
     code_path = "cbc:CreditNoteTypeCode" if note else "cbc:InvoiceTypeCode"
     kind = kind_of(root, code_path)
-    currency = fields.currency(text_at(root, "cbc:DocumentCurrencyCode"), "DocumentCurrencyCode (BT-5)")
+    currency = fields.currency(currency_of(root), "DocumentCurrencyCode (BT-5)")
     seller, customer = seller_of(root), customer_of(root)
     lines = lines_of(root, "CreditNoteLine" if note else "InvoiceLine", currency)
     allowances, charges = allowances_and_charges(root, currency)
@@ -107,6 +107,13 @@ def kind_of(root: Element, path: str) -> Kind:
     raise Unsupported(f"{field}: {quoted(code)} is not a type of {root_name} in EN 16931", field)
 
 
+def currency_of(root: Element) -> str | None:
+    """The currency by BT-5, which UBL leaves optional; else that of the payable amount."""
+    payable = one(root, "cac:LegalMonetaryTotal/cbc:PayableAmount")
+    stated = text_at(root, "cbc:DocumentCurrencyCode")
+    return stated or (payable.get("currencyID") if payable is not None else None)
+
+
 def totals_of(
     root: Element,
     currency: str,
@@ -133,7 +140,10 @@ def totals_of(
     net = stated("LineExtensionAmount", "BT-106", total(line.net for line in lines), len(lines))  # BR-CO-10
     allowance_total = stated("AllowanceTotalAmount", "BT-107", allowances)  # BR-CO-11
     charge_total = stated("ChargeTotalAmount", "BT-108", charges)  # BR-CO-12
-    exclusive = stated("TaxExclusiveAmount", "BT-109", net - allowance_total + charge_total)  # BR-CO-13
+    exclusive = net - allowance_total + charge_total  # BR-CO-13
+    if money(totals, "cbc:TaxExclusiveAmount", "TaxExclusiveAmount (BT-109)", currency, exclusive) != taxes.stated:
+        exclusive = stated("TaxExclusiveAmount", "BT-109", exclusive)
+    # else it is an OIOUBL document, where this element has the sum of the taxes
     rounding = money(totals, "cbc:PayableRoundingAmount", "PayableRoundingAmount (BT-114)", currency, ZERO)
     inclusive = exclusive + taxes.stated  # BR-CO-15
     field = "TaxInclusiveAmount (BT-112)"
@@ -178,7 +188,7 @@ def lines_of(root: Element, name: str, currency: str) -> tuple[Line, ...]:
             Line(
                 text=fields.cut(next(filter(None, names), None), f"{where}: Item/Name (BT-153)"),
                 net=money(element, "cbc:LineExtensionAmount", f"{where}: LineExtensionAmount (BT-131)", currency),
-                tax=line_label(item, where, scheme),
+                tax=line_label(element, item, where, scheme),
             )
         )
     return tuple(lines)

@@ -24,6 +24,9 @@ CATEGORIES: Final = {"StandardRated": "S", "ZeroRated": "Z", "ReverseCharge": "A
 SCHEMES: Final = {"63": "VAT"}
 VAT: Final = "VAT"
 
+#: Taxes of one line that are part of its label, and of the name of an account
+MAX_LABELS: Final = 4
+
 AMOUNT: Final = "TaxTotal/TaxAmount (BT-110)"
 
 
@@ -48,18 +51,23 @@ def scheme_of(root: Element) -> str:
     return scheme if scheme and CODE.fullmatch(scheme) else VAT
 
 
-def line_label(item: Element, where: str, scheme: str) -> str:
+def line_label(line: Element, item: Element, where: str, scheme: str) -> str:
     """The tax label of a line. No sum depends on it, so a line may leave out all or a part of it (BR-CO-04).
 
     Args:
+        line: The line, which has the taxes themselves in some profiles.
         item: The item of the line.
         where: The place in the document, for errors.
         scheme: The scheme, where the line names none.
     """
-    categories = children(item, "cac:ClassifiedTaxCategory")
-    if not categories:
-        return "untaxed"
-    return " ".join(filter(None, label_of(categories[0], where, scheme=scheme)))
+    categories = children(item, "cac:ClassifiedTaxCategory")[:1] or [
+        category
+        for tax_total in children(line, "cac:TaxTotal")
+        for subtotal in children(tax_total, "cac:TaxSubtotal")
+        for category in children(subtotal, "cac:TaxCategory")
+    ]
+    labels = {" ".join(filter(None, label_of(category, where, scheme=scheme))) for category in categories[:MAX_LABELS]}
+    return " + ".join(sorted(labels)) or "untaxed"
 
 
 def label_of(

@@ -309,6 +309,36 @@ def test_categories_and_schemes_that_are_spelt_out_have_the_usual_label(name: st
     assert invoice.lines[0].tax == "VAT 25 %"
 
 
+def test_a_line_may_have_its_tax_in_a_total_of_its_own() -> None:
+    category = ubl()[ubl().index("<cac:ClassifiedTaxCategory>") : ubl().index("</cac:ClassifiedTaxCategory>")]
+    inner = category.removeprefix("<cac:ClassifiedTaxCategory>")
+    document = ubl().replace(f"{category}</cac:ClassifiedTaxCategory>", "")
+    own = f"<cac:TaxTotal><cac:TaxSubtotal><cac:TaxCategory>{inner}</cac:TaxCategory></cac:TaxSubtotal></cac:TaxTotal>"
+    second = own.replace("25", "3").replace("VAT", "ECO")
+    for taxes, label in ((own, "VAT 25 %"), (own + second, "ECO 3 % + VAT 25 %"), (second * 2, "ECO 3 %")):
+        invoice = read_invoice(document.replace("<cac:Item>", f"{taxes}<cac:Item>").encode())
+        assert invoice.lines[0].tax == label
+
+
+def test_the_total_without_taxes_has_the_taxes_in_oioubl() -> None:
+    exclusive = '<cbc:TaxExclusiveAmount currencyID="EUR">{}</cbc:TaxExclusiveAmount>'
+    document = ubl().replace(exclusive.format("100.00"), exclusive.format("25.00"))
+    assert read_invoice(document.encode()) == read_invoice(ubl().encode())
+    with pytest.raises(DoesNotAddUp, match="TaxExclusiveAmount"):
+        read_invoice(document.replace(exclusive.format("25.00"), exclusive.format("26.00")).encode())
+    with pytest.raises(DoesNotAddUp, match="TaxInclusiveAmount"):  # what follows is still checked
+        read_invoice(document.replace(">125.00</cbc:TaxInc", ">50.00</cbc:TaxInc").encode())
+
+
+def test_a_document_without_a_currency_has_that_of_its_payable_amount() -> None:
+    code = "<cbc:DocumentCurrencyCode>EUR</cbc:DocumentCurrencyCode>"
+    assert read_invoice(changed(ubl(), (code, ""))) == read_invoice(ubl().encode())
+    with pytest.raises(BadField, match='is in "SEK", the invoice is in EUR'):
+        read_invoice(
+            changed(ubl(), (code, ""), ('"EUR">25.00</cbc:TaxAmount>\n      <', '"SEK">25.00</cbc:TaxAmount>\n      <'))
+        )
+
+
 def test_a_line_may_leave_out_the_scheme_of_its_tax() -> None:
     line = ubl().index("<cac:InvoiceLine>")
     scheme = "<cac:TaxScheme><cbc:ID>VAT</cbc:ID></cac:TaxScheme>"
