@@ -1118,6 +1118,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                elif False:\n",
     ),
     _M(
+        "last handshake dropped at the stop",
+        "a client that connects while the server stops gets no close frame",
+        STOP,
+        "_server/server.py",
+        "            if scope not in self._answered:",
+        "            if True:",
+    ),
+    _M(
         "line ends not seen between reads",
         "the answer to a malformed request depends on how its bytes arrive",
         REQUEST,

@@ -14,7 +14,7 @@ import trio.testing
 
 import support
 from support.processes import Process
-from support.server import OWNER, Raw, bench, make_service, patient
+from support.server import OWNER, Bench, Raw, bench, make_service, patient
 from trio_jobs._server import server as server_module
 from trio_jobs._server.server import serve
 from trio_jobs._server.stream import GuardedStream
@@ -96,6 +96,18 @@ async def test_clients_that_do_not_answer_are_disconnected_after_the_close_timeo
         for _ in range(5):
             nursery.start_soon(read_to_the_end, await b.raw())
     assert codes == [1001] * 5
+
+
+async def test_a_client_whose_handshake_was_answered_last_gets_1001_too() -> None:
+    """The answer can arrive before the task of the connection continues; Trio runs tasks in a random order."""
+    codes = list[int]()
+    async with make_service().open() as queue:
+        for _ in range(20):
+            async with trio.open_nursery() as nursery:
+                async with serve(queue, port=0, tokens=[OWNER], limits=patient()) as server:
+                    client = await Bench(queue, server).raw()
+                    nursery.start_soon(answer_the_close_frame, client, codes)
+    assert codes == [1001] * 20
 
 
 @pytest.mark.campaign

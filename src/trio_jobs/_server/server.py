@@ -89,6 +89,7 @@ class Server:
         self._multicasts = Multicasts(backend.events, self._bodies)
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
+        self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
         self._moved = trio.lowlevel.ParkingLot()  # unparked when a connection is authenticated or has ended
         self._accepted = 0
         self._all_gone = trio.Event()
@@ -255,10 +256,12 @@ class Server:
                 connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
 
         self._open[connection] = None
+        self._answered.add(scope)
         try:
             await connection.run(accepted)
         finally:
             del self._open[connection]
+            self._answered.discard(scope)
 
     def _on_progress(self, news: Progress) -> None:
         for connection in self._open:
@@ -271,7 +274,8 @@ class Server:
             trio.lowlevel.notify_closing(listener)
             listener.close()
         for scope in [*self._pending]:
-            scope.cancel()
+            if scope not in self._answered:  # the others get a close frame
+                scope.cancel()
         with trio.move_on_after(LAST_ANSWERS_TIMEOUT):
             # answers and events that are already available are sent before the close, such as those of a drain
             while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - once, at the stop
