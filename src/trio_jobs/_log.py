@@ -51,9 +51,15 @@ class Log:
     def exception(self, message: str, *args: object) -> None:
         """Log an error with the traceback of the exception that is being handled, if that can be formatted."""
         try:
-            traceback.format_exc()
+            text = traceback.format_exc()
         except BaseException:  # its class, its notes or its cause raise; in a handler, this would lose the record
             self._log(logging.ERROR, f"{message} (its traceback cannot be formatted)", args)
+            return
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a handler that writes UTF-8 would lose the record
+            text = text.rstrip().encode(errors="backslashreplace").decode()
+            self._log(logging.ERROR, f"{message}\n%s", (*args, text))
         else:
             self._log(logging.ERROR, message, args, exc_info=True)
 

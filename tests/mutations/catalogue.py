@@ -374,6 +374,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            if self.commit_scope is not None:\n",
         "            if False:\n",
     ),
+    _M(
+        "record with a surrogate lost",
+        "an error whose text UTF-8 cannot encode is not in the log",
+        LOG_HANDLERS,
+        "_log.py",
+        "            text.encode()\n",
+        "            text.encode(errors='replace')\n",
+    ),
     # the thread of a store
     _M(
         "thread ended without memory",

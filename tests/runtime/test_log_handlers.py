@@ -138,6 +138,20 @@ def test_ctrl_c_outside_of_trio_is_not_mistaken_for_an_error_of_a_log_handler() 
         Log("trio_jobs.test").warning("text")
 
 
+def test_an_error_whose_text_utf8_cannot_encode_is_logged_with_its_traceback(tmp_path: Path) -> None:
+    """A handler that writes UTF-8 would lose the record."""
+    handler = logging.FileHandler(tmp_path / "log", encoding="utf-8")
+    with on_all_loggers(handler):
+        try:
+            raise ValueError("100 % \udcff")
+        except ValueError:
+            Log("trio_jobs.test").exception("the hook for %s raised", "failed")
+    handler.close()
+    text = (tmp_path / "log").read_text(encoding="utf-8")
+    assert text.startswith("the hook for failed raised\nTraceback (most recent call last):\n")
+    assert text.endswith("ValueError: 100 % \\udcff\n")
+
+
 def test_a_log_record_names_the_line_of_its_caller(caplog: pytest.LogCaptureFixture) -> None:
     Log("trio_jobs.test").warning("text")
     [record] = caplog.records
