@@ -90,6 +90,8 @@ class Observer:
         self.numbers: dict[str, int] = {}
         self.is_start_on_disk: Callable[[str, int], bool] = lambda job, attempt: True
         self.open_sessions: list[int] = []
+        # sessions in which something has gone wrong: they may hold half of some work, and must not be called again
+        self.dirty_sessions: set[int] = set()
         self.sessions: list[tuple[int, int, str]] = []
         self.rng = plan.stream("sdk")
         self._session = 0
@@ -191,6 +193,8 @@ class Observer:
             call.ended, call.how = self.clock(), how
             self.effects.call("leaves", call.session, call.what, call.job, how)
             self._update_unverified(call)
+            if call.what == "call" and how in ("raised", "cancelled") and not self._vouches(call, how):
+                self.dirty_sessions.add(call.session)
             if call.what in ("call", "verify"):
                 self._last_end, self._last_life = call.ended, call.life
             if call.job:
@@ -205,11 +209,16 @@ class Observer:
             elif call.job in self.unverified:
                 self.unverified[call.job] = call.attempt  # an inconclusive verify permits one attempt
         elif call.what == "call" and rules is not None and rules.verifies and not rules.idempotent:
-            assert call.behaviour is not None
-            if call.how == "raised" and call.behaviour.kind in ("fail", "cancel", "snooze", "retry_after"):
+            if self._vouches(call, call.how):
                 self.unverified.pop(call.job, None)
             else:
                 self.unverified[call.job] = 0
+
+    @staticmethod
+    def _vouches(call: Call, how: str) -> bool:
+        """Whether the call raised a directive, which says that nothing is half done."""
+        assert call.behaviour is not None
+        return how == "raised" and call.behaviour.kind in ("fail", "cancel", "snooze", "retry_after")
 
     def _enter(self, call: Call) -> None:
         self.effects.call("enters", call.life, call.session, call.what, call.job, call.kind, call.attempt)
@@ -220,6 +229,8 @@ class Observer:
         self._check_nothing_inside(f"a {what}")
         if call.session not in self.open_sessions:
             self.report("P1", f"a {what} enters session {call.session}, which is not open")
+        if call.session in self.dirty_sessions:
+            self.report("P6", f"a {what} enters session {call.session}, in which something has gone wrong")
         interval = self.clock() - self._last_end
         if interval < self.plan.settings["min_interval"] - 1e-6 and self._last_life == call.life:
             self.report("interval", f"a {what} enters {interval:.6f} s after the call before it ended")

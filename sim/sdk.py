@@ -23,6 +23,7 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._engine.retry import Retry
 from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._ports import Discard
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._service import Service, parts_of
 
@@ -126,10 +127,12 @@ class _Sdk:
             machine.script.append((0.01, lambda: observer.not_opened(number)))
             raise OSError("the SDK does not answer")
         machine.script.append((0.01, lambda: observer.opened(number, machine.number)))
-        yield _Session(self, number)
-        if machine.alive:
-            observer.closing(number, machine.number)
-            machine.script.append((0.005, lambda: observer.closed(number, machine.number)))
+        try:
+            yield _Session(self, number)
+        finally:
+            if machine.alive:
+                observer.closing(number, machine.number)
+                machine.script.append((0.005, lambda: observer.closed(number, machine.number)))
 
     @asynccontextmanager
     async def async_session(self) -> AsyncIterator[_Session]:
@@ -216,6 +219,8 @@ class _Session:
         call = observer.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
         how = "cancelled"
+        if isinstance(answer, Exception):
+            observer.dirty_sessions.add(self._number)
         try:
             await machine.sleep(seconds)
             how = verdict_name(answer)
@@ -247,6 +252,8 @@ class _Session:
             return Unknown()
         call = observer.enter_verify(machine.number, self._number, job.id, job.kind, job.attempt)
         seconds, answer = self._answer(job.id)
+        if isinstance(answer, Exception):
+            observer.dirty_sessions.add(self._number)
         # an answer after the limit is ignored
         how = verdict_name(answer) if seconds < VERIFY_TIMEOUT else "cancelled"
         machine.script.append((seconds, lambda: observer.leave(call, how)))
@@ -337,7 +344,7 @@ class LoopThreadExecutor(ThreadExecutor):
             self._returned(result)
             if self._abandoned:
                 break
-        outcome.capture(self._leave)
+        self._leave(Discard("its call was abandoned") if self._abandoned else None)
         await self._pass_time()
 
     async def _pass_time(self) -> None:

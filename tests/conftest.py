@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,16 @@ LIMIT = (
     240.0  #: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
 )
 CAMPAIGN = 4 * 3600.0  #: seconds for a long check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured output: a worker of pytest-xdist can send only what UTF-8 can encode."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,7 +3,7 @@
 - The caller: `UsageError` and its subclasses. `InvalidJournalPath` is a `StoreError` too.
 - The limits and the stop of the queue: `QueueFull`, `QueueClosed`.
 - The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
-- The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`.
+- The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`, `SessionDiscarded`.
 - The store: `StoreError` and its subclasses, `OutcomeUnknown`.
 - The network: `ConnectionFailed`, `TooManyRequests`; also `OutcomeUnknown`.
 - A bug of this package: `QueueBroken`.
@@ -41,6 +41,7 @@ __all__ = [
     "SdkCallRefused",
     "SdkCallStuck",
     "SdkOpenFailed",
+    "SessionDiscarded",
     "StoreError",
     "TooManyRequests",
     "TrioJobsError",
@@ -273,6 +274,14 @@ class SdkOpenFailed(TrioJobsError):
 
 class SdkCallStuck(TrioJobsError):
     """An SDK call did not return within its limits, and the queue has stopped because of `on_stuck="stop"`."""
+
+
+class SessionDiscarded(TrioJobsError):
+    """Thrown into the context manager of an SDK session that is discarded where there is no exception to throw.
+
+    A session is discarded when an attempt in it has ended by a timeout, a cancel or a stop, or by an exception from
+    outside of the SDK's thread. The message says which.
+    """
 
 
 class SdkCallRefused(TrioJobsError):

@@ -17,7 +17,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 
-__all__ = ["BacksUp", "Backup", "Clock", "RecognizesCallers", "SdkExecutor", "Store"]
+__all__ = ["BacksUp", "Backup", "Clock", "Discard", "RecognizesCallers", "SdkExecutor", "Store"]
 
 
 @final
@@ -36,6 +36,18 @@ class Backup:
 
     size: int
     """The size of the file, in bytes."""
+
+
+@final
+@attrs.frozen
+class Discard:
+    """Why a session is discarded instead of closed: an attempt, `verify` or `alive` has gone wrong in it."""
+
+    reason: str
+    """In a few words: "ValueError", "attempt_timeout", "verify raised"."""
+
+    error: BaseException | None = None
+    """The exception because of which the session is discarded; None without one, as after a timeout."""
 
 
 class Clock(Protocol):
@@ -305,8 +317,13 @@ class SdkExecutor(Protocol):
         """
         ...
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         """Close the session, if one is open, and wait until it is closed. What closing raises is a close problem.
+
+        Args:
+            discard: An exception is thrown into the context manager of the session, as if the body of its `with`
+                statement had raised it: `discard.error` if it was raised where the session lives, otherwise a
+                `SessionDiscarded` made there. It is no close problem that this exception propagates.
 
         Returns:
             True if no session is open any more; False if a call is inside, so that the session cannot be closed.

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal, Never, TypeVar, final, get_args, overload
-
-import attrs
+from typing import Any, Literal, Never, TypeVar, final, get_args, overload
 
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
-from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
+from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which
 from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
 from trio_jobs._ports import Clock, Store
 from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.settings import JOB_RETENTION, KEY_RETENTION, MAX_FINISHED_JOBS, OnStuck, OnUnhandled, Settings
+from trio_jobs._runtime.settings import (
+    JOB_RETENTION,
+    KEY_RETENTION,
+    MAX_FINISHED_JOBS,
+    OnOpenFailed,
+    OnStuck,
+    OnUnhandled,
+    Settings,
+)
 from trio_jobs._runtime.supervisor import open_queue
+from trio_jobs._service_keywords import (
+    HANDLER_KEYWORDS,
+    HANDLER_WORDS,
+    OPEN_KEYWORDS,
+    SERVICE_KEYWORDS,
+    SERVICE_WORDS,
+)
 from trio_jobs._service_parts import ServiceParts
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
@@ -30,41 +42,6 @@ from trio_jobs._validation import check_factory, unknown_keyword
 __all__ = ["Service", "parts_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
-_SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *_SETTINGS)
-_HANDLER_KEYWORDS: Final = tuple(
-    name
-    for name, parameter in inspect.signature(make_handler).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY
-)
-_OPEN_KEYWORDS: Final = ("journal", "allow_data_loss", "store", "clock", "seed")
-
-# the words of other queues for the same settings
-_SERVICE_WORDS: Final = {
-    "maxsize": "buffer",
-    "capacity": "buffer",
-    "size": "buffer",
-    "unknown": "unhandled_jobs",
-    "keys": "key_retention",
-    "keep": "job_retention",
-    "ttl": "job_retention",
-    "interval": "min_interval",
-    "throttle": "min_interval",
-    "poison": "max_crashes",
-    "fifo": "strict_order",
-    "ordered": "strict_order",
-}
-_HANDLER_WORDS: Final = {
-    "name": "kind",
-    "retries": "retry",
-    "backoff": "retry",
-    "settle": "verify_delay",
-    "timeout": "attempt_timeout",
-    "limit": "attempt_timeout",
-    "type": "payload_type",
-    "doubt": "on_doubt",
-}
 
 
 @final
@@ -110,6 +87,12 @@ class Service:
             None (the default): never.
         renew_after_idle: After this time without an attempt (more than 0) the session is renewed before the next
             attempt. None (the default): never.
+        renew_after_error: Which errors of an attempt that entered the SDK, or of `verify`, discard the session: it is
+            closed with the error thrown into it, and a new one is opened for the next job and before `verify` is
+            called. True (the default): all, timeouts and cancels included. False: only `SessionLost`; then `verify` may
+            find work that only the memory of the session holds. Otherwise as `Retry(on=)`.
+        on_open_failed: What happens when the SDK cannot be opened again. "wait" (the default): the queue tries until it
+            succeeds, and `health` says so. "stop": the queue stops with `SdkOpenFailed` after `open_retry`.
         watchdog: When the event loop is blocked for this time (more than 0), the stack of its thread is logged; 0.3 by
             default. None: no watchdog. The watchdog runs only with the default clock.
         job_retention: Final jobs are removed when they are older than this, 0 or more. One value for all, or a mapping
@@ -151,6 +134,8 @@ class Service:
         max_crashes: int = 3,
         renew_after_jobs: int | None = None,
         renew_after_idle: float | None = None,
+        renew_after_error: bool | Which = True,
+        on_open_failed: OnOpenFailed = "wait",
         watchdog: float | None = 0.3,
         job_retention: float | Mapping[str, float] = JOB_RETENTION,
         max_finished_jobs: int | Mapping[str, int] = MAX_FINISHED_JOBS,
@@ -162,9 +147,9 @@ class Service:
         error = unknown_keyword(
             "Service",
             unknown,
-            _SERVICE_KEYWORDS,
-            _SERVICE_WORDS,
-            {"Service.handler": _HANDLER_KEYWORDS, "Service.open": _OPEN_KEYWORDS},
+            SERVICE_KEYWORDS,
+            SERVICE_WORDS,
+            {"Service.handler": HANDLER_KEYWORDS, "Service.open": OPEN_KEYWORDS},
         )
         if error is not None:
             raise error
@@ -192,6 +177,8 @@ class Service:
             max_crashes=max_crashes,
             renew_after_jobs=renew_after_jobs,
             renew_after_idle=renew_after_idle,
+            renew_after_error=renew_after_error,
+            on_open_failed=on_open_failed,
             watchdog=watchdog,
             job_retention=job_retention,
             max_finished_jobs=max_finished_jobs,
@@ -284,7 +271,7 @@ class Service:
             UsageError: A value is out of its range, or a keyword is unknown.
         """
         error = unknown_keyword(
-            "Service.handler", unknown, _HANDLER_KEYWORDS, _HANDLER_WORDS, {"Service": _SERVICE_KEYWORDS}
+            "Service.handler", unknown, HANDLER_KEYWORDS, HANDLER_WORDS, {"Service": SERVICE_KEYWORDS}
         )
         if error is not None:
             raise error

@@ -3,6 +3,7 @@
 - `Store` keeps the events of a queue: `Service.open(store=...)`. `trio_jobs.testing.check_store` tests a store.
 - `SdkExecutor` owns the SDK session: `Service(executor=...)`. `trio_jobs.testing.check_executor` tests an executor.
 - `RecognizesCallers` is an `SdkExecutor` that recognizes callers of the queue within its own calls.
+- `Discard` says why a session is discarded; `SdkExecutor.close` takes one.
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
 - `KeyTombstone` is what a store keeps of the key of a removed job.
@@ -15,7 +16,7 @@ from trio_jobs import _export
 from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._ports import BacksUp, Backup, Clock, RecognizesCallers, SdkExecutor, Store
+from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
 
 __all__ = [
     "Backend",
@@ -23,6 +24,7 @@ __all__ = [
     "BacksUp",
     "Backup",
     "Clock",
+    "Discard",
     "Event",
     "KeyTombstone",
     "RecognizesCallers",

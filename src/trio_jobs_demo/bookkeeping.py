@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -80,10 +82,17 @@ class Bookkeeping:
     """The id of the book; empty until the first session is open."""
     owner: frozenset[str] = frozenset()
     """The identifiers of the book's owner, from the first session on; none if each invoice is a sale of its issuer."""
+    calls: Counter[str] = attrs.field(factory=Counter)
+    """How many vouchers were to be created for each reference, in all sessions."""
+    _crashes: Iterator[bool] = attrs.field(init=False)
     newest_before: int = 0
     """The newest voucher when the first session was opened: vouchers with higher numbers were booked by this run."""
     vouchers_before: int = 0
     """How many vouchers were in the book then."""
+
+    @_crashes.default
+    def _crash_once(self) -> Iterator[bool]:
+        return (call == self.crash_at for call in itertools.count(1))
 
     @contextlib.contextmanager
     def open_ledger(self) -> Iterator[Books]:
@@ -104,8 +113,8 @@ class Bookkeeping:
         self.opened += 1
         self.threads.add(threading.get_ident())
         try:
-            books: Books = FaultyLedger(ledger, self.script) if self.script else ledger
-            yield books if self.crash_at is None else CrashingLedger(books, self.crash_at)
+            books: Books = FaultyLedger(ledger, self.script, self.calls) if self.script else ledger
+            yield books if self.crash_at is None else CrashingLedger(books, self._crashes)
         finally:
             ledger.close()
             self.closed += 1

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, final
 
 from trio_jobs_demo.ledger import AccountBalance, Books, LedgerBusy, LedgerConnectionLost, VoucherNumber
@@ -30,7 +30,7 @@ class Fault(enum.StrEnum):
     """The voucher is booked, then it raises `LedgerConnectionLost`: the caller does not know the outcome."""
 
 
-# For each reference the faults of its create calls in this session, in order; None for a call without a fault.
+# For each reference the faults of its create calls in this process, in order; None for a call without a fault.
 FaultScript = Mapping[str, Sequence[Fault | None]]
 
 
@@ -63,6 +63,7 @@ class FaultyLedger(_LedgerWrapper):
     Args:
         ledger: The wrapped ledger.
         script: The faults.
+        calls: How many create calls each reference had in earlier sessions. Counted up here.
         slow_seconds: What `Fault.SLOW` adds to a call.
         sleep: Blocks the calling thread for that many seconds.
     """
@@ -71,6 +72,7 @@ class FaultyLedger(_LedgerWrapper):
         self,
         ledger: Books,
         script: FaultScript,
+        calls: Counter[str],
         *,
         slow_seconds: float = SLOW_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
@@ -79,7 +81,7 @@ class FaultyLedger(_LedgerWrapper):
         self._script = script
         self._slow_seconds = slow_seconds
         self._sleep = sleep
-        self._calls: Counter[str] = Counter()
+        self._calls = calls
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
         """Book a voucher, with the fault that the script has for this call."""
@@ -103,20 +105,19 @@ class CrashingLedger(_LedgerWrapper):
 
     Args:
         ledger: The wrapped ledger.
-        at: Which create call of this session, from 1.
+        calls: Yields for each create call, in all sessions, whether it kills the process.
         die: Ends the process immediately.
     """
 
-    def __init__(self, ledger: Books, at: int, *, die: Callable[[], object] | None = None) -> None:
+    def __init__(self, ledger: Books, calls: Iterator[bool], *, die: Callable[[], object] | None = None) -> None:
         super().__init__(ledger)
-        self._calls_left = at
+        self._calls = calls
         self._die = die or _kill_this_process
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
-        """Book a voucher; call number `at` does not return."""
+        """Book a voucher. The call that kills the process does not return."""
         number = self._ledger.create_voucher(voucher)
-        self._calls_left -= 1
-        if self._calls_left == 0:
+        if next(self._calls):
             self._die()
         return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def test_each_create_call_of_a_reference_follows_the_script(tmp_path: Path) -> N
     ledger = FaultyLedger(
         Ledger.open(tmp_path / "book.db", one_voucher_per_reference=False),
         {"x": (Fault.BUSY, Fault.BOOKS_THEN_RAISES, None), "y": (Fault.SLOW,)},
+        Counter(),
         slow_seconds=0.25,
         sleep=slept.append,
     )

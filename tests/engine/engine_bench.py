@@ -76,8 +76,8 @@ class Bench:
     def stuck(self, limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT) -> list[str]:
         return self.take(decide.stuck(self.job, limit, self.now, self.seq))
 
-    def end(self, result: AttemptResult, verdict: VerifyAnswer | None = None) -> list[str]:
-        return self.take(decide.end(self.job, result, self.rules, self.now, self.chance, self.seq, verdict))
+    def end(self, result: AttemptResult) -> list[str]:
+        return self.take(decide.end(self.job, result, self.rules, self.now, self.chance, self.seq))
 
     def crash(self) -> list[str]:
         return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq))
@@ -100,9 +100,10 @@ class Bench:
         return self.take(decide.expire(self.job, self.now, self.seq))
 
     def attempt(self, result: AttemptResult, verdict: VerifyAnswer | None = None) -> list[str]:
-        """A whole attempt, from its start to this end."""
+        """A whole attempt, from its start to this end, and the answer of verify, if there is one."""
         self.start(entered=result.entered)
-        return self.end(result, verdict)
+        recorded = self.end(result)
+        return recorded if verdict is None else [*recorded, *self.verified(verdict)]
 
 
 def names(events: Iterable[ev.Event]) -> list[str]:

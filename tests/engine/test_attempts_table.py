@@ -119,9 +119,9 @@ CASES = [
     Case("3 error, cancel asked for", ERROR, FAILED, "error", RIGHT, acted=True, cancel=True),
     Case("3 error, verify says done", ERROR, COMPLETED, "verified", RIGHT, ASK, DONE),
     Case("3 error, no retry left, verify says done", HOPELESS, COMPLETED, "verified", RIGHT, ASK, DONE, used=3),
-    Case("3 error, verify says not done", ERROR, RETRYING, "error", RIGHT, ASK, NOT_DONE, retries=1, wait=1),
-    Case("3 error, no retry left, verify says not done", ERROR, FAILED, "error", RIGHT, ASK, NOT_DONE, used=3),
-    Case("3 error not to be retried, verify says not done", HOPELESS, FAILED, "error", RIGHT, ASK, NOT_DONE),
+    Case("3 error, verify says not done", ERROR, RETRYING, "not_done", RIGHT, ASK, NOT_DONE, retries=1, wait=1),
+    Case("3 error, no retry left, verify says not done", ERROR, FAILED, "not_done", RIGHT, ASK, NOT_DONE, used=3),
+    Case("3 error not to be retried, verify says not done", HOPELESS, FAILED, "not_done", RIGHT, ASK, NOT_DONE),
     Case("3 error, cancel asked for, not done", ERROR, CANCELLED, "cancelled", RIGHT, ASK, NOT_DONE, cancel=True),
     Case("3 error, unknown, hold", ERROR, IN_DOUBT, "error", RIGHT, ASK, UNKNOWN, acted=True),
     Case("3 unknown, retry", ERROR, RETRYING, "on_doubt", RIGHT, ASK_TRY, UNKNOWN, acted=True, retries=1, wait=1),
@@ -207,14 +207,21 @@ def params(cases: list[Case]) -> list[Any]:
 def test_the_end_of_an_attempt_leads_to(case: Case, entered: bool) -> None:
     bench = under_way(case, entered)
     result = msgspec.structs.replace(case.result, entered=entered)
-    asks = decide.asks_verify(bench.job, result, case.rules)
-    assert asks is (case.verdict is not None)
     bench.now += 1
-    bench.end(result, case.verdict)
+    end_and_verify(bench, case, result)
     check(bench, case)
     attempt = bench.job.attempts[0]
     assert (attempt.outcome, attempt.ended_by, attempt.entered) == (result.outcome, result.ended_by, entered)
     assert (attempt.error, attempt.ended_at, attempt.late) == (result.error, bench.now, False)
+
+
+def end_and_verify(bench: Bench, case: Case, result: AttemptResult) -> None:
+    """The end of the attempt, and the answer of verify where the case has one: until then the job is in doubt."""
+    bench.end(result)
+    if case.verdict is not None:
+        assert bench.job.doubt == Doubt(result.outcome, result.retryable, False, False)
+        assert (bench.job.state, bench.job.reason, bench.job.may_have_acted) == (IN_DOUBT, "error", True)
+        bench.verified(case.verdict)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +233,8 @@ def test_8_a_late_end_of_a_stuck_attempt_leads_to_the_same(case: Case, entered: 
     bench.stuck()
     assert bench.job.state is IN_DOUBT
     result = msgspec.structs.replace(case.result, entered=entered, late=True)
-    assert decide.asks_verify(bench.job, result, case.rules) is (case.verdict is not None)
     bench.now += 1
-    bench.end(result, case.verdict)
+    end_and_verify(bench, case, result)
     # there is no way from in_doubt to scheduled: a late snooze waits as a retry does
     check(bench, attrs.evolve(case, becomes=RETRYING) if case.becomes is SCHEDULED else case)
     attempt = bench.job.attempts[0]
@@ -430,13 +436,13 @@ def test_a_late_answer_of_verify_changes_nothing(state: State) -> None:
     assert bench.verified(DONE) == []
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_verify_is_called_at_once_only_for_an_error_of_an_entered_attempt(outcome: Outcome) -> None:
-    bench = Bench()
-    bench.start(entered=True)
-    for entered, rules in ((True, ASK), (False, ASK), (True, IDEMPOTENT), (True, PLAIN)):
-        asks = decide.asks_verify(bench.job, ended(outcome, entered=entered), rules)
-        assert asks is (outcome is Outcome.ERROR and entered and rules is ASK)
+@pytest.mark.parametrize("rules", [ASK, IDEMPOTENT, PLAIN], ids=["verifies", "idempotent", "plain"])
+@pytest.mark.parametrize("entered", BOTH, ids=column)
+def test_3_an_error_is_in_doubt_until_verify_has_answered(entered: bool, rules: Rules) -> None:
+    bench = Bench(rules)
+    bench.start(entered=entered)
+    bench.end(error(entered=entered))
+    assert (bench.job.state is IN_DOUBT) is (entered and rules is ASK)
 
 
 # 14 and 15: a person resolves it
@@ -478,7 +484,6 @@ def test_15_a_call_that_returns_after_resolve_changes_nothing(
     bench.stuck()
     bench.resolve(resolution)
     late = msgspec.structs.replace(result, entered=True, late=True)
-    assert not decide.asks_verify(bench.job, late, ASK)
     assert bench.end(late) == []
 
 

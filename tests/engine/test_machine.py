@@ -113,7 +113,7 @@ class Model:
 
     # what an attempt comes to
 
-    def end(self, now: float, result: AttemptResult, verdict: VerifyAnswer | None) -> None:
+    def end(self, now: float, result: AttemptResult) -> None:
         unknown = result.entered and not self.rules.idempotent  # the right-hand column
         outcome, late = result.outcome, self.inside
         match outcome:
@@ -132,13 +132,6 @@ class Model:
                 self.go(S.RETRYING if late else S.SCHEDULED, now + result.wait)
             case Outcome.RETRY_AFTER:
                 self.try_again(now, True, may_have_acted=False, wait=result.wait)
-            case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, Done):
-                self.complete()
-            case Outcome.ERROR if verdict is not None and isinstance(verdict.verdict, NotDone):
-                self.left = False
-                self.try_again(now, result.retryable, may_have_acted=False)
-            case Outcome.ERROR if verdict is not None:
-                self.doubt(now, outcome, retryable=result.retryable, asked=verdict.asked)
             case Outcome.ERROR if unknown and (self.open_steps or self.rules.verifies):
                 self.doubt(now, outcome, retryable=result.retryable)
             case Outcome.ERROR:
@@ -368,8 +361,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if recorded:
             model.state, model.inside, model.cause, model.retryable = S.IN_DOUBT, True, Outcome.INSIDE, True
 
-    @rule(job=JOBS, result=ENDINGS, verdict=VERDICTS)
-    def end(self, job: int, result: AttemptResult, verdict: VerifyAnswer) -> None:
+    @rule(job=JOBS, result=ENDINGS)
+    def end(self, job: int, result: AttemptResult) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
@@ -377,14 +370,10 @@ class EngineAgainstModel(RuleBasedStateMachine):
         result = msgspec.structs.replace(result, entered=model.entered, late=model.inside)
         if result.outcome is Outcome.CANCELLED and under_way and not model.cancel:
             return  # there is a person's request behind it, always
-        asks = decide.asks_verify(record, result, model.rules)
-        by_verify = model.rules.verifies and not model.rules.idempotent and model.entered
-        assert asks == (under_way and result.outcome is Outcome.ERROR and by_verify)
-        answer = verdict if asks else None
-        recorded = self.take(decide.end(record, result, model.rules, self.now, 0.0, self.seq, answer))
+        recorded = self.take(decide.end(record, result, model.rules, self.now, 0.0, self.seq))
         assert (recorded > 0) == under_way, "P5: what comes after a job was settled is not the job's"
         if under_way:
-            model.end(self.now, result, answer)
+            model.end(self.now, result)
 
     @rule(job=JOBS, tries=st.lists(TRIES, min_size=1, max_size=5))
     def life(self, job: int, tries: list[Try]) -> None:
@@ -408,7 +397,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             if one.result is None:
                 self.crash(job)
             else:
-                self.end(job, one.result, one.verdict)
+                self.end(job, one.result)
             if one.after is None:
                 self.verify(job, one.verdict)
             else:
@@ -422,7 +411,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         record, model = found
         self.take(decide.crashed(record, model.rules, self.now, 0.0, self.seq))
-        model.end(self.now, AttemptResult(Outcome.CRASHED, entered=model.entered), None)
+        model.end(self.now, AttemptResult(Outcome.CRASHED, entered=model.entered))
 
     @rule(job=JOBS, answer=VERDICTS)
     def verify(self, job: int, answer: VerifyAnswer) -> None:

@@ -63,7 +63,8 @@ def test_on_doubt_does_not_retry_an_error_that_is_not_retryable() -> None:
 
 def test_not_done_of_verify_closes_the_open_step() -> None:
     bench = with_open_step(VERIFIES)
-    bench.end(error(entered=True), NOT_DONE)
+    bench.end(error(entered=True))
+    bench.verified(NOT_DONE)
     assert bench.job.state is State.RETRYING
     assert open_step(bench.job) is None
     assert view(bench.job).steps == ("draft",)
@@ -71,7 +72,8 @@ def test_not_done_of_verify_closes_the_open_step() -> None:
 
 def test_unknown_of_verify_leaves_the_step_open() -> None:
     bench = with_open_step(VERIFIES)
-    bench.end(error(entered=True), VerifyAnswer(Unknown()))
+    bench.end(error(entered=True))
+    bench.verified(VerifyAnswer(Unknown()))
     assert bench.job.state is State.IN_DOUBT
     assert open_step(bench.job) == "voucher"
     bench.resolve("not_done")

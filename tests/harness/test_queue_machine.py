@@ -136,8 +136,9 @@ def test_p6_a_queue_that_records_a_timeout_as_completed_is_found(plant: pytest.M
 
 
 def test_p3_a_queue_that_leaves_its_sdk_open_is_found(plant: pytest.MonkeyPatch) -> None:
-    async def skip_close(self: ThreadExecutor) -> bool:
-        return False
+    async def skip_close(self: ThreadExecutor, discard: object = None) -> bool:
+        self._is_open = False
+        return True
 
     plant.setattr(ThreadExecutor, "close", skip_close)
     assert "P3" in found(OnThread)

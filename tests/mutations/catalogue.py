@@ -63,6 +63,8 @@ HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
 RETRY: Final = "tests/engine/test_retry.py"
 ERRORS: Final = "tests/engine/test_errors.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
+DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
+SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
@@ -1033,6 +1035,70 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/thread.py",
         "        _captured(self._leave)\n\n",
         "        return\n\n",
+    ),
+    _M(
+        "dirty session used again",
+        "verify and the next job are called in the session in which an attempt has failed",
+        SIMULATOR,
+        "_runtime/sdk_session.py",
+        "            self._discard = discard\n",
+        "            pass\n",
+    ),
+    _M(
+        "half of the work is kept",
+        "a session is closed after an error as if nothing had gone wrong, so its manager commits",
+        DIRTY_SESSIONS,
+        "_runtime/sdk_session.py",
+        "closed = await executor.close(self._discard)",
+        "closed = await executor.close()",
+    ),
+    _M(
+        "exception not thrown",
+        "the executor does not throw the exception into the manager of a discarded session",
+        CHECK_EXECUTOR,
+        "_executors/thread.py",
+        "thrown = None if discard is None else ",
+        "thrown = None if True else ",
+    ),
+    _M(
+        "thrown exception is a close problem",
+        "a manager that lets the thrown exception pass is reported as a close that failed",
+        CHECK_EXECUTOR,
+        "_executors/discard.py",
+        "    if raised is thrown or [*leaves(raised)] == [thrown]:\n",
+        "    if False:\n",
+    ),
+    _M(
+        "broken SDK opened in a loop",
+        "sessions that all fail are opened one after the other without a wait",
+        DIRTY_SESSIONS,
+        "_runtime/sdk_session.py",
+        "        if self.failing:\n            self._open_at",
+        "        if False:\n            self._open_at",
+    ),
+    _M(
+        "SDK given up",
+        "an SDK that cannot be opened again ends the queue",
+        SDK_SESSION,
+        "_runtime/sdk_session.py",
+        'if self._settings.on_open_failed == "stop" and (',
+        "if (",
+    ),
+    _M(
+        "drain before verify",
+        "drain returns while a job waits for its verify",
+        DIRTY_SESSIONS,
+        "_runtime/verification.py",
+        "    return any(not waits_for_person(",
+        "    return False and any(not waits_for_person(",
+    ),
+    _M(
+        "doubt raised too early",
+        "result raises JobInDoubt although verify has not answered",
+        DIRTY_SESSIONS,
+        "_runtime/queries.py",
+        'if in_doubt == "raise" and waits_for_person(record, self._handlers.get(record.kind)):',
+        'if in_doubt == "raise" and record.state is State.IN_DOUBT:',
     ),
     _M(
         "closed without an open",

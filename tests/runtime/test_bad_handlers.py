@@ -245,16 +245,11 @@ async def test_ctrl_c_in_a_call_ends_the_block_and_the_report_names_the_job(
     rig.sdk.script("verify", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         async with rig.open() as queue:
-            receipt = await queue.submit("work", "a")
-            try:
-                await trio.sleep_forever()
-            finally:
-                with trio.CancelScope(shield=True):
-                    if where == "verify":
-                        assert await queue.cancel(receipt.job_id) == "requested"
+            await queue.submit("work", "a")
+            await trio.sleep_forever()
     assert queue.report is not None
     [left] = queue.report.unfinished
-    assert left.state is (State.IN_DOUBT if where == "handler" else State.PROCESSING)
+    assert left.state is State.IN_DOUBT
     rig.sdk.check()
 
 
@@ -276,7 +271,7 @@ async def test_a_consumer_that_is_cancelled_from_within_reports_its_job(where: A
         with trio.move_on_after(5):
             await trio.sleep_forever()
     job = queue.get(receipt.job_id)
-    assert job.state is (State.IN_DOUBT if where == "call" else State.PROCESSING)
+    assert job.state is State.IN_DOUBT
     assert queue.report is not None
     assert [left.job_id for left in queue.report.unfinished] == [receipt.job_id]
     rig.sdk.check()

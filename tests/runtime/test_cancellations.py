@@ -72,7 +72,7 @@ def jumping() -> MockClock:
 def check_books(queue: Queue, sdk: FakeSdk, accepted: set[str]) -> None:
     """What must hold after every run, wherever the cancel came."""
     sdk.check()
-    assert sdk.count("open") == sdk.count("close") == 1
+    assert sdk.count("open") == sdk.count("close") >= 1
     assert queue.report is not None
     assert queue.report.sdk_closed
     jobs = {job.id: job for job in queue.list(limit=1000)}

@@ -15,7 +15,7 @@ import trio_jobs
 from support.rig import NO_RETRY
 from trio_jobs import JobFailed, Outcome, SdkHandle, SdkOpenFailed, Service, UsageError
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs.ports import SdkExecutor
+from trio_jobs.ports import Discard, SdkExecutor
 from trio_jobs.testing import FakeSdk, FakeSession, check_executor
 
 
@@ -64,9 +64,9 @@ class LoggingExecutor:
         self._log.append("abandon")
         self._inner.abandon()
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         self._log.append("close")
-        return await self._inner.close()
+        return await self._inner.close(discard)
 
     async def stop(self) -> None:
         self._log.append("stop")
@@ -120,7 +120,7 @@ async def test_each_open_has_an_executor_of_its_own() -> None:
 
 async def test_an_executor_that_delegates_conforms() -> None:
     report = await check_executor(lambda factory, nursery: LoggingExecutor(factory, []))
-    assert len(report.checked) == 12
+    assert len(report.checked) == 13
 
 
 async def test_an_error_of_a_call_is_the_attempts_error() -> None:

@@ -35,8 +35,8 @@ PUBLIC = {
             Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
             JobFailed JobInDoubt JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown
             PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck
-            SdkOpenFailed SessionLost Snooze StoreError TooManyRequests TrioJobsError UnhandledJobs UnknownKind
-            UsageError
+            SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError TooManyRequests TrioJobsError UnhandledJobs
+            UnknownKind UsageError
         """,
         "alias": "CancelAnswer OnDoubt Update Verdict",
         "function": "connect serve",
@@ -105,6 +105,7 @@ def test_the_public_names_of_the_ports_are_these() -> None:
         "BacksUp",
         "Backup",
         "Clock",
+        "Discard",
         "Event",
         "KeyTombstone",
         "RecognizesCallers",

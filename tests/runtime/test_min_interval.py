@@ -113,10 +113,10 @@ async def test_min_interval_passes_before_the_verify_of_an_in_doubt_job(autojump
     async with open_queue(resting_service(sdk, verify=verify, attempt_timeout=0.5)) as queue:
         receipt = await queue.submit("work", "a")
         await queue.result(receipt.job_id)
-    assert sdk.record[1:-1] == [(0, "a"), (0.5 + REST, "verify")]
+    assert sdk.record[1:-1] == [(0, "a"), (0.5, "close"), (0.5, "open"), (0.5 + REST, "verify")]
 
 
-async def test_a_cancel_during_min_interval_before_a_verify_leaves_the_answer_to_it(
+async def test_a_cancel_during_min_interval_before_a_verify_is_refused(
     autojump_clock: MockClock,
 ) -> None:
     sdk = RecordingSdk()
@@ -129,11 +129,12 @@ async def test_a_cancel_during_min_interval_before_a_verify_leaves_the_answer_to
     async with open_queue(resting_service(sdk, verify=verify)) as queue:
         receipt = await queue.submit("work", "a")
         await trio.sleep(2)
-        assert await queue.cancel(receipt.job_id) == "requested"
-        job = await until_state(queue, receipt.job_id, "cancelled")
-    assert sdk.calls == ["a", "verify"]
-    assert gaps(sdk) == [REST]
-    assert not job.may_have_acted
+        with pytest.raises(trio_jobs.InvalidState, match="use resolve"):
+            await queue.cancel(receipt.job_id)
+        job = await until_state(queue, receipt.job_id, "retrying")
+        assert sdk.calls == ["a", "verify"]
+        assert not job.may_have_acted
+        assert await queue.cancel(receipt.job_id) == "cancelled"
 
 
 async def test_a_stop_does_not_wait_min_interval_for_a_verify_and_the_next_start_asks_it(

@@ -97,7 +97,7 @@ async def test_retries_and_scheduled_jobs_become_due_and_wait_in_a_paused_queue(
     assert sdk.calls == ["a", "a", "later"]
 
 
-async def test_the_verify_of_the_running_attempt_runs_in_a_pause(autojump_clock: MockClock) -> None:
+async def test_the_verify_of_a_job_in_doubt_waits_for_the_end_of_a_pause(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
     sdk.fails("a", Wrong())
     service = sdk.service()
@@ -114,8 +114,11 @@ async def test_the_verify_of_the_running_attempt_runs_in_a_pause(autojump_clock:
         receipt = await queue.submit("work", "a")
         await trio.sleep(1)
         await queue.pause()
+        await trio.sleep(9)
+        assert queue.get(receipt.job_id).state is State.IN_DOUBT
+        await queue.resume()
         assert await queue.result(receipt.job_id) == "found"
-    assert sdk.record[1:-1] == [(0, "a"), (2, "verify")]
+    assert sdk.record[1:-1] == [(0, "a"), (2, "close"), (10, "open"), (10, "verify")]
 
 
 async def test_a_stop_while_paused_ends_within_drain_timeout_and_names_unfinished_jobs(

@@ -251,7 +251,8 @@ async def test_an_earlier_attempt_that_acted_is_verified_before_the_next(autojum
     async with rig.open() as queue:
         receipt = await queue.submit("work", "a")
         assert await queue.result(receipt.job_id) == "second"
-    assert [step.operation for step in rig.sdk.steps] == ["open", "call", "verify", "verify", "call", "close"]
+    operations = [step.operation for step in rig.sdk.steps]
+    assert operations == ["open", "call", "close", "open", "verify", "verify", "call", "close"]
 
 
 @pytest.mark.parametrize("answer", [Done("found after all"), Unknown()], ids=["done", "unknown"])
@@ -337,7 +338,7 @@ async def test_a_store_is_used_by_one_queue_at_a_time(autojump_clock: MockClock)
 async def test_a_verify_of_an_in_doubt_job_that_a_stop_cut_short_is_asked_again_by_the_next_start(
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("trio", verifies=True, attempt_timeout=5)
+    rig = make_rig("trio", verifies=True, attempt_timeout=5, settings={"drain_timeout": 0})
     rig.sdk.script("call", Blocker())
     verify = Blocker()
     rig.sdk.script("verify", verify, Done("found"))

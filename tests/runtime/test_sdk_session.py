@@ -34,14 +34,14 @@ async def test_a_session_is_renewed_after_renew_after_jobs(autojump_clock: MockC
     assert "".join(s[0] if len(s) == 1 else s[0].upper() for s in steps(sdk)) == "OabCOcdCOeC"
 
 
-async def test_a_used_up_session_is_renewed_before_the_next_job_arrives(
-    autojump_clock: MockClock,
-) -> None:
+async def test_a_used_up_session_is_renewed_when_the_next_job_arrives(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
     async with open_queue(retrying_service(sdk, renew_after_jobs=1)) as queue:
         await queue.submit("work", "a")
         await trio.sleep(50)
-        assert sdk.record == [(0, "open"), (0, "a"), (1, "close"), (1, "open")]
+        assert sdk.record == [(0, "open"), (0, "a")]
+        await queue.submit("work", "b")
+    assert sdk.record[2:5] == [(50, "close"), (50, "open"), (50, "b")]
 
 
 async def test_a_failed_attempt_counts_towards_the_renewal(autojump_clock: MockClock) -> None:
@@ -209,7 +209,7 @@ async def test_plain_sessions_are_renewed_on_the_same_thread() -> None:
     async with service.open() as queue:
         for what in "abc":
             await queue.result((await queue.submit(work, what)).job_id)
-    assert steps(sdk) == ["open", "a", "b", "close", "open", "b", "c", "close", "open", "close"]
+    assert steps(sdk) == ["open", "a", "b", "close", "open", "b", "c", "close"]
     assert len(sdk.threads) == 1
 
 
@@ -252,9 +252,11 @@ def failing_from(sdk: RecordingSdk, first_bad: int) -> Callable[[], Any]:
     return session
 
 
-async def test_a_renewal_that_cannot_open_ends_the_queue_and_loses_no_job_silently(autojump_clock: MockClock) -> None:
+async def test_on_open_failed_stop_ends_the_queue_and_loses_no_job_silently(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
-    service = Service(async_sdk=failing_from(sdk, 2), renew_after_jobs=1, open_retry=Retry(2, waits=[5]))
+    service = Service(
+        async_sdk=failing_from(sdk, 2), renew_after_jobs=1, open_retry=Retry(2, waits=[5]), on_open_failed="stop"
+    )
 
     @service.handler
     async def work(sdk: RecordingSdk, what: str) -> str:
@@ -272,6 +274,37 @@ async def test_a_renewal_that_cannot_open_ends_the_queue_and_loses_no_job_silent
     assert queue.get(second.job_id).state is State.PENDING
 
 
+async def test_an_sdk_that_cannot_be_opened_again_is_tried_until_it_opens(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    failures = 0
+
+    @asynccontextmanager
+    async def session() -> AsyncIterator[RecordingSdk]:
+        nonlocal failures
+        if sdk.session_no == 1 and failures < 8:
+            failures += 1
+            raise Wrong(f"failure {failures}")
+        async with sdk.session():
+            yield sdk
+
+    service = Service(async_sdk=session, renew_after_jobs=1, open_retry=Retry(2, waits=[5, 100]))
+
+    @service.handler
+    async def work(sdk: RecordingSdk, what: str) -> str:
+        return await sdk.call(what)
+
+    async with open_queue(service) as queue:
+        await queue.submit(work, "a")
+        second = await queue.submit(work, "b")
+        await trio.sleep(100)
+        assert queue.health().problems == ("opening_sdk",)
+        assert queue.get(second.job_id).state is State.PENDING
+        assert await queue.result(second.job_id) == "b"
+        assert queue.health().ok
+    assert trio.current_time() == 5 + 7 * 60  # a wait of open_retry, the last one repeated, is at most a minute
+    assert not queue.get(second.job_id).retries_used
+
+
 async def test_a_stop_while_a_renewal_waits_to_try_again_does_not_wait_for_it(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
     service = Service(
@@ -284,6 +317,7 @@ async def test_a_stop_while_a_renewal_waits_to_try_again_does_not_wait_for_it(au
 
     async with open_queue(service) as queue:
         await queue.submit(work, "a")
+        await queue.submit(work, "b")
         await trio.sleep(10)
         assert queue.health().problems == ("opening_sdk",)
     assert trio.current_time() == 10
@@ -329,7 +363,12 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
             hold.block()
         return sdk.session()
 
-    service = Service(sdk=session, renew_after_jobs=1, drain_timeout=0, cancel_timeout=0, close_timeout=0.5)
+    async def let_the_limits_pass() -> None:
+        for limit in (60 + 10, 10):  # open_timeout and close_timeout for the opening, close_timeout for the close
+            await wait_all_tasks_blocked()
+            mock_clock.jump(limit)
+
+    service = Service(sdk=session, renew_after_jobs=1, drain_timeout=0, cancel_timeout=0)
 
     @service.handler
     def work(sdk: RecordingThreadSdk, what: str) -> str:
@@ -337,7 +376,9 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
 
     async with open_queue(service) as queue:
         await queue.submit(work, "a")
+        await queue.submit(work, "b")
         await hold.reached()
+        trio.lowlevel.spawn_system_task(let_the_limits_pass)
     assert queue.report is not None
     assert not queue.report.sdk_closed
     assert steps(sdk) == ["open", "a", "close"], "nobody enters while its opening is inside"

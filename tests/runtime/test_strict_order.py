@@ -189,6 +189,8 @@ async def test_verify_is_asked_before_the_next_job_starts(verify_delay: float, a
         await queue.result(first.job_id)
     assert sdk.record[1:-1] == [
         (0, "a"),
+        (2, "close"),
+        (2 + verify_delay, "open"),
         (2 + verify_delay, "verify"),
         (12 + verify_delay, "a"),
         (13 + verify_delay, "b"),

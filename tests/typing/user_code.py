@@ -13,7 +13,7 @@ import trio
 
 import trio_jobs
 from trio_jobs import Done, Fail, Job, JobContext, NotDone, Queue, Retry, SdkHandle, Service, Unknown
-from trio_jobs.ports import Clock, SdkExecutor, Store
+from trio_jobs.ports import Clock, Discard, SdkExecutor, Store
 
 
 @attrs.frozen
@@ -116,7 +116,7 @@ class MyExecutor:
 
     def abandon(self) -> None: ...
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         return True
 
     async def stop(self) -> None: ...

@@ -1,7 +1,7 @@
 """What follows from the end of an attempt: the table of docs/attempts.md, row by row. Pure.
 
 `end` returns the events of an attempt that has ended. They depend on how it ended, on whether it had entered the SDK,
-on the answer of verify and on the handler's rules. `verified` returns the events of a verify of a job in doubt.
+and on the handler's rules. `verified` returns the events of a verify of a job in doubt.
 
 The hard part is `may_have_acted`. It must survive an attempt that did not enter the SDK, since that attempt says
 nothing about an earlier one that did. Only three things reset it: a handler that returned, a verify that answered Done
@@ -25,7 +25,6 @@ __all__ = [
     "Events",
     "VerifyAnswer",
     "Writer",
-    "asks_verify",
     "crashed",
     "end",
     "is_expired",
@@ -102,13 +101,6 @@ def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: st
     )  # fmt: skip
 
 
-def asks_verify(record: JobRecord, ending: AttemptResult, rules: Rules) -> bool:
-    """Whether `end` needs an answer of verify to decide about `ending`."""
-    if not rules.verifies or _is_settled(record):
-        return False
-    return ending.outcome is Outcome.ERROR and _may_have_acted(ending, rules)
-
-
 def end(
     record: JobRecord,
     ending: AttemptResult,
@@ -116,7 +108,6 @@ def end(
     now: float,
     chance: float,
     seq: int,
-    verdict: VerifyAnswer | None = None,
 ) -> Events:
     """The events of an attempt that has ended.
 
@@ -130,7 +121,6 @@ def end(
         now: UTC, seconds since the epoch.
         chance: Uniform in [0, 1), for the jitter of a retry.
         seq: The number of the first event.
-        verdict: The answer of verify, where `asks_verify` requires one.
     """
     if _is_settled(record):
         return ()
@@ -157,7 +147,7 @@ def end(
                 out, record, rules, chance, reason="retry_after", retryable=True, may_have_acted=False, wait=ending.wait
             )
         case Outcome.ERROR:
-            _after_error(out, record, ending, rules, chance, verdict)
+            _after_error(out, record, ending, rules, chance)
         case Outcome.TIMED_OUT:
             if _may_have_acted(ending, rules):
                 _enter_doubt(out, record, rules, chance, reason="timed_out")
@@ -204,8 +194,8 @@ def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, 
         out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
-            out.write(ev.DoubtResolved, reason="not_done")
-            out.write(ev.Cancelled, reason="cancelled")
+            out.write(ev.DoubtResolved, reason="not_done", error=record.error)
+            out.write(ev.Cancelled, reason="cancelled", error=record.error)
         elif is_expired(record, now):
             out.write(ev.Failed, reason="expired", error=record.error)
         elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
@@ -290,21 +280,13 @@ def _message(error: ErrorInfo | None) -> str:
     return error.message if error is not None else ""
 
 
-def _after_error(
-    out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float, verdict: VerifyAnswer | None
-) -> None:
-    """Handle an attempt that raised an error of its own."""
+def _after_error(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
+    """Handle an attempt that raised an error of its own. Where verify exists, only its answer leads to a retry."""
     may_have_acted = _may_have_acted(ending, rules)
-    if verdict is not None and isinstance(verdict.verdict, Done):
-        out.complete(verdict.result, verdict.problem, "verified")
-    elif may_have_acted and verdict is None and (rules.verifies or open_step(record) is not None or not ending.has_run):
-        reason = "error" if open_step(record) is None else "open_step"
+    if may_have_acted and (rules.verifies or open_step(record) is not None or not ending.has_run):
+        reason = "open_step" if open_step(record) is not None and not rules.verifies else "error"
         _enter_doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
-    elif verdict is not None and not isinstance(verdict.verdict, NotDone):
-        _enter_doubt(out, record, rules, chance, reason="error", retryable=ending.retryable, asked=verdict.asked)
     else:
-        if verdict is not None:  # NotDone: neither this attempt nor an earlier one left anything
-            may_have_acted = out.earlier_acted = False
         _retry(out, record, rules, chance, reason="error", retryable=ending.retryable, may_have_acted=may_have_acted)
 
 

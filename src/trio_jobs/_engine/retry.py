@@ -14,7 +14,7 @@ from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import is_a, leaves
 from trio_jobs._validation import check_number, check_wait
 
-__all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which"]
+__all__ = ["DEFAULT_RETRY", "Retry", "Rules", "Which", "is_which", "matches"]
 
 Which = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -83,7 +83,7 @@ class Retry:
             raise UsageError(f"factor must be 1 or more, not {factor!r}")
         if not (isinstance(jitter, int | float) and 0 <= jitter <= 1):
             raise UsageError(f"jitter must be between 0 and 1, not {jitter!r}")
-        if not _is_which(on):
+        if not is_which(on):
             raise UsageError(f"on must be an error class, a tuple of them, or a function of the error, not {on!r:.100}")
         if inspect.iscoroutinefunction(on):
             raise UsageError("on must be a plain function: the coroutine of an async one would count as True")
@@ -100,11 +100,7 @@ class Retry:
 
     def retries(self, error: BaseException) -> bool:
         """Whether this error is retried; a group if each error in it is, or if `on` names the class of the group."""
-        on = self.on
-        if not isinstance(on, type | tuple):
-            return all(_accepts(on, leaf) for leaf in leaves(error))
-        groups = tuple(class_ for class_ in (on if isinstance(on, tuple) else (on,)) if _is_group(class_))
-        return (groups != () and is_a(error, groups)) or all(is_a(leaf, on) for leaf in leaves(error))
+        return matches(self.on, error)
 
     def wait_before(self, retry: int, chance: float) -> float:
         """The seconds before a retry.
@@ -125,6 +121,14 @@ class Retry:
         return min(wait, self.max_wait) * (1 - self.jitter * chance)
 
 
+def matches(which: Which, error: BaseException) -> bool:
+    """Whether the error is one of these; a group if each error in it is, or if `which` names the class of the group."""
+    if not isinstance(which, type | tuple):
+        return all(_accepts(which, leaf) for leaf in leaves(error))
+    groups = tuple(class_ for class_ in (which if isinstance(which, tuple) else (which,)) if _is_group(class_))
+    return (groups != () and is_a(error, groups)) or all(is_a(leaf, which) for leaf in leaves(error))
+
+
 def _accepts(on: Callable[[BaseException], bool], error: BaseException) -> bool:
     try:
         return bool(on(error))
@@ -136,7 +140,7 @@ def _is_group(class_: type[BaseException]) -> bool:
     return issubclass(class_, BaseExceptionGroup)
 
 
-def _is_which(on: object) -> bool:
+def is_which(on: object) -> bool:
     """Whether `on` is valid. `isinstance` with anything else would raise later, when the first attempt fails."""
     if isinstance(on, tuple):
         return all(isinstance(error, type) and issubclass(error, BaseException) for error in on)

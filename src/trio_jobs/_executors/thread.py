@@ -8,7 +8,7 @@ executor. The thread is a daemon, so a process that has abandoned it can still e
 For speed, a round trip uses one `SimpleQueue` into the thread and one `run_sync_soon` out of it, and the waiting task
 is suspended and rescheduled directly, without an Event or a cancel scope for each call.
 
-If the call of an abandoned thread returns after all, the thread closes the session and ends.
+If the call of an abandoned thread returns after all, the thread discards the session and ends.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import outcome
 import trio
 
 from trio_jobs._concurrency import LoopThread
-from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
+from trio_jobs._executors.discard import close_problem, exception_to_throw
+from trio_jobs._ports import Discard
 from trio_jobs._validation import check_manager
 
 __all__ = ["SdkHandle", "ThreadExecutor"]
@@ -51,9 +52,10 @@ class ThreadExecutor:
         self._inside = False
         self._is_open = False
         self._close_problem: str | None = None
-        # the next two are read and written on the SDK's thread only
+        # the next three are read and written on the SDK's thread only
         self._manager: AbstractContextManager[Any] | None = None
         self._sdk: Any = None
+        self._error: BaseException | None = None  # what the last call raised
         # written in the Trio thread, read on the SDK's thread after its call: true once no task waits for the call
         self._abandoned = False
 
@@ -93,7 +95,7 @@ class ThreadExecutor:
         self._is_open = True
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        return await self._round_trip(lambda: fn(self._sdk, *args))
+        return await self._round_trip(lambda: self._invoke(fn, args))
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> SdkHandle:
         return SdkHandle(self, enter, leave)
@@ -106,7 +108,7 @@ class ThreadExecutor:
             if waiter is not None:
                 trio.lowlevel.reschedule(waiter, outcome.Value(outcome.Error(SdkCallStuck("the call did not return"))))
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         if self._thread is None:
             return True
         if self._inside or self._abandoned:
@@ -114,9 +116,8 @@ class ThreadExecutor:
         was_open = self._is_open
         self._is_open = False
         if was_open and self._factory is not None:
-            closed = await self._round_trip(self._leave, can_leave=True)
-            if isinstance(closed, outcome.Error):
-                self._close_problem = str(describe(closed.error))
+            closed = await self._round_trip(lambda: self._leave(discard), can_leave=True)
+            self._close_problem = closed.unwrap()
         return True
 
     async def stop(self) -> None:
@@ -164,7 +165,7 @@ class ThreadExecutor:
                 break
             del work, result  # do not keep a job's objects alive until the next call
         # a session that is still open is closed on the thread that opened it, whatever ended the loop
-        _captured(self._leave)
+        self._leave(Discard("its call was abandoned") if self._abandoned else None)
 
     def _enter(self) -> None:
         assert self._factory is not None
@@ -173,10 +174,31 @@ class ThreadExecutor:
         self._sdk = manager.__enter__()
         self._manager = manager
 
-    def _leave(self) -> None:
+    def _invoke(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        self._error = None
+        try:
+            return fn(self._sdk, *args)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _leave(self, discard: Discard | None) -> str | None:
+        """Close the session. Returns the close problem."""
         manager, self._manager, self._sdk = self._manager, None, None
-        if manager is not None:
-            manager.__exit__(None, None, None)
+        last, self._error = self._error, None
+        if manager is None:
+            return None
+        thrown = None if discard is None else exception_to_throw(discard, made_here=discard.error is last)
+        try:
+            if thrown is None:
+                manager.__exit__(None, None, None)
+            else:
+                manager.__exit__(type(thrown), thrown, thrown.__traceback__)
+        except BaseException as raised:
+            return close_problem(raised, thrown)
+        finally:
+            del last, thrown  # no reference cycle through this frame
+        return None
 
 
 def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:

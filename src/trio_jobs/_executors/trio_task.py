@@ -18,9 +18,10 @@ import outcome
 import trio
 
 from trio_jobs._concurrency import must_propagate
-from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._exception_tree import holding
+from trio_jobs._executors.discard import close_problem, exception_to_throw
+from trio_jobs._ports import Discard
 from trio_jobs._validation import check_manager
 
 __all__ = ["TrioExecutor"]
@@ -49,6 +50,7 @@ class TrioExecutor:
         self._ended = trio.Event()
         self._ended.set()
         self._close_problem: str | None = None
+        self._discard: Discard | None = None
 
     def __repr__(self) -> str:
         return f"<TrioExecutor {'open' if self._is_open else 'closed'}>"
@@ -105,8 +107,9 @@ class TrioExecutor:
         self._is_open = False
         self._scope.cancel()
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         self._is_open = False
+        self._discard = discard
         self._close_asked.set()
         await self._ended.wait()
         return True
@@ -117,6 +120,7 @@ class TrioExecutor:
     async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
         opened = False
         self._task = trio.lowlevel.current_task()
+        thrown: BaseException | None = None
         failure: BaseException | None = None
         try:
             with scope:
@@ -128,6 +132,10 @@ class TrioExecutor:
                         self._is_open = opened = True
                         report(outcome.Value(None))
                         await self._close_asked.wait()
+                        discard, self._discard = self._discard, None
+                        if discard is not None:
+                            thrown = exception_to_throw(discard, made_here=True)
+                            raise thrown
                 except BaseException as error:
                     # kept here: Trio reads the class of what passes a scope, and a class can make that raise
                     passing = holding(error, trio.Cancelled)
@@ -145,9 +153,9 @@ class TrioExecutor:
             self._sdk = self._task = None
             self._ended.set()
             if failure is not None and opened:
-                self._close_problem = str(describe(failure))
+                self._close_problem = close_problem(failure, thrown)
             elif failure is not None:
                 report(outcome.Error(failure))
             elif not opened:  # abandoned while it opened
                 report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))
-            del failure  # no reference cycle through this frame
+            del failure, thrown  # no reference cycle through this frame

@@ -23,6 +23,7 @@ from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escape
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._exception_tree import contains, holding, is_a, leaves, members
+from trio_jobs._ports import Discard
 from trio_jobs._validation import check_wait
 
 __all__ = ["AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
@@ -69,8 +70,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """A call into the SDK has begun."""
     why: EndedBy | None = None
     """What requested the end of the attempt before a limit was reached; None if nothing did."""
-    session_lost: bool = False
-    """The handler reported that the SDK session cannot be used any more."""
+    discard: Discard | None = None
+    """Why the session cannot be used after the attempt; None if it can."""
     stop_scope: trio.CancelScope | None = None
     """Limits what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
@@ -190,6 +191,9 @@ def classify(
     Returns:
         The attempt's result, and the exception that must propagate out of the consumer (Ctrl-C, or a Cancelled of a
         scope around it), if there is one.
+
+    Sets `running.discard`: the session is dirty if the attempt entered the SDK and neither returned nor raised a
+    directive, which vouches that nothing is half done.
     """
     entered = running.entered
     if isinstance(result, outcome.Value):
@@ -201,14 +205,16 @@ def classify(
     ended_by = running.ended_by()
     if result is None:
         assert ended_by is not None
+        if entered and running.handler.takes_sdk:
+            running.discard = Discard(ended_by)
         return AttemptResult(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
     asked = _directive(result.error, entered, late)
     if asked is not None:
-        running.session_lost = contains(result.error, SessionLost)
         return asked, None
     error = _unwrap(result.error)
-    running.session_lost = contains(error, SessionLost)
     info = describe(error, with_traceback=True)
+    if (entered and running.handler.takes_sdk) or contains(error, SessionLost):
+        running.discard = Discard(info.type, error)
     if is_a(error, SdkCallStuck):
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
     if raised_by_signal(error):

@@ -15,7 +15,7 @@ import trio
 
 from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
-from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
@@ -103,13 +103,10 @@ class AttemptRunner:
             passing = None
             if result is None:
                 result, passing = await self._call_within_limits(running)
-            self._sessions.attempt_ended(session_lost=running.session_lost)
+            self._sessions.attempt_ended(running.discard, completed=result.outcome is Outcome.COMPLETED)
             if not result.has_run and result.error is not None:
                 log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
-            answer = None
-            if decide.asks_verify(record, result, handler.rules):
-                answer = await verification.ask(running, handler.verify_delay)
-            self._end(record, handler, result, answer)
+            self._end(record, handler, result)
             if passing is not None:
                 raise passing
         finally:
@@ -191,11 +188,9 @@ class AttemptRunner:
         if self._slot.current is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; its SDK handle takes no more calls")
 
-    def _end(self, record: JobRecord, handler: Handler, result: AttemptResult, answer: VerifyAnswer | None) -> None:
+    def _end(self, record: JobRecord, handler: Handler, result: AttemptResult) -> None:
         event_log = self._event_log
-        events = decide.end(
-            record, result, handler.rules, self._clock.now(), self._chance(), event_log.next_seq, answer
-        )
+        events = decide.end(record, result, handler.rules, self._clock.now(), self._chance(), event_log.next_seq)
         if events:
             event_log.append(events)
         elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned

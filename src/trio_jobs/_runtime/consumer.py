@@ -67,9 +67,9 @@ class Consumer:
         """
         sessions = self._sessions
         if not sessions.ready():
-            await sessions.wait()
+            await sessions.wait_permitted()
         record = await self._channel.receive()
-        while not sessions.ready() and self._event_log.contains(record):  # the wait was long
+        while not sessions.ready() and self._event_log.contains(record):  # the wait was long, or the SDK is not open
             self._channel.unreceive(record)  # in the channel the job has a position, and can expire or be cancelled
             await sessions.wait()
             record = await self._channel.receive()
@@ -82,6 +82,7 @@ class Consumer:
             await self._verification.resolve(record)
         else:
             await self._runner.run(record)
+        await sessions.close_discarded()
 
     async def _process_to_end(self, record: JobRecord) -> None:
         """In strict order: bring the job to a final state before the next one is received."""
@@ -94,6 +95,7 @@ class Consumer:
                 if record.state is State.PENDING:
                     await self._sessions.wait()
                     await self._runner.run(record)
+                    await self._sessions.close_discarded()
                 elif record.state is not State.IN_DOUBT:
                     assert record.due_at is not None
                     if not await blocking.changed_within(record.due_at - clock.now()):
@@ -105,5 +107,6 @@ class Consumer:
                 elif not await blocking.changed_within(handler.verify_delay):
                     await self._sessions.wait()
                     await self._verification.resolve(record)
+                    await self._sessions.close_discarded()
         finally:
             blocking.record = None

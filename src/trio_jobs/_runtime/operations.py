@@ -26,6 +26,7 @@ from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
+from trio_jobs._runtime.verification import work_is_left
 from trio_jobs._validation import check_by, plain_text
 
 __all__ = ["Operations"]
@@ -35,7 +36,6 @@ BACKUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 _CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
 _RETRIABLE: Final = (State.FAILED, State.CANCELLED)
-_OPEN_WORK: Final = (State.PENDING, State.PROCESSING, State.RETRYING)
 
 
 class Operations:
@@ -211,7 +211,7 @@ class Operations:
         self._caller.refuse_wait("drain()", "call close_to_submits(), or drain in a task of your own")
         self._admission.begin_drain()
         await trio.lowlevel.checkpoint()
-        while self._projection.count(*_OPEN_WORK):
+        while work_is_left(self._projection, self._handlers):
             if self._status.report is not None:
                 raise QueueClosed("the queue has stopped before it was drained")
             if not self._status.closing:

@@ -20,7 +20,9 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+from trio_jobs._runtime.verification import waits_for_person
 from trio_jobs._validation import check_number
 
 __all__ = ["MAX_PAGE", "Queries", "parse_state"]
@@ -55,6 +57,7 @@ class Queries:
         slot: AttemptSlot,
         blocking_job: BlockingJob,
         scheduler: Scheduler,
+        sessions: SdkSessionManager,
         overruns: OverrunMonitor,
         caller: CallerCheck,
         waiters: JobWaiters,
@@ -69,6 +72,7 @@ class Queries:
         self._slot = slot
         self._blocking_job = blocking_job
         self._scheduler = scheduler
+        self._sessions = sessions
         self._overruns = overruns
         self._caller = caller
         self._waiters = waiters
@@ -166,7 +170,7 @@ class Queries:
             record = self._event_log.committed_job(job_id)
             if record.state in FINAL:
                 return self._result(record)
-            if record.state is State.IN_DOUBT and in_doubt == "raise":
+            if in_doubt == "raise" and waits_for_person(record, self._handlers.get(record.kind)):
                 raise JobInDoubt(job_id, record.reason)
             if self._status.report is not None:
                 raise QueueClosed(f"the queue has stopped; job {job_id} is {record.state}")
@@ -211,8 +215,10 @@ class Queries:
             problems.append("stuck")
         elif current is not None and self._overruns.overdue is current:
             problems.append("overdue")
-        if not self._executor.is_open:
+        if self._sessions.opening:
             problems.append("opening_sdk")
+        if self._sessions.failing:
+            problems.append("sessions_failing")
         store = self._event_log.store.trouble
         if store is not None:
             problems.append("store")

@@ -19,6 +19,7 @@ from trio_jobs._runtime.hooks import Hooks
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+from trio_jobs._runtime.verification import waits_for_person, work_is_left
 
 __all__ = ["Reactions"]
 
@@ -133,10 +134,8 @@ class Reactions:
 
     def _on_doubt(self, event: ev.InDoubt) -> None:
         record = self._projection.jobs[event.job]
-        handler = self._handlers.get(record.kind)
-        waits_for_person = event.asked or event.inside or handler is None or not handler.rules.verifies
         waiter = self._waiters.by_job.pop(event.job, None)
-        if record.state is State.IN_DOUBT and waits_for_person:
+        if waits_for_person(record, self._handlers.get(record.kind)):
             log.error(
                 "job %s (%s, key %s) is in doubt: %s; it is not known what attempt %d did, resolve the job",
                 record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
@@ -148,7 +147,5 @@ class Reactions:
         self._wake_if_idle()
 
     def _wake_if_idle(self) -> None:
-        if self._waiters.idle_is_awaited and not self._projection.count(
-            State.PENDING, State.PROCESSING, State.RETRYING
-        ):
+        if self._waiters.idle_is_awaited and not work_is_left(self._projection, self._handlers):
             self._waiters.wake_idle()

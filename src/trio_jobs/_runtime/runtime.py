@@ -194,6 +194,7 @@ def build_runtime(
         slot=slot,
         blocking_job=blocking_job,
         scheduler=scheduler,
+        sessions=sessions,
         overruns=overruns,
         caller=caller,
         waiters=waiters,

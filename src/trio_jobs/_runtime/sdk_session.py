@@ -1,23 +1,32 @@
-"""The SDK session: opened at the start, renewed after its limit or a loss, closed at the stop.
+"""The SDK session: opened at the start, renewed after an error or its limit, closed at the stop.
 
 The consumer waits in `SdkSessionManager.wait` before each attempt. A session is closed only between two attempts, never
 during a call.
+
+The hard part is a session in which something went wrong. It may hold half of the work of an attempt, which the work of
+the next attempt would make durable; and a `verify` in it would find what only its memory holds. So it is *discarded*:
+closed at once, with the exception thrown into its context manager, and replaced before the next attempt or verify. A
+new session is opened when a job needs it. That can fail for a long time without ending the queue: only at the start is
+an SDK that does not open an error of the owner.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-from trio_jobs._concurrency import WakeUp, must_propagate
+from trio_jobs._concurrency import NEVER, WakeUp, must_propagate
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
+from trio_jobs._engine.retry import matches
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
-from trio_jobs._exception_tree import holding, is_a
+from trio_jobs._exception_tree import contains, holding, is_a
 from trio_jobs._log import Log
-from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._validation import plain_int, plain_text
@@ -25,6 +34,12 @@ from trio_jobs._validation import plain_int, plain_text
 __all__ = ["SdkSessionManager"]
 
 log: Final = Log("trio_jobs.queue")
+
+
+#: Seconds between two tries to open the SDK, at most
+MAX_OPEN_WAIT: Final = 60.0
+#: After this number of sessions in a row in which no attempt completed and that were discarded, opening waits
+MAX_FAILED_SESSIONS: Final = 2
 
 
 class SdkSessionManager:
@@ -48,9 +63,15 @@ class SdkSessionManager:
         self._settled = trio.Event()
         self._settled.set()
         self._used_up = False
+        self._discard: Discard | None = None
         self._attempts_in_session = 0
+        self._completed_in_session = 0
+        self._failed_sessions = 0
+        self._open_at = -NEVER
         self._last_end: float | None = None
         self._idle_since = 0.0
+        self.opening = False
+        """A session is being opened, or its next opening is waited for."""
 
     def __repr__(self) -> str:
         return f"<SdkSessionManager session {self._executor.session}, {'ready' if self.ready() else 'not ready'}>"
@@ -61,10 +82,25 @@ class SdkSessionManager:
             self._executor.is_open
             and self._projection.paused is None
             and not self._used_up
+            and self._discard is None
             and not self._stopped
             and not (self._measures_time and (self._must_rest() or self._was_idle()))
             and not self._store_fails()
         )
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last sessions were discarded, one after the other, without a completed attempt."""
+        return self._failed_sessions > MAX_FAILED_SESSIONS
+
+    async def wait_permitted(self) -> None:
+        """Return when the queue is not paused and the store commits. The rest needs a job: the SDK is opened for one.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        while not self._is_permitted():
+            await self._wait_for_permission()
 
     async def wait(self) -> None:
         """Return when an attempt may start. Opens the SDK or renews its session if necessary.
@@ -77,23 +113,29 @@ class SdkSessionManager:
             The SDK may be open or not.
         """
         while not self.ready():
-            self._changed.clear()
-            if self._stopped:
-                await trio.sleep_forever()
-            elif self._projection.paused is not None:
-                await self._changed.wait()
-            elif self._store_fails():
-                # without this wait, handlers that do not await the commit of their start would append more and more
-                try:
-                    await self._event_log.committed(self._projection.seq)
-                except OutcomeUnknown:  # the store has failed permanently, and the queue is about to stop
-                    await trio.sleep_forever()
-                await trio.lowlevel.checkpoint()
+            if not self._is_permitted():
+                await self._wait_for_permission()
             elif self._must_renew():
                 await self._renew()
             else:
-                assert self._last_end is not None
-                await trio.sleep_until(self._last_end + self._settings.min_interval)
+                await self.pace()
+
+    def _is_permitted(self) -> bool:
+        return not (self._stopped or self._projection.paused is not None or self._store_fails())
+
+    async def _wait_for_permission(self) -> None:
+        self._changed.clear()
+        if self._stopped:
+            await trio.sleep_forever()
+        elif self._projection.paused is not None:
+            await self._changed.wait()
+        else:
+            # without this wait, handlers that do not await the commit of their start would append more and more
+            try:
+                await self._event_log.committed(self._projection.seq)
+            except OutcomeUnknown:  # the store has failed permanently, and the queue is about to stop
+                await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
 
     async def make_usable(self) -> bool:
         """Within an attempt: open the SDK or renew its session if necessary, also while the queue is paused.
@@ -124,17 +166,36 @@ class SdkSessionManager:
         if self._measures_time:
             self._last_end = self._idle_since = self._clock.monotonic()
 
-    def attempt_ended(self, *, session_lost: bool) -> None:
+    def attempt_ended(self, discard: Discard | None, *, completed: bool) -> None:
         """An attempt has ended.
 
         Args:
-            session_lost: The handler reported that the session cannot be used any more.
+            discard: Why the session cannot be used any more; None if it can.
+            completed: The handler returned.
         """
         if self._measures_time:
             self.call_ended()
         self._attempts_in_session += 1
-        if session_lost or (self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session):
+        self._completed_in_session += completed
+        if self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session:
             self._used_up = True
+        if discard is not None:
+            self.discard(discard)
+
+    def discard(self, discard: Discard) -> None:
+        """Discard the session before the next call, unless `renew_after_error` excludes this error."""
+        error, on = discard.error, self._settings.renew_after_error
+        lost = error is not None and contains(error, SessionLost)
+        if self._discard is None and (lost or (on if isinstance(on, bool) else error is None or matches(on, error))):
+            self._discard = discard
+
+    async def close_discarded(self) -> None:
+        """Close the session if it is discarded, so that what it holds is rolled back now and not at the next job.
+
+        Raises and Cancelled: as `wait`.
+        """
+        if self._discard is not None and self._executor.is_open:
+            await self._unsettled(self._close_for_renewal)
 
     def resumed(self) -> None:
         """The queue was resumed."""
@@ -162,25 +223,39 @@ class SdkSessionManager:
         return rest > 0 and self._last_end is not None and self._clock.monotonic() < self._last_end + rest
 
     def _must_renew(self) -> bool:
-        return not self._executor.is_open or self._used_up or self._was_idle()
+        return not self._executor.is_open or self._used_up or self._discard is not None or self._was_idle()
 
     def _was_idle(self) -> bool:
         longest = self._settings.renew_after_idle
         return longest is not None and self._clock.monotonic() >= self._idle_since + longest
 
     async def _renew(self) -> None:
+        await self._unsettled(self._close_and_open)
+
+    async def _unsettled(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Open or close a session. The stop of the queue waits until this has returned."""
         self._settled = trio.Event()
         try:
-            if self._executor.is_open:
-                closed, problem = await self.close_sdk()
-                if not closed:
-                    raise SdkCallStuck(f"the SDK session was to be renewed, but {problem}")
-            await self.open_sdk()
+            await do()
         finally:
             self._settled.set()
 
+    async def _close_and_open(self) -> None:
+        if self._executor.is_open:
+            await self._close_for_renewal()
+        self.opening = True
+        try:
+            await self._reopen()
+        finally:
+            self.opening = False
+
+    async def _close_for_renewal(self) -> None:
+        closed, problem = await self.close_sdk()
+        if not closed:
+            raise SdkCallStuck(f"the SDK session was to be renewed, but {problem}")
+
     async def open_sdk(self) -> None:
-        """Open the SDK, with retries according to `open_retry`. Returns early when the queue stops.
+        """Open the first session, with retries according to `open_retry`. Returns early when the queue stops.
 
         Raises:
             SdkOpenFailed: It was not opened within `open_retry` and `open_timeout`.
@@ -192,35 +267,74 @@ class SdkSessionManager:
         failures = 0
         retry, timeout = self._settings.open_retry, self._settings.open_timeout
         with trio.move_on_after(timeout):
-            while True:
-                try:
-                    await self._executor.open()
-                except BaseException as error:
-                    passing = holding(error, trio.Cancelled)
-                    if passing is not None:
-                        raise passing from None
-                    if must_propagate(error) or is_a(error, UsageError):  # what is no context manager never will be one
-                        raise
-                    last, failures = error, failures + 1
-                    log.warning("opening the SDK failed (%d): %s", failures, class_name(error))
-                    if failures > retry.max_retries or not retry.retries(error):
-                        raise SdkOpenFailed(
-                            f"the SDK could not be opened (tries: {failures}): {describe(error)}"
-                        ) from error
-                    with trio.move_on_after(retry.wait_before(failures, 0.0)):
-                        await self._stop.wait()
-                        return
-                else:
-                    self._session_opened()
+            while (last := await self._try_to_open(failures)) is not None:
+                failures += 1
+                if failures > retry.max_retries or not retry.retries(last):
+                    raise SdkOpenFailed(f"the SDK could not be opened (tries: {failures}): {describe(last)}") from last
+                if await self._stopped_within(retry.wait_before(failures, 0.0)):
                     return
+            return
         why = "its opening has not returned"
         if last is not None and not self._executor.inside:
             why = f"the last error was {describe(last)}"
         raise SdkOpenFailed(f"the SDK could not be opened within {timeout:g} s: {why}") from last
 
+    async def _reopen(self) -> None:
+        """Open a further session, however long it takes. Returns early when the queue stops.
+
+        Raises:
+            SdkOpenFailed: `on_open_failed` is "stop", and the retries of `open_retry` are used.
+
+        Cancelled:
+            The SDK is not open, or will be closed as soon as its opening returns.
+        """
+        retry = self._settings.open_retry
+        failures = 0
+        while not await self._stopped_within(self._open_at - trio.current_time()):
+            error = await self._try_to_open(failures)
+            if error is None:
+                return
+            failures += 1
+            self._open_at = self._next_opening(max(self._failed_sessions - MAX_FAILED_SESSIONS, 0) + failures)
+            if self._settings.on_open_failed == "stop" and (failures > retry.max_retries or not retry.retries(error)):
+                raise SdkOpenFailed(
+                    f"the SDK could not be opened again (tries: {failures}): {describe(error)}"
+                ) from error
+
+    async def _try_to_open(self, failures: int) -> BaseException | None:
+        """Open a session. Returns the error, which is logged, or None."""
+        try:
+            await self._executor.open()
+        except BaseException as error:
+            passing = holding(error, trio.Cancelled)
+            if passing is not None:
+                raise passing from None
+            if must_propagate(error) or is_a(error, UsageError):  # what is no context manager never will be one
+                raise
+            log.warning("opening the SDK failed (%d): %s", failures + 1, class_name(error))
+            return error
+        self._session_opened()
+        return None
+
+    def _next_opening(self, failures: int) -> float:
+        """Return when the SDK is opened again after this number of failures in a row, on Trio's clock.
+
+        The last wait of `open_retry` is repeated.
+        """
+        retry = self._settings.open_retry
+        wait = retry.wait_before(min(failures, max(retry.max_retries, 1)), 0.0)
+        return trio.current_time() + min(wait, MAX_OPEN_WAIT)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        if seconds > 0:
+            with trio.move_on_after(seconds):
+                await self._stop.wait()
+        return self._stopped
+
     def _session_opened(self) -> None:
         self._used_up = False
-        self._attempts_in_session = 0
+        self._discard = None
+        self._attempts_in_session = self._completed_in_session = 0
         self._idle_since = self._clock.monotonic()
         self._append(
             ev.SessionOpened(
@@ -243,7 +357,7 @@ class SdkSessionManager:
         was_open = executor.is_open
         closed = False
         with trio.move_on_after(self._settings.close_timeout):
-            closed = await executor.close()
+            closed = await executor.close(self._discard)
         if not closed:
             problem = "a call has not returned" if executor.inside and not was_open else "it did not close in time"
             executor.abandon()
@@ -251,6 +365,7 @@ class SdkSessionManager:
         close_problem = executor.take_close_problem()
         if close_problem is not None:
             close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
+        self._count_failed_session()
         if was_open or close_problem is not None:
             self._append(
                 ev.SessionClosed(
@@ -261,6 +376,12 @@ class SdkSessionManager:
                 )
             )
         return True, close_problem
+
+    def _count_failed_session(self) -> None:
+        discarded, self._discard = self._discard is not None, None
+        self._failed_sessions = self._failed_sessions + 1 if discarded and not self._completed_in_session else 0
+        if self.failing:
+            self._open_at = self._next_opening(self._failed_sessions - MAX_FAILED_SESSIONS)
 
     def _append(self, event: ev.QueueEvent) -> None:
         self._event_log.append((event,))

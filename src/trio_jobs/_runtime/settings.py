@@ -9,13 +9,23 @@ from typing import Any, Final, Literal, TypeVar
 import attrs
 
 from trio_jobs._engine.jobs import FINAL, State
-from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
+from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which, is_which
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_number, check_seconds
 
-__all__ = ["JOB_RETENTION", "KEY_RETENTION", "MAX_FINISHED_JOBS", "MAX_KEYS", "OnStuck", "OnUnhandled", "Settings"]
+__all__ = [
+    "JOB_RETENTION",
+    "KEY_RETENTION",
+    "MAX_FINISHED_JOBS",
+    "MAX_KEYS",
+    "OnOpenFailed",
+    "OnStuck",
+    "OnUnhandled",
+    "Settings",
+]
 
 OnStuck = Literal["wait", "stop"]
+OnOpenFailed = Literal["wait", "stop"]
 OnUnhandled = Literal["refuse", "hold"]
 
 JOB_RETENTION: Final = 7 * 86400.0
@@ -72,6 +82,8 @@ class Settings:
     max_crashes: int = 3
     renew_after_jobs: int | None = None
     renew_after_idle: float | None = None
+    renew_after_error: bool | Which = True
+    on_open_failed: OnOpenFailed = "wait"
     watchdog: float | None = 0.3
     job_retention: Mapping[State, float] = attrs.field(default=JOB_RETENTION, converter=_ages)
     max_finished_jobs: Mapping[State, int] = attrs.field(default=MAX_FINISHED_JOBS, converter=_counts)
@@ -96,6 +108,13 @@ class Settings:
                 check_seconds(name, getattr(self, name), zero=False)
         if not isinstance(self.strict_order, bool):
             raise UsageError(f"strict_order must be True or False, not {self.strict_order!r:.100}")
+        if not isinstance(self.renew_after_error, bool) and not is_which(self.renew_after_error):
+            raise UsageError(
+                "renew_after_error must be True, False, an error class, a tuple of them, or a function of the error, "
+                f"not {self.renew_after_error!r:.100}"
+            )
+        if self.on_open_failed not in ("wait", "stop"):
+            raise UsageError(f"on_open_failed must be 'wait' or 'stop', not {self.on_open_failed!r:.100}")
         if self.on_stuck not in ("wait", "stop"):
             raise UsageError(f"on_stuck must be 'wait' or 'stop', not {self.on_stuck!r:.100}")
         if self.unhandled_jobs not in ("refuse", "hold"):

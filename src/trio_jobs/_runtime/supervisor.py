@@ -255,15 +255,25 @@ class Supervisor:
         slot = self._runtime.slot
         if slot.current is not None:
             slot.current.cancel(EndedBy.STOP)
+        settled_by = trio.current_time() + self._settings.open_timeout + self._settings.close_timeout
+        await self._wait_settled(settled_by)
         with trio.move_on_after(self._settings.cancel_timeout):
             await slot.wait_empty()
-            await self._runtime.sessions.wait_settled()
+        await self._wait_settled(settled_by)  # the attempt may have left a session that is being discarded
         if slot.current is not None:
             if self._executor.inside:
                 self._executor.abandon()
             # a Trio handler behind a shield cannot be abandoned, since the nursery waits for it too; and its session
             # cannot be closed while it runs (P1)
             await slot.wait_empty()
+
+    async def _wait_settled(self, until: float) -> None:
+        """Wait until no session is being opened or closed.
+
+        A close has its own limit. An opening that is abandoned could leave the SDK running, so it gets its whole time.
+        """
+        with trio.move_on_at(until):
+            await self._runtime.sessions.wait_settled()
 
     async def _wait_for_store(self, deadline: float) -> None:
         """Wait for the last commits, so that their callers get the results before the queue reports its stop."""

@@ -1,9 +1,12 @@
 """Verification: calls `verify` of a handler to determine what an attempt did, and applies the result.
 
-`verify` is called in three situations: before an attempt whose predecessor may have acted, after an attempt that raised
-inside the SDK, and for a job in doubt. It is a call into the SDK like any other: one at a time, at least `min_interval`
-after the last call, and with a time limit. An exception, a result of another type and a result that is too late all
-count as `Unknown`.
+`verify` is called in two situations: before an attempt whose predecessor may have acted, and for a job in doubt, which
+every job is whose attempt raised inside the SDK. It is a call into the SDK like any other: one at a time, at least
+`min_interval` after the last call, and with a time limit. An exception, a result of another type and a result that is
+too late all count as `Unknown`.
+
+`verify` must report what is durable, so it is never called in the session in which the attempt went wrong: work that
+only the memory of that session holds would be found there. `SdkSessionManager` has replaced the session by then.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, Unknown, Verdict
+from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown, Verdict
 from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
+from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._exception_tree import contains, is_a
 from trio_jobs._log import Log
-from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_captured, call_unprotected, log_fields
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import ContextFactory
@@ -33,7 +37,7 @@ from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 
-__all__ = ["Verification", "can_verify"]
+__all__ = ["Verification", "can_verify", "waits_for_person", "work_is_left"]
 
 log: Final = Log("trio_jobs.consumer")
 
@@ -113,6 +117,7 @@ class Verification:
         """
         if self._strict_order or not can_verify(record, handler):
             return
+        await self._sessions.close_discarded()  # now, although the queue may be paused for long
         if handler.verify_delay:
             self._scheduler.schedule_verify(record, handler.verify_delay)
         else:
@@ -177,8 +182,8 @@ class Verification:
             if raised_by_signal(result.error):
                 raise result.error
             log.warning("job %s: verify raised %s", record.id, class_name(result.error), extra=fields)
-            if contains(result.error, SessionLost):
-                self._sessions.attempt_ended(session_lost=True)
+            if handler.takes_sdk or contains(result.error, SessionLost):
+                self._sessions.discard(Discard("verify raised", result.error))
         elif issubclass(type(result.value), (Done, NotDone, Unknown)):
             verdict: Verdict = result.value
             return verdict
@@ -237,6 +242,19 @@ def can_verify(record: JobRecord, handler: Handler) -> bool:
     """Whether the job is in doubt and verify, which was not called for this doubt yet, may resolve it."""
     doubt = record.doubt
     return doubt is not None and not (doubt.inside or doubt.asked) and handler.rules.verifies
+
+
+def waits_for_person(record: JobRecord, handler: Handler | None) -> bool:
+    """Whether the job is in doubt, and verify will not be called before an operator resolves it or its call returns."""
+    return record.state is State.IN_DOUBT and (handler is None or not can_verify(record, handler))
+
+
+def work_is_left(projection: Projection, handlers: Mapping[str, Handler]) -> bool:
+    """Whether a drain must wait: a job is pending, processing or retrying, or in doubt until verify is called."""
+    if projection.count(State.PENDING, State.PROCESSING, State.RETRYING):
+        return True
+    doubts = projection.by_state[State.IN_DOUBT]
+    return any(not waits_for_person(record, handlers.get(record.kind)) for record in doubts)
 
 
 def not_started(ended_by: EndedBy) -> AttemptResult:

@@ -14,7 +14,7 @@ from trio_jobs._concurrency import bare_nursery
 from trio_jobs._ports import SdkExecutor
 from trio_jobs.testing.fake_sdk import Blocker, FakeSdk, FakeSession
 
-__all__ = ["ExecutorFixture", "PlannedError", "UnusualError"]
+__all__ = ["ExecutorFixture", "PlannedError", "UnusualError", "expect"]
 
 
 class PlannedError(Exception):
@@ -71,3 +71,9 @@ class ExecutorFixture:
         except (Exception, SystemExit, GeneratorExit) as error:
             return error
         return None
+
+
+def expect(holds: bool, violation: str) -> None:
+    """Raise `AssertionError` with `violation`, which says what happened, unless the rule holds."""
+    if not holds:
+        raise AssertionError(violation)

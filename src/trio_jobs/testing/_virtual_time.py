@@ -25,7 +25,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._ports import RecognizesCallers, SdkExecutor, Store
+from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs.testing.crashable_store import SimulatedStore
 
 __all__ = ["ExecutorLog", "ThreadActivity", "VirtualTimeExecutor", "VirtualTimeStore", "current_activity"]
@@ -210,9 +210,9 @@ class VirtualTimeExecutor:
     def abandon(self) -> None:
         self._inner.abandon()
 
-    async def close(self) -> bool:
+    async def close(self, discard: Discard | None = None) -> bool:
         was_open = self._inner.is_open
-        closed: bool = await self._in_real_time(self._inner.close)
+        closed: bool = await self._in_real_time(self._inner.close, discard)
         if was_open and closed:
             self._log.record_close()
         return closed

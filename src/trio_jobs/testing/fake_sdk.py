@@ -163,6 +163,8 @@ class FakeSdk:
         """How many sessions are open."""
         self.misuse: list[str] = []
         """What callers did wrong, a sentence each: used or dropped a session that was not open or not closed."""
+        self.thrown: list[BaseException] = []
+        """What was thrown into sessions that were discarded, in order."""
         self._concurrent = 0
         self._sessions = 0
         self._scripts: dict[Operation, deque[Any]] = {
@@ -254,6 +256,9 @@ class FakeSdk:
             dropped = True
             self.misuse.append(f"session {session.number} was garbage-collected without being closed")
             raise
+        except BaseException as error:
+            self.thrown.append(error)
+            raise
         finally:
             try:
                 if not dropped:
@@ -274,6 +279,9 @@ class FakeSdk:
         except GeneratorExit:  # the garbage collector closes the generator of a session that was not closed
             dropped = True
             self.misuse.append(f"session {session.number} was garbage-collected without being closed")
+            raise
+        except BaseException as error:
+            self.thrown.append(error)
             raise
         finally:
             try:

@@ -29,6 +29,7 @@ from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._runtime.supervisor import open_queue as open_real_queue
+from trio_jobs._runtime.verification import work_is_left
 from trio_jobs._service import Service, parts_of
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
@@ -115,10 +116,10 @@ async def open_queue(
 
 
 async def drain(queue: Queue) -> dict[str, Job]:
-    """Wait until no job is scheduled, pending, processing or retrying.
+    """Wait until no job is scheduled, pending, processing or retrying, and none in doubt waits for its verify.
 
-    Unlike `Queue.drain` it waits for scheduled jobs too, and the queue continues to accept jobs. Jobs in doubt remain,
-    since only a person can resolve them.
+    Unlike `Queue.drain` it waits for scheduled jobs too, and the queue continues to accept jobs. Other jobs in doubt
+    remain, since only a person can resolve them.
 
     Returns:
         All jobs by id.
@@ -131,7 +132,10 @@ async def drain(queue: Queue) -> dict[str, Job]:
         Nothing has changed.
     """
     events = queue.events()
-    while any(queue.statistics().jobs[state] for state in _UNFINISHED):
+    runtime = runtime_of(queue)
+    while any(queue.statistics().jobs[state] for state in _UNFINISHED) or work_is_left(
+        runtime.event_log.projection, runtime.handlers
+    ):
         assert queue.paused is None, f"the queue is paused ({queue.paused}), so its jobs cannot end"
         async for _ in events:
             break

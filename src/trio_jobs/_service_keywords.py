@@ -1,0 +1,48 @@
+"""The keywords of `Service` and its methods, and the words of other queues for them, for errors about unknown ones."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Final
+
+import attrs
+
+from trio_jobs._engine.handlers import make_handler
+from trio_jobs._runtime.settings import Settings
+
+__all__ = ["HANDLER_KEYWORDS", "HANDLER_WORDS", "OPEN_KEYWORDS", "SERVICE_KEYWORDS", "SERVICE_WORDS"]
+
+_SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
+SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *_SETTINGS)
+HANDLER_KEYWORDS: Final = tuple(
+    name
+    for name, parameter in inspect.signature(make_handler).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+)
+OPEN_KEYWORDS: Final = ("journal", "allow_data_loss", "store", "clock", "seed")
+
+# the words of other queues for the same settings
+SERVICE_WORDS: Final = {
+    "maxsize": "buffer",
+    "capacity": "buffer",
+    "size": "buffer",
+    "unknown": "unhandled_jobs",
+    "keys": "key_retention",
+    "keep": "job_retention",
+    "ttl": "job_retention",
+    "interval": "min_interval",
+    "throttle": "min_interval",
+    "poison": "max_crashes",
+    "fifo": "strict_order",
+    "ordered": "strict_order",
+}
+HANDLER_WORDS: Final = {
+    "name": "kind",
+    "retries": "retry",
+    "backoff": "retry",
+    "settle": "verify_delay",
+    "timeout": "attempt_timeout",
+    "limit": "attempt_timeout",
+    "type": "payload_type",
+    "doubt": "on_doubt",
+}
