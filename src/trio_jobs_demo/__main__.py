@@ -65,13 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report = CsvReport(options.csv) if options.csv is not None else None
         except OSError as error:
             return _fail(error, CANNOT_START)
-        if report is not None:
-            stack.callback(report.discard)
-        return _run(options, bookkeeping, found, report)
+        signals = StopSignals()
+        try:
+            with signals.handled():
+                return _run(options, bookkeeping, found, report, signals)
+        except KeyboardInterrupt:  # before the first file, or while the output waits for its reader
+            return signals.exit_code or 130
 
 
-def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFiles, report: CsvReport | None) -> int:
-    results, output, signals = FileResults(found.files), Output(), StopSignals()
+def _run(
+    options: argparse.Namespace,
+    bookkeeping: Bookkeeping,
+    found: InputFiles,
+    report: CsvReport | None,
+    signals: StopSignals,
+) -> int:
+    results, output = FileResults(found.files), Output()
     plain = options.plain or not sys.stdout.isatty() or not _has_rich()
     screen: Screen = PlainScreen(output) if plain else LiveScreen(results)
     demo = Demo(
@@ -87,35 +96,40 @@ def _run(options: argparse.Namespace, bookkeeping: Bookkeeping, found: InputFile
 
     async def run() -> None:
         nonlocal broken
-        with trio.CancelScope() as scope, signals.calling(scope.cancel):
+        scope = trio.CancelScope()
+        with signals.calling(scope.cancel):
             try:
-                await demo.run()
+                with scope:
+                    await demo.run()
             except Exception as error:
                 broken = expected_cause(error)
                 if broken is None:
                     raise
-        if demo.began or signals.received is not None:
-            summary = Summary(
-                results, bookkeeping, demo.totals, demo.seconds, found.passed_over, options.verbose, demo.others
-            )
-            for line in summary.lines():
-                output.print(line)
+            finally:
+                if demo.began or signals.received is not None:
+                    for line in _summary(options, demo, found).lines():
+                        output.print(line)
 
-    code: int
     try:
         trio.run(run)
     finally:
+        if report is not None and (demo.began or signals.received is not None):
+            try:
+                report.write(results)
+            except OSError as error:
+                broken = broken or error
         output.close(LAST_OUTPUT if signals.received is not None else None)
     if broken is not None:
         code = _fail(broken, BROKEN if demo.began else CANNOT_START)
     else:
         code = exit_code(results, demo.report, demo.totals, refusals_expected=not options.paths)
-    if report is not None and (demo.began or signals.received is not None):
-        try:
-            report.write(results)
-        except OSError as error:
-            code = _fail(error, BROKEN)
     return signals.exit_code or code
+
+
+def _summary(options: argparse.Namespace, demo: Demo, found: InputFiles) -> Summary:
+    return Summary(
+        demo.results, demo.bookkeeping, demo.totals, demo.seconds, found.passed_over, options.verbose, demo.others
+    )
 
 
 def _samples() -> InputFiles:

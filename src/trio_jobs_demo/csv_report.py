@@ -40,12 +40,13 @@ class CsvReport:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise IsADirectoryError(f"{escape(str(path))} is a folder, not a file for --csv")
-        self._path = path
+        if path.exists() and not path.is_file():  # a folder, or a device, which must not be replaced
+            raise FileExistsError(f"{escape(str(path))} is not a regular file, so --csv cannot replace it")
+        self._path = path.resolve()  # a link stays one
         # the pid, so that two runs do not share it
-        self._new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        self._new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         self._new.touch()
+        self._discard()
 
     def write(self, results: FileResults) -> None:
         """Write all rows and replace the file. Raises OSError; then the older report is unchanged."""
@@ -58,10 +59,9 @@ class CsvReport:
                 os.fsync(file.fileno())
             self._new.replace(self._path)
         finally:
-            self.discard()
+            self._discard()
 
-    def discard(self) -> None:
-        """Remove what is not finished."""
+    def _discard(self) -> None:
         self._new.unlink(missing_ok=True)
 
 

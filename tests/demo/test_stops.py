@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 from demo_books import Run, balances, vouchers
 from demo_documents import ubl
 
 from support.processes import Process, run
 from support.waiting import DEADLINE, wait_until
+from trio_jobs_demo.stop_signals import StopSignals
 
 FILES = 40
 COMMAND = [sys.executable, "-m", "trio_jobs_demo"]
@@ -107,6 +109,26 @@ def test_jobs_of_a_killed_run_for_other_files_are_finished_and_named(folder: Pat
     assert run.counts == {"booked": 1}
     assert "jobs of an earlier run for other files: " in run.out
     assert vouchers(folder / "book.db")["XX123 ONE"] == 1
+
+
+@posix
+def test_a_signal_that_comes_before_anything_can_be_stopped_is_not_lost() -> None:
+    signals = StopSignals()
+    before = signal.getsignal(signal.SIGTERM)
+    stopped: list[str] = []
+
+    async def wait() -> None:
+        with trio.CancelScope() as scope, signals.calling(scope.cancel):
+            await trio.sleep_forever()
+        stopped.append("stopped")
+
+    with signals.handled():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        trio.run(wait)
+    assert stopped == ["stopped"]
+    assert signals.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 BLOCKED = """

@@ -226,6 +226,19 @@ def test_a_csv_that_cannot_be_written_is_refused_before_anything_is_booked(desk:
     assert not desk.book.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs links and devices")
+def test_the_csv_replaces_no_device_and_no_link(desk: Desk) -> None:
+    document = desk.put("1.xml", ubl())
+    run = desk.run(document, "--csv", os.devnull)
+    assert (run.code, run.out) == (2, "")
+    assert "is not a regular file" in run.err
+    link = desk.folder / "link.csv"
+    link.symlink_to(desk.put("report.csv", "older"))
+    desk.run(document, "--csv", link)
+    assert link.is_symlink()
+    assert len(read_csv(desk.folder / "report.csv")) == 1
+
+
 @pytest.mark.parametrize("name", ["1.xml", "book.db", "jobs.db"])
 def test_the_csv_replaces_no_file_that_the_run_uses(desk: Desk, name: str) -> None:
     document = desk.put("1.xml", ubl())
