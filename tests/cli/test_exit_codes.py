@@ -64,6 +64,7 @@ CODES = {
     "SdkOpenFailed": ExitCode.TRY_LATER,
     "SdkCallStuck": ExitCode.SDK_NOT_CLOSED,
     "SdkCallRefused": ExitCode.UNEXPECTED,  # only a handler can get it
+    "SessionDiscarded": ExitCode.UNEXPECTED,  # only a context manager can get it
     "StoreError": ExitCode.TRY_LATER,
     "InvalidJournalPath": ExitCode.INVALID,
     "OutcomeUnknown": ExitCode.NO_CONNECTION,

@@ -63,6 +63,7 @@ HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
 RETRY: Final = "tests/engine/test_retry.py"
 ERRORS: Final = "tests/engine/test_errors.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
+LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
@@ -365,8 +366,32 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a process whose last events are not on the disk exits as if they were",
         FAILING_STOP,
         "_cli/serve.py",
-        "return ExitCode.NOT_STORED if report.unstored_events else ExitCode.DONE",
-        "return 0",
+        "return ExitCode.DONE if stored else ExitCode.NOT_STORED",
+        "return ExitCode.DONE",
+    ),
+    _M(
+        "silent close",
+        "a close that raises is not reported: the process exits as if the SDK had saved its work",
+        LOUD_CLOSES,
+        "_runtime/session_work.py",
+        "        self.problem = problem\n        if problem is not None:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "wrong jobs named after a failed close",
+        "jobs of a session that has closed well are named as those whose work may be lost",
+        LOUD_CLOSES,
+        "_runtime/session_work.py",
+        "            self._completed = 0\n            self._names.clear()\n",
+        "            pass\n",
+    ),
+    _M(
+        "failed close forgotten at the stop",
+        "a session that was discarded, and whose close has raised, is not in the report of the stop",
+        LOUD_CLOSES,
+        "_runtime/supervisor.py",
+        "            problem = sessions.work.problem  #",
+        "            pass  #",
     ),
     _M(
         "SDK kept open by a failing disk",

@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     TRY_LATER = 5
     UNEXPECTED = 6
     SDK_NOT_CLOSED = 70
+    CLOSE_FAILED = 71
     NOT_STORED = 72
     OUTPUT_FAILED = 74
     INTERRUPTED = 130
@@ -46,6 +47,8 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.UNEXPECTED: "an error without a code of its own: a fault of trio-jobs, or of the service; its traceback "
     "is printed",
     ExitCode.SDK_NOT_CLOSED: "serve ended without closing the SDK",
+    ExitCode.CLOSE_FAILED: "serve closed the SDK, and the close raised; the log names the completed jobs whose work "
+    "may be lost",
     ExitCode.NOT_STORED: "serve closed the SDK and could not store its last events; the log names their jobs",
     ExitCode.OUTPUT_FAILED: "standard output cannot be written; what the command has done is done",
     ExitCode.INTERRUPTED: "interrupted",

@@ -27,6 +27,7 @@ from trio_jobs._cli.token_file import (
 from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._server.certificates import CertificateFiles, load
 from trio_jobs._server.origins import check_origins
 from trio_jobs._server.request import check_host_names
@@ -123,7 +124,7 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     except StoreError as error:
         if queue is not None and queue.report is not None:  # the journal has failed while it was in use
             log.error("stopped: %s", describe(error))
-            return ExitCode.NOT_STORED if queue.report.sdk_closed else ExitCode.SDK_NOT_CLOSED
+            return _exit_code_of(queue.report, stored=False)
         if isinstance(error, JournalInUse):
             raise
         raise UsageError(describe(error)) from None  # exit code 2, not 5: to try again later does not help
@@ -131,10 +132,18 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     report = queue.report
     unfinished = len(report.unfinished)
-    log.info("stopped; %s jobs left, the SDK is %s", unfinished, "closed" if report.sdk_closed else "NOT closed")
+    how = "NOT closed" if not report.sdk_closed else "closed" if report.sdk_problem is None else "closed with an error"
+    log.info("stopped; %s jobs left, the SDK is %s", unfinished, how)
+    return _exit_code_of(report, stored=not report.unstored_events)
+
+
+def _exit_code_of(report: ShutdownReport, *, stored: bool) -> ExitCode:
+    """The exit code of `serve` after a stop. Where several apply, the lowest."""
     if not report.sdk_closed:
         return ExitCode.SDK_NOT_CLOSED
-    return ExitCode.NOT_STORED if report.unstored_events else ExitCode.DONE
+    if report.sdk_problem is not None:
+        return ExitCode.CLOSE_FAILED
+    return ExitCode.DONE if stored else ExitCode.NOT_STORED
 
 
 @attrs.frozen

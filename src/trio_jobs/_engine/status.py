@@ -70,7 +70,8 @@ class Health:
     ok: bool
     """There is no problem."""
     problems: tuple[str, ...]
-    """The names of the problems: opening_sdk, overdue, stuck, store, draining, stopping."""
+    """The names of the problems: stuck, overdue, opening_sdk, sessions_failing, close_failed, store, draining,
+    stopping."""
     in_doubt: int
     """The number of jobs that wait for a person."""
     held_by: str | None = None

@@ -103,7 +103,7 @@ class AttemptRunner:
             passing = None
             if result is None:
                 result, passing = await self._call_within_limits(running)
-            self._sessions.attempt_ended(running.discard, completed=result.outcome is Outcome.COMPLETED)
+            self._sessions.attempt_ended(running.discard, record if result.outcome is Outcome.COMPLETED else None)
             if not result.has_run and result.error is not None:
                 log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
             self._end(record, handler, result)

@@ -219,6 +219,8 @@ class Queries:
             problems.append("opening_sdk")
         if self._sessions.failing:
             problems.append("sessions_failing")
+        if self._sessions.work.problem is not None:
+            problems.append("close_failed")
         store = self._event_log.store.trouble
         if store is not None:
             problems.append("store")

@@ -36,7 +36,8 @@ class ShutdownReport:
     sdk_closed: bool
     """Whether no SDK session is open any more."""
     sdk_problem: str | None
-    """Why a session is still open, or what its close raised; None if neither is the case."""
+    """Why a session is still open, or what the last close raised; None if neither is the case. If a close has raised,
+    the log names the jobs that were completed since a session last closed well: their work may be lost."""
     unfinished: tuple[UnfinishedJob, ...]
     """The jobs that are not final, in the order of their submit. Jobs in memory are lost; jobs in a journal are
     restored at the next start."""

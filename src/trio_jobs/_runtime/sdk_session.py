@@ -21,13 +21,14 @@ from trio_jobs._concurrency import NEVER, WakeUp, must_propagate
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name, describe
-from trio_jobs._engine.jobs import MAX_MESSAGE, escape
+from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
 from trio_jobs._engine.retry import matches
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
 from trio_jobs._exception_tree import contains, holding, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._validation import plain_int, plain_text
 
@@ -68,6 +69,8 @@ class SdkSessionManager:
         self._completed_in_session = 0
         self._failed_sessions = 0
         self._open_at = -NEVER
+        self.work = SessionWork()
+        """The jobs whose work a close that fails may lose."""
         self._last_end: float | None = None
         self._idle_since = 0.0
         self.opening = False
@@ -166,17 +169,19 @@ class SdkSessionManager:
         if self._measures_time:
             self._last_end = self._idle_since = self._clock.monotonic()
 
-    def attempt_ended(self, discard: Discard | None, *, completed: bool) -> None:
+    def attempt_ended(self, discard: Discard | None, completed: JobRecord | None) -> None:
         """An attempt has ended.
 
         Args:
             discard: Why the session cannot be used any more; None if it can.
-            completed: The handler returned.
+            completed: The job, if its handler returned.
         """
         if self._measures_time:
             self.call_ended()
         self._attempts_in_session += 1
-        self._completed_in_session += completed
+        if completed is not None:
+            self._completed_in_session += 1
+            self.work.add(completed)
         if self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session:
             self._used_up = True
         if discard is not None:
@@ -367,6 +372,7 @@ class SdkSessionManager:
             close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
         self._count_failed_session()
         if was_open or close_problem is not None:
+            self.work.closed(plain_int(executor.session), close_problem)
             self._append(
                 ev.SessionClosed(
                     seq=self._event_log.next_seq,

@@ -246,9 +246,11 @@ class Supervisor:
         """End the attempt and close the SDK. Returns the result of `SdkSessionManager.close_sdk`."""
         await self._end_attempt()
         self._consumer_scope.cancel()
-        closed, problem = await self._runtime.sessions.close_sdk()
+        sessions = self._runtime.sessions
+        closed, problem = await sessions.close_sdk()
         if closed:
             await self._executor.stop()
+            problem = sessions.work.problem  # also of a session that was closed before
         return closed, problem
 
     async def _end_attempt(self) -> None:
