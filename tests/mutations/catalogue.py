@@ -991,7 +991,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is not closed when the queue stops",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "closed, problem = await self._runtime.sessions.close_sdk()",
+        "closed, problem = await sessions.close_sdk()",
         "closed, problem = True, None",
     ),
     _M(
