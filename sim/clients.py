@@ -7,6 +7,7 @@ repeated with the same key. Some cancel their requests after a timeout.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -121,7 +122,18 @@ class Client:
             job["delay"] = rng.choice((0.1, 2.0))
         if rng.random() < 0.15:
             job["deadline_after"] = job.get("delay", 0.0) + rng.choice((0.5, 3.0, 10.0))
+        for seconds, date in (("delay", "due_at"), ("deadline_after", "deadline_at")):
+            if seconds in job and rng.random() < self._observer.plan.dates:
+                job[date] = job.pop(seconds)
         return job
+
+    def _dated(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The job with dates on the clock of the machine in place of their seconds from now."""
+        now = self._observer.machine_clock.now()
+        dates = {
+            name: datetime.fromtimestamp(now + job[name], UTC) for name in ("due_at", "deadline_at") if name in job
+        }
+        return job | dates
 
     async def _submit(self) -> None:
         rng, observer = self._rng, self._observer
@@ -132,7 +144,9 @@ class Client:
         for _ in range(6):
             try:
                 self._note(f"submits {what}")
-                receipt = await self._request(lambda queue: queue.submit(wait=wait, by=self.name, **job), timeout)
+                receipt = await self._request(
+                    lambda queue: queue.submit(wait=wait, by=self.name, **self._dated(job)), timeout
+                )
             except (ConnectionLost, OutcomeUnknown) as error:
                 self._note(f"has no answer for {what}: {type(error).__name__}")
                 if isinstance(error, OutcomeUnknown):
@@ -175,7 +189,9 @@ class Client:
             return
         self._note(f"submits {', '.join(str(job['payload']) for job in jobs)} together")
         try:
-            receipts = await self._request(lambda queue: queue.submit_many([NewJob(**job) for job in jobs]))
+            receipts = await self._request(
+                lambda queue: queue.submit_many([NewJob(**self._dated(job)) for job in jobs])
+            )
         except (ConnectionLost, OutcomeUnknown, QueueFull, QueueClosed, StoreError, KeyConflict) as error:
             self._note(f"cannot submit them: {type(error).__name__}")
             return

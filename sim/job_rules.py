@@ -12,11 +12,11 @@ from sim.observer import Call, Observer
 from sim.plan import KINDS, STUCK_AFTER, WAITS, KindRules
 from sim.rows import FINAL_TYPES, Row
 
-__all__ = ["EPOCH", "Life", "check_job"]
+__all__ = ["Life", "check_job"]
 
-EPOCH: Final = 1_700_000_000.0  #: UTC at virtual time 0
 _RESOLUTION: Final = 1e-5  #: seconds: the resolution of floats of that size
 _TIMER_LIMIT: Final = 0.05  #: seconds within which the queue must act on a timer
+_LOOK_LIMIT: Final = 60.0  #: seconds within which the queue must notice that a clock has changed
 _GRACE: Final = 1.0
 #: Outcomes of attempts of which it is known what they did
 _KNOWN: Final = ("completed", "already_done", "error", "fail", "cancel", "snooze", "retry_after")
@@ -48,6 +48,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
     _no_attempt_after_cancel(observer, job, rows)
     _deadlines(observer, job, rows, lives)
     _timers(observer, job, rows, lives)
+    _settling(observer, job, rows, rules, verifies)
     for call in calls:
         _limits(observer, job, call, rows, rules, lives)
 
@@ -77,7 +78,7 @@ def _no_blind_repetition(
     for row in rows:
         if row.outcome is not None:
             unknown = row.entered and row.outcome not in _KNOWN
-            doubt_since, settled = (row.at, "") if unknown else (None, "")
+            doubt_since, settled = (row.time, "") if unknown else (None, "")
             if unknown and row.type in ("retrying", "interrupted"):
                 settled = "policy"
         if row.type in ("released", "retrying") and row.outcome is None:
@@ -85,7 +86,7 @@ def _no_blind_repetition(
         elif row.type == "retried":
             settled = "retried"
         elif row.type == "started" and doubt_since is not None:
-            asked = any(call.how == "NotDone" and call.began + EPOCH >= doubt_since - _RESOLUTION for call in verifies)
+            asked = any(call.how == "NotDone" and call.began >= doubt_since - _RESOLUTION for call in verifies)
             allowed = (
                 (settled == "not_done" and asked)
                 or (settled == "resolved" and "not_done" in observer.clients.resolved.get(job, ()))
@@ -162,52 +163,100 @@ def _no_attempt_after_cancel(observer: Observer, job: str, rows: Sequence[Row]) 
             observer.report("cancel", f"{observer.name(job)} is {row.type} (event {row.seq}) after its cancel")
 
 
+@attrs.frozen
+class _End:
+    """The end of a wait: a date, or seconds that began at an event."""
+
+    row: Row
+    """The event."""
+    at: float
+    """The date; for seconds the one that the event has."""
+    seconds: float | None
+    """The seconds; None for a date."""
+
+    def passed(self, observer: Observer, time: float, lives: Sequence[Life]) -> tuple[bool, float]:
+        """Whether the wait is over at this virtual time, and since when."""
+        clock = observer.machine_clock
+        if self.seconds is None:
+            since = clock.reached(time, wall=self.at)
+            return clock.wall_at(time) >= self.at - _RESOLUTION, since
+        end = clock.elapsed_at(self.row.time) + self.seconds
+        restarts = [
+            life.opened
+            for life in lives
+            if life.opened is not None and self.row.time < life.opened <= time + _RESOLUTION
+        ]
+        if restarts:  # how long ago it began is then known by the wall clock only
+            restart = restarts[-1]
+            left = min(max(self.at - clock.wall_at(restart), 0.0), self.seconds)
+            end = clock.elapsed_at(restart) + left
+        return clock.elapsed_at(time) >= end - _RESOLUTION, clock.reached(time, elapsed=end)
+
+
 def _deadlines(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[Life]) -> None:
     """P10: no attempt starts after the deadline; a job that waits then expires, and not before."""
-    deadline = rows[0].deadline_at
+    first = rows[0]
+    deadline = None if first.deadline_at is None else _End(first, first.deadline_at, first.deadline_after)
     before: Row | None = None
     for row in rows:
-        if deadline is not None and row.type == "started" and row.at >= deadline:
-            observer.report("P10", f"{observer.name(job)} starts {row.at - deadline:.6f} s after its deadline")
+        over, since = (False, 0.0) if deadline is None else deadline.passed(observer, row.time, lives)
+        if over and row.type == "started" and since < row.time - _RESOLUTION:
+            observer.report("P10", f"{observer.name(job)} starts {row.time - since:.6f} s after its deadline")
         if row.type == "failed" and row.reason == "expired":
-            if deadline is None or row.at < deadline - _RESOLUTION:
+            cut = row.outcome is not None and not observer.machine_clock.is_steady
+            if not over and not cut:  # a clock that changes during an attempt is noticed a minute later
                 observer.report("P10", f"{observer.name(job)} expires before its deadline")
             elif before is not None and row.outcome is None and before.type not in ("in_doubt", "released"):
-                _check_punctual(observer, f"{observer.name(job)} expires", row.at, max(deadline, before.at), lives)
-        if row.type == "retried" and deadline is not None and deadline <= row.at:
+                _check_punctual(observer, f"{observer.name(job)} expires", row.time, max(since, before.time), lives)
+        if row.type == "retried" and over:
             deadline = None
         before = row
 
 
 def _timers(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[Life]) -> None:
     """A job is requeued when it is due."""
-    due: float | None = None
+    due: _End | None = None
     for row in rows:
         if row.type == "due" and due is not None:
-            if row.at < due - _RESOLUTION:
-                observer.report("due", f"{observer.name(job)} is requeued {due - row.at:.6f} s too early")
+            over, since = due.passed(observer, row.time, lives)
+            if not over:
+                observer.report("due", f"{observer.name(job)} is requeued too early (event {row.seq})")
             elif not observer.plan.settings["strict_order"]:
-                _check_punctual(observer, f"{observer.name(job)} is requeued", row.at, due, lives)
+                # the timer is set at the commit
+                since = max(since, due.row.time)
+                _check_punctual(observer, f"{observer.name(job)} is requeued", row.time, since, lives)
         if row.type in ("retrying", "snoozed", "scheduled"):
             assert row.due_at is not None
-            # the timer is set at the commit
-            due = max(row.due_at, row.at)
+            due = _End(row, row.due_at, row.delay if row.type == "scheduled" else max(row.due_at - row.at, 0.0))
         elif row.type not in ("cancel_requested",):
             due = None
 
 
-def _check_punctual(observer: Observer, what: str, at: float, since: float, lives: Sequence[Life]) -> None:
+def _check_punctual(observer: Observer, what: str, now: float, since: float, lives: Sequence[Life]) -> None:
     """Report an action that came too late while the queue was open; a disk that stalls may delay it."""
     if observer.plan.disk.stalls or observer.plan.disk.fails:
         return
-    now = at - EPOCH
     life = next((life for life in lives if life.began <= now <= life.ended), None)
     if life is None or life.opened is None or (life.stop_requested is not None and now >= life.stop_requested):
         return
-    late = now - max(since - EPOCH, life.opened)
+    late = now - max(since, life.opened)
     # timers are set at a commit, so a disk that is slow twice makes them late
-    if late > _TIMER_LIMIT + (1.0 if observer.plan.disk.slow else 0.0):
+    limit = _TIMER_LIMIT + (1.0 if observer.plan.disk.slow else 0.0)
+    if not observer.machine_clock.is_steady:
+        limit += _LOOK_LIMIT
+    if late > limit:
         observer.report("P10", f"{what} {late:.3f} s too late")
+
+
+def _settling(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules, verifies: Sequence[Call]) -> None:
+    """Verify is asked when `verify_delay` has passed since the attempt, however the wall clock was set."""
+    clock = observer.machine_clock
+    for call in verifies:
+        # a verify within an attempt comes before the event of its end
+        ends = [row for row in rows if row.outcome is not None and row.time < call.began - _RESOLUTION]
+        if ends and clock.elapsed_at(call.began) < clock.elapsed_at(ends[-1].time) + rules.verify_delay - _RESOLUTION:
+            passed = clock.elapsed_at(call.began) - clock.elapsed_at(ends[-1].time)
+            observer.report("settling", f"{observer.name(job)} is verified {passed:.3f} s after its attempt")
 
 
 def _limits(
@@ -229,16 +278,20 @@ def _limits(
         observer.report(
             "P10", f"attempt {call.attempt} of {observer.name(job)} takes {took:.3f} s, and its limit is {limit}"
         )
-    ended_at = call.ended + EPOCH
     for row in rows:
-        requested = row.type == "cancel_requested" and call.began + EPOCH < row.at < ended_at - _TIMER_LIMIT
+        requested = row.type == "cancel_requested" and call.began < row.time < call.ended - _TIMER_LIMIT
         if requested and not thread and behaviour.kind != "hang":
             observer.report("cancel", f"attempt {call.attempt} of {observer.name(job)} continues after a cancel")
-    if call.how == "cancelled" and took < limit - _RESOLUTION:
-        deadline = rows[0].deadline_at
+    clock = observer.machine_clock
+    elapsed = clock.elapsed_at(call.ended) - clock.elapsed_at(call.began)  # a suspend counts
+    if call.how == "cancelled" and elapsed < limit - _RESOLUTION:
+        first = rows[0]
+        expired = first.deadline_at is not None and (
+            not clock.is_steady
+            or _End(first, first.deadline_at, first.deadline_after).passed(observer, call.ended, lives)[0]
+        )
         # the attempt ends immediately; a crash may come before the cancel is committed
         requests = observer.clients.cancel_requests.get(job, ())
-        expired = deadline is not None and deadline <= ended_at + _RESOLUTION
         cancelled = any(at <= call.ended for at in requests)
         if not (expired or cancelled or observer.plan.disk.fails):
             observer.report(

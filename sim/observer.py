@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
+from sim.clock import SimClock
 from sim.effects import Effects
 from sim.plan import KINDS, CallBehaviour, Plan
 from sim.timeline import Timeline
@@ -80,6 +81,7 @@ class Observer:
         self.timeline = timeline
         self.clock = clock
         self.effects = Effects(clock)
+        self.machine_clock = SimClock()
         self.calls: list[Call] = []
         self.booked: dict[str, list[float]] = {}
         self.call_counts: dict[str, int] = {}
@@ -95,7 +97,7 @@ class Observer:
         self.sessions: list[tuple[int, int, str]] = []
         self.rng = plan.stream("sdk")
         self._session = 0
-        self._last_end = 0.0
+        self._last_end = 0.0  # elapsed seconds
         self._last_life = 0
 
     def note(self, who: str, what: str) -> None:
@@ -196,7 +198,7 @@ class Observer:
             if call.what == "call" and how in ("raised", "cancelled") and not self._vouches(call, how):
                 self.dirty_sessions.add(call.session)
             if call.what in ("call", "verify"):
-                self._last_end, self._last_life = call.ended, call.life
+                self._last_end, self._last_life = self.machine_clock.elapsed(), call.life
             if call.job:
                 self.note("sdk", f"{call.what} of {self.name(call.job)}: {how}")
 
@@ -231,7 +233,7 @@ class Observer:
             self.report("P1", f"a {what} enters session {call.session}, which is not open")
         if call.session in self.dirty_sessions:
             self.report("P6", f"a {what} enters session {call.session}, in which something has gone wrong")
-        interval = self.clock() - self._last_end
+        interval = self.machine_clock.elapsed() - self._last_end
         if interval < self.plan.settings["min_interval"] - 1e-6 and self._last_life == call.life:
             self.report("interval", f"a {what} enters {interval:.6f} s after the call before it ended")
 

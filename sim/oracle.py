@@ -32,6 +32,12 @@ def check(observer: Observer, truth: Mapping[int, bytes], followers: Sequence[Fo
         lives: The lives of the service.
     """
     rows = [read(truth[seq]) for seq in sorted(truth)]
+    for row in rows:
+        time = observer.machine_clock.moment(row.at)
+        if time is None:
+            observer.report("bug", f"event {row.seq} has the time {row.at!r}, which the wall clock never showed")
+            return
+        row.time = time
     if [row.seq for row in rows] != list(range(1, len(rows) + 1)):
         observer.report("P8", "the numbers of the events have a gap")
         return

@@ -16,6 +16,7 @@ __all__ = [
     "KINDS",
     "CallBehaviour",
     "CallKind",
+    "ClockChange",
     "DiskHabits",
     "JobBehaviour",
     "KindRules",
@@ -127,6 +128,17 @@ CALM: Final = DiskHabits(slow=0.0, stalls=0.0, fails=0.0)
 
 
 @attrs.frozen
+class ClockChange:
+    """A change of the machine's clocks."""
+
+    after: float
+    """Virtual seconds since the change before it."""
+    seconds: float
+    """How far the wall clock is set forward, or back if negative; or how long the machine is suspended."""
+    suspends: bool
+
+
+@attrs.frozen
 class Plan:
     """The plan of one schedule."""
 
@@ -156,6 +168,10 @@ class Plan:
     """The probability that opening the SDK fails."""
     bad_verify: float
     """The probability that a verify raises, is slow or returns nonsense."""
+    clock_changes: tuple[ClockChange, ...]
+    """How the clocks of the machine change."""
+    dates: float
+    """The probability that a client gives a time as a date and not as seconds."""
 
     def stream(self, name: str) -> random.Random:
         """A random stream for one part of the schedule."""
@@ -179,6 +195,18 @@ def _draw_call(rng: random.Random, kind: CallKind) -> CallBehaviour:
         after=rng.choice((0.0, 0.0, 0.001, 0.05, 0.3)),
         long=rng.choice((1.0, 2.5, 4.0, 9.0)),
     )
+
+
+def _draw_clock_changes(rng: random.Random) -> tuple[ClockChange, ...]:
+    changes = []
+    for _ in range(rng.choice((1, 2, 4))):
+        suspends = rng.random() < 0.4
+        # not round, so that the wall clock never shows the same time twice
+        seconds = rng.choice((0.4, 3.0, 30.0, 300.0)) * rng.uniform(0.5, 1.0)
+        if not suspends and rng.random() < 0.5:
+            seconds = -seconds
+        changes.append(ClockChange(rng.expovariate(1 / 4), seconds, suspends))
+    return tuple(changes)
 
 
 def draw(seed: int) -> Plan:
@@ -225,4 +253,6 @@ def draw(seed: int) -> Plan:
         ),
         open_failures=rng.choice((0.0, 0.0, 0.1)),
         bad_verify=rng.choice((0.0, 0.1)),
+        clock_changes=_draw_clock_changes(rng) if rng.random() < 0.4 else (),
+        dates=rng.choice((0.0, 0.5)),
     )

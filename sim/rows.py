@@ -28,9 +28,13 @@ class Row(msgspec.Struct, gc=False):
     payload: Any = None
     key: str | None = None
     due_at: float | None = None
+    delay: float | None = None
     deadline_at: float | None = None
+    deadline_after: float | None = None
     uses_retry: bool = True
     step: str = ""
+    time: float = 0.0
+    """When it happened, in virtual seconds. Not in the journal: the oracle finds it by `at`."""
 
 
 read: Final = msgspec.json.Decoder(Row).decode

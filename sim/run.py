@@ -35,7 +35,6 @@ from trio_jobs._errors import (
     TrioJobsError,
 )
 from trio_jobs._ports import Store
-from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
 
@@ -171,6 +170,7 @@ class _ScheduleRun:
             nursery.start_soon(follower.run)
         clients_done = trio.Event()
         nursery.start_soon(self._run_clients, clients_done)
+        nursery.start_soon(self._change_clocks)
         for number in range(1, plan.lives):
 
             async def wait(queue: Queue, seconds: float = plan.life_seconds[number - 1]) -> None:
@@ -192,6 +192,13 @@ class _ScheduleRun:
             await self._run_life(number, settle, calm=True)
         if not self.timeline.violations:
             check(observer, self.disk.truth, followers, self._lives)
+
+    async def _change_clocks(self) -> None:
+        for change in self.plan.clock_changes:
+            await trio.sleep(change.after)
+            self.observer.machine_clock.change(change)
+            what = "the machine was suspended for" if change.suspends else "the wall clock is set by"
+            self.observer.note("clock", f"{what} {change.seconds:.3f} s")
 
     async def _run_clients(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
@@ -242,7 +249,9 @@ class _ScheduleRun:
         observer, number = self.observer, machine.number
         queue: Queue | None = None
         try:
-            async with service.open(store=store, clock=TrioClock(), seed=self.plan.seed * 10 + number) as queue:
+            async with service.open(
+                store=store, clock=observer.machine_clock, seed=self.plan.seed * 10 + number
+            ) as queue:
                 if machine.alive:
                     runtime_of(queue).feed.set_ring_size(self.plan.ring)
                     machine.queue = queue

@@ -126,7 +126,9 @@ class Backend(Protocol):
         *,
         key: str | None,
         due_at: datetime | None,
+        delay: float | None,
         deadline_at: datetime | None,
+        deadline_after: float | None,
         wait: float | None,
         by: str | None,
     ) -> Receipt:

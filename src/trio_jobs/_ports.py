@@ -50,15 +50,22 @@ class Discard:
     """The exception because of which the session is discarded; None without one, as after a timeout."""
 
 
+@runtime_checkable
 class Clock(Protocol):
     """A source of times. `SystemClock` and `TrioClock` conform."""
 
     def now(self) -> float:
-        """The wall clock: UTC, in seconds since the epoch. It may jump in either direction."""
+        """The wall clock: UTC, in seconds since the epoch. It may jump in either direction. For dates."""
+        ...
+
+    def elapsed(self) -> float:
+        """Elapsed seconds since any moment, those of a suspend of the machine included. It never goes back. For waits
+        and ages that are given in seconds."""
         ...
 
     def monotonic(self) -> float:
-        """Trio's clock, in seconds. It never goes back; the deadlines of cancel scopes are on it."""
+        """Trio's clock, in seconds. It never goes back, but may stop while the machine is suspended. The deadlines of
+        cancel scopes are on it."""
         ...
 
 

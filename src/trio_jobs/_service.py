@@ -345,7 +345,7 @@ class Service:
             An async context manager for the running queue.
 
         Raises:
-            UsageError: Both `journal` and `store` are given, or the caller does not run in Trio.
+            UsageError: Both `journal` and `store` are given, the clock is none, or the caller does not run in Trio.
             SdkOpenFailed: The SDK was not open within `open_timeout`, or its error is not retried.
             StoreError: The store cannot be opened; `JournalInUse` and `JournalDamaged` are such errors.
             UnhandledJobs: The store has open jobs that no handler can process.
@@ -357,6 +357,8 @@ class Service:
         """
         if journal is not None and store is not None:
             raise UsageError("give journal or store, not both")
+        if clock is not None and not isinstance(clock, Clock):
+            raise UsageError("clock must conform to trio_jobs.ports.Clock: now(), elapsed() and monotonic()")
         if store is None:
             store = (
                 MemoryStore(reopens=False) if journal is None else SqliteStore(journal, allow_data_loss=allow_data_loss)

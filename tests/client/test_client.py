@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import trio_jobs
 from support.proxy import Proxy
 from support.waiting import deadline
-from trio_jobs import Gap, MemoryStore, Service, Snapshot, State, Token, events
+from trio_jobs import Gap, MemoryStore, Service, Snapshot, State, Token, TrioClock, events
 from trio_jobs._client import reconnect
 
 OWNER = Token("owner-" + "0" * 20, "ann", "control")
@@ -97,6 +97,27 @@ async def test_times_are_aware_and_delays_are_seconds() -> None:
             await client.submit("double", 1, due_at=datetime(2030, 1, 1))
         with pytest.raises(trio_jobs.UsageError):
             await client.submit("double", 1, due_at=datetime.now(UTC), delay=1)
+
+
+async def test_seconds_do_not_depend_on_the_clock_of_the_client() -> None:
+    """The clock of the server is years behind that of this process."""
+    clock = TrioClock(epoch=1_000_000_000.0)
+    async with (
+        make_service().open(clock=clock) as queue,
+        trio_jobs.serve(queue, port=0, tokens=None) as server,
+        trio_jobs.connect(server.url) as client,
+    ):
+        delayed = queue.get((await client.submit("double", 1, delay=60)).job_id)
+        expiring = queue.get((await client.submit("double", 1, delay=60, deadline_after=90)).job_id)
+        assert delayed.due_at is not None
+        assert (delayed.due_at - delayed.submitted_at).total_seconds() == pytest.approx(60, abs=0.001)
+        assert expiring.deadline_at is not None
+        assert (expiring.deadline_at - expiring.submitted_at).total_seconds() == pytest.approx(90, abs=0.001)
+        with pytest.raises(trio_jobs.UsageError, match="the deadline must be in the future"):
+            await client.submit("double", 1, deadline_after=0)
+        for wrong in (-1.0, float("nan"), float("inf"), 1e12):
+            with pytest.raises(trio_jobs.UsageError, match="delay"):
+                await client.submit("double", 1, delay=wrong)
 
 
 async def test_a_full_line_is_waited_for_or_refused() -> None:

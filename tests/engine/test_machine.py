@@ -502,7 +502,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 for i, job in enumerate(over)
                 if i < excess or self.projection.jobs[job].changed_at <= self.now - age
             ]
-        chosen = self.projection.prunable(dict.fromkeys(FINAL, self.now - age), dict.fromkeys(FINAL, keep), limit)
+        chosen = self.projection.prunable(
+            lambda record: self.now - record.changed_at, dict.fromkeys(FINAL, age), dict.fromkeys(FINAL, keep), limit
+        )
         assert chosen == old[:limit]
         tombstones = self.projection.forget(chosen, self.now)
         assert [key.job for key in tombstones] == [job for job in chosen if self.models[job].key is not None]

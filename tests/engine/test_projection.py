@@ -139,25 +139,31 @@ def each(value: Any) -> dict[State, Any]:
     return dict.fromkeys(FINAL, value)
 
 
+def prunable(projection: Projection, older_than: dict[State, float], keep: dict[State, int], limit: int) -> list[str]:
+    """older_than: jobs that ended at this time or before are chosen."""
+    max_age = {state: -at for state, at in older_than.items()}
+    return projection.prunable(lambda record: -record.changed_at, max_age, keep, limit)
+
+
 def test_the_oldest_jobs_of_each_state_are_removed_first() -> None:
     projection = with_finals(*"abcdef", outcomes=OUTCOMES)  # a and d completed, b and e failed, c and f were cancelled
-    assert projection.prunable(each(-1.0), each(1), limit=100) == ["a", "b", "c"]
-    assert projection.prunable(each(2.0), each(100), limit=100) == ["a", "b", "c"]
-    assert projection.prunable(each(100.0), each(100), limit=100) == ["a", "d", "b", "e", "c", "f"]
+    assert prunable(projection, each(-1.0), each(1), limit=100) == ["a", "b", "c"]
+    assert prunable(projection, each(2.0), each(100), limit=100) == ["a", "b", "c"]
+    assert prunable(projection, each(100.0), each(100), limit=100) == ["a", "d", "b", "e", "c", "f"]
 
 
 def test_each_state_has_its_own_age_and_count() -> None:
     projection = with_finals(*"abcdef", outcomes=OUTCOMES)
     age = {State.COMPLETED: 100.0, State.FAILED: -1.0, State.CANCELLED: 2.0}
-    assert projection.prunable(age, each(100), limit=100) == ["a", "d", "c"]
+    assert prunable(projection, age, each(100), limit=100) == ["a", "d", "c"]
     count = {State.COMPLETED: 100, State.FAILED: 0, State.CANCELLED: 1}
-    assert projection.prunable(each(-1.0), count, limit=100) == ["b", "e", "c"]
+    assert prunable(projection, each(-1.0), count, limit=100) == ["b", "e", "c"]
 
 
 def test_at_most_limit_jobs_are_removed_in_one_call() -> None:
     projection = with_finals(*"abcde", outcomes=OUTCOMES)
     found = []
-    while ids := projection.prunable(each(100.0), each(0), limit=2):
+    while ids := prunable(projection, each(100.0), each(0), limit=2):
         assert len(ids) <= 2
         found += ids
         projection.forget(ids, now=1.0)
@@ -165,13 +171,13 @@ def test_at_most_limit_jobs_are_removed_in_one_call() -> None:
 
 
 def test_a_young_job_below_the_maximum_is_not_removed() -> None:
-    assert with_finals(*"abc").prunable(each(-1.0), each(3), limit=100) == []
+    assert prunable(with_finals(*"abc"), each(-1.0), each(3), limit=100) == []
 
 
 def test_an_open_job_is_never_removed() -> None:
     projection = with_finals("a")
     submit(projection, "b")
-    assert projection.prunable(each(1e12), each(0), limit=100) == ["a"]
+    assert prunable(projection, each(1e12), each(0), limit=100) == ["a"]
 
 
 def test_a_new_run_resets_the_age_of_a_job() -> None:
@@ -179,4 +185,4 @@ def test_a_new_run_resets_the_age_of_a_job() -> None:
     for event in decide.retry(projection.get("a"), None, 5.0, projection.seq + 1):
         projection.apply(event)
     finish(projection, "a", Outcome.FAIL, at=6.0)
-    assert projection.prunable(each(100.0), each(0), limit=100) == ["b", "a"]
+    assert prunable(projection, each(100.0), each(0), limit=100) == ["b", "a"]

@@ -66,6 +66,9 @@ CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
 LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
+CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
+CLOCKS: Final = "tests/runtime/test_clocks.py"
+STALLS: Final = "tests/stores/test_stalls.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
@@ -771,7 +774,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "deadline off by one moment",
         "an attempt can start just after the deadline",
         SIMULATOR,
-        "_engine/attempt_result.py",
+        "_engine/event_writer.py",
         "record.deadline_at is not None and record.deadline_at <= now",
         "record.deadline_at is not None and record.deadline_at <= now - 0.5",
     ),
@@ -837,9 +840,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "limit without effect",
         "attempt_timeout passes and ends nothing",
         SIMULATOR,
-        "_runtime/attempt_runner.py",
-        "running.limit_at = running.scope.deadline = now",
-        "running.limit_at = now",
+        "_runtime/attempt.py",
+        "            scope.deadline = self.limit_at\n",
+        "            pass\n",
     ),
     _M(
         "first job passed",
@@ -862,16 +865,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the job that is due first is requeued after later ones",
         SIMULATOR,
         "_runtime/scheduler.py",
-        "        self._alarm.set(when)\n",
-        "",
+        "            self._due_by_date.add(record.due_at, record)\n        self._set_alarm()\n",
+        "            self._due_by_date.add(record.due_at, record)\n",
     ),
     _M(
         "expiry one minute late",
         "deadlines of waiting jobs are checked one minute late",
         SIMULATOR,
         "_runtime/scheduler.py",
-        "        self._alarm.set(self._clock.monotonic() + self._until(record.deadline_at))\n",
-        "",
+        "            self._deadlines_by_date.add(record.deadline_at, record)\n        self._set_alarm()\n",
+        "            self._deadlines_by_date.add(record.deadline_at, record)\n",
     ),
     _M(
         "overdue not reported",
@@ -1165,6 +1168,96 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/connection.py",
         "self._limiter.measure(message, cost(params), request_id)",
         "self._limiter.measure(message, 1, request_id)",
+    ),
+    # clocks
+    _M(
+        "date not compared again",
+        "a job waits for a date until the moment at which the wall clock would have shown it when it was submitted",
+        CLOCK_STEPS,
+        "_runtime/scheduler.py",
+        "min(left, LOOK_EVERY)",
+        "left",
+    ),
+    _M(
+        "delay measured by the wall clock",
+        "a delay of ten minutes takes a day when the wall clock is set back by a day",
+        CLOCK_STEPS,
+        "_engine/fold.py",
+        "    elif isinstance(event, ev.Submitted):\n"
+        "        record.due_elapsed = None if record.delay is None else elapsed + record.delay\n",
+        "    elif isinstance(event, ev.Submitted):\n        record.due_elapsed = None\n",
+    ),
+    _M(
+        "deadline measured by the wall clock",
+        "a job with a deadline in an hour expires at once when the wall clock is set forward",
+        CLOCK_STEPS,
+        "_engine/fold.py",
+        "record.deadline_elapsed = None if record.deadline_after is None else",
+        "record.deadline_elapsed = None if True else",
+    ),
+    _M(
+        "restored wait of a year",
+        "a wait that was recorded while the clock was ahead takes a year after a restart",
+        CLOCK_STEPS,
+        "_runtime/waits.py",
+        "min(max(record.due_at - now, 0.0), longest)",
+        "max(record.due_at - now, 0.0)",
+    ),
+    _M(
+        "restored deadline not watched",
+        "a restored job that waits does not expire at its deadline",
+        CLOCK_STEPS,
+        "_runtime/restored_jobs.py",
+        "    if record.deadline_at is not None and record.state not in FINAL:\n",
+        "    if False:\n",
+    ),
+    _M(
+        "deadline of a new run not watched",
+        "a job that a person retries does not expire while it waits",
+        CLOCK_STEPS,
+        "_runtime/operations.py",
+        "        if record.deadline_at is not None:\n            self._scheduler.watch_deadline(record)\n",
+        "",
+    ),
+    _M(
+        "limit of a verify kept",
+        "an attempt without a limit is reported overdue after the limit of the verify before it",
+        CLOCK_STEPS,
+        "_runtime/verification.py",
+        "        running.clear_limits()\n",
+        "",
+    ),
+    _M(
+        "settle time by the wall clock",
+        "verify is asked at once, before the SDK has settled, because the wall clock was set forward",
+        CLOCK_STEPS,
+        "_runtime/verification.py",
+        "        if record.ended_elapsed is not None:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "suspend not counted as idle",
+        "a session that has slept through a night with its machine is used without being renewed",
+        CLOCK_STEPS,
+        "_runtime/sdk_session.py",
+        "self._clock.elapsed() >= self._idle_since + longest",
+        "self._clock.monotonic() >= self._idle_since + longest",
+    ),
+    _M(
+        "wrong clock believed",
+        "a wall clock that is wrong for two minutes removes the results of a week",
+        CLOCKS,
+        "_runtime/pruner.py",
+        "elapsed - self._claimed_since >= CONFIRMED_AFTER",
+        "True",
+    ),
+    _M(
+        "stall behind another commit",
+        "a commit that hangs behind another one is not reported",
+        STALLS,
+        "_stores/durable_store.py",
+        "        self._commit_started = self._monotonic() if self.appended_seq > self.last_seq else None\n",
+        "        self._commit_started = None\n",
     ),
     # threads and interrupts
     _M(

@@ -320,7 +320,7 @@ async def test_a_job_waits_for_its_date_though_the_wall_clock_jumps(autojump_clo
 
     sdk, clock = RecordingSdk(), Jumping()
     async with two_speeds(sdk).open(clock=clock) as queue:
-        receipt = await queue.submit("work", "a", delay=7200, deadline_after=7201)
+        receipt = await queue.submit("work", "a", due_at=utc(7200), deadline_at=utc(7201))
         await trio.sleep(30)
         clock.offset = 10_000
         await until_state(queue, receipt.job_id, "failed")

@@ -535,8 +535,10 @@ class SteppingClock(trio_jobs.TrioClock):
 
 async def test_a_job_that_becomes_due_during_its_submit_is_pending(autojump_clock: MockClock) -> None:
     rig = make_rig("trio")
-    async with rig.service.open(clock=SteppingClock(step=1)) as queue:
-        receipt = await queue.submit("work", "a", delay=0.5)
+    clock = SteppingClock(step=1)
+    async with rig.service.open(clock=clock) as queue:
+        due_at = datetime.fromtimestamp(clock.now() + 1.5, UTC)
+        receipt = await queue.submit("work", "a", due_at=due_at)
         assert (receipt.state, receipt.position) == (State.PENDING, 0)
         assert await queue.result(receipt.job_id) == "a"
 
@@ -548,7 +550,7 @@ async def test_a_job_whose_deadline_passed_when_the_clock_jumped_is_not_started(
     async with rig.service.open(clock=wall) as queue:
         await queue.submit("work", "first")
         await hold.reached_in_trio()
-        late = await queue.submit("work", "late", deadline_after=100)
+        late = await queue.submit("work", "late", deadline_at=datetime.fromtimestamp(wall.now() + 100, UTC))
         wall.ahead = 1000
         hold.release()
         job = await ended(queue, late.job_id)
@@ -562,7 +564,7 @@ async def test_a_due_date_is_met_though_the_wall_clock_jumped(autojump_clock: Mo
     async with busy_queue(rig) as (queue, _, _first):
         runtime = runtime_of(queue)
         runtime.submissions._clock = runtime.scheduler._clock = wall
-        doomed = await queue.submit("work", "doomed", deadline_after=10_000)
+        doomed = await queue.submit("work", "doomed", deadline_at=datetime.fromtimestamp(wall.now() + 10_000, UTC))
         wall.ahead = 20_000
         await trio.sleep(61)
         assert queue.get(doomed.job_id).reason == "expired", "noticed within a minute"

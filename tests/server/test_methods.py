@@ -103,6 +103,23 @@ async def test_a_job_is_submitted_followed_and_its_result_read() -> None:
         await with_client(b.server.url, talk)
 
 
+async def test_a_job_is_submitted_with_seconds() -> None:
+    async def talk(client: Independent) -> None:
+        await client.ask("jobs.subscribe", subscription="mine")
+        receipt = await client.ask("jobs.submit", kind="double", payload=1, delay=60, deadline_after=90)
+        assert receipt["state"] == "scheduled"
+        [event] = await client.until("scheduled")
+        assert (event["delay"], event["deadline_after"]) == (60, 90)
+        assert event["due_at"] == event["at"] + 60
+        assert event["deadline_at"] == event["at"] + 90
+        for times in ({"delay": 1, "due_at": 1.0}, {"deadline_after": 1, "deadline_at": 1.0}, {"delay": -1}):
+            code, _ = await client.ask("jobs.submit", kind="double", payload=1, **times)
+            assert code == -32602
+
+    async with bench() as b:
+        await with_client(b.server.url, talk)
+
+
 async def test_jobs_are_listed_in_pages_and_read() -> None:
     async def talk(client: Independent) -> None:
         ids = [(await client.ask("jobs.submit", kind="double", payload=i))["job"] for i in range(5)]

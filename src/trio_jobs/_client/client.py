@@ -15,7 +15,7 @@ from trio_jobs._client.outbox import Lane, Request
 from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._client.router import Router
-from trio_jobs._client.submit_request import SubmitRequest, seconds_since_epoch
+from trio_jobs._client.submit_request import SubmitRequest
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._engine.jobs import Job, Receipt
 from trio_jobs._engine.states import CancelAnswer, State
@@ -121,9 +121,10 @@ class Client:
             payload: Anything that msgspec encodes as JSON, at most 1 MiB encoded.
             key: At most 500 characters. The same key and payload return the same job.
             due_at: The job does not start before this aware datetime.
-            delay: The same in seconds from now. Not together with `due_at`.
+            delay: The same in seconds from now, whatever the clocks of client and server show. Not together with
+                `due_at`.
             deadline_at: The job expires at this aware datetime.
-            deadline_after: The same in seconds from now. Not together with `deadline_at`.
+            deadline_after: The same in seconds from now, as with `delay`. Not together with `deadline_at`.
             wait: Seconds to wait for a free slot; 0 for not at all, None for as long as it takes.
 
         Returns:
@@ -141,8 +142,7 @@ class Client:
             The job may have been accepted. With a key, the same submit returns that job. If the submit waits for a
             slot, the server stops waiting.
         """
-        due, deadline = seconds_since_epoch(due_at, delay), seconds_since_epoch(deadline_at, deadline_after)
-        submit = SubmitRequest(kind, payload, key, due, deadline, wait)
+        submit = SubmitRequest(kind, payload, key, due_at, delay, deadline_at, deadline_after, wait)
         while True:
             try:
                 got = await self._request(submit.make, w.SubmitResult, repeatable=key is not None, kind=kind)

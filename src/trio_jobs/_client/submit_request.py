@@ -1,8 +1,7 @@
-"""The request of a submit, with what is left of its wait each time that it is sent."""
+"""The request of a submit, with what is left of its wait, and of its other seconds, each time that it is sent."""
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,8 +14,9 @@ from trio_jobs._errors import InvalidPayload, UsageError
 from trio_jobs._validation import check_date, check_seconds, check_wait
 from trio_jobs._wire.methods import Submit
 
-__all__ = ["SubmitRequest", "seconds_since_epoch"]
+__all__ = ["SubmitRequest"]
 
+SOON: Final = 0.001  #: seconds; with a deadline that passed while it waited, a submit is accepted and its job expires
 EARLY: Final = 1.0  #: seconds by which an answer may come before the wait is over, by the clock of the server
 
 
@@ -25,7 +25,7 @@ class SubmitRequest:
 
     Raises:
         InvalidPayload: The payload is too large.
-        UsageError: `wait` is not a number of seconds.
+        UsageError: A time is not valid.
     """
 
     def __init__(
@@ -33,15 +33,26 @@ class SubmitRequest:
         kind: str,
         payload: Any,
         key: str | None,
-        due_at: float | None,
-        deadline_at: float | None,
+        due_at: datetime | None,
+        delay: float | None,
+        deadline_at: datetime | None,
+        deadline_after: float | None,
         wait: float | None,
     ) -> None:
         body = msgspec.json.encode(payload)
         if len(body) > MAX_PAYLOAD:
             raise InvalidPayload(kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
-        self._submit = Submit(kind, msgspec.Raw(body), key, due_at, deadline_at)
-        self._ends_at = float("inf") if wait is None else trio.current_time() + check_seconds("wait", wait)
+        self._submit = Submit(
+            kind,
+            msgspec.Raw(body),
+            key,
+            _date(due_at, delay),
+            _date(deadline_at, deadline_after),
+            delay=None if delay is None else check_wait("delay", delay),
+            deadline_after=None if deadline_after is None else check_wait("deadline_after", deadline_after),
+        )
+        self._began = trio.current_time()
+        self._ends_at = float("inf") if wait is None else self._began + check_seconds("wait", wait)
         self._answer_at = 0.0  # when the wait of the last request ends
 
     def make(self) -> Request:
@@ -53,7 +64,13 @@ class SubmitRequest:
         now = trio.current_time()
         left = min(max(self._ends_at - now, 0.0), longest)
         self._answer_at = now + left
-        return msgspec.structs.replace(self._submit, wait=left)
+        submit = msgspec.structs.replace(self._submit, wait=left)
+        passed = now - self._began
+        if passed > SOON and (submit.delay or submit.deadline_after):  # they count from the call on
+            submit = msgspec.structs.replace(
+                submit, delay=_left(submit.delay, passed), deadline_after=_left(submit.deadline_after, passed)
+            )
+        return submit
 
     @property
     def waits_again(self) -> bool:
@@ -65,10 +82,12 @@ class SubmitRequest:
         return now < self._ends_at and now >= self._answer_at - EARLY
 
 
-def seconds_since_epoch(at: datetime | None, after: float | None) -> float | None:
-    """The time that was given as an aware datetime or in seconds from now. Raises `UsageError`."""
+def _left(seconds: float | None, passed: float) -> float | None:
+    return max(seconds - passed, SOON) if seconds else seconds
+
+
+def _date(at: datetime | None, after: float | None) -> float | None:
+    """The aware datetime in seconds since the epoch. The seconds are not converted, since this clock may be wrong."""
     if at is not None and after is not None:
         raise UsageError("give a time or a number of seconds, not both")
-    if after is not None:
-        return time.time() + check_wait("a delay", after)
     return None if at is None else check_date("a time", at)

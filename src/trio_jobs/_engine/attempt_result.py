@@ -10,81 +10,21 @@ or NotDone, and an operator.
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
-import attrs
-import msgspec
 from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import Done, EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State, Verdict, open_step
+from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer
+from trio_jobs._engine.jobs import Done, EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State, open_step
 from trio_jobs._engine.retry import Rules
 
 __all__ = [
-    "AttemptResult",
-    "Events",
-    "VerifyAnswer",
-    "Writer",
     "crashed",
     "end",
-    "is_expired",
     "stuck",
     "verified",
 ]
-
-Events = tuple[ev.JobEvent, ...]
-
-
-class AttemptResult(msgspec.Struct, frozen=True, gc=False):
-    """How an attempt ended, as the consumer observed it."""
-
-    outcome: Outcome
-    """The kind of the end."""
-
-    result: msgspec.Raw | None = None
-    """The JSON of what the handler returned; None if it did not return, or the result cannot be kept."""
-
-    problem: str | None = None
-    """Why the result cannot be kept; None if it is kept."""
-
-    error: ErrorInfo | None = None
-    """What the handler raised; None if it raised nothing."""
-
-    retryable: bool = False
-    """Whether the handler's retry policy retries this error."""
-
-    has_run: bool = True
-    """False if the handler returned something that has not run, such as a coroutine. Whether what it did before that
-    has acted is known to nobody but verify or a person."""
-
-    wait: float = 0.0
-    """The seconds of a Snooze or RetryAfter."""
-
-    ended_by: EndedBy | None = None
-    """The limit that ended it; None if it ended by itself."""
-
-    entered: bool = False
-    """Whether an SDK call began."""
-
-    late: bool = False
-    """Whether it ended after its limit."""
-
-
-@attrs.frozen
-class VerifyAnswer:
-    """What verify answered."""
-
-    verdict: Verdict
-    """Done, NotDone or Unknown."""
-
-    result: msgspec.Raw | None = None
-    """The JSON of the result of Done."""
-
-    problem: str | None = None
-    """Why the result of Done was not kept; None if it was."""
-
-    asked: bool = True
-    """Whether verify could answer. False if the queue's stop prevented it; the next start calls verify again."""
 
 
 def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: str = "stuck") -> Events:
@@ -108,6 +48,7 @@ def end(
     now: float,
     chance: float,
     seq: int,
+    elapsed: float | None = None,
 ) -> Events:
     """The events of an attempt that has ended.
 
@@ -121,6 +62,7 @@ def end(
         now: UTC, seconds since the epoch.
         chance: Uniform in [0, 1), for the jitter of a retry.
         seq: The number of the first event.
+        elapsed: See `is_expired`.
     """
     if _is_settled(record):
         return ()
@@ -133,7 +75,7 @@ def end(
                 reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
             ),
         )  # fmt: skip
-    out = Writer(record, now, seq, ending)
+    out = EventWriter(record, now, seq, ending, elapsed=elapsed)
     match ending.outcome:
         case Outcome.FAIL:
             out.write(ev.Failed, reason="fail")
@@ -175,13 +117,23 @@ def end(
     return out.events
 
 
-def crashed(record: JobRecord, rules: Rules, now: float, chance: float, seq: int) -> Events:
+def crashed(
+    record: JobRecord, rules: Rules, now: float, chance: float, seq: int, elapsed: float | None = None
+) -> Events:
     """The events of an attempt that was running, or whose call was inside, when the process died."""
     entered = record.attempts[-1].entered
-    return end(record, AttemptResult(Outcome.CRASHED, entered=entered), rules, now, chance, seq)
+    return end(record, AttemptResult(Outcome.CRASHED, entered=entered), rules, now, chance, seq, elapsed)
 
 
-def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, chance: float, seq: int) -> Events:
+def verified(
+    record: JobRecord,
+    answer: VerifyAnswer,
+    rules: Rules,
+    now: float,
+    chance: float,
+    seq: int,
+    elapsed: float | None = None,
+) -> Events:
     """The events of an answer of verify about a job in doubt.
 
     There are none if the doubt was resolved in the meantime, or verify could not answer.
@@ -189,14 +141,14 @@ def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, 
     doubt = record.doubt
     if record.state is not State.IN_DOUBT or doubt is None or doubt.inside or not answer.asked:
         return ()
-    out = Writer(record, now, seq, None)
+    out = EventWriter(record, now, seq, None, elapsed=elapsed)
     if isinstance(answer.verdict, Done):
         out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
             out.write(ev.DoubtResolved, reason="not_done", error=record.error)
             out.write(ev.Cancelled, reason="cancelled", error=record.error)
-        elif is_expired(record, now):
+        elif out.is_expired(record):
             out.write(ev.Failed, reason="expired", error=record.error)
         elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
             out.write(ev.DoubtResolved, reason="not_done")
@@ -211,63 +163,11 @@ def verified(record: JobRecord, answer: VerifyAnswer, rules: Rules, now: float, 
     return out.events
 
 
-class Writer:
-    """Collects the events of one job, in order. The first event carries the end of the attempt."""
-
-    def __init__(
-        self, record: JobRecord, now: float, seq: int, ending: AttemptResult | None, by: str | None = None
-    ) -> None:
-        self.events: Events = ()
-        self._in_doubt = record.state is State.IN_DOUBT
-        self._job = record.id
-        self.now = now
-        self._seq = seq
-        self._by = by
-        self.ending = ending
-        self._attempt = record.attempts[-1].number if record.attempts else 0
-        # the end of this attempt says nothing about an earlier one; only a return, verify or an operator does
-        self.earlier_acted = record.may_have_acted and ending is not None
-
-    def write(
-        self, kind: type[ev.Ended], *, may_have_acted: bool = False, error: ErrorInfo | None = None, **fields: Any
-    ) -> None:
-        seq = self._seq + len(self.events)
-        ending = self.ending
-        may_have_acted = (may_have_acted or self.earlier_acted) and kind is not ev.Completed
-        if ending is not None and not self.events:
-            event = kind(
-                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
-                ended_by=ending.ended_by, entered=ending.entered, late=ending.late, may_have_acted=may_have_acted,
-                error=ending.error, **fields,
-            )  # fmt: skip
-        else:
-            event = kind(
-                seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, may_have_acted=may_have_acted,
-                error=error if ending is None else ending.error, **fields,
-            )  # fmt: skip
-        self.events = (*self.events, event)
-        self._in_doubt = kind is ev.InDoubt
-
-    def complete(self, result: msgspec.Raw | None, problem: str | None, reason: str) -> None:
-        self.write(ev.Completed, result=UNSET if result is None else result, problem=problem, reason=reason)
-
-    def resolve_first(self) -> None:
-        """Resolve the doubt, if there is one: the table has no way from in_doubt to cancelled. The return of the late
-        call resolves it."""
-        if self._in_doubt:
-            self.write(ev.DoubtResolved, reason="returned")
-
-
 def _is_settled(record: JobRecord) -> bool:
     """Whether the end of the current attempt no longer matters to the job."""
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
-
-
-def is_expired(record: JobRecord, now: float) -> bool:
-    """Whether the job's deadline has passed."""
-    return record.deadline_at is not None and record.deadline_at <= now
 
 
 def _may_have_acted(ending: AttemptResult, rules: Rules) -> bool:
@@ -280,7 +180,7 @@ def _message(error: ErrorInfo | None) -> str:
     return error.message if error is not None else ""
 
 
-def _after_error(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
+def _after_error(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
     """Handle an attempt that raised an error of its own. Where verify exists, only its answer leads to a retry."""
     may_have_acted = _may_have_acted(ending, rules)
     if may_have_acted and (rules.verifies or open_step(record) is not None or not ending.has_run):
@@ -291,7 +191,7 @@ def _after_error(out: Writer, record: JobRecord, ending: AttemptResult, rules: R
 
 
 def _retry(
-    out: Writer,
+    out: EventWriter,
     record: JobRecord,
     rules: Rules,
     chance: float,
@@ -308,7 +208,7 @@ def _retry(
         out.write(ev.Cancelled, reason="cancelled")
     elif record.cancel_requested or not retryable or record.retries_used >= rules.retry.max_retries:
         out.write(ev.Failed, reason=reason, may_have_acted=may_have_acted, error=error)
-    elif is_expired(record, out.now):
+    elif out.is_expired(record):
         out.write(ev.Failed, reason="expired", may_have_acted=may_have_acted, error=error)
     else:
         if wait is None:
@@ -316,14 +216,14 @@ def _retry(
         out.write(ev.RetryScheduled, reason=reason, may_have_acted=may_have_acted, due_at=out.now + wait, error=error)
 
 
-def _snooze(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules) -> None:
+def _snooze(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules) -> None:
     """Schedule the next attempt of a job that its handler snoozed, without a retry being used."""
     if record.cancel_requested:
         out.resolve_first()
         out.write(ev.Cancelled, reason="cancelled")
     elif record.snoozes >= rules.max_snoozes:
         out.write(ev.Failed, reason="too_many_snoozes")
-    elif is_expired(record, out.now):
+    elif out.is_expired(record):
         out.write(ev.Failed, reason="expired")
     elif record.state is State.IN_DOUBT:
         # a late call snoozed: the table has no way from in_doubt to scheduled, and a retrying job waits just as well
@@ -332,7 +232,7 @@ def _snooze(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules)
         out.write(ev.Snoozed, reason="snooze", due_at=out.now + ending.wait)
 
 
-def _interrupt(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
+def _interrupt(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
     """Handle an attempt that a stop or a crash interrupted."""
     crash = ending.outcome is Outcome.CRASHED
     reason = "crashed" if crash else "stopped"
@@ -351,7 +251,7 @@ def _interrupt(out: Writer, record: JobRecord, ending: AttemptResult, rules: Rul
 
 
 def _enter_doubt(
-    out: Writer,
+    out: EventWriter,
     record: JobRecord,
     rules: Rules,
     chance: float,
@@ -368,7 +268,7 @@ def _enter_doubt(
 
 
 def _apply_on_doubt(
-    out: Writer, record: JobRecord, rules: Rules, chance: float, outcome: Outcome, retryable: bool
+    out: EventWriter, record: JobRecord, rules: Rules, chance: float, outcome: Outcome, retryable: bool
 ) -> None:
     """Apply `on_doubt` to a doubt that verify did not resolve. "hold" adds no event."""
     if rules.on_doubt == "fail":

@@ -16,17 +16,8 @@ from typing import Literal
 import msgspec
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.attempt_result import (
-    AttemptResult,
-    Events,
-    VerifyAnswer,
-    Writer,
-    crashed,
-    end,
-    is_expired,
-    stuck,
-    verified,
-)
+from trio_jobs._engine.attempt_result import crashed, end, stuck, verified
+from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer, is_expired
 from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
 from trio_jobs._errors import InvalidState
 
@@ -65,16 +56,26 @@ def submit(
     due_at: float | None = None,
     deadline_at: float | None = None,
     by: str | None = None,
+    delay: float | None = None,
+    deadline_after: float | None = None,
 ) -> ev.Submitted:
-    """Start the history of a job: scheduled if `due_at` is in the future, else pending."""
+    """Start the history of a job: scheduled if it is due in the future, else pending.
+
+    A time is a date (`due_at`, `deadline_at`) or seconds from now (`delay`, `deadline_after`).
+    """
+    if delay is not None:
+        due_at = now + delay
+    if deadline_after is not None:
+        deadline_at = now + deadline_after
     if due_at is not None and due_at > now:
         return ev.Scheduled(
             seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
-            due_at=due_at, deadline_at=deadline_at, by=by,
+            due_at=due_at, delay=delay, deadline_at=deadline_at, deadline_after=deadline_after, by=by,
         )  # fmt: skip
     return ev.Submitted(
-        seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest, deadline_at=deadline_at, by=by
-    )
+        seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
+        deadline_at=deadline_at, deadline_after=deadline_after, by=by,
+    )  # fmt: skip
 
 
 def due(record: JobRecord, now: float, seq: int) -> Events:
@@ -84,9 +85,9 @@ def due(record: JobRecord, now: float, seq: int) -> Events:
     return (ev.Due(seq=seq, at=now, job=record.id),)
 
 
-def expire(record: JobRecord, now: float, seq: int) -> Events:
+def expire(record: JobRecord, now: float, seq: int, elapsed: float | None = None) -> Events:
     """Fail a waiting job whose deadline has passed. No events before the deadline or while an attempt runs."""
-    if not is_expired(record, now):
+    if not is_expired(record, now, elapsed):
         return ()
     if record.state not in (State.SCHEDULED, State.PENDING, State.RETRYING):
         return ()
@@ -97,12 +98,12 @@ def expire(record: JobRecord, now: float, seq: int) -> Events:
     )
 
 
-def start(record: JobRecord, entered: bool, now: float, seq: int) -> Events:
+def start(record: JobRecord, entered: bool, now: float, seq: int, elapsed: float | None = None) -> Events:
     """Start an attempt of a pending job, or fail the job if its deadline has passed. No events in another state."""
     if record.state is not State.PENDING:
         return ()
-    if is_expired(record, now):
-        return expire(record, now, seq)
+    if is_expired(record, now, elapsed):
+        return expire(record, now, seq, elapsed)
     return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
 
 
@@ -161,7 +162,7 @@ def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[Can
     )  # fmt: skip
 
 
-def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
+def retry(record: JobRecord, by: str | None, now: float, seq: int, elapsed: float | None = None) -> Events:
     """Start a new run of a job.
 
     Raises:
@@ -169,11 +170,22 @@ def retry(record: JobRecord, by: str | None, now: float, seq: int) -> Events:
     """
     if record.state not in (State.FAILED, State.CANCELLED):
         raise InvalidState(record.id, record.state, "only a failed or cancelled job can be retried")
-    return (ev.RunRestarted(seq=seq, at=now, job=record.id, by=by),)
+    expired = is_expired(record, now, elapsed)
+    return (
+        ev.RunRestarted(
+            seq=seq, at=now, job=record.id, by=by, expired=None if expired is is_expired(record, now) else expired
+        ),
+    )
 
 
 def resolve(
-    record: JobRecord, resolution: Resolution, by: str | None, now: float, seq: int, result: msgspec.Raw | None = None
+    record: JobRecord,
+    resolution: Resolution,
+    by: str | None,
+    now: float,
+    seq: int,
+    result: msgspec.Raw | None = None,
+    elapsed: float | None = None,
 ) -> Events:
     """Resolve a doubt as an operator.
 
@@ -183,7 +195,7 @@ def resolve(
     """
     if record.state is not State.IN_DOUBT:
         raise InvalidState(record.id, record.state, "only a job that is in_doubt can be resolved")
-    out = Writer(record, now, seq, None, by)
+    out = EventWriter(record, now, seq, None, by, elapsed)
     inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
         out.complete(result, None, "resolved")
@@ -197,6 +209,6 @@ def resolve(
         out.write(ev.DoubtResolved, reason="resolved")
         if record.cancel_requested:
             out.write(ev.Cancelled, reason="cancelled")
-        elif is_expired(record, now):
+        elif out.is_expired(record):
             out.write(ev.Failed, reason="expired", error=record.error)
     return out.events

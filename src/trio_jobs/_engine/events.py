@@ -74,6 +74,8 @@ class Submitted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """The hash of the canonical payload of a job with a key; None over the wire."""
     deadline_at: float | None = None
     """When the job expires: seconds since the epoch, UTC; None for never. See `deadline`."""
+    deadline_after: float | None = None
+    """The seconds from this event to the deadline, where it was given in seconds; None for a date or without one."""
     by: str | None = None
     """Who submitted the job: the name of a token, or `by` of the submit."""
 
@@ -91,6 +93,8 @@ class Scheduled(Submitted, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 
     due_at: float
     """When the job becomes due: seconds since the epoch, UTC. See `due`."""
+    delay: float | None = None
+    """The seconds from this event until the job is due, where they were given; None for a date."""
 
     @property
     def due(self) -> datetime:
@@ -216,7 +220,7 @@ class RetryScheduled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     state: ClassVar[State | None] = State.RETRYING
 
     due_at: float
-    """When the job becomes due: seconds since the epoch, UTC. See `due`."""
+    """When the job becomes due: `at` and the seconds of the wait. Seconds since the epoch, UTC. See `due`."""
     uses_retry: bool = True
     """The attempt counts as one of the retries of its run."""
 
@@ -233,7 +237,7 @@ class Snoozed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
     state: ClassVar[State | None] = State.SCHEDULED
 
     due_at: float
-    """When the job becomes due: seconds since the epoch, UTC. See `due`."""
+    """When the job becomes due: `at` and the seconds of the wait. Seconds since the epoch, UTC. See `due`."""
 
     @property
     def due(self) -> datetime:
@@ -289,6 +293,8 @@ class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     state: ClassVar[State | None] = State.PENDING
 
+    expired: bool | None = None
+    """Whether the deadline had passed, so that the new run has none; None where the dates say so."""
     by: str | None = None
     """Who retried the job: the name of a token, or `by` of the call."""
 

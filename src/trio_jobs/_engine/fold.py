@@ -12,7 +12,7 @@ from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, Sta
 from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
 
-__all__ = ["begin", "fold"]
+__all__ = ["begin", "fold", "stamp"]
 
 _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in rows}
 
@@ -35,6 +35,8 @@ def begin(event: ev.Submitted) -> JobRecord:
         event.due_at if isinstance(event, ev.Scheduled) else None,
         event.deadline_at,
         state_seq=event.seq,
+        delay=event.delay if isinstance(event, ev.Scheduled) else None,
+        deadline_after=event.deadline_after,
     )
 
 
@@ -61,10 +63,31 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
     return after
 
 
+def stamp(record: JobRecord, event: ev.JobEvent, elapsed: float) -> None:
+    """After `event` was applied, record that it happened at this moment of the clock of elapsed seconds.
+
+    The times in events are dates, and the wall clock may be set. So the waits that this process has begun end, and
+    ages are measured, on a clock that is never set.
+    """
+    record.changed_elapsed = elapsed
+    if isinstance(event, ev.Ended):
+        if event.outcome is not None:
+            record.ended_elapsed = elapsed
+        record.due_elapsed = None if record.delay is None else elapsed + record.delay
+    elif isinstance(event, ev.Started):
+        record.started_elapsed = elapsed
+        record.due_elapsed = None
+    elif isinstance(event, ev.Submitted):
+        record.due_elapsed = None if record.delay is None else elapsed + record.delay
+        record.deadline_elapsed = None if record.deadline_after is None else elapsed + record.deadline_after
+    elif record.deadline_after is None:  # a new run may have none
+        record.deadline_elapsed = None
+
+
 def _started(record: JobRecord, event: ev.Started) -> None:
     # a new list each time: a list that grows by append reserves memory for three more items, in every job
     record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]
-    record.due_at = None
+    record.due_at = record.delay = None
     record.reason = ""
     record.error = None
 
@@ -120,7 +143,7 @@ def _completed(record: JobRecord, event: ev.Completed) -> None:
 
 def _retrying(record: JobRecord, event: ev.RetryScheduled) -> None:
     _ended(record, event)
-    record.due_at = event.due_at
+    _wait(record, event)
     if event.uses_retry:
         record.retries_used += 1
     else:
@@ -129,8 +152,13 @@ def _retrying(record: JobRecord, event: ev.RetryScheduled) -> None:
 
 def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:
     _ended(record, event)
-    record.due_at = event.due_at
+    _wait(record, event)
     record.snoozes += 1
+
+
+def _wait(record: JobRecord, event: ev.RetryScheduled | ev.Snoozed) -> None:
+    record.due_at = event.due_at
+    record.delay = max(event.due_at - event.at, 0.0)
 
 
 def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
@@ -143,7 +171,7 @@ def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
 
 def _final(record: JobRecord, event: ev.Ended) -> None:
     _ended(record, event)
-    record.due_at = None
+    record.due_at = record.delay = None
 
 
 def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
@@ -152,8 +180,10 @@ def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
     record.snoozes = 0
     record.crashes = 0
     record.cancel_requested = False
-    if record.deadline_at is not None and record.deadline_at <= event.at:
-        record.deadline_at = None  # otherwise the new run would expire before it starts
+    if record.deadline_at is not None:
+        expired = record.deadline_at <= event.at if event.expired is None else event.expired
+        if expired:  # otherwise the new run would expire before it starts
+            record.deadline_at = record.deadline_after = None
     record.reason = ""
     record.error = None
 

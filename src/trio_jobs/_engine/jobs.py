@@ -142,6 +142,16 @@ class JobRecord(msgspec.Struct, gc=False):
     error: ErrorInfo | None = None
     # the event that led to the state: the job's position among the jobs in that state
     state_seq: int = 0
+    # seconds: of the wait that ends at `due_at`, and from the submit to `deadline_at`; None for a date
+    delay: float | None = None
+    deadline_after: float | None = None
+    # on the clock of elapsed seconds: the ends of these waits, and when the last event, the start and the end of the
+    # last attempt were recorded. None if that was not in this process. Written by `fold.stamp`
+    due_elapsed: float | None = None
+    deadline_elapsed: float | None = None
+    changed_elapsed: float | None = None
+    started_elapsed: float | None = None
+    ended_elapsed: float | None = None
 
 
 def to_datetime(at: float | None) -> datetime | None:

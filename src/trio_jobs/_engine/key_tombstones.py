@@ -50,6 +50,11 @@ class KeyTombstones:
     def __len__(self) -> int:
         return len(self._by_name)
 
+    @property
+    def newest_at(self) -> float:
+        """`at` of the newest tombstone; 0 without one."""
+        return next(reversed(self._by_name.values())).at if self._by_name else 0.0
+
     def find(self, kind: str, key: str) -> KeyTombstone | None:
         """The tombstone of a key, if there is one."""
         by_name = self._by_name

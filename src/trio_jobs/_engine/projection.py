@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.fold import begin, fold
+from trio_jobs._engine.fold import begin, fold, stamp
 from trio_jobs._engine.job_index import JobIndex
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
@@ -48,8 +48,12 @@ class Projection:
         self.paused: ev.Paused | None = None
         """The event that paused the queue; None if it is not paused."""
 
-    def apply(self, event: ev.Event) -> None:
+    def apply(self, event: ev.Event, elapsed: float | None = None) -> None:
         """Apply one event.
+
+        Args:
+            event: The next event.
+            elapsed: When it happened, on the clock of elapsed seconds; None for an event of an earlier process.
 
         Raises:
             IllegalTransition: The event does not follow the last one, or the table forbids it. Nothing was changed.
@@ -62,7 +66,7 @@ class Projection:
             job = event.job
             record = self.jobs.get(job)
             if record is None:
-                self._add(event)
+                record = self._add(event)
             else:
                 before, number = record.state, record.state_seq
                 after = fold(record, event)
@@ -70,13 +74,15 @@ class Projection:
                     by_state = self.by_state
                     by_state[before].remove(number, record.kind)
                     by_state[after].append(seq, record)
+            if elapsed is not None:
+                stamp(record, event, elapsed)
         elif isinstance(event, ev.Paused):
             self.paused = event
         elif isinstance(event, ev.Resumed):
             self.paused = None
         self.seq = seq
 
-    def _add(self, event: ev.JobEvent) -> None:
+    def _add(self, event: ev.JobEvent) -> JobRecord:
         job = event.job
         if not isinstance(event, ev.Submitted):
             raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
@@ -86,6 +92,7 @@ class Projection:
         self.by_state[record.state].append(event.seq, record)
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
+        return record
 
     def retract(self, job_id: str) -> None:
         """Remove a job whose submit was rejected. The numbers of its events are not used again."""
@@ -114,11 +121,18 @@ class Projection:
         """The number of jobs in these states."""
         return sum(len(self.by_state[state]) for state in states)
 
-    def prunable(self, older_than: Mapping[State, float], keep: Mapping[State, int], limit: int) -> list[str]:
+    def prunable(
+        self,
+        age_of: Callable[[JobRecord], float | None],
+        max_age: Mapping[State, float],
+        keep: Mapping[State, int],
+        limit: int,
+    ) -> list[str]:
         """The ids of final jobs to remove, of each state the oldest first.
 
         Args:
-            older_than: By state: jobs that ended at this time or before are chosen.
+            age_of: The seconds since the job ended; None if that is not known, so that its age is no reason.
+            max_age: By state: jobs of this age or older are chosen.
             keep: By state: if there are more jobs than this number, the excess is chosen, whatever its age.
             limit: At most this number of ids is returned; the next call returns the rest.
         """
@@ -127,15 +141,26 @@ class Projection:
             records = self.by_state[state]
             excess = len(records) - keep[state]
             for rank, record in enumerate(records):
-                if record.changed_at > older_than[state] and rank >= excess:
-                    break
+                if rank >= excess:
+                    age = age_of(record)
+                    if age is None:
+                        continue
+                    if age < max_age[state]:
+                        break
                 if len(chosen) >= limit:
                     return chosen
                 chosen.append(record.id)
         return chosen
 
     def forget(self, job_ids: Iterable[str], now: float) -> list[KeyTombstone]:
-        """Remove final jobs, and return the tombstones of their keys, which are in `tombstones` from then on."""
+        """Remove final jobs, and return the tombstones of their keys, which are in `tombstones` from then on.
+
+        Args:
+            job_ids: The ids of the jobs.
+            now: UTC, seconds since the epoch. If the newest tombstone has a later time, that time is used, since keys
+                are kept in this order and a clock that was set back must not shorten the time for which they are kept.
+        """
+        now = max(now, self.tombstones.newest_at)
         keys: list[KeyTombstone] = []
         for job_id in job_ids:
             record = self._remove(job_id)

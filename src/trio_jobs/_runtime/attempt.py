@@ -23,7 +23,8 @@ from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escape
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._exception_tree import contains, holding, is_a, leaves, members
-from trio_jobs._ports import Discard
+from trio_jobs._ports import Clock, Discard
+from trio_jobs._runtime.waits import seconds_to_deadline
 from trio_jobs._validation import check_wait
 
 __all__ = ["AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
@@ -52,6 +53,8 @@ _DIRECTIVES: Final[dict[type[BaseException], Outcome]] = {
     Snooze: Outcome.SNOOZE,
 }
 
+JITTER: Final = 0.001  #: seconds by which two clocks may differ only because they are read one after the other
+
 
 class RunningAttempt(msgspec.Struct, eq=False):
     """A running attempt or verification."""
@@ -63,9 +66,15 @@ class RunningAttempt(msgspec.Struct, eq=False):
     deadline_scope: trio.CancelScope | None = None
     """Limits the handler by the job's deadline; None without one."""
     limit_at: float = NEVER
-    """When the attempt is overdue, on Trio's clock."""
+    """When the attempt is overdue, on Trio's clock. See `adjust_limits`."""
     limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT
     """The limit that ends at `limit_at`."""
+    ends_at: float = NEVER
+    """When the limit in seconds is over, on the clock of elapsed time."""
+    limited_scope: trio.CancelScope | None = None
+    """The scope that the limit in seconds ends; None for a call that cannot be cancelled."""
+    follows_deadline: bool = False
+    """The deadline of the job limits what is running."""
     entered: bool = False
     """A call into the SDK has begun."""
     why: EndedBy | None = None
@@ -92,6 +101,48 @@ class RunningAttempt(msgspec.Struct, eq=False):
             self.stop_scope.cancel()
         return self.stop_scope
 
+    def limit_in_seconds(self, clock: Clock, seconds: float, scope: trio.CancelScope | None) -> None:
+        """Limit what starts now to so many seconds, after which `scope` is cancelled."""
+        self.limit, self.limit_at = EndedBy.ATTEMPT_TIMEOUT, clock.monotonic() + seconds
+        self.ends_at = clock.elapsed() + seconds
+        self.limited_scope = scope
+        if scope is not None:
+            scope.deadline = self.limit_at
+
+    def limit_by_deadline(self, clock: Clock) -> None:
+        """Limit the handler by the deadline of its job too."""
+        deadline = clock.monotonic() + max(seconds_to_deadline(self.record, clock), 0.0)
+        self.deadline_scope = trio.CancelScope(deadline=deadline)
+        self.follows_deadline = True
+        if deadline < self.limit_at:
+            self.limit, self.limit_at = EndedBy.DEADLINE, deadline
+
+    def adjust_limits(self, clock: Clock) -> None:
+        """Compute again when the limits end on Trio's clock, until one of them has passed.
+
+        Trio's clock may have stopped during a suspend, and the wall clock may have been set.
+        """
+        now = clock.monotonic()
+        if now >= self.limit_at or self.ended_by() is not None:
+            return
+        limit, limit_at = EndedBy.ATTEMPT_TIMEOUT, NEVER
+        if self.ends_at != NEVER:
+            limit_at = now + self.ends_at - clock.elapsed()
+            _move(self.limited_scope, limit_at)
+        if self.follows_deadline:
+            deadline = now + seconds_to_deadline(self.record, clock)
+            _move(self.deadline_scope, deadline)
+            if deadline < limit_at:
+                limit, limit_at = EndedBy.DEADLINE, deadline
+        if abs(limit_at - self.limit_at) > JITTER:
+            self.limit, self.limit_at = limit, limit_at
+
+    def clear_limits(self) -> None:
+        """What was limited has ended."""
+        self.limit_at = self.ends_at = NEVER
+        self.limited_scope = None
+        self.follows_deadline = False
+
     def cancel(self, why: EndedBy) -> None:
         """End the attempt, unless it is being ended already."""
         if why is EndedBy.STOP:
@@ -116,6 +167,11 @@ class RunningAttempt(msgspec.Struct, eq=False):
         if outer:
             return EndedBy.DEADLINE
         return EndedBy.ATTEMPT_TIMEOUT if inner else None
+
+
+def _move(scope: trio.CancelScope | None, deadline: float) -> None:
+    if scope is not None and abs(scope.deadline - deadline) > JITTER:
+        scope.deadline = deadline
 
 
 class AttemptSlot:

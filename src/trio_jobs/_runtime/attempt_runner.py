@@ -17,7 +17,7 @@ from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import EndedBy, JobRecord, Outcome, State
+from trio_jobs._engine.jobs import JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
@@ -32,6 +32,7 @@ from trio_jobs._runtime.attempt import (
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, not_started
 
@@ -57,6 +58,7 @@ class AttemptRunner:
         event_log: EventLog,
         executor: SdkExecutor,
         clock: Clock,
+        scheduler: Scheduler,
         handlers: Mapping[str, Handler],
         sessions: SdkSessionManager,
         slot: AttemptSlot,
@@ -68,6 +70,7 @@ class AttemptRunner:
         self._event_log = event_log
         self._executor = executor
         self._clock = clock
+        self._scheduler = scheduler
         self._handlers = handlers
         self._sessions = sessions
         self._slot = slot
@@ -84,7 +87,9 @@ class AttemptRunner:
         """
         event_log = self._event_log
         handler = self._handlers[record.kind]
-        events = decide.start(record, handler.enters_at_start, self._clock.now(), event_log.next_seq)
+        self._scheduler.look()  # a clock may have advanced since it was last read
+        clock = self._clock
+        events = decide.start(record, handler.enters_at_start, clock.now(), event_log.next_seq, clock.elapsed())
         if not events:
             return
         event_log.append(events)
@@ -144,18 +149,15 @@ class AttemptRunner:
         except BaseException as error:
             result = outcome.Error(error)
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
+        running.clear_limits()
         return classify(running, result, late)
 
     def _set_limits(self, running: RunningAttempt) -> None:
-        handler, deadline_at = running.handler, running.record.deadline_at
-        now = self._clock.monotonic()
-        if handler.attempt_timeout != NEVER:
-            running.limit_at = running.scope.deadline = now + handler.attempt_timeout
-        if deadline_at is not None:
-            deadline = now + max(deadline_at - self._clock.now(), 0)
-            running.deadline_scope = trio.CancelScope(deadline=deadline)
-            if deadline < running.limit_at:
-                running.limit_at, running.limit = deadline, EndedBy.DEADLINE
+        timeout = running.handler.attempt_timeout
+        if timeout != NEVER:
+            running.limit_in_seconds(self._clock, timeout, running.scope)
+        if running.record.deadline_at is not None:
+            running.limit_by_deadline(self._clock)
         self._overruns.watch(running)
 
     async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
@@ -190,7 +192,10 @@ class AttemptRunner:
 
     def _end(self, record: JobRecord, handler: Handler, result: AttemptResult) -> None:
         event_log = self._event_log
-        events = decide.end(record, result, handler.rules, self._clock.now(), self._chance(), event_log.next_seq)
+        clock = self._clock
+        events = decide.end(
+            record, result, handler.rules, clock.now(), self._chance(), event_log.next_seq, clock.elapsed()
+        )
         if events:
             event_log.append(events)
         elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned

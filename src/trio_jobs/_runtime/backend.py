@@ -99,11 +99,13 @@ class QueueBackend:
         *,
         key: str | None,
         due_at: datetime | None,
+        delay: float | None,
         deadline_at: datetime | None,
+        deadline_after: float | None,
         wait: float | None,
         by: str | None,
     ) -> Receipt:
-        job = NewJob(kind, payload, key, due_at=due_at, deadline_at=deadline_at)
+        job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after)
         return await self._runtime.admission.submit(job, wait=wait, by=by)
 
     async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:

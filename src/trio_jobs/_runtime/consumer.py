@@ -17,6 +17,7 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, can_verify
+from trio_jobs._runtime.waits import LOOK_EVERY, seconds_to_due
 
 __all__ = ["Consumer"]
 
@@ -97,16 +98,25 @@ class Consumer:
                     await self._runner.run(record)
                     await self._sessions.close_discarded()
                 elif record.state is not State.IN_DOUBT:
-                    assert record.due_at is not None
-                    if not await blocking.changed_within(record.due_at - clock.now()):
+                    left = min(seconds_to_due(record, clock), LOOK_EVERY)
+                    if not await blocking.changed_within(left) and seconds_to_due(record, clock) <= 0:
                         events = decide.due(record, clock.now(), self._event_log.next_seq)
                         if events:  # the job may have changed in the step in which it became due
                             self._event_log.append(events)
                 elif not can_verify(record, handler):
                     await blocking.changed()
-                elif not await blocking.changed_within(handler.verify_delay):
+                elif await self._unchanged_for(handler.verify_delay):
                     await self._sessions.wait()
                     await self._verification.resolve(record)
                     await self._sessions.close_discarded()
         finally:
             blocking.record = None
+
+    async def _unchanged_for(self, seconds: float) -> bool:
+        """Return True after so many seconds, or False as soon as the blocking job has changed."""
+        end = self._clock.elapsed() + seconds
+        while True:
+            if await self._blocking_job.changed_within(min(end - self._clock.elapsed(), LOOK_EVERY)):
+                return False
+            if self._clock.elapsed() >= end:
+                return True

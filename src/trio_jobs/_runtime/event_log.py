@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -57,12 +57,20 @@ class LogListener(Protocol):
 
 
 class EventLog:
-    """The projection and the store that keeps its events."""
+    """The projection and the store that keeps its events.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: The store.
+        elapsed: The clock of elapsed seconds.
+    """
+
+    def __init__(self, store: Store, elapsed: Callable[[], float]) -> None:
         self.store = store
+        self._elapsed = elapsed
         self.durable = store.durable
         self.projection = Projection()
+        self.restored_at: float | None = None
+        """The time (UTC) of the last event that the store held when it was opened; None without one."""
         self.committed_seq = 0
         self.is_failing = False
         """The last commit has failed."""
@@ -96,6 +104,7 @@ class EventLog:
         for event in restored:
             projection.seq = event.seq - 1  # numbers of pruned events are missing
             projection.apply(event)
+            self.restored_at = event.at
         projection.seq = self.committed_seq = self.store.last_seq
         projection.tombstones.add(self.store.keys())
 
@@ -123,9 +132,9 @@ class EventLog:
                 _check_encodable(event)
         if self.durable:
             self._copy_committed(events)
-        projection = self.projection
+        projection, elapsed = self.projection, self._elapsed()
         for event in events:
-            projection.apply(event)
+            projection.apply(event, elapsed)
         self.store.append(events)
 
     async def committed(self, seq: int, of: JobRecord | None = None) -> None:

@@ -111,7 +111,8 @@ class Operations:
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
         if self._slot.attempt_of(record) is not None:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
-        self._event_log.append(decide.retry(record, by, self._clock.now(), self._event_log.next_seq))
+        clock = self._clock
+        self._event_log.append(decide.retry(record, by, clock.now(), self._event_log.next_seq, clock.elapsed()))
         self._scheduler.requeue(record)
         if record.deadline_at is not None:
             self._scheduler.watch_deadline(record)
@@ -130,7 +131,8 @@ class Operations:
     def _resolve(
         self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
     ) -> None:
-        events = decide.resolve(record, resolution, by, self._clock.now(), self._event_log.next_seq, result)
+        clock = self._clock
+        events = decide.resolve(record, resolution, by, clock.now(), self._event_log.next_seq, result, clock.elapsed())
         self._channel.remove(record)  # it may wait there for verify, and would keep its slot while the queue is paused
         self._event_log.append(events)
 

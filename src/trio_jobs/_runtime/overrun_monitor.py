@@ -4,7 +4,8 @@ A cancel scope cannot end a call on a thread, nor a handler behind a shield. The
 records the overrun: the attempt is overdue at once, and stuck after `stuck_after`.
 
 The cost for an attempt is one comparison: the task sleeps until the earliest limit that was set, then checks whether
-the current attempt has exceeded its limit, and sleeps again.
+the current attempt has exceeded its limit, and sleeps again. It sleeps for at most `LOOK_EVERY` seconds, since the
+machine may have been suspended and the wall clock, which a deadline follows, may have been set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, log_fields
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.waits import LOOK_EVERY
 
 __all__ = ["GRACE", "OverrunMonitor"]
 
@@ -60,7 +62,7 @@ class OverrunMonitor:
 
     def watch(self, running: RunningAttempt) -> None:
         """Monitor the limit of this attempt. Called after `limit_at` was set."""
-        self._alarm.set(running.limit_at)
+        self._alarm.set(min(running.limit_at, self._clock.monotonic() + LOOK_EVERY))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -80,10 +82,11 @@ class OverrunMonitor:
 
     def _check(self, running: RunningAttempt) -> float:
         """Record an overrun of the attempt. Returns the time of the next check, on Trio's clock."""
+        running.adjust_limits(self._clock)
         now = self._clock.monotonic()
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if now < overdue_at:
-            return overdue_at
+            return min(overdue_at, now + LOOK_EVERY)
         record, event_log = running.record, self._event_log
         if self.overdue is not running:
             self.overdue = running

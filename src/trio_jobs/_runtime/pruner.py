@@ -1,4 +1,10 @@
-"""The pruner: removes final jobs that are too old or too many, in batches, and later the tombstones of their keys."""
+"""The pruner: removes final jobs that are too old or too many, in batches, and later the tombstones of their keys.
+
+The hard part is that a wrong wall clock must not remove anything: the results of a week are gone then, and a key that
+is forgotten lets its work be done twice. The age of a job that ended in this process is measured on the clock of
+elapsed seconds. For what an earlier process recorded there is the wall clock only; it is believed when it has been the
+same for `CONFIRMED_AFTER` seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from typing import Final
 
 import trio
 
-from trio_jobs._engine.jobs import State
+from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock
@@ -19,6 +25,37 @@ log: Final = Log("trio_jobs.pruner")
 
 INTERVAL: Final = 60.0  #: seconds between two searches for old jobs
 BATCH: Final = 500  #: jobs removed at once: about a millisecond
+SAME: Final = 60.0  #: seconds by which a wall clock that is not set may differ from another one, for hours
+CONFIRMED_AFTER: Final = 3600.0  #: seconds; a time service corrects a wrong clock within minutes
+
+
+class ConfirmedTime:
+    """The wall clock without readings that may be wrong. It may be behind the wall clock, and is never ahead of it.
+
+    A step forward, as it appears to be at the start of a process too, counts after it has lasted for `CONFIRMED_AFTER`
+    seconds. A step back counts at once: nothing is removed too early by it.
+
+    Args:
+        clock: The clocks.
+        known: The latest time that is known to have passed (UTC); None for the time of the wall clock.
+    """
+
+    def __init__(self, clock: Clock, known: float | None) -> None:
+        self._clock = clock
+        elapsed, now = clock.elapsed(), clock.now()
+        self._ahead = (now if known is None else min(known, now)) - elapsed
+        self._claimed = now - elapsed
+        self._claimed_since = elapsed
+
+    def now(self) -> float:
+        """The time, UTC."""
+        elapsed = self._clock.elapsed()
+        ahead = self._clock.now() - elapsed
+        if abs(ahead - self._claimed) > SAME:
+            self._claimed, self._claimed_since = ahead, elapsed
+        if ahead <= self._ahead + SAME or elapsed - self._claimed_since >= CONFIRMED_AFTER:
+            self._ahead = ahead
+        return elapsed + self._ahead
 
 
 class Pruner:
@@ -36,6 +73,8 @@ class Pruner:
     ) -> None:
         self._event_log = event_log
         self._clock = clock
+        self._time: ConfirmedTime | None = None
+        self._started = 0.0
         self._job_retention = job_retention
         self._max_finished_jobs = max_finished_jobs
         self._fewest = min(max_finished_jobs.values())
@@ -64,15 +103,28 @@ class Pruner:
             while await self.run_once():
                 await trio.lowlevel.checkpoint()
 
+    def _age(self, record: JobRecord, now: float, elapsed: float) -> float | None:
+        """The seconds since the job ended; None if they are not known."""
+        if record.changed_elapsed is not None:
+            return elapsed - record.changed_elapsed
+        if record.changed_at <= now:
+            return now - record.changed_at
+        # it ended under a wrong clock, before this process started
+        running = elapsed - self._started
+        return running if running >= self._job_retention[record.state] else None
+
     async def run_once(self) -> bool:
         """Remove one batch. False: there was none.
 
         Cancelled:
             The jobs are removed from the projection; the store removes them with a later batch.
         """
-        projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._clock.now()
+        if self._time is None:
+            self._time, self._started = ConfirmedTime(self._clock, self._event_log.restored_at), self._clock.elapsed()
+        projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._time.now()
+        elapsed = self._clock.elapsed()
         ids = projection.prunable(
-            {state: now - age for state, age in self._job_retention.items()}, self._max_finished_jobs, BATCH
+            lambda record: self._age(record, now, elapsed), self._job_retention, self._max_finished_jobs, BATCH
         )
         # an end that is not committed yet may be retracted
         spans = {

@@ -103,8 +103,8 @@ class Reactions:
             self._blocking_job.notify(record)
         if record.state is State.FAILED:
             self._hooks.call_soon("failed", record)
-        if event.outcome is not None:
-            self._estimates.add(event.at - record.attempts[-1].started_at)
+        if event.outcome is not None and record.started_elapsed is not None and record.ended_elapsed is not None:
+            self._estimates.add(record.ended_elapsed - record.started_elapsed)
         self._pruner.job_ended(record.state)
         if self._waiters.idle_is_awaited:
             self._wake_if_idle()

@@ -13,6 +13,7 @@ from trio_jobs._engine.retry import Rules
 from trio_jobs._errors import UnhandledJobs
 from trio_jobs._log import Log
 from trio_jobs._runtime.runtime import Runtime
+from trio_jobs._runtime.waits import restore_waits
 
 __all__ = ["check_restored_jobs", "resume_restored_jobs"]
 
@@ -50,6 +51,9 @@ def check_restored_jobs(runtime: Runtime) -> None:
 def resume_restored_jobs(runtime: Runtime) -> None:
     """Schedule every restored job that is not final, in order. Attempts that were running have crashed."""
     for record in sorted(runtime.event_log.projection.jobs.values(), key=_restore_order):
+        if record.deadline_after is not None or record.delay is not None:
+            handler = runtime.handlers.get(record.kind)  # also of a final job, which a person may retry
+            restore_waits(record, Rules() if handler is None else handler.rules, runtime.clock)
         if record.state not in FINAL:
             _resume(runtime, record)
     runtime.scheduler.fill_channel()
@@ -61,8 +65,8 @@ def _resume(runtime: Runtime, record: JobRecord) -> None:
     rules = attrs.evolve(Rules() if handler is None else handler.rules, max_crashes=runtime.settings.max_crashes)
     was_pending = record.state is State.PENDING
     if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
-        now, seq = runtime.clock.now(), event_log.next_seq
-        event_log.append(decide.crashed(record, rules, now, runtime.chance.random(), seq))
+        now, elapsed, seq = runtime.clock.now(), runtime.clock.elapsed(), event_log.next_seq
+        event_log.append(decide.crashed(record, rules, now, runtime.chance.random(), seq, elapsed))
     if record.id in runtime.status.unhandled or handler is None:
         return
     if record.deadline_at is not None and record.state not in FINAL:

@@ -111,7 +111,7 @@ def build_runtime(
         fail: Called when the store has failed permanently.
     """
     token = trio.lowlevel.current_trio_token()
-    event_log = EventLog(store)
+    event_log = EventLog(store, clock.elapsed)
     channel = JobChannel(settings.buffer, strict=settings.strict_order)
     caller = CallerCheck(executor)
     slot, blocking_job, status, waiters = AttemptSlot(), BlockingJob(), QueueStatus(), JobWaiters()
@@ -152,6 +152,7 @@ def build_runtime(
         event_log=event_log,
         executor=executor,
         clock=clock,
+        scheduler=scheduler,
         handlers=handlers,
         sessions=sessions,
         slot=slot,

@@ -1,34 +1,60 @@
-"""The scheduler: requeues jobs when they are due.
+"""The scheduler: requeues jobs when they are due, and ends waiting jobs that expire.
 
 A job outside of the channel waits first for a time (retrying, scheduled, a verify with a delay), then for a slot. Jobs
-that wait for a slot are ordered by `due_at`, then by their submit.
+that wait for a slot are ordered by the time at which they were due, then by their submit.
 
 A job may change while it waits: it may be cancelled, or expire. Its entry is not removed from the heap. Each entry has
 the number of the job's last event at that time, and is skipped if the job has changed since.
 
-Times in events are UTC; times in this module are monotonic. The end of a wait is computed once, from the event, except
-for deadlines: they are compared with the wall clock again after at most `MAX_SLICE`.
+A wait ends at a date on the wall clock, or after seconds on the clock of elapsed time. Either may advance by more than
+Trio's clock, on which this task sleeps, so both are read at least every `LOOK_EVERY` seconds and before each attempt.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Final
 
 import trio
 
-from trio_jobs._concurrency import Alarm, WakeUp
+from trio_jobs._concurrency import NEVER, Alarm, WakeUp
 from trio_jobs._engine import decide
-from trio_jobs._engine.jobs import JobRecord, State
+from trio_jobs._engine.event_writer import is_expired
+from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.waits import LOOK_EVERY
 
 __all__ = ["Scheduler"]
 
-#: Seconds after which a wait for a deadline reads the wall clock again, which may have been set
-MAX_SLICE: Final = 60.0
+
+class _Timers:
+    """Jobs by a time on one clock, each with the number of its last event when it was added."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, int, JobRecord]] = []
+        self._added = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, at: float, record: JobRecord) -> None:
+        self._added += 1
+        heappush(self._heap, (at, self._added, record.last_seq, record))
+
+    def pop_until(self, now: float) -> list[tuple[int, JobRecord]]:
+        """Remove and return what is due at `now`, the earliest first."""
+        heap = self._heap
+        popped = []
+        while heap and heap[0][0] <= now:
+            _, _, seq, record = heappop(heap)
+            popped.append((seq, record))
+        return popped
+
+    def left(self, now: float) -> float:
+        """The seconds until the first one is due."""
+        return self._heap[0][0] - now if self._heap else NEVER
 
 
 class Scheduler:
@@ -39,17 +65,19 @@ class Scheduler:
         self._channel = channel
         self._clock = clock
         self._blocking_job = blocking_job
-        # (when, on Trio's clock; number of the job's last event; the job)
-        self._timers: list[tuple[float, int, JobRecord]] = []
-        # (deadline_at, UTC; number of the job's last event; the job)
-        self._deadlines: list[tuple[float, int, JobRecord]] = []
-        # jobs that wait for a slot: (due_at, UTC; number of the submit; number of the job's last event; the job)
+        # by seconds: on the clock of elapsed time; by date: on the wall clock
+        self._due_by_seconds, self._due_by_date = _Timers(), _Timers()
+        self._deadlines_by_seconds, self._deadlines_by_date = _Timers(), _Timers()
+        self._wall_ahead = NEVER
+        # jobs that wait for a slot: (when they were due, in elapsed time; number of the submit; number of the job's
+        # last event; the job)
         self._waiting: list[tuple[float, int, int, JobRecord]] = []
         self._wake = WakeUp()
         self._alarm = Alarm()
 
     def __repr__(self) -> str:
-        return f"<Scheduler {len(self._timers)} timers, {len(self._waiting)} wait for a slot>"
+        timers = len(self._due_by_seconds) + len(self._due_by_date)
+        return f"<Scheduler {timers} timers, {len(self._waiting)} wait for a slot>"
 
     @property
     def waiting(self) -> int:
@@ -57,13 +85,18 @@ class Scheduler:
         return len(self._waiting)
 
     def schedule(self, record: JobRecord) -> None:
-        """Requeue a scheduled or retrying job at its `due_at`."""
-        assert record.due_at is not None
-        self._add_timer(record.due_at, record)
+        """Requeue a scheduled or retrying job when it is due."""
+        if record.due_elapsed is not None:
+            self._due_by_seconds.add(record.due_elapsed, record)
+        else:
+            assert record.due_at is not None
+            self._due_by_date.add(record.due_at, record)
+        self._set_alarm()
 
     def schedule_verify(self, record: JobRecord, seconds: float) -> None:
         """Requeue a job in doubt after `seconds`, to be verified."""
-        self._add_timer(self._clock.now() + seconds, record)
+        self._due_by_seconds.add(self._clock.elapsed() + seconds, record)
+        self._set_alarm()
 
     def requeue(self, record: JobRecord) -> None:
         """Send the job to the channel as soon as a slot is free.
@@ -71,10 +104,12 @@ class Scheduler:
         The job is pending, or in doubt and to be verified. Jobs in doubt precede all others.
         """
         if record.state is State.IN_DOUBT:
-            due_at = float("-inf")
+            was_due = -NEVER
+        elif record.due_elapsed is not None:
+            was_due = record.due_elapsed
         else:
-            due_at = record.due_at if record.due_at is not None else record.submitted_at
-        heappush(self._waiting, (due_at, record.submitted_seq, record.last_seq, record))
+            was_due = self._elapsed_at(record.due_at if record.due_at is not None else record.submitted_at)
+        heappush(self._waiting, (was_due, record.submitted_seq, record.last_seq, record))
         self._channel.set_requeue_waiting(True)
         self._wake.set()
 
@@ -84,19 +119,43 @@ class Scheduler:
             self._channel.send(heappop(self._waiting)[-1])
 
     def watch_deadline(self, record: JobRecord) -> None:
-        """End the job at its `deadline_at` if it is waiting then."""
-        assert record.deadline_at is not None
-        heappush(self._deadlines, (record.deadline_at, record.last_seq, record))
-        self._alarm.set(self._clock.monotonic() + self._until(record.deadline_at))
+        """End the job at its deadline if it is waiting then."""
+        if record.deadline_elapsed is not None:
+            self._deadlines_by_seconds.add(record.deadline_elapsed, record)
+        else:
+            assert record.deadline_at is not None
+            self._deadlines_by_date.add(record.deadline_at, record)
+        self._set_alarm()
 
-    def _add_timer(self, due_at: float, record: JobRecord) -> None:
-        when = self._clock.monotonic() + max(due_at - self._clock.now(), 0.0)
-        heappush(self._timers, (when, record.last_seq, record))
-        self._alarm.set(when)
+    def look(self) -> None:
+        """Process all timers and deadlines that have passed. To be called before each attempt."""
+        now, elapsed = self._clock.now(), self._clock.elapsed()
+        for timers, at in ((self._due_by_seconds, elapsed), (self._due_by_date, now)):
+            for seq, record in timers.pop_until(at):
+                if record.last_seq == seq:
+                    self._become_due(record, now)
+        for timers, at in ((self._deadlines_by_seconds, elapsed), (self._deadlines_by_date, now)):
+            for _, record in timers.pop_until(at):
+                self._reach_deadline(record, now, elapsed)
 
-    def _until(self, at: float) -> float:
-        """Return the seconds until a UTC time, at most `MAX_SLICE`."""
-        return min(max(at - self._clock.now(), 0.0), MAX_SLICE)
+    def _elapsed_at(self, at: float) -> float:
+        """Return when the wall clock showed `at`, or would have, in elapsed time; at most the present.
+
+        Equal dates must give equal times, so the difference of the two clocks is kept until the wall clock is set.
+        """
+        elapsed = self._clock.elapsed()
+        ahead = self._clock.now() - elapsed
+        if abs(ahead - self._wall_ahead) > 1.0:
+            self._wall_ahead = ahead
+        return min(at - self._wall_ahead, elapsed)
+
+    def _set_alarm(self) -> None:
+        now, elapsed = self._clock.now(), self._clock.elapsed()
+        by_seconds = min(self._due_by_seconds.left(elapsed), self._deadlines_by_seconds.left(elapsed))
+        by_date = min(self._due_by_date.left(now), self._deadlines_by_date.left(now))
+        left = min(max(by_seconds, 0.0), max(by_date, 0.001))  # a date may be compared with a slower clock for ever
+        if left != NEVER:
+            self._alarm.set(self._clock.monotonic() + min(left, LOOK_EVERY))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -116,34 +175,26 @@ class Scheduler:
             The next call processes the timers that have passed.
         """
         await self._alarm.wait()
-        self._fire_timers()
-        self._fire_deadlines()
+        self.look()
+        self._set_alarm()
 
-    def _fire_timers(self) -> None:
-        timers, now = self._timers, self._clock.monotonic()
-        while timers and timers[0][0] <= now:
-            _, seq, record = heappop(timers)
-            if record.last_seq != seq:
-                continue
-            if record.state is State.IN_DOUBT:
-                self.requeue(record)
-                continue
-            self._event_log.append(decide.due(record, self._clock.now(), self._event_log.next_seq))
-            self.requeue(record)
-        if timers:
-            self._alarm.set(timers[0][0])
+    def _become_due(self, record: JobRecord, now: float) -> None:
+        if record.state is not State.IN_DOUBT:
+            self._event_log.append(decide.due(record, now, self._event_log.next_seq))
+        self.requeue(record)
 
-    def _fire_deadlines(self) -> None:
-        deadlines, now = self._deadlines, self._clock.now()
-        while deadlines and deadlines[0][0] <= now:
-            _, _, record = heappop(deadlines)
-            events = decide.expire(record, now, self._event_log.next_seq)
-            if events:
-                self._event_log.append(events)
-                self._channel.remove(record)
-                self._blocking_job.notify(record)
-        if deadlines:
-            self._alarm.set(self._clock.monotonic() + max(self._until(deadlines[0][0]), 0.001))
+    def _reach_deadline(self, record: JobRecord, now: float, elapsed: float) -> None:
+        events = decide.expire(record, now, self._event_log.next_seq, elapsed)
+        if events:
+            self._event_log.append(events)
+            self._channel.remove(record)
+            self._blocking_job.notify(record)
+        elif record.state in FINAL or record.deadline_at is None:
+            return
+        elif is_expired(record, now, elapsed):  # an attempt is running, during which the wall clock may be set back
+            self._deadlines_by_seconds.add(elapsed + LOOK_EVERY, record)
+        else:  # it was set back
+            self.watch_deadline(record)
 
     async def _run_requeues(self) -> None:
         while True:

@@ -30,6 +30,7 @@ from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._runtime.waits import sleep_until
 from trio_jobs._validation import plain_int, plain_text
 
 __all__ = ["SdkSessionManager"]
@@ -162,12 +163,12 @@ class SdkSessionManager:
         """
         if self._must_rest():
             assert self._last_end is not None
-            await trio.sleep_until(self._last_end + self._settings.min_interval)
+            await sleep_until(self._clock, self._last_end + self._settings.min_interval)
 
     def call_ended(self) -> None:
         """A call into the SDK, or an attempt, has just ended."""
         if self._measures_time:
-            self._last_end = self._idle_since = self._clock.monotonic()
+            self._last_end = self._idle_since = self._clock.elapsed()
 
     def attempt_ended(self, discard: Discard | None, completed: JobRecord | None) -> None:
         """An attempt has ended.
@@ -225,14 +226,14 @@ class SdkSessionManager:
 
     def _must_rest(self) -> bool:
         rest = self._settings.min_interval
-        return rest > 0 and self._last_end is not None and self._clock.monotonic() < self._last_end + rest
+        return rest > 0 and self._last_end is not None and self._clock.elapsed() < self._last_end + rest
 
     def _must_renew(self) -> bool:
         return not self._executor.is_open or self._used_up or self._discard is not None or self._was_idle()
 
     def _was_idle(self) -> bool:
         longest = self._settings.renew_after_idle
-        return longest is not None and self._clock.monotonic() >= self._idle_since + longest
+        return longest is not None and self._clock.elapsed() >= self._idle_since + longest
 
     async def _renew(self) -> None:
         await self._unsettled(self._close_and_open)
@@ -340,7 +341,7 @@ class SdkSessionManager:
         self._used_up = False
         self._discard = None
         self._attempts_in_session = self._completed_in_session = 0
-        self._idle_since = self._clock.monotonic()
+        self._idle_since = self._clock.elapsed()
         self._append(
             ev.SessionOpened(
                 seq=self._event_log.next_seq, at=self._clock.now(), session=plain_int(self._executor.session)

@@ -20,6 +20,7 @@ from trio_jobs._validation import check_date, check_text, check_wait, plain_text
 __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 
 MAX_KEY: Final = 500
+UNNOTICED: Final = 0.001  #: seconds that a submit takes without a wait
 
 
 @final
@@ -43,8 +44,27 @@ class NewJob:
     """The same in seconds from now."""
 
 
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """A time that was given as a date, or as seconds from the call."""
+
+    at: float | None = None
+    """The date: UTC, in seconds since 1970; None for seconds."""
+    seconds: float = 0.0
+    """The seconds."""
+    since: float = 0.0
+    """The time of the call, on the clock of elapsed seconds."""
+
+    def left(self, elapsed: float) -> float | None:
+        """What is left of the seconds, 0 or more; None for a date."""
+        if self.at is not None:
+            return None
+        passed = elapsed - self.since
+        # a submit that did not wait keeps the number that was given
+        return self.seconds if passed < UNNOTICED else max(self.seconds - passed, 0.0)
+
+
 class Submission(msgspec.Struct, frozen=True, gc=False):
-    """A checked submit. Times are UTC, in seconds since 1970."""
+    """A checked submit."""
 
     handler: Handler
     """The handler of the job."""
@@ -54,9 +74,9 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     """The key; None without one."""
     digest: str | None
     """The hash of the payload; None without a key."""
-    due: float | None
+    due: Moment | None
     """When the job is due; None for at once."""
-    deadline: float | None
+    deadline: Moment | None
     """When the job expires; None if it does not."""
 
 
@@ -114,12 +134,13 @@ class SubmissionFactory:
             payload_digest = digest(body)
         if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
             return Submission(handler, body, key, payload_digest, None, None)
-        now = self._clock.now()
-        due = _time("due_at", job.due_at, "delay", job.delay, now)
-        deadline = _time("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, now)
-        if deadline is not None and deadline <= max(now, due or now):
+        now, elapsed = self._clock.now(), self._clock.elapsed()
+        due = _moment("due_at", job.due_at, "delay", job.delay, elapsed)
+        deadline = _moment("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, elapsed)
+        wait = 0.0 if due is None else max(_seconds(due, now), 0.0)
+        if deadline is not None and _seconds(deadline, now) <= wait:
             raise UsageError("the deadline must be in the future, and after the time at which the job is due")
-        return Submission(handler, body, key, payload_digest, due if due is not None and due > now else None, deadline)
+        return Submission(handler, body, key, payload_digest, due if wait > 0 else None, deadline)
 
     def event(self, submission: Submission, by: str | None, seq: int, now: float | None = None) -> ev.Submitted:
         """Make the first event of the job.
@@ -132,10 +153,27 @@ class SubmissionFactory:
         """
         if now is None:
             now = self._clock.now()
+        due, deadline = submission.due, submission.deadline
+        job_id = uuid7(now, self._random_bits(74))
+        if due is None and deadline is None:
+            return decide.submit(
+                job_id, submission.handler.kind, submission.body, now, seq, submission.key, submission.digest, by=by
+            )
+        elapsed = self._clock.elapsed()
         return decide.submit(
-            uuid7(now, self._random_bits(74)), submission.handler.kind, submission.body, now, seq,
-            submission.key, submission.digest, submission.due, submission.deadline, by,
-        )  # fmt: skip
+            job_id,
+            submission.handler.kind,
+            submission.body,
+            now,
+            seq,
+            submission.key,
+            submission.digest,
+            due_at=None if due is None else due.at,
+            deadline_at=None if deadline is None else deadline.at,
+            by=by,
+            delay=None if due is None else due.left(elapsed),
+            deadline_after=None if deadline is None else deadline.left(elapsed),
+        )
 
     def events(self, submissions: Sequence[Submission], by: str | None, next_seq: int) -> list[ev.Submitted]:
         """Make the first events of these jobs, numbered from `next_seq`, all with the same time."""
@@ -143,14 +181,19 @@ class SubmissionFactory:
         return [self.event(submission, by, next_seq + i, now) for i, submission in enumerate(submissions)]
 
 
-def _time(at_name: str, at: datetime | None, after_name: str, after: float | None, now: float) -> float | None:
+def _moment(at_name: str, at: datetime | None, after_name: str, after: float | None, elapsed: float) -> Moment | None:
     if at is not None and after is not None:
         raise UsageError(f"give {at_name} or {after_name}, not both")
     if after is not None:
-        return now + check_wait(after_name, after)
+        return Moment(None, check_wait(after_name, after), elapsed)
     if at is None:
         return None
-    return check_date(at_name, at)
+    return Moment(check_date(at_name, at))
+
+
+def _seconds(moment: Moment, now: float) -> float:
+    """The seconds from now, below 0 for a date in the past."""
+    return moment.seconds if moment.at is None else moment.at - now
 
 
 def without_repeated_keys(submissions: Sequence[Submission]) -> list[Submission]:

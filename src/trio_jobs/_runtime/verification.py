@@ -36,6 +36,7 @@ from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.waits import sleep_until
 
 __all__ = ["Verification", "can_verify", "waits_for_person", "work_is_left"]
 
@@ -103,9 +104,12 @@ class Verification:
     def _remaining_delay(self, record: JobRecord, handler: Handler) -> float:
         """Return the seconds until `verify_delay` has passed since the last attempt ended; the whole delay if no end is
         recorded."""
+        if record.ended_elapsed is not None:
+            return max(handler.verify_delay - (self._clock.elapsed() - record.ended_elapsed), 0.0)
         ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
         if ended_at is None:
             return handler.verify_delay
+        # it ended in an earlier process; if the wall clock was set back since, the whole delay
         return max(handler.verify_delay - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     # jobs in doubt
@@ -141,7 +145,13 @@ class Verification:
         if not answer.asked:
             return
         events = decide.verified(
-            record, answer, handler.rules, self._clock.now(), self._chance(), self._event_log.next_seq
+            record,
+            answer,
+            handler.rules,
+            self._clock.now(),
+            self._chance(),
+            self._event_log.next_seq,
+            self._clock.elapsed(),
         )
         self._event_log.append(events)
         await self.resolve_soon(record, handler)
@@ -155,14 +165,12 @@ class Verification:
         assert verify is not None
         if delay:
             with running.new_stop_scope():
-                await trio.sleep(delay)
+                await sleep_until(self._clock, self._clock.elapsed() + delay)
         if not await self._prepare_call(running):
             return VerifyAnswer(Unknown(), asked=False)
-        running.limit_at = self._clock.monotonic() + handler.verify_timeout
-        self._overruns.watch(running)
         result = await self._call(running, verify)
         late = self._clock.monotonic() > running.limit_at
-        running.limit_at = NEVER
+        running.clear_limits()
         self._sessions.call_ended()
         if result is None and running.stopped:
             return VerifyAnswer(Unknown(), asked=False)
@@ -216,6 +224,8 @@ class Verification:
     ) -> outcome.Value[Any] | outcome.Error | None:
         handler, context = running.handler, self._make_context(running)
         if not handler.verify_is_async:
+            running.limit_in_seconds(self._clock, handler.verify_timeout, None)
+            self._overruns.watch(running)
             takes_sdk = handler.takes_sdk
             return await self._executor.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
 
@@ -224,7 +234,9 @@ class Verification:
             if self._slot.current is not running or scope.cancel_called:
                 raise SdkCallRefused("this verify is over; its SDK handle takes no more calls")
 
-        scope = running.new_stop_scope(handler.verify_timeout)
+        scope = running.new_stop_scope()
+        running.limit_in_seconds(self._clock, handler.verify_timeout, scope)
+        self._overruns.watch(running)
         handle = self._executor.handle(enter, self._sessions.call_ended)
         args = (handle, context) if handler.takes_sdk else (context,)
         result: outcome.Value[Any] | outcome.Error | None = None

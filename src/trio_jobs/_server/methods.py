@@ -137,7 +137,9 @@ class Methods:
             params.payload,
             key=params.key,
             due_at=_moment(params.due_at),
+            delay=params.delay,
             deadline_at=_moment(params.deadline_at),
+            deadline_after=params.deadline_after,
             wait=params.wait,
             by=context.token.name,
         )

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
+from trio_jobs._validation import MAX_WAIT
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.schemas import JobId, RequestId, Seq, SubscriptionId, WireError, WireEvent, WireJob
 
@@ -16,6 +17,7 @@ __all__ = ["METHODS", "NOTIFICATIONS", "WAITING", "ConnectionLimits", "Method", 
 Kind = Annotated[str, Meta(min_length=1, max_length=200, description="A handler's name.")]
 Wait = Annotated[float, Meta(ge=0, le=30, description="Seconds to wait at most; 0 answers at once.")]
 Time = Annotated[float, Meta(ge=0, le=253402300799, description="Seconds since the epoch, UTC.")]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_WAIT, description="Seconds from the arrival of the request.")]
 
 
 class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -75,8 +77,10 @@ class CancelRequestResult(Struct, frozen=True):
 
 
 class Submit(Params, frozen=True):
-    """key: the same key and payload give the same job. due_at: the job does not start before it. deadline_at: the job
-    expires then. wait: for a free slot."""
+    """key: the same key and payload give the same job. due_at: the job does not start before this date. delay: nor
+    before these seconds are over. deadline_at, deadline_after: the job expires at this date, or after these seconds.
+    Dates are compared with the clock of the server; seconds do not depend on any clock. At most one of due_at and
+    delay, and one of deadline_at and deadline_after. wait: for a free slot."""
 
     kind: Kind
     payload: Any = None
@@ -84,6 +88,8 @@ class Submit(Params, frozen=True):
     due_at: Time | None = None
     deadline_at: Time | None = None
     wait: Wait = 0.0
+    delay: Seconds | None = None
+    deadline_after: Seconds | None = None
 
 
 class SubmitResult(Struct, frozen=True):

@@ -104,7 +104,10 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     state: State | None = None
     key: str | None = None
     due_at: float | None = None
+    delay: float | None = None
     deadline_at: float | None = None
+    deadline_after: float | None = None
+    expired: bool | None = None
     attempt: int = 0
     step: str | None = None
     outcome: Outcome | None = None

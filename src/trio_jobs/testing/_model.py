@@ -18,6 +18,7 @@ __all__ = ["GRACE", "Model", "ModelJob"]
 
 #: Seconds after its limit in which an attempt may end before it is overdue, as documented
 GRACE: Final = 1.0
+_ROUNDING: Final = 1e-5  #: seconds: twenty times the resolution of a float of this size
 _NEVER: Final = float("inf")
 
 _TRANSITIONS: Final[dict[str | None, str]] = {
@@ -157,7 +158,7 @@ class Model:
         if job.state == State.PROCESSING and getattr(event, "outcome", None) is not Outcome.CRASHED:
             yield from self._overrun(job, event.at)
         if isinstance(event, ev.Started):
-            if event.at >= job.deadline_at:
+            if event.at >= job.deadline_at + _ROUNDING:
                 yield f"P10: attempt {event.attempt} of {_shown(job)} starts after its deadline"
             if self.running is not None:
                 yield f"P1: attempt {event.attempt} of {_shown(job)} starts during an attempt of job {self.running}"
