@@ -8,9 +8,13 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+import trio
 from hypothesis import given
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from support.server import OWNER, WATCHER
+from support.waiting import deadline
+from trio_jobs import Service, connect, serve
 from trio_jobs._client.backoff import Backoff
 from trio_jobs._client.outbox import Outbox, Request
 from trio_jobs._client.pacer import Pacer, assumed_limits
@@ -200,3 +204,22 @@ def test_a_submit_whose_wait_is_over_is_sent_without_one() -> None:
     assert outbox.next() is None
     outbox.stop_waiting(5.0)
     assert outbox.next() is late
+
+
+@pytest.mark.parametrize("messages", [1, 3, 33, 200])
+async def test_the_greeting_counts_too(messages: int) -> None:
+    """A client whose burst is small is not refused right after its greeting."""
+    limits = ServerLimits(messages=messages, messages_per_second=200.0, strikes=0)  # a refusal closes the connection
+    service = Service()
+    async with (
+        service.open() as queue,
+        serve(queue, port=0, tokens=[OWNER, WATCHER], limits=limits) as server,
+        connect(server.url, token=OWNER.secret) as client,
+        connect(server.url, token=WATCHER.secret) as watcher,
+    ):
+        with deadline("all answers"):
+            async with trio.open_nursery() as nursery:
+                for _ in range(messages + 5):
+                    nursery.start_soon(client.statistics)
+                    nursery.start_soon(watcher.statistics)
+        assert (client.reconnects, watcher.reconnects) == (0, 0)

@@ -86,10 +86,10 @@ class Outbox:
         self._lanes: dict[Lane, OrderedDict[Request, None]] = {lane: OrderedDict() for lane in LANES}
         self._used: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._turn = 0
+        self._in_flight = 0
+        self.waiting = 0
+        """The number of requests that wait."""
         self.allow(in_flight)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
 
     def __iter__(self) -> Iterator[Request]:
         for lane in LANES:
@@ -108,6 +108,7 @@ class Outbox:
         """Let a request wait at the end of its lane, or at the start."""
         lane = self._lanes[request.lane]
         lane[request] = None
+        self.waiting += 1
         if first:
             lane.move_to_end(request, last=False)
 
@@ -117,11 +118,12 @@ class Outbox:
         if request not in lane:
             return False
         del lane[request]
+        self.waiting -= 1
         return True
 
     def next(self) -> Request | None:
         """The request to be sent next; None if none waits that has a place."""
-        if sum(self._used.values()) < self._most:
+        if self.waiting and self._in_flight < self._most:
             for i in range(len(LANES)):
                 lane = LANES[(self._turn + i) % len(LANES)]
                 if self._lanes[lane] and self._used[lane] < self._places[lane]:
@@ -132,10 +134,12 @@ class Outbox:
         """Give the request a place, which `release` gives back. The next lane has the next turn."""
         self.remove(request)
         self._used[request.lane] += 1
+        self._in_flight += 1
         self._turn = (LANES.index(request.lane) + 1) % len(LANES)
 
     def release(self, request: Request) -> None:
         self._used[request.lane] -= 1
+        self._in_flight -= 1
 
     def crowding(self) -> int:
         """How many requests of the lane `wait` have no place because others of it wait at the server."""

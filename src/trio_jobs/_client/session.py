@@ -40,6 +40,7 @@ ANSWER_TIMEOUT: Final = 120.0  #: seconds for an answer beyond its wait: four ti
 REFUSED_FOR: Final = 30.0  #: seconds after which a request that is refused again and again raises
 FIRST_PAUSE: Final = 0.05  #: seconds after a refusal without `retry_after`; doubled with each further one
 LONGEST_PAUSE: Final = 5.0
+HELLO: Final = 200  #: bytes of a server.hello at most
 LONGEST_WAIT: Final = 30.0  #: seconds that the protocol lets one request wait
 SHORT_WAIT: Final = 5.0  #: the same where the server cannot cancel a wait, so that others get their turn
 
@@ -130,7 +131,10 @@ class Session:
         if largest is not None and largest < limits.message:
             self.limits = msgspec.structs.replace(limits, message=largest)
         self._outbox.allow(limits.in_flight)
-        self._pacer = Pacer(limits, trio.current_time())
+        now = trio.current_time()
+        self._pacer = Pacer(limits, now)
+        self._pacer.sent(self._last_number, 1, HELLO, now)  # the server has counted its greeting
+        self._pacer.received(self._last_number, now)
 
     # requests
 
@@ -180,8 +184,10 @@ class Session:
         """Let the server cancel a request that waits, so that it gives back its place."""
         if not self._cancels or request.method not in WAITING or self.lost is not None:
             return
-        number = next(number for number, sent in self._in_flight.items() if sent is request)
-        self._add(Request("requests.cancel", lambda longest: CancelRequest(number)))
+        number = next((number for number, sent in self._in_flight.items() if sent is request), None)
+        if number is not None:
+            cancel = CancelRequest(number)
+            self._add(Request("requests.cancel", lambda longest: cancel))
 
     def _loss(self, *, sent: bool) -> ConnectionLost:
         lost = self.lost or ConnectionLost("the connection was closed")
@@ -274,7 +280,8 @@ class Session:
         now = self._answered_at = trio.current_time()
         self._outbox.release(request)
         self._pacer.received(number, now)
-        self._can_send.set()
+        if self._outbox.waiting:  # otherwise `send` has nothing to do
+            self._can_send.set()
         error = answer.error
         if error is not None and error.code == ErrorCode.TOO_MANY and self._is_repeated(request, error, now):
             return
@@ -305,7 +312,7 @@ class Session:
     async def tend(self) -> None:
         """Look after requests that have waited for long. Raises `ConnectionLost`. Cancelled: the session ends."""
         while True:
-            if not self._in_flight and not len(self._outbox):
+            if not self._in_flight and not self._outbox.waiting:
                 self._busy = trio.Event()
                 await self._busy.wait()
             with trio.move_on_after(TICK) as tick:
