@@ -94,7 +94,9 @@ async def test_clients_that_do_not_answer_are_disconnected_after_the_close_timeo
 
     async with trio.open_nursery() as nursery, bench(limits=patient(close_timeout=0.05)) as b:
         for _ in range(5):
-            nursery.start_soon(read_to_the_end, await b.raw())
+            client = await b.raw()
+            await client.ask("server.hello")
+            nursery.start_soon(read_to_the_end, client)
     assert codes == [1001] * 5
 
 

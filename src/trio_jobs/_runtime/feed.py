@@ -35,7 +35,7 @@ INTERVAL: Final = 0.005  #: seconds between two notifications under load
 BURST: Final = 4  #: notifications that may come without that interval; one more is allowed after each interval
 FEW: Final = 16  #: weight of readers that counts as one notification; readers of a larger weight count as several
 AT_ONCE: Final = (
-    100  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
+    32  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
 )
 
 

@@ -31,6 +31,7 @@ from trio_jobs._wire.frames import FrameLimiter, LimitExceeded
 __all__ = ["CountedStream", "GuardedStream"]
 
 RECEIVE: Final = 16 * 1024
+CHUNK: Final = 32 * 1024  #: bytes that are passed to the kernel in one step of the event loop
 TLS_CHUNK: Final = 16 * 1024  #: one TLS record; OpenSSL keeps a second copy of each write, as ciphertext
 _LINGER: Final = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
@@ -299,7 +300,9 @@ class GuardedStream(trio.abc.Stream):
         whole = len(data)
         while data:
             try:
-                data = data[raw.send(data) :]
+                data = data[raw.send(data[:CHUNK]) :]
+                if data:  # a page takes the kernel about a millisecond
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 continue
             except (BlockingIOError, InterruptedError):
                 pass

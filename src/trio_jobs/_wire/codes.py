@@ -22,7 +22,7 @@ PROTOCOL: Final = "trio-jobs.v1"  #: the WebSocket subprotocol
 BEARER: Final = "bearer."  #: prefix of a token (base64url) in a second subprotocol, since browsers cannot set headers
 MAX_MESSAGE: Final = 1024 * 1024 + 64 * 1024  #: bytes of a message from a client: a payload of 1 MiB and the rest
 MAX_IN_FLIGHT: Final = 64  #: requests of a connection that may be waiting for their answers
-SNAPSHOT_PAGE: Final = 500  #: jobs in one page of a snapshot
+SNAPSHOT_PAGE: Final = 200  #: jobs in one page of a snapshot
 MAX_PAGE_BYTES: Final = 256 * 1024  #: bytes of the jobs of a list or a page of a snapshot, unless one job has more
 MAX_HISTORY_BYTES: Final = 512 * 1024  #: bytes of the attempts in an answer to jobs.get
 

@@ -289,7 +289,7 @@ class Lagged(Struct, frozen=True, rename={"first": "from", "last": "to"}):
 
 
 class Snapshot(Struct, frozen=True):
-    """A page of at most 500 jobs and 256 KiB, as they were at event `seq`; each has its own. After the last page the
+    """A page of at most 200 jobs and 256 KiB, as they were at event `seq`; each has its own. After the last page the
     stream continues behind the seq of the answer to jobs.subscribe (or of jobs.lagged): an event whose seq is not above
     that of its job in a page is contained in that page, and is to be ignored."""
 
