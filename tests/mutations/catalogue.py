@@ -438,6 +438,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            except ZeroDivisionError as problem:  # it",
     ),
     _M(
+        "lock kept after the run of Trio",
+        "a journal whose queue ended together with Trio stays locked for ever",
+        WRITER_THREAD,
+        "_stores/group_commit.py",
+        "        self.flush()\n        self._on_run_end()\n",
+        "        self.flush()\n",
+    ),
+    _M(
         "lock kept after a failed close",
         "a journal whose close raised stays locked",
         WRITER_THREAD,

@@ -158,6 +158,22 @@ async def test_callbacks_that_raise_end_neither_trio_nor_the_thread(
     await store.aclose()
 
 
+def test_a_store_whose_trio_run_has_ended_is_closed_and_can_be_opened_again(tmp_path: Path) -> None:
+    """Its owner did not close it. What was appended is committed."""
+    store = SqliteStore(tmp_path / "jobs.db")
+
+    async def leave_open(seq: int) -> int:
+        found = len(list(await store.open(lambda events: None)))
+        store.append([submitted(seq)])
+        return found
+
+    assert [trio.run(leave_open, seq) for seq in (1, 2, 3)] == [0, 1, 2]
+    with pytest.raises(StoreError, match="this store is closed"):
+        store.append([submitted(4)])
+    other = SqliteStore(tmp_path / "jobs.db")
+    assert len(list(trio.run(other.open, lambda events: None))) == 3
+
+
 def test_the_thread_of_the_high_water_mark_survives_any_error() -> None:
     background = BackgroundSync()
     synced = threading.Event()

@@ -114,7 +114,7 @@ class DurableStore(Generic[L]):
         self.ended = trio.Event()
         self._log = self._make_log()
         self.writer = self._make_writer(self._log, self, trio.lowlevel.current_trio_token())
-        self._group_commit = GroupCommit(self.writer.inbox.put, self._max_turns)
+        self._group_commit = GroupCommit(self.writer.inbox.put, self._max_turns, self._on_run_end)
         self._opened: Opened | None = None
         self._has_opened = trio.Event()
         await self._start(self.writer)
@@ -246,6 +246,16 @@ class DurableStore(Generic[L]):
                 await self.ended.wait()
             raise
         self.writer = None
+
+    def _on_run_end(self) -> None:
+        """Close the log: its owner did not, because Trio itself has failed, for example."""
+        writer, self.writer = self.writer, None
+        self._is_open = False
+        self._waiters.clear()
+        self._reads.clear()
+        if writer is not None:
+            writer.inbox.put(CLOSE)
+            writer.join(ABANDON_GRACE)  # so that the store can be opened again
 
     # reports of the writer thread (`StoreListener`)
 

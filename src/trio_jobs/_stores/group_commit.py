@@ -34,10 +34,17 @@ class GroupCommit(trio.abc.Instrument):
     Args:
         commit: Receives each group, in the order of `add`.
         max_turns: Turns of the loop after which a group is passed on although the loop is not idle.
+        on_run_end: Called if the run of Trio ends before `stop`.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Event]], None], max_turns: int = MAX_TURNS) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Event]], None],
+        max_turns: int = MAX_TURNS,
+        on_run_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self._commit = commit
+        self._on_run_end = on_run_end
         self._max_turns = max_turns
         self._turns_left = max_turns
         self._events: list[Event] = []
@@ -67,6 +74,11 @@ class GroupCommit(trio.abc.Instrument):
         if events:
             self.discard()
             self._commit(events)
+
+    def after_run(self) -> None:
+        """Called by Trio at the end of its run."""
+        self.flush()
+        self._on_run_end()
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by Trio once in each turn; `timeout` is 0 if a task is ready to run (or a test clock will jump)."""
