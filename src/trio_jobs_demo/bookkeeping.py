@@ -20,7 +20,18 @@ from trio_jobs_demo.invoices import Invoice, InvoiceError
 from trio_jobs_demo.ledger import AccountBalance, AlreadyBooked, BookLocked, Books, Ledger, VoucherRefused, WrongBook
 from trio_jobs_demo.vouchers import Side, voucher_for
 
-__all__ = ["BOOK", "FIND", "TOTALS", "Booking", "Bookkeeping", "Totals", "read_totals"]
+__all__ = [
+    "BOOK",
+    "FIND",
+    "TOTALS",
+    "Booking",
+    "Bookkeeping",
+    "Totals",
+    "book_invoice",
+    "find_voucher",
+    "read_totals",
+    "verify_booked",
+]
 
 # The kinds of jobs
 BOOK: Final = "book_invoice"
@@ -181,8 +192,10 @@ def booked(books: Books, booking: Booking) -> int | None:
     """The number of the invoice's voucher; None if its number has no voucher yet.
 
     Raises:
-        Fail: The number has a voucher of another content.
+        Fail: The number has a voucher of another content; or the job is for another book.
     """
+    if booking.book != books.book_id():
+        raise trio_jobs.Fail(_OTHER_BOOK)
     new = content_of(booking.invoice, booking.side)
     problem = ""
     for number in books.find(booking.invoice.key):

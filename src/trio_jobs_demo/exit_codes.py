@@ -21,14 +21,14 @@ IN_DOUBT: Final = 5
 
 EXIT_CODES: Final = f"""exit codes:
   0    each file is in the book, or is a duplicate, or needs no voucher
-  {BROKEN}    the demo, its journal or its ledger broke down, or the book does not balance
+  {BROKEN}    the demo, journal or ledger broke down, or the book does not balance
   {CANNOT_START}    it could not start: arguments, files, book or journal
-  {REFUSED}    a file was refused (not so for the samples: one of them is refused on purpose)
-  {FAILED}    a file could not be booked now; run it again
-  {IN_DOUBT}    it is not known whether a file was booked; run it again, which asks the book
+  {REFUSED}    a file was refused; not so for the samples, where one is on purpose
+  {FAILED}    a file could not be booked now: run it again
+  {IN_DOUBT}    a file may have been booked: run it again, which asks the book
   {LEDGER_NOT_CLOSED}   the ledger was not closed, such as after a second signal
-  128 and the number of the signal that stopped it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP
-Of several, the one that is lowest in this list; {BROKEN} comes before {REFUSED} to {IN_DOUBT}."""
+  129, 130, 143    SIGHUP, Ctrl-C or SIGTERM stopped it; the ledger is closed
+Of several codes it is the one further down, but {BROKEN} comes before {REFUSED} to {IN_DOUBT}."""
 
 
 def exit_code(

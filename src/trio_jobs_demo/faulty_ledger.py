@@ -46,6 +46,9 @@ class _LedgerWrapper:
     def origin(self, number: VoucherNumber) -> str:
         return self._ledger.origin(number)
 
+    def book_id(self) -> str:
+        return self._ledger.book_id()
+
     def voucher_count(self) -> int:
         return self._ledger.voucher_count()
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from demo_books import Desk, balances, vouchers
 from demo_documents import CFDI, UBL, as_credit_note, stamped, ubl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import trio_jobs
+from trio_jobs_demo.bookkeeping import Booking, book_invoice, find_voucher, verify_booked
 from trio_jobs_demo.content import content_of, difference, is_same
-from trio_jobs_demo.invoices import Invoice
+from trio_jobs_demo.invoices import Invoice, Line
 from trio_jobs_demo.ledger import Ledger, LedgerConnectionLost, LedgerError, VoucherNumber
 from trio_jobs_demo.reader import read_invoice
 from trio_jobs_demo.vouchers import Side, Voucher
@@ -140,6 +147,77 @@ def test_the_content_does_not_depend_on_the_way_of_writing_amounts_and_identifie
     assert content_of(one, Side.SALE) == content_of(other, Side.SALE)
     assert one.key == other.key
     assert content_of(one, Side.SALE) != content_of(one, Side.PURCHASE)
+
+
+class Job:
+    """What `book_invoice` needs of its job."""
+
+    def __init__(self, booking: Booking) -> None:
+        self.key = booking.key
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        pass
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+documents = st.builds(
+    lambda number, day, net, uuid: attrs.evolve(
+        _invoice("XX123", "", number),
+        issued=dt.date(2024, 1, day),
+        uuid=uuid,
+        lines=(Line("Thing", Decimal(net), "VAT 25 %"),),
+        payable=Decimal(net),
+    ),
+    st.sampled_from("12"),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.sampled_from(["", "aa", "bb"]),
+)
+
+
+@given(st.lists(documents, max_size=8), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_in_any_order_the_first_of_a_number_is_booked_and_only_its_copies_count_as_booked(
+    tmp_path_factory: pytest.TempPathFactory, invoices: list[Invoice], constraint: bool
+) -> None:
+    ledger = Ledger.open(tmp_path_factory.mktemp("books") / "book.db", constraint)
+    firsts: dict[str, tuple[Invoice, int]] = {}
+    try:
+        for invoice in invoices:
+            booking = Booking(ledger.book_id(), Side.SALE, invoice)
+            job: Any = Job(booking)
+            verified = verify_booked(ledger, job)
+            first, number = firsts.get(invoice.key, (None, 0))
+            is_copy = first == invoice and (not first.uuid or not invoice.uuid or first.uuid == invoice.uuid)
+            if first is None:
+                assert verified == trio_jobs.NotDone()
+                firsts[invoice.key] = invoice, book_invoice(ledger, booking, job)
+            elif is_copy:
+                assert verified == trio_jobs.Done(number)
+                assert book_invoice(ledger, booking, job) == number
+            else:
+                assert verified == trio_jobs.NotDone()
+                with pytest.raises(trio_jobs.Fail, match=f"voucher {number} already, which differs"):
+                    book_invoice(ledger, booking, job)
+        assert ledger.voucher_count() == len(firsts)
+    finally:
+        ledger.close()
+
+
+def test_a_job_for_another_book_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "book.db")
+    try:
+        booking = Booking("another", Side.SALE, read_invoice(FIRST.encode()))
+        job: Any = Job(booking)
+        with pytest.raises(trio_jobs.Fail, match="for another book"):
+            book_invoice(ledger, booking, job)
+        with pytest.raises(trio_jobs.Fail, match="for another book"):
+            find_voucher(ledger, booking)
+        assert ledger.voucher_count() == 0
+    finally:
+        ledger.close()
 
 
 def test_a_voucher_of_another_program_is_not_taken_for_the_invoice() -> None:

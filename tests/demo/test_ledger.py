@@ -26,6 +26,7 @@ from trio_jobs_demo.ledger import (
     Ledger,
     LedgerClosed,
     LedgerError,
+    VoucherNumber,
     VoucherRefused,
     WrongBook,
 )
@@ -68,6 +69,36 @@ def test_a_voucher_survives_its_session(path: Path) -> None:
             AccountBalance("B", "EUR", 0, 300),
             AccountBalance("C", "EUR", 0, 200),
         )
+
+
+def test_a_voucher_keeps_its_origin(path: Path) -> None:
+    with opened(path) as ledger:
+        assert ledger.newest() == 0
+        number = ledger.create_voucher(attrs.evolve(VOUCHER, origin="what it was made from"))
+        assert ledger.newest() == number
+    with opened(path) as ledger:
+        assert ledger.origin(number) == "what it was made from"
+        assert ledger.origin(VoucherNumber(number + 1)) == ""
+
+
+def test_a_book_has_an_id_of_its_own_and_keeps_its_owner(path: Path, tmp_path: Path) -> None:
+    with opened(path) as ledger, opened(tmp_path / "other.db") as other:
+        book_id = ledger.book_id()
+        assert book_id != other.book_id()
+        assert ledger.owner() == ""
+        ledger.set_owner("us")
+    with opened(path) as ledger:
+        assert (ledger.book_id(), ledger.owner()) == (book_id, "us")
+
+
+def test_a_book_of_another_version_is_refused_and_not_changed(path: Path) -> None:
+    Ledger.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    before = path.read_bytes()
+    with pytest.raises(WrongBook, match="begin a new book"):
+        Ledger.open(path)
+    assert path.read_bytes() == before
 
 
 def test_each_create_call_is_logged_also_a_refused_one(path: Path) -> None:
@@ -163,6 +194,11 @@ RAW_SQL = [
     "UPDATE OR REPLACE entries SET voucher = 1, line = 1 WHERE voucher = 2",
     "UPDATE vouchers SET posted = 1 WHERE number = 2",
     "INSERT INTO entries VALUES (2, 3, 'A', 5.5, 0)",
+    "UPDATE vouchers SET origin = 'x'",
+    "UPDATE book SET id = 'x'",
+    "DELETE FROM book",
+    "INSERT INTO book (one, id) VALUES (2, 'x')",
+    "INSERT OR REPLACE INTO book (one, id) VALUES (1, 'x')",
 ]
 
 

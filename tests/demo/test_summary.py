@@ -161,7 +161,8 @@ def test_help_has_the_exit_codes(desk: Desk) -> None:
         desk.run("--help")
     said = desk.capsys.readouterr().out
     assert "exit codes:" in said
-    assert "143 for SIGTERM" in said
+    assert "129, 130, 143    SIGHUP, Ctrl-C or SIGTERM stopped it" in said
+    assert all(len(line) <= 80 for line in said[said.index("exit codes:") :].splitlines())
 
 
 def test_a_long_list_of_one_status_is_cut_and_says_so(desk: Desk) -> None:
