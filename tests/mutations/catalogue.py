@@ -63,6 +63,8 @@ HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
 RETRY: Final = "tests/engine/test_retry.py"
 ERRORS: Final = "tests/engine/test_errors.py"
 CHECK_HANDLER: Final = "tests/harness/test_check_handler.py"
+STOPPED_OPENINGS: Final = "tests/runtime/test_stopped_openings.py"
+STOP_SIGNALS: Final = "tests/cli/test_stop_signals.py"
 LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
@@ -1135,6 +1137,39 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/queries.py",
         'if in_doubt == "raise" and waits_for_person(record, self._handlers.get(record.kind)):',
         'if in_doubt == "raise" and record.state is State.IN_DOUBT:',
+    ),
+    _M(
+        "opening abandoned at a stop",
+        "a stop while the SDK is being opened leaves it open",
+        STOPPED_OPENINGS,
+        "_runtime/supervisor.py",
+        "                with trio.move_on_after(self._settings.close_timeout):\n",
+        "                with trio.move_on_after(0):\n",
+    ),
+    _M(
+        "hung opening not reported",
+        "an opening that does not return is left without an error",
+        STOPPED_OPENINGS,
+        "_runtime/supervisor.py",
+        "                    if inside:\n",
+        "                    if False:\n",
+    ),
+    _M(
+        "SIGTERM not heeded before the SDK is open",
+        "serve does not stop while the SDK cannot be opened",
+        STOP_SIGNALS,
+        "_cli/serve.py",
+        "        if count == 1 and queue is None:\n",
+        "        if False:\n",
+        hangs=True,
+    ),
+    _M(
+        "SIGHUP kills",
+        "a terminal that is closed ends serve without closing the SDK",
+        STOP_SIGNALS,
+        "_cli/signals.py",
+        '"SIGHUP", ',
+        "",
     ),
     _M(
         "closed without an open",

@@ -448,9 +448,9 @@ async def test_with_on_open_failed_stop_a_session_that_cannot_be_opened_again_st
     assert left.state is State.PENDING, "no job is consumed while the SDK cannot be opened"
 
 
-async def test_a_stop_while_the_sdk_is_being_opened_again_waits_for_open_timeout(autojump_clock: MockClock) -> None:
+async def test_a_stop_while_the_sdk_is_being_opened_again_waits_for_close_timeout(autojump_clock: MockClock) -> None:
     dying = Dying()
-    service = trio_jobs.Service(async_sdk=dying.session, open_timeout=9, drain_timeout=1, close_timeout=3)
+    service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, close_timeout=3)
 
     @service.handler
     async def work(session: str, what: str) -> str:
@@ -468,7 +468,7 @@ async def test_a_stop_while_the_sdk_is_being_opened_again_waits_for_open_timeout
         runtime_of(queue).executor._factory = never  # type: ignore[attr-defined]
         await queue.submit(work, "a")
         await wait_all_tasks_blocked()
-    assert trio.current_time() - began == 1 + 9 + 3
+    assert trio.current_time() - began == 1 + 3
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert [left.state for left in queue.report.unfinished] == [State.PENDING]

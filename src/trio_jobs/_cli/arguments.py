@@ -249,8 +249,8 @@ def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentP
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run the service SERVICE of the Python module MODULE, and a server for its queue."
     parser.epilog = (
-        "Ctrl-C or SIGTERM once: accept no new jobs, let the running attempt end, and stop. Twice: cancel the running "
-        "attempt. Three times: exit at once, without closing the SDK."
+        "Ctrl-C, SIGTERM or SIGHUP once: accept no new jobs, let the running attempt end, and stop. Twice: cancel the "
+        "running attempt. Three times: exit at once, without closing the SDK."
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="such as shop:service, for `service` in shop.py")
     parser.add_argument("--journal", type=_path, metavar="FILE", help="store jobs in FILE (default: only in memory)")

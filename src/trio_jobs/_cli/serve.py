@@ -105,7 +105,10 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     queue: Queue | None = None
 
     def on_signal(count: int) -> None:
-        if count == 1:
+        if count == 1 and queue is None:
+            log.warning("stopping before the SDK is open")
+            scope.cancel()
+        elif count == 1:
             log.warning("stopping: no new jobs are accepted; a second signal cancels the running attempt")
             stop.set()
         else:

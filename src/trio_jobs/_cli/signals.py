@@ -22,7 +22,7 @@ from trio_jobs._cli.output import print_last
 
 __all__ = ["handle_signals"]
 
-_NAMES: Final = ("SIGINT", "SIGTERM", "SIGBREAK")
+_NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 @contextmanager
@@ -32,6 +32,8 @@ def handle_signals(on_signal: Callable[[int], None]) -> Iterator[None]:
     To be entered in Trio, in the main thread.
     """
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup sets it
+        numbers.remove(signal.SIGHUP)
     token = trio.lowlevel.current_trio_token()
     reader, writer = socket.socketpair()
     writer.setblocking(False)

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import outcome
 import trio
 
 from trio_jobs._concurrency import bare_nursery
@@ -67,7 +68,8 @@ async def open_queue(
         StoreError: The store cannot be opened, or has failed permanently.
         SdkOpenFailed: The SDK cannot be opened.
         UnhandledJobs: The store has open jobs that no handler can process.
-        SdkCallStuck: A call did not return, and `on_stuck` is "stop".
+        SdkCallStuck: A call did not return, and `on_stuck` is "stop"; or the caller was cancelled while the SDK was
+            being opened, and its opening did not return within `close_timeout`.
         QueueBroken: A part of the queue has raised, which is a bug of this package.
 
     Cancelled:
@@ -145,7 +147,7 @@ class Supervisor:
         await runtime.event_log.open(runtime.reactions)
         check_restored_jobs(runtime)
         runtime.feed.seq = runtime.event_log.committed_seq
-        await runtime.sessions.open_sdk()
+        await self._open_sdk()
         resume_restored_jobs(runtime)
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
             self._start_watchdog(self._settings.watchdog)
@@ -159,6 +161,43 @@ class Supervisor:
         ):
             self._start_loop(loop)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
+
+    async def _open_sdk(self) -> None:
+        """Open the first session, in a task of its own.
+
+        Cancelled:
+            An opening that has begun was waited for, for `close_timeout` at most: to abandon it could leave the SDK
+            running. The stop closes the session.
+        """
+        sessions = self._runtime.sessions
+        result: outcome.Value[None] | outcome.Error | None = None
+        ended = trio.Event()
+        scope = trio.CancelScope(shield=True)
+
+        async def open_sdk() -> None:
+            nonlocal result
+            with scope:
+                result = await outcome.acapture(sessions.open_sdk)
+            ended.set()
+
+        self._nursery.start_soon(open_sdk)
+        try:
+            await ended.wait()
+        except trio.Cancelled:
+            sessions.stop()
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(self._settings.close_timeout):
+                    await ended.wait()
+                if not ended.is_set():
+                    inside = self._executor.inside
+                    scope.cancel()
+                    await ended.wait()
+                    if inside:
+                        limit = self._settings.close_timeout
+                        self.fail(SdkCallStuck(f"a stop: the opening of the SDK did not return within {limit:g} s"))
+            raise
+        assert result is not None
+        result.unwrap()
 
     def _start_watchdog(self, limit: float) -> None:
         self._watchdog = Watchdog(limit)
@@ -257,7 +296,7 @@ class Supervisor:
         slot = self._runtime.slot
         if slot.current is not None:
             slot.current.cancel(EndedBy.STOP)
-        settled_by = trio.current_time() + self._settings.open_timeout + self._settings.close_timeout
+        settled_by = trio.current_time() + self._settings.close_timeout
         await self._wait_settled(settled_by)
         with trio.move_on_after(self._settings.cancel_timeout):
             await slot.wait_empty()
@@ -272,7 +311,8 @@ class Supervisor:
     async def _wait_settled(self, until: float) -> None:
         """Wait until no session is being opened or closed.
 
-        A close has its own limit. An opening that is abandoned could leave the SDK running, so it gets its whole time.
+        An opening gets `close_timeout`, although it could take longer: to abandon it could leave the SDK running, but a
+        supervisor of the process does not wait for ever. A close has the same limit.
         """
         with trio.move_on_at(until):
             await self._runtime.sessions.wait_settled()
