@@ -1617,6 +1617,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     # what a person's own machine, host and handler would meet
     _M(
+        "drained before the commit",
+        "drain returns before the end of the last job is committed",
+        "tests/runtime/test_durable_store.py",
+        "_runtime/operations.py",
+        "        await self._commits.everything()  # the ends",
+        "        pass  # the ends",
+    ),
+    _M(
         "drained too early",
         "drain does not wait for jobs that wait for their retry",
         QUEUE_MACHINE,

@@ -282,3 +282,23 @@ async def test_no_session_is_opened_for_a_verify_while_the_queue_stops(autojump_
     async with rig.open(store=store) as queue:
         assert await queue.result(receipt.job_id) == "found"
     rig.sdk.check()
+
+
+async def test_drain_returns_when_the_end_of_the_last_job_is_committed(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio"), SlowStore(Completed)
+    async with rig.open(store=store) as queue, trio.open_nursery() as nursery:
+        await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        assert store.handed_over(Completed)
+        drained = trio.Event()
+
+        @nursery.start_soon
+        async def drain() -> None:
+            await queue.drain()
+            drained.set()
+
+        await wait_all_tasks_blocked()
+        assert not drained.is_set()
+        store.keep()
+        await drained.wait()
+        assert queue.statistics().jobs[State.COMPLETED] == 1

@@ -219,6 +219,7 @@ class Operations:
             if not self._status.closing:
                 raise UsageError("undrain() was called before the queue was drained; it accepts jobs again")
             await self._waiters.wait_idle()
+        await self._commits.everything()  # the ends of the last jobs may not be committed yet
 
     async def undrain(self) -> None:
         self._admission.end_drain()

@@ -390,6 +390,7 @@ class Queue:
         Raises:
             QueueClosed: The queue stopped before that.
             UsageError: `undrain` was called before that.
+            OutcomeUnknown: The store did not acknowledge the end of the last job within `commit_timeout`.
 
         Cancelled:
             The queue stays closed to submits, until `undrain`.
