@@ -115,8 +115,8 @@ class Backend(Protocol):
         """How many calls of hooks have raised."""
         ...
 
-    def oldest_pending(self) -> float | None:
-        """When the first pending job became pending; None without one. UTC, seconds since the epoch."""
+    def oldest_pending_age(self) -> float | None:
+        """For how many seconds the first pending job has been pending; None without one."""
         ...
 
     async def submit(

@@ -117,6 +117,33 @@ async def test_the_busy_time_counts_the_running_attempt_once(autojump_clock: Moc
     assert busy == pytest.approx([0, 40, 80, 100, 100], abs=0.01)
 
 
+@pytest.mark.parametrize("step", [-365 * 86_400.0, 365 * 86_400.0])
+async def test_the_seconds_of_the_metrics_do_not_follow_the_wall_clock(step: float, autojump_clock: MockClock) -> None:
+    pytest.importorskip("prometheus_client")
+    clock = TrioClock()
+    async with make_service().open(clock=clock) as queue, trio.open_nursery() as nursery:
+        metrics = Metrics(queue.backend, NoClients())
+        nursery.start_soon(metrics.run)
+
+        def read(name: str) -> float:
+            found = re.search(rf"^trio_jobs_{name} (\S+)$", metrics.text().decode(), re.MULTILINE)
+            assert found
+            return float(found[1])
+
+        job = await queue.submit("wait", 100.0)
+        await queue.submit("double", 1)
+        await trio.sleep(40)
+        clock.set_wall(step)
+        assert read("sdk_busy_seconds_total") == pytest.approx(40, abs=0.1)
+        assert read("oldest_waiting_seconds") == pytest.approx(40, abs=0.1)
+        await queue.result(job.job_id)
+        await wait_all_tasks_blocked()
+        assert read("run_seconds_sum") == pytest.approx(100, abs=0.1)
+        assert read("sdk_busy_seconds_total") == pytest.approx(100, abs=0.1)
+        assert read("wait_seconds_sum") == pytest.approx(100, abs=0.1)
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/", 404), ("GET", "/ws", 426), ("POST", "/healthz", 405), ("GET", "/healthz/", 404), ("PUT", "/x", 405)],

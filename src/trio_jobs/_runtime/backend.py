@@ -86,9 +86,14 @@ class QueueBackend:
     def hook_errors(self) -> int:
         return self._runtime.hooks.errors
 
-    def oldest_pending(self) -> float | None:
+    def oldest_pending_age(self) -> float | None:
         first = next(iter(self._runtime.event_log.in_state(State.PENDING)), None)
-        return None if first is None else first.changed_at
+        if first is None:
+            return None
+        clock = self._runtime.clock
+        if first.changed_elapsed is not None:
+            return clock.elapsed() - first.changed_elapsed
+        return max(clock.now() - first.changed_at, 0.0)
 
     # act
 

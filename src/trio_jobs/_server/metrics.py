@@ -13,7 +13,9 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
+
+import trio
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine import events as ev
@@ -23,6 +25,8 @@ from trio_jobs._event_stream import EventStream
 from trio_jobs._server.methods import ConnectionStats
 
 __all__ = ["Metrics", "is_available"]
+
+WALL_TOLERANCE: Final = 5.0  #: seconds; if the times of an event and of its reading differ more, the clock was set
 
 _WAITS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 _RUNS = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -61,8 +65,8 @@ class Metrics:
         self._busy = 0.0  # seconds in attempts that have ended
         self._busy_told = 0.0
         # pending and processing jobs: their number is limited by max_waiting and the capacity of the channel
-        self._pending: dict[str, float] = {}
-        self._started: dict[str, float] = {}
+        self._pending: dict[str, _Moment] = {}
+        self._started: dict[str, _Moment] = {}
 
     def text(self) -> bytes:
         return self._generate(self._registry)
@@ -86,12 +90,12 @@ class Metrics:
         if isinstance(event, ev.Submitted | ev.Due | ev.DoubtResolved | ev.Interrupted | ev.RunRestarted):
             self._end(event)
             if not isinstance(event, ev.Scheduled):
-                self._pending[event.job] = event.at
+                self._pending[event.job] = _Moment(event.at)
         elif isinstance(event, ev.Started):
-            pending_at = self._pending.pop(event.job, None)
-            if pending_at is not None:
-                self.wait.observe(max(event.at - pending_at, 0.0))
-            self._started[event.job] = event.at
+            pending_since = self._pending.pop(event.job, None)
+            if pending_since is not None:
+                self.wait.observe(pending_since.seconds_until(event.at))
+            self._started[event.job] = _Moment(event.at)
         elif isinstance(event, ev.Ended):
             self._pending.pop(event.job, None)
             self._end(event)
@@ -101,9 +105,9 @@ class Metrics:
     def _end(self, event: ev.JobEvent) -> None:
         if not isinstance(event, ev.Ended) or event.outcome is None:
             return
-        started_at = self._started.pop(event.job, None)
-        if started_at is not None:
-            ran = max(event.at - started_at, 0.0)
+        started = self._started.pop(event.job, None)
+        if started is not None:
+            ran = started.seconds_until(event.at)
             self.run_time.observe(ran)
             self._busy += ran
         kind = self._backend.events.kind_of(event.job) or "?"
@@ -112,11 +116,10 @@ class Metrics:
     def busy(self) -> float:
         """Seconds in attempts, including the running one, so that a call that does not return is visible.
 
-        The value never decreases, although the end of an attempt is counted later than it happens, and the wall clock
-        may be set back.
+        The value never decreases, although the end of an attempt is counted later than it happens.
         """
         now = self._backend.now()
-        under_way = sum(max(now - started_at, 0.0) for started_at in self._started.values())
+        under_way = sum(started.seconds_until(now) for started in self._started.values())
         self._busy_told = max(self._busy_told, self._busy + under_way)
         return self._busy_told
 
@@ -147,8 +150,7 @@ class Metrics:
         return self._connection_stats.refusals
 
     def _oldest(self) -> float:
-        since = self._backend.oldest_pending()
-        return 0.0 if since is None else max(self._backend.now() - since, 0.0)
+        return self._backend.oldest_pending_age() or 0.0
 
 
 class Histogram:
@@ -172,6 +174,22 @@ class Histogram:
         """How many values are at most each bound, the last one infinite, as Prometheus writes them."""
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+
+
+class _Moment:
+    """The time of an event, and when it was read."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+        self._read_at = trio.current_time()
+
+    def seconds_until(self, at: float) -> float:
+        """The seconds from the event to a time (UTC) that is read now.
+
+        An event is read a moment after it has happened, so its own time is better, unless the wall clock was set.
+        """
+        passed = trio.current_time() - self._read_at
+        return max(at - self._at, 0.0) if abs(at - self._at - passed) < WALL_TOLERANCE else passed
 
 
 class _Collector:
