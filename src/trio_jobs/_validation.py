@@ -13,6 +13,7 @@ from trio_jobs._errors import UsageError
 
 __all__ = [
     "MAX_DATE",
+    "MAX_KEY",
     "MAX_WAIT",
     "check_by",
     "check_date",
@@ -23,6 +24,7 @@ __all__ = [
     "check_seconds",
     "check_text",
     "check_wait",
+    "plain",
     "plain_int",
     "plain_text",
     "unknown_keyword",
@@ -33,6 +35,9 @@ MAX_WAIT: Final = 36_525 * 86_400
 
 MAX_DATE: Final = 253_402_300_799.0
 """The last second of the year 9999 in UTC, the last that a datetime can be, in seconds since the epoch."""
+
+MAX_KEY: Final = 500
+"""The longest key, in characters."""
 
 MAX_BY: Final = 200
 """The longest name of an operator, in characters."""
@@ -78,6 +83,22 @@ def plain_text(text: str) -> str:
 def plain_int(number: int) -> int:
     """Return `number` as an exact int."""
     return number if type(number) is int else int.__int__(number)
+
+
+def plain(value: object) -> object:
+    """Return a str, int or float of a subclass as an exact one: a hook for the encoders of msgspec.
+
+    Raises:
+        NotImplementedError: It is none of these.
+    """
+    class_ = type(value)
+    if issubclass(class_, str):
+        return plain_text(value)  # type: ignore[arg-type] # checked by its class
+    if issubclass(class_, int):
+        return plain_int(value)  # type: ignore[arg-type] # see above
+    if issubclass(class_, float):
+        return float.__float__(value)  # type: ignore[arg-type] # see above
+    raise NotImplementedError(f"Encoding objects of type {class_.__name__} is unsupported")
 
 
 def check_text(what: str, value: object, most: int, *, noun: str = "text") -> str:

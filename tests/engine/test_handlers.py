@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trio_jobs import _validation
-from trio_jobs._engine.handlers import Handler, digest, encode_result, make_handler
+from trio_jobs._engine.handlers import Handler, encode_result, make_handler
 from trio_jobs._engine.jobs import Done
 from trio_jobs._engine.retry import Retry
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
@@ -282,7 +280,7 @@ def test_a_payload_is_accepted_as_its_type_or_as_plain_values_and_decoded_for_ea
         ({"folio": "A-1", "total_cents": "7"}, r"Expected `int`, got `str` - at `\$\.total_cents`"),
         ({"folio": None, "total_cents": 7}, r"Expected `str`, got `null` - at `\$\.folio`"),
         ({"folio": "A-1", "total_cents": 7, "lines": [{"text": 1}]}, r"at `\$\.lines\[0\]\.text`"),
-        ({"folio": "A-1", "total_cents": math.inf}, r"Expected `int`, got `null` - at `\$\.total_cents`"),
+        ({"folio": "A-1", "total_cents": math.inf}, r"inf has no JSON - at `\$\.total_cents`"),
         ([], "Expected `object`, got `array`"),
         (NotData(), "Encoding objects of type NotData is unsupported"),
         ("\ud800", "surrogates not allowed"),
@@ -314,36 +312,6 @@ def test_a_payload_longer_than_a_mebibyte_is_refused() -> None:
     assert len(bytes(handler.encode("x" * (2**20 - 2)))) == 2**20
     with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are accepted"):
         handler.encode("x" * (2**20 - 1))
-
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=10,
-)
-
-
-def _turned(value: Any) -> Any:
-    """The same JSON with every object's fields in another order."""
-    if isinstance(value, dict):
-        return {name: _turned(value[name]) for name in reversed(list(value))}
-    return [_turned(item) for item in value] if isinstance(value, list) else value
-
-
-@given(JSON)
-def test_the_digest_of_a_payload_does_not_depend_on_order_or_spaces(value: Any) -> None:
-    compact = msgspec.json.encode(value)
-    loose = msgspec.json.format(msgspec.json.encode(_turned(value)), indent=3)
-    assert digest(msgspec.Raw(compact)) == digest(msgspec.Raw(loose))
-
-
-@given(JSON, JSON)
-def test_payloads_that_differ_have_different_digests(one: Any, other: Any) -> None:
-    bodies = [msgspec.json.encode(value, order="sorted") for value in (one, other)]
-    digests = [digest(msgspec.Raw(body)) for body in bodies]
-    assert (digests[0] == digests[1]) is (bodies[0] == bodies[1])
 
 
 # results

@@ -278,22 +278,33 @@ async def test_a_handler_without_an_sdk_that_acts_is_found_when_its_job_is_cance
 async def test_a_result_that_cannot_be_recorded_and_a_payload_that_changes_are_found(autojump_clock: MockClock) -> None:
     service = Service()
 
-    @attrs.frozen
-    class Loose:
-        names: Any
-
-    @service.handler(kind="post", payload_type=Loose)
+    @service.handler(kind="post")
     async def post(payload: Any) -> Any:
         return object()
 
-    report = await check_handler(service, "post", [Loose(("a", "b"))], raises=False)
+    report = await check_handler(service, "post", [("a", "b")], raises=False)
     assert [finding.rule for finding in report.findings] == [
         "the payload is the same after a round trip through JSON",
         "without a fault the handler completes or raises a directive, and its result can be recorded",
     ]
     assert report.left_out == ("what the handler did: `effects` is missing",)
     with pytest.raises(ConformanceError, match="by a round trip through JSON"):
-        await check_handler(service, "post", [Loose(("a", "b"))])
+        await check_handler(service, "post", [("a", "b")])
+
+
+async def test_a_payload_that_is_refused_is_found(autojump_clock: MockClock) -> None:
+    service = Service()
+
+    @attrs.frozen
+    class Loose:
+        names: Any
+
+    @service.handler(kind="post", payload_type=Loose)
+    async def post(payload: Any) -> None: ...
+
+    report = await check_handler(service, "post", [Loose(("a", "b"))], raises=False)
+    (finding,) = report.findings
+    assert "is refused when it is submitted: it comes back as another Loose from its JSON" in finding.sentence
 
 
 async def test_a_finding_about_an_sdk_in_c_names_the_facade(autojump_clock: MockClock) -> None:

@@ -57,6 +57,9 @@ TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+PAYLOAD_CHECK: Final = "tests/engine/test_payload_check.py"
+PAYLOAD_DIGEST: Final = "tests/engine/test_payload_digest.py"
+PAYLOADS: Final = "tests/runtime/test_payloads.py"
 NOT_RUN: Final = "tests/runtime/test_not_run.py"
 PLAIN_VALUES: Final = "tests/runtime/test_plain_values.py"
 HOSTILE_ERRORS: Final = "tests/runtime/test_hostile_errors.py"
@@ -1623,6 +1626,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        self.refused = self.refused or ConnectionFailed(",
         "        ConnectionFailed(",
         hangs=True,
+    ),
+    _M(
+        "NaN kept as null",
+        "a payload with NaN is accepted, and its handler gets None",
+        PAYLOAD_CHECK,
+        "_engine/handlers.py",
+        '            if not is_json and b"null" in body:\n',
+        "            if False:\n",
+    ),
+    _M(
+        "unknown names dropped",
+        "a field that the payload's class does not have is dropped without a word",
+        PAYLOAD_CHECK,
+        "_engine/payload_check.py",
+        "            elif name != tag:\n",
+        "            elif False:\n",
+    ),
+    _M(
+        "private attributes dropped",
+        "an attribute that the equality of a class does not see is dropped without a word",
+        PAYLOAD_CHECK,
+        "_engine/payload_check.py",
+        "        return _defines_equality(class_) and all(field.eq for field in attrs.fields(class_))\n",
+        "        return True\n",
+    ),
+    _M(
+        "digits of raw JSON lost",
+        "a number from the wire reaches a Decimal field with the digits of a float",
+        PAYLOADS,
+        "_engine/handlers.py",
+        "                body = msgspec.json.format(body, indent=-1)",
+        "                body = msgspec.json.encode(msgspec.json.decode(body))",
+    ),
+    _M(
+        "digest of the order of a set",
+        "a payload with a set conflicts with itself after a restart",
+        PAYLOAD_DIGEST,
+        "_engine/payload_digest.py",
+        "        return sorted((msgspec.Raw(_encode(_canonical(item))) for item in value), key=bytes)\n",
+        "        return [_canonical(item) for item in value]\n",
+    ),
+    _M(
+        "defaults in the digest",
+        "a release that adds a field with a default makes known payloads conflict",
+        PAYLOAD_DIGEST,
+        "_engine/payload_digest.py",
+        "not msgspec.UNSET and not _is_default(field, item)",
+        "not msgspec.UNSET",
+    ),
+    _M(
+        "earlier digests not known",
+        "after an update each known key conflicts with its own payload",
+        PAYLOADS,
+        "_engine/payload_digest.py",
+        "    if stored is None or stored.startswith(PREFIX):\n",
+        "    if True:\n",
     ),
     # what a person's own machine, host and handler would meet
     _M(

@@ -38,10 +38,18 @@ def decode_json(source: str | bytes, what: str) -> Any:
         raise UsageError(f"the {what} is nested too deeply") from None
 
 
+def raw_json(source: str | bytes, what: str) -> msgspec.Raw:
+    """Check JSON, and return it with all digits of its numbers. Raises: as `decode_json`."""
+    text = source if isinstance(source, str) else decode_text(source)
+    decode_json(text, what)
+    return msgspec.Raw(msgspec.json.format(text.encode(), indent=-1))
+
+
 async def submit(client: Client, arguments: argparse.Namespace) -> int:
     if arguments.payload == "-" and sys.stdin is None:
         raise UsageError("the payload is to be read from standard input, which is closed")
-    payload = decode_json(sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload, "payload")
+    source = sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload
+    payload = raw_json(source, "payload")
     receipt = await client.submit(
         arguments.kind,
         payload,

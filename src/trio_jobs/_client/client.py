@@ -118,7 +118,8 @@ class Client:
 
         Args:
             kind: The name of the handler.
-            payload: Anything that msgspec encodes as JSON, at most 1 MiB encoded.
+            payload: A value of the handler's payload type, or what that is in JSON, at most 1 MiB encoded; or its JSON
+                as `msgspec.Raw`, of which every digit is kept.
             key: At most 500 characters. The same key and payload return the same job.
             due_at: The job does not start before this aware datetime.
             delay: The same in seconds from now, whatever the clocks of client and server show. Not together with

@@ -9,9 +9,9 @@ import msgspec
 import trio
 
 from trio_jobs._client.outbox import Request
-from trio_jobs._engine.handlers import MAX_PAYLOAD
-from trio_jobs._errors import InvalidPayload, UsageError
-from trio_jobs._validation import check_date, check_seconds, check_wait
+from trio_jobs._engine.handlers import encode_payload
+from trio_jobs._errors import UsageError
+from trio_jobs._validation import MAX_KEY, check_date, check_seconds, check_text, check_wait
 from trio_jobs._wire.methods import Submit
 
 __all__ = ["SubmitRequest"]
@@ -24,8 +24,8 @@ class SubmitRequest:
     """A submit, possibly over several requests. The arguments are those of `Client.submit`.
 
     Raises:
-        InvalidPayload: The payload is too large.
-        UsageError: A time is not valid.
+        InvalidPayload: The payload is too large, or has no JSON.
+        UsageError: The key or a time is not valid.
     """
 
     def __init__(
@@ -39,13 +39,11 @@ class SubmitRequest:
         deadline_after: float | None,
         wait: float | None,
     ) -> None:
-        body = msgspec.json.encode(payload)
-        if len(body) > MAX_PAYLOAD:
-            raise InvalidPayload(kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+        body = encode_payload(kind, payload)
         self._submit = Submit(
             kind,
-            msgspec.Raw(body),
-            key,
+            body,
+            None if key is None else check_text("a key", key, MAX_KEY),
             _date(due_at, delay),
             _date(deadline_at, deadline_after),
             delay=None if delay is None else check_wait("delay", delay),

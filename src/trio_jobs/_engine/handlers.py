@@ -11,7 +11,6 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 
 import attrs
@@ -21,11 +20,21 @@ from trio_jobs._engine import payload_codec
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._engine.lazy_values import NotRunError, close_lazy, lazy_noun
+from trio_jobs._engine.payload_check import PayloadCheck, refuse_not_finite
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
 from trio_jobs._validation import check_seconds, check_text
 
-__all__ = ["MAX_RESULT", "NULL", "EncodedResult", "Handler", "SdkKind", "digest", "encode_result", "make_handler"]
+__all__ = [
+    "MAX_RESULT",
+    "NULL",
+    "EncodedResult",
+    "Handler",
+    "SdkKind",
+    "encode_payload",
+    "encode_result",
+    "make_handler",
+]
 
 MAX_RESULT: Final = 1024 * 1024
 """The longest result that is kept, in bytes of JSON."""
@@ -102,28 +111,61 @@ class Handler:
     decode_result: Callable[[bytes | msgspec.Raw], Any] = attrs.field(repr=False)
     """Reads a result from JSON."""
 
+    check: PayloadCheck = attrs.field(repr=False)
+    """Refuses payloads that do not come back from their JSON."""
+
     def encode(self, payload: Any) -> msgspec.Raw:
-        """The JSON of `payload`.
+        """The JSON of `payload`. Raises: as `accept`."""
+        return self.accept(payload)[0]
+
+    def accept(self, payload: Any) -> tuple[msgspec.Raw, Any]:
+        """Check a payload.
+
+        Args:
+            payload: A value that fits the handler's type; or its JSON as `msgspec.Raw`, of which every digit is kept.
+
+        Returns:
+            The JSON of the payload, and what it is decoded to.
 
         Raises:
-            InvalidPayload: The payload does not fit the handler's type (the message names the field), or its JSON is
-                longer than 1 MiB.
+            InvalidPayload: The payload does not fit the handler's type (the message names the field), does not come
+                back from its JSON as it was given, or its JSON is longer than 1 MiB.
         """
         try:
             body = payload_codec.encode(payload)
-            self.decode(body)
+            is_json = type(payload) is msgspec.Raw
+            if is_json:
+                body = msgspec.json.format(body, indent=-1)  # without white space, and without a reference to a message
+            if len(body) > MAX_PAYLOAD:
+                raise ValueError(f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+            if not is_json and b"null" in body:
+                refuse_not_finite(payload)
+            value = self.decode(body)
+            self.check.refuse_unknown_names(body)
+            if not is_json:
+                self.check.refuse_difference(payload, value, msgspec.Raw(body))
         except Exception as error:  # an encoder and a type's own __post_init__ can raise anything
             close_lazy(payload)
             raise InvalidPayload(self.kind, describe(error).message or class_name(error)) from error
+        return msgspec.Raw(body), value
+
+
+def encode_payload(kind: str, payload: Any) -> msgspec.Raw:
+    """The JSON of a payload, where the type of the handler is not known.
+
+    Raises:
+        InvalidPayload: It cannot be encoded, or its JSON is longer than 1 MiB.
+    """
+    try:
+        body = payload_codec.encode(payload)
         if len(body) > MAX_PAYLOAD:
-            raise InvalidPayload(self.kind, f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
-        return msgspec.Raw(body)
-
-
-def digest(payload: msgspec.Raw) -> str:
-    """The hash by which two payloads of one key are compared. It does not depend on the order of object members."""
-    canonical = msgspec.json.encode(msgspec.json.decode(payload), order="sorted")
-    return blake2b(canonical, digest_size=16).hexdigest()
+            raise ValueError(f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+        if b"null" in body and type(payload) is not msgspec.Raw:
+            refuse_not_finite(payload)
+    except Exception as error:
+        close_lazy(payload)
+        raise InvalidPayload(kind, describe(error).message or class_name(error)) from error
+    return msgspec.Raw(body)
 
 
 class EncodedResult(NamedTuple):
@@ -150,6 +192,8 @@ def encode_result(value: Any) -> EncodedResult:
         if type(value) not in _NATIVE and (noun := lazy_noun(value)) is not None:
             raise NotRunError(noun)
         body = payload_codec.encode(value)
+        if b"null" in body:
+            refuse_not_finite(value)
     except NotRunError as error:
         close_lazy(value)
         return EncodedResult(None, f"not JSON: {error}", error.noun)
@@ -236,6 +280,7 @@ def make_handler(
         verify_first=verify_first,
         decode=_decoder(payload_type, name, "payload"),
         decode_result=_decoder(result_type, name, "result"),
+        check=PayloadCheck(payload_type),
     )
 
 

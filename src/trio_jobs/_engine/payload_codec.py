@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from trio_jobs._engine.lazy_values import NotRunError, lazy_noun
-from trio_jobs._validation import plain_int, plain_text
+from trio_jobs._validation import plain
 
-__all__ = ["decoder", "encode", "is_model"]
+__all__ = ["builtin", "decoder", "encode", "is_model"]
 
 MAX_ERRORS: Final = 5
 """How many of pydantic's errors one message names."""
@@ -25,19 +25,21 @@ MAX_ERRORS: Final = 5
 
 def _encodable(value: Any) -> Any:
     """What msgspec encodes for a value of a class that it does not know."""
-    class_ = type(value)
-    if issubclass(class_, str):
-        return plain_text(value)
-    if issubclass(class_, int):
-        return plain_int(value)
-    if issubclass(class_, float):
-        return float.__float__(value)
     if is_model(value):
         return msgspec.Raw(value.model_dump_json(by_alias=True).encode())
     noun = lazy_noun(value)
     if noun is not None:
         raise NotRunError(noun)
-    raise NotImplementedError(f"Encoding objects of type {class_.__name__} is unsupported")
+    return plain(value)
+
+
+def builtin(value: Any) -> Any:
+    """What `msgspec.to_builtins` makes of a value of a class that it does not know, with NaN as it is."""
+    if is_model(value):
+        return msgspec.to_builtins(value.model_dump(by_alias=True), enc_hook=builtin, str_keys=True)
+    if type(value) is msgspec.Raw:
+        return msgspec.json.decode(value)
+    return _encodable(value)
 
 
 def is_model(value: Any) -> bool:

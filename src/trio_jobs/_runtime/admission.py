@@ -283,7 +283,7 @@ class Admission:
         known = projection.keys.get((kind, new.key)) or projection.tombstones.find(kind, new.key)
         if known is None:
             return None
-        if known.digest != new.digest:
+        if not new.has_digest(known.digest):
             raise KeyConflict(kind, new.key, known.job)
         if isinstance(known, KeyTombstone):
             return Receipt(known.job, False, 0, known.state)

@@ -11,15 +11,15 @@ import msgspec
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.handlers import Handler, digest
+from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import uuid7
+from trio_jobs._engine.payload_digest import digest, same_digest
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
-from trio_jobs._validation import check_date, check_text, check_wait, plain_text
+from trio_jobs._validation import MAX_KEY, check_date, check_text, check_wait, plain_text
 
 __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 
-MAX_KEY: Final = 500
 UNNOTICED: Final = 0.001  #: seconds that a submit takes without a wait
 
 
@@ -73,11 +73,15 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     key: str | None
     """The key; None without one."""
     digest: str | None
-    """The hash of the payload; None without a key."""
+    """The digest of the payload; None without a key."""
     due: Moment | None
     """When the job is due; None for at once."""
     deadline: Moment | None
     """When the job expires; None if it does not."""
+
+    def has_digest(self, stored: str | None) -> bool:
+        """Whether this is the stored digest of the same payload."""
+        return same_digest(stored, self.digest, self.body)
 
 
 class SubmissionFactory:
@@ -127,11 +131,11 @@ class SubmissionFactory:
             UsageError: Another argument is not valid.
         """
         handler = self.handler(job.handler)
-        body = handler.encode(job.payload)
+        body, value = handler.accept(job.payload)
         key, payload_digest = job.key, None
         if key is not None:
             key = check_text("a key", key, MAX_KEY)
-            payload_digest = digest(body)
+            payload_digest = digest(value, body)
         if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
             return Submission(handler, body, key, payload_digest, None, None)
         now, elapsed = self._clock.now(), self._clock.elapsed()

@@ -11,6 +11,7 @@ import msgspec
 from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
+from trio_jobs._engine.handlers import NULL
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
@@ -134,7 +135,7 @@ class Methods:
     async def submit(self, context: RequestContext, params: w.Submit) -> w.SubmitResult:
         receipt = await self._backend.submit(
             params.kind,
-            params.payload,
+            NULL if params.payload is msgspec.UNSET else params.payload,
             key=params.key,
             due_at=_moment(params.due_at),
             delay=params.delay,

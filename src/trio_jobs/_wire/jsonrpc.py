@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from trio_jobs._validation import plain
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, Method
 from trio_jobs._wire.schemas import ErrorData, RequestId
@@ -114,7 +115,7 @@ class RpcError(Exception):
         super().__init__(f"{self.message} ({code})")
 
 
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(enc_hook=plain).encode
 _decode_request: Final = msgspec.json.Decoder(Request).decode
 _decode_from_server: Final = msgspec.json.Decoder(_FromServer).decode
 _decode_params: Final = {name: msgspec.json.Decoder(method.params).decode for name, method in METHODS.items()}

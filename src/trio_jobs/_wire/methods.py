@@ -77,13 +77,14 @@ class CancelRequestResult(Struct, frozen=True):
 
 
 class Submit(Params, frozen=True):
-    """key: the same key and payload give the same job. due_at: the job does not start before this date. delay: nor
-    before these seconds are over. deadline_at, deadline_after: the job expires at this date, or after these seconds.
-    Dates are compared with the clock of the server; seconds do not depend on any clock. At most one of due_at and
-    delay, and one of deadline_at and deadline_after. wait: for a free slot."""
+    """payload: null by default; all digits of its numbers are kept. key: the same key and payload give the same job.
+    due_at: the job does not start before this date. delay: nor before these seconds are over. deadline_at,
+    deadline_after: the job expires at this date, or after these seconds. Dates are compared with the clock of the
+    server; seconds do not depend on any clock. At most one of due_at and delay, and one of deadline_at and
+    deadline_after. wait: for a free slot."""
 
     kind: Kind
-    payload: Any = None
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
     due_at: Time | None = None
     deadline_at: Time | None = None

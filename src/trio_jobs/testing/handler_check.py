@@ -24,7 +24,7 @@ import trio
 
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, Job, NotDone, Outcome, State
-from trio_jobs._errors import TrioJobsError, UsageError
+from trio_jobs._errors import InvalidPayload, TrioJobsError, UsageError
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
 from trio_jobs.testing._instrumented import HANDLER_RETURN, CallRecorder, CallSite, FaultPlan, instrument
@@ -212,7 +212,11 @@ async def check_handler(
         given += 1
         case = _Case(service, found, payload, key, effects, reset)
         shown = f"{found.kind}({payload!r:.200})"
-        findings += _round_trip(found, payload, shown)
+        try:
+            findings += _round_trip(found, payload, shown)
+        except InvalidPayload as refusal:
+            findings.append(Finding(_RULES["payload"], f"{shown} is refused when it is submitted: {refusal.why}"))
+            continue
         reset()
         before = case.read_effects()
         clean = await case.run(None)
