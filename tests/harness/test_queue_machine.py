@@ -29,6 +29,7 @@ from trio_jobs._engine.events import Event, Started
 from trio_jobs._engine.status import Health
 from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._ports import Discard
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
@@ -136,9 +137,10 @@ def test_p6_a_queue_that_records_a_timeout_as_completed_is_found(plant: pytest.M
 
 
 def test_p3_a_queue_that_leaves_its_sdk_open_is_found(plant: pytest.MonkeyPatch) -> None:
-    async def skip_close(self: ThreadExecutor, discard: object = None) -> bool:
-        self._is_open = False
-        return True
+    close = ThreadExecutor.close
+
+    async def skip_close(self: ThreadExecutor, discard: Discard | None = None) -> bool:
+        return False if discard is None else await close(self, discard)
 
     plant.setattr(ThreadExecutor, "close", skip_close)
     assert "P3" in found(OnThread)

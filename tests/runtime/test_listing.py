@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,11 +44,13 @@ def calls(do: Any) -> int:
         nonlocal count
         count += event == "call"
 
+    gc.disable()  # a collection calls functions of other packages
     sys.setprofile(profile)
     try:
         do()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 

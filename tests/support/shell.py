@@ -24,8 +24,10 @@ SERVICE = textwrap.dedent(
 
     @contextlib.asynccontextmanager
     async def open_sdk():
-        yield "sdk"
-        print("closed", flush=True)
+        try:
+            yield "sdk"
+        finally:
+            print("closed", flush=True)
 
     service = trio_jobs.Service(async_sdk=open_sdk, drain_timeout=20)
 

@@ -99,9 +99,10 @@ class Consumer:
                     await self._sessions.close_discarded()
                 elif record.state is not State.IN_DOUBT:
                     left = min(seconds_to_due(record, clock), LOOK_EVERY)
-                    if not await blocking.changed_within(left) and seconds_to_due(record, clock) <= 0:
+                    if not await blocking.changed_within(left):
                         events = decide.due(record, clock.now(), self._event_log.next_seq)
-                        if events:  # the job may have changed in the step in which it became due
+                        # the job may have changed in the step in which it became due
+                        if events and seconds_to_due(record, clock) <= 0:
                             self._event_log.append(events)
                 elif not can_verify(record, handler):
                     await blocking.changed()

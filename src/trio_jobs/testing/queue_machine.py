@@ -39,6 +39,7 @@ from trio_jobs.testing.stateful import Bundle, invariant, precondition, rule, st
 __all__ = ["QueueMachine"]
 
 _DELIVERY_LIMIT: Final = 0.5  #: seconds within which a reader receives an event, whatever the load
+_OF_SESSIONS: Final = ("opening_sdk", "sessions_failing")  #: problems that the model does not predict
 _KEYS: Final = st.none() | st.sampled_from(["a", "b", "c"])
 _WHEN: Final = st.sampled_from(["", "", "delay", "deadline_after"])
 _THEN: Final = st.sampled_from([0.0, 1.0, 100.0])
@@ -232,7 +233,8 @@ class QueueMachine(QueueEnvironment):
             elif now > job.limit_at + GRACE:
                 assert "overdue" in health.problems, f"P7: job {job.id} is overdue, and health has {health.problems}"
         elif not self.process.log.inside:
-            assert health.ok, f"P7: there is no problem, and health has {health.problems}"
+            others = [name for name in health.problems if name not in _OF_SESSIONS]
+            assert not others, f"P7: there is no such problem, and health has {others}"
 
     async def _read_events(self) -> None:
         """Check the stored events and what a reader received of them, which under load may be a little late."""
