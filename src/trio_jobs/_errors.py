@@ -277,11 +277,8 @@ class SdkCallStuck(TrioJobsError):
 
 
 class SessionDiscarded(TrioJobsError):
-    """Thrown into the context manager of an SDK session that is discarded where there is no exception to throw.
-
-    A session is discarded when an attempt in it has ended by a timeout, a cancel or a stop, or by an exception from
-    outside of the SDK's thread. The message says which.
-    """
+    """Thrown into the context manager of a session that is discarded because of a timeout, a cancel or a stop, or of an
+    exception from outside of the SDK's thread. The message says which."""
 
 
 class SdkCallRefused(TrioJobsError):

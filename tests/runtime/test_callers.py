@@ -191,7 +191,8 @@ async def test_what_belongs_to_the_loop_is_refused_in_another_loop() -> None:
 
 
 def test_from_thread_has_every_method_and_property_of_the_queue_with_the_same_signature() -> None:
-    own = {name: member for name, member in vars(Queue).items() if not name.startswith("_")}
+    classes = [class_ for class_ in Queue.__mro__ if class_ is not object]
+    own = {name: member for class_ in classes for name, member in vars(class_).items() if not name.startswith("_")}
     del own["from_thread"], own["backend"]  # the latter is for servers, which run in the loop
     others = {name: member for name, member in vars(FromThread).items() if not name.startswith("_")}
     assert others.keys() == own.keys()

@@ -8,6 +8,7 @@ reaches this loop.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ import trio
 
 from trio_jobs._log import Log
 
-__all__ = ["accept_forever", "listen"]
+__all__ = ["accept_forever", "is_loopback", "listen"]
 
 log: Final = Log("trio_jobs.server")
 
@@ -88,3 +89,13 @@ async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket
             continue
         accepted.setblocking(False)
         await serve(accepted, str(address[0]))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach a server on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -7,7 +7,6 @@ close frame, and closing the connections one after another could take a timeout 
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -29,7 +28,7 @@ from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
 from trio_jobs._server.limits import ServerLimits
-from trio_jobs._server.listener import accept_forever, listen
+from trio_jobs._server.listener import accept_forever, is_loopback, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
@@ -363,7 +362,7 @@ async def serve(
         raise UsageError(
             "tls is a TLS context for clients; make it with ssl.Purpose.CLIENT_AUTH, or give CertificateFiles"
         )
-    if not _is_loopback(host):
+    if not is_loopback(host):
         if tls is None and not insecure:
             raise UsageError(
                 f"{host!r} is not a loopback address: give tls=..., or allow plain text with insecure=True"
@@ -392,12 +391,3 @@ async def serve(
             with trio.CancelScope(shield=True):
                 await server._stop()
             scope.cancel()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

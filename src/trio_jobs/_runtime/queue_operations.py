@@ -1,0 +1,220 @@
+"""The half of `Queue` for operators: its methods that change jobs and the queue, apart from submits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Unpack
+
+from trio_jobs._engine import decide
+from trio_jobs._engine.jobs import CancelAnswer
+from trio_jobs._ports import Backup
+from trio_jobs._runtime.job_conditions import JobConditions
+from trio_jobs._runtime.runtime import Runtime
+
+__all__ = ["QueueOperations"]
+
+
+class QueueOperations:
+    """The base class of `Queue`, which is too long for one module. It has no other subclass."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._parts = runtime
+
+    @property
+    def _runtime(self) -> Runtime:
+        """The parts, for a method: it is called in the thread of the event loop."""
+        self._parts.caller.check_thread()
+        return self._parts
+
+    @property
+    def _awaited(self) -> Runtime:
+        """The parts, for an async method: it is called in a Trio task of the event loop."""
+        self._parts.caller.check_task()
+        return self._parts
+
+    async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
+        """Cancel a job.
+
+        Args:
+            job_id: The job's id.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Returns:
+            "cancelled": the job is cancelled, by this call or an earlier one. "requested": its running attempt was
+            requested to end. "too_late": the job is already completed or failed.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidState: The job is in doubt: use `resolve`.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The job is cancelled nevertheless; the call is shielded.
+        """
+        return await self._awaited.operations.cancel(job_id, by=by)
+
+    async def retry(self, job_id: str, *, by: str | None = None) -> None:
+        """Begin a new run of a failed or cancelled job, with a new retry budget.
+
+        Args:
+            job_id: The job's id.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidState: The job is neither failed nor cancelled, or its call is still inside the SDK.
+            UnknownKind: Its handler is not registered any more.
+            QueueClosed: The queue drains or has stopped.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The new run begins nevertheless; the call is shielded.
+        """
+        await self._awaited.operations.retry(job_id, by=by)
+
+    async def resolve(
+        self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
+    ) -> None:
+        """Resolve a job in doubt, on the decision of an operator.
+
+        Args:
+            job_id: The job's id.
+            resolution: "done": the work is done, and the job is completed. "not_done": nothing is done, and the job is
+                attempted again. "failed": the job has failed.
+            result: With "done": the job's result, a value that can be encoded as JSON.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidState: The job is not in doubt; or `resolution` is "not_done" and its call is still inside the SDK.
+            UsageError: An argument is not valid.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The job is resolved nevertheless; the call is shielded.
+        """
+        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by)
+
+    async def cancel_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+        """Cancel the jobs that match all conditions, the oldest first.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+            conditions: The keywords of `JobConditions`. Without `state`, jobs in each state that can be cancelled.
+
+        Returns:
+            The ids of the jobs that were cancelled, or whose attempt was requested to end.
+
+        Raises:
+            UsageError: An argument is not valid.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            They are cancelled nevertheless; the call is shielded.
+        """
+        return await self._awaited.operations.cancel_many(conditions, by=by)
+
+    async def retry_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+        """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+            conditions: The keywords of `JobConditions`. Without `state`, both failed and cancelled jobs.
+
+        Returns:
+            The ids of these jobs.
+
+        Raises:
+            UsageError: An argument is not valid.
+            QueueClosed: The queue drains or has stopped.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The new runs begin nevertheless; the call is shielded.
+        """
+        return await self._awaited.operations.retry_many(conditions, by=by)
+
+    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
+        """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.
+
+        Args:
+            reason: The value of `paused`; the first 500 characters are kept.
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The queue is paused nevertheless; the call is shielded.
+        """
+        await self._awaited.operations.pause(reason, by=by)
+
+    async def resume(self, *, by: str | None = None) -> None:
+        """End a pause.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+
+        Raises:
+            UsageError: The queue is not paused but draining: use `undrain`.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The queue is resumed nevertheless; the call is shielded.
+        """
+        await self._awaited.operations.resume(by=by)
+
+    @property
+    def paused(self) -> str | None:
+        """The reason of the pause; None if the queue is not paused."""
+        return self._parts.operations.paused
+
+    def close_to_submits(self) -> None:
+        """From now on `submit` raises `QueueClosed`, also for callers that wait for a slot. This cannot be undone."""
+        self._runtime.admission.close()
+
+    async def drain(self) -> None:
+        """Accept no new jobs, and wait until no job is pending, processing or retrying.
+
+        Raises:
+            QueueClosed: The queue stopped before that.
+            UsageError: `undrain` was called before that.
+            OutcomeUnknown: The store did not acknowledge the end of the last job within `commit_timeout`.
+
+        Cancelled:
+            The queue stays closed to submits, until `undrain`.
+        """
+        await self._awaited.operations.drain()
+
+    async def undrain(self) -> None:
+        """End a drain: accept jobs again. Has no effect if the queue does not drain.
+
+        Raises:
+            QueueClosed: The queue stops.
+
+        Cancelled:
+            The queue accepts jobs again nevertheless.
+        """
+        await self._awaited.operations.undrain()
+
+    async def backup(self, path: str | Path) -> Backup:
+        """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.
+
+        A queue that opens the copy as its journal continues from there under a new epoch. Later attempts are not in the
+        copy, so their work is repeated unless `verify` reports it as done. To replace a journal with a copy, first move
+        the journal's `-wal` and `-mark` files away.
+
+        Args:
+            path: The path of the new file.
+
+        Returns:
+            The description of the copy.
+
+        Raises:
+            UsageError: The jobs are in memory.
+            StoreError: The copy could not be made, or the file exists already.
+
+        Cancelled:
+            The new file does not exist.
+        """
+        return await self._awaited.operations.backup(str(path))
