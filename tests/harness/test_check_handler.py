@@ -307,6 +307,20 @@ async def test_a_payload_that_is_refused_is_found(autojump_clock: MockClock) -> 
     assert "is refused when it is submitted: it comes back as another Loose from its JSON" in finding.sentence
 
 
+async def test_a_step_name_that_is_used_twice_is_found(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=verify)
+    def post(ledger: Ledger, invoice: Invoice, job: JobContext) -> None:
+        job.step("book", ledger.book, invoice.folio, invoice.cents)
+        job.step("book", ledger.book, invoice.folio, -invoice.cents)  # a copied line
+
+    report = await run(ledger, service)
+    assert "raises UsageError" in report.findings[0].sentence
+    assert "'book'" in report.findings[0].sentence
+
+
 async def test_a_finding_about_an_sdk_in_c_names_the_facade(autojump_clock: MockClock) -> None:
     @contextmanager
     def session() -> Iterator[Native]:
