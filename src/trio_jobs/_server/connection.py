@@ -7,8 +7,7 @@ when `leave` is called with a close code.
 
 When `leave` closes a connection, all tasks are cancelled, one close frame is sent, and everything received is discarded
 until the client has answered or `close_timeout` has passed. At the stop of the server, `close_nowait` sends the frame
-first. The close method of trio-websocket is not used: a ping that arrives after it raises an error that would end the
-server.
+first. The close of trio-websocket is not used: a ping that arrives after it raises what would end the server.
 """
 
 from __future__ import annotations
