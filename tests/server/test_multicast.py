@@ -147,7 +147,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(steps, max_size=40))
 def test_a_client_that_falls_behind_and_returns_gets_every_event_in_order_once(
     plan: Sequence[tuple[str, int]],

@@ -59,7 +59,7 @@ class Follower:
         return True
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.integers(1, 400), max_size=8),
     st.sampled_from([{}, {"kinds": ["double"]}, {"states": ["completed", "failed"]}]),
