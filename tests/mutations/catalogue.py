@@ -1176,6 +1176,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "abandoned close counts as a close",
+        "a close that was abandoned before it returned is reported as done",
+        EXECUTORS,
+        "_executors/thread.py",
+        "                return False  # abandoned",
+        "                return True  # abandoned",
+    ),
+    _M(
         "closed without an open",
         "a session that could not be opened is closed",
         EXECUTORS,

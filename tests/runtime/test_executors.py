@@ -50,6 +50,26 @@ async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     await executor.stop()
 
 
+async def test_a_close_that_is_abandoned_has_not_closed_the_session() -> None:
+    sdk, hold = FakeSdk(), Blocker()
+    sdk.script("close", hold)
+    executor = ThreadExecutor(sdk.session)
+    await executor.open()
+    closed: list[bool] = []
+
+    async def close() -> None:
+        closed.append(await executor.close())
+
+    with deadline("the close to end", 20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(close)
+            await hold.reached()
+            executor.abandon()
+    assert closed == [False]
+    assert executor.inside
+    hold.release()
+
+
 async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
     sdk = FakeSdk()
     threads: list[threading.Thread] = []

@@ -117,7 +117,9 @@ class ThreadExecutor:
         self._is_open = False
         if was_open and self._factory is not None:
             closed = await self._round_trip(lambda: self._leave(discard), can_leave=True)
-            self._close_problem = closed.unwrap()
+            if isinstance(closed, outcome.Error):
+                return False  # abandoned: the close has not returned
+            self._close_problem = closed.value
         return True
 
     async def stop(self) -> None:
