@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 from support import processes
 from support.rig import BOTH, HostKind, make_clock
-from support.waiting import time_limit
+from support.waiting import DEADLINE, time_limit
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -28,9 +28,8 @@ settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.e
 settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
 
 
-LIMIT = (
-    240.0  #: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
-)
+#: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
+LIMIT = 4 * DEADLINE
 CAMPAIGN = 4 * 3600.0  #: seconds for a long check
 
 

@@ -128,8 +128,6 @@ class Mutation:
     """Further pairs of old and new snippets of the same file."""
     package: str = "trio_jobs"
     """The package with the file."""
-    hangs: bool = False
-    """The check does not end with this bug, so a timeout counts as found."""
 
     def apply(self, source: str) -> str:
         """Return the patched source. Raises `AssertionError` unless each snippet occurs exactly once."""
@@ -1165,7 +1163,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_cli/serve.py",
         "        if count == 1 and queue is None:\n",
         "        if False:\n",
-        hangs=True,
     ),
     _M(
         "SIGHUP kills",
@@ -1419,7 +1416,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/connection.py",
         "            scope.cancel()\n",
         "            pass\n",
-        hangs=True,
     ),
     _M(
         "full connection is a strike",
@@ -1573,7 +1569,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_client/session.py",
         "            if answer.error is not None and self._in_flight:\n",
         "            if False:\n",
-        hangs=True,
     ),
     _M(
         "requests in transit not counted",
@@ -1606,7 +1601,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_client/session.py",
         'self.useful or request.method != "server.hello"',
         "True",
-        hangs=True,
     ),
     _M(
         "abandoned wait not cancelled",
@@ -1615,7 +1609,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_client/session.py",
         "        request.abandoned = True\n        self._cancel(request)\n",
         "        request.abandoned = True\n",
-        hangs=True,
     ),
     _M(
         "wrong path tried for ever",
@@ -1624,7 +1617,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_client/handshake.py",
         "self.status is None or (self.status < 500 and self.status not in _LATER)",
         "False",
-        hangs=True,
     ),
     _M(
         "calls wait for a closed client",
@@ -1633,7 +1625,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_client/reconnect.py",
         "        self.refused = self.refused or ConnectionFailed(",
         "        ConnectionFailed(",
-        hangs=True,
     ),
     _M(
         "NaN kept as null",

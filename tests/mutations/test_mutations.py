@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from catalogue import CHECKS, MUTATIONS, SIMULATOR, Mutation
@@ -20,8 +21,11 @@ from proof import missed, read, render, table_names, totals
 
 from support import processes
 
+T = TypeVar("T")
+
 TABLE = ROOT / "docs" / "proof.md"
 FOUND = Finding(True, 1, "P1: so it is")
+UNKNOWN = Finding(False, 0, "timed out", ended=False)
 
 
 def test_the_catalogue_has_at_least_40_bugs() -> None:
@@ -70,26 +74,44 @@ def test_no_page_is_written_if_a_bug_was_not_found(finding: Finding, tmp_path: P
     assert not table.exists()
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_a_timeout_counts_as_found_only_if_the_mutation_hangs(
-    hangs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_check_that_times_out_has_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def run(command: list[str], **options: Any) -> None:
         raise processes.DidNotEnd(f"{command} did not end within {options['timeout']} s")
 
     monkeypatch.setattr(processes, "run", run)
-    finding = run_check(SIMULATOR, tmp_path, hangs=hangs)
-    assert finding.found is hangs
-    assert not finding.ended
+    assert run_check(SIMULATOR, tmp_path) == Finding(False, 0, "timed out after 150 s", ended=False)
+
+
+@pytest.mark.parametrize("again", [FOUND, UNKNOWN], ids=["found", "unknown"])
+def test_a_check_that_timed_out_is_repeated_alone(again: Finding) -> None:
+    calls: list[str] = []
+
+    def run(name: str) -> dict[str, Finding]:
+        calls.append(name)
+        first = calls.count(name) == 1
+        return {"check": FOUND if name != "slow" else UNKNOWN if first else again}
+
+    assert _in_parallel(run, ["slow", "fast", "other"]) == [{"check": again}, {"check": FOUND}, {"check": FOUND}]
+    assert sorted(calls[:3]) == ["fast", "other", "slow"]
+    assert calls[3:] == ["slow"]
+
+
+@pytest.mark.parametrize("test", ["test_in_trio", "test_in_a_thread"])
+def test_a_test_that_hangs_is_a_finding(test: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In Trio the limit of `conftest.py` ends it, elsewhere that of pytest-timeout."""
+    monkeypatch.setattr("planting.DEADLINE", 0.1)
+    monkeypatch.setattr("planting.LIMIT", 75.0 if test == "test_in_trio" else 0.5)
+    assert run_check(f"tests/mutations/hanging.py::{test}", tmp_path) == Finding(True, 0, test)
 
 
 @pytest.mark.campaign
 def test_the_unmutated_code_passes_each_check() -> None:
-    with copied() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with copied() as folder:
         checks = sorted({*CHECKS, *(mutation.check for mutation in MUTATIONS)})
-        for check, finding in zip(checks, pool.map(lambda check: run_check(check, folder), checks), strict=True):
-            assert finding.ended, f"{check}: {finding.how}"
-            assert not finding.found, f"{check}: {finding.how}"
+        for by in _in_parallel(lambda check: {check: run_check(check, folder)}, checks):
+            for check, finding in by.items():
+                assert finding.ended, f"{check}: {finding.how}"
+                assert not finding.found, f"{check}: {finding.how}"
 
 
 @pytest.mark.campaign
@@ -101,8 +123,7 @@ def test_each_planted_bug_is_found_by_the_check_meant_for_it() -> None:
         on_page = known.get(mutation.name, {})
         return on_page if mutation.check in on_page else {mutation.check: _found_by(mutation, mutation.check)}
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(find, MUTATIONS))
+    found = _in_parallel(find, MUTATIONS)
     assert not missed(found), f"not found: {', '.join(missed(found))}"
     if mode in ("write", "add"):
         _write(found)
@@ -111,8 +132,7 @@ def test_each_planted_bug_is_found_by_the_check_meant_for_it() -> None:
 @pytest.mark.campaign
 def test_all_checks_are_tried_on_all_mutations(capsys: pytest.CaptureFixture[str]) -> None:
     """Half an hour on two cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_found_by_all, MUTATIONS))
+    found = _in_parallel(_found_by_all, MUTATIONS)
     with capsys.disabled():
         print(f"\n{totals(found)}")
     assert not missed(found), f"not found: {', '.join(missed(found))}"
@@ -120,10 +140,20 @@ def test_all_checks_are_tried_on_all_mutations(capsys: pytest.CaptureFixture[str
         _write(found)
 
 
+def _in_parallel(run: Callable[[T], dict[str, Finding]], items: Sequence[T]) -> list[dict[str, Finding]]:
+    """Run the checks of each item, as many at once as there are cores; then, one by one, those that have timed out."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(run, items))
+    return [
+        by if all(finding.ended for finding in by.values()) else run(item)
+        for item, by in zip(items, found, strict=True)
+    ]
+
+
 def _found_by(mutation: Mutation, check: str, schedules: int = SCHEDULES) -> Finding:
     with copied() as folder:
         plant(mutation, folder)
-        return run_check(check, folder, schedules=schedules, hangs=mutation.hangs and check == mutation.check)
+        return run_check(check, folder, schedules=schedules)
 
 
 def _found_by_all(mutation: Mutation) -> dict[str, Finding]:

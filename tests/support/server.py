@@ -54,6 +54,7 @@ def make_service(**settings: Any) -> Service:
 class Bench:
     queue: Queue
     server: Server
+    _clients: list[Raw] = attrs.field(factory=list)
 
     @property
     def port(self) -> int:
@@ -69,7 +70,15 @@ class Bench:
         return client
 
     async def socket(self) -> Raw:
-        return Raw(await trio.open_tcp_stream("127.0.0.1", self.port))
+        client = Raw(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self._clients.append(client)
+        return client
+
+    def reset_clients(self) -> None:
+        """Reset the connections of all clients that are open."""
+        for client in self._clients:
+            if client.stream.socket.fileno() >= 0:
+                client.reset()
 
 
 def handshake(token: Token | None = OWNER, **headers: str | None) -> bytes:
@@ -174,6 +183,7 @@ class Raw:
             message = await self.message()
             if message.get("id") == request_id:
                 return message["result"] if "result" in message else {"error": message["error"]}
+            assert "error" not in message or message["id"] is not None, f"a refusal that names no request: {message}"
             self.notifications.append(message)
 
     async def next_notification(self) -> dict[str, Any]:
@@ -204,7 +214,12 @@ async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterat
         (service or make_service()).open() as queue,
         serve(queue, port=0, **arguments) as server,
     ):
-        yield Bench(queue, server)
+        clients = Bench(queue, server)
+        try:
+            yield clients
+        except BaseException:
+            clients.reset_clients()  # else the server waits for their answers to its close frames
+            raise
     assert server.connections == server._accepted == len(server._pending) == 0
     assert runtime_of(queue).feed.readers == 0
     gc.collect()
