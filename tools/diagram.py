@@ -21,6 +21,7 @@ MEANS: Final = {
     State.SCHEDULED: "waits until `due_at`: submitted for later, or snoozed by its handler",
     State.PENDING: "waits for the SDK: has a slot in the queue, or waits for one because it is due again",
     State.PROCESSING: "an attempt is running",
+    State.SAVING: "the handler has returned and the SDK has not saved its work yet; only with `Service(save=)`",
     State.RETRYING: "an attempt failed; the next is due at `due_at`",
     State.IN_DOUBT: "the attempt has ended or cannot be stopped, and its effect is unknown",
     State.COMPLETED: "the work is done; no event leaves this state",

@@ -13,6 +13,7 @@ from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Retry, Rules
+from trio_jobs._engine.saving import Unsaved
 
 PAYLOAD = msgspec.Raw(b'{"folio":"A-1"}')
 BOOM = ErrorInfo("RuntimeError", "boom")
@@ -46,7 +47,7 @@ class Bench:
     def seq(self) -> int:
         return self.projection.seq + 1
 
-    def take(self, events: Iterable[ev.JobEvent]) -> list[str]:
+    def take(self, events: Iterable[ev.Event]) -> list[str]:
         taken = list(events)
         for event in taken:
             self.projection.apply(event)
@@ -79,8 +80,21 @@ class Bench:
     def end(self, result: AttemptResult) -> list[str]:
         return self.take(decide.end(self.job, result, self.rules, self.now, self.chance, self.seq))
 
-    def crash(self) -> list[str]:
-        return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq))
+    def returned(self, result: AttemptResult | None = None) -> list[str]:
+        if result is None:
+            result = AttemptResult(
+                Outcome.COMPLETED, msgspec.Raw(b"7"), entered=self.job.attempts[-1].entered, late=False
+            )
+        return self.take(decide.returned(self.job, result, self.now, self.seq))
+
+    def saved(self) -> list[str]:
+        return self.take(decide.saved([self.job], 1, self.now, self.seq))
+
+    def unsaved(self, why: Unsaved) -> list[str]:
+        return self.take(decide.unsaved(self.job, why, self.rules, self.now, self.chance, self.seq))
+
+    def crash(self, *, alone: bool = False) -> list[str]:
+        return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq, alone=alone))
 
     def verified(self, answer: VerifyAnswer) -> list[str]:
         return self.take(decide.verified(self.job, answer, self.rules, self.now, self.chance, self.seq))
@@ -127,6 +141,8 @@ def in_state(state: State, rules: Rules = PLAIN, **submit: Any) -> Bench:
         return bench
     bench.start(entered=True)
     match state:
+        case State.SAVING:
+            bench.returned()
         case State.RETRYING:
             bench.end(error())
         case State.IN_DOUBT:

@@ -29,6 +29,10 @@ COMMANDS: dict[State, dict[str, Any]] = {
         "resolve": "only a job that is", "due": [], "start": [], "expire": [], "enter": ["SdkEntered"],
         "overdue": ["Overdue"], "stuck": ["InDoubt"],
     },
+    State.SAVING: {
+        "cancel": ("requested", ["CancelRequested"]), "retry": "only a failed or cancelled",
+        "resolve": "only a job that is", "due": [], "start": [], "expire": [], "enter": [], "overdue": [], "stuck": [],
+    },
     State.RETRYING: {
         "cancel": ("cancelled", ["Cancelled"]), "retry": "only a failed or cancelled", "resolve": "only a job that is",
         "due": ["Due"], "start": [], "expire": ["Failed"], "enter": [], "overdue": [], "stuck": [],

@@ -24,6 +24,7 @@ from trio_jobs._engine.jobs import FINAL, Done, EndedBy, JobRecord, NotDone, Out
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.projection import KeyEntry, Projection
 from trio_jobs._engine.retry import Retry, Rules
+from trio_jobs._engine.saving import Unsaved
 from trio_jobs._errors import InvalidState, JobNotFound
 
 S = State
@@ -59,6 +60,8 @@ class Model:
     asked: bool = False
     cause: Outcome | None = None  # of the doubt
     retryable: bool = True
+    broken_off: bool = False  # unsaved, but not since save raised
+    result: msgspec.Raw | None = None  # of the handler, until it is saved
     open_steps: set[str] = attrs.Factory(set)
     done_steps: set[str] = attrs.Factory(set)
 
@@ -67,9 +70,11 @@ class Model:
     def go(self, state: State, due: float | None = None) -> None:
         self.state, self.due = state, due
         if state is not S.IN_DOUBT:
-            self.cause, self.inside, self.asked = None, False, False
-            if not self.left:
+            self.cause, self.inside, self.asked, self.broken_off = None, False, False, False
+            if not self.left and state is not S.SAVING:
                 self.open_steps.clear()
+        if state in FINAL:
+            self.result = None
 
     def expired(self, now: float) -> bool:
         return self.deadline is not None and self.deadline <= now
@@ -92,24 +97,45 @@ class Model:
     def come_back(self) -> None:
         self.go(S.CANCELLED if self.cancel else S.PENDING)
 
-    def doubt(self, now: float, cause: Outcome, *, retryable: bool = True, asked: bool = False) -> None:
+    def doubt(
+        self, now: float, cause: Outcome, *, retryable: bool = True, asked: bool = False, broken_off: bool = False
+    ) -> None:
         self.left = True
         self.go(S.IN_DOUBT)
         self.cause, self.retryable, self.inside, self.asked = cause, retryable, False, asked
+        self.broken_off = broken_off or cause in BROKEN_OFF
         if asked or not self.rules.verifies:
             self.enter_doubt(now)
 
     def enter_doubt(self, now: float) -> None:
-        cause, self.asked = self.cause, self.asked
+        cause = self.cause
         if self.rules.on_doubt == "fail":
             self.go(S.FAILED)
         elif self.rules.on_doubt == "retry" and not self.cancel:
-            if cause in BROKEN_OFF:
+            if self.broken_off:
                 self.go(S.PENDING)
             elif cause is Outcome.EXPIRED:
                 self.go(S.FAILED)
             else:
                 self.try_again(now, self.retryable, may_have_acted=True)
+
+    # what work comes to that is not saved yet
+
+    def unsaved(self, now: float, why: Unsaved, *, poison: bool = False) -> None:
+        unknown = self.entered and not self.rules.idempotent
+        self.crashes += poison
+        if not why.interrupted:
+            if unknown and (self.open_steps or self.rules.verifies):
+                self.doubt(now, Outcome.UNSAVED, retryable=why.retryable)
+            else:
+                self.try_again(now, why.retryable, may_have_acted=unknown)
+        elif poison and self.crashes == 3:
+            self.left = self.left or unknown
+            self.go(S.FAILED)
+        elif unknown:
+            self.doubt(now, Outcome.UNSAVED, broken_off=True)
+        else:
+            self.come_back()
 
     # what an attempt comes to
 
@@ -162,13 +188,12 @@ class Model:
         if isinstance(verdict, Done):
             self.complete()
         elif isinstance(verdict, NotDone):
-            cause = self.cause
             self.left = False
             if self.cancel:
                 self.go(S.CANCELLED)
             elif self.expired(now):
                 self.go(S.FAILED)
-            elif cause in BROKEN_OFF:
+            elif self.broken_off:
                 self.go(S.PENDING)
             else:
                 self.try_again(now, self.retryable, may_have_acted=False)
@@ -187,16 +212,23 @@ ENDINGS = st.one_of(
 
 @attrs.frozen
 class Try:
-    """An attempt and what follows it. ending: None where the process dies. after: a person's word, None: verify's."""
+    """An attempt and what follows it. ending: None where the process dies. save: what becomes of its work, if the
+    service saves; None where the process dies. after: a person's word, None: verify's."""
 
     entered: bool
     between: list[str]
     result: AttemptResult | None
+    saves: bool
+    save: Unsaved | bool | None
     verdict: VerifyAnswer
     after: decide.Resolution | None
     anew: bool
 
 
+WHYS = st.one_of(
+    st.builds(Unsaved, st.just("save_failed"), st.just(False), retryable=st.booleans()),
+    st.sampled_from([Unsaved("session_discarded"), Unsaved("stopped"), Unsaved("save_timed_out")]),
+)
 DEADLINES = st.sampled_from([None, None, 4.0, 30.0])
 JOBS = st.integers(0, 3)  # which of those that are known
 VERDICTS = st.sampled_from(
@@ -212,6 +244,8 @@ TRIES = st.builds(
     entered=st.booleans(),
     between=st.lists(st.sampled_from(["enter", "step", "stuck", "cancel", "time"]), max_size=2),
     result=ENDINGS | st.none(),
+    saves=st.booleans(),
+    save=WHYS | st.sampled_from([True, None]),
     verdict=VERDICTS,
     after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
     anew=st.sampled_from([False, False, False, True]),
@@ -312,7 +346,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 model.go(S.FAILED)
             else:
                 assert not model.cancel, "no attempt follows a requested cancel"
-                model.state, model.due = S.PROCESSING, None
+                model.state, model.due, model.result = S.PROCESSING, None, None
                 model.attempts += 1
                 model.entered = entered
 
@@ -395,7 +429,17 @@ class EngineAgainstModel(RuleBasedStateMachine):
                     case "time":
                         self.time_passes(5.0)
             if one.result is None:
-                self.crash(job)
+                self.crash(job, alone=False)
+            elif one.saves and one.result.outcome is Outcome.COMPLETED:
+                self.returned(job)
+                if "cancel" in one.between:
+                    self.cancel(job)
+                if one.save is None:
+                    self.crash(job, alone=True)
+                elif isinstance(one.save, Unsaved):
+                    self.unsaved(job, one.save)
+                else:
+                    self.saved([job])
             else:
                 self.end(job, one.result)
             if one.after is None:
@@ -406,10 +450,58 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 self.retry(job)
 
     @rule(job=JOBS)
-    def crash(self, job: int) -> None:
-        if (found := self.known(job)) is None or not (found[1].state is S.PROCESSING or found[1].inside):
+    def returned(self, job: int) -> None:
+        """The end of an attempt in a service that saves."""
+        if (found := self.known(job)) is None:
             return
         record, model = found
+        under_way = model.state is S.PROCESSING or model.inside
+        result = AttemptResult(Outcome.COMPLETED, msgspec.Raw(b"8"), entered=model.entered, late=model.inside)
+        assert self.take(decide.returned(record, result, self.now, self.seq)) == under_way
+        if under_way:
+            model.go(S.SAVING)
+            model.result = msgspec.Raw(b"8")
+
+    @rule(jobs=st.lists(JOBS, max_size=3, unique=True))
+    def saved(self, jobs: list[int]) -> None:
+        """P6: all jobs of the group are completed in one append; the queue's own event comes first."""
+        known = {found[0].id: found for job in jobs if (found := self.known(job)) is not None}
+        saving = [job for job, (_, model) in known.items() if model.state is S.SAVING]
+        events = decide.saved([record for record, _ in known.values()], 1, self.now, self.seq)
+        if not saving:
+            assert events == ()
+            return
+        first, *others = events
+        assert isinstance(first, ev.Saved)
+        assert first.jobs == tuple(saving)
+        self.projection.apply(first)
+        self.log.append(msgspec.json.encode(first))
+        assert self.take(others) == len(saving)
+        for job in saving:
+            known[job][1].complete()
+            assert known[job][0].result == msgspec.Raw(b"8")
+
+    @rule(job=JOBS, why=WHYS)
+    def unsaved(self, job: int, why: Unsaved) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        recorded = self.take(decide.unsaved(record, why, model.rules, self.now, 0.0, self.seq))
+        assert (recorded > 0) == (model.state is S.SAVING)
+        if recorded:
+            model.unsaved(self.now, why)
+
+    @rule(job=JOBS, alone=st.booleans())
+    def crash(self, job: int, alone: bool) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state is S.SAVING:
+            self.take(decide.crashed(record, model.rules, self.now, 0.0, self.seq, alone=alone))
+            model.unsaved(self.now, Unsaved("crashed"), poison=alone)
+            return
+        if not (model.state is S.PROCESSING or model.inside):
+            return
         self.take(decide.crashed(record, model.rules, self.now, 0.0, self.seq))
         model.end(self.now, AttemptResult(Outcome.CRASHED, entered=model.entered))
 
@@ -437,7 +529,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         self.take(events)
         if model.state in WAITING:
             model.go(S.CANCELLED)
-        elif model.state is S.PROCESSING:
+        elif model.state in (S.PROCESSING, S.SAVING):
             model.cancel = True
             assert answer == "requested"
             return
@@ -532,12 +624,15 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 "doubt": record.doubt and (record.doubt.outcome, record.doubt.inside, record.doubt.asked),
                 "open": {name for name, result in record.steps.items() if result is None},
                 "done": {name for name, result in record.steps.items() if result is not None},
+                "unsaved": record.unsaved and record.unsaved.result,
+                "broken_off": record.doubt and (record.doubt.interrupted or record.doubt.outcome in BROKEN_OFF),
             } == {
                 "state": model.state, "run": model.run, "retries": model.retries, "snoozes": model.snoozes,
                 "crashes": model.crashes, "cancel": model.cancel, "left": model.left,
                 "due": model.due, "deadline": model.deadline, "numbers": list(range(1, model.attempts + 1)),
                 "doubt": (model.cause, model.inside, model.asked) if model.state is S.IN_DOUBT else None,
-                "open": model.open_steps, "done": model.done_steps,
+                "open": model.open_steps, "done": model.done_steps, "unsaved": model.result,
+                "broken_off": model.broken_off if model.state is S.IN_DOUBT else None,
             }, job  # fmt: skip
 
     @invariant()

@@ -16,25 +16,26 @@ from trio_jobs._errors import IllegalTransition, QueueBroken
 
 # What each event makes of a job in each state; a dot where it cannot happen.
 GRID = """
-                  -           scheduled  pending     processing  retrying   in_doubt   completed  failed   cancelled
-Submitted         pending     .          .           .           .          .          .          .        .
-Scheduled         scheduled   .          .           .           .          .          .          .        .
-Due               .           pending    .           .           pending    .          .          .        .
-Started           .           .          processing  .           .          .          .          .        .
-SdkEntered        .           .          .           processing  .          .          .          .        .
-StepStarted       .           .          .           processing  .          .          .          .        .
-StepFinished      .           .          .           processing  .          in_doubt   .          .        .
-CancelRequested   .           .          .           processing  .          .          .          .        .
-Overdue           .           .          .           processing  .          .          .          .        .
-Completed         .           .          .           completed   .          completed  .          .        .
-RetryScheduled    .           .          .           retrying    .          retrying   .          .        .
-Snoozed           .           .          .           scheduled   .          .          .          .        .
-Interrupted       .           .          .           pending     .          .          .          .        .
-InDoubt           .           .          .           in_doubt    .          in_doubt   .          .        .
-DoubtResolved     .           .          .           .           .          pending    .          .        .
-Failed            .           failed     failed      failed      failed     failed     .          .        .
-Cancelled         .           cancelled  cancelled   cancelled   cancelled  .          .          .        .
-RunRestarted      .           .          .           .           .          .          .          pending  pending
+                -         scheduled pending    processing saving    retrying  in_doubt  completed failed  cancelled
+Submitted       pending   .         .          .          .         .         .         .         .       .
+Scheduled       scheduled .         .          .          .         .         .         .         .       .
+Due             .         pending   .          .          .         pending   .         .         .       .
+Started         .         .         processing .          .         .         .         .         .       .
+SdkEntered      .         .         .          processing .         .         .         .         .       .
+StepStarted     .         .         .          processing .         .         .         .         .       .
+StepFinished    .         .         .          processing .         .         in_doubt  .         .       .
+CancelRequested .         .         .          processing saving    .         .         .         .       .
+Overdue         .         .         .          processing .         .         .         .         .       .
+Returned        .         .         .          saving     .         .         saving    .         .       .
+Completed       .         .         .          completed  completed .         completed .         .       .
+RetryScheduled  .         .         .          retrying   retrying  .         retrying  .         .       .
+Snoozed         .         .         .          scheduled  .         .         .         .         .       .
+Interrupted     .         .         .          pending    pending   .         .         .         .       .
+InDoubt         .         .         .          in_doubt   in_doubt  .         in_doubt  .         .       .
+DoubtResolved   .         .         .          .          .         .         pending   .         .       .
+Failed          .         failed    failed     failed     failed    failed    failed    .         .       .
+Cancelled       .         cancelled cancelled  cancelled  cancelled cancelled .         .         .       .
+RunRestarted    .         .         .          .          .         .         .         .         pending pending
 """
 
 # "leaves to" in the design's table of states
@@ -42,6 +43,7 @@ LEAVES_TO = {
     State.SCHEDULED: {State.PENDING, State.CANCELLED, State.FAILED},
     State.PENDING: {State.PROCESSING, State.CANCELLED, State.FAILED},
     State.PROCESSING: {
+        State.SAVING,
         State.COMPLETED,
         State.RETRYING,
         State.FAILED,
@@ -51,7 +53,15 @@ LEAVES_TO = {
         State.IN_DOUBT,
     },
     State.RETRYING: {State.PENDING, State.CANCELLED, State.FAILED},
-    State.IN_DOUBT: {State.COMPLETED, State.RETRYING, State.PENDING, State.FAILED},
+    State.SAVING: {
+        State.COMPLETED,
+        State.IN_DOUBT,
+        State.FAILED,
+        State.CANCELLED,
+        State.RETRYING,
+        State.PENDING,
+    },
+    State.IN_DOUBT: {State.COMPLETED, State.SAVING, State.RETRYING, State.PENDING, State.FAILED},
     State.COMPLETED: set(),
     State.FAILED: {State.PENDING},
     State.CANCELLED: {State.PENDING},
@@ -192,8 +202,7 @@ def test_an_event_of_the_queue_itself_changes_no_job() -> None:
     assert queue_events
     for event in queue_events:
         assert issubclass(event, ev.QueueEvent)
-        more: dict[str, Any] = {ev.Stuck: {"culprit": "job"}, ev.Paused: {}, ev.Resumed: {}, ev.SubmitRejected: {}}.get(
-            event, {"session": 1}
-        )
+        needed: dict[str, Any] = {"session": 1, "culprit": "job", "jobs": ("job",), "problem": "OSError"}
+        more = {name: needed[name] for name in event.__struct_fields__ if name in needed}
         bench.projection.apply(event(seq=bench.projection.seq + 1, at=5.0, **more))
     assert snapshot(bench.job) == was

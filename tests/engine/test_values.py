@@ -156,7 +156,7 @@ def test_a_view_is_inside_only_while_a_call_is() -> None:
 
 def test_the_names_of_the_states_are_those_of_the_wire() -> None:
     assert [str(state) for state in State] == [
-        "scheduled", "pending", "processing", "retrying", "in_doubt", "completed", "failed", "cancelled",
+        "scheduled", "pending", "processing", "saving", "retrying", "in_doubt", "completed", "failed", "cancelled",
     ]  # fmt: skip
 
 

@@ -57,6 +57,7 @@ TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+SAVING_ENGINE: Final = "tests/engine/test_saving.py"
 PAYLOAD_CHECK: Final = "tests/engine/test_payload_check.py"
 PAYLOAD_DIGEST: Final = "tests/engine/test_payload_digest.py"
 PAYLOADS: Final = "tests/runtime/test_payloads.py"
@@ -739,8 +740,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that kills the process is repeated once more than allowed",
         MACHINE,
         "_engine/attempt_result.py",
-        "record.crashes + 1 >= rules.max_crashes",
-        "record.crashes >= rules.max_crashes",
+        "if crash and record.crashes + 1 >= rules.max_crashes",
+        "if crash and record.crashes >= rules.max_crashes",
     ),
     _M(
         "attempt numbers reused",
@@ -803,8 +804,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "verify returns Done, and the attempt is repeated",
         SIMULATOR,
         "_engine/attempt_result.py",
-        "    if isinstance(answer.verdict, Done):\n        out.complete",
-        "    if False:\n        out.complete",
+        "    if isinstance(answer.verdict, Done):\n",
+        "    if False:\n",
         (("elif isinstance(answer.verdict, NotDone):", "elif isinstance(answer.verdict, Done | NotDone):"),),
     ),
     # the loops
@@ -1949,5 +1950,37 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/metrics.py",
         "self._counts[bisect_left(self._bounds, value)] += 1",
         "self._counts[sum(bound <= value for bound in self._bounds)] += 1",
+    ),
+    _M(
+        "result of the handler lost by a save",
+        "a job that a save completed has no result",
+        SAVING_ENGINE,
+        "_engine/fold.py",
+        "record.result, record.result_problem = unsaved.result, unsaved.problem",
+        "record.result, record.result_problem = None, unsaved.problem",
+    ),
+    _M(
+        "discarded session uses a retry",
+        "work that another attempt made unsaved costs its own job a retry",
+        SAVING_ENGINE,
+        "_engine/attempt_result.py",
+        "        elif doubt.interrupted or doubt.outcome in _INTERRUPTED:\n",
+        "        elif doubt.outcome in _INTERRUPTED:\n",
+    ),
+    _M(
+        "crash in a group is poison",
+        "a crash counts against every job of a group, so that innocent jobs fail as poison",
+        SAVING_ENGINE,
+        "_engine/attempt_result.py",
+        "            crashed=alone,\n",
+        "            crashed=True,\n",
+    ),
+    _M(
+        "saving job cancelled at once",
+        "a cancel of a job whose work is not saved yet ends it although a save may complete it",
+        MACHINE,
+        "_engine/decide.py",
+        "    if state is State.PROCESSING or state is State.SAVING:\n",
+        "    if state is State.PROCESSING:\n",
     ),
 )

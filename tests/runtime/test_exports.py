@@ -44,8 +44,8 @@ PUBLIC = {
     "trio_jobs.events": {
         "class": """
             CancelRequested Cancelled Completed DoubtResolved Due Ended Event Failed InDoubt Interrupted JobEvent
-            Overdue Paused QueueEvent Resumed RetryScheduled RunRestarted Scheduled SdkEntered SessionClosed
-            SessionOpened Snoozed Started StepFinished StepStarted Stuck SubmitRejected Submitted
+            Overdue Paused QueueEvent Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled SdkEntered
+            SessionClosed SessionOpened Snoozed Started StepFinished StepStarted Stuck SubmitRejected Submitted
         """,
         "alias": "AnyEvent",
     },

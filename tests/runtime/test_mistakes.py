@@ -418,8 +418,8 @@ async def test_an_unknown_job_raises_job_not_found(queue: trio_jobs.Queue, autoj
 async def test_an_invalid_list_request_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
     with says(
         UsageError,
-        "there is no state 'lost'; there are scheduled, pending, processing, retrying, in_doubt, completed, failed, "
-        "cancelled",
+        "there is no state 'lost'; there are scheduled, pending, processing, saving, retrying, in_doubt, completed, "
+        "failed, cancelled",
     ):
         queue.list(state="lost")
     with says(UsageError, "limit must be a whole number, 1 or more, not 0"):

@@ -53,7 +53,10 @@ def samples() -> list[ev.Event]:
         "retryable": False,
         "inside": True,
         "asked": True,
+        "interrupted": True,
+        "crashed": True,
         "session": 3,
+        "jobs": ("j1", "j2"),
         "culprit": "j1",
     }
     missing = {name for event in ev.ALL_EVENTS for name in event.__struct_fields__} - set(values)

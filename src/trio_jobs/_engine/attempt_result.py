@@ -10,7 +10,7 @@ or NotDone, and an operator.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec import UNSET
 
@@ -25,6 +25,9 @@ __all__ = [
     "stuck",
     "verified",
 ]
+
+#: Outcomes after which the job starts again without using a retry, if the attempt did not do its work
+_INTERRUPTED: Final = (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE)
 
 
 def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: str = "stuck") -> Events:
@@ -56,7 +59,7 @@ def end(
     longer matters to the job.
 
     Args:
-        record: The job, processing or in doubt with its call inside.
+        record: The job, processing or in doubt with its call inside; saving, if the outcome is "unsaved".
         ending: How the attempt ended.
         rules: The rules of the job's handler.
         now: UTC, seconds since the epoch.
@@ -64,7 +67,7 @@ def end(
         seq: The number of the first event.
         elapsed: See `is_expired`.
     """
-    if _is_settled(record):
+    if _is_settled(record, ending):
         return ()
     if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
         return (
@@ -110,6 +113,8 @@ def end(
             _enter_doubt(out, record, rules, chance, reason="unverified", asked=True)
         case Outcome.STOPPED | Outcome.CRASHED:
             _interrupt(out, record, ending, rules, chance)
+        case Outcome.UNSAVED:
+            _unsaved(out, record, ending, rules, chance)
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or EndedBy.STOP, now, seq, reason="stopped")
         case _:
@@ -118,11 +123,37 @@ def end(
 
 
 def crashed(
-    record: JobRecord, rules: Rules, now: float, chance: float, seq: int, elapsed: float | None = None
+    record: JobRecord,
+    rules: Rules,
+    now: float,
+    chance: float,
+    seq: int,
+    elapsed: float | None = None,
+    *,
+    alone: bool = False,
 ) -> Events:
-    """The events of an attempt that was running, or whose call was inside, when the process died."""
-    entered = record.attempts[-1].entered
-    return end(record, AttemptResult(Outcome.CRASHED, entered=entered), rules, now, chance, seq, elapsed)
+    """The events of an attempt that was running, whose call was inside, or whose work was not saved, when the process
+    died.
+
+    Args:
+        record: The job; with the further arguments as for `end`.
+        rules: See `end`.
+        now: See `end`.
+        chance: See `end`.
+        seq: See `end`.
+        elapsed: See `end`.
+        alone: No other work was unsaved and no attempt was running, so that a crash counts against a job that is
+            saving.
+    """
+    attempt = record.attempts[-1]
+    if record.state is State.SAVING:
+        ending = AttemptResult(
+            Outcome.UNSAVED, entered=attempt.entered, late=attempt.late, reason="crashed", interrupted=True,
+            crashed=alone,
+        )  # fmt: skip
+    else:
+        ending = AttemptResult(Outcome.CRASHED, entered=attempt.entered)
+    return end(record, ending, rules, now, chance, seq, elapsed)
 
 
 def verified(
@@ -143,28 +174,33 @@ def verified(
         return ()
     out = EventWriter(record, now, seq, None, elapsed=elapsed)
     if isinstance(answer.verdict, Done):
-        out.complete(answer.result, answer.problem, "verified")
+        if record.unsaved is not None:  # its handler has returned, so the job has a result
+            out.write(ev.Completed, reason="verified")
+        else:
+            out.complete(answer.result, answer.problem, "verified")
     elif isinstance(answer.verdict, NotDone):
         if record.cancel_requested:
             out.write(ev.DoubtResolved, reason="not_done", error=record.error)
             out.write(ev.Cancelled, reason="cancelled", error=record.error)
         elif out.is_expired(record):
             out.write(ev.Failed, reason="expired", error=record.error)
-        elif doubt.outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
+        elif doubt.interrupted or doubt.outcome in _INTERRUPTED:
             out.write(ev.DoubtResolved, reason="not_done")
         else:
             _retry(out, record, rules, chance, reason="not_done", retryable=doubt.retryable, may_have_acted=False)
     else:
         out.write(
             ev.InDoubt, reason=record.reason, error=record.error, may_have_acted=True, retryable=doubt.retryable,
-            asked=True,
+            asked=True, interrupted=doubt.interrupted,
         )  # fmt: skip
-        _apply_on_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable)
+        _apply_on_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable, interrupted=doubt.interrupted)
     return out.events
 
 
-def _is_settled(record: JobRecord) -> bool:
+def _is_settled(record: JobRecord, ending: AttemptResult) -> bool:
     """Whether the end of the current attempt no longer matters to the job."""
+    if ending.outcome is Outcome.UNSAVED or record.state is State.SAVING:
+        return ending.outcome is not Outcome.UNSAVED or record.state is not State.SAVING
     return record.state is not State.PROCESSING and not (
         record.state is State.IN_DOUBT and record.doubt is not None and record.doubt.inside
     )
@@ -180,14 +216,31 @@ def _message(error: ErrorInfo | None) -> str:
     return error.message if error is not None else ""
 
 
-def _after_error(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
-    """Handle an attempt that raised an error of its own. Where verify exists, only its answer leads to a retry."""
+def _after_error(
+    out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float, reason: str = "error"
+) -> None:
+    """Handle an attempt whose handler or whose save raised. Where verify exists, only its answer leads to a retry."""
     may_have_acted = _may_have_acted(ending, rules)
     if may_have_acted and (rules.verifies or open_step(record) is not None or not ending.has_run):
-        reason = "open_step" if open_step(record) is not None and not rules.verifies else "error"
+        reason = "open_step" if open_step(record) is not None and not rules.verifies else reason
         _enter_doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     else:
-        _retry(out, record, rules, chance, reason="error", retryable=ending.retryable, may_have_acted=may_have_acted)
+        _retry(out, record, rules, chance, reason=reason, retryable=ending.retryable, may_have_acted=may_have_acted)
+
+
+def _unsaved(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
+    """Handle an attempt that returned, and whose work was not saved, or not certainly."""
+    may_have_acted = _may_have_acted(ending, rules)
+    if not ending.interrupted:
+        _after_error(out, record, ending, rules, chance, ending.reason)
+    elif ending.crashed and record.crashes + 1 >= rules.max_crashes:
+        out.write(ev.Failed, reason="poison", may_have_acted=may_have_acted)
+    elif may_have_acted:
+        _enter_doubt(out, record, rules, chance, reason=ending.reason)
+    elif record.cancel_requested:
+        out.write(ev.Cancelled, reason="cancelled")
+    else:  # it is still not known what an earlier attempt left
+        out.write(ev.Interrupted, reason=ending.reason, may_have_acted=record.may_have_acted)
 
 
 def _retry(
@@ -262,19 +315,29 @@ def _enter_doubt(
 ) -> None:
     """Put the job in doubt, and apply `on_doubt` at once if verify cannot help."""
     assert out.ending is not None
-    out.write(ev.InDoubt, reason=reason, may_have_acted=True, retryable=retryable, asked=asked)
+    ending = out.ending
+    out.write(
+        ev.InDoubt, reason=reason, may_have_acted=True, retryable=retryable, asked=asked, interrupted=ending.interrupted
+    )
     if asked or not rules.verifies:
-        _apply_on_doubt(out, record, rules, chance, out.ending.outcome, retryable)
+        _apply_on_doubt(out, record, rules, chance, ending.outcome, retryable, interrupted=ending.interrupted)
 
 
 def _apply_on_doubt(
-    out: EventWriter, record: JobRecord, rules: Rules, chance: float, outcome: Outcome, retryable: bool
+    out: EventWriter,
+    record: JobRecord,
+    rules: Rules,
+    chance: float,
+    outcome: Outcome,
+    retryable: bool,
+    *,
+    interrupted: bool,
 ) -> None:
     """Apply `on_doubt` to a doubt that verify did not resolve. "hold" adds no event."""
     if rules.on_doubt == "fail":
         out.write(ev.Failed, reason="on_doubt", may_have_acted=True, error=record.error)
     elif rules.on_doubt == "retry" and not record.cancel_requested:
-        if outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE):
+        if interrupted or outcome in _INTERRUPTED:
             out.write(ev.DoubtResolved, reason="on_doubt", may_have_acted=True)
         elif outcome is Outcome.EXPIRED:
             out.write(ev.Failed, reason="expired", may_have_acted=True, error=record.error)

@@ -6,7 +6,8 @@ applies the events before anything else can run, so each decision sees the effec
 Where the state of the job does not allow the command, the function raises `InvalidState` if an operator gave the
 command, and returns no events if the queue did, which was then too late.
 
-`attempt_result` decides about attempts that have ended; this module exports its functions too.
+`attempt_result` decides about attempts that have ended, `saving` about work that is not saved yet; this module exports
+their functions too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.attempt_result import crashed, end, stuck, verified
 from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer, is_expired
 from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
+from trio_jobs._engine.saving import returned, save_failed, saved, unsaved
 from trio_jobs._errors import InvalidState
 
 __all__ = [
@@ -35,10 +37,14 @@ __all__ = [
     "overdue",
     "resolve",
     "retry",
+    "returned",
+    "save_failed",
+    "saved",
     "start",
     "start_step",
     "stuck",
     "submit",
+    "unsaved",
     "verified",
 ]
 
@@ -150,7 +156,7 @@ def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[Can
         return "too_late", ()
     if state is State.IN_DOUBT:
         raise InvalidState(record.id, state, "it is not known what its attempt did; use resolve instead of cancel")
-    if state is State.PROCESSING:
+    if state is State.PROCESSING or state is State.SAVING:
         if record.cancel_requested:
             return "requested", ()
         return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by),)
@@ -198,7 +204,10 @@ def resolve(
     out = EventWriter(record, now, seq, None, by, elapsed)
     inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
-        out.complete(result, None, "resolved")
+        if record.unsaved is not None and result in (None, msgspec.Raw(b"null")):  # the handler has returned one
+            out.write(ev.Completed, reason="resolved")
+        else:
+            out.complete(result, None, "resolved")
     elif resolution == "failed":
         # a call that is still inside may still do its work
         may_have_acted = inside and (record.may_have_acted or record.attempts[-1].entered)

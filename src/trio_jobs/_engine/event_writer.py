@@ -50,6 +50,15 @@ class AttemptResult(msgspec.Struct, frozen=True, gc=False):
     late: bool = False
     """Whether it ended after its limit."""
 
+    reason: str = ""
+    """Why the work of an unsaved attempt is not saved, in a word."""
+
+    interrupted: bool = False
+    """Whether an unsaved attempt was interrupted before a save returned, rather than by a save that raised."""
+
+    crashed: bool = False
+    """Whether the process died while the work of an unsaved attempt was the only work that was not saved."""
+
 
 @attrs.frozen
 class VerifyAnswer:
@@ -115,7 +124,7 @@ class EventWriter:
             event = kind(
                 seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, outcome=ending.outcome,
                 ended_by=ending.ended_by, entered=ending.entered, late=ending.late, may_have_acted=may_have_acted,
-                error=ending.error, **fields,
+                error=ending.error, crashed=ending.crashed, **fields,
             )  # fmt: skip
         else:
             event = kind(

@@ -42,7 +42,10 @@ __all__ = [
     "QueueEvent",
     "Resumed",
     "RetryScheduled",
+    "Returned",
     "RunRestarted",
+    "SaveFailed",
+    "Saved",
     "Scheduled",
     "SdkEntered",
     "SessionClosed",
@@ -157,9 +160,7 @@ class StepFinished(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 @final
 class CancelRequested(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="cancel_requested"):
-    """A person cancelled the job while an attempt was running. No retry follows."""
-
-    state: ClassVar[State | None] = State.PROCESSING
+    """A person cancelled the job while an attempt was running or its work was not saved yet. No retry follows."""
 
     by: str | None = None
     """Who did it: the name of a token, or `by` of the call. None where the queue acted by itself."""
@@ -198,6 +199,21 @@ class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the handler raised, if it raised; without the traceback over the wire."""
     by: str | None = None
     """Who decided: the name of a token, or `by` of the call. None where the queue acted by itself."""
+    crashed: bool = False
+    """The process died while the work of this job alone was not saved yet, which counts towards `max_crashes`. False
+    for an attempt that was running then: its outcome says so."""
+
+
+@final
+class Returned(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="returned"):
+    """The handler returned, and the SDK has not saved its work yet."""
+
+    state: ClassVar[State | None] = State.SAVING
+
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """The result as JSON, a bytes-like object; UNSET if there is none, and over the wire."""
+    problem: str | None = None
+    """Why there is no result, such as a result that is too large."""
 
 
 @final
@@ -208,7 +224,7 @@ class Completed(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, 
 
     # not `Raw | None`: msgspec encodes that, but decodes no other value than null
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    """The result as JSON, a bytes-like object; UNSET if there is none, and over the wire."""
+    """The result as JSON, a bytes-like object; UNSET if there is none, if `Returned` has it, and over the wire."""
     problem: str | None = None
     """Why there is no result, such as a result that is too large."""
 
@@ -264,6 +280,9 @@ class InDoubt(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
     """The call into the SDK has not returned."""
     asked: bool = False
     """`verify` was called and returned `Unknown`."""
+    interrupted: bool = False
+    """The work was not saved because the session ended, and not because `save` raised: if `verify` answers `NotDone`,
+    the job starts again without using a retry."""
 
 
 @final
@@ -318,11 +337,33 @@ class SessionClosed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, g
 
 
 @final
+class Saved(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="saved"):
+    """`save` has returned. The events by which its jobs are completed follow."""
+
+    session: int
+    """The number of the session, from 1 since the queue started."""
+    jobs: tuple[str, ...]
+    """The ids of the jobs whose work is saved, in the order in which their handlers returned."""
+
+
+@final
+class SaveFailed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="save_failed"):
+    """`save` raised or did not return. The events that decide about its jobs follow."""
+
+    session: int
+    """The number of the session, from 1 since the queue started."""
+    jobs: tuple[str, ...]
+    """The ids of the jobs whose work may not be saved, in the order in which their handlers returned."""
+    problem: str
+    """What `save` raised, or why it ended."""
+
+
+@final
 class Stuck(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="stuck"):
     """A call has exceeded its limit and `stuck_after`. The queue is blocked until the call returns."""
 
     culprit: str
-    """The id of the job that made the call."""
+    """The id of the job that made the call; "save" for a call of `save`."""
 
 
 @final
@@ -358,6 +399,7 @@ AnyEvent = (
     | StepFinished
     | CancelRequested
     | Overdue
+    | Returned
     | Completed
     | RetryScheduled
     | Snoozed
@@ -369,6 +411,8 @@ AnyEvent = (
     | RunRestarted
     | SessionOpened
     | SessionClosed
+    | Saved
+    | SaveFailed
     | Stuck
     | Paused
     | Resumed

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, State
+from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, State, Unsaved
 from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
 
@@ -90,6 +90,7 @@ def _started(record: JobRecord, event: ev.Started) -> None:
     record.due_at = record.delay = None
     record.reason = ""
     record.error = None
+    record.unsaved = None
 
 
 def _entered(record: JobRecord, event: ev.SdkEntered) -> None:
@@ -126,7 +127,9 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         if event.outcome is Outcome.CRASHED:
             record.crashes += 1
             record.retries_used += 1
-    if record.steps and not event.may_have_acted and not isinstance(event, ev.InDoubt):
+    if event.crashed:
+        record.crashes += 1
+    if record.steps and not event.may_have_acted and not isinstance(event, ev.InDoubt | ev.Returned):
         # the handler, verify or an operator says that nothing is half done: an open step may start again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.may_have_acted = event.may_have_acted
@@ -135,10 +138,19 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
     record.error = event.error
 
 
+def _returned(record: JobRecord, event: ev.Returned) -> None:
+    _ended(record, event)
+    record.unsaved = Unsaved(None if event.result is UNSET else event.result, event.problem)
+
+
 def _completed(record: JobRecord, event: ev.Completed) -> None:
     _ended(record, event)
-    record.result = None if event.result is UNSET else event.result
-    record.result_problem = event.problem
+    unsaved, record.unsaved = record.unsaved, None
+    if unsaved is not None and event.result is UNSET and event.problem is None:  # the handler has returned it before
+        record.result, record.result_problem = unsaved.result, unsaved.problem
+    else:
+        record.result = None if event.result is UNSET else event.result
+        record.result_problem = event.problem
 
 
 def _retrying(record: JobRecord, event: ev.RetryScheduled) -> None:
@@ -166,12 +178,13 @@ def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
     _ended(record, event)
     # an answer of verify does not change how the attempt ended
     outcome = event.outcome or (before.outcome if before is not None else Outcome.INSIDE)
-    record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked)
+    record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked, event.interrupted)
 
 
 def _final(record: JobRecord, event: ev.Ended) -> None:
     _ended(record, event)
     record.due_at = record.delay = None
+    record.unsaved = None
 
 
 def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
@@ -195,6 +208,7 @@ _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.StepFinished: _step_finished,
     ev.CancelRequested: _cancel_requested,
     ev.Overdue: _overdue,
+    ev.Returned: _returned,
     ev.Completed: _completed,
     ev.RetryScheduled: _retrying,
     ev.Snoozed: _snoozed,

@@ -49,6 +49,7 @@ __all__ = [
     "Receipt",
     "State",
     "Unknown",
+    "Unsaved",
     "Verdict",
     "escape",
     "open_step",
@@ -89,6 +90,15 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     """The call into the SDK has not returned yet."""
     asked: bool
     """`verify` was called and returned `Unknown`."""
+    interrupted: bool = False
+    """The attempt has not failed: after `NotDone` the job is pending again, and no retry is used."""
+
+
+class Unsaved(msgspec.Struct, frozen=True, gc=False):
+    """What a handler has returned, as long as its work is not saved."""
+
+    result: msgspec.Raw | None
+    problem: str | None
 
 
 class AttemptRecord(msgspec.Struct, gc=False):
@@ -138,6 +148,8 @@ class JobRecord(msgspec.Struct, gc=False):
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
     result: msgspec.Raw | None = None
     result_problem: str | None = None
+    # from `Returned` until the job is final or starts again
+    unsaved: Unsaved | None = None
     reason: str = ""
     error: ErrorInfo | None = None
     # the event that led to the state: the job's position among the jobs in that state

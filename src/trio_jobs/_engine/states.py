@@ -30,6 +30,8 @@ class State(StrEnum):
     """The job waits for the SDK."""
     PROCESSING = "processing"
     """An attempt is running."""
+    SAVING = "saving"
+    """The handler has returned, and the SDK has not saved its work yet. Only with `Service(save=)`."""
     RETRYING = "retrying"
     """The last attempt failed; the next one starts at `due_at`."""
     IN_DOUBT = "in_doubt"
@@ -52,7 +54,7 @@ class Outcome(StrEnum):
     """What an attempt came to (docs/attempts.md). Several outcomes lead to the same state of the job."""
 
     COMPLETED = "completed"
-    """The handler returned."""
+    """The handler returned. With `Service(save=)` the job is completed when the SDK has saved its work."""
     ALREADY_DONE = "already_done"
     """`verify` found that an earlier attempt had done the work."""
     ERROR = "error"
@@ -77,6 +79,8 @@ class Outcome(StrEnum):
     """The process died during the attempt."""
     UNVERIFIED = "unverified"
     """`verify` returned `Unknown` for an earlier attempt, so the handler was not called."""
+    UNSAVED = "unsaved"
+    """The handler returned, and the SDK did not save its work, or it is not known whether it did."""
     INSIDE = "inside"
     """The call into the SDK had not returned when its limit and `stuck_after` had passed."""
 

@@ -48,6 +48,7 @@ class Transition:
 _SCHEDULED = State.SCHEDULED
 _PENDING = State.PENDING
 _PROCESSING = State.PROCESSING
+_SAVING = State.SAVING
 _RETRYING = State.RETRYING
 _IN_DOUBT = State.IN_DOUBT
 _COMPLETED = State.COMPLETED
@@ -80,6 +81,16 @@ TABLE: Final[tuple[Transition, ...]] = (
     ),
     _T(_PROCESSING, ev.Failed, _FAILED, "no retry allowed or left, expired, or poison", "the job ends without success"),
     _T(_PROCESSING, ev.Cancelled, _CANCELLED, "nothing left behind", "an operator or the handler cancels"),
+    # work that the SDK has not saved yet: only with save=
+    _T(_PROCESSING, ev.Returned, _SAVING, "the service has save=", "the handler returned"),
+    _T(_IN_DOUBT, ev.Returned, _SAVING, "its call was inside", "the late call returned"),
+    _T(_SAVING, ev.CancelRequested, _SAVING, "not requested yet", "an operator cancels; no retry will follow"),
+    _T(_SAVING, ev.Completed, _COMPLETED, "save returned, for its whole group", "the work is done"),
+    _T(_SAVING, ev.InDoubt, _IN_DOUBT, "unsaved, not idempotent", "it is unknown whether the work is durable"),
+    _T(_SAVING, ev.RetryScheduled, _RETRYING, "save raised; retries left, no cancel requested", "a retry follows"),
+    _T(_SAVING, ev.Interrupted, _PENDING, "not entered, or idempotent", "the session ended before a save returned"),
+    _T(_SAVING, ev.Failed, _FAILED, "no retry allowed or left, expired, or poison", "the job ends without success"),
+    _T(_SAVING, ev.Cancelled, _CANCELLED, "requested; not entered, or idempotent", "an operator cancelled"),
     # a job in doubt
     _T(_IN_DOUBT, ev.InDoubt, _IN_DOUBT, "call returned, or verify answered Unknown", "the doubt remains"),
     _T(_IN_DOUBT, ev.Completed, _COMPLETED, "late return, verify answered Done, or resolved", "the work is done"),

@@ -120,10 +120,13 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     retryable: bool = True
     inside: bool = False
     asked: bool = False
+    interrupted: bool = False
+    crashed: bool = False
     reason: str = ""
     error: WireError | None = None
     problem: str | None = None
     session: int | None = None
+    jobs: tuple[str, ...] | None = None
     culprit: str | None = None
     by: str | None = None
 
