@@ -898,6 +898,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if self.overdue is running:",
     ),
     _M(
+        "limit hidden from a call",
+        "a call that polls `job.cancel_requested` does not see that its limit has passed",
+        ATTEMPTS,
+        "_runtime/overrun_monitor.py",
+        "        running.limit_passed = now >= running.limit_at\n",
+        "",
+    ),
+    _M(
         "stuck not reported",
         "a stuck call is not reported",
         SIMULATOR,

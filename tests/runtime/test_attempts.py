@@ -628,6 +628,31 @@ async def test_a_long_call_can_see_a_cancel_request(mock_clock: MockClock) -> No
         assert await queue.result(receipt.job_id) is True
 
 
+@pytest.mark.parametrize("limit", ["attempt_timeout", "deadline"])
+async def test_a_long_call_can_see_that_its_limit_has_passed(mock_clock: MockClock, limit: str) -> None:
+    sdk = FakeSdk()
+    holds = [Blocker(), Blocker()]
+    sdk.script("call", *holds)
+    service = service_for(sdk, "thread")
+
+    @service.handler(attempt_timeout=10 if limit == "attempt_timeout" else None)
+    def work(session: FakeSession, what: str, job: trio_jobs.JobContext) -> list[bool]:
+        seen = []
+        for _ in holds:
+            session.call(what)
+            seen.append(job.cancel_requested)
+        return seen
+
+    async with service.open(clock=trio_jobs.TrioClock()) as queue:
+        receipt = await queue.submit(work, "a", deadline_after=10 if limit == "deadline" else None)
+        for hold, seconds in zip(holds, (9.0, 1.0), strict=True):
+            await hold.reached()
+            mock_clock.jump(seconds)
+            await wait_all_tasks_blocked()
+            hold.release()
+        assert await queue.result(receipt.job_id) == [False, True]
+
+
 # the queue stops
 
 

@@ -69,6 +69,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """When the attempt is overdue, on Trio's clock. See `adjust_limits`."""
     limit: EndedBy = EndedBy.ATTEMPT_TIMEOUT
     """The limit that ends at `limit_at`."""
+    limit_passed: bool = False
+    """The limit has passed. A call reads it in the thread of the SDK, where no cancel scope can be asked."""
     ends_at: float = NEVER
     """When the limit in seconds is over, on the clock of elapsed time."""
     limited_scope: trio.CancelScope | None = None

@@ -86,7 +86,7 @@ class _Context:
         A long call can poll this and return.
         """
         running = self._running
-        return running.record.cancel_requested or running.why is not None
+        return running.record.cancel_requested or running.why is not None or running.limit_passed
 
     @property
     def open_step(self) -> str | None:

@@ -84,6 +84,7 @@ class OverrunMonitor:
         """Record an overrun of the attempt. Returns the time of the next check, on Trio's clock."""
         running.adjust_limits(self._clock)
         now = self._clock.monotonic()
+        running.limit_passed = now >= running.limit_at
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if now < overdue_at:
             return min(overdue_at, now + LOOK_EVERY)
