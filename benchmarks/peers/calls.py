@@ -78,11 +78,11 @@ def sdk() -> Iterator[object]:
 def service() -> trio_jobs.Service:
     made = trio_jobs.Service(sdk=sdk)
 
-    @made.handler
+    @made.handler(on_doubt="hold")
     def plain(sdk: object, number: int) -> int:
         return number
 
-    @made.handler
+    @made.handler(on_doubt="hold")
     async def through_the_handle(sdk: trio_jobs.SdkHandle, calls: int) -> float:
         return await timed(calls, lambda number: sdk.call(echo, number))
 

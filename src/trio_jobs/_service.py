@@ -203,13 +203,13 @@ class Service:
         payload_type: Any = None,
         attempt_timeout: float | None = None,
         stuck_after: float | None = None,
-        retry: Retry = DEFAULT_RETRY,
+        retry: Retry | None = None,
         idempotent: bool = False,
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         verify_delay: float = 0.0,
         verify_first: bool = False,
-        on_doubt: OnDoubt = "hold",
+        on_doubt: OnDoubt | None = None,
         **unknown: Never,
     ) -> Callable[[F], F]: ...
 
@@ -222,13 +222,13 @@ class Service:
         payload_type: Any = None,
         attempt_timeout: float | None = None,
         stuck_after: float | None = None,
-        retry: Retry = DEFAULT_RETRY,
+        retry: Retry | None = None,
         idempotent: bool = False,
         verify: Callable[..., Any] | None = None,
         verify_timeout: float = 30.0,
         verify_delay: float = 0.0,
         verify_first: bool = False,
-        on_doubt: OnDoubt = "hold",
+        on_doubt: OnDoubt | None = None,
         **unknown: Never,
     ) -> Any:
         """Register a handler; a decorator, with or without arguments.
@@ -241,6 +241,9 @@ class Service:
         containers and unions of these as far as msgspec reads them. The annotation of the return value is the type of
         `Queue.result`.
 
+        A handler that takes an SDK must declare what follows an attempt that may have done its work: `verify`,
+        `idempotent=True`, `retry` or `on_doubt`.
+
         Args:
             fn: The handler, where the decorator is used without arguments.
             kind: The name of the job's kind, 1 to 200 characters; the function's name by default.
@@ -248,8 +251,11 @@ class Service:
             attempt_timeout: Limit for one attempt in seconds, more than 0. None (the default): no limit.
             stuck_after: Seconds after the limit until a call that has not returned counts as stuck, more than 0. None
                 (the default): the limit again.
-            retry: Which errors are retried, how often, and after which waits. By default 3 retries after 1, 2 and 4
-                seconds.
+            retry: Which errors are retried, how often, and after which waits. Without `verify` this permits to repeat
+                an attempt that entered the SDK and raised, although it may have done its work; after a limit, a crash
+                or a stop the job is in doubt nevertheless. None (the default): `Retry()`, 3 retries after 1, 2 and 4
+                seconds, of attempts that did not enter the SDK or whose work `verify` has not found; without an SDK, of
+                all attempts that raised.
             idempotent: Doing the work twice does no harm. Its jobs are never in doubt.
             verify: A function of `(sdk, job)`, without `sdk` where the service has none. It is called before a retry
                 of an attempt that entered the SDK, and returns `Done(result)` if the attempt did its work, `NotDone()`
@@ -258,8 +264,9 @@ class Service:
             verify_delay: Seconds between the end of the attempt and the call of `verify`, 0 or more.
             verify_first: Call `verify` before the first attempt too, for callers that submit again what an earlier
                 process may have done.
-            on_doubt: What follows a doubt that `verify` does not settle. "hold" (the default): the job stays in doubt
-                until `Queue.resolve`. "retry": it is retried. "fail": it fails.
+            on_doubt: What follows a doubt that `verify` does not settle. "hold": the job stays in doubt until
+                `Queue.resolve`. "retry": it is retried. "fail": it fails. None (the default): "hold", but not a
+                declaration.
             **unknown: Type checkers report any other keyword; at run time it raises `UsageError`, which names the
                 nearest keyword.
 
@@ -267,7 +274,8 @@ class Service:
             The function itself, unchanged; with arguments, a decorator that returns it.
 
         Raises:
-            InvalidHandler: The function cannot be a handler, or its kind is registered already.
+            InvalidHandler: The function cannot be a handler, its kind is registered already, or it takes an SDK and
+                declares none of the four.
             UsageError: A value is out of its range, or a keyword is unknown.
         """
         error = unknown_keyword(

@@ -125,11 +125,11 @@ def make_service() -> trio_jobs.Service:
 
     service = trio_jobs.Service(async_sdk=open_sdk)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def double(sdk: str, number: int) -> int:
         return number * 2
 
-    @service.handler(attempt_timeout=0.01)
+    @service.handler(attempt_timeout=0.01, on_doubt="hold")
     async def hang(sdk: str, name: str) -> None:
         await trio.sleep_forever()
 

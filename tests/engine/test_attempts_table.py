@@ -24,6 +24,9 @@ NOT_ASKED = VerifyAnswer(Unknown(), asked=False)
 
 IDEMPOTENT = attrs.evolve(PLAIN, idempotent=True)
 ASK = attrs.evolve(PLAIN, verifies=True)
+ONCE = attrs.evolve(PLAIN, retries_unverified=False)
+ONCE_TRY = attrs.evolve(ONCE, on_doubt="retry")
+ONCE_GIVE_UP = attrs.evolve(ONCE, on_doubt="fail")
 NO_RETRY = attrs.evolve(PLAIN, retry=Retry(0))
 TRY = attrs.evolve(PLAIN, on_doubt="retry")
 GIVE_UP = attrs.evolve(PLAIN, on_doubt="fail")
@@ -117,6 +120,12 @@ CASES = [
     Case("3 error, retries exhausted", ERROR, FAILED, "error", RIGHT, acted=True, used=3),
     Case("3 error not to be retried", HOPELESS, FAILED, "error", RIGHT, acted=True),
     Case("3 error, cancel asked for", ERROR, FAILED, "error", RIGHT, acted=True, cancel=True),
+    Case("3 error, no consent to retries", ERROR, IN_DOUBT, "error", RIGHT, ONCE, acted=True),
+    Case("3 error, no consent, not entered", ERROR, RETRYING, "error", LEFT, ONCE, retries=1, wait=1),
+    Case("3 error not to be retried, no consent", HOPELESS, IN_DOUBT, "error", RIGHT, ONCE, acted=True),
+    Case("3 error, no consent, cancel asked for", ERROR, IN_DOUBT, "error", RIGHT, ONCE, acted=True, cancel=True),
+    Case("3 no consent, retry", ERROR, RETRYING, "on_doubt", RIGHT, ONCE_TRY, acted=True, retries=1, wait=1),
+    Case("3 no consent, fail", ERROR, FAILED, "on_doubt", RIGHT, ONCE_GIVE_UP, acted=True),
     Case("3 error, verify says done", ERROR, COMPLETED, "verified", RIGHT, ASK, DONE),
     Case("3 error, no retry left, verify says done", HOPELESS, COMPLETED, "verified", RIGHT, ASK, DONE, used=3),
     Case("3 error, verify says not done", ERROR, RETRYING, "not_done", RIGHT, ASK, NOT_DONE, retries=1, wait=1),

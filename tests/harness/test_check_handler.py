@@ -141,7 +141,7 @@ async def test_booking_before_checking_is_found_when_the_check_fails(autojump_cl
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
-    @service.handler(kind="post")
+    @service.handler(kind="post", retry=Retry())
     def post(ledger: Ledger, invoice: Invoice) -> str:
         voucher = ledger.book(invoice.folio, invoice.cents)
         ledger.check()
@@ -176,7 +176,7 @@ async def test_a_handler_that_always_raises_after_it_booked_is_found(verify: Any
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
-    @service.handler(kind="post", verify=verify)
+    @service.handler(kind="post", verify=verify, retry=Retry())
     def post(ledger: Ledger, invoice: Invoice) -> str:
         ledger.book(invoice.folio, invoice.cents)
         return ledger.vuocher  # type: ignore[attr-defined,no-any-return]
@@ -213,7 +213,7 @@ async def test_a_handler_may_raise_a_directive(directive: Exception, autojump_cl
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
-    @service.handler(kind="post")
+    @service.handler(kind="post", on_doubt="hold")
     async def post(sdk: trio_jobs.SdkHandle, invoice: Invoice, job: JobContext) -> None:
         if job.attempt == 1 or not isinstance(directive, trio_jobs.Snooze):
             raise directive
@@ -342,7 +342,7 @@ async def test_mistakes_of_the_caller_raise_usage_errors(autojump_clock: MockClo
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
-    @service.handler(kind="post")
+    @service.handler(kind="post", on_doubt="hold")
     def post(ledger: Ledger, invoice: Invoice) -> str:
         return ledger.book(invoice.folio, invoice.cents)
 

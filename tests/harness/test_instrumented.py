@@ -60,7 +60,7 @@ async def test_a_slow_async_call_of_a_process_that_dies_meanwhile_does_not_reach
         async def book(self, number: str) -> None:
             booked.append(number)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def post(ledger: Any, number: str) -> None:
         await ledger.check()
         await ledger.book(number)

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
+from support.rig import declared
 from trio_jobs import AsyncJobContext, JobContext, Outcome, Service, State
 from trio_jobs.testing import (
     Blocker,
@@ -33,7 +34,7 @@ def plain(sdk: FakeSdk, **rules: Any) -> Service:
     """A service with the SDK on a thread."""
     service = Service(sdk=sdk.session)
 
-    @service.handler(**rules)
+    @service.handler(**declared(rules))
     def post(session: FakeSession, order: Order, job: JobContext) -> Any:
         return job.step("call", session.call, f"order {order.n}")
 
@@ -44,7 +45,7 @@ def asynchronous(sdk: FakeSdk, **rules: Any) -> Service:
     """A service with the SDK in Trio."""
     service = Service(async_sdk=sdk.async_session)
 
-    @service.handler(**rules)
+    @service.handler(**declared(rules))
     async def post(session: FakeSession, order: Order, job: AsyncJobContext) -> Any:
         return await job.step("call", session.acall, f"order {order.n}")
 

@@ -41,7 +41,7 @@ class Ledger:
 def make_service(ledger: Ledger) -> trio_jobs.Service:
     service = trio_jobs.Service(sdk=ledger.session)
 
-    @service.handler
+    @service.handler(retry=trio_jobs.Retry())  # repeat an attempt that raised
     def post_invoice(ledger: Ledger, invoice: Invoice, job: JobContext) -> str:
         voucher = ledger.book(invoice.folio, invoice.cents, job.id)
         ledger.check_period()

@@ -58,6 +58,9 @@ CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 SAVING_ENGINE: Final = "tests/engine/test_saving.py"
+MISTAKES: Final = "tests/runtime/test_mistakes.py"
+DECLARED: Final = "tests/runtime/test_repeated_on_purpose.py"
+ATTEMPTS_TABLE: Final = "tests/engine/test_attempts_table.py"
 PAYLOAD_CHECK: Final = "tests/engine/test_payload_check.py"
 PAYLOAD_DIGEST: Final = "tests/engine/test_payload_digest.py"
 PAYLOADS: Final = "tests/runtime/test_payloads.py"
@@ -1950,6 +1953,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_cli/token_file.py",
         '"utf-8-sig"',
         '"utf-8"',
+    ),
+    _M(
+        "undeclared handlers accepted",
+        "a handler before an SDK is registered without a word about what may be repeated",
+        MISTAKES,
+        "_engine/safety.py",
+        "if takes_sdk and verify is None",
+        "if False and verify is None",
+    ),
+    _M(
+        "on_doubt as consent to retries",
+        "a handler that declared on_doubt alone has its work repeated after an error",
+        DECLARED,
+        "_engine/safety.py",
+        "retries_unverified=retry is not None or not takes_sdk,",
+        "retries_unverified=True,",
+    ),
+    _M(
+        "retried without consent",
+        "an attempt that raised inside the SDK is repeated, though neither verify nor retry= was declared",
+        ATTEMPTS_TABLE,
+        "_engine/attempt_result.py",
+        "if may_have_acted and (not repeats or open_step",
+        "if may_have_acted and (rules.verifies or open_step",
     ),
     _M(
         "bound in the next range",

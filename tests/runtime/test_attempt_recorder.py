@@ -74,7 +74,7 @@ async def test_a_job_with_an_unfinished_step_is_in_doubt_without_verify(mock_clo
     sdk.script("call", ValueError())
     service = service_for(sdk, "thread")
 
-    @service.handler
+    @service.handler(retry=Retry())
     def work(session: FakeSession, what: str, job: JobContext) -> None:
         job.step("book", session.call, "book")
 
@@ -158,7 +158,7 @@ async def test_a_step_of_a_job_that_was_resolved_meanwhile_is_not_recorded(mock_
     sdk.script("call", hold)
     service = service_for(sdk, "thread")
 
-    @service.handler(attempt_timeout=5, stuck_after=5)
+    @service.handler(attempt_timeout=5, stuck_after=5, on_doubt="hold")
     def work(session: FakeSession, what: str, job: JobContext) -> None:
         job.step("book", session.call, "book")
 
@@ -180,7 +180,7 @@ def test_a_step_after_the_event_loop_has_ended_is_refused() -> None:
     service = service_for(sdk, "thread", drain_timeout=0, cancel_timeout=0)
     refused: list[str] = []
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(session: FakeSession, what: str, job: JobContext) -> None:
         session.call("long")
         job.progress(1)
@@ -211,7 +211,7 @@ async def test_progress_is_published_at_most_five_times_a_second_and_the_newest_
     service = service_for(sdk, "trio")
     told: list[tuple[float, Progress]] = []
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: FakeSession, what: str, job: AsyncJobContext) -> None:
         for n in range(100):
             job.progress(n, 100, f"page {n}\x1b" + "x" * 300)
@@ -238,7 +238,7 @@ async def test_progress_of_a_finished_attempt_is_not_published(autojump_clock: M
     service = service_for(sdk, "trio")
     kept: list[AsyncJobContext] = []
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: FakeSession, what: str, job: AsyncJobContext) -> None:
         kept.append(job)
 

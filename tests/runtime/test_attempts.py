@@ -592,7 +592,7 @@ async def test_a_handler_can_read_the_deadline_of_its_job(autojump_clock: MockCl
     service = service_for(sdk, "trio")
     seen: list[trio_jobs.JobContext] = []
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: FakeSession, what: str, job: trio_jobs.JobContext) -> None:
         seen.append(job)
         assert job.deadline is not None
@@ -615,7 +615,7 @@ async def test_a_long_call_can_see_a_cancel_request(mock_clock: MockClock) -> No
     sdk.script("call", hold)
     service = service_for(sdk, "thread")
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(session: FakeSession, what: str, job: trio_jobs.JobContext) -> bool:
         session.call(what)
         return job.cancel_requested
@@ -815,7 +815,7 @@ async def test_a_call_of_an_async_handler_ends_before_its_cancel(mock_clock: Moc
     service = service_for(sdk, "thread")
     after: list[str] = []
 
-    @service.handler(attempt_timeout=5)
+    @service.handler(attempt_timeout=5, on_doubt="hold")
     async def work(handle: SdkHandle, what: str) -> None:
         try:
             await handle.call(FakeSession.call, what)
@@ -845,7 +845,7 @@ async def test_a_handle_kept_beyond_its_attempt_refuses_calls(mock_clock: MockCl
     service = service_for(sdk, "thread")
     kept: list[SdkHandle] = []
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(handle: SdkHandle, what: str) -> None:
         kept.append(handle)
 
@@ -861,7 +861,7 @@ async def test_entering_is_recorded_once_before_the_first_call(mock_clock: MockC
     store = trio_jobs.MemoryStore()
     service = service_for(sdk, "thread")
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(handle: SdkHandle, what: str) -> None:
         for _ in range(3):
             await handle.call(FakeSession.call, what)

@@ -84,7 +84,7 @@ async def test_cancel_many_leaves_in_doubt_jobs_alone(autojump_clock: MockClock)
     sdk = RecordingSdk()
     service = sdk.service()
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 5)
 
@@ -185,7 +185,7 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
     sdk.does("held", hold)
     service = Service(sdk=sdk.session)
 
-    @service.handler(attempt_timeout=10, stuck_after=5)
+    @service.handler(attempt_timeout=10, stuck_after=5, on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str) -> str:
         return sdk.call(what)
 

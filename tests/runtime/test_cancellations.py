@@ -242,7 +242,7 @@ def test_a_block_cancelled_at_each_step_of_an_attempt_in_the_loop_ends_it_honest
         sdk.script("call", *[lambda: trio.sleep(1)] * 3)
         service = service_for(sdk, "trio")
 
-        @service.handler
+        @service.handler(on_doubt="hold")
         async def work(session: FakeSession, what: str) -> None:
             cancel.watch_this_task()
             for _ in range(3):
@@ -258,7 +258,7 @@ def test_a_block_cancelled_at_each_step_of_an_attempt_that_calls_a_thread_ends_i
         sdk = FakeSdk()
         service = service_for(sdk, "thread")
 
-        @service.handler
+        @service.handler(on_doubt="hold")
         async def work(handle: SdkHandle, what: str) -> None:
             cancel.watch_this_task()
             for _ in range(3):
@@ -276,7 +276,7 @@ def test_a_block_cancelled_at_each_step_of_the_consumer_before_a_thread_ends_hon
         sdk = FakeSdk()
         service = service_for(sdk, "thread")
 
-        @service.handler
+        @service.handler(on_doubt="hold")
         def work(session: FakeSession, what: str) -> None:
             for _ in range(3):
                 session.call(what)

@@ -200,7 +200,7 @@ async def test_a_timeout_throws_session_discarded(autojump_clock: MockClock) -> 
     ledger = Ledger()
     service = Service(async_sdk=ledger.async_session)
 
-    @service.handler(attempt_timeout=5)
+    @service.handler(attempt_timeout=5, on_doubt="hold")
     async def work(session: LedgerSession, what: str) -> None:
         await trio.sleep_forever()
 

@@ -182,7 +182,7 @@ async def test_the_first_call_of_an_async_handler_waits_for_the_commit_of_its_en
     sdk, store = FakeSdk(), SlowStore(SdkEntered)
     service = service_for(sdk, "thread")
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(handle: SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> None:
         await handle.call(FakeSession.call, "booked")
         await job.step("mail", handle.call, FakeSession.call, "mailed")

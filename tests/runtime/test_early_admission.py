@@ -126,7 +126,7 @@ async def test_a_job_that_would_pass_another_is_not_admitted_early(
 ) -> None:
     rig, store = make_rig("trio", settings={"strict_order": strict_order}, idempotent=True), SlowStore(Submitted)
 
-    @rig.service.handler
+    @rig.service.handler(on_doubt="hold")
     async def once(session: FakeSession, what: str) -> None:
         await session.acall(what)
 

@@ -408,7 +408,7 @@ async def test_a_session_that_dies_while_idle_is_replaced_before_the_next_job(au
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: str, what: str) -> str:
         return session
 
@@ -429,7 +429,7 @@ async def test_a_session_that_dies_while_a_job_waits_for_it_does_not_lose_the_jo
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: str, what: str) -> str:
         return session
 
@@ -448,7 +448,7 @@ async def test_with_on_open_failed_stop_a_session_that_cannot_be_opened_again_st
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session, open_retry=trio_jobs.Retry(1), on_open_failed="stop")
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: str, what: str) -> str:
         return session
 
@@ -472,7 +472,7 @@ async def test_a_stop_while_the_sdk_is_being_opened_again_waits_for_close_timeou
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, close_timeout=3)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: str, what: str) -> str:
         return session
 
@@ -608,7 +608,7 @@ async def test_min_interval_passes_between_the_calls_of_an_async_handler(mock_cl
     service = service_for(sdk, "thread", min_interval=10)
     called = [trio.Event(), trio.Event()]
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(handle: trio_jobs.SdkHandle, what: str) -> None:
         for event in called:
             await handle.call(FakeSession.call, what)
@@ -628,7 +628,7 @@ async def test_a_stop_does_not_wait_for_the_next_try_to_open_the_sdk(autojump_cl
     dying = Dying()
     service = trio_jobs.Service(async_sdk=dying.session, drain_timeout=1, open_retry=trio_jobs.Retry(5, waits=[50]))
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(session: str, what: str) -> str:
         return session
 

@@ -191,7 +191,7 @@ async def test_the_stuck_hook_runs_once(mock_clock: MockClock) -> None:
     sdk.does("held", hold)
     service = Service(sdk=sdk.session)
 
-    @service.handler(attempt_timeout=10, stuck_after=5)
+    @service.handler(attempt_timeout=10, stuck_after=5, on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str) -> str:
         return sdk.call(what)
 
@@ -222,7 +222,7 @@ async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_st
     def service(sdk: RecordingThreadSdk) -> Service:
         made = Service(sdk=sdk.session, drain_timeout=0, cancel_timeout=0)
 
-        @made.handler
+        @made.handler(on_doubt="hold")
         def work(sdk: RecordingThreadSdk, what: str) -> str:
             return sdk.call(what)
 

@@ -388,7 +388,7 @@ async def test_a_long_call_of_a_plain_handler_can_see_a_cancel_request() -> None
     sdk.does("held", hold)
     service = Service(sdk=sdk.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> None:
         seen.append(job.cancel_requested)
         sdk.call(what)

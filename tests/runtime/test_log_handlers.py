@@ -74,7 +74,7 @@ async def test_no_error_of_a_log_handler_or_filter_ends_the_queue(
     sdk = RecordingSdk()
     service = sdk.service(drain_timeout=0)
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 5 if what == "slow" else 0)
 

@@ -49,7 +49,7 @@ async def test_a_job_in_doubt_is_logged_as_an_error_with_all_fields(
     sdk = RecordingSdk()
     service = sdk.service()
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 5)
 
@@ -129,7 +129,7 @@ async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_cal
     sdk.does("held", hold)
     service = Service(sdk=sdk.session)
 
-    @service.handler(attempt_timeout=10, stuck_after=5)
+    @service.handler(attempt_timeout=10, stuck_after=5, on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str) -> str:
         return sdk.call(what)
 

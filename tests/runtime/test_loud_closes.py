@@ -100,7 +100,7 @@ def ledger():
 
 service = trio_jobs.Service(sdk=ledger)
 
-@service.handler
+@service.handler(on_doubt="hold")
 def post(ledger, n: int) -> int:
     return n
 """

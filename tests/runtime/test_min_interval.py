@@ -166,7 +166,7 @@ async def test_min_interval_passes_across_a_new_session(autojump_clock: MockCloc
     sdk = RecordingSdk()
     service = sdk.service(min_interval=REST, renew_after_jobs=1)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what, 1)
 
@@ -198,7 +198,7 @@ async def test_min_interval_passes_between_the_calls_of_an_async_handler(mock_cl
     service = Service(sdk=sdk.session, min_interval=REST)
     about_to_call = [trio.Event() for _ in range(3)]
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: SdkHandle, what: str) -> None:
         for n, event in enumerate(about_to_call):
             event.set()
@@ -245,7 +245,7 @@ async def test_min_interval_passes_between_plain_handlers(mock_clock: MockClock)
     sdk = RecordingThreadSdk(mock_clock.current_time)
     service = Service(sdk=sdk.session, min_interval=REST)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str) -> str:
         return sdk.call(what)
 

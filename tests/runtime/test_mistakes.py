@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from trio_jobs import (
     UnknownKind,
     UsageError,
 )
+from trio_jobs._engine.retry import Rules
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._service import parts_of
 from trio_jobs._service_parts import ServiceParts
 
 
@@ -178,6 +180,64 @@ def test_a_plain_handler_is_refused_beside_an_async_sdk() -> None:
         service.handler(verify=lambda sdk, job: None)(good)
 
 
+UNDECLARED = """handler 'with_sdk' takes an SDK, so it must declare what follows an attempt that may have done its work:
+  verify=FUNCTION   FUNCTION(sdk, job) looks whether the work is there, and nothing is done twice. It costs a function,
+                    and one more call of the SDK after each such attempt.
+  idempotent=True   Doing the work twice does no harm. It is repeated after an error, a limit, a crash and a stop.
+  retry=Retry()     An attempt that raised is repeated without a look: what it had done is done twice. After a limit,
+                    a crash or a stop the job waits in_doubt.
+  on_doubt="hold"   At most once: the job waits in_doubt until a person resolves it. With "fail" it fails instead."""
+
+DECLARATIONS: list[dict[str, Any]] = [
+    {"verify": with_sdk},
+    {"idempotent": True},
+    {"retry": Retry()},
+    {"on_doubt": "hold"},
+    {"on_doubt": "fail"},
+    {"on_doubt": "retry"},
+]
+
+
+@contextmanager
+def plain_sdk() -> Iterator[str]:
+    yield "sdk"
+
+
+def some_executor(nursery: trio.Nursery) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"retry": None, "on_doubt": None}, {"attempt_timeout": 3, "kind": "with_sdk"}], ids=str
+)
+@pytest.mark.parametrize("sdk", [{"sdk": plain_sdk}, {"executor": some_executor}], ids=["sdk", "executor"])
+def test_p12_a_handler_that_takes_an_sdk_declares_what_follows_an_attempt_that_may_have_acted(
+    sdk: dict[str, Any], options: dict[str, Any]
+) -> None:
+    service = Service(**sdk)
+    with says(InvalidHandler, UNDECLARED):
+        service.handler(**options)(with_sdk)
+    with says(InvalidHandler, UNDECLARED):
+        service.handler(with_sdk)
+    for number, declaration in enumerate(DECLARATIONS):
+        service.handler(kind=f"kind {number}", payload_type=int, **declaration)(lambda sdk, payload: None)
+    assert len(repr(service).split(",")) == len(DECLARATIONS)
+
+
+def test_p12_an_async_handler_that_takes_an_sdk_declares_it_too() -> None:
+    async def with_sdk(sdk: str, payload: int) -> None: ...
+
+    for service in (Service(async_sdk=async_sdk), Service(sdk=plain_sdk)):
+        with says(InvalidHandler, UNDECLARED):
+            service.handler(with_sdk)
+        service.handler(on_doubt="hold")(with_sdk)
+
+
+def test_a_handler_without_an_sdk_declares_nothing() -> None:
+    service = Service()
+    service.handler(plain)
+    assert parts_of(service).handlers["plain"].rules == Rules()
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "give sdk or async_sdk, not both"),
     "no function": (
@@ -299,10 +359,10 @@ def test_an_unknown_hook_is_refused_with_the_known_names() -> None:
 async def queue(autojump_clock: MockClock) -> AsyncIterator[trio_jobs.Queue]:
     service = Service(async_sdk=async_sdk)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def post_invoice(sdk: str, invoice: Invoice) -> None: ...
 
-    @service.handler(payload_type=Any)
+    @service.handler(payload_type=Any, on_doubt="hold")
     async def anything(sdk: str, what: Any) -> None: ...
 
     async with service.open(clock=trio_jobs.TrioClock(epoch=0)) as queue:
@@ -447,7 +507,7 @@ async def test_an_operation_on_a_job_in_another_state_raises_invalid_state(autoj
 async def test_a_result_of_another_type_than_annotated_is_returned(autojump_clock: MockClock) -> None:
     service = Service(async_sdk=async_sdk)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: str, n: int) -> int:
         return "not a number"  # type: ignore[return-value]
 

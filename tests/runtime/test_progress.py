@@ -103,7 +103,7 @@ async def test_progress_is_dropped_when_the_job_is_in_doubt(autojump_clock: Mock
     sdk = RecordingSdk()
     service = sdk.service()
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
         job.progress(1)
         await sdk.call(what, 5)
@@ -158,7 +158,7 @@ async def test_a_plain_handler_reports_progress_from_its_thread(mock_clock: Mock
     sdk.does("held", hold)
     service = Service(sdk=sdk.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
         job.progress(1, 2, "half")
         return sdk.call(what)

@@ -94,7 +94,7 @@ async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockCloc
     sdk = FakeSdk()
     service = trio_jobs.Service(sdk=sdk.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def both(handle: trio_jobs.SdkHandle, n: int) -> list[str]:
         answers: list[str] = []
 
@@ -133,7 +133,7 @@ async def test_p2_calls_of_async_handlers_go_to_the_sdks_thread(mock_clock: Mock
     sdk = FakeSdk()
     service = trio_jobs.Service(sdk=sdk.session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def twice(handle: trio_jobs.SdkHandle, what: str) -> list[str]:
         return [await handle.call(FakeSession.call, what), await handle.call(FakeSession.call, what)]
 
@@ -359,11 +359,11 @@ _INTERRUPTED = """
 
     service = trio_jobs.Service(sdk=sdk)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: str, where: str) -> None:
         pass
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def awork(sdk: trio_jobs.SdkHandle, where: str) -> None:
         signal.raise_signal(signal.SIGINT)
         await trio.sleep_forever()
@@ -674,7 +674,7 @@ async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_c
     sdk.script("call", Blocker())
     service = service_for(sdk, "trio", drain_timeout=7, cancel_timeout=1)
 
-    @service.handler(attempt_timeout=1000)
+    @service.handler(attempt_timeout=1000, on_doubt="hold")
     async def work(session: FakeSession, what: str) -> None:
         await session.acall(what)
 

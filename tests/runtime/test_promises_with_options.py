@@ -209,7 +209,7 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     sdk = RecordingSdk()
     service = sdk.service(**{**option.settings, "drain_timeout": 0})
 
-    @service.handler(attempt_timeout=attempt_timeout)
+    @service.handler(attempt_timeout=attempt_timeout, on_doubt="hold")
     async def endless(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
         async def act() -> str:
             return await sdk.call(what, 1000)
@@ -294,7 +294,7 @@ async def test_p1_nothing_enters_while_a_call_that_outlived_its_limit_is_inside(
     sdk.does("late", hold)
     service = Service(sdk=sdk.session, **option.settings)
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
         result: str = job.step("act", sdk.call, what) if option.steps else sdk.call(what)
         return result

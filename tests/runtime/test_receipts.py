@@ -12,7 +12,7 @@ from trio_jobs import Queue, Service, State
 def timed_service(sdk: RecordingSdk, **settings: object) -> Service:
     service = sdk.service(**settings)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, seconds: float) -> None:
         await sdk.call(f"{seconds}", seconds)
 

@@ -23,7 +23,7 @@ def utc(seconds: float) -> datetime:
 def two_speeds(sdk: RecordingSdk, *, wait: float = 10, **settings: Any) -> Service:
     service = work_service(sdk, seconds=0, rules={"retry": trio_jobs.Retry(3, waits=[wait])}, **settings)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def slow(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what, 5)
 
@@ -233,7 +233,7 @@ async def test_a_job_whose_deadline_passed_in_its_attempt_is_not_retried(
     sdk = RecordingSdk()
     service = sdk.service()
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def stubborn(sdk: RecordingSdk, what: str) -> None:
         with trio.CancelScope(shield=True):
             await trio.sleep(5.5)
@@ -250,7 +250,7 @@ async def test_a_job_found_not_done_after_its_deadline_is_not_repeated(autojump_
     sdk = RecordingSdk()
     service = sdk.service()
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def endless(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 1000)
 

@@ -75,7 +75,7 @@ async def test_a_long_attempt_is_not_idle(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
     service = sdk.service(renew_after_idle=5)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 100)
 
@@ -170,7 +170,7 @@ async def test_a_session_whose_own_tasks_crash_is_replaced(autojump_clock: MockC
 
     service = Service(async_sdk=session)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -225,7 +225,7 @@ async def test_a_close_that_raises_is_logged_and_the_next_session_opens(autojump
 
     service = Service(async_sdk=session, renew_after_jobs=1)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -258,7 +258,7 @@ async def test_on_open_failed_stop_ends_the_queue_and_loses_no_job_silently(auto
         async_sdk=failing_from(sdk, 2), renew_after_jobs=1, open_retry=Retry(2, waits=[5]), on_open_failed="stop"
     )
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -289,7 +289,7 @@ async def test_an_sdk_that_cannot_be_opened_again_is_tried_until_it_opens(autoju
 
     service = Service(async_sdk=session, renew_after_jobs=1, open_retry=Retry(2, waits=[5, 100]))
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -311,7 +311,7 @@ async def test_a_stop_while_a_renewal_waits_to_try_again_does_not_wait_for_it(au
         async_sdk=failing_from(sdk, 2), renew_after_jobs=1, open_retry=Retry(5, waits=[30]), drain_timeout=0
     )
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -338,7 +338,7 @@ async def test_a_stop_while_a_session_is_being_opened_waits_for_it_and_closes_it
 
     service = Service(async_sdk=session, renew_after_jobs=1, drain_timeout=0)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> str:
         return await sdk.call(what)
 
@@ -370,7 +370,7 @@ async def test_a_plain_session_whose_opening_hangs_at_the_stop_is_closed_when_it
 
     service = Service(sdk=session, renew_after_jobs=1, drain_timeout=0, cancel_timeout=0)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: RecordingThreadSdk, what: str) -> str:
         return sdk.call(what)
 
@@ -407,7 +407,7 @@ async def test_an_in_doubt_job_does_not_keep_the_session_open(autojump_clock: Mo
     sdk = RecordingSdk()
     service = sdk.service(renew_after_jobs=1)
 
-    @service.handler(attempt_timeout=1)
+    @service.handler(attempt_timeout=1, on_doubt="hold")
     async def work(sdk: RecordingSdk, what: str) -> None:
         await sdk.call(what, 5 if what == "slow" else 0)
 

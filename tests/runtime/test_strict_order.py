@@ -350,7 +350,7 @@ async def test_after_a_restart_several_retrying_jobs_continue_in_order(autojump_
     def service(*, strict: bool) -> Service:
         made = sdk.service(strict_order=strict, drain_timeout=0)
 
-        @made.handler
+        @made.handler(on_doubt="hold")
         async def work(sdk: RecordingSdk, what: str) -> str:
             return await sdk.call(what)
 
@@ -375,7 +375,7 @@ async def test_after_a_restart_more_jobs_than_slots_come_before_every_new_one(
     def service(buffer: int) -> Service:
         made = sdk.service(strict_order=True, drain_timeout=0, buffer=buffer)
 
-        @made.handler
+        @made.handler(on_doubt="hold")
         async def work(sdk: RecordingSdk, what: str) -> str:
             return await sdk.call(what)
 

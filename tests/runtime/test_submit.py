@@ -50,7 +50,7 @@ async def test_keys_are_per_kind(kind: HostKind, clock: MockClock) -> None:
 
     async def other(session: Any, what: str) -> None: ...
 
-    rig.service.handler(kind="other")(other)
+    rig.service.handler(kind="other", on_doubt="hold")(other)
     async with rig.open() as queue:
         first = await queue.submit("work", "a", key="K")
         second = await queue.submit("other", "b", key="K")

@@ -264,7 +264,7 @@ async def test_requeued_jobs_take_no_extra_slot_when_the_queue_closes(
     sdk = RecordingSdk()
     service = work_service(sdk, buffer=1)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def snoozes(sdk: RecordingSdk, what: str) -> str:
         if sdk.calls.count(what) == 0:
             await sdk.call(what)

@@ -38,7 +38,7 @@ def make_service() -> Service:
         sdk=lambda: contextlib.nullcontext("the SDK"), open_retry=Retry(waits=[0]), open_timeout=1000, watchdog=100
     )
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     def work(sdk: str, n: int) -> int:
         return n
 

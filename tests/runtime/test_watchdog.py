@@ -79,7 +79,7 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: W
     looks = threading.Semaphore(0)
     plain = Service(sdk=sdk.session, watchdog=LIMIT)
 
-    @plain.handler
+    @plain.handler(on_doubt="hold")
     def patient(sdk: RecordingThreadSdk, what: str) -> None:
         for _ in range(3):
             assert looks.acquire(timeout=20)

@@ -213,7 +213,7 @@ async def test_an_in_doubt_job_is_resolved() -> None:
 
     service = Service(async_sdk=open_sdk)
 
-    @service.handler(attempt_timeout=0.02)
+    @service.handler(attempt_timeout=0.02, on_doubt="hold")
     async def hang(sdk: str, name: str) -> None:
         await trio.sleep_forever()
 

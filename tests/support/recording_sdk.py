@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from support.rig import declared
 from trio_jobs import Service
 from trio_jobs.testing import Blocker
 
@@ -144,7 +145,7 @@ def work_service(
 
     Args:
         seconds: How long a call takes in the loop, or a function of its name. A thread takes none.
-        rules: Of each handler.
+        rules: Of each handler, see `declared`.
         settings: Of the service.
     """
     service = sdk.service(**settings)
@@ -157,5 +158,5 @@ def work_service(
             return sdk.call(what)
 
         work = in_the_loop if isinstance(sdk, RecordingSdk) else on_a_thread
-        service.handler(kind=kind, **(rules or {}))(work)
+        service.handler(kind=kind, **declared(rules or {}))(work)
     return service

@@ -7,7 +7,7 @@ the store, and these tests are about the executor and the store as they are.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -61,7 +61,7 @@ async def open_queue(service: Service, *, seed: int = 1, **kwargs: Any) -> Async
 
 
 def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any] | None = None, **rules: Any) -> Rig:
-    """A rig whose handler has these `rules`.
+    """A rig whose handler has these `rules`, see `declared`.
 
     Args:
         verifies: The handler has a verify, which passes the kind of the job to the SDK's verify.
@@ -83,8 +83,15 @@ def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any]
 
     if verifies:
         rules["verify"] = verify if kind == "thread" else averify
-    service.handler(kind="work", **rules)(work if kind == "thread" else awork)
+    service.handler(kind="work", **declared(rules))(work if kind == "thread" else awork)
     return Rig(sdk, kind, service)
+
+
+def declared(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of a handler. Without one about repetition, attempts that raised are retried."""
+    if any(rules.get(name) for name in ("verify", "idempotent", "retry", "on_doubt")):
+        return dict(rules)
+    return {**rules, "retry": trio_jobs.Retry()}
 
 
 def service_for(sdk: FakeSdk, kind: HostKind, **settings: Any) -> Service:

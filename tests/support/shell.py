@@ -31,30 +31,30 @@ SERVICE = textwrap.dedent(
 
     service = trio_jobs.Service(async_sdk=open_sdk, drain_timeout=20)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def double(sdk: str, number: int) -> int:
         return number * 2
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def fail(sdk: str, why: str) -> None:
         raise trio_jobs.Fail(why)
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def wait(sdk: str, seconds: float) -> str:
         await trio.sleep(seconds)
         return "waited"
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def wait_for_file(sdk: str, path: str) -> str:
         while not await trio.Path(path).exists():
             await trio.sleep(0.01)
         return "found"
 
-    @service.handler(attempt_timeout=0.05)
+    @service.handler(attempt_timeout=0.05, on_doubt="hold")
     async def hang(sdk: str, name: str) -> None:
         await trio.sleep_forever()
 
-    @service.handler
+    @service.handler(on_doubt="hold")
     async def block(sdk: str, name: str) -> None:
         await trio.sleep(0.1)  # so that the submit is answered
         print("blocked", flush=True)

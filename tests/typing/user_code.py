@@ -67,7 +67,7 @@ def was_booked(ledger: Ledger, job: JobContext) -> Done | NotDone | Unknown:
     return NotDone() if voucher is None else Done(voucher)
 
 
-@service.handler
+@service.handler(on_doubt="hold")
 def book(ledger: Ledger, invoice: Invoice) -> int:
     return ledger.book(invoice.folio, invoice.cents)
 
@@ -86,6 +86,16 @@ async def look_up(ledger: SdkHandle, folio: str) -> str:
 
 
 assert_type(book(Ledger(), Invoice("A-1", 5)), int)
+
+without_sdk = Service()
+
+
+@without_sdk.handler
+def double(number: int) -> int:
+    return number * 2
+
+
+assert_type(double(3), int)
 
 in_trio = Service(async_sdk=open_ledger_in_trio)
 

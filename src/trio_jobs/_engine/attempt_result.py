@@ -219,9 +219,13 @@ def _message(error: ErrorInfo | None) -> str:
 def _after_error(
     out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float, reason: str = "error"
 ) -> None:
-    """Handle an attempt whose handler or whose save raised. Where verify exists, only its answer leads to a retry."""
+    """Handle an attempt whose handler or whose save raised.
+
+    If it may have acted, only the answer of verify or, without a verify, a declared `retry` leads to a retry.
+    """
     may_have_acted = _may_have_acted(ending, rules)
-    if may_have_acted and (rules.verifies or open_step(record) is not None or not ending.has_run):
+    repeats = rules.retries_unverified and not rules.verifies
+    if may_have_acted and (not repeats or open_step(record) is not None or not ending.has_run):
         reason = "open_step" if open_step(record) is not None and not rules.verifies else reason
         _enter_doubt(out, record, rules, chance, reason=reason, retryable=ending.retryable)
     else:

@@ -22,6 +22,7 @@ from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._engine.lazy_values import NotRunError, close_lazy, lazy_noun
 from trio_jobs._engine.payload_check import PayloadCheck, refuse_not_finite
 from trio_jobs._engine.retry import Retry, Rules
+from trio_jobs._engine.safety import declared_rules
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
 from trio_jobs._validation import check_seconds, check_text
 
@@ -221,18 +222,19 @@ def make_handler(
     payload_type: Any,
     attempt_timeout: float | None,
     stuck_after: float | None,
-    retry: Retry,
+    retry: Retry | None,
     idempotent: bool,
     verify: Callable[..., Any] | None,
     verify_timeout: float,
     verify_delay: float,
     verify_first: bool,
-    on_doubt: OnDoubt,
+    on_doubt: OnDoubt | None,
 ) -> Handler:
     """Check a declaration. `Service.handler` documents the arguments.
 
     Raises:
-        InvalidHandler: The function or `verify` cannot be called as declared, or its types cannot be read from JSON.
+        InvalidHandler: The function or `verify` cannot be called as declared, its types cannot be read from JSON, or it
+            takes an SDK and does not declare what follows an attempt that may have acted.
         UsageError: A number is out of its range.
     """
     if not callable(fn):
@@ -253,13 +255,9 @@ def make_handler(
         _check_verify(verify, name, sdk, takes_sdk)
     elif verify_first:
         raise InvalidHandler(f"handler {name!r}: verify_first=True needs verify=...")
-    if on_doubt not in ("hold", "retry", "fail"):
-        raise InvalidHandler(f"on_doubt of {name!r} must be 'hold', 'retry' or 'fail', not {on_doubt!r}")
-    if not isinstance(retry, Retry):
-        raise InvalidHandler(f"retry of {name!r} must be a Retry, not {retry!r}")
-    for option, value in (("idempotent", idempotent), ("verify_first", verify_first)):
-        if not isinstance(value, bool):
-            raise InvalidHandler(f"{option} of {name!r} must be True or False, not {value!r:.100}")
+    rules = declared_rules(name, takes_sdk, retry=retry, idempotent=idempotent, verify=verify, on_doubt=on_doubt)
+    if not isinstance(verify_first, bool):
+        raise InvalidHandler(f"verify_first of {name!r} must be True or False, not {verify_first!r:.100}")
     limit = _limit("attempt_timeout", attempt_timeout)
     return Handler(
         kind=name,
@@ -270,7 +268,7 @@ def make_handler(
         enters_at_start=sdk == "trio" or not is_async,
         payload_type=payload_type,
         result_type=result_type,
-        rules=Rules(retry=retry, idempotent=idempotent, verifies=verify is not None, on_doubt=on_doubt),
+        rules=rules,
         attempt_timeout=limit,
         stuck_after=limit if stuck_after is None else check_seconds("stuck_after", stuck_after, zero=False),
         verify=verify,

@@ -157,6 +157,10 @@ class Rules:
     retry: Retry = DEFAULT_RETRY
     """The retry policy."""
 
+    retries_unverified: bool = True
+    """Whether an attempt that raised inside the SDK is retried although nothing says what it did: `retry` was declared,
+    or there is no SDK."""
+
     idempotent: bool = False
     """Whether doing the work twice does no harm."""
 

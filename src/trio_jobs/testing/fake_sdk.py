@@ -3,7 +3,7 @@
     sdk = FakeSdk()
     service = trio_jobs.Service(sdk=sdk.session)               # or async_sdk=sdk.async_session
 
-    @service.handler
+    @service.handler(retry=trio_jobs.Retry())
     def post(session: FakeSession, what: str) -> str:
         return session.call(what)                              # or await session.acall(what)
 
