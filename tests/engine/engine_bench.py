@@ -96,6 +96,12 @@ class Bench:
     def crash(self, *, alone: bool = False) -> list[str]:
         return self.take(decide.crashed(self.job, self.rules, self.now, self.chance, self.seq, alone=alone))
 
+    def begin_verify(self) -> list[str]:
+        return self.take(decide.begin_verify(self.job, self.rules, self.now, self.seq))
+
+    def abandon_verify(self) -> list[str]:
+        return self.take(decide.abandon_verify(self.job, self.now, self.seq))
+
     def verified(self, answer: VerifyAnswer) -> list[str]:
         return self.take(decide.verified(self.job, answer, self.rules, self.now, self.chance, self.seq))
 

@@ -523,3 +523,42 @@ def test_every_row_of_the_docs_has_its_cases_and_rows_1_to_9_both_columns() -> N
     tested = set(columns) | {case.name.split()[0] for case in SETTLED}
     tested |= {match[1] for name in globals() if (match := re.match(r"test_(\d+)_", name))}
     assert tested == rows
+
+
+@pytest.mark.parametrize("max_crashes", [1, 2, 3])
+def test_9_a_verify_that_killed_the_process_counts_like_an_attempt(max_crashes: int) -> None:
+    """A call that has begun and has no answer when the next one begins."""
+    bench = Bench(attrs.evolve(ASK, max_crashes=max_crashes))
+    bench.attempt(error(entered=True))
+    was = bench.job.error, bench.job.reason
+    for crashes in range(max_crashes):
+        assert bench.begin_verify() == ["InDoubt"]
+        assert (bench.job.crashes, bench.job.error, bench.job.reason) == (crashes, *was)
+    assert bench.begin_verify() == ["Failed"]
+    assert (bench.job.state, bench.job.reason, bench.job.may_have_acted) == (FAILED, "poison", True)
+
+
+def test_13_a_verify_that_the_stop_abandoned_is_no_crash() -> None:
+    bench = Bench(attrs.evolve(ASK, max_crashes=1))
+    bench.attempt(error(entered=True))
+    was = bench.job.doubt
+    for _ in range(3):
+        assert bench.begin_verify() == ["InDoubt"]
+        assert bench.abandon_verify() == ["InDoubt"]
+        assert (bench.job.doubt, bench.job.crashes) == (was, 0)
+    assert bench.abandon_verify() == []
+    bench.begin_verify()
+    bench.verified(NOT_DONE)
+    assert bench.job.state is RETRYING
+
+
+@pytest.mark.parametrize("answer", [DONE, UNKNOWN], ids=["done", "unknown"])
+def test_13_verify_does_not_begin_where_nothing_is_to_be_asked(answer: VerifyAnswer) -> None:
+    bench = Bench(ASK)
+    assert bench.begin_verify() == []
+    bench.attempt(error(entered=True), answer)
+    assert bench.begin_verify() == []
+    stuck = Bench(ASK)
+    stuck.start(entered=True)
+    stuck.stuck()
+    assert stuck.begin_verify() == []

@@ -16,7 +16,7 @@ from os import _exit as exit_at_once
 import trio
 
 import trio_jobs
-from trio_jobs import AsyncJobContext, NewJob, NotDone, SdkHandle, Service, State
+from trio_jobs import AsyncJobContext, JobContext, NewJob, NotDone, SdkHandle, Service, State
 
 journal, kind, how, max_crashes, before = sys.argv[1:]
 COUNT = int(before)
@@ -55,6 +55,18 @@ async def without_the_sdk(sdk: SdkHandle, n: int) -> int:
 @service.handler(verify=lambda sdk, job: NotDone())
 def verified(sdk: str, n: int) -> int:
     return call(sdk, n)
+
+
+def ask(sdk: str, job: JobContext) -> NotDone:
+    call(sdk, int(job.key or 0))
+    return NotDone()
+
+
+@service.handler(verify=ask)
+def killed_by_verify(sdk: str, n: int) -> int:
+    if n == COUNT:
+        raise ValueError(n)
+    return n
 
 
 @service.handler(idempotent=True)

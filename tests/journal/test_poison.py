@@ -32,6 +32,10 @@ def test_a_job_that_kills_its_process_is_poison_at_the_fourth_start(kind: str, t
     assert lives(tmp_path, kind, "exit", 3, before=2) == (3, "failed poison 3 3")
 
 
+def test_a_verify_that_kills_its_process_counts_like_an_attempt(tmp_path: Path) -> None:
+    assert lives(tmp_path, "killed_by_verify", "exit", 3, before=1) == (3, "failed poison 1 2")
+
+
 def test_a_job_that_kills_its_process_by_a_signal_is_poison_too(tmp_path: Path) -> None:
     assert lives(tmp_path, "plain", "kill", 3, before=0) == (3, "failed poison 3 1")
 

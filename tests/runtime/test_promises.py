@@ -696,14 +696,14 @@ def test_p7_a_blocked_loop_is_logged_with_its_stack() -> None:
 
     async def main() -> None:
         watchdog = Watchdog(0.05)
-        watchdog.start()
-        hold_up_the_loop(warned)
+        hold_up_the_loop(watchdog)
         assert watchdog.blocked == 1
         await trio.to_thread.run_sync(told_that_it_goes_on.wait, 20)
         watchdog.stop()
 
-    def hold_up_the_loop(until: threading.Event) -> None:
-        assert until.wait(20)
+    def hold_up_the_loop(watchdog: Watchdog) -> None:
+        watchdog.start()  # here, so that a busy machine cannot block the loop at another place first
+        assert warned.wait(20)
 
     log = logging.getLogger("trio_jobs.watchdog")
     handler = Told()

@@ -224,8 +224,9 @@ async def test_an_in_doubt_job_is_resolved() -> None:
         code, error = await client.ask("jobs.cancel", job=job)
         assert (code, error["data"]["state"]) == (-32009, "in_doubt")
         assert (await client.until("in_doubt"))[-1]["job"] == job
-        assert (await client.ask("jobs.resolve", job=job, resolution="done", result={"no": 7}))["state"] == "completed"
-        assert (await client.ask("jobs.result", job=job))["result"] == {"no": 7}
+        result = {"no": 123456789012345678901234567890}
+        assert (await client.ask("jobs.resolve", job=job, resolution="done", result=result))["state"] == "completed"
+        assert (await client.ask("jobs.result", job=job))["result"] == result
 
     async with bench(service) as b:
         await with_client(b.server.url, talk)

@@ -10,6 +10,7 @@ import pytest
 from journals import call, copy_journal, make_journal, write_journal
 
 from trio_jobs import JournalDamaged
+from trio_jobs._stores.sqlite.check import check
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs.testing.store_check import submitted
@@ -81,10 +82,13 @@ def test_a_rebuild_that_is_killed_at_any_call_loses_nothing(damaged: tuple[Path,
         folder.mkdir()
         path = copy_journal(source, folder / "jobs.db")
         was_killed = rebuild_until(path, kill_at)
+        checked = check(path)
         journal = make_journal(path)  # a service that does not allow a loss
         try:
             found = len(journal.open())
+            assert (checked.damage, checked.events) == (None, found), f"killed in call {kill_at}"
         except JournalDamaged:
+            assert checked.damage is not None, f"killed in call {kill_at}"
             journal = make_journal(path, allow_data_loss=True)
             found = len(journal.open())
         assert found == readable, f"killed in call {kill_at}"

@@ -55,6 +55,7 @@ def samples() -> list[ev.Event]:
         "asked": True,
         "interrupted": True,
         "crashed": True,
+        "verifying": True,
         "session": 3,
         "jobs": ("j1", "j2"),
         "culprit": "j1",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio_jobs._engine.jobs import State
 from trio_jobs._wire import jsonrpc as m
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, HelloResult, OneJob, Snapshot, Submit
+from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, HelloResult, OneJob, Resolve, Snapshot, Submit
 
 
 def refused(text: str | bytes) -> m.RpcError:
@@ -31,6 +31,12 @@ def test_a_request_comes_back_as_it_was_written() -> None:
     request_id, method, params = m.decode_request(text)
     assert (request_id, method.name) == ("7", "jobs.submit")
     assert params == Submit("post", msgspec.Raw(b"[1.10]"), key="k")
+
+
+def test_the_result_of_a_resolve_keeps_all_digits() -> None:
+    result = msgspec.Raw(b'{"no":0.12345678901234567890}')
+    text = m.encode_request("7", "jobs.resolve", Resolve("j", "done", result))
+    assert m.decode_request(text)[2] == Resolve("j", "done", result)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ async def retry(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def resolve(client: Client, arguments: argparse.Namespace) -> int:
-    value = None if arguments.result is None else decode_json(arguments.result, "result")
+    value = None if arguments.result is None else raw_json(arguments.result, "result")
     await client.resolve(arguments.job, arguments.resolution, result=value)
     print_answer(
         {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"resolved: {arguments.resolution}"

@@ -17,6 +17,7 @@ from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._client.router import Router
 from trio_jobs._client.submit_request import SubmitRequest
 from trio_jobs._client.subscription import Subscription
+from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import Job, Receipt
 from trio_jobs._engine.states import CancelAnswer, State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
@@ -265,11 +266,16 @@ class Client:
         Raises:
             JobNotFound: There is no job with that id.
             InvalidState: The job is in another state.
+            UsageError: The result has no JSON, or is too large.
 
         Cancelled:
             The doubt may have been resolved.
         """
-        await self._call("jobs.resolve", w.Resolve(job_id, resolution, result), w.StateResult)
+        body, problem, _ = encode_result(result)
+        if problem is not None:
+            raise e.UsageError(f"the result cannot be kept: {problem}")
+        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body)
+        await self._call("jobs.resolve", params, w.StateResult)
 
     async def pause(self, reason: str = "") -> None:
         """Let no further attempt start; see `Queue.pause`. A running attempt continues.

@@ -16,10 +16,12 @@ from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer
-from trio_jobs._engine.jobs import Done, EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State, open_step
+from trio_jobs._engine.jobs import Done, Doubt, EndedBy, ErrorInfo, JobRecord, NotDone, Outcome, State, open_step
 from trio_jobs._engine.retry import Rules
 
 __all__ = [
+    "abandon_verify",
+    "begin_verify",
     "crashed",
     "end",
     "stuck",
@@ -189,11 +191,35 @@ def verified(
         else:
             _retry(out, record, rules, chance, reason="not_done", retryable=doubt.retryable, may_have_acted=False)
     else:
-        out.write(
-            ev.InDoubt, reason=record.reason, error=record.error, may_have_acted=True, retryable=doubt.retryable,
-            asked=True, interrupted=doubt.interrupted,
-        )  # fmt: skip
+        _still_in_doubt(out, record, doubt, asked=True)
         _apply_on_doubt(out, record, rules, chance, doubt.outcome, doubt.retryable, interrupted=doubt.interrupted)
+    return out.events
+
+
+def begin_verify(record: JobRecord, rules: Rules, now: float, seq: int) -> Events:
+    """The events of a call of verify that is about to be made for a job in doubt.
+
+    There are none if the doubt was resolved in the meantime. A call that has no answer killed the process: such crashes
+    count like those of attempts.
+    """
+    doubt = record.doubt
+    if record.state is not State.IN_DOUBT or doubt is None or doubt.inside or doubt.asked:
+        return ()
+    out = EventWriter(record, now, seq, None)
+    if doubt.verifying and record.crashes + 1 >= rules.max_crashes:
+        out.write(ev.Failed, reason="poison", may_have_acted=True, error=record.error)
+    else:
+        _still_in_doubt(out, record, doubt, verifying=True)
+    return out.events
+
+
+def abandon_verify(record: JobRecord, now: float, seq: int) -> Events:
+    """The events of a call of verify that the stop of the queue ended: the next start calls it again."""
+    doubt = record.doubt
+    if doubt is None or not doubt.verifying:
+        return ()
+    out = EventWriter(record, now, seq, None)
+    _still_in_doubt(out, record, doubt)
     return out.events
 
 
@@ -325,6 +351,13 @@ def _enter_doubt(
     )
     if asked or not rules.verifies:
         _apply_on_doubt(out, record, rules, chance, ending.outcome, retryable, interrupted=ending.interrupted)
+
+
+def _still_in_doubt(out: EventWriter, record: JobRecord, doubt: Doubt, **fields: bool) -> None:
+    out.write(
+        ev.InDoubt, reason=record.reason, error=record.error, may_have_acted=True, retryable=doubt.retryable,
+        interrupted=doubt.interrupted, **fields,
+    )  # fmt: skip
 
 
 def _apply_on_doubt(

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.attempt_result import crashed, end, stuck, verified
+from trio_jobs._engine.attempt_result import abandon_verify, begin_verify, crashed, end, stuck, verified
 from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer, is_expired
 from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
 from trio_jobs._engine.saving import returned, save_failed, saved, unsaved
@@ -27,6 +27,8 @@ __all__ = [
     "AttemptResult",
     "Resolution",
     "VerifyAnswer",
+    "abandon_verify",
+    "begin_verify",
     "cancel",
     "crashed",
     "due",

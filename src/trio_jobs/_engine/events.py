@@ -283,6 +283,8 @@ class InDoubt(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, ta
     interrupted: bool = False
     """The work was not saved because the session ended, and not because `save` raised: if `verify` answers `NotDone`,
     the job starts again without using a retry."""
+    verifying: bool = False
+    """`verify` is about to be called. The doubt is otherwise unchanged."""
 
 
 @final

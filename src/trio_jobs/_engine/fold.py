@@ -178,7 +178,9 @@ def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
     _ended(record, event)
     # an answer of verify does not change how the attempt ended
     outcome = event.outcome or (before.outcome if before is not None else Outcome.INSIDE)
-    record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked, event.interrupted)
+    record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked, event.interrupted, event.verifying)
+    if event.verifying and before is not None and before.verifying:
+        record.crashes += 1  # the process died during the last call of verify
 
 
 def _final(record: JobRecord, event: ev.Ended) -> None:

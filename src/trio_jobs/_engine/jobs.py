@@ -92,6 +92,8 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     """`verify` was called and returned `Unknown`."""
     interrupted: bool = False
     """The attempt has not failed: after `NotDone` the job is pending again, and no retry is used."""
+    verifying: bool = False
+    """`verify` was called and has not answered. If the process has died since, it died during that call."""
 
 
 class Unsaved(msgspec.Struct, frozen=True, gc=False):

@@ -146,6 +146,7 @@ def build_runtime(
         scheduler=scheduler,
         make_context=make_context,
         strict_order=settings.strict_order,
+        max_crashes=settings.max_crashes,
         chance=chance.random,
     )
     runner = AttemptRunner(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import attrs
 import outcome
 import trio
 
@@ -63,6 +64,7 @@ class Verification:
         scheduler: Scheduler,
         make_context: ContextFactory,
         strict_order: bool,
+        max_crashes: int,
         chance: Callable[[], float],
     ) -> None:
         self._event_log = event_log
@@ -75,6 +77,7 @@ class Verification:
         self._scheduler = scheduler
         self._make_context = make_context
         self._strict_order = strict_order
+        self._max_crashes = max_crashes
         self._chance = chance
 
     # within an attempt
@@ -138,10 +141,14 @@ class Verification:
             return  # the doubt was resolved meanwhile
         handler = self._handlers[record.kind]
         running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
+        answer = None
         try:
             answer = await self.ask(running)
         finally:
             self._slot.empty()
+            if answer is None or not answer.asked:
+                events = decide.abandon_verify(record, self._clock.now(), self._event_log.next_seq)
+                self._event_log.append(events)
         if not answer.asked:
             return
         events = decide.verified(
@@ -168,6 +175,8 @@ class Verification:
                 await sleep_until(self._clock, self._clock.elapsed() + delay)
         if not await self._prepare_call(running):
             return VerifyAnswer(Unknown(), asked=False)
+        if record.state is State.IN_DOUBT and not await self._begin(running):
+            return VerifyAnswer(Unknown(), asked=False)
         result = await self._call(running, verify)
         late = self._clock.monotonic() > running.limit_at
         running.clear_limits()
@@ -179,6 +188,20 @@ class Verification:
             body, problem, _ = encode_result(verdict.result)
             return VerifyAnswer(verdict, body, problem)
         return VerifyAnswer(verdict)
+
+    async def _begin(self, running: RunningAttempt) -> bool:
+        """Commit that verify is about to be called for a job in doubt: a call that kills the process is then counted.
+
+        Returns:
+            False if verify must not be called: the doubt was resolved, or verify has killed too many processes.
+        """
+        record, event_log = running.record, self._event_log
+        rules = attrs.evolve(running.handler.rules, max_crashes=self._max_crashes)
+        event_log.append(decide.begin_verify(record, rules, self._clock.now(), event_log.next_seq))
+        if event_log.durable and record.state is State.IN_DOUBT:
+            with running.new_stop_scope():
+                await event_log.committed(record.last_seq, record)
+        return record.doubt is not None and record.doubt.verifying and not running.stopped
 
     def _verdict(
         self, record: JobRecord, handler: Handler, result: outcome.Value[Any] | outcome.Error | None, *, late: bool

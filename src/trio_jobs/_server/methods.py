@@ -178,7 +178,8 @@ class Methods:
         return w.StateResult(params.job, self._state(params.job))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
-        await self._backend.resolve(params.job, params.resolution, result=params.result, by=context.token.name)
+        result = None if params.result is msgspec.UNSET else params.result
+        await self._backend.resolve(params.job, params.resolution, result=result, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:

@@ -167,11 +167,11 @@ class StateResult(Struct, frozen=True):
 
 
 class Resolve(Params, frozen=True):
-    """resolution: what the job in doubt came to. result: with done only."""
+    """resolution: what the job in doubt came to. result: with done only; all digits of its numbers are kept."""
 
     job: JobId
     resolution: Literal["done", "not_done", "failed"]
-    result: Any = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Subscribe(Params, frozen=True):

@@ -122,6 +122,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     asked: bool = False
     interrupted: bool = False
     crashed: bool = False
+    verifying: bool = False
     reason: str = ""
     error: WireError | None = None
     problem: str | None = None

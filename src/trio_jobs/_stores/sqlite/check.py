@@ -22,13 +22,13 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import JournalDamaged, JournalInUse, QueueBroken, StoreError
-from trio_jobs._stores.sqlite.disk import Disk
+from trio_jobs._stores.sqlite.disk import RENAMED, Disk
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.keys import salvage_tombstones
 from trio_jobs._stores.sqlite.lock import shared_lock
 from trio_jobs._stores.sqlite.path import resolve_path
-from trio_jobs._stores.sqlite.recovery import salvage
+from trio_jobs._stores.sqlite.recovery import REBUILT, finish_rebuild, salvage
 from trio_jobs._stores.sqlite.restore import restore_backup
 from trio_jobs._stores.sqlite.rows import decode
 from trio_jobs._stores.sqlite.schema import HEADER_SIZE, connect, is_backup
@@ -37,6 +37,7 @@ __all__ = ["CheckResult", "check"]
 
 _COPY: Final = "journal.db"
 _FOLDER: Final = "trio-jobs-check-"
+_UNDER_OTHER_NAMES: Final = (RENAMED, REBUILT, f"{REBUILT}-mark")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,7 +84,7 @@ def check(path: str | Path) -> CheckResult:
     """
     file = Path(resolve_path(path))
     try:
-        if not file.exists() and not Path(f"{file}-mark").exists():
+        if not any(Path(f"{file}{suffix}").exists() for suffix in ("", "-wal", "-mark", *_UNDER_OTHER_NAMES)):
             raise StoreError(f"there is no {file}")
         return _check(file)
     except OSError as error:
@@ -95,7 +96,10 @@ def check(path: str | Path) -> CheckResult:
 
 def _check(file: Path) -> CheckResult:
     names = [Path(f"{file}{suffix}") for suffix in ("", "-wal", "-mark")]
-    mark = _read_mark(names[2])
+    if not file.exists():  # a process may have been killed while the journal had another name
+        names += [Path(f"{file}{suffix}") for suffix in _UNDER_OTHER_NAMES]
+    rebuilt = Path(f"{file}{REBUILT}-mark")
+    mark = _read_mark(rebuilt if rebuilt in names and rebuilt.exists() else names[2])
     result = CheckResult(
         path=str(file),
         size=sum(name.stat().st_size for name in names[:2] if name.exists()),
@@ -122,9 +126,8 @@ def _check(file: Path) -> CheckResult:
 
 def _refuse_empty_file(names: Sequence[Path]) -> None:
     """Raise `StoreError` if a service would begin a new journal."""
-    file, wal, _ = names
-    if not any(name.exists() and name.stat().st_size for name in (file, wal)):
-        raise StoreError(f"{file} is empty: it has no journal yet, and a service would begin one in it")
+    if not any(name.exists() and name.stat().st_size for name in names if not name.name.endswith("-mark")):
+        raise StoreError(f"{names[0]} is empty: it has no journal yet, and a service would begin one in it")
 
 
 def _read_mark(path: Path) -> HighWaterMark | None:
@@ -146,7 +149,10 @@ def _fingerprints(names: Iterable[Path]) -> list[tuple[int, int, int] | None]:
 def _check_copy(copy: Path, result: CheckResult) -> CheckResult:
     """Open the copy as a service would open the journal. The copy may be changed."""
     disk = Disk()
-    epoch, schema = _read_epoch_and_schema(copy)
+    if disk.size(str(copy)) is None:
+        disk.move(f"{copy}{RENAMED}", str(copy))
+        finish_rebuild(disk, str(copy), f"{copy}-damaged")
+    epoch, schema = _read_epoch_and_schema(copy) if copy.exists() else (None, None)
     result = attrs.evolve(result, epoch=epoch, schema=schema)
     journal = Journal(str(copy), disk, allow_data_loss=False, run_in_background=lambda sync: sync())
     try:

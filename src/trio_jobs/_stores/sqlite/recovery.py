@@ -18,10 +18,10 @@ from trio_jobs._stores.sqlite.keys import TombstoneRow, salvage_tombstones
 from trio_jobs._stores.sqlite.rows import Row, decode, is_sound
 from trio_jobs._stores.sqlite.schema import connect, create, get_meta, set_meta
 
-__all__ = ["finish_rebuild", "rebuild", "salvage"]
+__all__ = ["REBUILT", "finish_rebuild", "rebuild", "salvage"]
 
 _REBUILDING: Final = ".rebuilding"  #: suffix of a journal that is being rebuilt
-_REBUILT: Final = ".rebuilt"  #: suffix of one that is complete
+REBUILT: Final = ".rebuilt"  #: suffix of one that is complete
 _BESIDE: Final = ("-mark", "-wal", "-journal")
 
 log: Final = Log("trio_jobs.journal")
@@ -80,7 +80,7 @@ def rebuild(disk: Disk, path: str, last_known: int) -> None:
         path: Of the journal.
         last_known: `seq` of the last event according to the high-water mark; 0 for none.
     """
-    for unfinished in (path + _REBUILDING, path + _REBUILT):
+    for unfinished in (path + _REBUILDING, path + REBUILT):
         for suffix in ("", *_BESIDE):
             disk.remove(unfinished + suffix)
     rows: list[Row] = []
@@ -103,7 +103,7 @@ def rebuild(disk: Disk, path: str, last_known: int) -> None:
     last_seq = max(last_known, last_seen)
     _write(disk, path + _REBUILDING, rows, tombstones, last_seq)
     for suffix in ("-mark", ""):
-        disk.move(path + _REBUILDING + suffix, path + _REBUILT + suffix)
+        disk.move(path + _REBUILDING + suffix, path + REBUILT + suffix)
     disk.sync_folder(path)
     damaged = _damaged_name(path)
     disk.move(path, damaged)
@@ -125,7 +125,7 @@ def finish_rebuild(disk: Disk, path: str, damaged: str | None = None) -> None:
         path: Of the journal.
         damaged: The name of the damaged file; None if another process has moved it.
     """
-    rebuilt = path + _REBUILT
+    rebuilt = path + REBUILT
     if disk.size(path) is not None or disk.size(rebuilt) is None:
         return
     if damaged is None:
