@@ -21,6 +21,7 @@ from sim.plan import KINDS, STUCK_AFTER, WAITS, CallBehaviour, KindRules
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
+from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import Retry
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._ports import Discard
@@ -331,11 +332,11 @@ class LoopThreadExecutor(ThreadExecutor):
         self._inbox = cast("Any", self._box)
         self._machine = machine
 
-    async def open(self) -> None:
+    async def open(self, opening: Opening) -> None:
         if self._thread is None:
             self._thread = cast("Any", self)
             self._machine.nursery.start_soon(self._live)
-        await super().open()
+        await super().open(opening)
 
     async def _live(self) -> None:
         while (work := await self._box.get()) is not None:

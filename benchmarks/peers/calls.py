@@ -54,7 +54,7 @@ async def to_thread(jobs: int) -> float:
 
 async def host(jobs: int) -> float:
     ours = ThreadExecutor(sdk)
-    await ours.open()
+    await ours.open(trio_jobs.Opening("start", 1, unclean=False))
     rated = await timed(jobs, lambda number: ours.call(echo, number))
     await ours.close()
     await ours.stop()

@@ -34,6 +34,7 @@ from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
+from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._engine.retry import Retry
 from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
 from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
@@ -125,6 +126,8 @@ __all__ = [
     "NewJob",
     "NotDone",
     "OnDoubt",
+    "Opening",
+    "OpeningReason",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",

@@ -15,6 +15,7 @@ import outcome
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._errors import StoreError
 
 __all__ = ["BacksUp", "Backup", "Clock", "Discard", "RecognizesCallers", "SdkExecutor", "Store"]
@@ -48,6 +49,9 @@ class Discard:
 
     error: BaseException | None = None
     """The exception because of which the session is discarded; None without one, as after a timeout."""
+
+    next_opening: OpeningReason = "error"
+    """`Opening.reason` of the session that replaces it."""
 
 
 @runtime_checkable
@@ -107,7 +111,8 @@ class Store(Protocol):
             on_broken: Called once, when no further commit is possible.
 
         Returns:
-            All events of all jobs that are kept, and the last Paused or Resumed, in order of `seq`.
+            All events of all jobs that are kept, the last Paused or Resumed, and the last of SessionOpening,
+            SessionOpeningFailed, SessionOpened and SessionClosed, in order of `seq`.
 
         Raises:
             JournalInUse: Another queue has the store open.
@@ -269,8 +274,11 @@ class SdkExecutor(Protocol):
         """Return what the last close raised, as text, and reset it; None if it raised nothing."""
         ...
 
-    async def open(self) -> None:
+    async def open(self, opening: Opening) -> None:
         """Open a session.
+
+        Args:
+            opening: Why it is opened, for the factory of the SDK.
 
         Raises:
             BaseException: What opening the SDK raised. There is then no session, and `open` can be called again.

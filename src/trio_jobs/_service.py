@@ -10,6 +10,7 @@ from typing import Any, Literal, Never, TypeVar, final, get_args, overload
 
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
+from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which
 from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
@@ -42,6 +43,8 @@ from trio_jobs._validation import check_factory, unknown_keyword
 __all__ = ["Service", "parts_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+SdkFactory = Callable[[], AbstractContextManager[Any]] | Callable[[Opening], AbstractContextManager[Any]]
+AsyncSdkFactory = Callable[[], AbstractAsyncContextManager[Any]] | Callable[[Opening], AbstractAsyncContextManager[Any]]
 
 
 @final
@@ -54,11 +57,13 @@ class Service:
     Times are in seconds. An int or a float is accepted, NaN is not.
 
     Args:
-        sdk: A function without parameters that returns a context manager. The context manager is entered, its value
-            (the SDK) is called, and it is exited on one thread that does nothing else. Without `sdk`, `async_sdk` and
-            `executor`, handlers get no SDK.
-        async_sdk: A function without parameters that returns an async context manager. The SDK lives in the Trio
-            thread. All handlers are then `async def`.
+        sdk: A function, the factory, that returns a context manager. The factory is called, the context manager is
+            entered, its value (the SDK) is called, and it is exited on one thread that does nothing else. The factory
+            has no parameter, or one for an `Opening`, which says why a session is opened and whether the last one has
+            closed. A parameter with a default gets the `Opening` only if it is the first and its name is `opening`.
+            Without `sdk`, `async_sdk` and `executor`, handlers get no SDK.
+        async_sdk: A factory as for `sdk` that returns an async context manager. The SDK lives in the Trio thread. All
+            handlers are then `async def`.
         executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. Otherwise a function that
             takes the queue's nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`. The
             function is called once for each `open`, and the executor opens the SDK itself, so `sdk` and `async_sdk`
@@ -117,8 +122,8 @@ class Service:
     def __init__(
         self,
         *,
-        sdk: Callable[[], AbstractContextManager[Any]] | None = None,
-        async_sdk: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        sdk: SdkFactory | None = None,
+        async_sdk: AsyncSdkFactory | None = None,
         executor: Literal["thread"] | ExecutorFactory = "thread",
         buffer: int = 100,
         max_waiting: int = 100_000,
@@ -155,9 +160,10 @@ class Service:
             raise error
         if sdk is not None and async_sdk is not None:
             raise UsageError("give sdk or async_sdk, not both")
+        takes_opening = False
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
             if factory is not None:
-                check_factory(name, factory)
+                takes_opening = check_factory(name, factory)
         if executor != "thread":
             check_executor_factory(executor)
             if sdk is not None or async_sdk is not None:
@@ -186,7 +192,7 @@ class Service:
             max_keys=max_keys,
             unhandled_jobs=unhandled_jobs,
         )
-        self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor)
+        self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor, takes_opening)
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._parts.handlers)) or 'without handlers'}>"

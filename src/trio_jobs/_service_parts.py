@@ -24,12 +24,14 @@ __all__ = ["ServiceParts"]
 class ServiceParts:
     """The SDK, the handlers and the hooks of a service."""
 
-    sdk: Callable[[], AbstractContextManager[Any]] | None
+    sdk: Callable[..., AbstractContextManager[Any]] | None
     """Opens the session of plain handlers."""
-    async_sdk: Callable[[], AbstractAsyncContextManager[Any]] | None
+    async_sdk: Callable[..., AbstractAsyncContextManager[Any]] | None
     """Opens the session of async handlers."""
     executor: ExecutorFactory | None
     """Makes an executor that is not ours; None for the one that fits the SDK."""
+    takes_opening: bool = False
+    """Whether the factory of the SDK takes an `Opening`."""
     handlers: dict[str, Handler] = attrs.field(factory=dict)
     """The handlers, by kind."""
     hooks: dict[HookName, list[Callable[[Job], Any]]] = attrs.field(factory=dict)
@@ -51,5 +53,5 @@ class ServiceParts:
         if self.executor is not None:
             return make_custom_executor(self.executor, nursery)
         if self.async_sdk is not None:
-            return TrioExecutor(self.async_sdk, nursery)
-        return ThreadExecutor(self.sdk)
+            return TrioExecutor(self.async_sdk, nursery, takes_opening=self.takes_opening)
+        return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)

@@ -189,14 +189,20 @@ def check_number(name: str, value: int, least: int = 1) -> int:
     raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r:.100}")
 
 
-def check_factory(name: str, factory: object) -> None:
-    """Raise `UsageError` unless `factory` can be called without arguments to get a context manager.
+def check_factory(name: str, factory: object) -> bool:
+    """Check a factory before it is called.
 
     Args:
         name: "sdk" or "async_sdk".
         factory: What was given as that argument.
+
+    Returns:
+        Whether it takes an `Opening`: its one parameter has no default, or is called "opening".
+
+    Raises:
+        UsageError: It cannot be called to get a context manager.
     """
-    must = f"{name} must be a function without parameters that returns a context manager"
+    must = f"{name} must be a function that returns a context manager, without parameters or with one for an Opening"
     if not isinstance(factory, type) and hasattr(type(factory), "__aenter__" if name == "async_sdk" else "__enter__"):
         raise UsageError(f"{must}, not a context manager; give the function itself, without calling it")
     if not callable(factory):
@@ -206,11 +212,27 @@ def check_factory(name: str, factory: object) -> None:
     if inspect.iscoroutinefunction(factory):
         raise UsageError(f"{must}, not an async function; {_decorate(name)}")
     try:
-        inspect.signature(factory).bind()
-    except ValueError:  # it has no signature that can be read
-        return
-    except TypeError as error:
-        raise UsageError(f"{must}: {error}") from None
+        parameters = inspect.signature(factory).parameters.values()
+    except (ValueError, TypeError):  # it has no signature that can be read
+        return False
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    keywords = [p.name for p in required if p.kind is p.KEYWORD_ONLY]
+    if keywords:
+        raise UsageError(f"{must}: it has keyword-only parameters without a default ({', '.join(keywords)})")
+    if len(required) > 1:
+        raise UsageError(f"{must}: it has {len(required)} parameters ({', '.join(p.name for p in required)})")
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not required:
+        return bool(positional) and positional[0].name == "opening"
+    (only,) = required
+    annotation = only.annotation if isinstance(only.annotation, str) else inspect.formatannotation(only.annotation)
+    fits = only.annotation is only.empty or any(word in annotation for word in ("Opening", "Any", "object"))
+    if not fits or (isinstance(factory, type) and only.annotation is only.empty and only.name != "opening"):
+        raise UsageError(
+            f"{must}: its parameter {only.name!r} is not for an Opening; bind it with a function of your own, or with "
+            "functools.partial"
+        )
+    return True
 
 
 def check_manager(name: str, manager: object) -> None:

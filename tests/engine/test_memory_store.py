@@ -82,14 +82,14 @@ async def test_pruned_events_are_not_returned() -> None:
     assert store.last_seq == 3
 
 
-async def test_the_last_pause_is_returned_of_the_queue_events() -> None:
+async def test_of_the_queue_events_the_last_pause_and_the_last_of_the_session_are_returned() -> None:
     store, _ = await opened()
     pause, again = ev.Paused(seq=2, at=2.0, reason="x"), ev.Paused(seq=4, at=4.0, reason="y")
-    store.append(
-        [ev.SessionOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again, submitted(5, "a")]
-    )
+    opened_again = ev.SessionOpened(seq=6, at=1.0, session=2)
+    store.append([ev.SessionOpened(seq=1, at=1.0, session=1), pause, ev.Resumed(seq=3, at=3.0), again])
+    store.append([submitted(5, "a"), opened_again, ev.Stuck(seq=7, at=5.0, culprit="a")])
     await store.aclose()
-    assert list(await store.open(Committed())) == [again, submitted(5, "a")]
+    assert list(await store.open(Committed())) == [again, submitted(5, "a"), opened_again]
 
 
 async def test_a_page_of_events_has_no_gap_and_at_most_limit() -> None:

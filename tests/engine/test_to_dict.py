@@ -106,7 +106,7 @@ def test_every_event_as_a_dict_consists_of_json_types() -> None:
     values: dict[str, Any] = {
         "kind": "k", "payload": msgspec.Raw(b"[1]"), "result": msgspec.Raw(b"1"), "attempt": 1, "step": "s",
         "limit": EndedBy.DEADLINE, "due_at": 2.0, "session": 1, "culprit": "j", "jobs": ("j",), "problem": "p",
-        "error": ErrorInfo("E"),
+        "error": ErrorInfo("E"), "reason": "start",
         "outcome": Outcome.ERROR, "job": "j", "seq": 1, "at": 0.5,
     }  # fmt: skip
     for class_ in ALL_EVENTS:

@@ -202,7 +202,9 @@ def test_an_event_of_the_queue_itself_changes_no_job() -> None:
     assert queue_events
     for event in queue_events:
         assert issubclass(event, ev.QueueEvent)
-        needed: dict[str, Any] = {"session": 1, "culprit": "job", "jobs": ("job",), "problem": "OSError"}
+        needed: dict[str, Any] = {
+            "session": 1, "culprit": "job", "jobs": ("job",), "problem": "OSError", "reason": "start"
+        }  # fmt: skip
         more = {name: needed[name] for name in event.__struct_fields__ if name in needed}
         bench.projection.apply(event(seq=bench.projection.seq + 1, at=5.0, **more))
     assert snapshot(bench.job) == was

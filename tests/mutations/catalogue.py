@@ -75,6 +75,7 @@ STOP_SIGNALS: Final = "tests/cli/test_stop_signals.py"
 LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
+OPENINGS: Final = "tests/runtime/test_openings.py"
 CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
@@ -1093,7 +1094,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "verify and the next job are called in the session in which an attempt has failed",
         SIMULATOR,
         "_runtime/sdk_session.py",
-        "            self._discard = discard\n",
+        '            self._discard = attrs.evolve(discard, next_opening="lost") if lost else discard\n',
         "            pass\n",
     ),
     _M(
@@ -1119,6 +1120,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/discard.py",
         "    if raised is thrown or [*leaves(raised)] == [thrown]:\n",
         "    if False:\n",
+    ),
+    _M(
+        "SDK opened before its record",
+        "the factory of the SDK is called before the record of the opening is committed",
+        OPENINGS,
+        "_runtime/session_opening.py",
+        "        if not await self._is_committed(trio.CancelScope() if limit is None else limit):\n",
+        "        if False:\n",
+    ),
+    _M(
+        "crash taken for a close",
+        "a session of a process that has crashed counts as closed at the next start",
+        OPENINGS,
+        "_engine/queue_events.py",
+        "    return last is not None\n",
+        "    return False\n",
+    ),
+    _M(
+        "failed opening hides a crash",
+        "an opening that fails makes the next one believe that the last session has closed",
+        OPENINGS,
+        "_engine/queue_events.py",
+        "        return last.unclean\n",
+        "        return False\n",
+    ),
+    _M(
+        "last session pruned",
+        "pruning removes the last event of the sessions, so a crash is forgotten",
+        OPENINGS,
+        "_stores/sqlite/rows.py",
+        "for group in RETAINED\n",
+        "for group in RETAINED[:1]\n",
+    ),
+    _M(
+        "migration without its number",
+        "a migrated journal keeps its old schema number, so an older version opens it and meets events it cannot read",
+        DAMAGE,
+        "_stores/sqlite/schema.py",
+        '                connection.execute(statement)\n        connection.execute(f"PRAGMA user_version =',
+        '                connection.execute(statement)\n        connection.execute(f"-- PRAGMA user_version =',
     ),
     _M(
         "broken SDK opened in a loop",
@@ -1603,8 +1644,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an SDK function that returns no context manager is called again for seconds",
         NOT_RUN,
         "_runtime/sdk_session.py",
-        " or is_a(error, UsageError):",
-        ":",
+        " or is_a(error, UsageError) or",
+        " or",
     ),
     _M(
         "refusal without an id dropped",

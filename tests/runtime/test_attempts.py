@@ -869,7 +869,7 @@ async def test_entering_is_recorded_once_before_the_first_call(mock_clock: MockC
     async with service.open(clock=trio_jobs.TrioClock(), store=store) as queue:
         await queue.result((await queue.submit(work, "a")).job_id)
         names = [type(event).__name__ for event in await store.events(0, 100)]
-    assert names[:5] == ["SessionOpened", "Submitted", "Started", "SdkEntered", "Completed"]
+    assert names[:6] == ["SessionOpening", "SessionOpened", "Submitted", "Started", "SdkEntered", "Completed"]
     assert names.count("SdkEntered") == 1
 
 

@@ -13,7 +13,7 @@ import trio.testing
 
 import trio_jobs
 from support.rig import NO_RETRY
-from trio_jobs import JobFailed, Outcome, SdkHandle, SdkOpenFailed, Service, UsageError
+from trio_jobs import JobFailed, Opening, Outcome, SdkHandle, SdkOpenFailed, Service, UsageError
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs.ports import Discard, SdkExecutor
 from trio_jobs.testing import FakeSdk, FakeSession, check_executor
@@ -41,9 +41,9 @@ class LoggingExecutor:
     def take_close_problem(self) -> str | None:
         return self._inner.take_close_problem()
 
-    async def open(self) -> None:
+    async def open(self, opening: Opening) -> None:
         self._log.append("open")
-        await self._inner.open()
+        await self._inner.open(opening)
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
         self._log.append("call")

@@ -16,11 +16,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import HostKind, make_rig, pass_time, service_for, until_state
 from support.waiting import deadline
-from trio_jobs import SdkCallStuck, State
+from trio_jobs import Opening, SdkCallStuck, State
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+
+FIRST = Opening("start", 1, unclean=False)
 
 
 class Wrong(Exception):
@@ -41,7 +43,7 @@ def leave() -> None:
 
 async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     executor = ThreadExecutor(None)
-    await executor.open()
+    await executor.open(FIRST)
     assert executor.is_open
     result = await executor.call(lambda sdk, *args: (sdk, args, threading.current_thread().name), 1, 2)
     assert result.unwrap() == (None, (1, 2), "trio-jobs SDK")
@@ -54,7 +56,7 @@ async def test_a_close_that_is_abandoned_has_not_closed_the_session() -> None:
     sdk, hold = FakeSdk(), Blocker()
     sdk.script("close", hold)
     executor = ThreadExecutor(sdk.session)
-    await executor.open()
+    await executor.open(FIRST)
     closed: list[bool] = []
 
     async def close() -> None:
@@ -81,7 +83,7 @@ async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
     sdk.script("open", refuse)
     executor = ThreadExecutor(sdk.session)
     with pytest.raises(Wrong):
-        await executor.open()
+        await executor.open(FIRST)
     await executor.stop()
     await trio.to_thread.run_sync(threads[0].join, 10)
     assert not threads[0].is_alive()  # it has closed what it had opened
@@ -91,7 +93,7 @@ async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
 
 async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
     executor = ThreadExecutor(None)
-    await executor.open()
+    await executor.open(FIRST)
     for error in (Wrong(), StopIteration(), KeyboardInterrupt(), SystemExit(), GeneratorExit()):
 
         def fail(sdk: Any, error: BaseException = error) -> None:
@@ -106,7 +108,7 @@ async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
 
 async def test_nothing_enters_while_a_call_is_inside() -> None:
     executor, hold = ThreadExecutor(None), Blocker("first")
-    await executor.open()
+    await executor.open(FIRST)
     answers: list[Any] = []
 
     async def call() -> None:
@@ -130,7 +132,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
 
 async def test_a_cancelled_call_is_awaited() -> None:
     executor, hold = ThreadExecutor(None), Blocker()
-    await executor.open()
+    await executor.open(FIRST)
     with trio.CancelScope() as scope:
         scope.cancel()
         trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
@@ -145,7 +147,7 @@ async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the
     sdk.script("call", hold)
     sdk.script("close", closing)
     executor = ThreadExecutor(sdk.session)
-    await executor.open()
+    await executor.open(FIRST)
     answers: list[Any] = []
 
     async def call() -> None:
@@ -170,7 +172,7 @@ async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the
 
 async def test_abandoning_an_idle_executor_changes_nothing() -> None:
     executor = ThreadExecutor(None)
-    await executor.open()
+    await executor.open(FIRST)
     executor.abandon()
     assert (await executor.call(lambda sdk: "still here")).unwrap() == "still here"
     await executor.close()
@@ -190,12 +192,12 @@ async def test_an_open_that_is_cancelled_and_returns_later_is_closed_on_its_thre
                 await hold.reached()
                 scope.cancel()
 
-            await executor.open()
+            await executor.open(FIRST)
     assert scope.cancelled_caught
     assert executor.inside
     assert not executor.is_open
     with pytest.raises(SdkCallStuck):
-        await executor.open()
+        await executor.open(FIRST)
     hold.release()
     await closing.reached()
     sdk.check(closed=False)
@@ -208,10 +210,10 @@ async def test_an_open_that_raises_can_be_tried_again_on_the_same_thread() -> No
     sdk.script("open", Wrong("first"))
     executor = ThreadExecutor(sdk.session)
     with pytest.raises(Wrong, match="first"):
-        await executor.open()
+        await executor.open(FIRST)
     assert not executor.is_open
     assert executor.session == 0
-    await executor.open()
+    await executor.open(FIRST)
     assert executor.session == 1
     await executor.close()
     await executor.stop()
@@ -223,7 +225,7 @@ async def test_an_error_of_a_close_is_reported_once() -> None:
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
     executor = ThreadExecutor(sdk.session)
-    await executor.open()
+    await executor.open(FIRST)
     assert await executor.close()
     assert executor.take_close_problem() == "Wrong: warm"
     assert executor.take_close_problem() is None
@@ -244,7 +246,7 @@ async def test_an_executor_can_be_opened_again_after_its_stop() -> None:
     sdk = FakeSdk()
     executor = ThreadExecutor(sdk.session)
     for _ in range(2):
-        await executor.open()
+        await executor.open(FIRST)
         await executor.close()
         await executor.stop()
     assert executor.session == 2
@@ -258,7 +260,7 @@ def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() 
 
     async def main() -> None:
         executor = ThreadExecutor(sdk.session)
-        await executor.open()
+        await executor.open(FIRST)
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon
@@ -277,7 +279,7 @@ def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() 
 
 async def test_a_handle_lets_one_call_in_at_a_time_and_raises_what_it_raised() -> None:
     executor = ThreadExecutor(None)
-    await executor.open()
+    await executor.open(FIRST)
     handle = executor.handle(enter, leave)
     assert await handle.call(lambda sdk, n: n + 1, 1) == 2
 
@@ -301,7 +303,7 @@ async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nur
     sdk = FakeSdk()
     executor = TrioExecutor(sdk.async_session, nursery)
     assert repr(executor) == "<TrioExecutor closed>"
-    await executor.open()
+    await executor.open(FIRST)
     assert repr(executor) == "<TrioExecutor open>"
     assert executor.is_open
     assert not executor.inside
@@ -326,14 +328,14 @@ async def test_an_opening_that_is_given_up_raises_to_its_caller(nursery: trio.Nu
             @opening.start_soon
             async def open_it() -> None:
                 with pytest.raises(SdkCallStuck):
-                    await executor.open()
+                    await executor.open(FIRST)
 
             await hold.reached_in_trio()
             assert executor.inside
             executor.abandon()
     assert not executor.is_open
     assert not executor.inside
-    await executor.open()
+    await executor.open(FIRST)
     assert await executor.close()
 
 
@@ -342,9 +344,9 @@ async def test_in_the_loop_an_error_of_the_factory_is_raised_by_open(nursery: tr
     sdk.script("open", Wrong())
     executor = TrioExecutor(sdk.async_session, nursery)
     with pytest.raises(Wrong):
-        await executor.open()
+        await executor.open(FIRST)
     assert executor.session == 0
-    await executor.open()
+    await executor.open(FIRST)
     assert executor.session == 1
     await executor.close()
     sdk.check()
@@ -362,7 +364,7 @@ async def test_in_the_loop_a_cancelled_open_is_broken_off(nursery: trio.Nursery)
             assert executor.inside
             scope.cancel()
 
-        await executor.open()
+        await executor.open(FIRST)
     assert scope.cancelled_caught
     await wait_all_tasks_blocked()
     assert not executor.inside
@@ -373,7 +375,7 @@ async def test_in_the_loop_an_error_of_a_close_is_reported_once(nursery: trio.Nu
     sdk = FakeSdk()
     sdk.script("close", Wrong("warm"))
     executor = TrioExecutor(sdk.async_session, nursery)
-    await executor.open()
+    await executor.open(FIRST)
     assert await executor.close()
     assert executor.take_close_problem() == "Wrong: warm"
     assert executor.take_close_problem() is None

@@ -26,9 +26,9 @@ PUBLIC = {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client Done ErrorInfo EventIterator EventStream FromThread
             Gap Health Job JobConditions JobContext
-            MemoryStore NewJob NotDone Progress Queue Receipt Retry SdkHandle Server ServerInfo ServerLimits Service
-            ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token TrioClock UnfinishedJob
-            Unknown
+            MemoryStore NewJob NotDone Opening Progress Queue Receipt Retry SdkHandle Server ServerInfo ServerLimits
+            Service ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token TrioClock
+            UnfinishedJob Unknown
         """,
         "enum": "EndedBy Outcome State",
         "exception": """
@@ -38,14 +38,15 @@ PUBLIC = {
             SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError TooManyRequests TrioJobsError UnhandledJobs
             UnknownKind UsageError
         """,
-        "alias": "CancelAnswer OnDoubt Update Verdict",
+        "alias": "CancelAnswer OnDoubt OpeningReason Update Verdict",
         "function": "connect serve",
     },
     "trio_jobs.events": {
         "class": """
             CancelRequested Cancelled Completed DoubtResolved Due Ended Event Failed InDoubt Interrupted JobEvent
             Overdue Paused QueueEvent Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled SdkEntered
-            SessionClosed SessionOpened Snoozed Started StepFinished StepStarted Stuck SubmitRejected Submitted
+            SessionClosed SessionOpened SessionOpening SessionOpeningFailed Snoozed Started StepFinished StepStarted
+            Stuck SubmitRejected Submitted
         """,
         "alias": "AnyEvent",
     },

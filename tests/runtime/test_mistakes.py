@@ -242,7 +242,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "both SDKs": ({"sdk": print, "async_sdk": async_sdk}, "give sdk or async_sdk, not both"),
     "no function": (
         {"sdk": "ledger"},
-        "sdk must be a function without parameters that returns a context manager, not 'ledger'",
+        "sdk must be a function that returns a context manager, without parameters or with one for an Opening, not "
+        "'ledger'",
     ),
     "a misspelt keyword": ({"bufer": 3}, "Service has no keyword 'bufer'; did you mean 'buffer'?"),
     "a word of other queues": ({"maxsize": 3}, "Service has no keyword 'maxsize'; did you mean 'buffer'?"),
@@ -584,7 +585,7 @@ async def test_a_block_that_is_entered_twice_is_refused(autojump_clock: MockCloc
 
 
 async def test_a_factory_that_returns_no_context_manager_is_refused_at_open() -> None:
-    service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type, return-value]
+    service = Service(sdk=lambda: "ledger", open_retry=NO_RETRY)  # type: ignore[arg-type]
     with pytest.raises(trio_jobs.UsageError, match="returns a context manager: it returned an object of type str"):
         async with service.open():
             await trio.sleep_forever()

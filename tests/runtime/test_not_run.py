@@ -341,7 +341,7 @@ def needs_a_path(path: str) -> Opener:
         (bare, "not a generator function; decorate"),
         (bare_async, "not a generator function; decorate"),
         (coroutine, "not an async function; decorate"),
-        (needs_a_path, "missing a required argument: 'path'"),
+        (needs_a_path, "its parameter 'path' is not for an Opening"),
     ],
 )
 def test_an_sdk_that_is_no_function_for_a_context_manager_is_refused_at_once(

@@ -321,7 +321,7 @@ async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clo
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert queue.report.sdk_problem == "Wrong: the book is warm"
-    assert [type(event).__name__ async for event in events] == ["SessionOpened", "SessionClosed"]
+    assert [type(event).__name__ async for event in events] == ["SessionOpening", "SessionOpened", "SessionClosed"]
     rig.sdk.check()
 
 

@@ -369,7 +369,7 @@ async def test_verify_is_not_asked_about_a_job_that_was_resolved_in_a_pause(
 
 
 async def test_the_feed_begins_after_a_restart_at_the_last_event_of_the_store(autojump_clock: MockClock) -> None:
-    """Also before the first event of the new life is committed: otherwise no subscriber could resume until then."""
+    """Also before the opening of the SDK is committed: otherwise no subscriber could resume until then."""
     rig, store = make_rig("trio"), SlowStore()
     async with rig.open(store=store) as queue:
         await queue.result((await queue.submit("work", "before")).job_id)
@@ -382,8 +382,8 @@ async def test_the_feed_begins_after_a_restart_at_the_last_event_of_the_store(au
     async with rig.open(store=again) as queue:
         assert again.handed_over(SessionOpened)
         events = queue.backend.events
-        assert events.seq == last
+        assert events.seq == last + 1, "the record that the SDK is about to be opened"
         assert events.oldest == 1
-        stream = queue.events(after=last)
+        stream = queue.events(after=last + 1)
         again.keep()
-        assert (await anext(stream)).seq == last + 1
+        assert (await anext(stream)).seq == last + 2

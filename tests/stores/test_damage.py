@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,8 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite import schema
-from trio_jobs._stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from trio_jobs._stores.sqlite.check import check
+from trio_jobs._stores.sqlite.schema import APPLICATION_ID, BACKUP_ID, SCHEMA_VERSION
 from trio_jobs.testing.store_check import submitted
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -209,7 +211,7 @@ async def test_jobs_that_survived_a_data_loss_can_be_pruned(tmp_path: Path) -> N
     journal = make_journal(path)
     journal.open()
     started = ev.Started(seq=3, at=1.0, job="a", attempt=1)
-    journal.write([submitted(1, "a"), ev.SessionClosed(seq=2, at=1.0, session=1), started])
+    journal.write([submitted(1, "a"), ev.Stuck(seq=2, at=1.0, culprit="a"), started])
     journal.write([submitted(4, "b")])
     journal.close()
     with sqlite3.connect(path) as connection:
@@ -260,7 +262,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_schema_is_migrated_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no older schema yet, so this test invents a newer one."""
+    """With statements, which the migration to this schema does not need: so this test invents a newer one."""
     write_journal(tmp_path / "jobs.db", 2)
     monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     monkeypatch.setitem(
@@ -328,17 +330,29 @@ async def test_a_second_process_is_refused_and_the_lock_of_a_dead_one_is_release
     await store.aclose()
 
 
-def test_the_golden_file_of_this_schema_can_be_read(tmp_path: Path) -> None:
-    """The file was written by the first version with this schema. If this fails, existing journals cannot be read."""
+GOLDEN_TYPES = [
+    "host_opened", "submitted", "scheduled", "started", "completed", "due", "started", "in_doubt", "paused",
+]  # fmt: skip
+NEW_IN_V2 = [
+    "session_opening", "session_opening_failed", "session_opening", "host_opened", "host_closed", "submitted",
+    "started", "returned", "saved", "completed", "submitted", "started", "returned", "save_failed", "retrying",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "last", "types"),
+    [(1, 11, GOLDEN_TYPES), (2, 26, [*GOLDEN_TYPES, *NEW_IN_V2])],
+)
+def test_the_golden_file_of_each_schema_can_be_read(tmp_path: Path, version: int, last: int, types: list[str]) -> None:
+    """Each was written by a version with that schema. If this fails, existing journals cannot be read."""
     for suffix in ("", "-mark"):
-        shutil.copy(GOLDEN / f"v{SCHEMA_VERSION}.db{suffix}", tmp_path / f"jobs.db{suffix}")
+        shutil.copy(GOLDEN / f"v{version}.db{suffix}", tmp_path / f"jobs.db{suffix}")
+    assert check(tmp_path / "jobs.db").schema == version, "a check changes nothing"
     golden = make_journal(tmp_path / "jobs.db")
     bodies = golden.open()
-    assert golden.epoch == (GOLDEN / f"v{SCHEMA_VERSION}.epoch").read_text().strip()
-    assert (golden.last_seq, golden.oldest) == (11, 3)
-    assert [json.loads(body)["type"] for body in bodies] == [
-        "host_opened", "submitted", "scheduled", "started", "completed", "due", "started", "in_doubt", "paused",
-    ]  # fmt: skip
+    assert golden.epoch == (GOLDEN / f"v{version}.epoch").read_text().strip(), "it is the same history"
+    assert (golden.last_seq, golden.oldest) == (last, 3)
+    assert [json.loads(body)["type"] for body in bodies] == types
     tombstones = golden.take_tombstones()
     assert tombstones == [
         KeyTombstone(
@@ -349,3 +363,17 @@ def test_the_golden_file_of_this_schema_can_be_read(tmp_path: Path) -> None:
     assert tombstones[0].name == key_name("post", "A-0"), "another hash would make every existing key unknown"
     golden.close()
     assert APPLICATION_ID == 0x74726A62
+    found = check(tmp_path / "jobs.db")
+    assert (found.schema, found.damage, found.last_seq) == (SCHEMA_VERSION, None, last)
+
+
+def test_a_backup_of_an_older_schema_is_restored_and_migrated(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "v1.db", tmp_path / "jobs.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute(f"PRAGMA application_id = {BACKUP_ID}")
+    assert check(tmp_path / "jobs.db").is_backup
+    journal = make_journal(tmp_path / "jobs.db")
+    assert len(journal.open()) == len(GOLDEN_TYPES)
+    journal.close()
+    assert check(tmp_path / "jobs.db").schema == SCHEMA_VERSION

@@ -19,6 +19,7 @@ from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
+from trio_jobs._stores.sqlite import schema
 from trio_jobs._stores.sqlite.errors import is_full
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
@@ -130,6 +131,33 @@ def test_opening_syncs_the_high_water_mark_of_a_killed_process() -> None:
         mark = HighWaterMarkFile(PowerDisk(cut(disk.steps, chance)[0]), f"{PATH}-mark")
         assert mark.stored is not None
         assert mark.stored.seq == 1
+
+
+def test_a_power_cut_during_a_migration_leaves_the_old_schema_or_the_new_one_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = PowerDisk()
+    with monkeypatch.context() as older:
+        older.setattr(schema, "SCHEMA_VERSION", 1)
+        work(disk, 12, seed=1)
+    before = len(disk.steps)
+    journal = make_journal(disk)
+    contents = journal.open()
+    journal.close()
+    chance = random.Random(1)
+    found: set[int] = set()
+    for end in range(before, len(disk.steps) + 1):
+        for _ in range(5):
+            tried = PowerDisk(cut(disk.steps[:end], chance)[0])
+            connection = schema.connect(tried, PATH)
+            found.add(connection.execute("PRAGMA user_version").fetchone()[0])
+            tried.close_without_checkpoint(connection, PATH)
+            again = make_journal(tried)
+            assert again.open() == contents, "no event is missing, and none is there twice"
+            again.close()
+            with contextlib.closing(schema.connect(tried, PATH)) as connection:
+                assert connection.execute("PRAGMA user_version").fetchone()[0] == schema.SCHEMA_VERSION
+    assert found == {1, schema.SCHEMA_VERSION}, "some cuts were before the commit of the migration, some behind it"
 
 
 async def work_through_the_thread(disk: PowerDisk, path: Path, seed: int) -> None:

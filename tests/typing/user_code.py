@@ -12,7 +12,7 @@ import outcome
 import trio
 
 import trio_jobs
-from trio_jobs import Done, Fail, Job, JobContext, NotDone, Queue, Retry, SdkHandle, Service, Unknown
+from trio_jobs import Done, Fail, Job, JobContext, NotDone, Opening, Queue, Retry, SdkHandle, Service, Unknown
 from trio_jobs.ports import Clock, Discard, SdkExecutor, Store
 
 
@@ -115,7 +115,7 @@ class MyExecutor:
 
     def take_close_problem(self) -> str | None: ...
 
-    async def open(self) -> None: ...
+    async def open(self, opening: Opening) -> None: ...
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
         result: outcome.Value[Any] | outcome.Error = outcome.capture(fn, Ledger(), *args)

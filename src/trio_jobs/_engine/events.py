@@ -22,6 +22,18 @@ import msgspec
 from trio_jobs._engine.event_base import Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State, to_datetime
 from trio_jobs._engine.json_values import moment
+from trio_jobs._engine.queue_events import (
+    Paused,
+    Resumed,
+    Saved,
+    SaveFailed,
+    SessionClosed,
+    SessionOpened,
+    SessionOpening,
+    SessionOpeningFailed,
+    Stuck,
+    SubmitRejected,
+)
 
 __all__ = [
     "ALL_EVENTS",
@@ -50,6 +62,8 @@ __all__ = [
     "SdkEntered",
     "SessionClosed",
     "SessionOpened",
+    "SessionOpening",
+    "SessionOpeningFailed",
     "Snoozed",
     "Started",
     "StepFinished",
@@ -320,77 +334,6 @@ class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """Who retried the job: the name of a token, or `by` of the call."""
 
 
-@final
-class SessionOpened(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_opened"):
-    """The SDK is open."""
-
-    session: int
-    """The number of the session, from 1 since the queue started."""
-
-
-@final
-class SessionClosed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="host_closed"):
-    """The SDK is closed."""
-
-    session: int
-    """The number of the session, from 1 since the queue started."""
-    problem: str | None = None
-    """What the close raised; None if it raised nothing."""
-
-
-@final
-class Saved(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="saved"):
-    """`save` has returned. The events by which its jobs are completed follow."""
-
-    session: int
-    """The number of the session, from 1 since the queue started."""
-    jobs: tuple[str, ...]
-    """The ids of the jobs whose work is saved, in the order in which their handlers returned."""
-
-
-@final
-class SaveFailed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="save_failed"):
-    """`save` raised or did not return. The events that decide about its jobs follow."""
-
-    session: int
-    """The number of the session, from 1 since the queue started."""
-    jobs: tuple[str, ...]
-    """The ids of the jobs whose work may not be saved, in the order in which their handlers returned."""
-    problem: str
-    """What `save` raised, or why it ended."""
-
-
-@final
-class Stuck(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="stuck"):
-    """A call has exceeded its limit and `stuck_after`. The queue is blocked until the call returns."""
-
-    culprit: str
-    """The id of the job that made the call; "save" for a call of `save`."""
-
-
-@final
-class Paused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="paused"):
-    """The queue is paused: no attempt starts."""
-
-    reason: str = ""
-    """Why, as given to `pause`."""
-    by: str | None = None
-    """Who paused the queue."""
-
-
-@final
-class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="resumed"):
-    """The queue is resumed: attempts start again."""
-
-    by: str | None = None
-    """Who resumed the queue."""
-
-
-@final
-class SubmitRejected(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="refused"):
-    """Placeholder for a submit that the store rejected, or for a later event of its job. It keeps `seq` gap-free."""
-
-
 AnyEvent = (
     Submitted
     | Scheduled
@@ -411,6 +354,8 @@ AnyEvent = (
     | Failed
     | Cancelled
     | RunRestarted
+    | SessionOpening
+    | SessionOpeningFailed
     | SessionOpened
     | SessionClosed
     | Saved

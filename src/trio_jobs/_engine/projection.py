@@ -11,11 +11,13 @@ from trio_jobs._engine.fold import begin, fold, stamp
 from trio_jobs._engine.job_index import JobIndex
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
+from trio_jobs._engine.queue_events import is_unclean
 from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
 
 __all__ = ["KeyEntry", "Projection"]
 
 
+_OF_SESSIONS = (ev.SessionOpening, ev.SessionOpeningFailed, ev.SessionOpened, ev.SessionClosed)
 _FINAL = tuple(state for state in State if state in FINAL)  # the order of a set differs from run to run
 
 
@@ -47,6 +49,8 @@ class Projection:
         """The keys of removed jobs."""
         self.paused: ev.Paused | None = None
         """The event that paused the queue; None if it is not paused."""
+        self.last_session_event: ev.QueueEvent | None = None
+        """The last event of an SDK session; None before the first, and if the store has not kept it."""
 
     def apply(self, event: ev.Event, elapsed: float | None = None) -> None:
         """Apply one event.
@@ -80,7 +84,15 @@ class Projection:
             self.paused = event
         elif isinstance(event, ev.Resumed):
             self.paused = None
+        elif isinstance(event, _OF_SESSIONS):
+            self.last_session_event = event
         self.seq = seq
+
+    @property
+    def is_unclean(self) -> bool:
+        """Whether the last SDK session is not known to have closed. A history without any session was pruned by a
+        version that did not keep its last event, so nothing is known of it."""
+        return self.seq > 0 if self.last_session_event is None else is_unclean(self.last_session_event)
 
     def _add(self, event: ev.JobEvent) -> JobRecord:
         job = event.job

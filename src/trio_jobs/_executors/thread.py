@@ -23,6 +23,7 @@ import outcome
 import trio
 
 from trio_jobs._concurrency import LoopThread
+from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._executors.discard import close_problem, exception_to_throw
 from trio_jobs._ports import Discard
@@ -31,7 +32,7 @@ from trio_jobs._validation import check_manager
 __all__ = ["SdkHandle", "ThreadExecutor"]
 
 Work = Callable[[], Any]
-Factory = Callable[[], AbstractContextManager[Any]]
+Factory = Callable[..., AbstractContextManager[Any]]
 
 
 class ThreadExecutor:
@@ -39,11 +40,13 @@ class ThreadExecutor:
 
     Args:
         factory: Returns the context manager of a session. None for a service without an SDK; its SDK is then None.
+        takes_opening: Whether `factory` takes an `Opening`.
     """
 
-    def __init__(self, factory: Factory | None) -> None:
+    def __init__(self, factory: Factory | None, *, takes_opening: bool = False) -> None:
         self.session = 0
         self._factory = factory
+        self._takes_opening = takes_opening
         self._inbox: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
@@ -78,7 +81,7 @@ class ThreadExecutor:
         problem, self._close_problem = self._close_problem, None
         return problem
 
-    async def open(self) -> None:
+    async def open(self, opening: Opening) -> None:
         if self._thread is None:
             self._token = trio.lowlevel.current_trio_token()
             # a daemon: a call that never returns must not keep the process from exiting
@@ -88,7 +91,7 @@ class ThreadExecutor:
         if self._factory is None:  # nothing to wait for; a wait for the thread would let virtual time advance
             await trio.lowlevel.checkpoint()
         else:
-            opened = await self._round_trip(self._enter, can_leave=True)
+            opened = await self._round_trip(lambda: self._enter(opening), can_leave=True)
             if isinstance(opened, outcome.Error):
                 raise opened.error
         self.session += 1
@@ -169,9 +172,9 @@ class ThreadExecutor:
         # a session that is still open is closed on the thread that opened it, whatever ended the loop
         self._leave(Discard("its call was abandoned") if self._abandoned else None)
 
-    def _enter(self) -> None:
+    def _enter(self, opening: Opening) -> None:
         assert self._factory is not None
-        manager = self._factory()
+        manager = self._factory(opening) if self._takes_opening else self._factory()
         check_manager("sdk", manager)
         self._sdk = manager.__enter__()
         self._manager = manager

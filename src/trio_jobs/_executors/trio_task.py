@@ -18,6 +18,7 @@ import outcome
 import trio
 
 from trio_jobs._concurrency import must_propagate
+from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._exception_tree import holding
 from trio_jobs._executors.discard import close_problem, exception_to_throw
@@ -26,7 +27,7 @@ from trio_jobs._validation import check_manager
 
 __all__ = ["TrioExecutor"]
 
-AsyncFactory = Callable[[], AbstractAsyncContextManager[Any]]
+AsyncFactory = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 class TrioExecutor:
@@ -35,11 +36,13 @@ class TrioExecutor:
     Args:
         factory: Returns the async context manager of a session.
         nursery: Runs the tasks of the sessions.
+        takes_opening: Whether `factory` takes an `Opening`.
     """
 
-    def __init__(self, factory: AsyncFactory, nursery: trio.Nursery) -> None:
+    def __init__(self, factory: AsyncFactory, nursery: trio.Nursery, *, takes_opening: bool = False) -> None:
         self.session = 0
         self._factory = factory
+        self._takes_opening = takes_opening
         self._nursery = nursery
         self._sdk: Any = None
         self._is_open = False
@@ -70,7 +73,7 @@ class TrioExecutor:
         problem, self._close_problem = self._close_problem, None
         return problem
 
-    async def open(self) -> None:
+    async def open(self, opening: Opening) -> None:
         await self._ended.wait()
         self._close_asked = trio.Event()
         self._ended = trio.Event()
@@ -84,7 +87,7 @@ class TrioExecutor:
                 finished.set()
 
         self._scope = trio.CancelScope(shield=True)
-        self._nursery.start_soon(self._session, self._scope, report)
+        self._nursery.start_soon(self._session, opening, self._scope, report)
         try:
             await finished.wait()
         except trio.Cancelled:
@@ -117,7 +120,9 @@ class TrioExecutor:
     async def stop(self) -> None:
         """Do nothing: `close` has ended the task."""
 
-    async def _session(self, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]) -> None:
+    async def _session(
+        self, opening: Opening, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]
+    ) -> None:
         opened = False
         self._task = trio.lowlevel.current_task()
         thrown: BaseException | None = None
@@ -125,7 +130,7 @@ class TrioExecutor:
         try:
             with scope:
                 try:
-                    manager = self._factory()
+                    manager = self._factory(opening) if self._takes_opening else self._factory()
                     check_manager("async_sdk", manager)
                     async with manager as sdk:
                         self._sdk = sdk

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import attrs
 import trio
 
 from trio_jobs._concurrency import NEVER, WakeUp, must_propagate
@@ -22,12 +23,14 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
+from trio_jobs._engine.openings import OpeningReason
 from trio_jobs._engine.retry import matches
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
 from trio_jobs._exception_tree import contains, holding, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.session_opening import SessionOpener
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.waits import sleep_until
@@ -66,6 +69,8 @@ class SdkSessionManager:
         self._settled.set()
         self._used_up = False
         self._discard: Discard | None = None
+        self._opener = SessionOpener(event_log=event_log, executor=executor, clock=clock)
+        self._opening_reason: OpeningReason | None = None
         self._attempts_in_session = 0
         self._completed_in_session = 0
         self._failed_sessions = 0
@@ -193,7 +198,7 @@ class SdkSessionManager:
         error, on = discard.error, self._settings.renew_after_error
         lost = error is not None and contains(error, SessionLost)
         if self._discard is None and (lost or (on if isinstance(on, bool) else error is None or matches(on, error))):
-            self._discard = discard
+            self._discard = attrs.evolve(discard, next_opening="lost") if lost else discard
 
     async def close_discarded(self) -> None:
         """Close the session if it is discarded, so that what it holds is rolled back now and not at the next job.
@@ -210,6 +215,7 @@ class SdkSessionManager:
     def stop(self) -> None:
         """No further attempt may start."""
         self._stopped = True
+        self._opener.stop()
         self._stop.set()
         self._changed.set()
 
@@ -272,8 +278,8 @@ class SdkSessionManager:
         last: BaseException | None = None
         failures = 0
         retry, timeout = self._settings.open_retry, self._settings.open_timeout
-        with trio.move_on_after(timeout):
-            while (last := await self._try_to_open(failures)) is not None:
+        with trio.move_on_after(timeout) as limit:
+            while (last := await self._try_to_open(failures, limit)) is not None:
                 failures += 1
                 if failures > retry.max_retries or not retry.retries(last):
                     raise SdkOpenFailed(f"the SDK could not be opened (tries: {failures}): {describe(last)}") from last
@@ -307,19 +313,22 @@ class SdkSessionManager:
                     f"the SDK could not be opened again (tries: {failures}): {describe(error)}"
                 ) from error
 
-    async def _try_to_open(self, failures: int) -> BaseException | None:
+    async def _try_to_open(self, failures: int, limit: trio.CancelScope | None = None) -> BaseException | None:
         """Open a session. Returns the error, which is logged, or None."""
+        first = self._executor.session == 0
         try:
-            await self._executor.open()
+            opened = await self._opener.open("start" if first else self._opening_reason or "lost", limit)
         except BaseException as error:
             passing = holding(error, trio.Cancelled)
             if passing is not None:
                 raise passing from None
-            if must_propagate(error) or is_a(error, UsageError):  # what is no context manager never will be one
+            # what is no context manager never will be one, and a store that has failed ends the queue
+            if must_propagate(error) or is_a(error, UsageError) or is_a(error, OutcomeUnknown):
                 raise
             log.warning("opening the SDK failed (%d): %s", failures + 1, class_name(error))
             return error
-        self._session_opened()
+        if opened:
+            self._session_opened()
         return None
 
     def _next_opening(self, failures: int) -> float:
@@ -339,14 +348,9 @@ class SdkSessionManager:
 
     def _session_opened(self) -> None:
         self._used_up = False
-        self._discard = None
+        self._discard = self._opening_reason = None
         self._attempts_in_session = self._completed_in_session = 0
         self._idle_since = self._clock.elapsed()
-        self._append(
-            ev.SessionOpened(
-                seq=self._event_log.next_seq, at=self._clock.now(), session=plain_int(self._executor.session)
-            )
-        )
 
     async def close_sdk(self) -> tuple[bool, str | None]:
         """Close the SDK within `close_timeout`.
@@ -361,6 +365,8 @@ class SdkSessionManager:
         if executor.session == 0 and not executor.inside:
             return True, None
         was_open = executor.is_open
+        if was_open:
+            self._opening_reason = "renew" if self._discard is None else self._discard.next_opening
         closed = False
         with trio.move_on_after(self._settings.close_timeout):
             closed = await executor.close(self._discard)
@@ -374,14 +380,11 @@ class SdkSessionManager:
         self._count_failed_session()
         if was_open or close_problem is not None:
             self.work.closed(plain_int(executor.session), close_problem)
-            self._append(
-                ev.SessionClosed(
-                    seq=self._event_log.next_seq,
-                    at=self._clock.now(),
-                    session=plain_int(executor.session),
-                    problem=close_problem,
-                )
+            session = plain_int(executor.session)
+            closed_event = ev.SessionClosed(
+                seq=self._event_log.next_seq, at=self._clock.now(), session=session, problem=close_problem
             )
+            self._event_log.append((closed_event,))
         return True, close_problem
 
     def _count_failed_session(self) -> None:
@@ -389,6 +392,3 @@ class SdkSessionManager:
         self._failed_sessions = self._failed_sessions + 1 if discarded and not self._completed_in_session else 0
         if self.failing:
             self._open_at = self._next_opening(self._failed_sessions - MAX_FAILED_SESSIONS)
-
-    def _append(self, event: ev.QueueEvent) -> None:
-        self._event_log.append((event,))

@@ -10,8 +10,9 @@ from typing import Final
 
 import trio
 
-from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
+from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.queue_events import last_of_groups
 from trio_jobs._errors import StoreError
 
 __all__ = ["MemoryStore"]
@@ -44,7 +45,7 @@ class MemoryStore:
         self._chunk: list[Event] = []
         self._chunks: list[list[Event]] = [self._chunk]
         self._tombstones: dict[bytes, KeyTombstone] = {}
-        self._last_pause: list[Event] = []
+        self._retained: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
         self._last_seq = 0
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
@@ -66,7 +67,7 @@ class MemoryStore:
         self._on_commit = on_commit
         self._begin_chunk()
         events = [event for chunk in self._chunks for event in chunk]
-        return sorted(events + self._last_pause, key=attrgetter("seq"))
+        return sorted(events + self._retained, key=attrgetter("seq"))
 
     def append(self, events: Sequence[Event]) -> None:
         """See `Store.append`."""
@@ -82,10 +83,8 @@ class MemoryStore:
         on_commit(events)
 
     def _begin_chunk(self) -> None:
-        """Start a new chunk. Of the queue events, the next queue needs only the last pause or resume."""
-        for event in self._chunk:
-            if isinstance(event, Paused | Resumed):
-                self._last_pause = [event]
+        """Start a new chunk. Of the queue events, the next queue needs only the last ones."""
+        self._retained = last_of_groups(self._retained + self._chunk)
         self._chunk[:] = [event for event in self._chunk if isinstance(event, JobEvent)]
         self._chunk = []
         self._chunks = [*filter(None, self._chunks), self._chunk]

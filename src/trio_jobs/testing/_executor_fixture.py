@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import outcome
 import trio
 
 from trio_jobs._concurrency import bare_nursery
+from trio_jobs._engine.openings import Opening
 from trio_jobs._ports import SdkExecutor
 from trio_jobs.testing.fake_sdk import Blocker, FakeSdk, FakeSession
 
-__all__ = ["ExecutorFixture", "PlannedError", "UnusualError", "expect"]
+__all__ = ["FIRST", "ExecutorFixture", "PlannedError", "UnusualError", "expect"]
+
+FIRST: Final = Opening("start", 1, unclean=False)
+"""An opening of a session for executors that are used without a queue."""
 
 
 class PlannedError(Exception):

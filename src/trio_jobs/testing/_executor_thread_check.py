@@ -10,7 +10,7 @@ import outcome
 import trio
 
 from trio_jobs._errors import SdkCallStuck
-from trio_jobs.testing._executor_fixture import ExecutorFixture, expect
+from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect
 
 __all__ = ["THREAD_RULES"]
 
@@ -21,7 +21,7 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
     """While a call is inside, nothing else enters: no call, no close, no second session (P1)."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker("first")
     sdk.script("call", blocker)
-    await executor.open()
+    await executor.open(FIRST)
     results: list[Any] = []
 
     async def first() -> None:
@@ -51,7 +51,7 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
         await blocker.reached()
         expect(executor.inside, "inside is False while a call is inside")
         await refused_or_waiting("call", lambda: fixture.call("second"))
-        await refused_or_waiting("open", executor.open)
+        await refused_or_waiting("open", lambda: executor.open(FIRST))
         await refused_or_waiting("close", executor.close)
         blocker.release()
     expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
@@ -64,7 +64,7 @@ async def _check_cancelled_call(fixture: ExecutorFixture) -> None:
     """A call whose caller is cancelled is waited for, and its result is returned."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker("late")
     sdk.script("call", blocker)
-    await executor.open()
+    await executor.open(FIRST)
     with trio.CancelScope() as scope:
         scope.cancel()
         trio.lowlevel.current_trio_token().run_sync_soon(blocker.release)
@@ -82,7 +82,7 @@ async def _check_abandoned_call(fixture: ExecutorFixture) -> None:
     executor, sdk, blocker, closing = fixture.executor, fixture.sdk, fixture.blocker(), fixture.blocker()
     sdk.script("call", blocker)
     sdk.script("close", closing)
-    await executor.open()
+    await executor.open(FIRST)
     results: list[Any] = []
 
     returned = trio.Event()

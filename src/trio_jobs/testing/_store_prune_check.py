@@ -35,6 +35,7 @@ async def _check_prune(store: Store, persistent: bool) -> None:
         expected = {"b", "job-4", "job-5", "job-6", "job-7"}
         expect(jobs == expected, f"after job 'a' was pruned {sorted(jobs)} were restored, not {sorted(expected)}")
         expect(any(isinstance(e, ev.Paused) for e in restored), "the pause was not restored")
+        expect(any(isinstance(e, ev.SessionOpened) for e in restored), "the last event of the session was not restored")
         expect(store.last_seq == 9, f"after a restart last_seq is {store.last_seq}, not 9")
         expect(store.oldest >= oldest, f"at a restart oldest went back from {oldest} to {store.oldest}")
         await _expect_complete(store)
@@ -167,14 +168,21 @@ async def _check_interleaved_prune(store: Store, persistent: bool) -> None:
     )
     await store.prune({f"j{n}": spans[f"j{n}"] for n in range(1, 120, 2)})
     left = await _reopened(store)
-    pause = events[-2].seq
-    expect(numbers(left) == [pause], f"of all jobs pruned the events {numbers(left)} are left, not the pause [{pause}]")
+    session, pause = events[-3].seq, events[-2].seq
+    expect(
+        numbers(left) == [session, pause],
+        f"of all jobs pruned the events {numbers(left)} are left, not the last of the session and the pause "
+        f"{[session, pause]}",
+    )
     last = store.last_seq
     store.append([ev.Resumed(seq=last + 1, at=2.0), submitted(last + 2, "last")])
     await store.committed(last + 2)
     await store.prune({"last": (last + 2, last + 2)})
     left = await _reopened(store)
-    expect(numbers(left) == [last + 1], f"the events {numbers(left)} are left, not the last resume [{last + 1}]")
+    expect(
+        numbers(left) == [session, last + 1],
+        f"the events {numbers(left)} are left, not the last of the session and the last resume {[session, last + 1]}",
+    )
     # a pause that one prune retains, and a job of the next prune that was submitted before it
     events = [submitted(last + 3, "short"), submitted(last + 4, "long"), ev.Paused(seq=last + 5, at=3.0)]
     events += [completed(last + 6, "short"), completed(last + 7, "long")]
@@ -183,12 +191,14 @@ async def _check_interleaved_prune(store: Store, persistent: bool) -> None:
     await store.prune({"short": (last + 3, last + 6)})
     await store.prune({"long": (last + 4, last + 7)})
     store.append([ev.Resumed(seq=last + 8, at=4.0), submitted(last + 9, "late")])
-    await store.committed(last + 9)
-    await store.prune({"late": (last + 9, last + 9)})
+    store.append([ev.SessionOpening(seq=last + 10, at=4.0, session=1, reason="start"), completed(last + 11, "late")])
+    await store.committed(last + 11)
+    await store.prune({"late": (last + 9, last + 11)})
     left = await _reopened(store)
     expect(
-        numbers(left) == [last + 8],
-        f"the events {numbers(left)} are left, not the resume [{last + 8}] which ends the retained pause",
+        numbers(left) == [last + 8, last + 10],
+        f"the events {numbers(left)} are left, not the resume and the opening {[last + 8, last + 10]}, which take the "
+        "place of the retained pause and the retained event of the session",
     )
     await store.aclose()
 

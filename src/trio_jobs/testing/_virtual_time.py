@@ -23,6 +23,7 @@ import trio.testing
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor, Store
@@ -182,8 +183,8 @@ class VirtualTimeExecutor:
     def take_close_problem(self) -> str | None:
         return self._inner.take_close_problem()
 
-    async def open(self) -> None:
-        await self._in_real_time(self._inner.open)
+    async def open(self, opening: Opening) -> None:
+        await self._in_real_time(self._inner.open, opening)
         self._log.record_open()
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:

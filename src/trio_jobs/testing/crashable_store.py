@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
-from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
+from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.queue_events import last_of_groups
 from trio_jobs._errors import OutcomeUnknown, StoreError
 
 __all__ = ["CrashableStore", "SimulatedStore"]
@@ -99,8 +100,8 @@ class SimulatedStore:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
         self._token = trio.lowlevel.current_trio_token()
-        pauses = [event for event in self._disk.events if isinstance(event, Paused | Resumed)][-1:]
-        return [event for event in self._disk.events if isinstance(event, JobEvent) or event in pauses]
+        retained = last_of_groups(self._disk.events)
+        return [event for event in self._disk.events if isinstance(event, JobEvent) or event in retained]
 
     def append(self, events: Sequence[Event]) -> None:
         if self._dead:

@@ -13,7 +13,7 @@ import trio
 
 from trio_jobs._errors import SessionDiscarded
 from trio_jobs._ports import Discard, SdkExecutor
-from trio_jobs.testing._executor_fixture import ExecutorFixture, PlannedError, UnusualError, expect
+from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, PlannedError, UnusualError, expect
 from trio_jobs.testing._executor_thread_check import THREAD_RULES
 from trio_jobs.testing.fake_sdk import FakeSdk
 from trio_jobs.testing.report import CheckReport, collect
@@ -86,7 +86,7 @@ async def _check_open_call_close(fixture: ExecutorFixture) -> None:
         f"a new executor has is_open {executor.is_open}, inside {executor.inside} and session {executor.session}, "
         "not False, False and 0",
     )
-    await executor.open()
+    await executor.open(FIRST)
     expect(
         executor.is_open and not executor.inside and executor.session == 1,
         f"after open, is_open is {executor.is_open}, inside {executor.inside} and session {executor.session}, "
@@ -114,7 +114,7 @@ async def _check_repeated_close(fixture: ExecutorFixture) -> None:
     """Close and stop can be called twice; the session is closed once (P3)."""
     executor, sdk = fixture.executor, fixture.sdk
     expect(await executor.close() is True, "close of an executor that was never opened did not return True")
-    await executor.open()
+    await executor.open(FIRST)
     await executor.close()
     expect(await executor.close() is True, "the second close did not return True")
     await executor.stop()
@@ -126,7 +126,7 @@ async def _check_reopen(fixture: ExecutorFixture) -> None:
     """After a close the executor can be opened again, with a new session number."""
     executor, sdk = fixture.executor, fixture.sdk
     for number in (1, 2, 3):
-        await executor.open()
+        await executor.open(FIRST)
         expect(executor.session == number, f"session {number} has the number {executor.session}")
         expect((await fixture.call("x")).unwrap() == "x", f"session {number} does not return the result of a call")
         expect(await executor.close(), f"session {number} was not closed")
@@ -141,15 +141,15 @@ async def _check_failing_open(fixture: ExecutorFixture) -> None:
     executor, sdk = fixture.executor, fixture.sdk
     for error in (PlannedError("busy"), SystemExit(3)):
         sdk.script("open", error)
-        raised = await fixture.raised(executor.open)
+        raised = await fixture.raised(lambda: executor.open(FIRST))
         expect(raised is error, f"open raised {raised!r} where the SDK raised {error!r}")
         expect(not executor.is_open and not executor.inside, "the executor is open or busy after an open that failed")
         expect(executor.session == 0, f"an open that failed was given the session number {executor.session}")
-    await executor.open()
+    await executor.open(FIRST)
     expect(executor.is_open and executor.session == 1, "the open after two failed ones did not open session 1")
     await executor.close()
     sdk.script("open", PlannedError("busy"))
-    await fixture.raised(executor.open)
+    await fixture.raised(lambda: executor.open(FIRST))
     await executor.stop()
     sdk.check()
 
@@ -158,7 +158,7 @@ async def _check_failing_close(fixture: ExecutorFixture) -> None:
     """An exception from closing the SDK is reported once, and the session counts as closed."""
     executor, sdk = fixture.executor, fixture.sdk
     sdk.script("close", PlannedError("cannot close"))
-    await executor.open()
+    await executor.open(FIRST)
     expect(await executor.close() is True, "close did not return True after the SDK's close raised")
     problem = executor.take_close_problem()
     expect(
@@ -166,7 +166,7 @@ async def _check_failing_close(fixture: ExecutorFixture) -> None:
         f"take_close_problem returned {problem!r}, which does not name the PlannedError that the SDK's close raised",
     )
     expect(executor.take_close_problem() is None, "take_close_problem returned the same problem twice")
-    await executor.open()
+    await executor.open(FIRST)
     expect((await fixture.call("x")).unwrap() == "x", "the session after a failed close does not work")
     await executor.close()
     await executor.stop()
@@ -176,7 +176,7 @@ async def _check_discard(fixture: ExecutorFixture) -> None:
     """The exception because of which a session is discarded is raised in its context manager (P6)."""
     executor, sdk = fixture.executor, fixture.sdk
     for reason, error in (("PlannedError", PlannedError("half done")), ("attempt_timeout", None)):
-        await executor.open()
+        await executor.open(FIRST)
         if error is not None:
             sdk.script("call", error)
             await fixture.call("bad")
@@ -190,14 +190,14 @@ async def _check_discard(fixture: ExecutorFixture) -> None:
         problem = executor.take_close_problem()
         expect(problem is None, f"take_close_problem returned {problem!r}, the exception that was thrown")
     sdk.script("close", OSError("cannot roll back"))
-    await executor.open()
+    await executor.open(FIRST)
     await executor.close(Discard("attempt_timeout"))
     problem = executor.take_close_problem()
     expect(
         problem is not None and "cannot roll back" in problem,
         f"take_close_problem returned {problem!r}, which does not name what closing a discarded session raised",
     )
-    await executor.open()
+    await executor.open(FIRST)
     await executor.close()
     expect(len(sdk.thrown) == 3, "an exception was raised in the context manager of a session that was closed")
     await executor.stop()
@@ -207,7 +207,7 @@ async def _check_discard(fixture: ExecutorFixture) -> None:
 async def _check_failing_call(fixture: ExecutorFixture) -> None:
     """An exception from a call is returned as a value, whatever its type, and the session stays usable."""
     executor, sdk = fixture.executor, fixture.sdk
-    await executor.open()
+    await executor.open(FIRST)
     errors: list[BaseException] = [
         PlannedError(), SystemExit(1), GeneratorExit(), StopAsyncIteration(), UnusualError(),
     ]  # fmt: skip
@@ -236,7 +236,7 @@ async def _check_cancelled_open(fixture: ExecutorFixture) -> None:
                 await fixture.reached(blocker)
                 scope.cancel()
 
-            await executor.open()
+            await executor.open(FIRST)
     expect(scope.cancelled_caught, "open did not raise Cancelled")
     expect(not executor.is_open, "the executor is open after a cancelled open")
     closing = fixture.blocker()
@@ -264,7 +264,7 @@ async def _check_handle(fixture: ExecutorFixture) -> None:
         calls.append("enter")
         await trio.lowlevel.checkpoint()
 
-    await executor.open()
+    await executor.open(FIRST)
     handle = executor.handle(enter, lambda: calls.append("leave"))
     if fixture.threaded:
         result = await handle.call(lambda session: session.call("x"))
@@ -283,7 +283,7 @@ async def _check_handle(fixture: ExecutorFixture) -> None:
 async def _check_lost_session(fixture: ExecutorFixture) -> None:
     """A session that fails at every call, and at its close, can be closed and replaced."""
     executor, sdk = fixture.executor, fixture.sdk
-    await executor.open()
+    await executor.open(FIRST)
     for _ in range(3):
         sdk.script("call", ConnectionError("gone"))
         expect(isinstance(await fixture.call("x"), outcome.Error), "the error of a call was not returned")
@@ -291,7 +291,7 @@ async def _check_lost_session(fixture: ExecutorFixture) -> None:
     expect(await executor.close() is True, "close did not return True after the SDK's close raised")
     with suppress(Exception):
         executor.take_close_problem()
-    await executor.open()
+    await executor.open(FIRST)
     expect((await fixture.call("x")).unwrap() == "x", "the session after a lost one does not work")
     await executor.close()
     await executor.stop()

@@ -66,7 +66,7 @@ class Journal:
         self._tombstones: list[KeyTombstone] = []
         self._pruned = 0
         self._key_count = 0
-        self._last_pause = 0
+        self._last_of_group: dict[int, int] = {}
         self._retained: list[int] = []
         # device and inode of the file and its WAL, as opened
         self._identities: dict[str, tuple[int, int] | None] = {}
@@ -153,7 +153,7 @@ class Journal:
     def _load(self, contents: Contents) -> None:
         self.epoch, self.last_seq, self.oldest = contents.epoch, contents.newest.seq, contents.oldest
         self._tombstones, self._key_count = contents.tombstones, len(contents.tombstones)
-        self._pruned, self._last_pause, self._retained = contents.pruned, contents.last_pause, contents.retained
+        self._pruned, self._last_of_group, self._retained = contents.pruned, contents.last_of_group, contents.retained
 
     def _open_high_water_mark(self, contents: Contents, stored: HighWaterMark) -> None:
         """Verify the high-water mark, and bring it up to date."""
@@ -190,8 +190,10 @@ class Journal:
     def _accept(self, committed: Sequence[Row]) -> None:
         """Note that these rows are committed, and write the high-water mark."""
         self.last_seq = committed[-1][0]
-        pauses = (row[0] for row in reversed(committed) if not row[1] and rows.is_pause(row))
-        self._last_pause = next(pauses, self._last_pause)
+        for row in committed:
+            group = rows.retained_group(row)
+            if group is not None:
+                self._last_of_group[group] = row[0]
         self._pending = []
         if self._high_water_mark_file is None:
             return
@@ -310,7 +312,7 @@ class Journal:
     # pruning
 
     def prune(self, seqs: Sequence[int], oldest: int, tombstones: Sequence[KeyTombstone]) -> None:
-        """Delete events and insert tombstones in one transaction. The last pause is retained.
+        """Delete events and insert tombstones in one transaction. The last event of each group of `RETAINED` is kept.
 
         Args:
             seqs: The events to delete.
@@ -320,15 +322,16 @@ class Journal:
         Raises:
             sqlite3.Error: Nothing is known to have changed.
         """
-        candidates = {*self._retained, *seqs}  # an event retained earlier may be deleted once it is not the last pause
+        candidates = {*self._retained, *seqs}  # an event retained earlier may be deleted once it is not the last
+        kept = candidates.intersection(self._last_of_group.values())
         oldest = max(self.oldest, oldest)
         with transaction(self.connection) as connection:
-            deleted = rows.delete(connection, sorted(candidates - {self._last_pause}))
+            deleted = rows.delete(connection, sorted(candidates - kept))
             added = keys.insert_tombstones(connection, tombstones)
             set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
             set_meta(connection, "keys", str(self._key_count + added))
-        self._retained = sorted(candidates & {self._last_pause})
+        self._retained = sorted(kept)
         self._pruned += deleted
         self._key_count += added
         self.oldest = oldest

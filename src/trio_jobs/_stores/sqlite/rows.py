@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from trio_jobs._engine.events import AnyEvent, Event, JobEvent
+from trio_jobs._engine.queue_events import RETAINED
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores.sqlite.disk import Connection
 from trio_jobs._stores.sqlite.schema import row_checksum
@@ -19,8 +20,8 @@ __all__ = [
     "delete",
     "find",
     "insert",
-    "is_pause",
     "is_sound",
+    "retained_group",
     "row_page",
     "to_row",
 ]
@@ -29,7 +30,9 @@ Row = tuple[int, str, bytes, int]  #: seq, job ("" for a queue event), body, che
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(AnyEvent).decode
-_PAUSES: Final = (b'{"type":"paused"', b'{"type":"resumed"')
+_GROUPS: Final = tuple(
+    tuple(f'{{"type":"{event.__struct_config__.tag}"'.encode() for event in group) for group in RETAINED
+)
 _MAX_INSERTED: Final = 100  #: rows in one statement
 _MAX_DELETED: Final = 500  #: rows in one statement
 
@@ -57,9 +60,13 @@ def decode_all(bodies: Iterable[bytes]) -> Iterator[Event]:
     return map(decode, bodies)
 
 
-def is_pause(row: Row) -> bool:
-    """Whether the event is a Paused or a Resumed."""
-    return row[2].startswith(_PAUSES)
+def retained_group(row: Row) -> int | None:
+    """The number of the group of `RETAINED` to which the event belongs; None for none."""
+    if not row[1]:
+        for number, starts in enumerate(_GROUPS):
+            if row[2].startswith(starts):
+                return number
+    return None
 
 
 def is_sound(row: Any) -> bool:

@@ -39,7 +39,7 @@ __all__ = [
 
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
 BACKUP_ID: Final = 0x74726A63  #: "trjc": a backup, which becomes a journal when it is opened
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 PAGE_SIZE: Final = 4096
 HEADER_SIZE: Final = 100  #: bytes of SQLite's file header
 _MAGIC: Final = b"SQLite format 3\0"
@@ -59,8 +59,9 @@ TABLES: Final = {
     ),
 }
 
-#: Statements that turn a file of version n into one of n + 1
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+#: Statements that turn a file of version n into one of n + 1. Version 2 has the same tables, and events that version 1
+#: cannot decode; the number makes an older trio-jobs refuse the file as a whole, before it reads an event.
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: ()}
 
 
 def is_backup(header: bytes) -> bool:

@@ -13,7 +13,7 @@ from trio_jobs._errors import JournalDamaged
 from trio_jobs._stores.sqlite.disk import Connection
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark
 from trio_jobs._stores.sqlite.keys import read_tombstones
-from trio_jobs._stores.sqlite.rows import Row, is_pause, is_sound
+from trio_jobs._stores.sqlite.rows import Row, is_sound, retained_group
 from trio_jobs._stores.sqlite.schema import get_meta
 
 __all__ = ["Contents", "RowReader", "check_high_water_mark", "read_contents"]
@@ -33,10 +33,10 @@ class Contents:
     """See `Store.oldest`."""
     pruned: int
     """Number of events that were deleted so far."""
-    last_pause: int
-    """`seq` of the last Paused or Resumed; 0 for none."""
+    last_of_group: dict[int, int]
+    """`seq` of the last queue event of each group of `RETAINED`, by the number of the group."""
     retained: list[int]
-    """`seq` of the queue events before `oldest`: the last pause, kept when the events around it were pruned."""
+    """`seq` of the queue events before `oldest`: the last ones, kept when the events around them were pruned."""
     newest: HighWaterMark
     """The high-water mark that belongs to these contents."""
     checksum_at_mark: int | None
@@ -55,8 +55,8 @@ class RowReader:
         """Number of rows."""
         self.last: Row | None = None
         """The last row."""
-        self.last_pause = 0
-        """See `Contents.last_pause`."""
+        self.last_of_group: dict[int, int] = {}
+        """See `Contents.last_of_group`."""
         self.watched_checksum: int | None = None
         """Checksum of the row whose `seq` was watched; None if there is none."""
 
@@ -72,8 +72,9 @@ class RowReader:
             if previous == watched_seq:
                 self.watched_checksum = row[3]
             if not row[1]:
-                if is_pause(row):
-                    self.last_pause = previous
+                group = retained_group(row)
+                if group is not None:
+                    self.last_of_group[group] = previous
                 if previous < self._oldest:
                     self.retained.append(previous)
             self.count += 1
@@ -102,7 +103,7 @@ def read_contents(connection: Connection, path: str, stored: HighWaterMark | Non
         epoch=epoch,
         oldest=oldest,
         pruned=pruned,
-        last_pause=rows.last_pause,
+        last_of_group=rows.last_of_group,
         retained=rows.retained,
         newest=HighWaterMark(epoch, last_seq, checksum),
         checksum_at_mark=rows.watched_checksum,

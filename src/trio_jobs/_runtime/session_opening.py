@@ -1,0 +1,103 @@
+"""The opening of a session: recorded and committed before the factory of the SDK is called.
+
+A process that is killed while the SDK opens, or later, has then left the record. So the next opening of this seat knows
+that the session before it may not have closed, and can remove what that one has left behind.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from trio_jobs._concurrency import NEVER
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.error_info import describe
+from trio_jobs._engine.jobs import MAX_MESSAGE, escape
+from trio_jobs._engine.openings import Opening, OpeningReason
+from trio_jobs._ports import Clock, SdkExecutor
+from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._validation import plain_int, plain_text
+
+__all__ = ["SessionOpener"]
+
+
+class SessionOpener:
+    """Opens sessions, one at a time, and records how that ended."""
+
+    def __init__(self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock) -> None:
+        self._event_log = event_log
+        self._executor = executor
+        self._clock = clock
+        self._commit_scope = trio.CancelScope()
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"<SessionOpener {'stopped' if self._stopped else f'{self._executor.session} sessions'}>"
+
+    def stop(self) -> None:
+        """Begin no further opening. One that waits for the commit of its record is not begun either."""
+        self._stopped = True
+        self._commit_scope.cancel()
+
+    async def open(self, reason: OpeningReason, limit: trio.CancelScope | None = None) -> bool:
+        """Open a session.
+
+        Args:
+            reason: Why.
+            limit: The limit for opening the SDK. Its deadline is moved by the time for the commit of the record.
+
+        Returns:
+            False if the queue stops, and the SDK was not opened.
+
+        Raises:
+            OutcomeUnknown: The store has failed permanently. The SDK was not opened.
+            BaseException: What opening the SDK raised.
+
+        Cancelled:
+            As `SdkExecutor.open`.
+        """
+        if self._stopped:
+            return False
+        number = plain_int(self._executor.session) + 1
+        unclean = self._event_log.projection.is_unclean
+        self._append(
+            ev.SessionOpening(
+                seq=self._event_log.next_seq, at=self._clock.now(), session=number, reason=reason, unclean=unclean
+            )
+        )
+        if not await self._is_committed(trio.CancelScope() if limit is None else limit):
+            self._failed(number, "the queue stops", unclean=unclean)
+            return False
+        try:
+            await self._executor.open(Opening(reason, number, unclean))
+        except BaseException as error:
+            self._failed(number, escape(plain_text(str(describe(error)))[:MAX_MESSAGE]), unclean=unclean)
+            raise
+        self._append(
+            ev.SessionOpened(
+                seq=self._event_log.next_seq, at=self._clock.now(), session=plain_int(self._executor.session)
+            )
+        )
+        return True
+
+    async def _is_committed(self, limit: trio.CancelScope) -> bool:
+        """Wait until the record is committed. Returns False if the queue stops first."""
+        deadline, limit.deadline, begun = limit.deadline, NEVER, trio.current_time()
+        try:
+            with trio.CancelScope() as self._commit_scope:
+                await self._event_log.committed(self._event_log.projection.seq)
+        finally:
+            limit.deadline = deadline + (trio.current_time() - begun)
+        return not self._stopped
+
+    def _failed(self, number: int, problem: str, *, unclean: bool) -> None:
+        """Record that there is no session, if that is certain: an opening that was abandoned may still be inside."""
+        if self._executor.inside:
+            return
+        self._append(
+            ev.SessionOpeningFailed(
+                seq=self._event_log.next_seq, at=self._clock.now(), session=number, problem=problem, unclean=unclean
+            )
+        )
+
+    def _append(self, event: ev.QueueEvent) -> None:
+        self._event_log.append((event,))
