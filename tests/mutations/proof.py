@@ -17,12 +17,14 @@ _HEAD: Final = """\
 # Proof: bugs planted on purpose, and the checks that find them
 
 A check that cannot fail proves nothing. Therefore each of these bugs is planted into a copy of the code, and the
-check that is meant to find it must fail. CI does that for every row (`tests/mutations`); a row whose snippet does not
-occur in the code any more fails too. "After" counts the schedules of the simulator, or the tests that passed before
+check that is meant to find it must fail. CI does that for every row (`tests/mutations`): it runs the test or the
+schedule that the row names, and the whole check if that one does not find the bug any more. A row whose snippet does
+not occur in the code any more fails too. "After" counts the schedules of the simulator, or the tests that passed before
 the first failure. The numbers and messages are those of the run that wrote this table; they change with the code.
 
 `TRIO_JOBS_MUTATIONS=write ./run campaign tests/mutations` writes this table, but only if every bug was found;
-`TRIO_JOBS_MUTATIONS=add` adds the bugs that the table does not have yet. {tried}
+`TRIO_JOBS_MUTATIONS=add` adds the bugs that the table does not have yet, and `TRIO_JOBS_MUTATIONS=renew` writes the
+rows anew whose test or schedule does not find the bug any more. {tried}
 
 | bug | what goes wrong | found by | after | message | also found by |
 |---|---|---|---|---|---|

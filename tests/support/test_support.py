@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from support import processes
+from support.forking import warm_processes
 from support.processes import Process, end_processes, run
 from support.waiting import deadline, time_limit, wait_until
 
@@ -100,3 +101,21 @@ def test_a_wait_for_a_condition_returns_its_answer_or_says_what_it_was() -> None
     assert wait_until(lambda: next(answers), "seven") == 7
     with pytest.raises(AssertionError, match=r"^two threads: not within 0\.02 s, it is False$"):
         wait_until(lambda: threading.active_count() > 1000, "two threads", seconds=0.02)
+
+
+def test_programs_run_in_forks_of_a_warm_process(tmp_path: Path) -> None:
+    program = "import os, sys\nprint(sys.argv[1:], os.environ['A'], 'apsw' in sys.modules)\nsys.exit(int(sys.argv[1]))"
+    (tmp_path / "a_program.py").write_text(program, encoding="utf-8")
+    with warm_processes(["apsw"], 1) as fork:
+        for status in (0, 3):
+            done = fork("a_program", [str(status)], path=[str(tmp_path)], env={"A": "b"}, timeout=60)
+            assert (done.returncode, done.stdout) == (status, f"['{status}'] b {sys.platform.startswith('linux')}\n")
+
+
+def test_a_program_in_a_fork_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(600)", encoding="utf-8")
+    (tmp_path / "short.py").write_text("", encoding="utf-8")
+    with warm_processes([], 1) as fork:
+        with pytest.raises(processes.DidNotEnd, match=r"^endless did not end within 0\.5 s"):
+            fork("endless", [], path=[str(tmp_path)], env={}, timeout=0.5)
+        assert fork("short", [], path=[str(tmp_path)], env={}, timeout=60).returncode == 0
