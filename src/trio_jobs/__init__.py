@@ -78,6 +78,7 @@ from trio_jobs._runtime.job_conditions import JobConditions
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
+from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
 from trio_jobs._runtime.submission import NewJob
 from trio_jobs._server.certificates import CertificateFiles
 from trio_jobs._server.limits import ServerLimits
@@ -97,6 +98,8 @@ __all__ = [
     "CancelAnswer",
     "CertificateFiles",
     "Client",
+    "CloseFailure",
+    "CompletedJob",
     "ConnectionFailed",
     "Done",
     "EndedBy",

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Never, TypeVar, final, get_args, overload
+from typing import Any, Literal, Never, TypeVar, final, overload
 
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
@@ -16,8 +16,9 @@ from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
 from trio_jobs._ports import Clock, Store
 from trio_jobs._runtime.clock import SystemClock
-from trio_jobs._runtime.hooks import HookName
+from trio_jobs._runtime.hooks import JobHook, add_hook
 from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.session_work import CloseFailure
 from trio_jobs._runtime.settings import (
     JOB_RETENTION,
     KEY_RETENTION,
@@ -317,23 +318,29 @@ class Service:
 
         return register if fn is None else register(fn)
 
-    def on(self, hook: HookName, /, fn: Callable[[Job], Any]) -> None:
-        """Register a function that is called when something happens to a job.
+    @overload
+    def on(self, hook: JobHook, /, fn: Callable[[Job], Any]) -> None: ...
 
-        An exception that the function raises, also a SystemExit, is logged and changes nothing about the job.
+    @overload
+    def on(self, hook: Literal["close_failed"], /, fn: Callable[[CloseFailure], Any]) -> None: ...
+
+    def on(self, hook: Any, /, fn: Callable[[Any], Any]) -> None:
+        """Register a function that is called when something happens to a job or to a session: a hook.
+
+        Hooks run one after another, in the order of the events. An exception that one raises, also a SystemExit, is
+        logged and changes nothing. Queues that are open already do not call the function.
 
         Args:
-            hook: "in_doubt": a job is in doubt and `verify` cannot settle it. "stuck": a call of the job is stuck.
-                "failed": a job has failed.
-            fn: A function of the `Job`. A plain function runs in the Trio thread and must return at once; an
-                `async def` function can take 30 seconds.
+            hook: "completed", "failed", "cancelled": a job has reached this state. "in_doubt": a job is in doubt and
+                `verify` cannot settle it. "overdue", "stuck": a call of the job has exceeded its limit, or its limit
+                and `stuck_after`. "close_failed": closing the SDK has raised.
+            fn: A function of the `Job`; for "close_failed" of a `CloseFailure`. A plain function runs in the Trio
+                thread and must return at once; an `async def` function can take 30 seconds.
 
         Raises:
-            UsageError: There is no such hook.
+            UsageError: There is no such hook, or `fn` is no function or is registered for this hook already.
         """
-        if hook not in get_args(HookName):
-            raise UsageError(f"there is no hook {hook!r:.100}; the hooks are {', '.join(get_args(HookName))}")
-        self._parts.hooks.setdefault(hook, []).append(fn)
+        add_hook(self._parts.hooks, hook, fn)
 
     def open(
         self,

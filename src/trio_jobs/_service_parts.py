@@ -10,7 +10,6 @@ import attrs
 import trio
 
 from trio_jobs._engine.handlers import Handler, SdkKind
-from trio_jobs._engine.jobs import Job
 from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
@@ -34,7 +33,7 @@ class ServiceParts:
     """Whether the factory of the SDK takes an `Opening`."""
     handlers: dict[str, Handler] = attrs.field(factory=dict)
     """The handlers, by kind."""
-    hooks: dict[HookName, list[Callable[[Job], Any]]] = attrs.field(factory=dict)
+    hooks: dict[HookName, list[Callable[[Any], Any]]] = attrs.field(factory=dict)
     """The functions to call, in their order, by hook."""
 
     @property
@@ -44,7 +43,7 @@ class ServiceParts:
             return "trio"
         return "none" if self.sdk is None and self.executor is None else "thread"
 
-    def fixed_hooks(self) -> dict[HookName, tuple[Callable[[Job], Any], ...]]:
+    def fixed_hooks(self) -> dict[HookName, tuple[Callable[[Any], Any], ...]]:
         """The hooks as a queue takes them: those that are added later are not called."""
         return {hook: tuple(functions) for hook, functions in self.hooks.items()}
 

@@ -83,6 +83,7 @@ STALLS: Final = "tests/stores/test_stalls.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
+HOOKS: Final = "tests/runtime/test_hooks.py"
 POISON: Final = "tests/journal/test_poison.py"
 RESTART: Final = "tests/runtime/test_restart.py"
 TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
@@ -394,7 +395,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "jobs of a session that has closed well are named as those whose work may be lost",
         LOUD_CLOSES,
         "_runtime/session_work.py",
-        "            self._completed = 0\n            self._names.clear()\n",
+        "            self._completed = 0\n            self._jobs.clear()\n",
         "            pass\n",
     ),
     _M(
@@ -1816,6 +1817,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/hooks.py",
         "        except BaseException as error:\n",
         "        except Exception as error:\n",
+    ),
+    _M(
+        "hooks out of order",
+        "of the calls of hooks that wait, the last one is made first",
+        HOOKS,
+        "_runtime/hooks.py",
+        "return min(waiting)[1]",
+        "return max(waiting)[1]",
+    ),
+    _M(
+        "overdue verify unreported",
+        "no hook is called for a verify that is overdue",
+        HOOKS,
+        "_runtime/overrun_monitor.py",
+        "                self._on_overdue(running)\n",
+        "                pass\n",
+    ),
+    _M(
+        "failed closes without a hook",
+        "no hook is called when closing the SDK has raised",
+        HOOKS,
+        "_runtime/reactions.py",
+        "            ev.SessionClosed: self._on_session_closed,\n",
+        "",
+    ),
+    _M(
+        "stopped hooks",
+        "a stop makes no calls of hooks that wait",
+        HOOKS,
+        "_runtime/supervisor.py",
+        "            await runtime.hooks.finish()\n",
+        "",
+    ),
+    _M(
+        "stuck calls awaited",
+        "a stop because of a stuck call waits for cancel_timeout, although nothing can end the call",
+        ATTEMPTS,
+        "_runtime/supervisor.py",
+        "            self._attempt_limit.cancel()  # nothing can end the call\n",
+        "",
     ),
     _M(
         "threads not checked",

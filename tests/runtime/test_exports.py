@@ -24,8 +24,8 @@ from support.processes import run
 PUBLIC = {
     "trio_jobs": {
         "class": """
-            AsyncJobContext Attempt Backup CertificateFiles Client Done ErrorInfo EventIterator EventStream FromThread
-            Gap Health Job JobConditions JobContext
+            AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
+            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext
             MemoryStore NewJob NotDone Opening Progress Queue Receipt Retry SdkHandle Server ServerInfo ServerLimits
             Service ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token TrioClock
             UnfinishedJob Unknown

@@ -349,8 +349,22 @@ def test_the_settings_have_the_same_defaults_in_the_service_and_in_the_record() 
 
 
 def test_an_unknown_hook_is_refused_with_the_known_names() -> None:
-    with says(UsageError, "there is no hook 'sunday'; the hooks are in_doubt, stuck, failed"):
-        Service().on("sunday", print)  # type: ignore[arg-type]
+    known = "overdue, stuck, in_doubt, failed, completed, cancelled, close_failed"
+    with says(UsageError, f"there is no hook 'sunday'; the hooks are {known}"):
+        Service().on("sunday", print)  # type: ignore[call-overload]
+
+
+def test_a_hook_that_cannot_be_called_is_refused() -> None:
+    with says(UsageError, "the hook for failed must be a function, not 'mail'"):
+        Service().on("failed", "mail")  # type: ignore[call-overload]
+
+
+def test_a_function_is_registered_once_for_each_hook() -> None:
+    service, told = Service(), list[Any]()
+    service.on("failed", told.append)
+    service.on("in_doubt", told.append)
+    with says(UsageError, f"{told.append!r} is registered for failed already; it would be called twice for each event"):
+        service.on("failed", told.append)
 
 
 # the submit

@@ -63,7 +63,7 @@ def two(sdk: str, payload: int) -> None: ...
 def three(sdk: str, payload: int) -> None: ...
 
 
-service.on("sunday", print)  # wrong: sunday
+service.on("sunday", print)  # wrong: overload
 service.open(journal=3)  # wrong: journal
 service.open(clock=3)  # wrong: clock
 service.open(store=TrioClock())  # wrong: store

@@ -12,7 +12,21 @@ import outcome
 import trio
 
 import trio_jobs
-from trio_jobs import Done, Fail, Job, JobContext, NotDone, Opening, Queue, Retry, SdkHandle, Service, Unknown
+from trio_jobs import (
+    CloseFailure,
+    CompletedJob,
+    Done,
+    Fail,
+    Job,
+    JobContext,
+    NotDone,
+    Opening,
+    Queue,
+    Retry,
+    SdkHandle,
+    Service,
+    Unknown,
+)
 from trio_jobs.ports import Clock, Discard, SdkExecutor, Store
 
 
@@ -103,7 +117,12 @@ in_trio = Service(async_sdk=open_ledger_in_trio)
 def page_the_operator(job: Job) -> None: ...
 
 
+async def mail_the_names(failure: CloseFailure) -> None:
+    assert_type(failure.jobs, tuple[CompletedJob, ...])
+
+
 service.on("in_doubt", page_the_operator)
+service.on("close_failed", mail_the_names)
 
 
 class MyExecutor:

@@ -37,6 +37,7 @@ class OverrunMonitor:
     """Monitors the attempt in the slot.
 
     Args:
+        on_overdue: Called for a verify that is overdue, of which there is no event.
         on_stuck: Called once for each attempt that is stuck.
     """
 
@@ -47,12 +48,14 @@ class OverrunMonitor:
         executor: SdkExecutor,
         clock: Clock,
         slot: AttemptSlot,
+        on_overdue: Callable[[RunningAttempt], None],
         on_stuck: Callable[[RunningAttempt], None],
     ) -> None:
         self._event_log = event_log
         self._executor = executor
         self._clock = clock
         self._slot = slot
+        self._on_overdue = on_overdue
         self._on_stuck = on_stuck
         self._alarm = Alarm()
         self.overdue: RunningAttempt | None = None
@@ -99,7 +102,10 @@ class OverrunMonitor:
                 extra=log_fields(record),
             )
             events = decide.overdue(record, running.limit, self._clock.now(), event_log.next_seq)
-            event_log.append(events)
+            if events:
+                event_log.append(events)
+            else:
+                self._on_overdue(running)
         stuck_at = running.limit_at + running.handler.stuck_after
         if now < stuck_at:
             return stuck_at

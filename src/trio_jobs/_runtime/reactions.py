@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import JobRecord, State, escape
+from trio_jobs._engine.jobs import JobRecord, escape
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._runtime.admission import Admission
@@ -15,15 +15,22 @@ from trio_jobs._runtime.attempt import AttemptSlot, log_fields
 from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
-from trio_jobs._runtime.hooks import Hooks
+from trio_jobs._runtime.hooks import Hooks, JobHook
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 from trio_jobs._runtime.verification import waits_for_person, work_is_left
 
 __all__ = ["Reactions"]
 
 log: Final = Log("trio_jobs.queue")
+
+_HOOKS: Final[dict[type[ev.Event], JobHook]] = {
+    ev.Completed: "completed",
+    ev.Failed: "failed",
+    ev.Cancelled: "cancelled",
+}
 
 
 class Reactions:
@@ -43,6 +50,7 @@ class Reactions:
         slot: AttemptSlot,
         blocking_job: BlockingJob,
         scheduler: Scheduler,
+        sessions: SdkSessionManager,
         pruner: Pruner,
         hooks: Hooks,
         feed: Feed,
@@ -58,6 +66,7 @@ class Reactions:
         self._slot = slot
         self._blocking_job = blocking_job
         self._scheduler = scheduler
+        self._sessions = sessions
         self._pruner = pruner
         self._hooks = hooks
         self._feed = feed
@@ -74,6 +83,9 @@ class Reactions:
             ev.Interrupted: self._on_pending,
             ev.DoubtResolved: self._on_pending,
             ev.InDoubt: self._on_doubt,
+            ev.Overdue: self._on_overdue,
+            ev.Stuck: self._on_stuck,
+            ev.SessionClosed: self._on_session_closed,
         }
         if event_log.durable:
             self._by_type[ev.Submitted] = self._by_type[ev.Scheduled] = admission.on_committed
@@ -101,8 +113,7 @@ class Reactions:
             self._status.unhandled.discard(event.job)
         if self._blocking_job.record is not None:
             self._blocking_job.notify(record)
-        if record.state is State.FAILED:
-            self._hooks.call_soon("failed", record)
+        self._hooks.call_soon(_HOOKS[type(event)], record)
         if event.outcome is not None and record.started_elapsed is not None and record.ended_elapsed is not None:
             self._estimates.add(record.ended_elapsed - record.started_elapsed)
         self._pruner.job_ended(record.state)
@@ -145,6 +156,19 @@ class Reactions:
         if waiter is not None:  # `result(in_doubt="raise")` raises now; other callers wait again
             waiter.set()
         self._wake_if_idle()
+
+    def _on_overdue(self, event: ev.Overdue) -> None:
+        self._hooks.call_soon("overdue", self._projection.jobs[event.job])
+
+    def _on_stuck(self, event: ev.Stuck) -> None:
+        record = self._projection.jobs.get(event.culprit)
+        if record is not None:
+            self._hooks.call_soon("stuck", record)
+
+    def _on_session_closed(self, event: ev.SessionClosed) -> None:
+        failure = self._sessions.work.failure_of(event.session)
+        if failure is not None:
+            self._hooks.close_failed(failure)
 
     def _wake_if_idle(self) -> None:
         if self._waiters.idle_is_awaited and not work_is_left(self._projection, self._handlers):

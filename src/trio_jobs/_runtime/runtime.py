@@ -11,7 +11,7 @@ import trio
 
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import Job, State
+from trio_jobs._engine.jobs import State
 from trio_jobs._errors import StoreError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
@@ -100,14 +100,14 @@ def build_runtime(
     executor: SdkExecutor,
     clock: Clock,
     chance: random.Random,
-    hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
+    hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
     on_stuck: Callable[[RunningAttempt], None],
     fail: Callable[[StoreError], None],
 ) -> Runtime:
     """Make the parts of a queue and connect them. Nothing is opened and no task is started.
 
     Args:
-        on_stuck: Called once for each attempt that is stuck, after its hook was scheduled.
+        on_stuck: Called once for each attempt that is stuck, after its event was appended.
         fail: Called when the store has failed permanently.
     """
     token = trio.lowlevel.current_trio_token()
@@ -118,13 +118,16 @@ def build_runtime(
     estimates = Estimates(settings.min_interval)
     called_hooks = Hooks(hooks)
 
-    def stuck(running: RunningAttempt) -> None:
-        called_hooks.call_soon("stuck", running.record)
-        on_stuck(running)
-
     sessions = SdkSessionManager(event_log=event_log, executor=executor, clock=clock, settings=settings)
     scheduler = Scheduler(event_log=event_log, channel=channel, clock=clock, blocking_job=blocking_job)
-    overruns = OverrunMonitor(event_log=event_log, executor=executor, clock=clock, slot=slot, on_stuck=stuck)
+    overruns = OverrunMonitor(
+        event_log=event_log,
+        executor=executor,
+        clock=clock,
+        slot=slot,
+        on_overdue=lambda running: called_hooks.call_soon("overdue", running.record),
+        on_stuck=on_stuck,
+    )
     recorder = AttemptRecorder(event_log=event_log, clock=clock, slot=slot)
     pruner = Pruner(
         event_log=event_log,
@@ -226,6 +229,7 @@ def build_runtime(
         slot=slot,
         blocking_job=blocking_job,
         scheduler=scheduler,
+        sessions=sessions,
         pruner=pruner,
         hooks=called_hooks,
         feed=feed,

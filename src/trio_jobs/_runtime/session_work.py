@@ -2,22 +2,56 @@
 
 An SDK may write its work only when it is closed. If that close raises, jobs that are completed may have left nothing
 behind. They cannot be taken back, so the failure must be noticed: it is logged with the names of these jobs, the queue
-is degraded until a session has closed well, and the report of the stop says so.
+is degraded until a session has closed well, the hook "close_failed" is called, and the report of the stop says so.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, final
+
+import attrs
 
 from trio_jobs._engine.jobs import JobRecord, escape
 from trio_jobs._log import Log
 
-__all__ = ["SessionWork"]
+__all__ = ["CloseFailure", "CompletedJob", "SessionWork"]
 
 log: Final = Log("trio_jobs.queue")
 
 MAX_NAMED: Final = 1000  #: jobs whose names are kept; more are counted
+MAX_FAILURES: Final = 100  #: failed closes whose events are not committed yet; a close takes longer than a commit
+
+
+@final
+@attrs.frozen
+class CompletedJob:
+    """A job that is completed. `str` of it is its name in the log: its key, or its id if it has none."""
+
+    job_id: str
+    """The job's id."""
+    kind: str
+    """The job's kind."""
+    key: str | None
+    """The job's key; None without one."""
+
+    def __str__(self) -> str:
+        return escape(self.key or self.job_id)
+
+
+@final
+@attrs.frozen
+class CloseFailure:
+    """A close of the SDK that raised. The work of completed jobs may be lost."""
+
+    session: int
+    """The number of the session."""
+    problem: str
+    """What the close raised."""
+    jobs: tuple[CompletedJob, ...]
+    """The jobs that were completed since a session last closed well, in the order of their ends; the last 1,000."""
+    omitted: int
+    """How many earlier jobs `jobs` does not name."""
 
 
 class SessionWork:
@@ -27,7 +61,8 @@ class SessionWork:
         self.problem: str | None = None
         """What the last close raised; None if it raised nothing, and before the first."""
         self._completed = 0
-        self._names: deque[str] = deque(maxlen=MAX_NAMED)
+        self._jobs: deque[CompletedJob] = deque(maxlen=MAX_NAMED)
+        self._failures: deque[CloseFailure] = deque(maxlen=MAX_FAILURES)
 
     def __repr__(self) -> str:
         return f"<SessionWork {self._completed} jobs{'' if self.problem is None else ', the last close failed'}>"
@@ -35,7 +70,7 @@ class SessionWork:
     def add(self, record: JobRecord) -> None:
         """The handler of this job has returned."""
         self._completed += 1
-        self._names.append(record.id if record.key is None else record.key)
+        self._jobs.append(CompletedJob(record.id, record.kind, record.key))
 
     def closed(self, session: int, problem: str | None) -> None:
         """A session has been closed.
@@ -54,12 +89,22 @@ class SessionWork:
                 self._completed,
                 self._in_words(),
             )
+            jobs = tuple(self._jobs)
+            self._failures.append(CloseFailure(session, problem, jobs, self._completed - len(jobs)))
         else:
             self._completed = 0
-            self._names.clear()
+            self._jobs.clear()
+
+    def failure_of(self, session: int) -> CloseFailure | None:
+        """Return, once, the failed close of this session; None if it closed well."""
+        while self._failures and self._failures[0].session <= session:
+            failure = self._failures.popleft()
+            if failure.session == session:
+                return failure
+        return None
 
     def _in_words(self) -> str:
         if not self._completed:
             return ""
-        omitted = self._completed - len(self._names)
-        return f" ({f'{omitted} earlier ones, ' if omitted else ''}{', '.join(map(escape, self._names))})"
+        omitted = self._completed - len(self._jobs)
+        return f" ({f'{omitted} earlier ones, ' if omitted else ''}{', '.join(map(str, self._jobs))})"

@@ -28,7 +28,7 @@ import trio
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import FINAL, EndedBy, Job, State, escape
+from trio_jobs._engine.jobs import FINAL, EndedBy, State, escape
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
@@ -59,7 +59,7 @@ async def open_queue(
     make_executor: Callable[[trio.Nursery], SdkExecutor],
     clock: Clock,
     chance: random.Random,
-    hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
+    hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
 ) -> AsyncIterator[Queue]:
     """Open the store and the SDK, start the loops, yield the queue; then stop it.
 
@@ -110,7 +110,7 @@ class Supervisor:
         executor: SdkExecutor,
         clock: Clock,
         chance: random.Random,
-        hooks: Mapping[HookName, Sequence[Callable[[Job], Any]]],
+        hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
         nursery: trio.Nursery,
     ) -> None:
         self.body = trio.CancelScope()
@@ -123,6 +123,8 @@ class Supervisor:
         self._failure: BaseException | None = None
         self._consumer_scope = trio.CancelScope(shield=True)
         self._loop_scopes: list[trio.CancelScope] = []
+        self._attempt_limit = trio.CancelScope()
+        """Limits how long the stop waits for the running attempt."""
         self._watchdog: Watchdog | None = None
         self._runtime = build_runtime(
             handlers=handlers,
@@ -228,6 +230,7 @@ class Supervisor:
 
     def _on_stuck(self, running: RunningAttempt) -> None:
         if self._settings.on_stuck == "stop":
+            self._attempt_limit.cancel()  # nothing can end the call
             self.fail(SdkCallStuck(f"the call of job {running.record.id} did not return; end the process"))
 
     async def finish_work(self) -> None:
@@ -260,9 +263,12 @@ class Supervisor:
             closed = not (self._executor.is_open or self._executor.inside)
             problem = f"the stop raised {class_name(error)}"
             self.fail(error)
+        deadline = trio.current_time() + self._settings.commit_timeout
+        if runtime.hooks.are_used:
+            await self._wait_for_store(deadline)
+            await runtime.hooks.finish()
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
-        deadline = trio.current_time() + self._settings.commit_timeout
         await self._wait_for_store(deadline)
         report = self._report(closed, problem)
         runtime.status.report = report
@@ -298,7 +304,8 @@ class Supervisor:
             slot.current.cancel(EndedBy.STOP)
         settled_by = trio.current_time() + self._settings.close_timeout
         await self._wait_settled(settled_by)
-        with trio.move_on_after(self._settings.cancel_timeout):
+        self._attempt_limit.deadline = trio.current_time() + self._settings.cancel_timeout
+        with self._attempt_limit:
             await slot.wait_empty()
         await self._wait_settled(settled_by)  # the attempt may have left a session that is being discarded
         if slot.current is not None:
