@@ -21,6 +21,7 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import answer, rate, warm
 from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._sdk_call import FunctionCall
 
 
 def echo(sdk: object, number: int) -> int:
@@ -55,7 +56,7 @@ async def to_thread(jobs: int) -> float:
 async def host(jobs: int) -> float:
     ours = ThreadExecutor(sdk)
     await ours.open(trio_jobs.Opening("start", 1, unclean=False))
-    rated = await timed(jobs, lambda number: ours.call(echo, number))
+    rated = await timed(jobs, lambda number: ours.call(FunctionCall("echo", lambda sdk: echo(sdk, number))))
     await ours.close()
     await ours.stop()
     return rated

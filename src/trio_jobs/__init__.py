@@ -7,6 +7,8 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _validation     checks of arguments
     _concurrency    nurseries, alarms and wake-ups
     _engine/        pure: jobs, events, the table of states, decisions and what follows from them
+    _call_report    what a call into the SDK came to, as data
+    _sdk_call       a call into the SDK
     _ports          what a store, an SDK executor and a clock must guarantee
     _backend        what a server needs of a queue
     _wire/          the protocol without IO: schemas, methods, JSON-RPC, frames

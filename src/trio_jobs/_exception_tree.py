@@ -6,14 +6,16 @@ raises or names another class, and a group can override `split`, `subgroup` and 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final
 
-__all__ = ["contains", "holding", "is_a", "leaves", "members", "traceback_of"]
+__all__ = ["clear_frames", "contains", "holding", "is_a", "leaves", "members", "traceback_of"]
 
 _MEMBERS: Final = BaseExceptionGroup.exceptions.__get__
 _TRACEBACK: Final = BaseException.__dict__["__traceback__"].__get__
+_CHAIN: Final = tuple(BaseException.__dict__[name].__get__ for name in ("__cause__", "__context__"))
 _GROUPS: Final = (BaseExceptionGroup, ExceptionGroup)
 
 
@@ -68,3 +70,39 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     """Return the traceback of the exception."""
     tb: TracebackType | None = _TRACEBACK(error)
     return tb
+
+
+def clear_frames(error: BaseException) -> None:
+    """Clear the local variables of all frames that the exception refers to, so that what they held is destroyed now.
+
+    Those of its causes, of the exceptions during whose handling it was raised, and of the members of groups are cleared
+    too, and those of the callers of all of them, to which a frame refers. The traceback keeps its files and lines.
+
+    Frames that are being executed are left as they are, and so are those of generators that wait in a `yield`, which
+    `frame.clear` ends before Python 3.13: the context manager of the session is one.
+    """
+    stack = [error]
+    seen: set[int] = set()
+    while stack:
+        top = stack.pop()
+        if id(top) in seen:
+            continue
+        seen.add(id(top))
+        stack.extend(members(top))
+        stack.extend(linked for get in _CHAIN if (linked := get(top)) is not None)
+        tb = traceback_of(top)
+        while tb is not None:
+            frame: FrameType | None = tb.tb_frame
+            while frame is not None and id(frame) not in seen and _has_ended(frame):
+                seen.add(id(frame))
+                frame.clear()
+                frame = frame.f_back
+            tb = tb.tb_next
+
+
+def _has_ended(frame: FrameType) -> bool:
+    """Whether the function of this frame has returned or raised.
+
+    Only then the frame object itself owns the code and the local variables, and Python's collector sees them in it.
+    """
+    return any(held is frame.f_code for held in gc.get_referents(frame))

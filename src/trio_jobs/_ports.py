@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
-import outcome
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._errors import StoreError
+from trio_jobs._sdk_call import SdkCall
 
 __all__ = ["BacksUp", "Backup", "Clock", "Discard", "RecognizesCallers", "SdkExecutor", "Store"]
 
@@ -47,8 +48,9 @@ class Discard:
     reason: str
     """In a few words: "ValueError", "attempt_timeout", "verify raised"."""
 
-    error: BaseException | None = None
-    """The exception because of which the session is discarded; None without one, as after a timeout."""
+    by_last_call: bool = False
+    """Because of the exception that the last call raised, which the executor has kept where the session lives. False
+    without one, as after a timeout, and for an exception that was raised elsewhere."""
 
     next_opening: OpeningReason = "error"
     """`Opening.reason` of the session that replaces it."""
@@ -253,6 +255,9 @@ class SdkExecutor(Protocol):
     enters the SDK while a call is inside: no second call, no open, no close. All methods are called in the Trio thread.
 
     After a call the session may be used for the next one, whatever the call raised.
+
+    No object of the SDK leaves the thread on which the session lives: what a call returned or raised, the frames of an
+    exception and the context manager are destroyed there (P2).
     """
 
     @property
@@ -281,7 +286,8 @@ class SdkExecutor(Protocol):
             opening: Why it is opened, for the factory of the SDK.
 
         Raises:
-            BaseException: What opening the SDK raised. There is then no session, and `open` can be called again.
+            BaseException: What opening the SDK raised, its frames cleared; from another process, its facts. There is
+                then no session, and `open` can be called again.
             SdkCallStuck: An earlier call is still inside.
 
         Cancelled:
@@ -290,24 +296,25 @@ class SdkExecutor(Protocol):
         """
         ...
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        """Run `fn(sdk, *args)` where the SDK lives.
+    async def call(self, call: SdkCall) -> CallReport:
+        """Run `call.run(sdk)` where the SDK lives.
 
-        Plain handlers and plain verify functions run in this. The call has entered the SDK when it starts.
+        Plain handlers and plain verify functions run in this. The call has entered the SDK when it starts. The executor
+        keeps the exception of the result there, and destroys it there, at the latest at the next call or close.
 
         Args:
-            fn: A plain function; what it raises, `SystemExit` and `KeyboardInterrupt` included, is an `outcome.Error`.
-            args: Further arguments of `fn`.
+            call: What to call. An executor whose SDK is in another process makes an equal call there.
 
         Returns:
-            What `fn` returned or raised. After `abandon`: `outcome.Error(SdkCallStuck(...))`.
+            The report of the call. After `abandon`: that of an error that is `stuck`.
 
         Raises:
             SdkCallStuck: An earlier call is still inside.
             Exception: The executor itself failed (the queue treats this as an error of the attempt).
 
         Cancelled:
-            **Not raised**: `call` waits until `fn` has returned, and returns its outcome. Only `abandon` ends the wait.
+            **Not raised**: `call` waits until the call has returned, and returns its report. Only `abandon` ends the
+            wait. In an asynchronous SDK the call is cancelled, and Cancelled propagates.
         """
         ...
 
@@ -337,7 +344,7 @@ class SdkExecutor(Protocol):
 
         Args:
             discard: An exception is thrown into the context manager of the session, as if the body of its `with`
-                statement had raised it: `discard.error` if it was raised where the session lives, otherwise a
+                statement had raised it: the kept exception of the last call if `discard.by_last_call`, otherwise a
                 `SessionDiscarded` made there. It is no close problem that this exception propagates.
 
         Returns:

@@ -3,6 +3,10 @@
 - `Store` keeps the events of a queue: `Service.open(store=...)`. `trio_jobs.testing.check_store` tests a store.
 - `SdkExecutor` owns the SDK session: `Service(executor=...)`. `trio_jobs.testing.check_executor` tests an executor.
 - `RecognizesCallers` is an `SdkExecutor` that recognizes callers of the queue within its own calls.
+- `SdkCall` is a call that an executor makes in the SDK, and `CallEnd` what its `run` returns: the `CallReport`, with a
+  `RaisedError` if it raised, goes to the queue; the exception stays where the SDK lives. `FunctionCall` is a call of
+  one function.
+- `CallHandle` is the base class of the SDK handles of executors that keep the exceptions of calls.
 - `Discard` says why a session is discarded; `SdkExecutor.close` takes one.
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
@@ -14,20 +18,28 @@
 
 from trio_jobs import _export
 from trio_jobs._backend import Backend, BackendHolder
+from trio_jobs._call_report import CallReport, RaisedError
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
+from trio_jobs._sdk_call import CallEnd, CallHandle, FunctionCall, SdkCall
 
 __all__ = [
     "Backend",
     "BackendHolder",
     "BacksUp",
     "Backup",
+    "CallEnd",
+    "CallHandle",
+    "CallReport",
     "Clock",
     "Discard",
     "Event",
+    "FunctionCall",
     "KeyTombstone",
+    "RaisedError",
     "RecognizesCallers",
+    "SdkCall",
     "SdkExecutor",
     "Store",
 ]

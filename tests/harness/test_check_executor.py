@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import outcome
 import pytest
 import trio
 
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs.ports import Discard
+from trio_jobs.ports import CallReport, Discard, SdkCall
 from trio_jobs.testing import ConformanceError, check_executor
 
 
 async def test_the_thread_executor_keeps_the_contract() -> None:
     report = await check_executor(lambda open_sdk, nursery: ThreadExecutor(open_sdk))
-    assert len(report.checked) == 13
+    assert len(report.checked) == 14
     assert not report.left_out
 
 
 async def test_the_trio_executor_keeps_the_contract() -> None:
     report = await check_executor(TrioExecutor, asynchronous=True)
-    assert len(report.checked) == 10
+    assert len(report.checked) == 11
     assert len(report.left_out) == 1
 
 
 class AnyThreadExecutor(ThreadExecutor):
     """Makes each call on any free thread, as `trio.to_thread` does."""
 
-    async def call(self, fn: Any, *args: Any) -> Any:
-        try:
-            return outcome.Value(await trio.to_thread.run_sync(fn, self._sdk, *args))
-        except BaseException as error:
-            return outcome.Error(error)
+    async def call(self, call: SdkCall) -> CallReport:
+        report, _ = await trio.to_thread.run_sync(call.run, self._sdk)
+        return report
 
 
 class CountingExecutor(AnyThreadExecutor):
@@ -45,10 +42,10 @@ class CountingExecutor(AnyThreadExecutor):
     def inside(self) -> bool:
         return super().inside or self.calls > 0
 
-    async def call(self, fn: Any, *args: Any) -> Any:
+    async def call(self, call: SdkCall) -> CallReport:
         self.calls += 1
         try:
-            return await super().call(fn, *args)
+            return await super().call(call)
         finally:
             self.calls -= 1
 
@@ -77,10 +74,13 @@ class WaitingExecutor(ThreadExecutor):
         super().__init__(factory)
         self._turn = trio.Lock()
 
-    async def call(self, fn: Any, *args: Any) -> Any:
+    async def call(self, call: SdkCall) -> CallReport:
         with trio.CancelScope(shield=True):
-            async with self._turn:
-                return await super().call(fn, *args)
+            await self._turn.acquire()
+        try:
+            return await super().call(call)
+        finally:
+            self._turn.release()
 
 
 class KindExecutor(TrioExecutor):
@@ -144,8 +144,26 @@ async def test_an_executor_that_does_not_throw_the_exception_is_found() -> None:
         await check_executor(KindExecutor, asynchronous=True)
 
 
+class SharingExecutor(ThreadExecutor):
+    """Lets the exceptions of calls out of the SDK's thread."""
+
+    async def call(self, call: SdkCall) -> CallReport:
+        report = await super().call(call)
+        self.shared, self._error = self._error, None
+        return report
+
+    async def stop(self) -> None:
+        self.shared = None
+        await super().stop()
+
+
+async def test_an_executor_whose_exceptions_are_destroyed_in_trios_thread_is_found() -> None:
+    with pytest.raises(ConformanceError, match="were destroyed on another thread: 4 of 9"):
+        await check_executor(lambda open_sdk, nursery: SharingExecutor(open_sdk), timeout=2)
+
+
 async def test_raises_false_returns_the_report() -> None:
     report = await check_executor(SilentExecutor, asynchronous=True, raises=False)
     assert not report.ok
     assert "which does not name the PlannedError that the SDK's close raised" in str(report)
-    assert "the executor: 10 checks, 2 findings" in str(report)
+    assert "the executor: 11 checks, 2 findings" in str(report)

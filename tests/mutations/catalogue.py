@@ -49,6 +49,7 @@ QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 PACING: Final = "tests/client/test_pacing.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
+SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
 OUTPUT: Final = "tests/cli/test_output.py"
@@ -1095,7 +1096,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "verify and the next job are called in the session in which an attempt has failed",
         SIMULATOR,
         "_runtime/sdk_session.py",
-        '            self._discard = attrs.evolve(discard, next_opening="lost") if lost else discard\n',
+        "            self._discard = discard\n",
         "            pass\n",
     ),
     _M(
@@ -1527,6 +1528,93 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "max_crashes=runtime.settings.max_crashes",
         "max_crashes=3",
     ),
+    # objects of the SDK stay on its thread
+    _M(
+        "result encoded in Trio's thread",
+        "what a handler returned is encoded, and destroyed, in Trio's thread",
+        SDK_OBJECTS,
+        "_executors/thread.py",
+        "        result = await self._round_trip(lambda: self._call(call))\n"
+        "        if isinstance(result, outcome.Error):\n"
+        "            return stuck()  # abandoned: `_call` does not raise\n"
+        "        report: CallReport = result.value\n",
+        "        result = await self._round_trip(lambda: call.invoke(self._sdk))\n"
+        "        if isinstance(result, outcome.Error):\n"
+        "            return call.raised(result.error).report\n"
+        "        report = call.returned(result.value)\n",
+    ),
+    _M(
+        "traceback of an opening kept",
+        "the exception of an opening that failed carries objects of the SDK into Trio's thread",
+        SDK_OBJECTS,
+        "_executors/thread.py",
+        "        clear_frames(error)\n        return outcome.Error(error)\n",
+        "        return outcome.Error(error)\n",
+    ),
+    _M(
+        "traceback of a handle's call kept",
+        "the exception of a call of an async handler carries objects of the SDK into Trio's thread",
+        SDK_OBJECTS,
+        "_executors/thread.py",
+        "        clear_frames(error)\n        self.outcome",
+        "        self.outcome",
+    ),
+    _M(
+        "causes not cleared",
+        "what the cause of an exception refers to is carried into Trio's thread",
+        SDK_OBJECTS,
+        "_exception_tree.py",
+        "        stack.extend(linked for get",
+        "        list(linked for get",
+    ),
+    _M(
+        "exception not kept for the discard",
+        "a session is discarded without the exception because of which it is",
+        CHECK_EXECUTOR,
+        "_sdk_call.py",
+        "            return CallEnd(report, error)\n",
+        "            return CallEnd(report, None)\n",
+    ),
+    _M(
+        "exception sent with the report",
+        "the exception of a handler leaves the SDK's thread, and is destroyed in Trio's",
+        SDK_OBJECTS,
+        "_executors/thread.py",
+        "        report: CallReport = result.value\n",
+        "        report: CallReport = result.value\n        self._error = None\n",
+    ),
+    _M(
+        "waiting generator ended",
+        "clearing the frames of an exception ends the generator of the session that keeps it",
+        SDK_OBJECTS,
+        "_exception_tree.py",
+        "id(frame) not in seen and _has_ended(frame):",
+        "id(frame) not in seen:",
+    ),
+    _M(
+        "frames cleared before the discard",
+        "the context manager of a discarded session gets an exception without the variables of its frames",
+        SDK_OBJECTS,
+        "_sdk_call.py",
+        "        report = self.report_error(error)\n",
+        "        report = self.report_error(error)\n        clear_frames(error)\n",
+    ),
+    _M(
+        "undecoded payload entered",
+        "an attempt whose payload cannot be decoded counts as one that has entered the SDK",
+        PAYLOADS,
+        "_runtime/attempt_runner.py",
+        "            running.entered = report.entered\n",
+        "",
+    ),
+    _M(
+        "handle's exception not thrown",
+        "what a call of an async handler raised is not thrown into the session",
+        DIRTY_SESSIONS,
+        "_runtime/attempt_runner.py",
+        "                running.was_raised_by_call = handle.has_raised\n",
+        "                pass\n",
+    ),
     # values and errors of other people's code
     _M(
         "attributes of errors trusted",
@@ -1613,7 +1701,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job whose handler returned a coroutine is completed, and nothing has run",
         NOT_RUN,
         "_runtime/attempt.py",
-        "        if not_run is not None:\n",
+        "        if report.not_run is not None:\n",
         "        if False:\n",
     ),
     _M(

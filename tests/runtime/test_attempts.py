@@ -635,7 +635,7 @@ async def test_a_long_call_can_see_that_its_limit_has_passed(mock_clock: MockClo
     sdk.script("call", *holds)
     service = service_for(sdk, "thread")
 
-    @service.handler(attempt_timeout=10 if limit == "attempt_timeout" else None)
+    @service.handler(attempt_timeout=10 if limit == "attempt_timeout" else None, on_doubt="hold")
     def work(session: FakeSession, what: str, job: trio_jobs.JobContext) -> list[bool]:
         seen = []
         for _ in holds:

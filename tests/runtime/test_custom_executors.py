@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import outcome
 import pytest
 import trio
 import trio.testing
@@ -15,7 +14,7 @@ import trio_jobs
 from support.rig import NO_RETRY
 from trio_jobs import JobFailed, Opening, Outcome, SdkHandle, SdkOpenFailed, Service, UsageError
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs.ports import Discard, SdkExecutor
+from trio_jobs.ports import CallReport, Discard, SdkCall, SdkExecutor
 from trio_jobs.testing import FakeSdk, FakeSession, check_executor
 
 
@@ -45,9 +44,9 @@ class LoggingExecutor:
         self._log.append("open")
         await self._inner.open(opening)
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
+    async def call(self, call: SdkCall) -> CallReport:
         self._log.append("call")
-        return await self._inner.call(fn, *args)
+        return await self._inner.call(call)
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> SdkHandle:
         async def enter_and_log() -> None:
@@ -120,7 +119,7 @@ async def test_each_open_has_an_executor_of_its_own() -> None:
 
 async def test_an_executor_that_delegates_conforms() -> None:
     report = await check_executor(lambda factory, nursery: LoggingExecutor(factory, []))
-    assert len(report.checked) == 13
+    assert len(report.checked) == 14
 
 
 async def test_an_error_of_a_call_is_the_attempts_error() -> None:
@@ -144,7 +143,7 @@ async def test_an_error_of_opening_comes_out_as_sdk_open_failed() -> None:
 
 async def test_an_error_that_call_raises_itself_is_the_attempts_error_too() -> None:
     class Raising(LoggingExecutor):
-        async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
+        async def call(self, call: SdkCall) -> CallReport:
             raise Broken("the pipe is closed")
 
     sdk = FakeSdk()

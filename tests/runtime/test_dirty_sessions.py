@@ -229,6 +229,29 @@ async def test_an_error_of_trios_thread_is_not_thrown_on_the_sdks_thread(autojum
     assert str(thrown) == "Wrong"
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_what_a_call_of_an_async_handler_raised_is_thrown_into_the_context_manager(
+    grouped: bool, autojump_clock: MockClock
+) -> None:
+    ledger, error = Ledger(), Wrong("no such account")
+    service = Service(sdk=ledger.session)
+
+    def fail(session: LedgerSession) -> None:
+        raise error
+
+    @service.handler(retry=NO_RETRY)
+    async def work(sdk: trio_jobs.SdkHandle, what: str) -> None:
+        if not grouped:
+            await sdk.call(fail)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sdk.call, fail)
+
+    async with open_queue(service) as queue:
+        await until_state(queue, (await queue.submit(work, "a")).job_id, "failed")
+        await trio.sleep(1)
+        assert ledger.thrown == [error]
+
+
 async def test_an_attempt_that_did_not_enter_the_sdk_keeps_the_session(autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)

@@ -4,11 +4,11 @@ lost."""
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import outcome
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -17,9 +17,11 @@ import trio_jobs
 from support.rig import HostKind, make_rig, pass_time, service_for, until_state
 from support.waiting import deadline
 from trio_jobs import Opening, SdkCallStuck, State
+from trio_jobs._call_report import CallReport
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._sdk_call import FunctionCall
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 FIRST = Opening("start", 1, unclean=False)
@@ -38,6 +40,17 @@ def leave() -> None:
     """A host's `leave` that does nothing."""
 
 
+def value_of(report: CallReport) -> Any:
+    """What a call returned."""
+    assert report.result is not None
+    return msgspec.json.decode(report.result)
+
+
+def made_by(fn: Callable[[Any], Any]) -> FunctionCall:
+    """A call of this function."""
+    return FunctionCall("test", fn)
+
+
 # the thread host
 
 
@@ -45,8 +58,8 @@ async def test_a_call_makes_a_round_trip_to_the_sdks_thread() -> None:
     executor = ThreadExecutor(None)
     await executor.open(FIRST)
     assert executor.is_open
-    result = await executor.call(lambda sdk, *args: (sdk, args, threading.current_thread().name), 1, 2)
-    assert result.unwrap() == (None, (1, 2), "trio-jobs SDK")
+    result = await executor.call(made_by(lambda sdk: (sdk, threading.current_thread().name)))
+    assert value_of(result) == [None, "trio-jobs SDK"]
     assert await executor.close()
     assert not executor.is_open
     await executor.stop()
@@ -91,7 +104,7 @@ async def test_a_session_that_could_not_be_opened_is_not_closed() -> None:
     sdk.check()
 
 
-async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
+async def test_an_error_of_a_call_is_returned_as_data() -> None:
     executor = ThreadExecutor(None)
     await executor.open(FIRST)
     for error in (Wrong(), StopIteration(), KeyboardInterrupt(), SystemExit(), GeneratorExit()):
@@ -99,9 +112,10 @@ async def test_an_error_of_a_call_is_returned_as_a_value() -> None:
         def fail(sdk: Any, error: BaseException = error) -> None:
             raise error
 
-        result = await executor.call(fail)
-        assert isinstance(result, outcome.Error)
-        assert result.error is error
+        report = await executor.call(made_by(fail))
+        assert report.result is None
+        assert report.error is not None
+        assert report.error.info.type == type(error).__name__
     await executor.close()
     await executor.stop()
 
@@ -112,7 +126,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
     answers: list[Any] = []
 
     async def call() -> None:
-        answers.append(await executor.call(lambda sdk: hold.block()))
+        answers.append(await executor.call(made_by(lambda sdk: hold.block())))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
@@ -120,7 +134,7 @@ async def test_nothing_enters_while_a_call_is_inside() -> None:
         assert executor.inside
         assert "a call is inside" in repr(executor)
         with pytest.raises(SdkCallStuck, match="nothing else can enter it"):
-            await executor.call(lambda sdk: None)
+            await executor.call(made_by(lambda sdk: None))
         assert not await executor.close(), "nor is it closed under the call"
         assert executor.is_open
         await executor.stop()  # nor does the thread end
@@ -136,8 +150,8 @@ async def test_a_cancelled_call_is_awaited() -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         trio.lowlevel.current_trio_token().run_sync_soon(hold.release)
-        result = await executor.call(lambda sdk: hold.block() or "done")  # type: ignore[func-returns-value]
-        assert result.unwrap() == "done"
+        report = await executor.call(made_by(lambda sdk: hold.block() or "done"))  # type: ignore[func-returns-value]
+        assert value_of(report) == "done"
     await executor.close()
     await executor.stop()
 
@@ -151,18 +165,18 @@ async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the
     answers: list[Any] = []
 
     async def call() -> None:
-        answers.append(await executor.call(lambda session: session.call("a")))
+        answers.append(await executor.call(made_by(lambda session: session.call("a"))))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
         await hold.reached()
         executor.abandon()
-    assert isinstance(answers[0].error, SdkCallStuck)
+    assert answers[0].error.stuck
     assert repr(executor) == "<ThreadExecutor abandoned, a call is inside>"
     assert not executor.is_open
     assert not await executor.close()
     with pytest.raises(SdkCallStuck):
-        await executor.call(lambda session: None)
+        await executor.call(made_by(lambda session: None))
     executor.abandon()  # twice is harmless
     hold.release()
     await closing.reached()
@@ -174,7 +188,7 @@ async def test_abandoning_an_idle_executor_changes_nothing() -> None:
     executor = ThreadExecutor(None)
     await executor.open(FIRST)
     executor.abandon()
-    assert (await executor.call(lambda sdk: "still here")).unwrap() == "still here"
+    assert value_of(await executor.call(made_by(lambda sdk: "still here"))) == "still here"
     await executor.close()
     await executor.stop()
 
@@ -265,7 +279,7 @@ def test_a_thread_that_outlives_trio_closes_its_session_when_its_call_returns() 
 
             @nursery.start_soon
             async def _call() -> None:
-                await executor.call(lambda session: session.call("a"))
+                await executor.call(made_by(lambda session: session.call("a")))
 
             await hold.reached()
             executor.abandon()
@@ -309,8 +323,8 @@ async def test_in_the_loop_a_session_is_opened_used_and_closed(nursery: trio.Nur
     assert not executor.inside
     session = executor.handle(enter, leave)
     assert isinstance(session, FakeSession)
-    result = await executor.call(FakeSession.acall, "a")
-    assert result.unwrap() == "a"
+    report = await executor.call(made_by(lambda session: session.acall("a")))
+    assert value_of(report) == "a"
     assert await executor.close()
     assert await executor.close()
     await executor.stop()

@@ -14,9 +14,10 @@ from trio.testing import MockClock
 
 import trio_jobs
 from support.hostile_errors import Word
-from support.rig import open_queue
-from trio_jobs import InvalidPayload, KeyConflict, MemoryStore, Service
+from support.rig import ended, last, open_queue
+from trio_jobs import InvalidPayload, KeyConflict, MemoryStore, Retry, Service
 from trio_jobs._engine import events as ev
+from trio_jobs.testing import FakeSdk, FakeSession
 
 
 @attrs.frozen
@@ -147,3 +148,35 @@ async def test_a_client_submits_what_the_queue_accepts() -> None:
                 await client.submit("anything", 1, key="half \ud83d")
             assert (await client.submit("anything")).created, "null is the payload by default"
             assert client.reconnects == 0
+
+
+async def test_an_attempt_whose_payload_cannot_be_decoded_has_not_entered_the_sdk() -> None:
+    """It is checked when it is submitted, but what a class checks itself may change until the attempt."""
+    account_is_open = True
+
+    @attrs.frozen
+    class Entry:
+        account: str
+
+        def __attrs_post_init__(self) -> None:
+            if not account_is_open:
+                raise ValueError("the account is closed")
+
+    sdk = FakeSdk()
+    service = Service(sdk=sdk.session)
+
+    @service.handler(retry=Retry(0), payload_type=Entry)
+    def book(session: FakeSession, entry: Any) -> None:
+        session.call(entry.account)
+
+    async with open_queue(service) as queue:
+        await queue.pause("until the account is closed")
+        receipt = await queue.submit(book, Entry("A-1"))
+        account_is_open = False
+        await queue.resume()
+        job = await ended(queue, receipt.job_id)
+    assert last(job).error is not None
+    assert not last(job).entered
+    assert not job.may_have_acted
+    assert sdk.calls() == []
+    assert sdk.thrown == []

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import assert_type
 
 import attrs
-import outcome
 import trio
 
 import trio_jobs
@@ -27,7 +26,7 @@ from trio_jobs import (
     Service,
     Unknown,
 )
-from trio_jobs.ports import Clock, Discard, SdkExecutor, Store
+from trio_jobs.ports import CallReport, Clock, Discard, SdkCall, SdkExecutor, Store
 
 
 @attrs.frozen
@@ -136,9 +135,9 @@ class MyExecutor:
 
     async def open(self, opening: Opening) -> None: ...
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        result: outcome.Value[Any] | outcome.Error = outcome.capture(fn, Ledger(), *args)
-        return result
+    async def call(self, call: SdkCall) -> CallReport:
+        report, _ = call.run(Ledger())
+        return report
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Ledger:
         return Ledger()

@@ -115,6 +115,11 @@ class Handler:
     check: PayloadCheck = attrs.field(repr=False)
     """Refuses payloads that do not come back from their JSON."""
 
+    @property
+    def has_async_sdk(self) -> bool:
+        """Whether the SDK is asynchronous."""
+        return self.is_async and self.enters_at_start
+
     def encode(self, payload: Any) -> msgspec.Raw:
         """The JSON of `payload`. Raises: as `accept`."""
         return self.accept(payload)[0]

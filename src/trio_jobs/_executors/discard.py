@@ -10,17 +10,16 @@ from trio_jobs._ports import Discard
 __all__ = ["close_problem", "exception_to_throw"]
 
 
-def exception_to_throw(discard: Discard, *, made_here: bool) -> BaseException:
+def exception_to_throw(discard: Discard, last: BaseException | None) -> BaseException:
     """Return the exception to throw into the manager of a discarded session.
 
     Args:
         discard: Why the session is discarded.
-        made_here: Its exception was raised where the session lives. Objects of the SDK in the frames of an exception
-            must not get to another thread, so any other exception is replaced. So are those that are no `Exception`,
-            which mean something else to a context manager.
+        last: The exception of the last call; None if it has returned, or its exception was not kept. One that is no
+            `Exception` means something else to a context manager, and is replaced.
     """
-    if made_here and discard.error is not None and is_a(discard.error, Exception):
-        return discard.error
+    if discard.by_last_call and last is not None and is_a(last, Exception):
+        return last
     return SessionDiscarded(discard.reason)
 
 

@@ -9,6 +9,10 @@ For speed, a round trip uses one `SimpleQueue` into the thread and one `run_sync
 is suspended and rescheduled directly, without an Event or a cancel scope for each call.
 
 If the call of an abandoned thread returns after all, the thread discards the session and ends.
+
+No object of the SDK leaves the thread (P2): what comes out of it are `CallReport`s and texts. Exceptions come out of
+opening the SDK and of the calls of an `SdkHandle`, whose results are for Trio's thread by their nature. They are
+stripped of the local variables of their frames first.
 """
 
 from __future__ import annotations
@@ -17,16 +21,20 @@ import threading
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 from queue import SimpleQueue
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import outcome
 import trio
 
+from trio_jobs._call_report import CallReport, stuck
 from trio_jobs._concurrency import LoopThread
 from trio_jobs._engine.openings import Opening
+from trio_jobs._engine.retry import DEFAULT_RETRY
 from trio_jobs._errors import SdkCallStuck
+from trio_jobs._exception_tree import clear_frames
 from trio_jobs._executors.discard import close_problem, exception_to_throw
 from trio_jobs._ports import Discard
+from trio_jobs._sdk_call import CallEnd, CallHandle, SdkCall
 from trio_jobs._validation import check_manager
 
 __all__ = ["SdkHandle", "ThreadExecutor"]
@@ -58,7 +66,7 @@ class ThreadExecutor:
         # the next three are read and written on the SDK's thread only
         self._manager: AbstractContextManager[Any] | None = None
         self._sdk: Any = None
-        self._error: BaseException | None = None  # what the last call raised
+        self._error: BaseException | None = None  # what the last call raised, if the session may be discarded for it
         # written in the Trio thread, read on the SDK's thread after its call: true once no task waits for the call
         self._abandoned = False
 
@@ -97,8 +105,12 @@ class ThreadExecutor:
         self.session += 1
         self._is_open = True
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        return await self._round_trip(lambda: self._invoke(fn, args))
+    async def call(self, call: SdkCall) -> CallReport:
+        result = await self._round_trip(lambda: self._call(call))
+        if isinstance(result, outcome.Error):
+            return stuck()  # abandoned: `_call` does not raise
+        report: CallReport = result.value
+        return report
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> SdkHandle:
         return SdkHandle(self, enter, leave)
@@ -179,48 +191,88 @@ class ThreadExecutor:
         self._sdk = manager.__enter__()
         self._manager = manager
 
-    def _invoke(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        self._error = None
-        try:
-            return fn(self._sdk, *args)
-        except BaseException as error:
-            self._error = error
-            raise
+    def _call(self, call: SdkCall) -> CallReport:
+        self._forget_error()
+        report, self._error = call.run(self._sdk)
+        return report
+
+    def _forget_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            clear_frames(error)
 
     def _leave(self, discard: Discard | None) -> str | None:
         """Close the session. Returns the close problem."""
         manager, self._manager, self._sdk = self._manager, None, None
-        last, self._error = self._error, None
         if manager is None:
+            self._forget_error()
             return None
-        thrown = None if discard is None else exception_to_throw(discard, made_here=discard.error is last)
+        thrown = None if discard is None else exception_to_throw(discard, self._error)
         try:
             if thrown is None:
                 manager.__exit__(None, None, None)
             else:
                 manager.__exit__(type(thrown), thrown, thrown.__traceback__)
         except BaseException as raised:
-            return close_problem(raised, thrown)
+            problem = close_problem(raised, thrown)
+            clear_frames(raised)
+            return problem
         finally:
-            del last, thrown  # no reference cycle through this frame
+            self._forget_error()
+            del manager, thrown  # the frame may outlive the call, since that of an exception refers to it
         return None
 
 
 def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:
-    """As `outcome.capture`, which reads `__traceback__`: a property of that name could raise, and end the thread."""
+    """As `outcome.capture`, which reads `__traceback__`: a property of that name could raise, and end the thread.
+
+    An error goes to Trio's thread, so its frames are cleared, which hold what the SDK made while it was being opened.
+    """
     try:
         return outcome.Value(work())
     except BaseException as error:
+        clear_frames(error)
         return outcome.Error(error)
 
 
 @final
-class SdkHandle:
+class _HandleCall(SdkCall):
+    """A call of an `SdkHandle`, whose result or exception goes to Trio's thread."""
+
+    __slots__ = ("_args", "_fn", "outcome")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        super().__init__(DEFAULT_RETRY, renew=True)
+        self._fn = fn
+        self._args = args
+        self.outcome: outcome.Value[Any] | outcome.Error | None = None
+        """None until the call has returned."""
+
+    def invoke(self, sdk: Any) -> Any:
+        return self._fn(sdk, *self._args)
+
+    def returned(self, value: Any) -> CallReport:
+        self.outcome = outcome.Value(value)
+        return CallReport()
+
+    def raised(self, error: BaseException) -> CallEnd:
+        clear_frames(error)
+        self.outcome = outcome.Error(error)
+        return CallEnd(CallReport(), error)
+
+
+class _Calls(Protocol):
+    """The part of an `SdkExecutor` that a handle needs."""
+
+    async def call(self, call: SdkCall) -> CallReport: ...
+
+
+@final
+class SdkHandle(CallHandle):
     """The SDK argument of an `async def` handler, if the SDK runs on a thread. A handle belongs to one attempt."""
 
-    def __init__(
-        self, executor: ThreadExecutor, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]
-    ) -> None:
+    def __init__(self, executor: _Calls, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> None:
+        super().__init__()
         self._executor = executor
         self._enter = enter
         self._leave = leave
@@ -231,6 +283,10 @@ class SdkHandle:
         """Run `fn(sdk, *args)` on the SDK's thread.
 
         One call runs at a time. Further calls of the same handler wait in order.
+
+        What `fn` returns is used, and destroyed, in Trio's thread. So it should be data. An object of the SDK that may
+        be released only on its own thread must not be returned, nor be an attribute of what `fn` raises. The local
+        variables of the frames of an exception are cleared on the SDK's thread.
 
         Args:
             fn: A plain function. It can be a method of the SDK's class: `await sdk.call(Ledger.post, invoice)`.
@@ -252,10 +308,18 @@ class SdkHandle:
         await trio.lowlevel.checkpoint_if_cancelled()
         async with self._turn:
             await self._enter()
-            result = await self._executor.call(fn, *args)
+            call = _HandleCall(fn, args)
+            await self._executor.call(call)
             self._leave()
         await trio.lowlevel.checkpoint_if_cancelled()
-        if isinstance(result, outcome.Error) and isinstance(result.error, StopIteration):
+        result = call.outcome
+        if result is None:
+            raise SdkCallStuck("the call did not return")
+        self.last_error = result.error if isinstance(result, outcome.Error) else None
+        if isinstance(self.last_error, StopIteration):
             # a coroutine cannot raise it: Python would replace it with a RuntimeError that does not mention the call
-            raise RuntimeError("the SDK call raised StopIteration") from result.error
-        return result.unwrap()
+            raise RuntimeError("the SDK call raised StopIteration") from self.last_error
+        try:
+            return result.unwrap()
+        finally:
+            del call, result  # no reference cycle through this frame

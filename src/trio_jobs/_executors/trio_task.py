@@ -17,12 +17,14 @@ from typing import Any
 import outcome
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import must_propagate
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallStuck
-from trio_jobs._exception_tree import holding
+from trio_jobs._exception_tree import clear_frames, holding
 from trio_jobs._executors.discard import close_problem, exception_to_throw
 from trio_jobs._ports import Discard
+from trio_jobs._sdk_call import SdkCall
 from trio_jobs._validation import check_manager
 
 __all__ = ["TrioExecutor"]
@@ -54,6 +56,8 @@ class TrioExecutor:
         self._ended.set()
         self._close_problem: str | None = None
         self._discard: Discard | None = None
+        self._error: BaseException | None = None
+        """What the last call raised, if the session may be discarded for it."""
 
     def __repr__(self) -> str:
         return f"<TrioExecutor {'open' if self._is_open else 'closed'}>"
@@ -97,10 +101,22 @@ class TrioExecutor:
         opened.unwrap()
         self.session += 1
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
-        """Run an async function in the caller's task. A cancellation is raised inside the function."""
-        result: outcome.Value[Any] | outcome.Error = await outcome.acapture(fn, self._sdk, *args)
-        return result
+    async def call(self, call: SdkCall) -> CallReport:
+        """Await an asynchronous call in the caller's task. Cancelled and Ctrl-C propagate."""
+        self._error = None
+        try:
+            value = await _unprotected(call, self._sdk)
+        except BaseException as error:
+            passing = holding(error, trio.Cancelled)
+            if passing is error:
+                raise
+            if passing is not None:
+                raise passing from None
+            if must_propagate(error):
+                raise
+            report, self._error = call.raised(error)
+            return report
+        return call.returned(value)
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         return self._sdk
@@ -139,7 +155,7 @@ class TrioExecutor:
                         await self._close_asked.wait()
                         discard, self._discard = self._discard, None
                         if discard is not None:
-                            thrown = exception_to_throw(discard, made_here=True)
+                            thrown = exception_to_throw(discard, self._error)
                             raise thrown
                 except BaseException as error:
                     # kept here: Trio reads the class of what passes a scope, and a class can make that raise
@@ -155,7 +171,7 @@ class TrioExecutor:
             failure = error
         finally:
             self._is_open = False
-            self._sdk = self._task = None
+            self._sdk = self._task = self._error = None
             self._ended.set()
             if failure is not None and opened:
                 self._close_problem = close_problem(failure, thrown)
@@ -163,4 +179,14 @@ class TrioExecutor:
                 report(outcome.Error(failure))
             elif not opened:  # abandoned while it opened
                 report(outcome.Error(SdkCallStuck("opening the SDK was abandoned")))
+            if failure is not None:
+                clear_frames(failure)
+            if thrown is not None:
+                clear_frames(thrown)
             del failure, thrown  # no reference cycle through this frame
+
+
+@trio.lowlevel.disable_ki_protection
+async def _unprotected(call: SdkCall, sdk: Any) -> Any:
+    """Await a call. Ctrl-C can interrupt it, although the consumer that awaits it is protected."""
+    return await call.invoke(sdk)

@@ -15,17 +15,14 @@ import msgspec
 import outcome
 import trio
 
-from trio_jobs._concurrency import NEVER, raised_by_signal
+from trio_jobs._call_report import CallReport, Renew, report_error
+from trio_jobs._concurrency import NEVER
 from trio_jobs._engine.decide import AttemptResult
-from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
-from trio_jobs._engine.error_info import describe
-from trio_jobs._engine.handlers import Handler, encode_result
+from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escape
-from trio_jobs._errors import SdkCallRefused, SdkCallStuck
-from trio_jobs._exception_tree import contains, holding, is_a, leaves, members
+from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
-from trio_jobs._validation import check_wait
 
 __all__ = ["AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
 
@@ -44,14 +41,6 @@ _NOT_RUN: Final = (
     "the handler returned {}, which has not run; declare it with async def and await what it calls, or return the "
     "result of the work"
 )
-
-#: What a handler can ask for, the strongest first
-_DIRECTIVES: Final[dict[type[BaseException], Outcome]] = {
-    Fail: Outcome.FAIL,
-    Cancel: Outcome.CANCEL,
-    RetryAfter: Outcome.RETRY_AFTER,
-    Snooze: Outcome.SNOOZE,
-}
 
 JITTER: Final = 0.001  #: seconds by which two clocks may differ only because they are read one after the other
 
@@ -83,6 +72,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """What requested the end of the attempt before a limit was reached; None if nothing did."""
     discard: Discard | None = None
     """Why the session cannot be used after the attempt; None if it can."""
+    was_raised_by_call: Callable[[BaseException], bool] = lambda error: False
+    """Whether the last call of the SDK handle of this attempt raised this exception."""
     stop_scope: trio.CancelScope | None = None
     """Limits what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
@@ -237,14 +228,16 @@ async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any
 
 
 def classify(
-    running: RunningAttempt, result: outcome.Value[Any] | outcome.Error | None, late: bool
+    running: RunningAttempt, ended: CallReport | outcome.Error | None, late: bool, renew: Renew
 ) -> tuple[AttemptResult, BaseException | None]:
     """Classify the end of an attempt.
 
     Args:
         running: The attempt.
-        result: What the handler returned or raised; None if a scope of the attempt caught the Cancelled that ended it.
+        ended: The report of what the handler returned or raised; or what was raised in Trio's thread; None if a scope
+            of the attempt caught the Cancelled that ended it.
         late: The handler ended after its limit.
+        renew: `renew_after_error` of the service.
 
     Returns:
         The attempt's result, and the exception that must propagate out of the consumer (Ctrl-C, or a Cancelled of a
@@ -254,80 +247,39 @@ def classify(
     directive, which vouches that nothing is half done.
     """
     entered = running.entered
-    if isinstance(result, outcome.Value):
-        body, problem, not_run = encode_result(result.value)
-        if not_run is not None:
-            error_info = ErrorInfo("InvalidHandler", _NOT_RUN.format(not_run))
-            return AttemptResult(Outcome.ERROR, error=error_info, has_run=False, entered=entered, late=late), None
-        return AttemptResult(Outcome.COMPLETED, body, problem, entered=entered, late=late), None
     ended_by = running.ended_by()
-    if result is None:
+    if ended is None:
         assert ended_by is not None
-        if entered and running.handler.takes_sdk:
+        if entered and running.handler.takes_sdk and renew is not False:
             running.discard = Discard(ended_by)
         return AttemptResult(_BY_LIMIT[ended_by], ended_by=ended_by, entered=entered, late=late), None
-    asked = _directive(result.error, entered, late)
-    if asked is not None:
-        return asked, None
-    error = _unwrap(result.error)
-    info = describe(error, with_traceback=True)
-    if (entered and running.handler.takes_sdk) or contains(error, SessionLost):
-        running.discard = Discard(info.type, error)
-    if is_a(error, SdkCallStuck):
+    raised = ended.error if isinstance(ended, outcome.Error) else None
+    report = ended if isinstance(ended, CallReport) else report_error(ended.error, running.handler.rules.retry, renew)
+    error = report.error
+    if error is None:
+        if report.not_run is not None:
+            error_info = ErrorInfo("InvalidHandler", _NOT_RUN.format(report.not_run))
+            return AttemptResult(Outcome.ERROR, error=error_info, has_run=False, entered=entered, late=late), None
+        return AttemptResult(Outcome.COMPLETED, report.result, report.problem, entered=entered, late=late), None
+    info = error.info
+    if error.directive is not None:
+        kept = None if error.directive is Outcome.SNOOZE else info
+        return AttemptResult(error.directive, error=kept, wait=error.wait, entered=entered, late=late), None
+    if error.lost or (entered and running.handler.takes_sdk and error.renews):
+        own = raised is None or running.was_raised_by_call(raised)
+        running.discard = Discard(info.type, by_last_call=own, next_opening="lost" if error.lost else "error")
+    if error.stuck:
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
-    if raised_by_signal(error):
-        return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), error
-    if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
-        return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), error
-    refused = is_a(error, SdkCallRefused)
-    if ended_by is not None and (running.handler.is_async or refused):
+    if error.by_signal:
+        passing = KeyboardInterrupt() if raised is None else raised
+        return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), passing
+    if error.cancelled and trio.current_effective_deadline() == -NEVER:
+        return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), raised
+    if ended_by is not None and (running.handler.is_async or error.refused):
         # after the cancellation its cleanup raised, or its next call or step was refused: the limit ended the attempt
-        outcome_ = _BY_LIMIT[ended_by]
-        kept = None if refused else info
-        return AttemptResult(outcome_, error=kept, ended_by=ended_by, entered=entered, late=late), None
-    retryable = running.handler.rules.retry.retries(error)
-    return AttemptResult(Outcome.ERROR, error=info, retryable=retryable, entered=entered, late=late), None
-
-
-def _directive(error: BaseException, entered: bool, late: bool) -> AttemptResult | None:
-    """Return the result that the handler asked for, alone or in a group of which each error is a directive.
-
-    The strongest one decides. None for other errors, and for a Snooze or RetryAfter without a valid wait, which a
-    subclass can make: they are errors like any other.
-    """
-    raised = [leaf for leaf in leaves(error) if not is_a(leaf, trio.Cancelled)]
-    for class_, outcome_ in _DIRECTIVES.items():
-        directive = next((leaf for leaf in raised if is_a(leaf, class_)), None)
-        if directive is None:
-            continue
-        if not all(is_a(leaf, tuple(_DIRECTIVES)) for leaf in raised):
-            return None
-        wait = 0.0
-        if outcome_ in (Outcome.RETRY_AFTER, Outcome.SNOOZE):
-            try:
-                wait = check_wait("seconds", directive.seconds)  # type: ignore[attr-defined] # found by its class
-            except BaseException:
-                return None
-        info = None if outcome_ is Outcome.SNOOZE else describe(directive)
-        return AttemptResult(outcome_, error=info, wait=wait, entered=entered, late=late)
-    return None
-
-
-def _unwrap(error: BaseException) -> BaseException:
-    """Return the single error within nested groups. A Cancelled beside other errors is not counted."""
-    found = [*leaves(error)]
-    others = [leaf for leaf in found if not is_a(leaf, trio.Cancelled)]
-    if len(others) == 1 or not others:
-        return (others or found)[0]
-    if len(others) < len(found):
-        try:
-            _, rest = error.split(trio.Cancelled)  # type: ignore[attr-defined] # a group, as it has several leaves
-        except BaseException:  # a group of the user's own class can override `split` and `derive`
-            return error
-        error = rest
-    while len(inside := members(error)) == 1:
-        error = inside[0]
-    return error
+        kept = None if error.refused else info
+        return AttemptResult(_BY_LIMIT[ended_by], error=kept, ended_by=ended_by, entered=entered, late=late), None
+    return AttemptResult(Outcome.ERROR, error=info, retryable=error.retryable, entered=entered, late=late), None
 
 
 def log_fields(record: JobRecord) -> dict[str, object]:

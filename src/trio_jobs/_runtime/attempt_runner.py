@@ -13,6 +13,7 @@ from typing import Any, Final
 import outcome
 import trio
 
+from trio_jobs._call_report import CallReport, report_result
 from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult
@@ -35,6 +36,7 @@ from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, not_started
+from trio_jobs._sdk_call import CallHandle, HandlerCall
 
 __all__ = ["AttemptRunner"]
 
@@ -138,19 +140,19 @@ class AttemptRunner:
             return not_started(running.why), None
         if running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None:
             self._set_limits(running)
-        result: outcome.Value[Any] | outcome.Error | None = None
+        ended: CallReport | outcome.Error | None = None
         try:
             if running.deadline_scope is None:
                 with running.scope:
-                    result = await self._call_handler(running)
+                    ended = await self._call_handler(running)
             else:
                 with running.deadline_scope, running.scope:
-                    result = await self._call_handler(running)
+                    ended = await self._call_handler(running)
         except BaseException as error:
-            result = outcome.Error(error)
+            ended = outcome.Error(error)
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         running.clear_limits()
-        return classify(running, result, late)
+        return classify(running, ended, late, self._sessions.renew_after_error)
 
     def _set_limits(self, running: RunningAttempt) -> None:
         timeout = running.handler.attempt_timeout
@@ -160,18 +162,23 @@ class AttemptRunner:
             running.limit_by_deadline(self._clock)
         self._overruns.watch(running)
 
-    async def _call_handler(self, running: RunningAttempt) -> outcome.Value[Any] | outcome.Error:
-        """Return what the handler returned or raised. Raises what precedes it, and Cancelled."""
-        handler = running.handler
-        args: tuple[Any, ...] = (handler.decode(running.record.payload),)  # may raise: then the SDK is not entered
-        running.entered = handler.enters_at_start
-        if handler.takes_job:
-            args += (self._make_context(running),)
-        if not handler.is_async:
-            return await self._executor.call(_with_sdk(handler, args))
+    async def _call_handler(self, running: RunningAttempt) -> CallReport | outcome.Error:
+        """Return the report of the handler, or what an async one raised. Raises what precedes it, and Cancelled."""
+        handler, payload = running.handler, running.record.payload
+        context = self._make_context(running) if handler.takes_job else None
+        if handler.enters_at_start:
+            running.entered = True
+            report = await self._executor.call(HandlerCall(handler, payload, context, self._sessions.renew_after_error))
+            running.entered = report.entered
+            return report
+        args: tuple[Any, ...] = (handler.decode(payload),) if context is None else (handler.decode(payload), context)
         if handler.takes_sdk:
-            args = (self._executor.handle(lambda: self._enter(running), self._sessions.call_ended), *args)
-        return await call_captured(call_unprotected, handler.fn, *args)
+            handle = self._executor.handle(lambda: self._enter(running), self._sessions.call_ended)
+            if isinstance(handle, CallHandle):
+                running.was_raised_by_call = handle.has_raised
+            args = (handle, *args)
+        result = await call_captured(call_unprotected, handler.fn, *args)
+        return result if isinstance(result, outcome.Error) else report_result(result.value)
 
     async def _enter(self, running: RunningAttempt) -> None:
         """Prepare a call of an async handler. The first one is recorded: the attempt has entered the SDK."""
@@ -205,9 +212,3 @@ class AttemptRunner:
                 result.outcome,
                 extra=log_fields(record),
             )
-
-
-def _with_sdk(handler: Handler, args: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """Return a function that calls a plain handler with the SDK, for the executor."""
-    fn = handler.fn
-    return (lambda sdk: fn(sdk, *args)) if handler.takes_sdk else (lambda sdk: fn(*args))

@@ -15,18 +15,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import attrs
 import trio
 
+from trio_jobs._call_report import Renew
 from trio_jobs._concurrency import NEVER, WakeUp, must_propagate
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
 from trio_jobs._engine.openings import OpeningReason
-from trio_jobs._engine.retry import matches
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
-from trio_jobs._exception_tree import contains, holding, is_a
+from trio_jobs._exception_tree import holding, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
@@ -79,6 +77,8 @@ class SdkSessionManager:
         """The jobs whose work a close that fails may lose."""
         self._last_end: float | None = None
         self._idle_since = 0.0
+        self.renew_after_error: Renew = settings.renew_after_error
+        """After which errors a session is discarded. Asked where the error was raised."""
         self.opening = False
         """A session is being opened, or its next opening is waited for."""
 
@@ -194,11 +194,9 @@ class SdkSessionManager:
             self.discard(discard)
 
     def discard(self, discard: Discard) -> None:
-        """Discard the session before the next call, unless `renew_after_error` excludes this error."""
-        error, on = discard.error, self._settings.renew_after_error
-        lost = error is not None and contains(error, SessionLost)
-        if self._discard is None and (lost or (on if isinstance(on, bool) else error is None or matches(on, error))):
-            self._discard = attrs.evolve(discard, next_opening="lost") if lost else discard
+        """Discard the session before the next call."""
+        if self._discard is None:
+            self._discard = discard
 
     async def close_discarded(self) -> None:
         """Close the session if it is discarded, so that what it holds is rolled back now and not at the next job.

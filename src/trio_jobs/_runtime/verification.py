@@ -18,17 +18,16 @@ import attrs
 import outcome
 import trio
 
-from trio_jobs._concurrency import NEVER, raised_by_signal
+from trio_jobs._call_report import CallReport, report_answer, report_error
+from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
-from trio_jobs._engine.directives import SessionLost
-from trio_jobs._engine.error_info import class_name
-from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown, Verdict
-from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.jobs import Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown
+from trio_jobs._engine.openings import OpeningReason
 from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import SdkCallRefused
-from trio_jobs._exception_tree import contains, is_a
+from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_captured, call_unprotected, log_fields
@@ -38,6 +37,7 @@ from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.waits import sleep_until
+from trio_jobs._sdk_call import CallHandle, VerifyCall
 
 __all__ = ["Verification", "can_verify", "waits_for_person", "work_is_left"]
 
@@ -167,27 +167,22 @@ class Verification:
 
     async def ask(self, running: RunningAttempt, delay: float = 0.0) -> VerifyAnswer:
         """Call verify after `delay` seconds. The answer has `asked` False if the queue stops before verify returns."""
-        record, handler = running.record, running.handler
-        verify = handler.verify
+        verify = running.handler.verify
         assert verify is not None
         if delay:
             with running.new_stop_scope():
                 await sleep_until(self._clock, self._clock.elapsed() + delay)
         if not await self._prepare_call(running):
             return VerifyAnswer(Unknown(), asked=False)
-        if record.state is State.IN_DOUBT and not await self._begin(running):
+        if running.record.state is State.IN_DOUBT and not await self._begin(running):
             return VerifyAnswer(Unknown(), asked=False)
-        result = await self._call(running, verify)
+        ended = await self._call(running, verify)
         late = self._clock.monotonic() > running.limit_at
         running.clear_limits()
         self._sessions.call_ended()
-        if result is None and running.stopped:
+        if ended is None and running.stopped:
             return VerifyAnswer(Unknown(), asked=False)
-        verdict = self._verdict(record, handler, result, late=late)
-        if isinstance(verdict, Done):
-            body, problem, _ = encode_result(verdict.result)
-            return VerifyAnswer(verdict, body, problem)
-        return VerifyAnswer(verdict)
+        return self._answer(running, ended, late=late)
 
     async def _begin(self, running: RunningAttempt) -> bool:
         """Commit that verify is about to be called for a job in doubt: a call that kills the process is then counted.
@@ -203,30 +198,34 @@ class Verification:
                 await event_log.committed(record.last_seq, record)
         return record.doubt is not None and record.doubt.verifying and not running.stopped
 
-    def _verdict(
-        self, record: JobRecord, handler: Handler, result: outcome.Value[Any] | outcome.Error | None, *, late: bool
-    ) -> Verdict:
+    def _answer(self, running: RunningAttempt, ended: CallReport | outcome.Error | None, *, late: bool) -> VerifyAnswer:
+        record, handler = running.record, running.handler
         fields = log_fields(record)
-        if result is None or late:
-            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=fields)
-        elif isinstance(result, outcome.Error):
-            if raised_by_signal(result.error):
-                raise result.error
-            log.warning("job %s: verify raised %s", record.id, class_name(result.error), extra=fields)
-            if handler.takes_sdk or contains(result.error, SessionLost):
-                self._sessions.discard(Discard("verify raised", result.error))
-        elif issubclass(type(result.value), (Done, NotDone, Unknown)):
-            verdict: Verdict = result.value
-            return verdict
+        report = None
+        if isinstance(ended, outcome.Error):
+            report = report_error(ended.error, handler.rules.retry, self._sessions.renew_after_error)
+            if report.error is not None and report.error.by_signal:
+                raise ended.error
         else:
-            close_lazy(result.value)
+            report = ended
+        if report is None or late:
+            log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=fields)
+        elif report.error is not None:
+            error = report.error
+            log.warning("job %s: verify raised %s", record.id, error.info.type, extra=fields)
+            if error.lost or (handler.takes_sdk and error.renews):
+                own = not isinstance(ended, outcome.Error) or running.was_raised_by_call(ended.error)
+                reason: OpeningReason = "lost" if error.lost else "error"
+                self._sessions.discard(Discard("verify raised", by_last_call=own, next_opening=reason))
+        elif report.answer == "done":
+            return VerifyAnswer(Done(), report.result, report.problem)
+        elif report.answer == "not_done":
+            return VerifyAnswer(NotDone())
+        elif report.answer is None:
             log.warning(
-                "job %s: verify must answer Done, NotDone or Unknown, not %s",
-                record.id,
-                lazy_noun(result.value) or type(result.value),
-                extra=fields,
+                "job %s: verify must answer Done, NotDone or Unknown, not %s", record.id, report.not_run, extra=fields
             )
-        return Unknown()
+        return VerifyAnswer(Unknown())
 
     async def _prepare_call(self, running: RunningAttempt) -> bool:
         """Before a further call of an attempt: open the SDK if necessary, and wait for the rest of `min_interval`.
@@ -242,15 +241,14 @@ class Verification:
             await self._sessions.pace()
         return usable and not running.stopped
 
-    async def _call(
-        self, running: RunningAttempt, verify: Callable[..., Any]
-    ) -> outcome.Value[Any] | outcome.Error | None:
+    async def _call(self, running: RunningAttempt, verify: Callable[..., Any]) -> CallReport | outcome.Error | None:
+        """Return the report of verify, or what an async one raised; None if a scope has ended it."""
         handler, context = running.handler, self._make_context(running)
+        call = VerifyCall(handler, context, self._sessions.renew_after_error)
         if not handler.verify_is_async:
             running.limit_in_seconds(self._clock, handler.verify_timeout, None)
             self._overruns.watch(running)
-            takes_sdk = handler.takes_sdk
-            return await self._executor.call(lambda sdk: verify(sdk, context) if takes_sdk else verify(context))
+            return await self._executor.call(call)
 
         async def enter() -> None:
             await self._sessions.pace()
@@ -260,17 +258,23 @@ class Verification:
         scope = running.new_stop_scope()
         running.limit_in_seconds(self._clock, handler.verify_timeout, scope)
         self._overruns.watch(running)
-        handle = self._executor.handle(enter, self._sessions.call_ended)
-        args = (handle, context) if handler.takes_sdk else (context,)
-        result: outcome.Value[Any] | outcome.Error | None = None
+        ended: CallReport | outcome.Error | None = None
         try:
             with scope:
-                result = await call_captured(call_unprotected, verify, *args)
+                if handler.has_async_sdk:
+                    ended = await self._executor.call(call)
+                else:
+                    handle = self._executor.handle(enter, self._sessions.call_ended)
+                    if isinstance(handle, CallHandle):
+                        running.was_raised_by_call = handle.has_raised
+                    args = (handle, context) if handler.takes_sdk else (context,)
+                    result = await call_captured(call_unprotected, verify, *args)
+                    ended = result if isinstance(result, outcome.Error) else report_answer(result.value)
         except BaseException as error:
             if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
                 raise
-            result = outcome.Error(error)
-        return result
+            ended = outcome.Error(error)
+        return ended
 
 
 def can_verify(record: JobRecord, handler: Handler) -> bool:

@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import attrs
-import outcome
+import msgspec
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.openings import Opening
 from trio_jobs._ports import SdkExecutor
-from trio_jobs.testing.fake_sdk import Blocker, FakeSdk, FakeSession
+from trio_jobs._sdk_call import FunctionCall
+from trio_jobs.testing.fake_sdk import Blocker, FakeSdk
 
-__all__ = ["FIRST", "ExecutorFixture", "PlannedError", "UnusualError", "expect"]
+__all__ = ["FIRST", "ExecutorFixture", "PlannedError", "UnusualError", "expect", "returned"]
 
 FIRST: Final = Opening("start", 1, unclean=False)
 """An opening of a session for executors that are used without a queue."""
@@ -43,14 +45,11 @@ class ExecutorFixture:
         self.blockers.append(Blocker(then, timeout=self.timeout))
         return self.blockers[-1]
 
-    async def call(self, what: str) -> outcome.Value[Any] | outcome.Error:
+    async def call(self, what: str) -> CallReport:
+        """Call the SDK; what it returns or raises is planned by its script."""
         if self.threaded:
-            return await self.executor.call(lambda session: session.call(what))
-
-        async def acall(session: FakeSession) -> Any:
-            return await session.acall(what)
-
-        return await self.executor.call(acall)
+            return await self.executor.call(FunctionCall("check", lambda session: session.call(what)))
+        return await self.executor.call(FunctionCall("check", lambda session: session.acall(what)))
 
     @asynccontextmanager
     async def tasks(self) -> AsyncIterator[trio.Nursery]:
@@ -81,3 +80,10 @@ def expect(holds: bool, violation: str) -> None:
     """Raise `AssertionError` with `violation`, which says what happened, unless the rule holds."""
     if not holds:
         raise AssertionError(violation)
+
+
+def returned(report: object) -> object:
+    """Return the result of a call, or a text that says what the executor returned instead."""
+    if isinstance(report, CallReport) and report.result is not None:
+        return msgspec.json.decode(report.result)
+    return f"(no result: {report!r:.300})"

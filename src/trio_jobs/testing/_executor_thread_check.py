@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import outcome
 import trio
 
-from trio_jobs._errors import SdkCallStuck
-from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect
+from trio_jobs._call_report import CallReport
+from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect, returned
 
 __all__ = ["THREAD_RULES"]
 
@@ -44,7 +43,8 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
         entered = [step.operation for step in sdk.steps[2:]]
         expect(not entered, f"a second {name} was accepted while a call was inside: the SDK received {entered}")
         expect(value is not True, f"{name} returned True while a call was inside")
-        expect(not isinstance(value, outcome.Value), f"a second {name} returned {value!r} while a call was inside")
+        is_report = isinstance(value, CallReport) and value.error is None
+        expect(not is_report, f"a second {name} returned {value!r} while a call was inside")
 
     async with fixture.tasks() as nursery:
         nursery.start_soon(first)
@@ -55,7 +55,7 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
         await refused_or_waiting("close", executor.close)
         blocker.release()
     expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
-    expect(results[0].unwrap() == "first", "the result of the first call was lost")
+    expect(returned(results[0]) == "first", "the result of the first call was lost")
     expect(await executor.close() is True, "close did not return True after the call had returned")
     await executor.stop()
 
@@ -68,8 +68,8 @@ async def _check_cancelled_call(fixture: ExecutorFixture) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         trio.lowlevel.current_trio_token().run_sync_soon(blocker.release)
-        result = await fixture.call("x")
-        expect(result.unwrap() == "late", f"the call returned 'late', and the executor {result!r}")
+        report = await fixture.call("x")
+        expect(returned(report) == "late", f"the call returned 'late', and the executor {report!r}")
     expect(not scope.cancelled_caught, "the call raised Cancelled instead of returning its result")
     expect(not executor.inside, "inside is still True after the call has returned")
     await executor.close()
@@ -99,8 +99,8 @@ async def _check_abandoned_call(fixture: ExecutorFixture) -> None:
             await returned.wait()
         expect(returned.is_set(), "the caller of the abandoned call still waits")
     expect(
-        isinstance(results[0], outcome.Error) and isinstance(results[0].error, SdkCallStuck),
-        f"the caller of the abandoned call received {results[0]!r}, not SdkCallStuck",
+        isinstance(results[0], CallReport) and results[0].error is not None and results[0].error.stuck,
+        f"the caller of the abandoned call received {results[0]!r}, not the report of a stuck call",
     )
     expect(not executor.is_open, "is_open is still True after abandon")
     expect(await executor.close() is False, "close returned True though the abandoned call is still inside")

@@ -17,16 +17,17 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import contextmanager
 from typing import Any, Final
 
-import outcome
 import trio
 import trio.testing
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor, Store
+from trio_jobs._sdk_call import CallEnd, SdkCall
 from trio_jobs.testing.crashable_store import SimulatedStore
 
 __all__ = ["ExecutorLog", "ThreadActivity", "VirtualTimeExecutor", "VirtualTimeStore", "current_activity"]
@@ -140,6 +141,29 @@ class ExecutorLog:
             self.violations.append("P1: a session was closed while a call was inside")
 
 
+class _RecordedCall(SdkCall):
+    """A call that is recorded, and during which the thread has the counter of its queue."""
+
+    def __init__(self, call: SdkCall, activity: ThreadActivity, log: ExecutorLog) -> None:
+        self._call = call
+        self._activity = activity
+        self._log = log
+
+    def invoke(self, sdk: Any) -> Any:
+        _thread_local.activity = self._activity
+        try:
+            with self._log.call():
+                return self._call.invoke(sdk)
+        finally:
+            _thread_local.activity = None
+
+    def returned(self, value: Any) -> CallReport:
+        return self._call.returned(value)
+
+    def raised(self, error: BaseException) -> CallEnd:
+        return self._call.raised(error)
+
+
 class VirtualTimeExecutor:
     """An `SdkExecutor` that wraps `inner` and stops virtual time while its thread is active.
 
@@ -187,25 +211,16 @@ class VirtualTimeExecutor:
         await self._in_real_time(self._inner.open, opening)
         self._log.record_open()
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> outcome.Value[Any] | outcome.Error:
+    async def call(self, call: SdkCall) -> CallReport:
         if not self._threaded:
-            return await self._inner.call(fn, *args)
-        activity = self._activity
-
-        def recorded(*args: Any) -> Any:
-            _thread_local.activity = activity
-            try:
-                with self._log.call():
-                    return fn(*args)
-            finally:
-                _thread_local.activity = None
-
-        return await self._in_real_time(self._inner.call, recorded, *args)  # type: ignore[no-any-return]
+            return await self._inner.call(call)
+        report: CallReport = await self._in_real_time(self._inner.call, _RecordedCall(call, self._activity, self._log))
+        return report
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         inner = self._inner.handle(enter, leave)
         if isinstance(inner, SdkHandle):
-            return SdkHandle(self, enter, leave)  # type: ignore[arg-type]
+            return SdkHandle(self, enter, leave)
         return inner
 
     def abandon(self) -> None:

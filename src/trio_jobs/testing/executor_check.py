@@ -8,19 +8,22 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import outcome
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._errors import SessionDiscarded
+from trio_jobs._exception_tree import leaves
 from trio_jobs._ports import Discard, SdkExecutor
-from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, PlannedError, UnusualError, expect
+from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, PlannedError, UnusualError, expect, returned
 from trio_jobs.testing._executor_thread_check import THREAD_RULES
+from trio_jobs.testing._sdk_objects import SdkObjects
 from trio_jobs.testing.fake_sdk import FakeSdk
 from trio_jobs.testing.report import CheckReport, collect
 
 __all__ = ["check_executor"]
 
 TIMEOUT: Final = 20.0  #: seconds to wait for a thread to reach a point
+DESTROY_TIMEOUT: Final = 2.0  #: seconds to wait for objects to be destroyed after the executor has stopped
 
 MakeExecutor = Callable[[Callable[[], Any], trio.Nursery], SdkExecutor]
 
@@ -93,7 +96,7 @@ async def _check_open_call_close(fixture: ExecutorFixture) -> None:
         "not True, False and 1",
     )
     for n in range(5):
-        result = (await fixture.call(f"call {n}")).unwrap()
+        result = returned(await fixture.call(f"call {n}"))
         expect(result == f"call {n}", f"the executor returned {result!r} for a call that returned 'call {n}'")
     expect(await executor.close() is True, "close did not return True after a clean close")
     expect(not executor.is_open, "is_open is still True after close")
@@ -128,7 +131,7 @@ async def _check_reopen(fixture: ExecutorFixture) -> None:
     for number in (1, 2, 3):
         await executor.open(FIRST)
         expect(executor.session == number, f"session {number} has the number {executor.session}")
-        expect((await fixture.call("x")).unwrap() == "x", f"session {number} does not return the result of a call")
+        expect(returned(await fixture.call("x")) == "x", f"session {number} does not return the result of a call")
         expect(await executor.close(), f"session {number} was not closed")
     await executor.stop()
     sdk.check()
@@ -167,7 +170,7 @@ async def _check_failing_close(fixture: ExecutorFixture) -> None:
     )
     expect(executor.take_close_problem() is None, "take_close_problem returned the same problem twice")
     await executor.open(FIRST)
-    expect((await fixture.call("x")).unwrap() == "x", "the session after a failed close does not work")
+    expect(returned(await fixture.call("x")) == "x", "the session after a failed close does not work")
     await executor.close()
     await executor.stop()
 
@@ -180,7 +183,10 @@ async def _check_discard(fixture: ExecutorFixture) -> None:
         if error is not None:
             sdk.script("call", error)
             await fixture.call("bad")
-        expect(await executor.close(Discard(reason, error)) is True, "close did not return True after a discard")
+        expect(
+            await executor.close(Discard(reason, by_last_call=error is not None)) is True,
+            "close did not return True after a discard",
+        )
         thrown = sdk.thrown[-1] if sdk.thrown else None
         expected = SessionDiscarded if error is None else PlannedError
         expect(
@@ -205,7 +211,7 @@ async def _check_discard(fixture: ExecutorFixture) -> None:
 
 
 async def _check_failing_call(fixture: ExecutorFixture) -> None:
-    """An exception from a call is returned as a value, whatever its type, and the session stays usable."""
+    """An exception from a call is returned as data, whatever its type, and the session stays usable."""
     executor, sdk = fixture.executor, fixture.sdk
     await executor.open(FIRST)
     errors: list[BaseException] = [
@@ -213,15 +219,40 @@ async def _check_failing_call(fixture: ExecutorFixture) -> None:
     ]  # fmt: skip
     for error in [*errors, BaseExceptionGroup("", [UnusualError()])]:
         sdk.script("call", error)
-        result = await fixture.call("bad")
+        report = await fixture.call("bad")
         expect(
-            isinstance(result, outcome.Error) and result.error is error,
-            f"a call that raised {error!r} returned {result!r}",
+            isinstance(report, CallReport)
+            and report.error is not None
+            and report.error.info.type == type(next(leaves(error))).__name__,
+            f"a call that raised {error!r} returned {report!r}",
         )
-        expect((await fixture.call("next")).unwrap() == "next", f"after {error!r} the next call does not work")
+        expect(returned(await fixture.call("next")) == "next", f"after {error!r} the next call does not work")
     await executor.close()
     await executor.stop()
     sdk.check()
+
+
+async def _check_objects(fixture: ExecutorFixture) -> None:
+    """What the SDK made is destroyed on the session's thread: results, and the frames of exceptions (P2)."""
+    executor, sdk, objects = fixture.executor, fixture.sdk, SdkObjects()
+
+    def fail() -> None:
+        made = objects.make()
+        raise PlannedError(f"with an object on thread {made.home}")
+
+    sdk.script("open", fail)
+    expect(
+        isinstance(await fixture.raised(lambda: executor.open(FIRST)), PlannedError),
+        "open did not raise what the SDK raised",
+    )
+    for discards in (False, True):
+        await executor.open(FIRST)
+        sdk.script("call", objects.make, fail, objects.make, fail)
+        for _ in range(4):
+            await fixture.call("x")
+        await executor.close(Discard("PlannedError", by_last_call=True) if discards else None)
+    await executor.stop()
+    await objects.check(min(fixture.timeout, DESTROY_TIMEOUT))
 
 
 async def _check_cancelled_open(fixture: ExecutorFixture) -> None:
@@ -286,19 +317,19 @@ async def _check_lost_session(fixture: ExecutorFixture) -> None:
     await executor.open(FIRST)
     for _ in range(3):
         sdk.script("call", ConnectionError("gone"))
-        expect(isinstance(await fixture.call("x"), outcome.Error), "the error of a call was not returned")
+        expect((await fixture.call("x")).error is not None, "the error of a call was not returned")
     sdk.script("close", ConnectionError("gone"))
     expect(await executor.close() is True, "close did not return True after the SDK's close raised")
     with suppress(Exception):
         executor.take_close_problem()
     await executor.open(FIRST)
-    expect((await fixture.call("x")).unwrap() == "x", "the session after a lost one does not work")
+    expect(returned(await fixture.call("x")) == "x", "the session after a lost one does not work")
     await executor.close()
     await executor.stop()
 
 
 _RULES: Final = (
     *(_check_open_call_close, _check_repeated_close, _check_reopen),
-    *(_check_failing_open, _check_failing_close, _check_discard, _check_failing_call),
+    *(_check_failing_open, _check_failing_close, _check_discard, _check_failing_call, _check_objects),
     *(_check_cancelled_open, _check_handle, _check_lost_session),
 )

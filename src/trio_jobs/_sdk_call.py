@@ -1,0 +1,195 @@
+"""A call into the SDK: what is called, as data, and the function that calls it where the SDK lives.
+
+The queue makes an `SdkCall`, the executor gets it to the thread or process of the SDK, and there `run` calls the user's
+function and makes the report of it. Only the report comes back. What the function was given and what it returned or
+raised is destroyed where the SDK lives; the exception is kept there for as long as it may have to be thrown into the
+context manager of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, final
+
+import msgspec
+import trio
+
+from trio_jobs._call_report import CallReport, RaisedError, Renew, report_answer, report_error, report_result
+from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
+from trio_jobs._exception_tree import clear_frames, is_a, leaves
+
+__all__ = ["CallEnd", "CallHandle", "FunctionCall", "HandlerCall", "SdkCall", "VerifyCall"]
+
+
+class CallEnd(NamedTuple):
+    """What `SdkCall.run` returns."""
+
+    report: CallReport
+    """The data that the queue gets."""
+
+    error: BaseException | None
+    """What the executor keeps where the SDK lives until the next call or close: the exception because of which the
+    session may be discarded. None if it will not be."""
+
+
+class SdkCall:
+    """A call into the SDK. Executors call `run`; asynchronous ones call the three functions that it consists of."""
+
+    __slots__ = ("_renew", "_retry")
+
+    def __init__(self, retry: Retry, renew: Renew) -> None:
+        self._retry = retry
+        self._renew = renew
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    @final
+    def run(self, sdk: Any) -> CallEnd:
+        """Make the call, where the SDK lives. Never raises."""
+        try:
+            value = self.invoke(sdk)
+        except BaseException as error:
+            return self.raised(error)
+        return CallEnd(self.returned(value), None)
+
+    def invoke(self, sdk: Any) -> Any:
+        """Call the user's function, and return what it returns. For an asynchronous SDK that is awaitable.
+
+        Raises:
+            BaseException: Whatever the function raises.
+        """
+        raise NotImplementedError
+
+    def returned(self, value: Any) -> CallReport:
+        """Return the report of a call that returned. Never raises."""
+        return report_result(value)
+
+    def raised(self, error: BaseException) -> CallEnd:
+        """Return the report of a call that raised. Called in the except clause of `invoke`. Never raises."""
+        report = self.report_error(error)
+        if report.error is not None and self._may_discard(report.error):
+            return CallEnd(report, error)
+        clear_frames(error)
+        return CallEnd(report, None)
+
+    def _may_discard(self, error: RaisedError) -> bool:
+        """Whether the session may be discarded because of this error."""
+        return error.renews or error.lost
+
+    def report_error(self, error: BaseException) -> CallReport:
+        """Return an exception as data. Never raises."""
+        return report_error(error, self._retry, self._renew)
+
+
+@final
+class HandlerCall(SdkCall):
+    """A call of a handler.
+
+    Args:
+        handler: The handler.
+        payload: The payload of the job. It is decoded where the SDK lives, and is destroyed there.
+        context: The job context; None if the handler takes none.
+        renew: `renew_after_error` of the service.
+    """
+
+    __slots__ = ("_entered", "context", "handler", "payload")
+
+    def __init__(self, handler: Handler, payload: msgspec.Raw, context: Any, renew: Renew) -> None:
+        super().__init__(handler.rules.retry, renew)
+        self.handler = handler
+        self.payload = payload
+        self.context = context
+        self._entered = False
+
+    def invoke(self, sdk: Any) -> Any:
+        handler = self.handler
+        payload = handler.decode(self.payload)  # may raise: then the SDK is not entered
+        self._entered = True
+        if handler.takes_sdk:
+            return handler.fn(sdk, payload, self.context) if handler.takes_job else handler.fn(sdk, payload)
+        return handler.fn(payload, self.context) if handler.takes_job else handler.fn(payload)
+
+    def report_error(self, error: BaseException) -> CallReport:
+        return report_error(error, self._retry, self._renew, entered=self._entered)
+
+    def _may_discard(self, error: RaisedError) -> bool:
+        return error.directive is None and (error.renews or error.lost)
+
+
+@final
+class VerifyCall(SdkCall):
+    """A call of verify.
+
+    Args:
+        handler: The handler.
+        context: The job context.
+        renew: `renew_after_error` of the service.
+    """
+
+    __slots__ = ("context", "handler")
+
+    def __init__(self, handler: Handler, context: Any, renew: Renew) -> None:
+        super().__init__(handler.rules.retry, renew)
+        self.handler = handler
+        self.context = context
+
+    def invoke(self, sdk: Any) -> Any:
+        verify = self.handler.verify
+        assert verify is not None
+        return verify(sdk, self.context) if self.handler.takes_sdk else verify(self.context)
+
+    def returned(self, value: Any) -> CallReport:
+        return report_answer(value)
+
+
+@final
+class FunctionCall(SdkCall):
+    """A call of a function of the service that gets only the SDK.
+
+    Args:
+        name: The keyword of the service under which the function was given.
+        fn: The function.
+        renew: `renew_after_error` of the service.
+        convert: Called where the SDK lives with what `fn` returned; what it returns is the result.
+    """
+
+    __slots__ = ("_convert", "_fn", "name")
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        renew: Renew = True,
+        convert: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
+        super().__init__(DEFAULT_RETRY, renew)
+        self.name = name
+        self._fn = fn
+        self._convert = convert
+
+    def invoke(self, sdk: Any) -> Any:
+        return self._fn(sdk)
+
+    def returned(self, value: Any) -> CallReport:
+        try:
+            converted = self._convert(value)
+        except BaseException as error:  # a method of an object of the SDK, such as `__bool__`
+            return self.report_error(error)
+        return report_result(converted)
+
+
+class CallHandle:
+    """Base class of the SDK handles of executors that keep the exception of a call, to throw it into the session."""
+
+    def __init__(self) -> None:
+        self.last_error: BaseException | None = None
+        """What the last call raised; None if it returned."""
+
+    @final
+    def has_raised(self, error: BaseException) -> bool:
+        """Whether the last call raised this exception, or the only one in this group."""
+        own = self.last_error
+        others = [leaf for leaf in leaves(error) if not is_a(leaf, trio.Cancelled)]
+        return own is not None and (error is own or (len(others) == 1 and others[0] is own))
