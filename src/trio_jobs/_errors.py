@@ -360,7 +360,7 @@ class TooManyRequests(TrioJobsError):
     """
 
     limit: Final[str]
-    """The limit: "rate", "in_flight" or "subscriptions"."""
+    """The limit: "rate", "in_flight", "subscriptions" or "followed_jobs"."""
 
     retry_after: Final[float | None]
     """After how many seconds the request would pass; None if that depends on the end of other requests."""

@@ -1481,6 +1481,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                await self._refuse(refusal)\n",
     ),
     _M(
+        "followed jobs never given back",
+        "clients that come and go use up the job ids that filters may name",
+        CONNECTION_LIMITS,
+        "_server/connection.py",
+        "        self._followed.remove(subscriber)\n",
+        "        pass\n",
+    ),
+    _M(
         "idempotent crash not counted",
         "an idempotent handler that kills the process at once does so at each start, for ever",
         POISON,

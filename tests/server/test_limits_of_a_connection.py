@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from support.server import WATCHER, bench, make_service, patient
+from support.server import WATCHER, Raw, bench, make_service, patient
 from trio_jobs import State
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits
 
@@ -26,6 +26,30 @@ async def test_requests_and_subscriptions_beyond_their_number_never_close_the_co
             assert (await client.ask("server.hello"))["error"]["data"] == {"limit": "in_flight"}
         await b.queue.resume()
         await client.say_goodbye()
+
+
+async def test_the_filters_of_a_connection_and_of_all_clients_name_a_bounded_number_of_jobs() -> None:
+    async with bench(limits=patient(strikes=1, followed_jobs=3, all_followed_jobs=5)) as b:
+        first, second = await b.raw(), await b.raw()
+
+        async def limit_of(client: Raw, subscription: str, jobs: list[str] | None) -> str | None:
+            answer = await client.ask("jobs.subscribe", subscription=subscription, jobs=jobs)
+            return answer["error"]["data"]["limit"] if "error" in answer else None
+
+        assert await limit_of(first, "s0", ["a", "b"]) is None
+        assert await limit_of(first, "s1", ["c", "d"]) == "followed_jobs"
+        assert await limit_of(first, "s1", ["c"]) is None
+        assert await limit_of(first, "s2", None) is None
+        assert await limit_of(second, "s0", ["a", "b", "c"]) == "followed_jobs"
+        assert await limit_of(second, "s0", ["a", "b"]) is None
+        await first.ask("jobs.unsubscribe", subscription="s0")
+        assert await limit_of(second, "s1", ["c"]) is None
+        assert await limit_of(first, "s0", ["a", "b"]) == "followed_jobs"
+        await second.stream.send_eof()
+        await second.read_all()  # until the server has ended the connection
+        await second.stream.aclose()
+        assert await limit_of(first, "s0", ["a", "b"]) is None
+        await first.say_goodbye()
 
 
 async def test_a_cancelled_wait_frees_its_place_at_once() -> None:
@@ -67,7 +91,7 @@ async def test_hello_has_the_limits_of_the_connection() -> None:
         mib = 1024 * 1024
         assert (await client.ask("server.hello"))["limits"] == {
             "message": mib + 65536, "in_flight": 64, "messages": 90.0, "messages_per_second": 100.0,
-            "bytes": 4.0 * mib, "bytes_per_second": 1.0 * mib, "subscriptions": 32,
+            "bytes": 4.0 * mib, "bytes_per_second": 1.0 * mib, "subscriptions": 32, "followed_jobs": 4000,
         }  # fmt: skip
         limits = (await watcher.ask("server.hello"))["limits"]
         assert [limits[name] for name in ("messages", "messages_per_second", "bytes")] == [40.0, 20.0, 4.0 * mib / 16]

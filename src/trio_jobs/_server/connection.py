@@ -26,9 +26,11 @@ from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._log import Log
 from trio_jobs._server.event_bodies import EventBodies
+from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.limits import ServerLimits, connection_limits
 from trio_jobs._server.methods import Deferred, Methods, as_rpc_error, too_many
 from trio_jobs._server.multicast import Multicasts
+from trio_jobs._server.newest_progress import NewestProgress
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request_limiter import RequestLimiter
@@ -46,7 +48,6 @@ __all__ = ["Connection"]
 
 log: Final = Log("trio_jobs.server")
 
-MAX_PROGRESS: Final = 100  #: jobs whose progress waits to be sent; one job is processed at a time
 _NO_KICK: Final = frozenset({CloseCode.GOING_AWAY, CloseCode.UNAUTHORISED, CloseCode.FOREIGN_ORIGIN})
 CLOSE_1006: Final = 1006  #: the connection was lost; never sent on the wire (RFC 6455, section 7.4.1)
 
@@ -73,6 +74,7 @@ class Connection:
         multicasts: Multicasts,
         bodies: EventBodies,
         pacer: Pacer,
+        followed: FollowedJobs,
         refusal: tuple[int, str] | None = None,
         *,
         on_refused: Callable[[Reason, str], None] = lambda reason, detail: None,
@@ -87,6 +89,7 @@ class Connection:
         self._limits = limits
         self._multicasts = multicasts
         self._pacer = pacer
+        self._followed = followed
         self._listing = trio.StrictFIFOLock()
         self._leaving = refusal
         self._on_refused = on_refused
@@ -96,7 +99,7 @@ class Connection:
         self._waiting: dict[RequestId, trio.CancelScope] = {}
         self._limiter = RequestLimiter(limits, self.limits)
         self._ready: dict[Subscriber, None] = {}
-        self._progress: dict[str, Progress] = {}
+        self._progress = NewestProgress()
         self._news = WakeUp()
         self._scope = trio.CancelScope()
         stream.on_rest = self._wake_pump
@@ -153,7 +156,7 @@ class Connection:
             log.debug("a connection of %s ended with %r", escape(self.token.name), error)
         finally:
             for subscriber in self.subscribers.values():
-                subscriber.end()
+                self._end(subscriber)
             self.subscribers.clear()
         if self._stream.refused is not None:
             self._leaving = (self._stream.refused.code, self._stream.refused.reason)
@@ -294,10 +297,7 @@ class Connection:
     # subscriptions
 
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
-        if params.subscription in self.subscribers:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"subscription {params.subscription!r} already exists")
-        if len(self.subscribers) >= self._limits.subscriptions:
-            raise too_many("subscriptions", f"a connection has at most {self._limits.subscriptions} subscriptions")
+        self._followed.add(params.subscription, wanted, self.subscribers)
         subscriber = Subscriber(
             params.subscription, self._backend, self._bodies, self._pacer, wanted, after, self._on_news
         )
@@ -309,8 +309,12 @@ class Connection:
         if subscriber is None:
             return None
         self._ready.pop(subscriber, None)
-        subscriber.end()
+        self._end(subscriber)
         return subscriber.cursor.position
+
+    def _end(self, subscriber: Subscriber) -> None:
+        subscriber.end()
+        self._followed.remove(subscriber)
 
     async def _begin(self, request_id: RequestId, subscriber: Subscriber) -> None:
         """Send the answer, then start the stream, so that the first event follows the answer."""
@@ -364,18 +368,14 @@ class Connection:
         """Send a job's progress to the subscriptions. While the stream is busy, only the newest of each job is kept."""
         if not self.subscribers:
             return
-        self._progress.pop(news.job_id, None)
-        if len(self._progress) >= MAX_PROGRESS:
-            del self._progress[next(iter(self._progress))]
-        self._progress[news.job_id] = news
+        self._progress.put(news)
         if not self._stream.free:
             self._wake_pump()
         elif frames := self._take_progress():
             self._stream.send_nowait(frames)
 
     def _take_progress(self) -> bytes:
-        news, self._progress = self._progress, {}
-        frames = [s.progress(progress) for progress in news.values() for s in self.subscribers.values()]
+        frames = [s.progress(progress) for progress in self._progress.take() for s in self.subscribers.values()]
         return b"".join(frame for frame in frames if frame is not None)
 
     # keep-alive

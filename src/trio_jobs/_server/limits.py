@@ -58,6 +58,10 @@ class ServerLimits:
     """Time for a client to answer a close frame of the server."""
     subscriptions: int = 32
     """Subscriptions per connection."""
+    followed_jobs: int = 4000
+    """Job ids that the filters of a connection's subscriptions may name together; each takes some 450 bytes."""
+    all_followed_jobs: int = 200_000
+    """Job ids that the filters of all subscriptions may name together."""
     messages: int = 200
     """Burst of requests, in units of their cost: most cost 1, pages of jobs more. A token of scope watch has a fifth of
     this."""
@@ -77,6 +81,8 @@ class ServerLimits:
 
     def __attrs_post_init__(self) -> None:
         for name in ("connections", "pending", "head", "subscriptions", "messages", "bytes", "frames"):
+            check_number(name, getattr(self, name))
+        for name in ("followed_jobs", "all_followed_jobs"):
             check_number(name, getattr(self, name))
         for name in ("head_timeout", "ping", "write_timeout", "close_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
@@ -101,6 +107,7 @@ def connection_limits(limits: ServerLimits, scope: Scope) -> ConnectionLimits:
         bytes=limits.bytes / lighter,
         bytes_per_second=limits.bytes_per_second / lighter,
         subscriptions=limits.subscriptions,
+        followed_jobs=limits.followed_jobs,
     )
 
 

@@ -292,7 +292,7 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
 
 
 def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcError:
-    """The refusal of a request beyond a limit: "rate", "in_flight" or "subscriptions". Nothing was done."""
+    """The refusal of a request beyond a limit, one of those named at `ErrorCode.TOO_MANY`. Nothing was done."""
     return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
 
 

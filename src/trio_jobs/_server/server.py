@@ -25,6 +25,7 @@ from trio_jobs._log import Log
 from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
 from trio_jobs._server.event_bodies import EventBodies
+from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
 from trio_jobs._server.limits import ServerLimits
@@ -79,6 +80,7 @@ class Server:
         self._tls = tls
         self._origins = frozenset(origins)
         self._pacer = Pacer()
+        self._followed = FollowedJobs(limits)
         self._methods = Methods(backend, self, self._pacer)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
@@ -243,6 +245,7 @@ class Server:
             self._multicasts,
             self._bodies,
             self._pacer,
+            self._followed,
             refusal,
             on_refused=refuse,
         )

@@ -119,6 +119,11 @@ class Subscriber:
         self._catching_up = after < backend.events.seq
 
     @property
+    def followed_jobs(self) -> int:
+        """How many jobs its filter names; 0 if it follows all."""
+        return len(self.cursor.filter.jobs or ())
+
+    @property
     def caught_up(self) -> bool:
         return self.cursor.idle and self._snapshot is None
 

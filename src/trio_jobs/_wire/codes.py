@@ -45,7 +45,7 @@ class ErrorCode(IntEnum):
     KEY_CONFLICT = -32013
     PERMISSION_DENIED = -32014  # the token does not have the scope
     OUTCOME_UNKNOWN = -32015  # it may have been done; repeat a submit with the same key
-    TOO_MANY = -32016  # data: limit (rate, in_flight, subscriptions), and retry_after for the rate; nothing was done
+    TOO_MANY = -32016  # data: limit (rate, in_flight, subscriptions, followed_jobs), retry_after for the rate; not done
     STORE = -32017  # the store rejected it; nothing has changed
     CANCELLED = -32018  # the client cancelled the request with requests.cancel; nothing was done
 

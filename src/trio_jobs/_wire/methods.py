@@ -37,7 +37,8 @@ class Hello(Params, frozen=True):
 class ConnectionLimits(Struct, frozen=True):
     """The limits of this connection. A client that stays within them gets no error -32016. message: bytes of a request.
     in_flight: requests without an answer. messages, messages_per_second: burst and rate of requests, in units of their
-    cost. bytes, bytes_per_second: burst and rate of their bytes. subscriptions: at a time."""
+    cost. bytes, bytes_per_second: burst and rate of their bytes. subscriptions: at a time.
+    followed_jobs: ids in the filters of all of them."""
 
     message: int
     in_flight: int
@@ -46,6 +47,7 @@ class ConnectionLimits(Struct, frozen=True):
     bytes: float
     bytes_per_second: float
     subscriptions: int
+    followed_jobs: int = 4000
 
 
 class HelloResult(Struct, frozen=True, omit_defaults=True):
