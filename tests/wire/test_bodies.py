@@ -56,6 +56,7 @@ def samples() -> list[ev.Event]:
         "interrupted": True,
         "crashed": True,
         "verifying": True,
+        "unclean": True,
         "session": 3,
         "jobs": ("j1", "j2"),
         "culprit": "j1",

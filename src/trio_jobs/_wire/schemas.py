@@ -123,6 +123,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     interrupted: bool = False
     crashed: bool = False
     verifying: bool = False
+    unclean: bool = False
     reason: str = ""
     error: WireError | None = None
     problem: str | None = None
