@@ -115,6 +115,11 @@ class Backend(Protocol):
         """How many calls of hooks have raised."""
         ...
 
+    @property
+    def interrupt_errors(self) -> int:
+        """How many calls of the service's `interrupt` have raised or have not returned in time."""
+        ...
+
     def oldest_pending_age(self) -> float | None:
         """For how many seconds the first pending job has been pending; None without one."""
         ...

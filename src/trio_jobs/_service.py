@@ -35,8 +35,9 @@ from trio_jobs._service_keywords import (
     OPEN_KEYWORDS,
     SERVICE_KEYWORDS,
     SERVICE_WORDS,
+    SETTINGS,
 )
-from trio_jobs._service_parts import ServiceParts
+from trio_jobs._service_parts import ServiceParts, check_sdk_functions
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs._validation import check_factory, unknown_keyword
@@ -71,6 +72,10 @@ class Service:
             must be absent. Handlers get the SDK as their first argument: a plain handler runs inside
             `executor.call`, an `async def` handler gets what `executor.handle` returns.
             `trio_jobs.testing.check_executor` tests an executor.
+        interrupt: A function of the SDK that frees a call which has exceeded its limit: a timeout, a deadline, an
+            operator's cancel, the stop. It is called once for each call, on another thread than the SDK's, and while
+            only that call is inside. What the call then raises counts as the end by its limit. The session is renewed
+            after it. It needs `sdk`, or an executor that conforms to `trio_jobs.ports.Interrupts`.
         buffer: How many pending jobs the queue accepts, 1 or more. A submit to a full queue waits for a slot, then
             raises `QueueFull`.
         max_waiting: How many jobs can wait outside the buffer (scheduled, retrying, restored), 0 or more. 100,000 jobs
@@ -126,6 +131,7 @@ class Service:
         sdk: SdkFactory | None = None,
         async_sdk: AsyncSdkFactory | None = None,
         executor: Literal["thread"] | ExecutorFactory = "thread",
+        interrupt: Callable[[Any], Any] | None = None,
         buffer: int = 100,
         max_waiting: int = 100_000,
         open_timeout: float = 60.0,
@@ -150,6 +156,7 @@ class Service:
         unhandled_jobs: OnUnhandled = "refuse",
         **unknown: Never,
     ) -> None:
+        given = dict(locals())
         error = unknown_keyword(
             "Service",
             unknown,
@@ -169,30 +176,9 @@ class Service:
             check_executor_factory(executor)
             if sdk is not None or async_sdk is not None:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
-        self.settings = Settings(
-            buffer=buffer,
-            max_waiting=max_waiting,
-            open_timeout=open_timeout,
-            open_retry=open_retry,
-            drain_timeout=drain_timeout,
-            cancel_timeout=cancel_timeout,
-            close_timeout=close_timeout,
-            commit_timeout=commit_timeout,
-            on_stuck=on_stuck,
-            strict_order=strict_order,
-            min_interval=min_interval,
-            max_crashes=max_crashes,
-            renew_after_jobs=renew_after_jobs,
-            renew_after_idle=renew_after_idle,
-            renew_after_error=renew_after_error,
-            on_open_failed=on_open_failed,
-            watchdog=watchdog,
-            job_retention=job_retention,
-            max_finished_jobs=max_finished_jobs,
-            key_retention=key_retention,
-            max_keys=max_keys,
-            unhandled_jobs=unhandled_jobs,
-        )
+        has_sdk = sdk is not None or executor != "thread"
+        check_sdk_functions(interrupt, has_sdk=has_sdk, is_async=async_sdk is not None)
+        self.settings = Settings(**{name: given[name] for name in SETTINGS})
         self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor, takes_opening)
 
     def __repr__(self) -> str:

@@ -10,10 +10,10 @@ import attrs
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._runtime.settings import Settings
 
-__all__ = ["HANDLER_KEYWORDS", "HANDLER_WORDS", "OPEN_KEYWORDS", "SERVICE_KEYWORDS", "SERVICE_WORDS"]
+__all__ = ["HANDLER_KEYWORDS", "HANDLER_WORDS", "OPEN_KEYWORDS", "SERVICE_KEYWORDS", "SERVICE_WORDS", "SETTINGS"]
 
-_SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
-SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *_SETTINGS)
+SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
+SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *SETTINGS)
 HANDLER_KEYWORDS: Final = tuple(
     name
     for name, parameter in inspect.signature(make_handler).parameters.items()

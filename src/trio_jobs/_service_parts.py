@@ -10,13 +10,15 @@ import attrs
 import trio
 
 from trio_jobs._engine.handlers import Handler, SdkKind
+from trio_jobs._errors import UsageError
 from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.hooks import HookName
+from trio_jobs._validation import check_sdk_function
 
-__all__ = ["ServiceParts"]
+__all__ = ["ServiceParts", "check_sdk_functions"]
 
 
 @attrs.frozen
@@ -54,3 +56,18 @@ class ServiceParts:
         if self.async_sdk is not None:
             return TrioExecutor(self.async_sdk, nursery, takes_opening=self.takes_opening)
         return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)
+
+
+def check_sdk_functions(interrupt: object, *, has_sdk: bool, is_async: bool) -> None:
+    """Check the functions of the SDK that a service is given.
+
+    Raises:
+        UsageError: One is no plain function of the SDK, or there is no SDK on a thread for it.
+    """
+    if interrupt is None:
+        return
+    if is_async:
+        raise UsageError("interrupt= is for an SDK on a thread: the calls of async_sdk= end when they are cancelled")
+    if not has_sdk:
+        raise UsageError("interrupt= needs sdk= or executor=: without an SDK there is nothing to interrupt")
+    check_sdk_function("interrupt", interrupt)

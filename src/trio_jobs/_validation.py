@@ -21,6 +21,7 @@ __all__ = [
     "check_manager",
     "check_number",
     "check_rate",
+    "check_sdk_function",
     "check_seconds",
     "check_text",
     "check_wait",
@@ -233,6 +234,28 @@ def check_factory(name: str, factory: object) -> bool:
             "functools.partial"
         )
     return True
+
+
+def check_sdk_function(name: str, fn: object) -> None:
+    """Raise `UsageError` unless `fn` is a plain function with one parameter, the SDK.
+
+    Args:
+        name: The keyword of `Service`.
+        fn: What was given as that argument.
+    """
+    must = f"{name} must be a plain function of the SDK"
+    if not callable(fn):
+        raise UsageError(f"{must}, not {fn!r:.100}")
+    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+        raise UsageError(f"{must}, not an async function, which a thread cannot await")
+    if inspect.isgeneratorfunction(fn):
+        raise UsageError(f"{must}, not a generator function, which does nothing when it is called")
+    try:
+        inspect.signature(fn).bind(None)
+    except ValueError:  # it has no signature that can be read
+        return
+    except TypeError as error:
+        raise UsageError(f"{must}: {error}") from None
 
 
 def check_manager(name: str, manager: object) -> None:

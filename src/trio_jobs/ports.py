@@ -3,6 +3,7 @@
 - `Store` keeps the events of a queue: `Service.open(store=...)`. `trio_jobs.testing.check_store` tests a store.
 - `SdkExecutor` owns the SDK session: `Service(executor=...)`. `trio_jobs.testing.check_executor` tests an executor.
 - `RecognizesCallers` is an `SdkExecutor` that recognizes callers of the queue within its own calls.
+- `Interrupts` is an `SdkExecutor` whose calls can be interrupted; `Interruption` is what came of it.
 - `SdkCall` is a call that an executor makes in the SDK, and `CallEnd` what its `run` returns: the `CallReport`, with a
   `RaisedError` if it raised, goes to the queue; the exception stays where the SDK lives. `FunctionCall` is a call of
   one function.
@@ -21,6 +22,7 @@ from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._call_report import CallReport, RaisedError
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._interruption import Interruption, Interrupts
 from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, CallHandle, FunctionCall, SdkCall
 
@@ -36,6 +38,8 @@ __all__ = [
     "Discard",
     "Event",
     "FunctionCall",
+    "Interruption",
+    "Interrupts",
     "KeyTombstone",
     "RaisedError",
     "RecognizesCallers",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
+from trio_jobs._executors.call_boundary import interrupt_call
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs.ports import CallReport, Discard, SdkCall
+from trio_jobs.ports import CallReport, Discard, Interruption, SdkCall
 from trio_jobs.testing import ConformanceError, check_executor
 
 
 async def test_the_thread_executor_keeps_the_contract() -> None:
     report = await check_executor(lambda open_sdk, nursery: ThreadExecutor(open_sdk))
-    assert len(report.checked) == 14
+    assert len(report.checked) == 18
     assert not report.left_out
 
 
@@ -83,6 +85,31 @@ class WaitingExecutor(ThreadExecutor):
             self._turn.release()
 
 
+class HastyExecutor(ThreadExecutor):
+    """Interrupts the call that it has found inside, without keeping it from leaving."""
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        if self.call_inside != number:
+            return Interruption(was_inside=False)
+        self._boundary.interrupted = number
+        await trio.to_thread.run_sync(fn, self._sdk)
+        return Interruption(was_inside=True)
+
+
+class LateExecutor(ThreadExecutor):
+    """Interrupts whatever is inside."""
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        return await super().interrupt(self.call_inside or number, fn)
+
+
+class SameThreadExecutor(ThreadExecutor):
+    """Interrupts on Trio's thread."""
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        return interrupt_call(self._boundary, number, lambda: fn(self._sdk))
+
+
 class KindExecutor(TrioExecutor):
     """Closes a session that is to be discarded as if nothing had gone wrong."""
 
@@ -123,6 +150,40 @@ async def test_an_executor_that_accepts_a_call_beside_an_abandoned_one_is_found(
     with pytest.raises(ConformanceError) as caught:
         await check_executor(lambda open_sdk, nursery: ReusingExecutor(open_sdk), timeout=0.3)
     assert broken_rules(caught.value).startswith("After abandon")
+
+
+@pytest.mark.parametrize(
+    ("broken", "violation"),
+    [
+        (HastyExecutor, "a call left while it was interrupted: the next one could be hit"),
+        (LateExecutor, "an interruption of a call that has left was made in the next call"),
+        (SameThreadExecutor, "the function was called on Trio's thread"),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+async def test_an_executor_whose_interruptions_may_hit_another_call_is_found(
+    broken: type[ThreadExecutor], violation: str
+) -> None:
+    with pytest.raises(ConformanceError) as caught:
+        await check_executor(lambda open_sdk, nursery: broken(open_sdk), timeout=0.5)
+    assert violation in str(caught.value)
+
+
+class UninterruptibleExecutor:
+    """A `ThreadExecutor` without the methods of `Interrupts`."""
+
+    def __init__(self, factory: Any) -> None:
+        self._inner = ThreadExecutor(factory)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("call_inside", "interrupted_call", "interrupt"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+async def test_the_rules_of_interruptions_are_left_out_for_an_executor_that_cannot_interrupt() -> None:
+    report = await check_executor(lambda open_sdk, nursery: UninterruptibleExecutor(open_sdk), timeout=5)
+    assert report.left_out == ("interruptions: the executor does not conform to trio_jobs.ports.Interrupts",)
 
 
 async def test_an_executor_that_does_not_close_is_found() -> None:

@@ -85,6 +85,7 @@ THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
 HOOKS: Final = "tests/runtime/test_hooks.py"
+INTERRUPTIONS: Final = "tests/runtime/test_interruptions.py"
 POISON: Final = "tests/journal/test_poison.py"
 RESTART: Final = "tests/runtime/test_restart.py"
 TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
@@ -1542,7 +1543,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "what a handler returned is encoded, and destroyed, in Trio's thread",
         SDK_OBJECTS,
         "_executors/thread.py",
-        "        result = await self._round_trip(lambda: self._call(call))\n"
+        "        result = await self._round_trip(lambda: self._call(number, call))\n"
         "        if isinstance(result, outcome.Error):\n"
         "            return stuck()  # abandoned: `_call` does not raise\n"
         "        report: CallReport = result.value\n",
@@ -1953,6 +1954,70 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/supervisor.py",
         "            self._attempt_limit.cancel()  # nothing can end the call\n",
         "",
+    ),
+    _M(
+        "interruption after the call",
+        "a call leaves while it is interrupted, so that the interruption hits the next one",
+        INTERRUPTIONS,
+        "_executors/call_boundary.py",
+        "            self.interrupted = number\n            interrupt()\n            return True\n",
+        "            self.interrupted = number\n        interrupt()\n        return True\n",
+    ),
+    _M(
+        "late interruption",
+        "an interruption of a call that has left hits what runs next",
+        INTERRUPTIONS,
+        "_executors/call_boundary.py",
+        "            if not begun or self._left >= number:\n",
+        "            if not begun:\n",
+    ),
+    _M(
+        "early interruption lost",
+        "an interruption of a call that has not begun on its thread is lost, and the call hangs",
+        INTERRUPTIONS,
+        "_executors/call_boundary.py",
+        "self._changed.wait_for(lambda: self.entered >= number, ENTER_TIMEOUT)",
+        "self.entered >= number",
+    ),
+    _M(
+        "interrupted call retried",
+        "what an interrupted call raises is an error of its own, which the retry policy repeats",
+        INTERRUPTIONS,
+        "_runtime/attempt_runner.py",
+        "            running.was_interrupted = True\n",
+        "",
+    ),
+    _M(
+        "interrupted session kept",
+        "the session in which a call was interrupted gets the next call, which may feel it",
+        INTERRUPTIONS,
+        "_runtime/attempt_runner.py",
+        "            running.was_interrupted = True\n            self._sessions.renew_soon()\n",
+        "            running.was_interrupted = True\n",
+    ),
+    _M(
+        "interrupted by each limit",
+        "a call is interrupted again by each further limit",
+        INTERRUPTIONS,
+        "_runtime/interrupter.py",
+        "if number is None or number == self._last:",
+        "if number is None:",
+    ),
+    _M(
+        "stop without an interruption",
+        "a stop and an operator's cancel do not interrupt the call",
+        INTERRUPTIONS,
+        "_runtime/attempt.py",
+        "        if self.interrupts is not None and (why",
+        "        if False and (why",
+    ),
+    _M(
+        "interrupted verify answers",
+        "a verify that a stop has interrupted counts as an answer, and is not asked again",
+        INTERRUPTIONS,
+        "_runtime/verification.py",
+        "running.stopped and (ended is None or interrupted)",
+        "running.stopped and ended is None",
     ),
     _M(
         "threads not checked",

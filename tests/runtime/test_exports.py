@@ -112,6 +112,8 @@ def test_the_public_names_of_the_ports_are_these() -> None:
         "Discard",
         "Event",
         "FunctionCall",
+        "Interruption",
+        "Interrupts",
         "KeyTombstone",
         "RaisedError",
         "RecognizesCallers",
@@ -127,7 +129,16 @@ def test_the_public_names_of_the_ports_are_these() -> None:
 def test_every_method_of_a_port_is_documented() -> None:
     undocumented = [
         f"{name}.{method}"
-        for name in ("Backend", "BackendHolder", "BacksUp", "Clock", "RecognizesCallers", "SdkExecutor", "Store")
+        for name in (
+            "Backend",
+            "BackendHolder",
+            "BacksUp",
+            "Clock",
+            "Interrupts",
+            "RecognizesCallers",
+            "SdkExecutor",
+            "Store",
+        )
         for method, member in vars(getattr(trio_jobs.ports, name)).items()
         if not method.startswith("_") and not (member.__doc__ or "").strip()
     ]

@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, final
 
@@ -32,7 +33,9 @@ from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import DEFAULT_RETRY
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._exception_tree import clear_frames
+from trio_jobs._executors.call_boundary import CallBoundary, interrupt_call
 from trio_jobs._executors.discard import close_problem, exception_to_throw
+from trio_jobs._interruption import Interruption
 from trio_jobs._ports import Discard
 from trio_jobs._sdk_call import CallEnd, CallHandle, SdkCall
 from trio_jobs._validation import check_manager
@@ -63,6 +66,10 @@ class ThreadExecutor:
         self._inside = False
         self._is_open = False
         self._close_problem: str | None = None
+        self._boundary = CallBoundary()
+        self._calls = 0
+        self._call_inside: int | None = None
+        self._interrupting = trio.CapacityLimiter(1)  # not the threads that the program shares
         # the next three are read and written on the SDK's thread only
         self._manager: AbstractContextManager[Any] | None = None
         self._sdk: Any = None
@@ -106,11 +113,27 @@ class ThreadExecutor:
         self._is_open = True
 
     async def call(self, call: SdkCall) -> CallReport:
-        result = await self._round_trip(lambda: self._call(call))
+        if self._inside or self._abandoned:
+            raise _refused()
+        self._calls += 1
+        number = self._call_inside = self._calls
+        result = await self._round_trip(lambda: self._call(number, call))
         if isinstance(result, outcome.Error):
             return stuck()  # abandoned: `_call` does not raise
         report: CallReport = result.value
         return report
+
+    @property
+    def call_inside(self) -> int | None:
+        return self._call_inside
+
+    @property
+    def interrupted_call(self) -> int:
+        return self._boundary.interrupted
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        interrupt = partial(interrupt_call, self._boundary, number, lambda: fn(self._sdk))
+        return await trio.to_thread.run_sync(interrupt, abandon_on_cancel=True, limiter=self._interrupting)
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> SdkHandle:
         return SdkHandle(self, enter, leave)
@@ -145,7 +168,7 @@ class ThreadExecutor:
 
     async def _round_trip(self, work: Work, *, can_leave: bool = False) -> outcome.Value[Any] | outcome.Error:
         if self._inside or self._abandoned:
-            raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
+            raise _refused()
         self._inside = True
         self._waiter = trio.lowlevel.current_task()
 
@@ -162,6 +185,7 @@ class ThreadExecutor:
 
     def _returned(self, result: outcome.Value[Any] | outcome.Error) -> None:
         self._inside = False
+        self._call_inside = None
         if self._abandoned:
             self._inbox.put(None)  # the thread may have read the flag before it was set
         waiter, self._waiter = self._waiter, None
@@ -191,9 +215,11 @@ class ThreadExecutor:
         self._sdk = manager.__enter__()
         self._manager = manager
 
-    def _call(self, call: SdkCall) -> CallReport:
+    def _call(self, number: int, call: SdkCall) -> CallReport:
         self._forget_error()
+        self._boundary.enter(number)
         report, self._error = call.run(self._sdk)
+        self._boundary.leave(number)
         return report
 
     def _forget_error(self) -> None:
@@ -221,6 +247,10 @@ class ThreadExecutor:
             self._forget_error()
             del manager, thrown  # the frame may outlive the call, since that of an exception refers to it
         return None
+
+
+def _refused() -> SdkCallStuck:
+    return SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
 
 
 def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:

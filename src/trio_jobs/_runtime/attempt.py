@@ -79,6 +79,14 @@ class RunningAttempt(msgspec.Struct, eq=False):
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
     """The queue is stopping."""
+    interrupts: Callable[[RunningAttempt], None] | None = None
+    """Interrupts the call that is inside; None before the attempt is in the slot."""
+    verifies: bool = False
+    """What runs is verify, which an operator's cancel does not end."""
+    interrupted_call: int | None = None
+    """The number of the last call that was to be interrupted; None if none was."""
+    was_interrupted: bool = False
+    """A call was interrupted, so that what it raised is no error of its own."""
     commit_scope: trio.CancelScope | None = None
     """Limits the wait for the commit of a step, in which a thread cannot be cancelled; None if there is none."""
 
@@ -147,6 +155,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()
+        if self.interrupts is not None and (why is EndedBy.STOP or not self.verifies):
+            self.interrupts(self)
 
     def ended_by(self) -> EndedBy | None:
         """Return what has ended the attempt, or is ending it; None if nothing has."""
@@ -172,6 +182,8 @@ class AttemptSlot:
 
     def __init__(self) -> None:
         self.current: RunningAttempt | None = None
+        self.interrupts: Callable[[RunningAttempt], None] | None = None
+        """Interrupts the call of an attempt that an operator's cancel or the stop of the queue ends."""
         self._emptied: trio.Event | None = None
 
     def __repr__(self) -> str:
@@ -180,6 +192,7 @@ class AttemptSlot:
     def fill(self, running: RunningAttempt) -> RunningAttempt:
         assert self.current is None
         self.current = running
+        running.interrupts = self.interrupts
         return running
 
     def empty(self) -> None:
@@ -275,8 +288,9 @@ def classify(
         return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), passing
     if error.cancelled and trio.current_effective_deadline() == -NEVER:
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), raised
-    if ended_by is not None and (running.handler.is_async or error.refused):
-        # after the cancellation its cleanup raised, or its next call or step was refused: the limit ended the attempt
+    if ended_by is not None and (running.handler.is_async or error.refused or running.was_interrupted):
+        # after the cancellation its cleanup raised, or its next call or step was refused, or its call was interrupted:
+        # the limit ended the attempt
         kept = None if error.refused else info
         return AttemptResult(_BY_LIMIT[ended_by], error=kept, ended_by=ended_by, entered=entered, late=late), None
     return AttemptResult(Outcome.ERROR, error=info, retryable=error.retryable, entered=entered, late=late), None

@@ -31,6 +31,7 @@ from trio_jobs._runtime.attempt import (
     log_fields,
 )
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
@@ -65,6 +66,7 @@ class AttemptRunner:
         sessions: SdkSessionManager,
         slot: AttemptSlot,
         overruns: OverrunMonitor,
+        interrupter: Interrupter,
         verification: Verification,
         make_context: ContextFactory,
         chance: Callable[[], float],
@@ -77,6 +79,7 @@ class AttemptRunner:
         self._sessions = sessions
         self._slot = slot
         self._overruns = overruns
+        self._interrupter = interrupter
         self._verification = verification
         self._make_context = make_context
         self._chance = chance
@@ -150,6 +153,9 @@ class AttemptRunner:
                     ended = await self._call_handler(running)
         except BaseException as error:
             ended = outcome.Error(error)
+        if self._interrupter.was_interrupted(running):
+            running.was_interrupted = True
+            self._sessions.renew_soon()
         late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
         running.clear_limits()
         return classify(running, ended, late, self._sessions.renew_after_error)

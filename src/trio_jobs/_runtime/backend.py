@@ -86,6 +86,10 @@ class QueueBackend:
     def hook_errors(self) -> int:
         return self._runtime.hooks.errors
 
+    @property
+    def interrupt_errors(self) -> int:
+        return self._runtime.interrupter.errors
+
     def oldest_pending_age(self) -> float | None:
         first = next(iter(self._runtime.event_log.in_state(State.PENDING)), None)
         if first is None:

@@ -1,7 +1,8 @@
 """The overrun monitor: detects an attempt that continues after its limit.
 
 A cancel scope cannot end a call on a thread, nor a handler behind a shield. The consumer then waits, and this task
-records the overrun: the attempt is overdue at once, and stuck after `stuck_after`.
+records the overrun: the attempt is overdue at once, and stuck after `stuck_after`. If the service has an `interrupt`,
+the call is interrupted first, and overdue if it has not returned after a second.
 
 The cost for an attempt is one comparison: the task sleeps until the earliest limit that was set, then checks whether
 the current attempt has exceeded its limit, and sleeps again. It sleeps for at most `LOOK_EVERY` seconds, since the
@@ -22,14 +23,15 @@ from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, log_fields
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.waits import LOOK_EVERY
 
 __all__ = ["GRACE", "OverrunMonitor"]
 
 log: Final = Log("trio_jobs.overrun_monitor")
 
-#: Seconds in which a cancelled async handler may clean up before it is overdue. A call on a thread has none, since it
-#: cannot be cancelled.
+#: Seconds in which a cancelled async handler, or a call on a thread that was interrupted, may clean up before it is
+#: overdue. A call that cannot be interrupted has none.
 GRACE: Final = 1.0
 
 
@@ -48,6 +50,7 @@ class OverrunMonitor:
         executor: SdkExecutor,
         clock: Clock,
         slot: AttemptSlot,
+        interrupter: Interrupter,
         on_overdue: Callable[[RunningAttempt], None],
         on_stuck: Callable[[RunningAttempt], None],
     ) -> None:
@@ -55,6 +58,7 @@ class OverrunMonitor:
         self._executor = executor
         self._clock = clock
         self._slot = slot
+        self._interrupter = interrupter
         self._on_overdue = on_overdue
         self._on_stuck = on_stuck
         self._alarm = Alarm()
@@ -89,6 +93,11 @@ class OverrunMonitor:
         now = self._clock.monotonic()
         running.limit_passed = now >= running.limit_at
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
+        if self._interrupter.is_used:
+            if now < running.limit_at:
+                return min(running.limit_at, now + LOOK_EVERY)
+            self._interrupter.request(running)
+            overdue_at = running.limit_at + GRACE
         if now < overdue_at:
             return min(overdue_at, now + LOOK_EVERY)
         record, event_log = running.record, self._event_log

@@ -26,6 +26,7 @@ from trio_jobs._runtime.consumer import Consumer
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.hooks import HookName, Hooks
+from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.job_context import context_factory
 from trio_jobs._runtime.operations import Operations
@@ -67,6 +68,7 @@ class Runtime:
 
     scheduler: Scheduler
     overruns: OverrunMonitor
+    interrupter: Interrupter
     recorder: AttemptRecorder
     sessions: SdkSessionManager
     pruner: Pruner
@@ -116,7 +118,8 @@ def build_runtime(
     caller = CallerCheck(executor)
     slot, blocking_job, status, waiters = AttemptSlot(), BlockingJob(), QueueStatus(), JobWaiters()
     estimates = Estimates(settings.min_interval)
-    called_hooks = Hooks(hooks)
+    called_hooks, interrupter = Hooks(hooks), Interrupter(executor, settings.interrupt)
+    slot.interrupts = interrupter.request
 
     sessions = SdkSessionManager(event_log=event_log, executor=executor, clock=clock, settings=settings)
     scheduler = Scheduler(event_log=event_log, channel=channel, clock=clock, blocking_job=blocking_job)
@@ -125,6 +128,7 @@ def build_runtime(
         executor=executor,
         clock=clock,
         slot=slot,
+        interrupter=interrupter,
         on_overdue=lambda running: called_hooks.call_soon("overdue", running.record),
         on_stuck=on_stuck,
     )
@@ -146,6 +150,7 @@ def build_runtime(
         sessions=sessions,
         slot=slot,
         overruns=overruns,
+        interrupter=interrupter,
         scheduler=scheduler,
         make_context=make_context,
         strict_order=settings.strict_order,
@@ -161,6 +166,7 @@ def build_runtime(
         sessions=sessions,
         slot=slot,
         overruns=overruns,
+        interrupter=interrupter,
         verification=verification,
         make_context=make_context,
         chance=chance.random,
@@ -256,6 +262,7 @@ def build_runtime(
         feed=feed,
         scheduler=scheduler,
         overruns=overruns,
+        interrupter=interrupter,
         recorder=recorder,
         sessions=sessions,
         pruner=pruner,

@@ -198,6 +198,13 @@ class SdkSessionManager:
         if self._discard is None:
             self._discard = discard
 
+    def renew_soon(self) -> None:
+        """Renew the session before the next attempt or verify, also if nothing has gone wrong in it.
+
+        A call was interrupted in it: the interruption of a call that was about to return may be felt by the next one.
+        """
+        self._used_up = True
+
     async def close_discarded(self) -> None:
         """Close the session if it is discarded, so that what it holds is rolled back now and not at the next job.
 

@@ -68,6 +68,7 @@ def _counts(given: int | Mapping[str, int]) -> Mapping[State, int]:
 class Settings:
     """The settings of a service, checked. Times are in seconds. `Service` has the same names and defaults."""
 
+    interrupt: Callable[[Any], Any] | None = None
     buffer: int = 100
     max_waiting: int = 100_000
     open_timeout: float = 60.0

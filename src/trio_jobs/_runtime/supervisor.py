@@ -162,6 +162,8 @@ class Supervisor:
             runtime.hooks.run,
         ):
             self._start_loop(loop)
+        if runtime.interrupter.is_used:
+            self._start_loop(runtime.interrupter.run)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
 
     async def _open_sdk(self) -> None:

@@ -32,6 +32,7 @@ from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_captured, call_unprotected, log_fields
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
@@ -61,6 +62,7 @@ class Verification:
         sessions: SdkSessionManager,
         slot: AttemptSlot,
         overruns: OverrunMonitor,
+        interrupter: Interrupter,
         scheduler: Scheduler,
         make_context: ContextFactory,
         strict_order: bool,
@@ -74,6 +76,7 @@ class Verification:
         self._sessions = sessions
         self._slot = slot
         self._overruns = overruns
+        self._interrupter = interrupter
         self._scheduler = scheduler
         self._make_context = make_context
         self._strict_order = strict_order
@@ -176,11 +179,18 @@ class Verification:
             return VerifyAnswer(Unknown(), asked=False)
         if running.record.state is State.IN_DOUBT and not await self._begin(running):
             return VerifyAnswer(Unknown(), asked=False)
+        running.verifies = True
         ended = await self._call(running, verify)
-        late = self._clock.monotonic() > running.limit_at
+        running.verifies = False
+        interrupted = self._interrupter.was_interrupted(running)
+        if interrupted:
+            self._sessions.renew_soon()
+            if not isinstance(ended, CallReport) or ended.error is not None:
+                self._sessions.discard(Discard("verify was interrupted"))
+        late = interrupted or self._clock.monotonic() > running.limit_at
         running.clear_limits()
         self._sessions.call_ended()
-        if ended is None and running.stopped:
+        if running.stopped and (ended is None or interrupted):
             return VerifyAnswer(Unknown(), asked=False)
         return self._answer(running, ended, late=late)
 

@@ -126,6 +126,9 @@ class Metrics:
     def hook_errors(self) -> int:
         return self._backend.hook_errors
 
+    def interrupt_errors(self) -> int:
+        return self._backend.interrupt_errors
+
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """The name, description, value and labels of each gauge."""
         now, backend = self._backend.statistics(), self._backend
@@ -221,6 +224,8 @@ class _Collector:
         yield from families.values()
         yield CounterMetricFamily("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", self._metrics.busy())
         yield CounterMetricFamily("trio_jobs_hook_errors", "Calls of hooks that raised.", self._metrics.hook_errors())
+        errors = self._metrics.interrupt_errors()
+        yield CounterMetricFamily("trio_jobs_interrupt_errors", "Calls of interrupt that failed.", errors)
         refused = CounterMetricFamily("trio_jobs_refused", "Refused clients and requests by reason.", labels=["reason"])
         for reason, count in self._metrics.refusals().items():
             refused.add_metric([reason], count)

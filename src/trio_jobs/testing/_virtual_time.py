@@ -26,6 +26,7 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import StoreError
 from trio_jobs._executors.thread import SdkHandle
+from trio_jobs._interruption import Interruption, Interrupts
 from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, SdkCall
 from trio_jobs.testing.crashable_store import SimulatedStore
@@ -203,6 +204,21 @@ class VirtualTimeExecutor:
 
     def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
         return isinstance(self._inner, RecognizesCallers) and self._inner.is_inside(thread, tasks)
+
+    @property
+    def call_inside(self) -> int | None:
+        return self._inner.call_inside if isinstance(self._inner, Interrupts) else None
+
+    @property
+    def interrupted_call(self) -> int:
+        return self._inner.interrupted_call if isinstance(self._inner, Interrupts) else 0
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        """An interruption takes no virtual time."""
+        if not isinstance(self._inner, Interrupts):
+            return Interruption(was_inside=False)
+        interruption: Interruption = await self._in_real_time(self._inner.interrupt, number, fn)
+        return interruption
 
     def take_close_problem(self) -> str | None:
         return self._inner.take_close_problem()

@@ -13,8 +13,10 @@ import trio
 from trio_jobs._call_report import CallReport
 from trio_jobs._errors import SessionDiscarded
 from trio_jobs._exception_tree import leaves
+from trio_jobs._interruption import Interrupts
 from trio_jobs._ports import Discard, SdkExecutor
 from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, PlannedError, UnusualError, expect, returned
+from trio_jobs.testing._executor_interrupt_check import INTERRUPT_RULES
 from trio_jobs.testing._executor_thread_check import THREAD_RULES
 from trio_jobs.testing._sdk_objects import SdkObjects
 from trio_jobs.testing.fake_sdk import FakeSdk
@@ -74,10 +76,17 @@ async def check_executor(
 
         return run
 
-    rules = [*_RULES, *([] if asynchronous else THREAD_RULES)]
+    async with trio.open_nursery() as nursery:
+        sdk = FakeSdk()
+        factory = sdk.async_session if asynchronous else sdk.session
+        interrupts = isinstance(make_executor(factory, nursery), Interrupts)
+        nursery.cancel_scope.cancel()
+    rules = [*_RULES, *([] if asynchronous else THREAD_RULES), *(INTERRUPT_RULES if interrupts else ())]
     checks = [((rule.__doc__ or rule.__name__).splitlines()[0].rstrip("."), check(rule)) for rule in rules]
-    left_out = ("concurrent and abandoned calls: an asynchronous executor has none",) if asynchronous else ()
-    report = await collect("the executor", checks, left_out)
+    left_out = ["concurrent and abandoned calls: an asynchronous executor has none"] if asynchronous else []
+    if not interrupts and not asynchronous:
+        left_out.append("interruptions: the executor does not conform to trio_jobs.ports.Interrupts")
+    report = await collect("the executor", checks, tuple(left_out))
     return report.check() if raises else report
 
 
