@@ -27,13 +27,11 @@ Public modules beside this one: `events` (the events, by class), `ports` (for au
 simulator (sim) and the generators (tools).
 """
 
+import typing as _typing
+
 from trio_jobs import _export
 from trio_jobs import events as events
 from trio_jobs import ports as ports
-from trio_jobs._client.client import Client
-from trio_jobs._client.connect import connect
-from trio_jobs._client.subscription import Subscription
-from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
 from trio_jobs._engine.openings import Opening, OpeningReason
@@ -82,13 +80,19 @@ from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
 from trio_jobs._runtime.submission import NewJob
-from trio_jobs._server.certificates import CertificateFiles
-from trio_jobs._server.limits import ServerLimits
-from trio_jobs._server.server import Server, serve
-from trio_jobs._server.tokens import Token
 from trio_jobs._service import Service
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
+
+if _typing.TYPE_CHECKING:
+    from trio_jobs._client.client import Client
+    from trio_jobs._client.connect import connect
+    from trio_jobs._client.subscription import Subscription
+    from trio_jobs._client.updates import Gap, Snapshot, Update
+    from trio_jobs._server.certificates import CertificateFiles
+    from trio_jobs._server.limits import ServerLimits
+    from trio_jobs._server.server import Server, serve
+    from trio_jobs._server.tokens import Token
 
 __version__ = "0.1.0"
 
@@ -179,4 +183,20 @@ __all__ = [
     "serve",
 ]
 
-_export.export(__name__, __all__, globals())
+#: What is imported when one of these names is first used: a queue needs neither WebSockets nor TLS
+_CLIENT = {
+    "_client.client": ("Client",),
+    "_client.connect": ("connect",),
+    "_client.subscription": ("Subscription",),
+    "_client.updates": ("Gap", "Snapshot", "Update"),
+}
+_SERVER = {
+    "_server.certificates": ("CertificateFiles",),
+    "_server.limits": ("ServerLimits",),
+    "_server.server": ("Server", "serve"),
+    "_server.tokens": ("Token",),
+}
+
+_export.export(__name__, [name for name in __all__ if name in globals()], globals())
+if not _typing.TYPE_CHECKING:  # a type checker would accept any name
+    __getattr__, __dir__ = _export.on_first_use(__name__, globals(), [_CLIENT, _SERVER])

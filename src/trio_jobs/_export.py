@@ -7,14 +7,15 @@ names, where most of them are not defined; so the annotations are evaluated firs
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import FunctionType
 from typing import Any, get_type_hints
 
 import attrs
 
-__all__ = ["export"]
+__all__ = ["export", "on_first_use"]
 
 
 def export(module: str, names: Iterable[str], namespace: Mapping[str, Any]) -> None:
@@ -25,6 +26,34 @@ def export(module: str, names: Iterable[str], namespace: Mapping[str, Any]) -> N
         _evaluate_annotations(class_)
     for value in [*classes, *(value for value in values if isinstance(value, FunctionType))]:
         value.__module__ = module
+
+
+def on_first_use(
+    module: str, namespace: MutableMapping[str, Any], groups: Iterable[Mapping[str, Iterable[str]]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` and the `__dir__` of a module that imports some of its public names when one is used.
+
+    Args:
+        module: The name of the public module.
+        namespace: Its globals, which get the names.
+        groups: The names by the modules that define them, which are relative to `module`. All names of a group are
+            imported together, so that each class of it has its public name.
+    """
+    homes = {name: group for group in groups for names in group.values() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        found = {
+            member: getattr(importlib.import_module(f"{module}.{home}"), member)
+            for home, members in homes[name].items()
+            for member in members
+        }
+        export(module, found, found)
+        namespace.update(found)
+        return found[name]
+
+    return get, lambda: sorted({*namespace, *homes})
 
 
 def _evaluate_annotations(class_: type) -> None:

@@ -171,6 +171,7 @@ def test_a_process_ends_with_the_exit_code_of_its_command(shell: Shell, redirect
     """Python itself writes at its end what is still buffered, and would end with 120 if that failed."""
     if "full" in redirections and not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
+    shell.json("submit", "double", "1", "--key", "listed")
     program = " ".join(shell.command("list", "--json", "--url", shell.url))
     script = f"{{ {program}; echo $? >code; }} {redirections}; cat code"
     done = run(["sh", "-c", script], cwd=shell.folder, env=shell.environment)

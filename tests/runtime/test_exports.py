@@ -233,7 +233,47 @@ def test_nothing_else_is_public() -> None:
     assert others <= {"events", "ports", "testing"}
 
 
-def test_importing_the_package_does_not_import_the_test_kit() -> None:
-    code = "import sys, trio_jobs; print('trio_jobs.testing' in sys.modules, 'pytest' in sys.modules)"
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import trio_jobs; trio_jobs.Service(); trio_jobs.Queue",
+        "import trio_jobs._cli.main; trio_jobs._cli.main.main(['list', '--help'])",
+    ],
+    ids=["import", "help"],
+)
+def test_a_queue_and_a_help_import_neither_client_nor_server_nor_test_kit(program: str) -> None:
+    unwanted = ["trio_jobs._client", "trio_jobs._server", "trio_jobs.testing"]
+    unwanted += [
+        "trio_websocket",
+        "wsproto",
+        "h11",
+        "logging.handlers",
+        "asyncio",
+        "rich",
+        "pytest",
+        "hypothesis",
+    ]
+    code = f"{program}; import sys; print('imported:', *(name for name in {unwanted} if name in sys.modules))"
     done = run([sys.executable, "-c", code], check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert done.stdout.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.parametrize("first", ["Client", "connect", "Gap", "Server", "Token", "serve"])
+def test_a_name_imported_at_first_use_brings_its_whole_group_with_public_names(first: str) -> None:
+    groups = (
+        ["Client", "Subscription", "Gap", "Snapshot", "connect"],
+        ["CertificateFiles", "Server", "ServerLimits", "Token", "serve"],
+    )
+    group = next(group for group in groups if first in group)
+    code = (
+        f"import trio_jobs; before = [name for name in {group} if name in vars(trio_jobs)]; trio_jobs.{first}; "
+        f"print(before, {{vars(trio_jobs)[name].__module__ for name in {group}}})"
+    )
+    assert run([sys.executable, "-c", code], check=True).stdout == "[] {'trio_jobs'}\n"
+
+
+def test_names_that_are_imported_at_first_use_are_listed_and_others_do_not_exist() -> None:
+    code = "import trio_jobs; print(sorted({*trio_jobs.__all__} - {*dir(trio_jobs)})); trio_jobs.Servr"
+    done = run([sys.executable, "-c", code])
+    assert done.stdout == "[]\n"
+    assert done.stderr.splitlines()[-1].startswith("AttributeError: module 'trio_jobs' has no attribute 'Servr'")

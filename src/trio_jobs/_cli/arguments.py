@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from trio_jobs import __version__
-from trio_jobs._cli.exit_codes import MEANINGS, ExitCode
-from trio_jobs._cli.journal import CHECK_CODES
+from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
 from trio_jobs._cli.output import print_line
-from trio_jobs._cli.token_file import VARIABLE
 from trio_jobs._engine.states import State
 from trio_jobs._errors import UsageError
-from trio_jobs._server.server import DEFAULT_PORT
 from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
+from trio_jobs._wire.codes import DEFAULT_PORT
 
-__all__ = ["parse", "parser"]
+__all__ = ["VARIABLE", "parse", "parser"]
 
 T = TypeVar("T")
+
+VARIABLE: Final = "TRIO_JOBS_TOKEN"  #: the environment variable with the token
 
 _ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "url"})
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from typing import Final
 
 from trio_jobs._engine.jobs import escape
-from trio_jobs._errors import JournalDamaged
+from trio_jobs._errors import JournalDamaged, UsageError
 
-__all__ = ["describe", "safe_traceback"]
+__all__ = ["ServiceNotLoaded", "describe", "safe_traceback"]
 
 #: Modules between the command and the code that it calls
 _OURS = frozenset({"trio_jobs", "trio", "importlib", "_frozen_importlib", "_frozen_importlib_external"})
+
+
+class ServiceNotLoaded(UsageError):
+    """The module of the service raised while it was imported."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        self.traceback: Final = traceback
+        """The traceback of its error, without the frames of trio-jobs."""
+        super().__init__(message)
 
 
 def describe(error: BaseException) -> str:

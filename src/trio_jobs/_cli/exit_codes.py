@@ -13,7 +13,7 @@ from typing import Final
 from trio_jobs import _errors as e
 from trio_jobs._cli.output import OutputFailed
 
-__all__ = ["MEANINGS", "ExitCode", "exit_code"]
+__all__ = ["CHECK_CODES", "MEANINGS", "ExitCode", "exit_code"]
 
 
 class ExitCode(IntEnum):
@@ -53,6 +53,13 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.OUTPUT_FAILED: "standard output cannot be written; what the command has done is done",
     ExitCode.INTERRUPTED: "interrupted",
 }
+
+
+CHECK_CODES: Final = """exit codes of journal check:
+  0   sound: a service can open it without loss
+  1   damaged: a service refuses to open it
+  2   the file does not exist, is not a journal, or cannot be read
+  4   in use, so it was not checked: make a backup and check the backup"""
 
 
 def exit_code(error: BaseException) -> ExitCode:

@@ -17,15 +17,10 @@ from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.check import CheckResult, check
 from trio_jobs._stores.sqlite.store import SqliteStore
 
-__all__ = ["CHECK_CODES", "backup_of_file", "backup_of_service", "check_file"]
+__all__ = ["backup_of_file", "backup_of_service", "check_file"]
 
 DAMAGED: Final = 1
 IN_USE: Final = 4
-CHECK_CODES: Final = """exit codes of journal check:
-  0   sound: a service can open it without loss
-  1   damaged: a service refuses to open it
-  2   the file does not exist, is not a journal, or cannot be read
-  4   in use, so it was not checked: make a backup and check the backup"""
 
 
 def check_file(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""The entry point: runs a command, reports errors in one line, and returns the exit code."""
+"""The entry point: runs a command, reports errors in one line, and returns the exit code.
+
+The client, the server and what they need are imported by the commands that use them.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,11 @@ import trio
 
 from trio_jobs._cli import logs, output
 from trio_jobs._cli.arguments import parse
-from trio_jobs._cli.commands import COMMANDS
-from trio_jobs._cli.error_text import describe, safe_traceback
+from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
 from trio_jobs._cli.exit_codes import ExitCode, exit_code
-from trio_jobs._cli.journal import backup_of_file, backup_of_service, check_file
-from trio_jobs._cli.serve import ServiceNotLoaded, run_server
-from trio_jobs._cli.token_file import find_token
-from trio_jobs._cli.watch import watch
-from trio_jobs._client.connect import connect
-from trio_jobs._client.handshake import parse_url
 from trio_jobs._concurrency import single_cause
 from trio_jobs._exception_tree import contains
-from trio_jobs._server.server import DEFAULT_PORT
+from trio_jobs._wire.codes import DEFAULT_PORT
 
 __all__ = ["main"]
 
@@ -48,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     if parsed.command == "serve":
+        from trio_jobs._cli.serve import run_server
+
         return run_server(parsed)
-    if parsed.command == "journal" and parsed.journal_command == "check":
-        return check_file(parsed)
-    if parsed.command == "journal" and parsed.journal is not None:
-        return backup_of_file(parsed)
+    if parsed.command == "journal" and (parsed.journal_command == "check" or parsed.journal is not None):
+        from trio_jobs._cli.journal import backup_of_file, check_file
+
+        return check_file(parsed) if parsed.journal_command == "check" else backup_of_file(parsed)
     return trio.run(_run_client, parsed)
 
 
@@ -73,13 +71,23 @@ def _report(error: BaseException) -> ExitCode:
 
 
 async def _run_client(arguments: argparse.Namespace) -> int:
+    from trio_jobs._cli.token_file import find_token
+    from trio_jobs._client.connect import connect
+    from trio_jobs._client.handshake import parse_url
+
     token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)
     timeout = arguments.connect_timeout
     async with connect(arguments.url, token=token, connect_timeout=timeout, reconnect_timeout=timeout) as client:
         if arguments.command == "watch":
+            from trio_jobs._cli.watch import watch
+
             return await watch(client, arguments)
         if arguments.command == "journal":
+            from trio_jobs._cli.journal import backup_of_service
+
             return await backup_of_service(client, arguments)
+        from trio_jobs._cli.commands import COMMANDS
+
         return await COMMANDS[arguments.command](client, arguments)
 
 

@@ -43,7 +43,6 @@ def prepare() -> None:
     """Prepare the standard files of the process: for any encoding, and also if some are closed."""
     global _reader_is_gone
     _reader_is_gone = False
-    codecs.register_error(ESCAPES, _escaped)
     for descriptor in range(3):  # the next file that is opened, such as the journal, would become a standard file
         try:
             os.fstat(descriptor)
@@ -61,6 +60,9 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
     pairs = zip(units[::2], units[1::2], strict=True)
     return "".join(f"\\u{high:02x}{low:02x}" for high, low in pairs), error.end
+
+
+codecs.register_error(ESCAPES, _escaped)
 
 
 def print_line(text: str) -> bool:

@@ -13,11 +13,11 @@ import trio
 
 from trio_jobs import __version__
 from trio_jobs._cli import logs
-from trio_jobs._cli.error_text import describe, safe_traceback
+from trio_jobs._cli.arguments import VARIABLE
+from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
 from trio_jobs._cli.exit_codes import ExitCode
 from trio_jobs._cli.signals import handle_signals
 from trio_jobs._cli.token_file import (
-    VARIABLE,
     path_beside,
     record_token,
     recorded_token,
@@ -38,15 +38,6 @@ from trio_jobs._service import Service
 __all__ = ["load_service", "run_server"]
 
 log: Final = Log("trio_jobs.serve")
-
-
-class ServiceNotLoaded(UsageError):
-    """The module of the service raised while it was imported."""
-
-    def __init__(self, message: str, traceback: str) -> None:
-        self.traceback: Final = traceback
-        """The traceback of its error, without the frames of trio-jobs."""
-        super().__init__(message)
 
 
 def load_service(name: str) -> Service:

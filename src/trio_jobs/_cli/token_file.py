@@ -13,12 +13,12 @@ import stat
 import sys
 from pathlib import Path
 
+from trio_jobs._cli.arguments import VARIABLE
 from trio_jobs._errors import UsageError
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import Scope
 
 __all__ = [
-    "VARIABLE",
     "decode_text",
     "default_path",
     "find_token",
@@ -30,8 +30,6 @@ __all__ = [
     "token_from_environment",
     "write_token",
 ]
-
-VARIABLE = "TRIO_JOBS_TOKEN"
 
 
 def default_path(port: int) -> Path:

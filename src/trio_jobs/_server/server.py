@@ -39,13 +39,12 @@ from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
-from trio_jobs._wire.codes import CloseCode
+from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode
 
-__all__ = ["DEFAULT_PORT", "Server", "serve"]
+__all__ = ["Server", "serve"]
 
 log: Final = Log("trio_jobs.server")
 
-DEFAULT_PORT: Final = 7373
 LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
 CONTENDED_HANDSHAKE_TIMEOUT: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
 STOP_TIMEOUT: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 __all__ = [
     "BEARER",
+    "DEFAULT_PORT",
     "MAX_HISTORY_BYTES",
     "MAX_IN_FLIGHT",
     "MAX_MESSAGE",
@@ -20,6 +21,7 @@ __all__ = [
 
 PROTOCOL: Final = "trio-jobs.v1"  #: the WebSocket subprotocol
 BEARER: Final = "bearer."  #: prefix of a token (base64url) in a second subprotocol, since browsers cannot set headers
+DEFAULT_PORT: Final = 7373
 MAX_MESSAGE: Final = 1024 * 1024 + 64 * 1024  #: bytes of a message from a client: a payload of 1 MiB and the rest
 MAX_IN_FLIGHT: Final = 64  #: requests of a connection that may be waiting for their answers
 SNAPSHOT_PAGE: Final = 200  #: jobs in one page of a snapshot
