@@ -28,7 +28,7 @@ PACKAGES: Final[Mapping[str, str]] = {
     "gnucash": "gnucash python3-gnucash",
     "uno": "libreoffice-calc-nogui python3-uno",
 }
-CHECK: Final = "import importlib.util, sys; importlib.util.find_spec(sys.argv[1]) or sys.exit(1); import trio_jobs"
+CHECK: Final = "import importlib.util, sys; sys.exit(not all(map(importlib.util.find_spec, sys.argv[1:])))"
 
 
 def sdk_python(module: str) -> Path:
@@ -67,6 +67,6 @@ def load_example(name: str) -> ModuleType:
 @functools.cache
 def _find(module: str) -> Path | None:
     for python in (TOP / ".venv-sdks" / "bin" / "python", Path(sys.executable)):
-        if python.exists() and run([python, "-c", CHECK, module], env=sdk_environment()).returncode == 0:
+        if python.exists() and run([python, "-c", CHECK, module, "trio_websocket", "msgspec"]).returncode == 0:
             return python
     return None
