@@ -31,6 +31,8 @@ def test_a_job_from_submit_to_result(shell: Shell) -> None:
     assert (receipt["created"], receipt["state"]) == (True, "pending")
     assert not shell.json("submit", "double", "21", "--key", "k1")["created"]
     assert shell.run("result", receipt["job"]).stdout == "42\n"
+    assert shell.run_process("result", receipt["job"]).stdout == "42\n"
+    assert shell.run_process("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
     assert shell.run("submit", "double", "-", "--result", "--json", given="4").stdout.splitlines()[-1] == "8"
     assert receipt["job"] in shell.run("show", receipt["job"]).stdout
     assert shell.json("show", receipt["job"])["attempts"][0]["outcome"] == "completed"
@@ -40,7 +42,7 @@ def test_a_job_from_submit_to_result(shell: Shell) -> None:
 
 def test_a_failure_is_one_line_and_exit_code_1(shell: Shell) -> None:
     job = shell.json("submit", "fail", '"no\\u001b[31m money"')["job"]
-    done = shell.run("result", job)
+    done = shell.run_process("result", job)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
     assert "no\\x1b[31m money" in done.stderr  # and the terminal stays as it was

@@ -101,7 +101,7 @@ def test_the_commands_print_what_a_narrow_encoding_lacks_as_escapes(shell: Shell
         assert b"\\u6771\\u4eac" in written.getvalue()
     listed = [json.loads(line) for line in written.getvalue().decode("cp1252").splitlines()]
     assert "\u6771\u4eac" in [each["key"] for each in listed]
-    failed = shell.run("result", job, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
+    failed = shell.run_process("result", job, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
     assert failed.returncode == 1
     assert "\\ud83d\\ude00" in failed.stderr
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -9,12 +11,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from support.processes import Process, run
 from support.waiting import wait_until
+from trio_jobs._cli.main import main
 
 __all__ = ["SERVICE", "Shell", "serving"]
 
@@ -92,6 +96,21 @@ class Shell:
         return [sys.executable, "-m", "trio_jobs._cli", *arguments]
 
     def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, with standard files, an environment and a directory of its own."""
+        stdin, stdout, stderr = (io.BytesIO(data) for data in (given.encode(), b"", b""))
+        with ExitStack() as stack:
+            for name, file in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+                text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+                stack.enter_context(mock.patch.object(sys, name, text))
+                stack.callback(text.detach)
+            stack.enter_context(mock.patch.dict(os.environ, self.environment | environment, clear=True))
+            stack.enter_context(contextlib.chdir(self.folder))
+            code = main([*arguments, "--url", self.url])
+        out, err = (file.getvalue().decode("utf-8", "replace") for file in (stdout, stderr))
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    def run_process(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process."""
         command = [*self.command(*arguments), "--url", self.url]
         return run(command, cwd=self.folder, env=self.environment | environment, given=given)
 
