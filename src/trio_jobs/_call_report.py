@@ -97,6 +97,9 @@ class CallReport(msgspec.Struct, frozen=True, gc=False):
     entered: bool = True
     """False if it raised before the SDK was called: its payload could not be decoded."""
 
+    retryable_kinds: tuple[str, ...] = ()
+    """Of a save that raised: the kinds of jobs whose retry policy retries the error."""
+
 
 def report_result(value: Any) -> CallReport:
     """Return the report of a call that returned `value`. Never raises."""

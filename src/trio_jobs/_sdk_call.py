@@ -8,7 +8,8 @@ context manager of the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, final
 
 import msgspec
@@ -16,10 +17,11 @@ import trio
 
 from trio_jobs._call_report import CallReport, RaisedError, Renew, report_answer, report_error, report_result
 from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._exception_tree import clear_frames, is_a, leaves
 
-__all__ = ["CallEnd", "CallHandle", "FunctionCall", "HandlerCall", "SdkCall", "VerifyCall"]
+__all__ = ["CallEnd", "CallHandle", "FunctionCall", "HandlerCall", "SaveCall", "SdkCall", "VerifyCall"]
 
 
 class CallEnd(NamedTuple):
@@ -178,6 +180,45 @@ class FunctionCall(SdkCall):
         except BaseException as error:  # a method of an object of the SDK, such as `__bool__`
             return self.report_error(error)
         return report_result(converted)
+
+
+@final
+class SaveCall(SdkCall):
+    """A call of `save`.
+
+    Args:
+        save: The function of the service.
+        retries: The retry policies of the handlers, by kind. They are asked about what `save` raises.
+        renew: `renew_after_error` of the service.
+        has_async_sdk: `invoke` must return an awaitable, and `save` may be asynchronous.
+    """
+
+    __slots__ = ("_has_async_sdk", "_retries", "_save")
+
+    def __init__(
+        self, save: Callable[[Any], Any], retries: Mapping[str, Retry], renew: Renew, *, has_async_sdk: bool
+    ) -> None:
+        super().__init__(DEFAULT_RETRY, renew)
+        self._save = save
+        self._retries = retries
+        self._has_async_sdk = has_async_sdk
+
+    def invoke(self, sdk: Any) -> Any:
+        return self._invoke_in_trio(sdk) if self._has_async_sdk else self._save(sdk)
+
+    async def _invoke_in_trio(self, sdk: Any) -> Any:
+        returned = self._save(sdk)
+        return await returned if inspect.isawaitable(returned) else returned
+
+    def returned(self, value: Any) -> CallReport:
+        not_run = lazy_noun(value)
+        close_lazy(value)
+        return CallReport(not_run=not_run)
+
+    def report_error(self, error: BaseException) -> CallReport:
+        report = super().report_error(error)
+        kinds = tuple(kind for kind, retry in self._retries.items() if retry.retries(error))
+        return msgspec.structs.replace(report, retryable_kinds=kinds)
 
 
 class CallHandle:

@@ -90,6 +90,15 @@ class Service:
         commit_timeout: Limit for a commit, more than 0. After it the caller gets `OutcomeUnknown`.
         on_stuck: What happens when a call exceeds its limit by `stuck_after`. "wait" (the default): the queue is
             blocked until the call returns. "stop": the queue stops, and its block raises `SdkCallStuck`.
+        save: A function of the SDK that makes durable what the SDK keeps in memory; `async def` only with `async_sdk`.
+            A job whose handler has returned is completed when a save has returned. A session in which something went
+            wrong is not saved. None (the default): what a handler has done is durable when it returns.
+        save_after_jobs: A save follows when this number of handlers has returned, 1 to 1,000; 1 by default. It
+            completes all their jobs, in one commit.
+        save_after: A save follows at the latest this time after the first of these returns, once no call is inside the
+            SDK; 0 or more, 1 by default.
+        save_timeout: Limit for one save, more than 0; 30 by default. It is overdue after it, and stuck after twice the
+            limit.
         strict_order: While the first job is retrying, snoozed or in doubt, no other job starts.
         min_interval: The least time between the end of one SDK call and the start of the next, 0 or more.
         max_crashes: A job fails as poison when the process has died during this number of its attempts, 1 or more; 3 by
@@ -121,8 +130,8 @@ class Service:
             keyword.
 
     Raises:
-        UsageError: A value is out of its range, a keyword is unknown, or `sdk`, `async_sdk` and `executor` do not go
-            together.
+        UsageError: A value is out of its range, a keyword is unknown, or `sdk`, `async_sdk`, `executor`, `save` and
+            `strict_order` do not go together.
     """
 
     def __init__(
@@ -141,6 +150,10 @@ class Service:
         close_timeout: float = 10.0,
         commit_timeout: float = 30.0,
         on_stuck: OnStuck = "wait",
+        save: Callable[[Any], Any] | None = None,
+        save_after_jobs: int = 1,
+        save_after: float = 1.0,
+        save_timeout: float = 30.0,
         strict_order: bool = False,
         min_interval: float = 0.0,
         max_crashes: int = 3,
@@ -177,7 +190,7 @@ class Service:
             if sdk is not None or async_sdk is not None:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
         has_sdk = sdk is not None or executor != "thread"
-        check_sdk_functions(interrupt, has_sdk=has_sdk, is_async=async_sdk is not None)
+        check_sdk_functions(interrupt, save, has_sdk=has_sdk, is_async=async_sdk is not None)
         self.settings = Settings(**{name: given[name] for name in SETTINGS})
         self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor, takes_opening)
 

@@ -58,12 +58,16 @@ class ServiceParts:
         return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)
 
 
-def check_sdk_functions(interrupt: object, *, has_sdk: bool, is_async: bool) -> None:
+def check_sdk_functions(interrupt: object, save: object, *, has_sdk: bool, is_async: bool) -> None:
     """Check the functions of the SDK that a service is given.
 
     Raises:
         UsageError: One is no plain function of the SDK, or there is no SDK on a thread for it.
     """
+    if save is not None:
+        if not has_sdk and not is_async:
+            raise UsageError("save= needs an SDK, whose work it makes durable: give sdk=, or leave save out")
+        check_sdk_function("save", save, may_be_async=is_async)
     if interrupt is None:
         return
     if is_async:

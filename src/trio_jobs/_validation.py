@@ -236,17 +236,18 @@ def check_factory(name: str, factory: object) -> bool:
     return True
 
 
-def check_sdk_function(name: str, fn: object) -> None:
-    """Raise `UsageError` unless `fn` is a plain function with one parameter, the SDK.
+def check_sdk_function(name: str, fn: object, *, may_be_async: bool = False) -> None:
+    """Raise `UsageError` unless `fn` is a function with one parameter, the SDK.
 
     Args:
         name: The keyword of `Service`.
         fn: What was given as that argument.
+        may_be_async: It is awaited in Trio's thread, so that it can be asynchronous.
     """
-    must = f"{name} must be a plain function of the SDK"
+    must = f"{name} must be a {'' if may_be_async else 'plain '}function of the SDK"
     if not callable(fn):
         raise UsageError(f"{must}, not {fn!r:.100}")
-    if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+    if (inspect.iscoroutinefunction(fn) and not may_be_async) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"{must}, not an async function, which a thread cannot await")
     if inspect.isgeneratorfunction(fn):
         raise UsageError(f"{must}, not a generator function, which does nothing when it is called")

@@ -71,7 +71,7 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
 
 
 def test_a_drained_queue_accepts_jobs_again_after_undrain(shell: Shell) -> None:
-    assert shell.run("drain").stdout == "drained: no job is pending, processing or retrying\n"
+    assert shell.run("drain").stdout == "drained: no job is pending, processing, saving or retrying\n"
     assert shell.run("submit", "double", "1").returncode != 0
     assert shell.run("resume").stderr.count("undrain") == 1
     assert shell.run("undrain").stdout == "the queue accepts jobs again\n"

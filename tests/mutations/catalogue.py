@@ -58,6 +58,7 @@ TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+SAVES: Final = "tests/runtime/test_saves.py"
 SAVING_ENGINE: Final = "tests/engine/test_saving.py"
 MISTAKES: Final = "tests/runtime/test_mistakes.py"
 DECLARED: Final = "tests/runtime/test_repeated_on_purpose.py"
@@ -397,8 +398,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "jobs of a session that has closed well are named as those whose work may be lost",
         LOUD_CLOSES,
         "_runtime/session_work.py",
-        "            self._completed = 0\n            self._jobs.clear()\n",
-        "            pass\n",
+        "        else:\n            self.saved()\n",
+        "",
     ),
     _M(
         "failed close forgotten at the stop",
@@ -1054,8 +1055,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an attempt that was running when the process died stays as it was",
         SIMULATOR,
         "_runtime/restored_jobs.py",
-        "if record.state is State.PROCESSING or (record.doubt",
-        "if (record.doubt",
+        "record.state in (State.PROCESSING, State.SAVING) or (record.doubt",
+        "record.state is State.SAVING or (record.doubt",
     ),
     _M(
         "cancel without effect",
@@ -1168,9 +1169,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "broken SDK opened in a loop",
         "sessions that all fail are opened one after the other without a wait",
         DIRTY_SESSIONS,
-        "_runtime/sdk_session.py",
-        "        if self.failing:\n            self._open_at",
-        "        if False:\n            self._open_at",
+        "_runtime/opening_waits.py",
+        "        if self.failing:\n            self._wait",
+        "        if False:\n            self._wait",
     ),
     _M(
         "SDK given up",
@@ -1879,8 +1880,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "drain does not wait for jobs that wait for their retry",
         QUEUE_MACHINE,
         "_runtime/verification.py",
-        "projection.count(State.PENDING, State.PROCESSING, State.RETRYING)",
-        "projection.count(State.PENDING, State.PROCESSING)",
+        "(State.PENDING, State.PROCESSING, State.SAVING, State.RETRYING):",
+        "(State.PENDING, State.PROCESSING, State.SAVING):",
     ),
     _M(
         "close problem not reported",
@@ -2292,5 +2293,85 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/decide.py",
         "    if state is State.PROCESSING or state is State.SAVING:\n",
         "    if state is State.PROCESSING:\n",
+    ),
+    _M(
+        "completed at the return",
+        "a job is completed when its handler returns, and its work is still in the memory of the SDK",
+        SAVES,
+        "_runtime/attempt_runner.py",
+        "        if saver is not None and returned:\n",
+        "        if saver is None and returned:\n",
+    ),
+    _M(
+        "spoilt session saved",
+        "a session in which an attempt went wrong is saved, with the half of its work",
+        SAVES,
+        "_runtime/sdk_session.py",
+        "return self._executor.is_open and self._discard is None and not",
+        "return self._executor.is_open and not",
+    ),
+    _M(
+        "unsaved work forgotten at the close",
+        "a session is closed without a save, and nobody decides about its jobs",
+        SAVES,
+        "_runtime/sdk_session.py",
+        "        self.unsaved.session_ends(self._discard)\n        if executor",
+        "        if executor",
+    ),
+    _M(
+        "failed group saved together again",
+        "a job that cannot be saved costs the other jobs of its group all their retries",
+        SAVES,
+        "_runtime/saver.py",
+        "return 1 if self._failed else self._save_after_jobs",
+        "return self._save_after_jobs",
+    ),
+    _M(
+        "renewal before the save",
+        "a session that is renewed is closed before its work is saved",
+        SAVES,
+        "_runtime/consumer.py",
+        "        if sessions.must_renew() and sessions.is_clean:\n            await saver.save()\n",
+        "        if sessions.must_renew():\n            saver.session_ends(None)\n",
+    ),
+    _M(
+        "session kept after a failed save",
+        "after a save that raised the session is used again, with the work of the failed group in it",
+        SAVES,
+        "_runtime/saver.py",
+        "        if report.discard is not None:\n            self._sessions.discard(report.discard)\n",
+        "",
+    ),
+    _M(
+        "drain forgets saving jobs",
+        "a drain returns while work is not saved",
+        SAVES,
+        "_runtime/verification.py",
+        "State.PROCESSING, State.SAVING, State.RETRYING",
+        "State.PROCESSING, State.RETRYING",
+    ),
+    _M(
+        "verify believed in the session that failed",
+        "with renew_after_error=False, verify reports as done what only the memory of the session holds",
+        SAVES,
+        "_runtime/saver.py",
+        "return session != self._executor.session or job not in jobs",
+        "return True",
+    ),
+    _M(
+        "cancelled attempt saved at the stop",
+        "a stop saves a session in which it has just cancelled an attempt",
+        SAVES,
+        "_runtime/saver.py",
+        "            self._last_failed = True\n            return\n",
+        "",
+    ),
+    _M(
+        "saving job left alone after a crash",
+        "a job whose work was not saved when the process died is neither verified nor repeated",
+        SAVES,
+        "_runtime/restored_jobs.py",
+        "if record.state in (State.PROCESSING, State.SAVING) or",
+        "if record.state is State.PROCESSING or",
     ),
 )

@@ -135,7 +135,7 @@ async def resume(client: Client, arguments: argparse.Namespace) -> int:
 
 async def drain(client: Client, arguments: argparse.Namespace) -> int:
     await client.drain()
-    print_answer({"drained": True}, arguments.json, "drained: no job is pending, processing or retrying")
+    print_answer({"drained": True}, arguments.json, "drained: no job is pending, processing, saving or retrying")
     return 0
 
 

@@ -297,7 +297,7 @@ class Client:
         await self._call("queue.resume", w.Nothing(), w.Done)
 
     async def drain(self) -> None:
-        """Accept no new jobs, and wait until no job is pending, processing or retrying; see `Queue.drain`.
+        """Accept no new jobs, and wait until no job is pending, processing, saving or retrying; see `Queue.drain`.
 
         Cancelled:
             The queue may accept no new jobs from then on.

@@ -62,6 +62,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """The limit has passed. A call reads it in the thread of the SDK, where no cancel scope can be asked."""
     ends_at: float = NEVER
     """When the limit in seconds is over, on the clock of elapsed time."""
+    ends_after: float = NEVER
+    """The limit in seconds."""
     limited_scope: trio.CancelScope | None = None
     """The scope that the limit in seconds ends; None for a call that cannot be cancelled."""
     follows_deadline: bool = False
@@ -87,8 +89,21 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """The number of the last call that was to be interrupted; None if none was."""
     was_interrupted: bool = False
     """A call was interrupted, so that what it raised is no error of its own."""
+    group: tuple[JobRecord, ...] = ()
+    """If this is not an attempt but a save: the jobs whose work is saved, of which `record` is the first."""
     commit_scope: trio.CancelScope | None = None
     """Limits the wait for the commit of a step, in which a thread cannot be cancelled; None if there is none."""
+
+    @property
+    def stuck_after(self) -> float:
+        """Seconds after the limit until the call is stuck."""
+        return self.ends_after if self.group else self.handler.stuck_after
+
+    def __str__(self) -> str:
+        record = self.record
+        if self.group:
+            return f"the save of {len(self.group)} jobs (the first is {record.id})"
+        return f"job {record.id} ({record.kind})"
 
     def new_commit_scope(self) -> trio.CancelScope:
         """Make a new `commit_scope`."""
@@ -106,6 +121,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
         """Limit what starts now to so many seconds, after which `scope` is cancelled."""
         self.limit, self.limit_at = EndedBy.ATTEMPT_TIMEOUT, clock.monotonic() + seconds
         self.ends_at = clock.elapsed() + seconds
+        self.ends_after = seconds
         self.limited_scope = scope
         if scope is not None:
             scope.deadline = self.limit_at
@@ -145,7 +161,9 @@ class RunningAttempt(msgspec.Struct, eq=False):
         self.follows_deadline = False
 
     def cancel(self, why: EndedBy) -> None:
-        """End the attempt, unless it is being ended already."""
+        """End the attempt, unless it is being ended already. A save is not ended: it has a limit of its own."""
+        if self.group:
+            return
         if why is EndedBy.STOP:
             self.stopped = True
             if self.stop_scope is not None:
@@ -203,7 +221,7 @@ class AttemptSlot:
     def attempt_of(self, record: JobRecord) -> RunningAttempt | None:
         """Return the running attempt if it belongs to this job, otherwise None."""
         current = self.current
-        return current if current is not None and current.record is record else None
+        return current if current is not None and current.record is record and not current.group else None
 
     async def wait_empty(self) -> None:
         """Return when no attempt and no verification is running.

@@ -34,6 +34,7 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, not_started
@@ -69,6 +70,7 @@ class AttemptRunner:
         interrupter: Interrupter,
         verification: Verification,
         make_context: ContextFactory,
+        saver: Saver | None,
         chance: Callable[[], float],
     ) -> None:
         self._event_log = event_log
@@ -82,6 +84,7 @@ class AttemptRunner:
         self._interrupter = interrupter
         self._verification = verification
         self._make_context = make_context
+        self._saver = saver
         self._chance = chance
         self._attempts = 0
 
@@ -206,11 +209,17 @@ class AttemptRunner:
     def _end(self, record: JobRecord, handler: Handler, result: AttemptResult) -> None:
         event_log = self._event_log
         clock = self._clock
-        events = decide.end(
-            record, result, handler.rules, clock.now(), self._chance(), event_log.next_seq, clock.elapsed()
-        )
+        saver, returned = self._saver, result.outcome is Outcome.COMPLETED
+        if saver is not None and returned:
+            events = decide.returned(record, result, clock.now(), event_log.next_seq)
+        else:
+            events = decide.end(
+                record, result, handler.rules, clock.now(), self._chance(), event_log.next_seq, clock.elapsed()
+            )
         if events:
             event_log.append(events)
+            if saver is not None:
+                saver.attempt_ended(record, result)
         elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",

@@ -15,6 +15,7 @@ from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, can_verify
 from trio_jobs._runtime.waits import LOOK_EVERY, seconds_to_due
@@ -37,6 +38,7 @@ class Consumer:
         verification: Verification,
         caller: CallerCheck,
         blocking_job: BlockingJob,
+        saver: Saver | None,
         strict_order: bool,
     ) -> None:
         self._event_log = event_log
@@ -48,6 +50,7 @@ class Consumer:
         self._verification = verification
         self._caller = caller
         self._blocking_job = blocking_job
+        self._saver = saver
         self._strict_order = strict_order
         self.first_jobs: list[JobRecord] = []
         """In strict order: restored jobs that blocked the queue when it stopped."""
@@ -66,14 +69,12 @@ class Consumer:
         Cancelled:
             While it waits: no job was received.
         """
-        sessions = self._sessions
-        if not sessions.ready():
-            await sessions.wait_permitted()
-        record = await self._channel.receive()
-        while not sessions.ready() and self._event_log.contains(record):  # the wait was long, or the SDK is not open
-            self._channel.unreceive(record)  # in the channel the job has a position, and can expire or be cancelled
-            await sessions.wait()
-            record = await self._channel.receive()
+        if self._saver is not None and self._saver.pending:
+            record = await self._receive_before_save(self._saver)
+            if record is None:
+                return
+        else:
+            record = await self._receive()
         self._channel.received()
         if not self._event_log.contains(record):
             return  # the submit was rejected while the job was in delivery
@@ -83,7 +84,44 @@ class Consumer:
             await self._verification.resolve(record)
         else:
             await self._runner.run(record)
-        await sessions.close_discarded()
+        await self._after_call()
+
+    async def _receive(self) -> JobRecord:
+        sessions, channel = self._sessions, self._channel
+        if not sessions.ready():
+            await sessions.wait_permitted()
+        record = await channel.receive()
+        while not sessions.ready() and self._event_log.contains(record):  # the wait was long, or the SDK is not open
+            channel.unreceive(record)  # in the channel the job has a position, and can expire or be cancelled
+            await sessions.wait()
+            record = await channel.receive()
+        return record
+
+    async def _receive_before_save(self, saver: Saver) -> JobRecord | None:
+        """Return the next job; or save what is not saved, and return None, if that is due before a job can start."""
+        sessions, channel = self._sessions, self._channel
+        with saver.wait_until_due():
+            while not sessions.must_renew():
+                await sessions.wait_permitted()
+                await sessions.pace()
+                record = await channel.receive()
+                if sessions.ready() or not self._event_log.contains(record):
+                    return record
+                channel.unreceive(record)
+        if sessions.stopped:  # the stop saves, or decides that nothing can be saved
+            await trio.sleep_forever()
+        if sessions.must_renew() and sessions.is_clean:
+            await saver.save()
+        await self._after_call()
+        return None
+
+    async def _after_call(self) -> None:
+        """After an attempt: save if that is due, and close a session that is discarded."""
+        if self._saver is not None:
+            await self._saver.save_if_due()
+        await self._sessions.close_discarded()
+        if self._saver is not None:
+            await self._saver.resolve_doubts()
 
     async def _process_to_end(self, record: JobRecord) -> None:
         """In strict order: bring the job to a final state before the next one is received."""
@@ -96,7 +134,9 @@ class Consumer:
                 if record.state is State.PENDING:
                     await self._sessions.wait()
                     await self._runner.run(record)
-                    await self._sessions.close_discarded()
+                    await self._after_call()
+                elif record.state is State.SAVING:  # the queue stops, or its session is lost
+                    await blocking.changed()
                 elif record.state is not State.IN_DOUBT:
                     left = min(seconds_to_due(record, clock), LOOK_EVERY)
                     if not await blocking.changed_within(left):
@@ -109,7 +149,7 @@ class Consumer:
                 elif await self._unchanged_for(handler.verify_delay):
                     await self._sessions.wait()
                     await self._verification.resolve(record)
-                    await self._sessions.close_discarded()
+                    await self._after_call()
         finally:
             blocking.record = None
 

@@ -23,6 +23,7 @@ from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions
+from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
@@ -34,7 +35,7 @@ __all__ = ["Operations"]
 MAX_REASON: Final = 500
 BACKUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
-_CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING)
+_CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING, State.SAVING)
 _RETRIABLE: Final = (State.FAILED, State.CANCELLED)
 
 
@@ -58,6 +59,7 @@ class Operations:
         caller: CallerCheck,
         commits: CommitWaiter,
         waiters: JobWaiters,
+        saver: Saver | None,
         status: QueueStatus,
     ) -> None:
         self._event_log = event_log
@@ -72,6 +74,7 @@ class Operations:
         self._caller = caller
         self._commits = commits
         self._waiters = waiters
+        self._saver = saver
         self._status = status
 
     # jobs
@@ -170,6 +173,8 @@ class Operations:
 
     def _is_ending(self, record: JobRecord) -> bool:
         """Whether the job has an attempt that was requested to end, or whose call is still inside the SDK."""
+        if record.state is State.SAVING:
+            return record.cancel_requested
         if self._slot.attempt_of(record) is None:
             return False
         return record.cancel_requested or record.state is not State.PROCESSING
@@ -212,6 +217,8 @@ class Operations:
     async def drain(self) -> None:
         self._caller.refuse_wait("drain()", "call close_to_submits(), or drain in a task of your own")
         self._admission.begin_drain()
+        if self._saver is not None:
+            self._saver.hurry()
         await trio.lowlevel.checkpoint()
         while work_is_left(self._projection, self._handlers):
             if self._status.report is not None:

@@ -104,10 +104,9 @@ class OverrunMonitor:
         if self.overdue is not running:
             self.overdue = running
             log.warning(
-                "job %s (%s): its %s has passed and it continues",
-                record.id,
-                record.kind,
-                running.limit,
+                "%s: its %s has passed and it continues",
+                running,
+                "save_timeout" if running.group else running.limit,
                 extra=log_fields(record),
             )
             events = decide.overdue(record, running.limit, self._clock.now(), event_log.next_seq)
@@ -115,19 +114,20 @@ class OverrunMonitor:
                 event_log.append(events)
             else:
                 self._on_overdue(running)
-        stuck_at = running.limit_at + running.handler.stuck_after
+        stuck_at = running.limit_at + running.stuck_after
         if now < stuck_at:
             return stuck_at
         if self.stuck is not running:
             self.stuck = running
             log.error(
-                "job %s (%s): its call is stuck; the queue is blocked until the call returns",
-                record.id,
-                record.kind,
+                "%s: its call is stuck; the queue is blocked until the call returns",
+                running,
                 extra=log_fields(record),
             )
             wall = self._clock.now()
-            event_log.append([ev.Stuck(seq=event_log.next_seq, at=wall, culprit=record.id)])
+            event_log.append(
+                [ev.Stuck(seq=event_log.next_seq, at=wall, culprit="save" if running.group else record.id)]
+            )
             events = decide.stuck(record, running.limit, wall, event_log.next_seq)
             event_log.append(events)
             self._on_stuck(running)

@@ -227,7 +227,7 @@ class Queries:
         if self._status.closing:
             problems.append("stopping" if self._status.stopping else "draining")
         blocking = self._blocking_job.record
-        if blocking is not None and blocking.state in (State.PENDING, State.PROCESSING):
+        if blocking is not None and blocking.state in (State.PENDING, State.PROCESSING, State.SAVING):
             blocking = None  # it is processed now or next, and does not wait for anything
         return Health(
             ok=not problems,

@@ -174,7 +174,7 @@ class QueueOperations:
         self._runtime.admission.close()
 
     async def drain(self) -> None:
-        """Accept no new jobs, and wait until no job is pending, processing or retrying.
+        """Accept no new jobs, and wait until no job is pending, processing, saving or retrying.
 
         Raises:
             QueueClosed: The queue stopped before that.

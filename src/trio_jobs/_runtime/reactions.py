@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import JobRecord, escape
+from trio_jobs._engine.jobs import JobRecord, Outcome, escape
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._runtime.admission import Admission
@@ -75,6 +75,7 @@ class Reactions:
         self._status = status
         self._fail = fail
         self._by_type: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.Returned: self._on_returned,
             ev.Completed: self._on_final,
             ev.Failed: self._on_final,
             ev.Cancelled: self._on_final,
@@ -114,11 +115,20 @@ class Reactions:
         if self._blocking_job.record is not None:
             self._blocking_job.notify(record)
         self._hooks.call_soon(_HOOKS[type(event)], record)
-        if event.outcome is not None and record.started_elapsed is not None and record.ended_elapsed is not None:
-            self._estimates.add(record.ended_elapsed - record.started_elapsed)
+        if event.outcome is not None and event.outcome is not Outcome.UNSAVED:
+            self._add_to_estimates(record)
         self._pruner.job_ended(record.state)
         if self._waiters.idle_is_awaited:
             self._wake_if_idle()
+
+    def _on_returned(self, event: ev.Returned) -> None:
+        self._add_to_estimates(self._projection.jobs[event.job])
+        if self._waiters.idle_is_awaited:
+            self._wake_if_idle()
+
+    def _add_to_estimates(self, record: JobRecord) -> None:
+        if record.started_elapsed is not None and record.ended_elapsed is not None:
+            self._estimates.add(record.ended_elapsed - record.started_elapsed)
 
     def _on_scheduled(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
@@ -162,6 +172,9 @@ class Reactions:
 
     def _on_stuck(self, event: ev.Stuck) -> None:
         record = self._projection.jobs.get(event.culprit)
+        current = self._slot.current
+        if record is None and current is not None and current.group:  # a save, reported by the first of its jobs
+            record = current.record
         if record is not None:
             self._hooks.call_soon("stuck", record)
 

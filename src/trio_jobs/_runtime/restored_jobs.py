@@ -50,23 +50,28 @@ def check_restored_jobs(runtime: Runtime) -> None:
 
 def resume_restored_jobs(runtime: Runtime) -> None:
     """Schedule every restored job that is not final, in order. Attempts that were running have crashed."""
+    projection = runtime.event_log.projection
+    was_inside = any(record.doubt is not None and record.doubt.inside for record in projection.by_state[State.IN_DOUBT])
+    alone = projection.count(State.SAVING) == 1 and not projection.count(State.PROCESSING) and not was_inside
     for record in sorted(runtime.event_log.projection.jobs.values(), key=_restore_order):
         if record.deadline_after is not None or record.delay is not None:
             handler = runtime.handlers.get(record.kind)  # also of a final job, which a person may retry
             restore_waits(record, Rules() if handler is None else handler.rules, runtime.clock)
         if record.state not in FINAL:
-            _resume(runtime, record)
+            _resume(runtime, record, alone=alone)
     runtime.scheduler.fill_channel()
 
 
-def _resume(runtime: Runtime, record: JobRecord) -> None:
+def _resume(runtime: Runtime, record: JobRecord, *, alone: bool) -> None:
+    """alone: the work of one job was not saved when the process died, and no attempt was running."""
     event_log, scheduler = runtime.event_log, runtime.scheduler
     handler = runtime.handlers.get(record.kind)
     rules = attrs.evolve(Rules() if handler is None else handler.rules, max_crashes=runtime.settings.max_crashes)
     was_pending = record.state is State.PENDING
-    if record.state is State.PROCESSING or (record.doubt is not None and record.doubt.inside):
+    if record.state in (State.PROCESSING, State.SAVING) or (record.doubt is not None and record.doubt.inside):
         now, elapsed, seq = runtime.clock.now(), runtime.clock.elapsed(), event_log.next_seq
-        event_log.append(decide.crashed(record, rules, now, runtime.chance.random(), seq, elapsed))
+        chance = runtime.chance.random()
+        event_log.append(decide.crashed(record, rules, now, chance, seq, elapsed, alone=alone))
     if record.id in runtime.status.unhandled or handler is None:
         return
     if record.deadline_at is not None and record.state not in FINAL:
@@ -102,6 +107,7 @@ def _was_blocking(record: JobRecord) -> bool:
 
 
 def _restore_order(record: JobRecord) -> tuple[bool, int]:
-    """First the jobs that were processing or are in doubt, so that they are verified before other jobs start; then in
-    the order of their submit."""
-    return record.state is not State.PROCESSING and record.state is not State.IN_DOUBT, record.submitted_seq
+    """First the jobs that were processing or saving, or are in doubt, so that they are verified before other jobs
+    start; then in the order of their submit."""
+    first = (State.PROCESSING, State.SAVING, State.IN_DOUBT)
+    return record.state not in first, record.submitted_seq

@@ -34,6 +34,8 @@ from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.queries import Queries, parse_state
 from trio_jobs._runtime.reactions import Reactions
+from trio_jobs._runtime.save_call import make_call_save
+from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.settings import MAX_KEYS, Settings
@@ -75,6 +77,8 @@ class Runtime:
     hooks: Hooks
     verification: Verification
     consumer: Consumer
+    saver: Saver | None
+    """None without `save`."""
 
     submissions: SubmissionFactory
     admission: Admission
@@ -157,6 +161,35 @@ def build_runtime(
         max_crashes=settings.max_crashes,
         chance=chance.random,
     )
+    saver = None
+    if settings.save is not None:
+        call_save = make_call_save(
+            save=settings.save,
+            executor=executor,
+            clock=clock,
+            overruns=overruns,
+            interrupter=interrupter,
+            sessions=sessions,
+            handlers=handlers,
+            save_timeout=settings.save_timeout,
+        )
+        saver = sessions.unsaved = Saver(
+            event_log=event_log,
+            executor=executor,
+            clock=clock,
+            handlers=handlers,
+            sessions=sessions,
+            slot=slot,
+            channel=channel,
+            verification=verification,
+            estimates=estimates,
+            status=status,
+            call_save=call_save,
+            save_after_jobs=settings.save_after_jobs,
+            save_after=settings.save_after,
+            min_interval=settings.min_interval,
+            chance=chance.random,
+        )
     runner = AttemptRunner(
         event_log=event_log,
         executor=executor,
@@ -169,6 +202,7 @@ def build_runtime(
         interrupter=interrupter,
         verification=verification,
         make_context=make_context,
+        saver=saver,
         chance=chance.random,
     )
     consumer = Consumer(
@@ -181,6 +215,7 @@ def build_runtime(
         verification=verification,
         caller=caller,
         blocking_job=blocking_job,
+        saver=saver,
         strict_order=settings.strict_order,
     )
     commits = CommitWaiter(event_log, settings.commit_timeout)
@@ -224,6 +259,7 @@ def build_runtime(
         caller=caller,
         commits=commits,
         waiters=waiters,
+        saver=saver,
         status=status,
     )
     feed = Feed(store, queries.kind_of)
@@ -269,6 +305,7 @@ def build_runtime(
         hooks=called_hooks,
         verification=verification,
         consumer=consumer,
+        saver=saver,
         submissions=submissions,
         admission=admission,
         queries=queries,

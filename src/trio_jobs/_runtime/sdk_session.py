@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from trio_jobs._call_report import Renew
-from trio_jobs._concurrency import NEVER, WakeUp, must_propagate
+from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
@@ -28,21 +28,17 @@ from trio_jobs._exception_tree import holding, is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.opening_waits import OpeningWaits
 from trio_jobs._runtime.session_opening import SessionOpener
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._runtime.unsaved_work import NothingUnsaved, UnsavedWork
 from trio_jobs._runtime.waits import sleep_until
 from trio_jobs._validation import plain_int, plain_text
 
 __all__ = ["SdkSessionManager"]
 
 log: Final = Log("trio_jobs.queue")
-
-
-#: Seconds between two tries to open the SDK, at most
-MAX_OPEN_WAIT: Final = 60.0
-#: After this number of sessions in a row in which no attempt completed and that were discarded, opening waits
-MAX_FAILED_SESSIONS: Final = 2
 
 
 class SdkSessionManager:
@@ -61,7 +57,8 @@ class SdkSessionManager:
         self._measures_time = settings.min_interval > 0 or settings.renew_after_idle is not None
         self._jobs_a_session = settings.renew_after_jobs
         self._stop = trio.Event()
-        self._stopped = False
+        self.stopped = False
+        """No further attempt may start."""
         self._changed = WakeUp()
         self._settled = trio.Event()
         self._settled.set()
@@ -71,10 +68,11 @@ class SdkSessionManager:
         self._opening_reason: OpeningReason | None = None
         self._attempts_in_session = 0
         self._completed_in_session = 0
-        self._failed_sessions = 0
-        self._open_at = -NEVER
+        self._waits = OpeningWaits(settings.open_retry)
         self.work = SessionWork()
         """The jobs whose work a close that fails may lose."""
+        self.unsaved: UnsavedWork = NothingUnsaved()
+        """The work that only the memory of the session holds."""
         self._last_end: float | None = None
         self._idle_since = 0.0
         self.renew_after_error: Renew = settings.renew_after_error
@@ -92,7 +90,7 @@ class SdkSessionManager:
             and self._projection.paused is None
             and not self._used_up
             and self._discard is None
-            and not self._stopped
+            and not self.stopped
             and not (self._measures_time and (self._must_rest() or self._was_idle()))
             and not self._store_fails()
         )
@@ -100,7 +98,20 @@ class SdkSessionManager:
     @property
     def failing(self) -> bool:
         """Whether the last sessions were discarded, one after the other, without a completed attempt."""
-        return self._failed_sessions > MAX_FAILED_SESSIONS
+        return self._waits.failing
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the session can be saved: it is open, and nothing has gone wrong in it."""
+        return self._executor.is_open and self._discard is None and not self._executor.inside
+
+    def is_permitted(self) -> bool:
+        """Whether the queue is not paused, does not stop, and its store commits."""
+        return not (self.stopped or self._projection.paused is not None or self._store_fails())
+
+    def must_renew(self) -> bool:
+        """Whether the session cannot be used for the next attempt."""
+        return not self._executor.is_open or self._used_up or self._discard is not None or self._was_idle()
 
     async def wait_permitted(self) -> None:
         """Return when the queue is not paused and the store commits. The rest needs a job: the SDK is opened for one.
@@ -108,7 +119,7 @@ class SdkSessionManager:
         Cancelled:
             Nothing has changed.
         """
-        while not self._is_permitted():
+        while not self.is_permitted():
             await self._wait_for_permission()
 
     async def wait(self) -> None:
@@ -122,19 +133,19 @@ class SdkSessionManager:
             The SDK may be open or not.
         """
         while not self.ready():
-            if not self._is_permitted():
+            if not self.is_permitted():
                 await self._wait_for_permission()
-            elif self._must_renew():
-                await self._renew()
+            elif self.must_renew():
+                if self.unsaved.pending and self.is_clean:
+                    await self.unsaved.save()
+                else:
+                    await self._unsettled(self._close_and_open)
             else:
                 await self.pace()
 
-    def _is_permitted(self) -> bool:
-        return not (self._stopped or self._projection.paused is not None or self._store_fails())
-
     async def _wait_for_permission(self) -> None:
         self._changed.clear()
-        if self._stopped:
+        if self.stopped:
             await trio.sleep_forever()
         elif self._projection.paused is not None:
             await self._changed.wait()
@@ -154,10 +165,12 @@ class SdkSessionManager:
 
         Raises and Cancelled: as `wait`.
         """
-        while self._must_renew():
-            if self._stopped:
+        while self.must_renew():
+            if self.unsaved.pending and self.is_clean:
+                return True  # it is saved and renewed before the next attempt
+            if self.stopped:
                 return False
-            await self._renew()
+            await self._unsettled(self._close_and_open)
         return True
 
     async def pace(self) -> None:
@@ -166,8 +179,7 @@ class SdkSessionManager:
         Cancelled:
             Less time has passed.
         """
-        if self._must_rest():
-            assert self._last_end is not None
+        if self._last_end is not None and self._must_rest():
             await sleep_until(self._clock, self._last_end + self._settings.min_interval)
 
     def call_ended(self) -> None:
@@ -185,13 +197,18 @@ class SdkSessionManager:
         if self._measures_time:
             self.call_ended()
         self._attempts_in_session += 1
-        if completed is not None:
+        if completed is not None and self._settings.save is None:
             self._completed_in_session += 1
             self.work.add(completed)
         if self._jobs_a_session is not None and self._attempts_in_session >= self._jobs_a_session:
             self._used_up = True
         if discard is not None:
             self.discard(discard)
+
+    def saved(self, jobs: int) -> None:
+        """A save has completed so many jobs."""
+        self._completed_in_session += jobs
+        self.work.saved()
 
     def discard(self, discard: Discard) -> None:
         """Discard the session before the next call."""
@@ -219,7 +236,7 @@ class SdkSessionManager:
 
     def stop(self) -> None:
         """No further attempt may start."""
-        self._stopped = True
+        self.stopped = True
         self._opener.stop()
         self._stop.set()
         self._changed.set()
@@ -239,15 +256,9 @@ class SdkSessionManager:
         rest = self._settings.min_interval
         return rest > 0 and self._last_end is not None and self._clock.elapsed() < self._last_end + rest
 
-    def _must_renew(self) -> bool:
-        return not self._executor.is_open or self._used_up or self._discard is not None or self._was_idle()
-
     def _was_idle(self) -> bool:
         longest = self._settings.renew_after_idle
         return longest is not None and self._clock.elapsed() >= self._idle_since + longest
-
-    async def _renew(self) -> None:
-        await self._unsettled(self._close_and_open)
 
     async def _unsettled(self, do: Callable[[], Awaitable[None]]) -> None:
         """Open or close a session. The stop of the queue waits until this has returned."""
@@ -260,6 +271,8 @@ class SdkSessionManager:
     async def _close_and_open(self) -> None:
         if self._executor.is_open:
             await self._close_for_renewal()
+        else:
+            self.unsaved.session_ends(self._discard)
         self.opening = True
         try:
             await self._reopen()
@@ -307,12 +320,12 @@ class SdkSessionManager:
         """
         retry = self._settings.open_retry
         failures = 0
-        while not await self._stopped_within(self._open_at - trio.current_time()):
+        while not await self._stopped_within(self._waits.left):
             error = await self._try_to_open(failures)
             if error is None:
                 return
             failures += 1
-            self._open_at = self._next_opening(max(self._failed_sessions - MAX_FAILED_SESSIONS, 0) + failures)
+            self._waits.opening_failed(failures)
             if self._settings.on_open_failed == "stop" and (failures > retry.max_retries or not retry.retries(error)):
                 raise SdkOpenFailed(
                     f"the SDK could not be opened again (tries: {failures}): {describe(error)}"
@@ -336,20 +349,11 @@ class SdkSessionManager:
             self._session_opened()
         return None
 
-    def _next_opening(self, failures: int) -> float:
-        """Return when the SDK is opened again after this number of failures in a row, on Trio's clock.
-
-        The last wait of `open_retry` is repeated.
-        """
-        retry = self._settings.open_retry
-        wait = retry.wait_before(min(failures, max(retry.max_retries, 1)), 0.0)
-        return trio.current_time() + min(wait, MAX_OPEN_WAIT)
-
     async def _stopped_within(self, seconds: float) -> bool:
         if seconds > 0:
             with trio.move_on_after(seconds):
                 await self._stop.wait()
-        return self._stopped
+        return self.stopped
 
     def _session_opened(self) -> None:
         self._used_up = False
@@ -367,11 +371,14 @@ class SdkSessionManager:
             It is not known whether the session is closed.
         """
         executor = self._executor
+        self.unsaved.session_ends(self._discard)
         if executor.session == 0 and not executor.inside:
             return True, None
         was_open = executor.is_open
         if was_open:
             self._opening_reason = "renew" if self._discard is None else self._discard.next_opening
+        if self._discard is not None and self._settings.save is None:
+            self.work.discarded(self._completed_in_session)
         closed = False
         with trio.move_on_after(self._settings.close_timeout):
             closed = await executor.close(self._discard)
@@ -382,18 +389,10 @@ class SdkSessionManager:
         close_problem = executor.take_close_problem()
         if close_problem is not None:
             close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
-        self._count_failed_session()
+        self._waits.session_closed(failed=self._discard is not None and not self._completed_in_session)
+        self._discard = None
         if was_open or close_problem is not None:
-            self.work.closed(plain_int(executor.session), close_problem)
-            session = plain_int(executor.session)
-            closed_event = ev.SessionClosed(
-                seq=self._event_log.next_seq, at=self._clock.now(), session=session, problem=close_problem
-            )
-            self._event_log.append((closed_event,))
+            session, seq, now = plain_int(executor.session), self._event_log.next_seq, self._clock.now()
+            self.work.closed(session, close_problem)
+            self._event_log.append((ev.SessionClosed(seq=seq, at=now, session=session, problem=close_problem),))
         return True, close_problem
-
-    def _count_failed_session(self) -> None:
-        discarded, self._discard = self._discard is not None, None
-        self._failed_sessions = self._failed_sessions + 1 if discarded and not self._completed_in_session else 0
-        if self.failing:
-            self._open_at = self._next_opening(self._failed_sessions - MAX_FAILED_SESSIONS)

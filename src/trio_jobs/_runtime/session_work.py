@@ -55,11 +55,12 @@ class CloseFailure:
 
 
 class SessionWork:
-    """The jobs that were completed since a session has last closed well."""
+    """The jobs that were completed since a session has last closed well, or since the last save."""
 
     def __init__(self) -> None:
         self.problem: str | None = None
         """What the last close raised; None if it raised nothing, and before the first."""
+        self._has_warned = False
         self._completed = 0
         self._jobs: deque[CompletedJob] = deque(maxlen=MAX_NAMED)
         self._failures: deque[CloseFailure] = deque(maxlen=MAX_FAILURES)
@@ -71,6 +72,29 @@ class SessionWork:
         """The handler of this job has returned."""
         self._completed += 1
         self._jobs.append(CompletedJob(record.id, record.kind, record.key))
+
+    def saved(self) -> None:
+        """A save has returned, so the work of all these jobs is durable."""
+        self._completed = 0
+        self._jobs.clear()
+
+    def discarded(self, jobs: int) -> None:
+        """A session is closed with an exception, in a service without `save`.
+
+        Args:
+            jobs: The number of jobs that were completed in it.
+        """
+        if not jobs or self._has_warned:
+            return
+        self._has_warned = True
+        named = [*self._jobs][-jobs:]
+        log.warning(
+            "an SDK session in which %d jobs were completed is closed with an exception: %s. If the SDK rolls back "
+            "then, or keeps work in memory until it saves, give the service save=; without it, what a handler has "
+            "done must be durable when it returns. This is said once",
+            jobs,
+            ", ".join(map(str, named)),
+        )
 
     def closed(self, session: int, problem: str | None) -> None:
         """A session has been closed.
@@ -92,8 +116,7 @@ class SessionWork:
             jobs = tuple(self._jobs)
             self._failures.append(CloseFailure(session, problem, jobs, self._completed - len(jobs)))
         else:
-            self._completed = 0
-            self._jobs.clear()
+            self.saved()
 
     def failure_of(self, session: int) -> CloseFailure | None:
         """Return, once, the failed close of this session; None if it closed well."""

@@ -42,6 +42,8 @@ MAX_KEYS: Final = {False: 100_000, True: 1_000_000}
 A tombstone takes about 300 bytes: 30 MB in memory, 300 MB with a journal that sees 2,500 keys a day for 400 days.
 """
 
+MAX_GROUP: Final = 1000  #: jobs that one save completes: their events are one commit
+
 N = TypeVar("N", int, float)
 
 
@@ -78,6 +80,10 @@ class Settings:
     close_timeout: float = 10.0
     commit_timeout: float = 30.0
     on_stuck: OnStuck = "wait"
+    save: Callable[[Any], Any] | None = None
+    save_after_jobs: int = 1
+    save_after: float = 1.0
+    save_timeout: float = 30.0
     strict_order: bool = False
     min_interval: float = 0.0
     max_crashes: int = 3
@@ -98,9 +104,12 @@ class Settings:
         check_number("max_crashes", self.max_crashes)
         if self.max_keys is not None:
             check_number("max_keys", self.max_keys, 0)
-        for name in ("open_timeout", "close_timeout", "commit_timeout"):
+        for name in ("open_timeout", "close_timeout", "commit_timeout", "save_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
-        for name in ("drain_timeout", "cancel_timeout", "key_retention", "min_interval"):
+        check_number("save_after_jobs", self.save_after_jobs)
+        if self.save_after_jobs > MAX_GROUP:
+            raise UsageError(f"save_after_jobs must be at most {MAX_GROUP}, not {self.save_after_jobs}")
+        for name in ("save_after", "drain_timeout", "cancel_timeout", "key_retention", "min_interval"):
             check_seconds(name, getattr(self, name))
         if self.renew_after_jobs is not None:
             check_number("renew_after_jobs", self.renew_after_jobs)
@@ -109,6 +118,11 @@ class Settings:
                 check_seconds(name, getattr(self, name), zero=False)
         if not isinstance(self.strict_order, bool):
             raise UsageError(f"strict_order must be True or False, not {self.strict_order!r:.100}")
+        if self.strict_order and self.save_after_jobs > 1:
+            raise UsageError(
+                "strict_order needs save_after_jobs=1: the next job starts when this one is final, and a group of "
+                f"{self.save_after_jobs} would never be full"
+            )
         if not isinstance(self.renew_after_error, bool) and not is_which(self.renew_after_error):
             raise UsageError(
                 "renew_after_error must be True, False, an error class, a tuple of them, or a function of the error, "

@@ -37,12 +37,20 @@ class Estimates:
         """The mean duration of an attempt in seconds; None before the first has ended."""
         self.mean_turn: float | None = None
         """The mean time from one start to the next in seconds; None before the first attempt has ended."""
+        self._mean_save: float | None = None
 
     def add(self, ran: float) -> None:
         """Add an attempt that has taken `ran` seconds."""
         mean = self.mean_run
         self.mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
-        self.mean_turn = mean + self._min_interval
+        self.mean_turn = mean + self._min_interval + (self._mean_save or 0.0)
+
+    def add_save(self, took: float, jobs: int) -> None:
+        """Add a save that has taken `took` seconds and has completed so many jobs."""
+        share, mean = took / jobs, self._mean_save
+        self._mean_save = mean = share if mean is None else mean + (share - mean) / 16
+        if self.mean_run is not None:
+            self.mean_turn = self.mean_run + self._min_interval + mean
 
     def wait_at(self, position: int) -> float | None:
         """Return the estimated seconds until the job at this position starts; None before the first attempt ended."""

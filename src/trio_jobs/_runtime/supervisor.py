@@ -9,9 +9,10 @@ The stop has these steps, each with its time limit:
 1. Submits are refused, and jobs are finished (drain_timeout). Only this step is shortened by a cancellation. With a
    journal only the running attempt is finished.
 2. The running attempt is cancelled (cancel_timeout), and abandoned if its call does not return.
-3. The SDK is closed (close_timeout).
-4. The loops are cancelled, the last events are committed, and the report is made.
-5. The store is closed. Both together have commit_timeout; a store whose commits fail has 5 seconds.
+3. What the session holds in memory is saved, if nothing went wrong in it (save_timeout).
+4. The SDK is closed (close_timeout).
+5. The loops are cancelled, the last events are committed, and the report is made.
+6. The store is closed. Both together have commit_timeout; a store whose commits fail has 5 seconds.
 """
 
 from __future__ import annotations
@@ -233,7 +234,8 @@ class Supervisor:
     def _on_stuck(self, running: RunningAttempt) -> None:
         if self._settings.on_stuck == "stop":
             self._attempt_limit.cancel()  # nothing can end the call
-            self.fail(SdkCallStuck(f"the call of job {running.record.id} did not return; end the process"))
+            what = str(running) if running.group else f"the call of job {running.record.id}"
+            self.fail(SdkCallStuck(f"{what} did not return; end the process"))
 
     async def finish_work(self) -> None:
         """Before a normal stop, finish all jobs in memory, which would be lost; with a journal the running attempt.
@@ -293,6 +295,8 @@ class Supervisor:
         """End the attempt and close the SDK. Returns the result of `SdkSessionManager.close_sdk`."""
         await self._end_attempt()
         self._consumer_scope.cancel()
+        if self._runtime.saver is not None:
+            await self._runtime.saver.save_at_stop(self._settings.save_timeout)
         sessions = self._runtime.sessions
         closed, problem = await sessions.close_sdk()
         if closed:
@@ -309,6 +313,10 @@ class Supervisor:
         self._attempt_limit.deadline = trio.current_time() + self._settings.cancel_timeout
         with self._attempt_limit:
             await slot.wait_empty()
+        current = slot.current
+        if current is not None and current.group:  # the save that follows the attempt has a limit of its own
+            with trio.move_on_after(current.ends_after):
+                await slot.wait_empty()
         await self._wait_settled(settled_by)  # the attempt may have left a session that is being discarded
         if slot.current is not None:
             if self._executor.inside:

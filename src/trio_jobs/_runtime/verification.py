@@ -227,6 +227,13 @@ class Verification:
                 own = not isinstance(ended, outcome.Error) or running.was_raised_by_call(ended.error)
                 reason: OpeningReason = "lost" if error.lost else "error"
                 self._sessions.discard(Discard("verify raised", by_last_call=own, next_opening=reason))
+        elif report.answer is not None and not self._sessions.unsaved.can_tell(record.id):
+            log.warning(
+                "job %s: the answer of verify counts as Unknown: the session in which the job failed was kept "
+                "(renew_after_error), and may hold what it left",
+                record.id,
+                extra=fields,
+            )
         elif report.answer == "done":
             return VerifyAnswer(Done(), report.result, report.problem)
         elif report.answer == "not_done":
@@ -299,8 +306,8 @@ def waits_for_person(record: JobRecord, handler: Handler | None) -> bool:
 
 
 def work_is_left(projection: Projection, handlers: Mapping[str, Handler]) -> bool:
-    """Whether a drain must wait: a job is pending, processing or retrying, or in doubt until verify is called."""
-    if projection.count(State.PENDING, State.PROCESSING, State.RETRYING):
+    """Whether a drain must wait: a job is pending, processing, saving or retrying, or verify will be called for it."""
+    if projection.count(State.PENDING, State.PROCESSING, State.SAVING, State.RETRYING):
         return True
     doubts = projection.by_state[State.IN_DOUBT]
     return any(not waits_for_person(record, handlers.get(record.kind)) for record in doubts)

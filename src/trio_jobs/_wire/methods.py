@@ -350,7 +350,7 @@ METHODS: Final = {
             Done,
             "control",
             True,
-            "Accept no new jobs, and answer when no job is pending, processing or retrying.",
+            "Accept no new jobs, and answer when no job is pending, processing, saving or retrying.",
         ),
         Method("queue.undrain", Nothing, Done, "control", True, "End a drain: accept jobs again."),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),

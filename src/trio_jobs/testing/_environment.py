@@ -187,7 +187,7 @@ class QueueEnvironment(TrioStateMachine):
     # the end of a process
 
     def _check_drained(self, drained: bool) -> None:
-        """The drain returned if, and only if, no job is pending, processing or retrying."""
+        """The drain returned if, and only if, no job is pending, processing, saving or retrying."""
         if self.process.recorder.dead:
             return
         jobs = self.queue.statistics().jobs
@@ -195,7 +195,7 @@ class QueueEnvironment(TrioStateMachine):
         if drained:
             assert not left, f"drain returned while there were jobs: {left}"
         else:
-            assert left, "drain did not return although no job was pending, processing or retrying"
+            assert left, "drain did not return although no job was pending, processing, saving or retrying"
 
     async def _stop(self) -> None:
         process = self.process

@@ -11,9 +11,9 @@
     ...
     sdk.check()                                                # one at a time, one thread, always closed
 
-Each operation ("open", "call", "verify", "close") has a script: a queue of items, of which each operation takes one. An
-exception is raised (a `SessionLost` makes the queue open a new session); a `Blocker` blocks the operation until it is
-released; a `Slow` takes its time; a function is called, and its result is awaited if it can be; anything else is
+Each operation ("open", "call", "verify", "save", "close") has a script: a queue of items, of which each operation takes
+one. An exception is raised (a `SessionLost` makes the queue open a new session); a `Blocker` blocks the operation until
+it is released; a `Slow` takes its time; a function is called, and its result is awaited if it can be; anything else is
 returned. Without an item an operation succeeds: a call returns its argument. `at` sets the item of one operation by its
 number.
 """
@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import attrs
 import trio
@@ -36,7 +36,7 @@ from trio_jobs.testing._virtual_time import ThreadActivity, current_activity
 
 __all__ = ["Blocker", "FakeSdk", "FakeSession", "Operation", "Slow", "Step"]
 
-Operation = Literal["open", "call", "verify", "close"]
+Operation = Literal["open", "call", "verify", "save", "close"]
 
 TIMEOUT: Final = 30.0  #: seconds of real time
 
@@ -167,12 +167,7 @@ class FakeSdk:
         """What was thrown into sessions that were discarded, in order."""
         self._concurrent = 0
         self._sessions = 0
-        self._scripts: dict[Operation, deque[Any]] = {
-            "open": deque(),
-            "call": deque(),
-            "verify": deque(),
-            "close": deque(),
-        }
+        self._scripts: dict[Operation, deque[Any]] = {operation: deque() for operation in get_args(Operation)}
         self._by_number: dict[tuple[Operation, int], Any] = {}
         self._lock = threading.Lock()
 
@@ -183,7 +178,7 @@ class FakeSdk:
         """Append items to the script of an operation.
 
         Args:
-            operation: "open", "call", "verify" or "close".
+            operation: "open", "call", "verify", "save" or "close".
             items: See the head of this module.
         """
         self._scripts[operation].extend(items)
@@ -192,7 +187,7 @@ class FakeSdk:
         """Set the item of one operation, whatever the script has.
 
         Args:
-            operation: "open", "call", "verify" or "close".
+            operation: "open", "call", "verify", "save" or "close".
             number: Counts from 1.
             item: See the head of this module.
 
@@ -361,7 +356,7 @@ class FakeSession:
 
     def call(self, what: str) -> Any:
         """Call the SDK on the session's thread; the script decides what it returns or raises."""
-        return self.sdk._perform(self, "call", what)
+        return self._do("call", what)
 
     async def acall(self, what: str) -> Any:
         """Call the SDK in Trio; the script decides what it returns or raises.
@@ -369,11 +364,11 @@ class FakeSession:
         Cancelled:
             The call is recorded in `FakeSdk.steps`.
         """
-        return await self.sdk._aperform(self, "call", what)
+        return await self._ado("call", what)
 
     def verify(self, what: str) -> Any:
         """Query the SDK on the session's thread, for a `verify`; the script decides what it returns or raises."""
-        return self.sdk._perform(self, "verify", what)
+        return self._do("verify", what)
 
     async def averify(self, what: str) -> Any:
         """Query the SDK in Trio, for a `verify`; the script decides what it returns or raises.
@@ -381,4 +376,22 @@ class FakeSession:
         Cancelled:
             The query is recorded in `FakeSdk.steps`.
         """
-        return await self.sdk._aperform(self, "verify", what)
+        return await self._ado("verify", what)
+
+    def save(self) -> Any:
+        """Save on the session's thread, for `Service(save=FakeSession.save)`; the script decides what it raises."""
+        return self._do("save", "save")
+
+    async def asave(self) -> Any:
+        """Save in Trio, for `Service(save=FakeSession.asave)`; the script decides what it raises.
+
+        Cancelled:
+            The save is recorded in `FakeSdk.steps`.
+        """
+        return await self._ado("save", "save")
+
+    def _do(self, operation: Operation, what: str) -> Any:
+        return self.sdk._perform(self, operation, what)
+
+    async def _ado(self, operation: Operation, what: str) -> Any:
+        return await self.sdk._aperform(self, operation, what)

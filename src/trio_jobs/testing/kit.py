@@ -37,7 +37,7 @@ from trio_jobs.testing._virtual_time import ExecutorLog, ThreadActivity, Virtual
 
 __all__ = ["AttemptReport", "assert_submitted", "drain", "find_handler", "open_queue", "perform", "virtual_clock"]
 
-_UNFINISHED: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.RETRYING)
+_UNFINISHED: Final = (State.SCHEDULED, State.PENDING, State.PROCESSING, State.SAVING, State.RETRYING)
 _ANY: Final = object()
 
 
@@ -116,7 +116,7 @@ async def open_queue(
 
 
 async def drain(queue: Queue) -> dict[str, Job]:
-    """Wait until no job is scheduled, pending, processing or retrying, and none in doubt waits for its verify.
+    """Wait until no job is scheduled, pending, processing, saving or retrying, and none in doubt waits for its verify.
 
     Unlike `Queue.drain` it waits for scheduled jobs too, and the queue continues to accept jobs. Other jobs in doubt
     remain, since only a person can resolve them.
