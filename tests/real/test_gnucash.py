@@ -1,0 +1,98 @@
+"""GnuCash: each invoice is in the file exactly once, whatever is lost, refused or killed (`examples/gnucash_book.py`).
+
+A second program reads the file: it is XML, and GnuCash takes no part in the check.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import trio
+
+from support.processes import Process, run
+from support.sdks import EXAMPLES, sdk_environment, sdk_python
+from trio_jobs import SqliteStore
+from trio_jobs.events import Completed, Submitted
+
+CHILD = Path(__file__).with_name("gnucash_child.py")
+NUMBER = "{http://www.gnucash.org/XML/trn}num"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With an empty book."""
+    run([sdk_python("gnucash"), CHILD, "new"], cwd=tmp_path, env=sdk_environment(), check=True)
+    return tmp_path
+
+
+def child(folder: Path, *words: object) -> Process:
+    return Process([sdk_python("gnucash"), CHILD, *map(str, words)], cwd=folder, env=sdk_environment())
+
+
+def booked(folder: Path) -> Counter[str]:
+    """The numbers of the transactions in the file."""
+    with gzip.open(folder / "book.gnucash") as file:
+        return Counter(element.text or "" for element in ET.parse(file).iter(NUMBER))
+
+
+async def completed(folder: Path) -> set[str]:
+    """The keys of the jobs that are completed in the journal."""
+    store = SqliteStore(folder / "jobs.db")
+    events = [*await store.open(lambda events: None)]
+    await store.aclose()
+    done = {event.job for event in events if isinstance(event, Completed)}
+    return {event.key or "" for event in events if isinstance(event, Submitted) and event.job in done}
+
+
+def book_with_kills(folder: Path, count: int, group: int, lines_before_kills: Sequence[int]) -> dict[str, Any]:
+    """Book so many invoices; kill the service after so many lines of its output; return the time and what it took."""
+    began = time.monotonic()
+    for life, lines in enumerate(lines_before_kills):
+        with child(folder, count, group, life) as process:
+            for _ in range(lines):
+                if not process.out.line():
+                    break
+            process.kill()
+            process.wait()
+        in_file, in_journal = booked(folder), trio.run(completed, folder)
+        assert in_journal <= in_file.keys(), "nothing is completed that is not in the file"
+    with child(folder, count, group, len(lines_before_kills)) as process:
+        done = process.finish(timeout=1800)
+    assert done.returncode == 0, done.stderr
+    assert booked(folder) == Counter(f"A-{n}" for n in range(count)), "each is in the file exactly once"
+    assert trio.run(completed, folder) == {f"A-{n}" for n in range(count)}
+    assert not (folder / "book.gnucash.LCK").exists()
+    attempts: int = json.loads(done.stdout.splitlines()[-1])["attempts"]
+    return {"seconds": round(time.monotonic() - began), "kills": len(lines_before_kills), "attempts": attempts}
+
+
+def test_the_program_books_once(folder: Path) -> None:
+    for _ in range(2):
+        command = [str(sdk_python("gnucash")), str(EXAMPLES / "gnucash_book.py")]
+        done = run(command, cwd=folder, env=sdk_environment(), check=True)
+        assert done.stdout.startswith("A-1 is transaction ")
+    assert booked(folder) == Counter(["A-1"])
+
+
+def test_p6_a_kill_between_post_and_save_leaves_each_invoice_in_the_file_once(folder: Path) -> None:
+    """The lock that the killed service leaves is broken by the next one, which alone holds the seat."""
+    book_with_kills(folder, 3, 20, [4])
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("group", [1, 20])
+def test_p6_lost_replies_failing_saves_and_kills_leave_each_of_200_invoices_in_the_file_once(
+    folder: Path, group: int
+) -> None:
+    chance = random.Random(group)
+    kills = [chance.randrange(1, 60) for _ in range(12)]
+    print(f"groups of {group}:", book_with_kills(folder, 200, group, kills))
