@@ -4,6 +4,7 @@ process outlives its test."""
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import shutil
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(CAMPAIGN + 60))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = _limited(item.obj, item.name, CAMPAIGN if is_long else LIMIT)
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests out of each later collection of garbage, which takes 0.2 s otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 def _limited(fn: Callable[..., Awaitable[None]], name: str, seconds: float) -> Callable[..., Awaitable[None]]:

@@ -167,7 +167,7 @@ async def test_connections_without_a_token_or_from_a_foreign_origin_are_closed_a
         await client.send(request)
         assert await client.close_code() == code
         await client.stream.aclose()
-        assert b.queue.statistics().seq == 1
+        assert not any(b.queue.statistics().jobs.values())
 
 
 def masked(first: int, payload: bytes = b"", length: int | None = None) -> bytes:
