@@ -76,6 +76,10 @@ class Service:
             operator's cancel, the stop. It is called once for each call, on another thread than the SDK's, and while
             only that call is inside. What the call then raises counts as the end by its limit. The session is renewed
             after it. It needs `sdk`, or an executor that conforms to `trio_jobs.ports.Interrupts`.
+        pump: A function of the SDK that is called on its thread between two calls, such as the message loop of COM;
+            also while the queue is paused. If it raises, the session is lost. After 10 seconds it is overdue. It needs
+            `sdk`.
+        pump_every: Time from the opening of a session, or the end of a call of `pump`, to the next; more than 0.
         buffer: How many pending jobs the queue accepts, 1 or more. A submit to a full queue waits for a slot, then
             raises `QueueFull`.
         max_waiting: How many jobs can wait outside the buffer (scheduled, retrying, restored), 0 or more. 100,000 jobs
@@ -141,6 +145,8 @@ class Service:
         async_sdk: AsyncSdkFactory | None = None,
         executor: Literal["thread"] | ExecutorFactory = "thread",
         interrupt: Callable[[Any], Any] | None = None,
+        pump: Callable[[Any], Any] | None = None,
+        pump_every: float = 1.0,
         buffer: int = 100,
         max_waiting: int = 100_000,
         open_timeout: float = 60.0,
@@ -190,7 +196,9 @@ class Service:
             if sdk is not None or async_sdk is not None:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
         has_sdk = sdk is not None or executor != "thread"
-        check_sdk_functions(interrupt, save, has_sdk=has_sdk, is_async=async_sdk is not None)
+        check_sdk_functions(
+            interrupt, save, pump, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
+        )
         self.settings = Settings(**{name: given[name] for name in SETTINGS})
         self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor, takes_opening)
 

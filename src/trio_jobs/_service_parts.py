@@ -58,8 +58,18 @@ class ServiceParts:
         return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)
 
 
-def check_sdk_functions(interrupt: object, save: object, *, has_sdk: bool, is_async: bool) -> None:
+def check_sdk_functions(
+    interrupt: object, save: object, pump: object, *, has_sdk: bool, is_async: bool, is_own: bool
+) -> None:
     """Check the functions of the SDK that a service is given.
+
+    Args:
+        interrupt: The argument of that name.
+        save: The argument of that name.
+        pump: The argument of that name.
+        has_sdk: The service has `sdk` or `executor`.
+        is_async: It has `async_sdk`.
+        is_own: It has `executor`.
 
     Raises:
         UsageError: One is no plain function of the SDK, or there is no SDK on a thread for it.
@@ -68,10 +78,15 @@ def check_sdk_functions(interrupt: object, save: object, *, has_sdk: bool, is_as
         if not has_sdk and not is_async:
             raise UsageError("save= needs an SDK, whose work it makes durable: give sdk=, or leave save out")
         check_sdk_function("save", save, may_be_async=is_async)
-    if interrupt is None:
-        return
-    if is_async:
-        raise UsageError("interrupt= is for an SDK on a thread: the calls of async_sdk= end when they are cancelled")
-    if not has_sdk:
-        raise UsageError("interrupt= needs sdk= or executor=: without an SDK there is nothing to interrupt")
-    check_sdk_function("interrupt", interrupt)
+    if interrupt is not None:
+        if is_async:
+            raise UsageError("interrupt= is for an SDK on a thread: calls of async_sdk= end when they are cancelled")
+        if not has_sdk:
+            raise UsageError("interrupt= needs sdk= or executor=: without an SDK there is nothing to interrupt")
+        check_sdk_function("interrupt", interrupt)
+    if pump is not None:
+        if is_async:
+            raise UsageError("pump= is for an SDK on a thread; with async_sdk= start a task where the SDK is opened")
+        if is_own or not has_sdk:
+            raise UsageError("pump= needs sdk=; an executor of your own makes such calls itself")
+        check_sdk_function("pump", pump)

@@ -87,6 +87,7 @@ BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
 ATTEMPTS: Final = "tests/runtime/test_attempts.py"
 HOOKS: Final = "tests/runtime/test_hooks.py"
 INTERRUPTIONS: Final = "tests/runtime/test_interruptions.py"
+PUMP: Final = "tests/runtime/test_pump.py"
 POISON: Final = "tests/journal/test_poison.py"
 RESTART: Final = "tests/runtime/test_restart.py"
 TRACEBACKS: Final = "tests/runtime/test_tracebacks.py"
@@ -2019,6 +2020,54 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/verification.py",
         "running.stopped and (ended is None or interrupted)",
         "running.stopped and ended is None",
+    ),
+    _M(
+        "pump starved",
+        "a pump is called only when the queue is idle, so that one call after the other keeps it waiting",
+        PUMP,
+        "_runtime/pumped_executor.py",
+        "        if self.may_pump():\n            await self.pump()\n        elif self.is_pumping:\n",
+        "        if self.is_pumping:\n",
+    ),
+    _M(
+        "call beside the pump",
+        "a call does not wait for the pump that is inside",
+        PUMP,
+        "_runtime/pumped_executor.py",
+        "                await self._ended.wait()\n        if self._inner",
+        "                pass\n        if self._inner",
+    ),
+    _M(
+        "session used after its pump",
+        "calls go into a session that the pump has lost",
+        PUMP,
+        "_runtime/pumped_executor.py",
+        "        if self.lost is not None:\n            return",
+        "        if False:\n            return",
+    ),
+    _M(
+        "lost session left open",
+        "a session that the pump has lost is closed only when the next job comes",
+        PUMP,
+        "_runtime/pump.py",
+        "            await self._sessions.close_discarded()\n",
+        "            pass\n",
+    ),
+    _M(
+        "close during the pump",
+        "the stop does not wait for the pump that is inside, and does not close the SDK",
+        PUMP,
+        "_runtime/pumped_executor.py",
+        "        await self._ended.wait()\n        self._due_at = NEVER\n",
+        "",
+    ),
+    _M(
+        "stuck pump healthy",
+        "health does not report a pump that is stuck",
+        PUMP,
+        "_runtime/pump.py",
+        '        self._status.pump = "stuck"\n',
+        "        self._status.pump = None\n",
     ),
     _M(
         "threads not checked",

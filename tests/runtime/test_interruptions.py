@@ -548,7 +548,7 @@ class Plain:
 
 
 async def test_interrupt_is_refused_where_no_call_can_be_interrupted() -> None:
-    with pytest.raises(trio_jobs.UsageError, match="the calls of async_sdk= end when they are cancelled"):
+    with pytest.raises(trio_jobs.UsageError, match="calls of async_sdk= end when they are cancelled"):
         Service(async_sdk=async_sdk, interrupt=print)
     with pytest.raises(trio_jobs.UsageError, match="without an SDK there is nothing to interrupt"):
         Service(interrupt=print)

@@ -258,8 +258,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
         "commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, max_crashes, "
         "max_finished_jobs, max_keys, max_waiting, min_interval, on_open_failed, on_stuck, open_retry, open_timeout, "
-        "renew_after_error, renew_after_idle, renew_after_jobs, save, save_after, save_after_jobs, save_timeout, sdk, "
-        "strict_order, unhandled_jobs, watchdog",
+        "pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, save_after, save_after_jobs, "
+        "save_timeout, sdk, strict_order, unhandled_jobs, watchdog",
     ),
     "a process": (
         {"executor": "process"},

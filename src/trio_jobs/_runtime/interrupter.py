@@ -12,14 +12,13 @@ interrupted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
 
 from trio_jobs._concurrency import WakeUp, must_propagate
 from trio_jobs._engine.error_info import describe
-from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._errors import UsageError
 from trio_jobs._interruption import Interruption, Interrupts
 from trio_jobs._log import Log
@@ -55,7 +54,7 @@ class Interrupter:
             self._executor = executor
         self._fn = fn
         self._last = 0
-        self._requests: deque[tuple[int, JobRecord]] = deque(maxlen=MAX_REQUESTS)
+        self._requests: deque[tuple[int, str, Mapping[str, object] | None]] = deque(maxlen=MAX_REQUESTS)
         self._wake = WakeUp()
         self.errors = 0
         """How many calls of `interrupt` have raised or have not returned in time."""
@@ -73,14 +72,30 @@ class Interrupter:
         number = None if self._executor is None else self._executor.call_inside
         if number is None or number == self._last:
             return
-        self._last = running.interrupted_call = number
-        self._requests.append((number, running.record))
-        self._wake.set()
+        running.interrupted_call = number
+        record = running.record
+        self.interrupt_soon(number, f"the call of job {record.id} ({record.kind})", log_fields(record))
 
     def was_interrupted(self, running: RunningAttempt) -> bool:
         """Whether a call of this attempt was interrupted. To be called when the call has returned."""
-        number = running.interrupted_call
-        return number is not None and self._executor is not None and self._executor.interrupted_call == number
+        return running.interrupted_call is not None and self.has_interrupted(running.interrupted_call)
+
+    def interrupt_soon(self, number: int, what: str, fields: Mapping[str, object] | None = None) -> None:
+        """Interrupt the call with this number, if the service has an `interrupt`. Returns at once.
+
+        Args:
+            number: The number of the call.
+            what: What is called, for the log.
+            fields: The fields of the log record.
+        """
+        if self._executor is not None:
+            self._last = number
+            self._requests.append((number, what, fields))
+            self._wake.set()
+
+    def has_interrupted(self, number: int) -> bool:
+        """Whether the call with this number, which has returned, was interrupted."""
+        return self._executor is not None and self._executor.interrupted_call == number
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
@@ -95,17 +110,11 @@ class Interrupter:
         """
         await self._wake.wait()
         while self._requests:
-            number, record = self._requests.popleft()
+            number, what, fields = self._requests.popleft()
             problem = await self._interrupt(number)
             if problem is not None:
                 self.errors += 1
-                log.error(
-                    "job %s (%s): its call was to be interrupted, but interrupt %s",
-                    record.id,
-                    record.kind,
-                    problem,
-                    extra=log_fields(record),
-                )
+                log.error("%s was to be interrupted, but interrupt %s", what, problem, extra=fields)
 
     async def _interrupt(self, number: int) -> str | None:
         """Return what went wrong."""

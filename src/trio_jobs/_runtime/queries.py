@@ -215,6 +215,8 @@ class Queries:
             problems.append("stuck")
         elif current is not None and self._overruns.overdue is current:
             problems.append("overdue")
+        elif self._status.pump is not None:
+            problems.append(self._status.pump)
         if self._sessions.opening:
             problems.append("opening_sdk")
         if self._sessions.failing:

@@ -16,7 +16,7 @@ from trio_jobs._errors import StoreError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.admission import Admission
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
+from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.attempt_recorder import AttemptRecorder
 from trio_jobs._runtime.attempt_runner import AttemptRunner
 from trio_jobs._runtime.blocking_job import BlockingJob
@@ -32,6 +32,8 @@ from trio_jobs._runtime.job_context import context_factory
 from trio_jobs._runtime.operations import Operations
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.pruner import Pruner
+from trio_jobs._runtime.pump import Pump
+from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queries import Queries, parse_state
 from trio_jobs._runtime.reactions import Reactions
 from trio_jobs._runtime.save_call import make_call_save
@@ -71,6 +73,8 @@ class Runtime:
     scheduler: Scheduler
     overruns: OverrunMonitor
     interrupter: Interrupter
+    pump: Pump | None
+    """None without one."""
     recorder: AttemptRecorder
     sessions: SdkSessionManager
     pruner: Pruner
@@ -107,13 +111,13 @@ def build_runtime(
     clock: Clock,
     chance: random.Random,
     hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
-    on_stuck: Callable[[RunningAttempt], None],
+    on_stuck: Callable[[str], None],
     fail: Callable[[StoreError], None],
 ) -> Runtime:
     """Make the parts of a queue and connect them. Nothing is opened and no task is started.
 
     Args:
-        on_stuck: Called once for each attempt that is stuck, after its event was appended.
+        on_stuck: Called once for each call that is stuck, with its name, after its event was appended.
         fail: Called when the store has failed permanently.
     """
     token = trio.lowlevel.current_trio_token()
@@ -134,8 +138,20 @@ def build_runtime(
         slot=slot,
         interrupter=interrupter,
         on_overdue=lambda running: called_hooks.call_soon("overdue", running.record),
-        on_stuck=on_stuck,
+        on_stuck=lambda running: on_stuck(str(running) if running.group else f"the call of job {running.record.id}"),
     )
+    pump = None
+    if isinstance(executor, PumpedExecutor):
+        pump = Pump(
+            executor=executor,
+            event_log=event_log,
+            clock=clock,
+            sessions=sessions,
+            slot=slot,
+            interrupter=interrupter,
+            status=status,
+            on_stuck=on_stuck,
+        )
     recorder = AttemptRecorder(event_log=event_log, clock=clock, slot=slot)
     pruner = Pruner(
         event_log=event_log,
@@ -299,6 +315,7 @@ def build_runtime(
         scheduler=scheduler,
         overruns=overruns,
         interrupter=interrupter,
+        pump=pump,
         recorder=recorder,
         sessions=sessions,
         pruner=pruner,

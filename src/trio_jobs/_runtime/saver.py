@@ -194,6 +194,11 @@ class Saver:
         if self._wait is not None and self.is_due():
             self._wait.cancel()
 
+    def session_lost(self) -> None:
+        """See `UnsavedWork`."""
+        if self._wait is not None:
+            self._wait.cancel()
+
     # saves
 
     async def save_if_due(self) -> None:

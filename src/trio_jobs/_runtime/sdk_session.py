@@ -216,10 +216,7 @@ class SdkSessionManager:
             self._discard = discard
 
     def renew_soon(self) -> None:
-        """Renew the session before the next attempt or verify, also if nothing has gone wrong in it.
-
-        A call was interrupted in it: the interruption of a call that was about to return may be felt by the next one.
-        """
+        """Renew the session before the next attempt or verify: the interruption of a call may be felt by the next."""
         self._used_up = True
 
     async def close_discarded(self) -> None:
@@ -262,6 +259,8 @@ class SdkSessionManager:
 
     async def _unsettled(self, do: Callable[[], Awaitable[None]]) -> None:
         """Open or close a session. The stop of the queue waits until this has returned."""
+        while not self._settled.is_set():  # the pump has lost the session, and closes it
+            await self._settled.wait()
         self._settled = trio.Event()
         try:
             await do()

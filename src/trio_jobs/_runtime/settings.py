@@ -71,6 +71,8 @@ class Settings:
     """The settings of a service, checked. Times are in seconds. `Service` has the same names and defaults."""
 
     interrupt: Callable[[Any], Any] | None = None
+    pump: Callable[[Any], Any] | None = None
+    pump_every: float = 1.0
     buffer: int = 100
     max_waiting: int = 100_000
     open_timeout: float = 60.0
@@ -104,7 +106,7 @@ class Settings:
         check_number("max_crashes", self.max_crashes)
         if self.max_keys is not None:
             check_number("max_keys", self.max_keys, 0)
-        for name in ("open_timeout", "close_timeout", "commit_timeout", "save_timeout"):
+        for name in ("open_timeout", "close_timeout", "commit_timeout", "save_timeout", "pump_every"):
             check_seconds(name, getattr(self, name), zero=False)
         check_number("save_after_jobs", self.save_after_jobs)
         if self.save_after_jobs > MAX_GROUP:

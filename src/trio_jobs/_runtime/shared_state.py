@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 import trio
 
@@ -18,6 +20,8 @@ class QueueStatus:
     """Whether submits are refused, since the queue drains or stops."""
     stopping: bool = False
     """Whether the queue stops, so that it never accepts submits again."""
+    pump: Literal["overdue", "stuck"] | None = None
+    """What is wrong with the pump; None if it is not inside, or not for long."""
     report: ShutdownReport | None = None
     """The report of the stop; None while the queue runs."""
     unhandled: set[str] = attrs.field(factory=set)

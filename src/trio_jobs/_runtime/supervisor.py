@@ -33,9 +33,9 @@ from trio_jobs._engine.jobs import FINAL, EndedBy, State, escape
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
-from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import HookName
+from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.restored_jobs import check_restored_jobs, resume_restored_jobs
@@ -81,7 +81,10 @@ async def open_queue(
     supervisor: Supervisor | None = None
     try:
         async with bare_nursery() as nursery:
-            supervisor = Supervisor(handlers, settings, store, make_executor(nursery), clock, chance, hooks, nursery)
+            executor = make_executor(nursery)
+            if settings.pump is not None:
+                executor = PumpedExecutor(executor, settings.pump, settings.pump_every)
+            supervisor = Supervisor(handlers, settings, store, executor, clock, chance, hooks, nursery)
             try:
                 await supervisor.open()
                 with supervisor.body:
@@ -165,6 +168,8 @@ class Supervisor:
             self._start_loop(loop)
         if runtime.interrupter.is_used:
             self._start_loop(runtime.interrupter.run)
+        if runtime.pump is not None:
+            self._start_loop(runtime.pump.run)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
 
     async def _open_sdk(self) -> None:
@@ -231,10 +236,9 @@ class Supervisor:
             self._failure = error
         self.body.cancel()
 
-    def _on_stuck(self, running: RunningAttempt) -> None:
+    def _on_stuck(self, what: str) -> None:
         if self._settings.on_stuck == "stop":
             self._attempt_limit.cancel()  # nothing can end the call
-            what = str(running) if running.group else f"the call of job {running.record.id}"
             self.fail(SdkCallStuck(f"{what} did not return; end the process"))
 
     async def finish_work(self) -> None:

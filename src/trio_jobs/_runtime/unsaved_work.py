@@ -29,6 +29,10 @@ class UnsavedWork(Protocol):
         """
         ...
 
+    def session_lost(self) -> None:
+        """The session is lost between two calls: the consumer, which may wait for the next save, is to close it."""
+        ...
+
     def can_tell(self, job: str) -> bool:
         """Whether `verify` can be believed about this job in the open session."""
         ...
@@ -44,6 +48,9 @@ class NothingUnsaved:
 
     def session_ends(self, discard: Discard | None) -> None:
         """Nothing is lost."""
+
+    def session_lost(self) -> None:
+        """Nothing is waited for."""
 
     def can_tell(self, job: str) -> bool:
         """It is part of that declaration that `verify` reports what is durable."""
