@@ -94,18 +94,38 @@ class HandlerCall(SdkCall):
         payload: The payload of the job. It is decoded where the SDK lives, and is destroyed there.
         context: The job context; None if the handler takes none.
         renew: `renew_after_error` of the service.
+        bind: Called with the SDK before the call; what it returns is called after it. None if the context does not need
+            the SDK.
     """
 
-    __slots__ = ("_entered", "context", "handler", "payload")
+    __slots__ = ("_bind", "_entered", "context", "handler", "payload")
 
-    def __init__(self, handler: Handler, payload: msgspec.Raw, context: Any, renew: Renew) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        payload: msgspec.Raw,
+        context: Any,
+        renew: Renew,
+        bind: Callable[[Any], Callable[[], None]] | None = None,
+    ) -> None:
         super().__init__(handler.rules.retry, renew)
         self.handler = handler
         self.payload = payload
         self.context = context
         self._entered = False
+        self._bind = bind
 
     def invoke(self, sdk: Any) -> Any:
+        if self._bind is None:
+            return self._call(sdk)
+        unbind = self._bind(sdk)
+        try:
+            return self._call(sdk)
+        finally:
+            if not self.handler.is_async:  # else the call has not been awaited yet, and the SDK is not of a thread
+                unbind()
+
+    def _call(self, sdk: Any) -> Any:
         handler = self.handler
         payload = handler.decode(self.payload)  # may raise: then the SDK is not entered
         self._entered = True

@@ -58,6 +58,7 @@ TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
 OWN_WAITS: Final = "tests/runtime/test_own_waits.py"
 LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
+SAVED_STEPS: Final = "tests/runtime/test_saved_steps.py"
 SAVES: Final = "tests/runtime/test_saves.py"
 SAVING_ENGINE: Final = "tests/engine/test_saving.py"
 MISTAKES: Final = "tests/runtime/test_mistakes.py"
@@ -2422,5 +2423,29 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/restored_jobs.py",
         "if record.state in (State.PROCESSING, State.SAVING) or",
         "if record.state is State.PROCESSING or",
+    ),
+    _M(
+        "step finished before it is saved",
+        "a step is skipped although its work was lost with the session",
+        SAVED_STEPS,
+        "_runtime/job_context.py",
+        "                self._save()\n",
+        "",
+    ),
+    _M(
+        "others forgotten by the save of a step",
+        "the save of a step does not complete the other jobs whose work it has saved",
+        SAVED_STEPS,
+        "_runtime/attempt_recorder.py",
+        "        saved = self.unsaved.step_saved(event_log.next_seq)\n",
+        "        saved = ()\n",
+    ),
+    _M(
+        "session of a swallowed failure saved",
+        "a handler swallows a save that raised, and the half of its work is saved later",
+        SAVED_STEPS,
+        "_runtime/saver.py",
+        "            self._sessions.discard(discard)\n        if result",
+        "            pass\n        if result",
     ),
 )

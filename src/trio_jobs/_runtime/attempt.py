@@ -24,7 +24,7 @@ from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
 
-__all__ = ["AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
+__all__ = ["NO_SDK", "AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
 
 _BY_LIMIT: Final = {
     EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
@@ -41,6 +41,8 @@ _NOT_RUN: Final = (
     "the handler returned {}, which has not run; declare it with async def and await what it calls, or return the "
     "result of the work"
 )
+
+NO_SDK: Final = object()  #: no call is inside, or its handler is asynchronous and the SDK is not
 
 JITTER: Final = 0.001  #: seconds by which two clocks may differ only because they are read one after the other
 
@@ -89,6 +91,10 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """The number of the last call that was to be interrupted; None if none was."""
     was_interrupted: bool = False
     """A call was interrupted, so that what it raised is no error of its own."""
+    sdk: Any = NO_SDK
+    """Where the SDK lives: the SDK that the call of the handler has, so that its steps can be saved. See `bind_sdk`."""
+    handle: Any = None
+    """The SDK handle of an asynchronous handler; None for other calls."""
     group: tuple[JobRecord, ...] = ()
     """If this is not an attempt but a save: the jobs whose work is saved, of which `record` is the first."""
     commit_scope: trio.CancelScope | None = None
@@ -104,6 +110,15 @@ class RunningAttempt(msgspec.Struct, eq=False):
         if self.group:
             return f"the save of {len(self.group)} jobs (the first is {record.id})"
         return f"job {record.id} ({record.kind})"
+
+    def bind_sdk(self, sdk: Any) -> Callable[[], None]:
+        """Give the call of the handler the SDK. Returns the function that takes it back, when the call has returned."""
+
+        def unbind() -> None:
+            self.sdk = NO_SDK
+
+        self.sdk = sdk
+        return unbind
 
     def new_commit_scope(self) -> trio.CancelScope:
         """Make a new `commit_scope`."""

@@ -6,20 +6,23 @@ at a time, so there is one newest report. A report whose attempt has ended meanw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import decide
-from trio_jobs._engine.events import JobEvent
+from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.unsaved_work import NothingUnsaved, UnsavedWork
+from trio_jobs._sdk_call import SaveCall
 
 __all__ = ["AttemptRecorder"]
 
@@ -32,6 +35,8 @@ class AttemptRecorder:
     def __init__(self, *, event_log: EventLog, clock: Clock, slot: AttemptSlot) -> None:
         self.listeners: set[Callable[[Progress], None]] = set()
         """Called with each report that is published; they must return at once and not raise."""
+        self.unsaved: UnsavedWork = NothingUnsaved()
+        """The work that only the memory of the session holds, which is saved with a step."""
         self._event_log = event_log
         self._clock = clock
         self._slot = slot
@@ -63,14 +68,30 @@ class AttemptRecorder:
         """
         if self._slot.current is not running:
             raise SdkCallRefused("this attempt is over; nothing of it can be recorded any more")
-        record = running.record
-        events = decide.finish_step(record, step, result, self._clock.now(), self._event_log.next_seq)
-        await self._append(running, events)
+        event_log = self._event_log
+        saved = self.unsaved.step_saved(event_log.next_seq)
+        seq = event_log.next_seq + len(saved)
+        events = decide.finish_step(running.record, step, result, self._clock.now(), seq)
+        await self._append(running, events, saved)
 
-    async def _append(self, running: RunningAttempt, events: tuple[JobEvent, ...]) -> None:
+    def save_call(self) -> SaveCall | None:
+        """See `UnsavedWork.step_call`."""
+        return self.unsaved.step_call()
+
+    async def before_save(self, running: RunningAttempt) -> None:
+        """See `UnsavedWork.before_step_save`."""
+        await self.unsaved.before_step_save()
+
+    async def step_not_saved(self, running: RunningAttempt, report: CallReport) -> None:
+        """The save of a step has raised. The step stays open."""
+        if self._slot.current is running:
+            self.unsaved.step_not_saved(report)
+
+    async def _append(self, running: RunningAttempt, events: tuple[JobEvent, ...], saved: Sequence[Event] = ()) -> None:
+        """Append the events of a step, and before them those of jobs that were saved with it, in one step."""
+        self._event_log.append((*saved, *events))
         if not events:
             raise SdkCallRefused("the job was resolved meanwhile; nothing of this attempt can be recorded any more")
-        self._event_log.append(events)
         if not self._event_log.durable:
             return
         with running.new_commit_scope() as scope:

@@ -177,12 +177,16 @@ class AttemptRunner:
         context = self._make_context(running) if handler.takes_job else None
         if handler.enters_at_start:
             running.entered = True
-            report = await self._executor.call(HandlerCall(handler, payload, context, self._sessions.renew_after_error))
+            bind = None if self._saver is None or context is None else running.bind_sdk
+            report = await self._executor.call(
+                HandlerCall(handler, payload, context, self._sessions.renew_after_error, bind)
+            )
             running.entered = report.entered
             return report
         args: tuple[Any, ...] = (handler.decode(payload),) if context is None else (handler.decode(payload), context)
         if handler.takes_sdk:
             handle = self._executor.handle(lambda: self._enter(running), self._sessions.call_ended)
+            running.handle = handle
             if isinstance(handle, CallHandle):
                 running.was_raised_by_call = handle.has_raised
             args = (handle, *args)
@@ -218,8 +222,6 @@ class AttemptRunner:
             )
         if events:
             event_log.append(events)
-            if saver is not None:
-                saver.attempt_ended(record, result)
         elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",
@@ -227,3 +229,5 @@ class AttemptRunner:
                 result.outcome,
                 extra=log_fields(record),
             )
+        if saver is not None:
+            saver.attempt_ended(record, result)

@@ -16,11 +16,13 @@ from typing import Any, Final, Protocol, final
 import msgspec
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import escape, open_step, to_datetime
 from trio_jobs._engine.status import Progress
-from trio_jobs._errors import SdkCallRefused, UsageError
-from trio_jobs._runtime.attempt import RunningAttempt
+from trio_jobs._errors import InvalidHandler, SdkCallRefused, UsageError
+from trio_jobs._runtime.attempt import NO_SDK, RunningAttempt
+from trio_jobs._sdk_call import CallHandle, SaveCall
 from trio_jobs._validation import check_text, plain_text
 
 __all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Recorder", "context_factory"]
@@ -39,6 +41,12 @@ class Recorder(Protocol):
     async def start_step(self, running: RunningAttempt, step: str) -> None: ...
 
     async def finish_step(self, running: RunningAttempt, step: str, result: msgspec.Raw) -> None: ...
+
+    def save_call(self) -> SaveCall | None: ...
+
+    async def before_save(self, running: RunningAttempt) -> None: ...
+
+    async def step_not_saved(self, running: RunningAttempt, report: CallReport) -> None: ...
 
     def progress(self, running: RunningAttempt, progress: Progress) -> None: ...
 
@@ -176,7 +184,8 @@ class JobContext(_Context):
 
         A later attempt gets the recorded result, and `fn` is not called. If the attempt ends while the step is being
         executed, the job is in doubt, and `verify` reads the name of the step from `open_step`. With a journal, the
-        start of the step is on disk before `fn` is called, and its result before this method returns.
+        start of the step is on disk before `fn` is called, and its result before this method returns. In a service with
+        `save`, the SDK saves after `fn`, within the same call, since a finished step is not repeated.
 
         Args:
             name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps. A step that raised can be
@@ -190,14 +199,28 @@ class JobContext(_Context):
             UsageError: The name is not valid or was used already in this attempt, or the result cannot be kept (the
                 step is then open).
             SdkCallRefused: The attempt has ended, or is about to end.
-            Exception: Whatever `fn` raises.
+            Exception: Whatever `fn` raises, or `save`; the step is then open.
         """
         with self._begin(name) as (plain_name, done):
             if done is None:
                 self._wait(self._recorder.start_step, plain_name)
                 done = _result(plain_name, fn(*args))
+                self._save()
                 self._wait(self._recorder.finish_step, plain_name, done)
         return msgspec.json.decode(done)
+
+    def _save(self) -> None:
+        """Save the work of a step, in the call that has executed it: it must not be skipped unless it is durable."""
+        call = self._recorder.save_call()
+        if call is None or self._running.sdk is NO_SDK:
+            return
+        self._wait(self._recorder.before_save)
+        try:
+            report = call.returned(call.invoke(self._running.sdk))
+            _refuse_not_run(report)
+        except BaseException as error:
+            self._wait(self._recorder.step_not_saved, call.report_error(error))
+            raise
 
     def _wait(self, ask: Callable[..., Awaitable[None]], *args: Any) -> None:
         try:
@@ -224,10 +247,31 @@ class AsyncJobContext(_Context):
             if done is None:
                 await self._recorder.start_step(self._running, plain_name)
                 done = _result(plain_name, await fn(*args))
+                await self._save()
                 await self._recorder.finish_step(self._running, plain_name, done)
             else:
                 await trio.lowlevel.checkpoint()
         return msgspec.json.decode(done)
+
+    async def _save(self) -> None:
+        """As `JobContext._save`. Cancelled: the step is open."""
+        call, handle = self._recorder.save_call(), self._running.handle
+        if call is None or (self._running.sdk is NO_SDK and not isinstance(handle, CallHandle)):
+            return
+        await self._recorder.before_save(self._running)
+        try:
+            made = call.invoke(self._running.sdk) if self._running.sdk is not NO_SDK else handle.call(call.invoke)
+            _refuse_not_run(call.returned(await made))
+        except trio.Cancelled:
+            raise
+        except BaseException as error:
+            await self._recorder.step_not_saved(self._running, call.report_error(error))
+            raise
+
+
+def _refuse_not_run(report: CallReport) -> None:
+    if report.not_run is not None:
+        raise InvalidHandler(f"save returned {report.not_run}, which has not run")
 
 
 ContextFactory = Callable[[RunningAttempt], JobContext | AsyncJobContext]

@@ -36,7 +36,7 @@ from trio_jobs._runtime.pump import Pump
 from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queries import Queries, parse_state
 from trio_jobs._runtime.reactions import Reactions
-from trio_jobs._runtime.save_call import make_call_save
+from trio_jobs._runtime.save_call import SaveCalls
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
@@ -179,7 +179,7 @@ def build_runtime(
     )
     saver = None
     if settings.save is not None:
-        call_save = make_call_save(
+        calls = SaveCalls(
             save=settings.save,
             executor=executor,
             clock=clock,
@@ -187,9 +187,9 @@ def build_runtime(
             interrupter=interrupter,
             sessions=sessions,
             handlers=handlers,
-            save_timeout=settings.save_timeout,
+            timeout=settings.save_timeout,
         )
-        saver = sessions.unsaved = Saver(
+        saver = sessions.unsaved = recorder.unsaved = Saver(
             event_log=event_log,
             executor=executor,
             clock=clock,
@@ -200,7 +200,7 @@ def build_runtime(
             verification=verification,
             estimates=estimates,
             status=status,
-            call_save=call_save,
+            calls=calls,
             save_after_jobs=settings.save_after_jobs,
             save_after=settings.save_after,
             min_interval=settings.min_interval,

@@ -17,25 +17,15 @@ from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import RunningAttempt
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
-from trio_jobs._runtime.saver import CallSave, SaveReport
+from trio_jobs._runtime.saver import SaveReport
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._sdk_call import SaveCall
 
-__all__ = ["make_call_save"]
+__all__ = ["SaveCalls"]
 
 
-def make_call_save(
-    *,
-    save: Callable[[Any], Any],
-    executor: SdkExecutor,
-    clock: Clock,
-    overruns: OverrunMonitor,
-    interrupter: Interrupter,
-    sessions: SdkSessionManager,
-    handlers: Mapping[str, Handler],
-    save_timeout: float,
-) -> CallSave:
-    """Return the function that calls `save`. It never raises.
+class SaveCalls:
+    """Calls `save`, and describes what came of it.
 
     Args:
         save: A function of the SDK; it may be asynchronous if the SDK is.
@@ -45,40 +35,75 @@ def make_call_save(
         interrupter: Has interrupted the call if it exceeded its limit.
         sessions: Renews the session after that.
         handlers: By kind. Their retry policies are asked about what `save` raises.
-        save_timeout: The limit in seconds.
+        timeout: The limit in seconds.
     """
-    renew = sessions.renew_after_error
-    # all handlers of an asynchronous SDK are asynchronous, and enter it at their start
-    has_async_sdk = any(handler.is_async and handler.enters_at_start for handler in handlers.values())
-    retries = {kind: handler.rules.retry for kind, handler in handlers.items()}
 
-    async def call_save(running: RunningAttempt) -> SaveReport:
-        scope = trio.CancelScope() if has_async_sdk else None
-        running.limit_in_seconds(clock, save_timeout, scope)
-        overruns.watch(running)
-        call = SaveCall(save, retries, renew, has_async_sdk=has_async_sdk)
+    def __init__(
+        self,
+        *,
+        save: Callable[[Any], Any],
+        executor: SdkExecutor,
+        clock: Clock,
+        overruns: OverrunMonitor,
+        interrupter: Interrupter,
+        sessions: SdkSessionManager,
+        handlers: Mapping[str, Handler],
+        timeout: float,
+    ) -> None:
+        self._save = save
+        self._executor = executor
+        self._clock = clock
+        self._overruns = overruns
+        self._interrupter = interrupter
+        self._sessions = sessions
+        self._timeout = timeout
+        self._renew = sessions.renew_after_error
+        # all handlers of an asynchronous SDK are asynchronous, and enter it at their start
+        self._has_async_sdk = any(handler.is_async and handler.enters_at_start for handler in handlers.values())
+        self._retries = {kind: handler.rules.retry for kind, handler in handlers.items()}
+
+    def new(self) -> SaveCall:
+        """Return a call of `save`."""
+        return SaveCall(self._save, self._retries, self._renew, has_async_sdk=self._has_async_sdk)
+
+    async def make(self, running: RunningAttempt) -> SaveReport:
+        """Call `save` within its limit. Never raises.
+
+        Args:
+            running: Stands for the save in the slot of the attempts.
+        """
+        scope = trio.CancelScope() if self._has_async_sdk else None
+        running.limit_in_seconds(self._clock, self._timeout, scope)
+        self._overruns.watch(running)
         ended: CallReport | outcome.Error | None = None
         try:
             if scope is None:
-                ended = await executor.call(call)
+                ended = await self._executor.call(self.new())
             else:
                 with scope:
-                    ended = await executor.call(call)
+                    ended = await self._executor.call(self.new())
         except BaseException as error:  # the executor has failed, or Cancelled or Ctrl-C was raised in Trio's thread
             ended = outcome.Error(error)
         running.clear_limits()
-        if interrupter.was_interrupted(running):
-            sessions.renew_soon()
+        if self._interrupter.was_interrupted(running):
+            self._sessions.renew_soon()
             if not isinstance(ended, CallReport) or (ended.error is not None and not ended.error.stuck):
                 ended = None  # its limit has ended it
-        return _report(ended)
-
-    def _report(ended: CallReport | outcome.Error | None) -> SaveReport:
+        if isinstance(ended, outcome.Error):
+            return self.describe(report_error(ended.error, DEFAULT_RETRY, self._renew), ended.error)
         if ended is None:
-            discard = None if renew is False else Discard("save_timeout")
-            return SaveReport(f"it did not return within {save_timeout:g} s", interrupted=True, discard=discard)
-        raised = ended.error if isinstance(ended, outcome.Error) else None
-        report = ended if isinstance(ended, CallReport) else report_error(ended.error, DEFAULT_RETRY, renew)
+            discard = None if self._renew is False else Discard("save_timeout")
+            return SaveReport(f"it did not return within {self._timeout:g} s", interrupted=True, discard=discard)
+        return self.describe(ended)
+
+    def describe(self, report: CallReport, raised: BaseException | None = None, *, in_step: bool = False) -> SaveReport:
+        """Return what follows from the report of a call.
+
+        Args:
+            report: The report.
+            raised: What was raised in Trio's thread, if the report is of that.
+            in_step: The call was part of another one, whose exception it is, if anything is kept of it.
+        """
         error = report.error
         if error is None:
             if report.not_run is None:
@@ -88,11 +113,10 @@ def make_call_save(
         discard = None
         if error.lost or error.renews:
             reason: OpeningReason = "lost" if error.lost else "error"
-            discard = Discard("save raised", by_last_call=raised is None, next_opening=reason)
+            own = raised is None and not in_step
+            discard = Discard("save raised", by_last_call=own, next_opening=reason)
         if error.stuck or error.by_signal or error.cancelled:
-            passing = None if error.stuck else raised or KeyboardInterrupt()
+            passing = None if error.stuck or in_step else raised or KeyboardInterrupt()
             problem = f"it was interrupted ({error.info.type})"
             return SaveReport(problem, interrupted=True, discard=discard, passing=passing)
         return SaveReport(str(error.info), error.info, frozenset(report.retryable_kinds), discard=discard)
-
-    return call_save

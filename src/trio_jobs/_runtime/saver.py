@@ -13,13 +13,14 @@ that cannot be saved is then alone, and no other pays for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 import attrs
 import outcome
 import trio
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import NEVER, bare_nursery
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
@@ -27,6 +28,7 @@ from trio_jobs._engine.event_writer import AttemptResult
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, JobRecord, Outcome
 from trio_jobs._engine.saving import Unsaved
+from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
@@ -36,6 +38,7 @@ from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, QueueStatus
 from trio_jobs._runtime.verification import Verification, can_verify
 from trio_jobs._runtime.waits import LOOK_EVERY, sleep_until
+from trio_jobs._sdk_call import SaveCall
 
 __all__ = ["SaveReport", "Saver"]
 
@@ -70,15 +73,21 @@ class SaveReport:
     """What must propagate out of the consumer; None if nothing must."""
 
 
-#: Calls `save` where the SDK lives, within the limits of the attempt that stands for it.
-CallSave = Callable[[RunningAttempt], Awaitable[SaveReport]]
+class Calls(Protocol):
+    """Calls `save`. `SaveCalls` conforms."""
+
+    def new(self) -> SaveCall: ...
+
+    async def make(self, running: RunningAttempt) -> SaveReport: ...
+
+    def describe(self, report: CallReport, raised: BaseException | None = None, *, in_step: bool) -> SaveReport: ...
 
 
 class Saver:
     """Saves the work of attempts that have returned, and decides about work that is not saved.
 
     Args:
-        call_save: Calls `save`.
+        calls: Calls `save`.
         save_after_jobs: A group of this size is saved.
         save_after: Seconds from the first return of a group until it is saved.
         min_interval: The least time between two saves in seconds.
@@ -98,7 +107,7 @@ class Saver:
         verification: Verification,
         estimates: Estimates,
         status: QueueStatus,
-        call_save: CallSave,
+        calls: Calls,
         save_after_jobs: int,
         save_after: float,
         min_interval: float,
@@ -114,7 +123,7 @@ class Saver:
         self._verification = verification
         self._estimates = estimates
         self._status = status
-        self._call_save = call_save
+        self._calls = calls
         self._save_after_jobs = save_after_jobs
         self._save_after = save_after
         self._min_interval = min_interval
@@ -126,6 +135,7 @@ class Saver:
         self._wait: trio.CancelScope | None = None
         self._last_end = -NEVER
         self._last_failed = False
+        self._step_discard: Discard | None = None
         self._unknown: tuple[int, set[str]] = (0, set())
 
     def __repr__(self) -> str:
@@ -144,11 +154,18 @@ class Saver:
         return tuple(self._group)
 
     def attempt_ended(self, record: JobRecord, result: AttemptResult) -> None:
-        """An attempt of this job has ended, and its end is recorded."""
+        """An attempt of this job has ended, and its end is recorded; not, if an operator has resolved the job before.
+
+        What it has left in memory is saved all the same.
+        """
+        discard, self._step_discard = self._step_discard, None
+        if discard is not None:
+            self._sessions.discard(discard)
         if result.outcome is Outcome.COMPLETED:
             if not self._group:
                 self._since = self._clock.elapsed()
-            self._group.append(record)
+            if not any(other is record for other in self._group):  # it was resolved, retried, and has returned again
+                self._group.append(record)
         elif result.entered and result.outcome not in _VOUCHED:
             self._failed_here(record)
             self._last_failed = True
@@ -230,11 +247,12 @@ class Saver:
         try:
             await sleep_until(self._clock, self._last_end + self._min_interval)
             began = self._clock.elapsed()
-            report = await self._call_save(running)
+            report = await self._calls.make(running)
             self._last_end = self._clock.elapsed()
             self._sessions.call_ended()
             if report.problem is None:
-                self._saved(group, self._last_end - began)
+                self._event_log.append(self._saved(group, self._event_log.next_seq))
+                self._estimates.add_save(self._last_end - began, len(group))
             else:
                 self._not_saved(group, report, report.problem)
         finally:
@@ -275,21 +293,48 @@ class Saver:
                 scope.cancel()
         result.unwrap()
 
-    def _saved(self, group: list[JobRecord], took: float) -> None:
+    # saves within the call of a handler, after a step
+
+    def step_call(self) -> SaveCall | None:
+        """See `UnsavedWork.step_call`."""
+        return self._calls.new()
+
+    async def before_step_save(self) -> None:
+        """See `UnsavedWork.before_step_save`.
+
+        Raises:
+            SdkCallRefused: An earlier save of this attempt has raised, so the session is not saved any more.
+        """
+        if self._step_discard is not None:
+            raise SdkCallRefused("a save has raised in this session, which is not saved any more; end the attempt")
+        await sleep_until(self._clock, self._last_end + self._min_interval)
+
+    def step_saved(self, seq: int) -> Sequence[ev.Event]:
+        """See `UnsavedWork.step_saved`."""
+        self._last_end = self._clock.elapsed()
+        return self._saved(self._group, seq)
+
+    def step_not_saved(self, report: CallReport) -> None:
+        """See `UnsavedWork.step_not_saved`."""
+        described = self._calls.describe(report, in_step=True)
+        self._step_discard = described.discard
+        self._not_saved(self._group, attrs.evolve(described, discard=None), described.problem or "")
+
+    def _saved(self, group: list[JobRecord], seq: int) -> tuple[ev.Event, ...]:
+        """Return the events of a save that has returned."""
         log.debug("saved %d jobs", len(group))
         self._group = []
-        now, seq = self._clock.now(), self._event_log.next_seq
-        self._event_log.append(decide.saved(group, self._executor.session, now, seq))
         self._sessions.saved(len(group))
-        self._estimates.add_save(took, len(group))
+        return decide.saved(group, self._executor.session, self._clock.now(), seq)
 
     def _not_saved(self, group: list[JobRecord], report: SaveReport, problem: str) -> None:
         log.warning("saving %d jobs failed: %s", len(group), problem)
         self._group = []
-        now, seq = self._clock.now(), self._event_log.next_seq
-        first = decide.save_failed(group, self._executor.session, problem, now, seq)
-        self._failed_here(*group)
-        self._decide(group, lambda record: _why(report, record.kind), first)
+        if group:
+            now, seq = self._clock.now(), self._event_log.next_seq
+            first = decide.save_failed(group, self._executor.session, problem, now, seq)
+            self._failed_here(*group)
+            self._decide(group, lambda record: _why(report, record.kind), first)
         if len(group) > 1:
             self._failed.extend(group)
         if report.discard is not None:
