@@ -47,9 +47,11 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     plan = machine.observer.plan
     sdk = _Sdk(machine, 0.0 if calm else plan.open_failures, calm=calm)
     if plan.thread:
-        service = Service(executor=lambda nursery: LoopThreadExecutor(sdk.session, machine), **plan.settings)
+        service = Service(
+            executor=lambda nursery: LoopThreadExecutor(sdk.session, machine), seat_lock=None, **plan.settings
+        )
     else:
-        service = Service(async_sdk=sdk.async_session, **plan.settings)
+        service = Service(async_sdk=sdk.async_session, seat_lock=None, **plan.settings)
     known = _handlers_by_thread.get(plan.thread)
     if known is None:
         _register(service, plan.thread)

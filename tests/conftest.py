@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import itertools
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -66,6 +67,18 @@ def _limited(fn: Callable[..., Awaitable[None]], name: str, seconds: float) -> C
             await fn(**arguments)
 
     return limited
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def seats_of_a_test_are_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this folder are the lock files of services without a journal. A test can leave one held, by a call that does
+    not return, and the tests of other processes use the same services."""
+    folder = tmp_path_factory.getbasetemp() / f"runtime-{next(_numbers)}"
+    folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _errors         every error, by who caused it
     _validation     checks of arguments
     _concurrency    nurseries, alarms and wake-ups
+    _file_lock      lock files that name their holder
     _engine/        pure: jobs, events, the table of states, decisions and what follows from them
     _call_report    what a call into the SDK came to, as data
     _sdk_call       a call into the SDK
@@ -17,6 +18,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _stores/        where events are kept: in memory, in a journal
     _runtime/       the running queue
     _service_parts  what a service was given
+    _service_origin where a service was made
     _service        the declaration
     _server/        the websocket service
     _client/        its client
@@ -78,6 +80,7 @@ from trio_jobs._runtime.job_conditions import JobConditions
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
+from trio_jobs._runtime.seat_lock import SdkInUse
 from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
 from trio_jobs._runtime.submission import NewJob
 from trio_jobs._service import Service
@@ -152,6 +155,7 @@ __all__ = [
     "SdkCallRefused",
     "SdkCallStuck",
     "SdkHandle",
+    "SdkInUse",
     "SdkOpenFailed",
     "Server",
     "ServerInfo",

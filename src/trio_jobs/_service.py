@@ -26,6 +26,7 @@ from trio_jobs._runtime.settings import (
     OnOpenFailed,
     OnStuck,
     OnUnhandled,
+    SeatLockPath,
     Settings,
 )
 from trio_jobs._runtime.supervisor import open_queue
@@ -37,6 +38,7 @@ from trio_jobs._service_keywords import (
     SERVICE_WORDS,
     SETTINGS,
 )
+from trio_jobs._service_origin import caller_of_constructor, seat_of
 from trio_jobs._service_parts import ServiceParts, check_sdk_functions
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
@@ -53,8 +55,8 @@ AsyncSdkFactory = Callable[[], AbstractAsyncContextManager[Any]] | Callable[[Ope
 class Service:
     """The declaration of a queue: one SDK, its handlers and its settings.
 
-    A service holds nothing that runs. `open` can be called again, and several queues of one service can run at once;
-    each has an SDK session of its own.
+    A service holds nothing that runs. `open` can be called again. Several queues of one service can run at once if
+    `seat_lock` permits it; each has an SDK session of its own.
 
     Times are in seconds. An int or a float is accepted, NaN is not.
 
@@ -117,6 +119,10 @@ class Service:
             find work that only the memory of the session holds. Otherwise as `Retry(on=)`.
         on_open_failed: What happens when the SDK cannot be opened again. "wait" (the default): the queue tries until it
             succeeds, and `health` says so. "stop": the queue stops with `SdkOpenFailed` after `open_retry`.
+        seat_lock: The file whose lock keeps other queues out of the SDK, in this process and in others, from before the
+            SDK is opened until it is closed, or until the process ends if a call is still inside. True (the default):
+            the journal's path with "-seat"; without a journal a file in a folder of the user, named by the service's
+            module and variable. None: no lock; then nothing keeps a second process out.
         watchdog: When the event loop is blocked for this time (more than 0), the stack of its thread is logged; 0.3 by
             default. None: no watchdog. The watchdog runs only with the default clock.
         job_retention: Final jobs are removed when they are older than this, 0 or more. One value for all, or a mapping
@@ -167,6 +173,7 @@ class Service:
         renew_after_idle: float | None = None,
         renew_after_error: bool | Which = True,
         on_open_failed: OnOpenFailed = "wait",
+        seat_lock: SeatLockPath = True,
         watchdog: float | None = 0.3,
         job_retention: float | Mapping[str, float] = JOB_RETENTION,
         max_finished_jobs: int | Mapping[str, int] = MAX_FINISHED_JOBS,
@@ -187,6 +194,7 @@ class Service:
             raise error
         if sdk is not None and async_sdk is not None:
             raise UsageError("give sdk or async_sdk, not both")
+        self._origin = caller_of_constructor()
         takes_opening = False
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
             if factory is not None:
@@ -375,6 +383,7 @@ class Service:
         Raises:
             UsageError: Both `journal` and `store` are given, the clock is none, or the caller does not run in Trio.
             SdkOpenFailed: The SDK was not open within `open_timeout`, or its error is not retried.
+            SdkInUse: Another queue has had the SDK for `open_timeout`; it is an `SdkOpenFailed`.
             StoreError: The store cannot be opened; `JournalInUse` and `JournalDamaged` are such errors.
             UnhandledJobs: The store has open jobs that no handler can process.
             SdkCallStuck: At the end of the block: a call is stuck, and `on_stuck` is "stop".
@@ -399,6 +408,7 @@ class Service:
             clock=SystemClock() if clock is None else clock,
             chance=random.Random(seed),
             hooks=self._parts.fixed_hooks(),
+            seat=None if self._parts.sdk_kind == "none" else seat_of(self, self._origin, self.settings, store),
         )
 
 

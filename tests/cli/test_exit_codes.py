@@ -62,6 +62,7 @@ CODES = {
     "JobInDoubt": ExitCode.NOT_COMPLETED,
     "ResultUnavailable": ExitCode.NOT_COMPLETED,
     "SdkOpenFailed": ExitCode.TRY_LATER,
+    "SdkInUse": ExitCode.TRY_LATER,
     "SdkCallStuck": ExitCode.SDK_NOT_CLOSED,
     "SdkCallRefused": ExitCode.UNEXPECTED,  # only a handler can get it
     "SessionDiscarded": ExitCode.UNEXPECTED,  # only a context manager can get it

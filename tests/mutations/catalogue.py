@@ -79,6 +79,7 @@ LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
 OPENINGS: Final = "tests/runtime/test_openings.py"
+SEAT_LOCK: Final = "tests/runtime/test_seat_lock.py"
 CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
@@ -344,16 +345,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a second name lets this process open a journal that it has open",
         LOCK,
         "_stores/sqlite/lock.py",
-        "= {journal, *filter(None, (_key(journal), _key(path)))}",
-        "= {journal}",
+        "    if (file := file_key(journal)) is not None:\n",
+        "    if (file := None) is not None:\n",
     ),
     _M(
         "SQLite's lock not tried",
         "a journal in use under another name is called damaged",
         LOCK,
         "_stores/sqlite/lock.py",
-        "        _try_sqlite_lock(journal)\n",
-        "        pass\n",
+        "            _try_sqlite_lock(journal)\n",
+        "            pass\n",
     ),
     _M(
         "check releases the lock",
@@ -367,8 +368,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "every failed lock in use",
         "a file system without locks is reported as a journal in use",
         LOCK,
-        "_stores/sqlite/lock.py",
-        "            if error.errno in _IN_USE:  # also",
+        "_file_lock.py",
+        "            if error.errno in IN_USE:  # also",
         "            if True:  # also",
     ),
     _M(
@@ -1166,6 +1167,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/schema.py",
         '                connection.execute(statement)\n        connection.execute(f"PRAGMA user_version =',
         '                connection.execute(statement)\n        connection.execute(f"-- PRAGMA user_version =',
+    ),
+    _M(
+        "seat not taken",
+        "a queue opens an SDK that another process has",
+        SEAT_LOCK,
+        "_runtime/session_opening.py",
+        "                if self._seat is not None and not self._seat.is_held:\n",
+        "                if False:\n",
+    ),
+    _M(
+        "seat left during a call",
+        "a queue that stops leaves the seat although a call is still inside the SDK",
+        SEAT_LOCK,
+        "_runtime/supervisor.py",
+        "        if closed:\n            await self._executor.stop()\n            sessions.opener.leave_seat()\n",
+        "        sessions.opener.leave_seat()\n        if closed:\n            await self._executor.stop()\n",
+    ),
+    _M(
+        "dead holder forgotten",
+        "the text that a dead holder has left in the lock file does not make the next session unclean",
+        SEAT_LOCK,
+        "_runtime/seat_lock.py",
+        "        self.left_unclean = bool(text.strip())\n",
+        "        self.left_unclean = False\n",
+    ),
+    _M(
+        "diary taken for a lock file",
+        "a file of something else that is named as the seat is overwritten",
+        SEAT_LOCK,
+        "_runtime/seat_lock.py",
+        """        if text.strip() and not text.startswith(b'{"pid"'):\n""",
+        "        if False:\n",
+    ),
+    _M(
+        "lock inherited by a fork",
+        "a forked child removes the name of its parent from the lock file",
+        SEAT_LOCK,
+        "_file_lock.py",
+        "        if self.fd is not None and self.pid == os.getpid():\n",
+        "        if self.fd is not None:\n",
     ),
     _M(
         "broken SDK opened in a loop",

@@ -35,8 +35,8 @@ PUBLIC = {
             Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
             JobFailed JobInDoubt JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown
             PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck
-            SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError TooManyRequests TrioJobsError UnhandledJobs
-            UnknownKind UsageError
+            SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError TooManyRequests TrioJobsError
+            UnhandledJobs UnknownKind UsageError
         """,
         "alias": "CancelAnswer OnDoubt OpeningReason Update Verdict",
         "function": "connect serve",

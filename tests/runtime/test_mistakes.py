@@ -259,7 +259,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         "commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, max_crashes, "
         "max_finished_jobs, max_keys, max_waiting, min_interval, on_open_failed, on_stuck, open_retry, open_timeout, "
         "pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, save_after, save_after_jobs, "
-        "save_timeout, sdk, strict_order, unhandled_jobs, watchdog",
+        "save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",
     ),
     "a process": (
         {"executor": "process"},

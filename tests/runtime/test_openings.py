@@ -327,13 +327,13 @@ async def test_the_record_is_committed_before_the_factory_is_called(autojump_clo
 
 
 async def test_a_stop_ends_the_wait_for_the_record_and_the_factory_is_not_called(autojump_clock: MockClock) -> None:
-    store = SlowStore()
+    store = SlowStore(events.SessionOpening)
+    store.keep()
     ledger = Ledger()
     service = service_for(ledger, "trio", renew_after_jobs=1)
     with deadline("the opening"):
         async with trio.open_nursery() as nursery, service.open(store=store, clock=trio_jobs.TrioClock()) as queue:
             await queue.result((await queue.submit("work", "a")).job_id)
-            store._slow = (events.SessionOpening,)
             store.hold()
             await queue.submit("work", "b")
             await wait_all_tasks_blocked()

@@ -23,12 +23,12 @@ from trio_jobs import JournalDamaged, SqliteStore, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
+from trio_jobs._file_lock import read_owner
 from trio_jobs._stores.sqlite import check as check_module
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.errors import explain
 from trio_jobs._stores.sqlite.keys import read_tombstones
-from trio_jobs._stores.sqlite.lock import _read_owner
 from trio_jobs._stores.sqlite.rows import decode, is_sound, to_row
 from trio_jobs._stores.sqlite.schema import BACKUP_ID, row_checksum
 from trio_jobs._stores.sqlite.verification import RowReader
@@ -386,7 +386,7 @@ def test_a_file_that_cannot_be_renamed_is_checkpointed(path: Path, monkeypatch: 
 def test_an_unreadable_lock_file_has_an_unknown_owner(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "lock").write_bytes(text)
     with (tmp_path / "lock").open("rb") as file:
-        assert _read_owner(file.fileno()) == (None, None)
+        assert read_owner(file.fileno()) == (None, None)
 
 
 @pytest.mark.parametrize("is_there", [False, True])

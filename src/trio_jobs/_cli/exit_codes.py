@@ -43,7 +43,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.NO_CONNECTION: "the server cannot be reached, or the connection was lost and the request may have been "
     "done",
     ExitCode.TRY_LATER: "try again later: the queue is full or stopping, the store fails, the journal or the port is "
-    "in use, the SDK cannot be opened",
+    "in use, the SDK cannot be opened or another process has it",
     ExitCode.UNEXPECTED: "an error without a code of its own: a fault of trio-jobs, or of the service; its traceback "
     "is printed",
     ExitCode.SDK_NOT_CLOSED: "serve ended without closing the SDK",

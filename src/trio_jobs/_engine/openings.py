@@ -31,4 +31,4 @@ class Opening:
     unclean: bool | None
     """The last session of this seat is not known to have closed: its process has crashed or was killed, its close
     raised or was abandoned, or it ended while it was being opened. What it has left behind, such as a lock of the SDK,
-    can then be removed."""
+    can then be removed: the lock of the seat proves that nobody else is in the SDK. None with `seat_lock=None`."""

@@ -40,6 +40,7 @@ from trio_jobs._runtime.save_call import SaveCalls
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.settings import MAX_KEYS, Settings
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 from trio_jobs._runtime.submission import SubmissionFactory
@@ -108,6 +109,7 @@ def build_runtime(
     settings: Settings,
     store: Store,
     executor: SdkExecutor,
+    seat: SeatLock | None,
     clock: Clock,
     chance: random.Random,
     hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
@@ -129,7 +131,7 @@ def build_runtime(
     called_hooks, interrupter = Hooks(hooks), Interrupter(executor, settings.interrupt)
     slot.interrupts = interrupter.request
 
-    sessions = SdkSessionManager(event_log=event_log, executor=executor, clock=clock, settings=settings)
+    sessions = SdkSessionManager(event_log=event_log, executor=executor, clock=clock, settings=settings, seat=seat)
     scheduler = Scheduler(event_log=event_log, channel=channel, clock=clock, blocking_job=blocking_job)
     overruns = OverrunMonitor(
         event_log=event_log,

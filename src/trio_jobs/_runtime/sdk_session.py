@@ -29,6 +29,7 @@ from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.opening_waits import OpeningWaits
+from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.session_opening import SessionOpener
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
@@ -48,7 +49,9 @@ class SdkSessionManager:
     `min_interval` ago or earlier.
     """
 
-    def __init__(self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock, settings: Settings, seat: SeatLock | None
+    ) -> None:
         self._event_log = event_log
         self._projection = event_log.projection
         self._executor = executor
@@ -64,7 +67,14 @@ class SdkSessionManager:
         self._settled.set()
         self._used_up = False
         self._discard: Discard | None = None
-        self._opener = SessionOpener(event_log=event_log, executor=executor, clock=clock)
+        self.opener = SessionOpener(
+            event_log=event_log,
+            executor=executor,
+            clock=clock,
+            seat=seat,
+            knows_unclean=settings.seat_lock is not None,
+        )
+        """Opens the sessions, and has the seat."""
         self._opening_reason: OpeningReason | None = None
         self._attempts_in_session = 0
         self._completed_in_session = 0
@@ -234,7 +244,7 @@ class SdkSessionManager:
     def stop(self) -> None:
         """No further attempt may start."""
         self.stopped = True
-        self._opener.stop()
+        self.opener.stop()
         self._stop.set()
         self._changed.set()
 
@@ -288,6 +298,7 @@ class SdkSessionManager:
 
         Raises:
             SdkOpenFailed: It was not opened within `open_retry` and `open_timeout`.
+            SdkInUse: Another queue has had it for so long.
 
         Cancelled:
             The SDK is not open, or will be closed as soon as its opening returns.
@@ -296,6 +307,8 @@ class SdkSessionManager:
         failures = 0
         retry, timeout = self._settings.open_retry, self._settings.open_timeout
         with trio.move_on_after(timeout) as limit:
+            if not await self.opener.take_seat():
+                return
             while (last := await self._try_to_open(failures, limit)) is not None:
                 failures += 1
                 if failures > retry.max_retries or not retry.retries(last):
@@ -303,6 +316,8 @@ class SdkSessionManager:
                 if await self._stopped_within(retry.wait_before(failures, 0.0)):
                     return
             return
+        if self.opener.in_use is not None:
+            raise self.opener.in_use
         why = "its opening has not returned"
         if last is not None and not self._executor.inside:
             why = f"the last error was {describe(last)}"
@@ -334,7 +349,7 @@ class SdkSessionManager:
         """Open a session. Returns the error, which is logged, or None."""
         first = self._executor.session == 0
         try:
-            opened = await self._opener.open("start" if first else self._opening_reason or "lost", limit)
+            opened = await self.opener.open("start" if first else self._opening_reason or "lost", limit)
         except BaseException as error:
             passing = holding(error, trio.Cancelled)
             if passing is not None:

@@ -6,6 +6,8 @@ that the session before it may not have closed, and can remove what that one has
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from trio_jobs._concurrency import NEVER
@@ -13,30 +15,79 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
 from trio_jobs._engine.openings import Opening, OpeningReason
+from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.seat_lock import FIRST_WAIT, LONGEST_WAIT, SdkInUse, SeatLock
 from trio_jobs._validation import plain_int, plain_text
 
 __all__ = ["SessionOpener"]
+
+log: Final = Log("trio_jobs.queue")
 
 
 class SessionOpener:
     """Opens sessions, one at a time, and records how that ended."""
 
-    def __init__(self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        event_log: EventLog,
+        executor: SdkExecutor,
+        clock: Clock,
+        seat: SeatLock | None = None,
+        knows_unclean: bool = True,
+    ) -> None:
+        self.in_use: SdkInUse | None = None
+        """Why the seat could not be taken at the last try."""
         self._event_log = event_log
         self._executor = executor
         self._clock = clock
-        self._commit_scope = trio.CancelScope()
+        self._seat = seat
+        self._knows_unclean = knows_unclean
+        self._has_begun = False
+        self._stop_scope = trio.CancelScope()
         self._stopped = False
 
     def __repr__(self) -> str:
         return f"<SessionOpener {'stopped' if self._stopped else f'{self._executor.session} sessions'}>"
 
     def stop(self) -> None:
-        """Begin no further opening. One that waits for the commit of its record is not begun either."""
+        """Begin no further opening. One that waits for the seat or for its record is not begun either."""
         self._stopped = True
-        self._commit_scope.cancel()
+        self._stop_scope.cancel()
+
+    async def take_seat(self) -> bool:
+        """Wait until no other queue has the SDK. Returns False if the queue stops first.
+
+        Raises:
+            SdkOpenFailed: The lock file of the seat cannot be used.
+
+        Cancelled:
+            The seat is not taken, and `in_use` says who has it.
+        """
+        wait = FIRST_WAIT
+        while not self._stopped:
+            try:
+                if self._seat is not None and not self._seat.is_held:
+                    self._seat.acquire()
+            except SdkInUse as error:
+                if self.in_use is None:
+                    log.warning("waiting: %s", error)
+                self.in_use = error
+            else:
+                self.in_use = None
+                return True
+            with trio.CancelScope() as self._stop_scope:
+                await trio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+        return False
+
+    def leave_seat(self) -> None:
+        """Let another queue have the SDK. No session is open, and nothing is inside."""
+        if self._seat is not None:
+            unclean = self._event_log.projection.is_unclean if self._has_begun else self._seat.left_unclean
+            self._seat.release(unclean=unclean)
 
     async def open(self, reason: OpeningReason, limit: trio.CancelScope | None = None) -> bool:
         """Open a session.
@@ -59,6 +110,9 @@ class SessionOpener:
             return False
         number = plain_int(self._executor.session) + 1
         unclean = self._event_log.projection.is_unclean
+        if not self._has_begun and self._seat is not None:
+            unclean = unclean or self._seat.left_unclean  # of another history
+        self._has_begun = True
         self._append(
             ev.SessionOpening(
                 seq=self._event_log.next_seq, at=self._clock.now(), session=number, reason=reason, unclean=unclean
@@ -68,7 +122,7 @@ class SessionOpener:
             self._failed(number, "the queue stops", unclean=unclean)
             return False
         try:
-            await self._executor.open(Opening(reason, number, unclean))
+            await self._executor.open(Opening(reason, number, unclean if self._knows_unclean else None))
         except BaseException as error:
             self._failed(number, escape(plain_text(str(describe(error)))[:MAX_MESSAGE]), unclean=unclean)
             raise
@@ -83,7 +137,7 @@ class SessionOpener:
         """Wait until the record is committed. Returns False if the queue stops first."""
         deadline, limit.deadline, begun = limit.deadline, NEVER, trio.current_time()
         try:
-            with trio.CancelScope() as self._commit_scope:
+            with trio.CancelScope() as self._stop_scope:
                 await self._event_log.committed(self._event_log.projection.seq)
         finally:
             limit.deadline = deadline + (trio.current_time() - begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
 
@@ -21,12 +22,14 @@ __all__ = [
     "OnOpenFailed",
     "OnStuck",
     "OnUnhandled",
+    "SeatLockPath",
     "Settings",
 ]
 
 OnStuck = Literal["wait", "stop"]
 OnOpenFailed = Literal["wait", "stop"]
 OnUnhandled = Literal["refuse", "hold"]
+SeatLockPath = str | Path | Literal[True] | None
 
 JOB_RETENTION: Final = 7 * 86400.0
 """Seconds: one week."""
@@ -93,6 +96,7 @@ class Settings:
     renew_after_idle: float | None = None
     renew_after_error: bool | Which = True
     on_open_failed: OnOpenFailed = "wait"
+    seat_lock: SeatLockPath = True
     watchdog: float | None = 0.3
     job_retention: Mapping[State, float] = attrs.field(default=JOB_RETENTION, converter=_ages)
     max_finished_jobs: Mapping[State, int] = attrs.field(default=MAX_FINISHED_JOBS, converter=_counts)
@@ -132,6 +136,10 @@ class Settings:
             )
         if self.on_open_failed not in ("wait", "stop"):
             raise UsageError(f"on_open_failed must be 'wait' or 'stop', not {self.on_open_failed!r:.100}")
+        if self.seat_lock is not True and self.seat_lock is not None and not isinstance(self.seat_lock, (str, Path)):
+            raise UsageError(f"seat_lock must be True, a path, or None for no lock, not {self.seat_lock!r:.100}")
+        if (isinstance(self.seat_lock, str) and not self.seat_lock) or "\0" in str(self.seat_lock):
+            raise UsageError(f"seat_lock must be the path of a file, not {self.seat_lock!r:.100}")
         if self.on_stuck not in ("wait", "stop"):
             raise UsageError(f"on_stuck must be 'wait' or 'stop', not {self.on_stuck!r:.100}")
         if self.unhandled_jobs not in ("refuse", "hold"):

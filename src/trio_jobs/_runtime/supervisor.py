@@ -40,6 +40,7 @@ from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.restored_jobs import check_restored_jobs, resume_restored_jobs
 from trio_jobs._runtime.runtime import build_runtime
+from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -61,8 +62,12 @@ async def open_queue(
     clock: Clock,
     chance: random.Random,
     hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
+    seat: SeatLock | None = None,
 ) -> AsyncIterator[Queue]:
     """Open the store and the SDK, start the loops, yield the queue; then stop it.
+
+    Args:
+        seat: Keeps other queues out of the SDK; None for none.
 
     Raises:
         UsageError: It was not called within Trio.
@@ -84,7 +89,7 @@ async def open_queue(
             executor = make_executor(nursery)
             if settings.pump is not None:
                 executor = PumpedExecutor(executor, settings.pump, settings.pump_every)
-            supervisor = Supervisor(handlers, settings, store, executor, clock, chance, hooks, nursery)
+            supervisor = Supervisor(handlers, settings, store, executor, seat, clock, chance, hooks, nursery)
             try:
                 await supervisor.open()
                 with supervisor.body:
@@ -112,6 +117,7 @@ class Supervisor:
         settings: Settings,
         store: Store,
         executor: SdkExecutor,
+        seat: SeatLock | None,
         clock: Clock,
         chance: random.Random,
         hooks: Mapping[HookName, Sequence[Callable[[Any], Any]]],
@@ -135,6 +141,7 @@ class Supervisor:
             settings=settings,
             store=store,
             executor=executor,
+            seat=seat,
             clock=clock,
             chance=chance,
             hooks=hooks,
@@ -305,6 +312,7 @@ class Supervisor:
         closed, problem = await sessions.close_sdk()
         if closed:
             await self._executor.stop()
+            sessions.opener.leave_seat()
             problem = sessions.work.problem  # also of a session that was closed before
         return closed, problem
 
