@@ -100,7 +100,7 @@ async def test_a_plain_handler_with_a_correct_verify_has_no_findings(autojump_cl
 
     report = await run(ledger, service)
     assert report.ok, str(report)
-    assert len(report.checked) == 8
+    assert len(report.checked) == 9
     assert report.left_out == ()
 
 
@@ -119,7 +119,7 @@ async def test_an_async_handler_with_a_correct_verify_has_no_findings(autojump_c
 
     report = await run(ledger, service)
     assert report.ok, str(report)
-    assert len(report.checked) == 8
+    assert len(report.checked) == 9
 
 
 async def test_an_async_handler_of_a_threaded_sdk_has_no_findings(autojump_clock: MockClock) -> None:
@@ -365,3 +365,65 @@ async def test_the_same_handler_gives_the_same_report_every_time(autojump_clock:
         return voucher
 
     assert await run(ledger, service) == await run(ledger, service)
+
+
+class Draft:
+    """An SDK that keeps entries in memory until `save`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._entries: list[tuple[str, int]] = []
+
+    def book(self, folio: str, cents: int) -> str:
+        self._entries.append((folio, cents))
+        return f"voucher {folio}"
+
+    def find(self, folio: str) -> str | None:
+        return self._ledger.find(folio)
+
+    def save(self) -> None:
+        self._ledger.entries += self._entries
+        self._entries.clear()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("knows_effects", [False, True])
+@pytest.mark.parametrize("saves", [False, True])
+async def test_work_that_is_gone_with_its_session_is_found(
+    autojump_clock: MockClock, saves: bool, knows_effects: bool, is_async: bool
+) -> None:
+    ledger = Ledger()
+
+    @contextmanager
+    def open_draft() -> Iterator[Draft]:
+        yield Draft(ledger)
+
+    service = Service(sdk=open_draft, save=Draft.save if saves else None)
+
+    def is_booked(draft: Draft, job: JobContext) -> Done | NotDone:
+        assert job.key is not None
+        return Done() if draft.find(job.key) is not None else NotDone()
+
+    def post(draft: Draft, invoice: Invoice, job: JobContext) -> str:
+        assert job.key is not None
+        return draft.book(job.key, invoice.cents)
+
+    async def apost(draft: trio_jobs.SdkHandle, invoice: Invoice, job: JobContext) -> str:
+        result: str = await draft.call(post, invoice, job)
+        return result
+
+    service.handler(kind="post", verify=is_booked)(apost if is_async else post)
+    report = await check_handler(
+        service,
+        "post",
+        [Invoice("A-1", 100)],
+        effects=(lambda: ledger.entries) if knows_effects else None,
+        reset=ledger.entries.clear,
+        raises=False,
+    )
+    found = [finding.sentence for finding in report.findings if "new session" in finding.rule]
+    assert len(found) == (0 if saves else 1), str(report)
+    if found:
+        assert "`save=`" in found[0]
+    else:
+        report.check()

@@ -1942,6 +1942,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         'out.write(ev.Failed, reason="fail")',
         'out.write(ev.Failed, reason="fail", may_have_acted=True)',
     ),
+    _M(
+        "lost work not asked about",
+        "check_handler does not ask verify in a new session about work without a fault, so a missing save is not found",
+        CHECK_HANDLER,
+        "testing/_durable_work.py",
+        "        if isinstance(event, ev.Returned | ev.Completed):\n            break\n",
+        "",
+    ),
     # the program around the queue: its threads, logs and terminals
     _M(
         "log handlers trusted",

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import trio_jobs
 from support.processes import run
 from support.rig import until_state
 from support.sdks import EXAMPLES, load_example, sdk_environment
 from trio_jobs.events import Completed
+from trio_jobs.testing import check_handler
 
 NO_WAIT = trio_jobs.Retry(1000, waits=[0.001])
 
@@ -177,3 +179,27 @@ async def test_p7_a_bare_connection_without_save_is_a_warning_that_names_the_job
     assert booked(tmp_path / "ledger.db") == []
     [warning] = [record.getMessage() for record in caplog.records if "save=" in record.getMessage()]
     assert "closed with an exception: A-1." in warning
+
+
+@pytest.mark.parametrize("saves", [True, False])
+async def test_check_handler_finds_that_the_commit_is_missing(
+    example: ModuleType, tmp_path: Path, autojump_clock: MockClock, saves: bool
+) -> None:
+    with example.open_ledger():
+        pass
+    service = trio_jobs.Service(sdk=example.open_ledger, save=sqlite3.Connection.commit if saves else None)
+    service.handler(verify=example.already_booked)(example.post_invoice)
+
+    def reset() -> None:
+        with closing(sqlite3.connect("ledger.db")) as ledger, ledger:
+            ledger.execute("DELETE FROM vouchers")
+
+    report = await check_handler(
+        service,
+        example.post_invoice,
+        [example.Invoice("A-1", 1)],
+        effects=lambda: booked(tmp_path / "ledger.db"),
+        reset=reset,
+        raises=False,
+    )
+    assert ["`save=`" in str(finding) for finding in report.findings] == ([] if saves else [True]), str(report)

@@ -9,8 +9,8 @@ When nothing more happens, the state of the job is compared with what `effects` 
 
 Findings are: a handler that raises or exceeds its limit without a fault (the directives `Fail`, `Cancel`, `Snooze` and
 `RetryAfter` are allowed); a job that is completed though its work is there twice or not at all; a job that is failed or
-cancelled, claims that nothing is left behind, and left something behind; a verify that answers wrongly. A job in doubt
-is never a finding, since it claims nothing.
+cancelled, claims that nothing is left behind, and left something behind; a job that is completed although its work is
+gone with its session; a verify that answers wrongly. A job in doubt is never a finding, since it claims nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from trio_jobs._engine.jobs import Done, Job, NotDone, Outcome, State
 from trio_jobs._errors import InvalidPayload, TrioJobsError, UsageError
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
+from trio_jobs.testing._durable_work import ADVICE, as_if_interrupted, has_lost_work, is_asked, without_work
 from trio_jobs.testing._instrumented import HANDLER_RETURN, CallRecorder, CallSite, FaultPlan, instrument
 from trio_jobs.testing._virtual_time import ThreadActivity
 from trio_jobs.testing.crashable_store import CrashableStore
@@ -48,6 +49,7 @@ _FACADE: Final = (
 
 _RULES: Final = {
     "clean": "without a fault the handler completes or raises a directive, and its result can be recorded",
+    "durable": "when the handler has returned, verify finds its work in a new session",
     "payload": "the payload is the same after a round trip through JSON",
     "raise": "when a call raises, the work is done once, or the job is marked `may_have_acted`",
     "die": "when the process dies, the work is done once, or the job is in doubt",
@@ -84,16 +86,25 @@ class _Case:
         self._key = key
         self._effects = effects
         self._reset = reset
+        self._storage: CrashableStore | None = None  # of the last run
         self.handler = handler
         self.limit = handler.attempt_timeout if handler.attempt_timeout != float("inf") else _LIMIT
 
     def read_effects(self) -> Any:
         return _UNKNOWN if self._effects is None else copy.deepcopy(self._effects())
 
+    async def loses_work(self, clean: _Run) -> bool:
+        """After a run without a fault: whether verify does not find the work of it in a new session."""
+        assert self._storage is not None
+        recorder = CallRecorder(read_effects=self.read_effects)
+        storage = as_if_interrupted(self._storage)
+        await self._run_process(storage, recorder, submit=False, handler=without_work(self.handler))
+        return has_lost_work(clean.job, recorder.verdicts)
+
     async def run(self, plan: FaultPlan | None) -> _Run:
         """Run the job until nothing more happens, in a second process if the first one ends by plan."""
         self._reset()
-        storage = CrashableStore()
+        self._storage = storage = CrashableStore()
         recorder = CallRecorder(plan, read_effects=self.read_effects)
         job = await self._run_process(storage, recorder, submit=True)
         if job is None or recorder.dead:
@@ -103,10 +114,12 @@ class _Case:
         assert job is not None
         return _Run(job, self.read_effects(), recorder)
 
-    async def _run_process(self, storage: CrashableStore, recorder: CallRecorder, *, submit: bool) -> Job | None:
+    async def _run_process(
+        self, storage: CrashableStore, recorder: CallRecorder, *, submit: bool, handler: Handler | None = None
+    ) -> Job | None:
         """Run one process, which submits or restores the job. Returns the job; None if the process ended by plan."""
         handler = attrs.evolve(
-            instrument(self.handler, recorder), attempt_timeout=self.limit, stuck_after=self.limit * 10
+            instrument(handler or self.handler, recorder), attempt_timeout=self.limit, stuck_after=self.limit * 10
         )
         activity = ThreadActivity(trio.lowlevel.current_clock())
         job: Job | None = None
@@ -203,7 +216,7 @@ async def check_handler(
     virtual_clock()
     found = find_handler(service, handler)
     findings: list[Finding] = []
-    checked = [_RULES["clean"], _RULES["payload"]]
+    checked = [_RULES["clean"], _RULES["payload"], *([_RULES["durable"]] if is_asked(found) else [])]
     left_out: list[str] = []
     if effects is None:
         left_out.append("what the handler did: `effects` is missing")
@@ -220,6 +233,7 @@ async def check_handler(
         reset()
         before = case.read_effects()
         clean = await case.run(None)
+        loses_work = is_asked(found) and await case.loses_work(clean)
         again = await case.run(None)
         if clean.effects != again.effects:
             raise UsageError(
@@ -227,6 +241,9 @@ async def check_handler(
                 "does reset work?"
             )
         findings += _clean(clean, before, shown)
+        if loses_work and (clean.effects is _UNKNOWN or clean.effects == before):  # else verify does not see the work
+            what = "completes, and verify, asked in a new session, returns NotDone"
+            findings.append(Finding(_RULES["durable"], f"{shown} {what}: {ADVICE}", "run it without a fault"))
         if findings:
             break  # each fault would report the same findings again
         broken_rules: set[str] = set()
