@@ -262,7 +262,7 @@ async def test_a_backup_of_an_empty_journal_can_be_opened(tmp_path: Path) -> Non
 async def test_a_backup_without_jobs_continues_the_numbers(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "jobs.db")
     await store.open(lambda events: None)
-    store.append([submitted(1), ev.SessionClosed(seq=2, at=1.0, session=1)])
+    store.append([submitted(1), ev.Stuck(seq=2, at=1.0, culprit="job-1")])
     await store.committed(2)
     await store.prune({"job-1": (1, 2)})
     await store.backup(str(tmp_path / "copy.db"))

@@ -20,6 +20,7 @@ from trio_jobs._cli.main import main
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite.check import check
+from trio_jobs._stores.sqlite.schema import SCHEMA_VERSION
 from trio_jobs.testing.store_check import submitted
 
 EVENTS: Sequence[ev.Event] = (
@@ -52,7 +53,7 @@ async def test_a_check_of_a_sound_journal_changes_nothing(path: Path) -> None:
     before = contents(path.parent)
     result = check(path)
     assert contents(path.parent) == before
-    assert (result.damage, result.holder, result.is_backup, result.schema) == (None, None, False, 1)
+    assert (result.damage, result.holder, result.is_backup, result.schema) == (None, None, False, SCHEMA_VERSION)
     assert (result.last_seq, result.oldest, result.events, result.keys) == (6, 7, 4, 1)
     assert result.jobs == {"pending": 1, "completed": 1}
     assert (result.mark_epoch, result.mark_seq) == (result.epoch, 6)

@@ -304,7 +304,7 @@ async def test_hooks_are_called_in_the_order_of_the_events(mock_clock: MockClock
         await queue.result(receipt.job_id)
         await wait_all_tasks_blocked()
     assert told[1:] == [
-        ("stuck", None, "processing"),
+        ("stuck", None, "in_doubt"),
         ("in_doubt", None, "in_doubt"),
         ("completed", None, "completed"),
     ]

@@ -53,7 +53,7 @@ async def test_subscribers_with_the_same_filter_share_one_reader_and_each_gets_a
             publish(b, 2)
             await settled(b)
         for client in clients:
-            assert [(await client.next_notification())["params"]["seq"] for _ in range(6)] == list(range(2, 8))
+            assert [(await client.next_notification())["params"]["seq"] for _ in range(6)] == list(range(3, 9))
             assert client.notifications == []
         assert len(b.server._multicasts) == 5
         for client in clients:
@@ -76,8 +76,8 @@ async def test_subscribers_with_another_filter_or_certain_jobs_share_no_multicas
         receipt = await b.queue.submit("double", 1)
         await b.queue.result(receipt.job_id)
         told = [await client.next_notification() for _ in range(6)]
-        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "b"] == [2, 3, 4]
-        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "c"] == [2, 3, 4]
+        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "b"] == [3, 4, 5]
+        assert [t["params"]["seq"] for t in told if t["params"]["subscription"] == "c"] == [3, 4, 5]
         await client.say_goodbye()
 
 
@@ -95,13 +95,13 @@ async def test_a_client_that_reads_nothing_leaves_the_multicast_and_returns_when
             assert (await healthy.next_notification())["params"]["seq"] == runtime_of(b.queue).feed.seq
         assert len(b.server._multicasts) == 1
         seqs = [(await frozen.next_notification())["params"]["seq"] for _ in range(300)]
-        assert seqs == list(range(2, 302))
+        assert seqs == list(range(3, 303))
         await settled(b)
         publish(b, 1)
         await settled(b)
         assert len(b.server._multicasts) == 2
         for client in (frozen, healthy):
-            assert (await client.next_notification())["params"]["seq"] == 302
+            assert (await client.next_notification())["params"]["seq"] == 303
             await client.say_goodbye()
 
 
@@ -116,7 +116,7 @@ async def test_a_burst_larger_than_one_write_is_sent_whole() -> None:
             nursery.start_soon(settled, b)
             for client in clients:
                 assert [(await client.next_notification())["params"]["seq"] for _ in range(2000)] == list(
-                    range(2, 2002)
+                    range(3, 2003)
                 )
                 await client.say_goodbye()
 
@@ -133,8 +133,8 @@ async def test_a_multicast_that_fell_off_the_ring_ends_and_each_client_continues
             await trio.lowlevel.checkpoint()
         last = b.queue.statistics().seq
         for client in clients:
-            assert [(await client.next_notification())["params"]["seq"] for _ in range(last - 1)] == list(
-                range(2, last + 1)
+            assert [(await client.next_notification())["params"]["seq"] for _ in range(last - 2)] == list(
+                range(3, last + 1)
             )
             await client.say_goodbye()
 
@@ -163,7 +163,7 @@ def test_a_client_that_falls_behind_and_returns_gets_every_event_in_order_once(
                 await client.ask("jobs.subscribe", subscription="s")
 
             async def read(i: int) -> None:
-                seq = got[i][-1] if got[i] else 1
+                seq = got[i][-1] if got[i] else 2
                 while seq < runtime_of(b.queue).feed.seq:
                     told = await clients[i].next_notification()
                     seq = told["params"]["seq"]
@@ -186,7 +186,7 @@ def test_a_client_that_falls_behind_and_returns_gets_every_event_in_order_once(
             await settled(b)
             for i, client in enumerate(clients):
                 await read(i)
-                assert got[i] == list(range(2, runtime_of(b.queue).feed.seq + 1))
+                assert got[i] == list(range(3, runtime_of(b.queue).feed.seq + 1))
                 await client.say_goodbye()
 
     trio.run(main)

@@ -124,11 +124,9 @@ class OverrunMonitor:
                 running,
                 extra=log_fields(record),
             )
-            wall = self._clock.now()
-            event_log.append(
-                [ev.Stuck(seq=event_log.next_seq, at=wall, culprit="save" if running.group else record.id)]
-            )
-            events = decide.stuck(record, running.limit, wall, event_log.next_seq)
-            event_log.append(events)
+            wall, seq = self._clock.now(), event_log.next_seq
+            stuck = ev.Stuck(seq=seq, at=wall, culprit="save" if running.group else record.id)
+            # together, so that a hook for "stuck" gets the job as it is then
+            event_log.append([stuck, *decide.stuck(record, running.limit, wall, seq + 1)])
             self._on_stuck(running)
         return NEVER
