@@ -288,7 +288,8 @@ class Client:
         if job is None:
             return
         try:
-            await self._request(lambda queue: queue.retry(job, by=self.name))
+            insists = self._rng.random() < 0.3
+            await self._request(lambda queue: queue.retry(job, even_if_acted=insists, by=self.name))
         except (ConnectionLost, InvalidState, JobNotFound, QueueClosed, OutcomeUnknown, StoreError):
             return
         self._note(f"retries {self._observer.name(job)}")

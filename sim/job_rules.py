@@ -20,6 +20,8 @@ _LOOK_LIMIT: Final = 60.0  #: seconds within which the queue must notice that a 
 _GRACE: Final = 1.0
 #: Outcomes of attempts of which it is known what they did
 _KNOWN: Final = ("completed", "already_done", "error", "fail", "cancel", "snooze", "retry_after")
+#: Outcomes of attempts that left nothing half done
+_VOUCHED: Final = ("completed", "already_done", "fail", "cancel", "snooze", "retry_after")
 _COUNTED: Final = ("error", "timed_out", "retry_after", "crashed")
 
 
@@ -43,6 +45,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
     _one_end(observer, job, rows)
     _attempts(observer, job, rows)
     _no_blind_repetition(observer, job, rows, rules, verifies)
+    _repeated_on_purpose(observer, job, rows, rules)
     _completed_for_a_reason(observer, job, rows, calls, verifies)
     _retries(observer, job, rows, rules)
     _no_attempt_after_cancel(observer, job, rows)
@@ -74,8 +77,10 @@ def _no_blind_repetition(
     if rules.idempotent:
         return
     doubt_since: float | None = None
-    settled = ""
+    settled, acted = "", False
     for row in rows:
+        if row.type in FINAL_TYPES:
+            acted = row.acted
         if row.outcome is not None:
             unknown = row.entered and row.outcome not in _KNOWN
             doubt_since, settled = (row.time, "") if unknown else (None, "")
@@ -84,7 +89,8 @@ def _no_blind_repetition(
         if row.type in ("released", "retrying") and row.outcome is None:
             settled = row.reason
         elif row.type == "retried":
-            settled = "retried"
+            unasked = acted and not row.even_if_acted and rules.on_doubt != "retry"
+            settled = "retried unasked" if unasked else "retried"
         elif row.type == "started" and doubt_since is not None:
             asked = any(call.how == "NotDone" and call.began >= doubt_since - _RESOLUTION for call in verifies)
             allowed = (
@@ -96,6 +102,24 @@ def _no_blind_repetition(
             if not allowed:
                 why = settled or "nothing"
                 observer.report("P6", f"{observer.name(job)} is repeated blindly (event {row.seq}, because of {why})")
+
+
+def _repeated_on_purpose(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules) -> None:
+    """P12: what may have acted is repeated only as its handler declares, or as a person decides."""
+    if rules.idempotent or rules.verifies or rules.on_doubt == "retry":
+        return
+    acted, permitted = False, rules.consents
+    for row in rows:
+        if row.outcome is not None and row.entered:
+            acted = acted or row.outcome not in _VOUCHED
+        if row.type == "completed" or (row.type in ("released", "failed") and row.reason == "resolved"):
+            acted = row.acted
+        elif row.type == "retried":
+            if acted and not row.even_if_acted:
+                observer.report("P12", f"{observer.name(job)} is retried unasked, and it may have acted")
+            permitted = rules.consents or row.even_if_acted
+        elif row.type == "started" and acted and not permitted:
+            observer.report("P12", f"{observer.name(job)} is repeated, and it may have acted (event {row.seq})")
 
 
 def _completed_for_a_reason(

@@ -77,6 +77,8 @@ class KindRules:
     steps: bool = False
     """The call is a step."""
     max_retries: int = 2
+    consents: bool = True
+    """The handler declares `retry`: without a verify, an attempt that raised is repeated."""
 
 
 #: The kinds that clients submit. The names are part of recorded effects, so a new name needs a new recording
@@ -84,6 +86,7 @@ KINDS: Final[dict[str, KindRules]] = {
     "plain": KindRules(),
     "asked": KindRules(verifies=True),
     "settled": KindRules(verifies=True, verify_delay=0.7),
+    "once": KindRules(consents=False, max_retries=3),  # those of the default policy
     "safe": KindRules(idempotent=True),
     "pushy": KindRules(on_doubt="retry"),
     "dropped": KindRules(on_doubt="fail"),

@@ -32,6 +32,7 @@ class Row(msgspec.Struct, gc=False):
     deadline_at: float | None = None
     deadline_after: float | None = None
     uses_retry: bool = True
+    even_if_acted: bool = False
     step: str = ""
     time: float = 0.0
     """When it happened, in virtual seconds. Not in the journal: the oracle finds it by `at`."""

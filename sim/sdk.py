@@ -68,7 +68,7 @@ def _register(service: Service, thread: bool) -> None:
             kind=kind,
             attempt_timeout=rules.timeout,
             stuck_after=STUCK_AFTER,
-            retry=Retry(rules.max_retries, waits=WAITS),
+            retry=Retry(rules.max_retries, waits=WAITS) if rules.consents else None,
             idempotent=rules.idempotent,
             verify=verify if rules.verifies else None,
             verify_timeout=VERIFY_TIMEOUT,

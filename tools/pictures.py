@@ -64,6 +64,7 @@ BENDS: Final[dict[tuple[str, str], tuple[float, Point | None, Point | None]]] = 
     (State.PROCESSING, State.RETRYING): (-24, (400, 245), (185, 345)),
     (State.PROCESSING, State.SCHEDULED): (0, (360, 205), (185, 100)),
     (State.PROCESSING, State.COMPLETED): (0, (430, 205), (830, 85)),
+    (State.PENDING, State.IN_DOUBT): (-105, (150, 205), (645, 205)),
     (State.PROCESSING, State.SAVING): (0, (430, 245), (505, 325)),
     (State.SAVING, State.COMPLETED): (30, (600, 340), (865, 115)),
     (State.SAVING, State.PENDING): (14, (480, 335), (180, 245)),

@@ -49,6 +49,7 @@ from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
     JobInDoubt,
+    JobMayHaveActed,
     JobNotFound,
     JournalDamaged,
     JournalInUse,
@@ -76,7 +77,7 @@ from trio_jobs._executors.thread import SdkHandle
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.from_thread import EventIterator, FromThread
-from trio_jobs._runtime.job_conditions import JobConditions
+from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
@@ -129,6 +130,7 @@ __all__ = [
     "JobContext",
     "JobFailed",
     "JobInDoubt",
+    "JobMayHaveActed",
     "JobNotFound",
     "JournalDamaged",
     "JournalInUse",
@@ -150,6 +152,7 @@ __all__ = [
     "QueueFull",
     "Receipt",
     "ResultUnavailable",
+    "RetriedJobs",
     "Retry",
     "RetryAfter",
     "SdkCallRefused",

@@ -144,7 +144,7 @@ class Backend(Protocol):
         """See `Queue.cancel`."""
         ...
 
-    async def retry(self, job_id: str, *, by: str | None) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
         """See `Queue.retry`."""
         ...
 

@@ -8,8 +8,7 @@
 - The network: `ConnectionFailed`, `TooManyRequests`; also `OutcomeUnknown`.
 - A bug of this package: `QueueBroken`.
 
-The exceptions by which a handler decides about its own job (`Fail`, `Cancel`, `Snooze`, `RetryAfter`) are in
-`_engine.directives`. They are not failures of the queue and do not share its base class.
+What a handler raises to decide about its own job is in `_engine.directives` and does not share the base class.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobInDoubt",
+    "JobMayHaveActed",
     "JobNotFound",
     "JournalDamaged",
     "JournalInUse",
@@ -98,9 +98,7 @@ class UnknownKind(UsageError):
 
 class UnhandledJobs(UsageError):
     """The store has open jobs that no handler can process: their kind is not registered, or their payload does not fit.
-
-    Register handlers for them, or open the service with `unhandled_jobs="hold"`, which leaves these jobs as they are.
-    """
+    Register handlers for them, or leave the jobs as they are with `unhandled_jobs="hold"`."""
 
     kinds: Final[dict[str, int]]
     """The number of such jobs, by kind."""
@@ -171,6 +169,10 @@ class InvalidState(UsageError):
         self.job_id = job_id
         self.state = state
         super().__init__(f"job {job_id} is {state}: {why}")
+
+
+class JobMayHaveActed(InvalidState):
+    """A retry was refused: the job may have done its work, and its handler has no `verify` that finds that out."""
 
 
 class QueueFull(TrioJobsError):
@@ -339,10 +341,8 @@ class JournalDamaged(StoreError):
 
 
 class OutcomeUnknown(TrioJobsError):
-    """The store or the server did not answer in time: the operation may or may not have happened.
-
-    Submit again with the same key: the key finds the job if there is one.
-    """
+    """The store or the server did not answer in time: the operation may or may not have happened. Submit again with the
+    same key: the key finds the job if there is one."""
 
 
 class ConnectionFailed(TrioJobsError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from trio_jobs import JobMayHaveActed
 from trio_jobs._cli.arguments import parser
+from trio_jobs._cli.error_text import describe
 
 SUBMIT = ["submit", "work", "1"]
 
@@ -37,3 +39,10 @@ def test_a_number_of_jobs_is_0_or_more(bad: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         parser().parse_args(["list", f"--limit={bad}"])
     assert "it must be a whole number, 0 or more" in capsys.readouterr().err
+
+
+def test_a_refused_retry_names_the_option_of_the_command() -> None:
+    assert not parser().parse_args(["retry", "a"]).even_if_acted
+    assert parser().parse_args(["retry", "a", "--even-if-acted"]).even_if_acted
+    refused = JobMayHaveActed("a", "failed", "retry the job with even_if_acted=True")
+    assert describe(refused) == "job a is failed: retry the job with --even-if-acted"

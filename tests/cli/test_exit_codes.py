@@ -54,6 +54,7 @@ CODES = {
     "UsageError": ExitCode.INVALID,
     "JobNotFound": ExitCode.NOT_FOUND,
     "InvalidState": ExitCode.NOT_FOUND,
+    "JobMayHaveActed": ExitCode.NOT_FOUND,
     "QueueFull": ExitCode.TRY_LATER,
     "TooManyRequests": ExitCode.TRY_LATER,
     "QueueClosed": ExitCode.TRY_LATER,

@@ -60,7 +60,7 @@ class Bench:
     def start(self, *, entered: bool = False) -> list[str]:
         if self.job.state in (State.SCHEDULED, State.RETRYING):
             self.due()
-        return self.take(decide.start(self.job, entered, self.now, self.seq))
+        return self.take(decide.start(self.job, entered, self.rules, self.now, self.seq))
 
     def enter(self) -> list[str]:
         return self.take(decide.enter(self.job, self.now, self.seq))
@@ -110,8 +110,8 @@ class Bench:
         self.take(events)
         return answer
 
-    def retry(self, by: str | None = "ana") -> list[str]:
-        return self.take(decide.retry(self.job, by, self.now, self.seq))
+    def retry(self, by: str | None = "ana", *, even_if_acted: bool = False) -> list[str]:
+        return self.take(decide.retry(self.job, self.rules, by, self.now, self.seq, even_if_acted=even_if_acted))
 
     def resolve(self, resolution: decide.Resolution, result: msgspec.Raw | None = None) -> list[str]:
         return self.take(decide.resolve(self.job, resolution, "ana", self.now, self.seq, result))

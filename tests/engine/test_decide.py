@@ -121,7 +121,7 @@ def test_a_command_of_the_queue_returns_events_or_none(state: State, command: st
     bench = a_job(state)
     ask = {
         "due": lambda: decide.due(bench.job, bench.now, bench.seq),
-        "start": lambda: decide.start(bench.job, False, bench.now, bench.seq),
+        "start": lambda: decide.start(bench.job, False, bench.rules, bench.now, bench.seq),
         "enter": bench.enter,
         "overdue": bench.overdue,
         "stuck": bench.stuck,

@@ -21,7 +21,7 @@ VALUES: dict[str, Any] = {
 
 
 def made(class_: type[BaseException]) -> BaseException:
-    if "__init__" not in vars(class_):
+    if class_.__init__ in (trio_jobs.TrioJobsError.__init__, Exception.__init__):
         return class_("what happened")
     parameters = [*inspect.signature(class_.__init__).parameters.values()][1:]
     return class_(*(VALUES[parameter.annotation] for parameter in parameters))

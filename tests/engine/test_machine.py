@@ -25,14 +25,19 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.projection import KeyEntry, Projection
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._engine.saving import Unsaved
-from trio_jobs._errors import InvalidState, JobNotFound
+from trio_jobs._errors import InvalidState, JobMayHaveActed, JobNotFound
 
 S = State
 WAITS = (1.0, 2.0, 4.0)
 RULES = [
-    Rules(Retry(retries, waits=WAITS), idempotent=idempotent, verifies=verifies, on_doubt=on_doubt, max_snoozes=2)
+    Rules(Retry(retries, waits=WAITS), consents, idempotent, verifies, on_doubt, max_snoozes=2)
     for retries in (0, 2)
-    for idempotent, verifies in ((False, False), (False, True), (True, False))
+    for idempotent, verifies, consents in (
+        (False, False, True),
+        (False, False, False),
+        (False, True, False),
+        (True, False, False),
+    )
     for on_doubt in ("hold", "retry", "fail")
 ]
 WAITING = (S.SCHEDULED, S.PENDING, S.RETRYING)
@@ -64,6 +69,19 @@ class Model:
     result: msgspec.Raw | None = None  # of the handler, until it is saved
     open_steps: set[str] = attrs.Factory(set)
     done_steps: set[str] = attrs.Factory(set)
+    permitted: bool = False  # a person lets this run repeat what an earlier one may have done
+
+    # P12
+
+    def may_repeat(self, *, by_person: bool) -> bool:
+        rules = self.rules
+        if not self.left or rules.verifies or rules.idempotent or rules.on_doubt == "retry":
+            return True
+        return not by_person and (rules.retries_unverified or self.permitted)
+
+    def must_look(self) -> bool:
+        """What raised is not repeated without a look, by verify or by a person."""
+        return bool(self.open_steps) or self.rules.verifies or not self.rules.retries_unverified
 
     # what moves it
 
@@ -125,7 +143,7 @@ class Model:
         unknown = self.entered and not self.rules.idempotent
         self.crashes += poison
         if not why.interrupted:
-            if unknown and (self.open_steps or self.rules.verifies):
+            if unknown and self.must_look():
                 self.doubt(now, Outcome.UNSAVED, retryable=why.retryable)
             else:
                 self.try_again(now, why.retryable, may_have_acted=unknown)
@@ -158,7 +176,7 @@ class Model:
                 self.go(S.RETRYING if late else S.SCHEDULED, now + result.wait)
             case Outcome.RETRY_AFTER:
                 self.try_again(now, True, may_have_acted=False, wait=result.wait)
-            case Outcome.ERROR if unknown and (self.open_steps or self.rules.verifies):
+            case Outcome.ERROR if unknown and self.must_look():
                 self.doubt(now, outcome, retryable=result.retryable)
             case Outcome.ERROR:
                 self.try_again(now, result.retryable, may_have_acted=unknown)
@@ -340,10 +358,12 @@ class EngineAgainstModel(RuleBasedStateMachine):
         if (found := self.known(job)) is None:
             return
         record, model = found
-        self.take(decide.start(record, entered, self.now, self.seq))
+        self.take(decide.start(record, entered, model.rules, self.now, self.seq))
         if model.state is S.PENDING:
             if model.expired(self.now):
                 model.go(S.FAILED)
+            elif not model.may_repeat(by_person=False):
+                model.doubt(self.now, Outcome.INSIDE, broken_off=True)
             else:
                 assert not model.cancel, "no attempt follows a requested cancel"
                 model.state, model.due, model.result = S.PROCESSING, None, None
@@ -447,7 +467,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             else:
                 self.resolve(job, one.after)
             if one.anew:
-                self.retry(job)
+                self.retry(job, even_if_acted=one.entered)
 
     @rule(job=JOBS)
     def returned(self, job: int) -> None:
@@ -535,20 +555,35 @@ class EngineAgainstModel(RuleBasedStateMachine):
             return
         assert answer == ("cancelled" if model.state is S.CANCELLED else "too_late")
 
-    @rule(job=JOBS)
-    def retry(self, job: int) -> None:
+    @rule(job=JOBS, rules=st.sampled_from(RULES))
+    def declare(self, job: int, rules: Rules) -> None:
+        """The next process declares the handler differently."""
+        if (found := self.known(job)) is not None:
+            found[1].rules = rules
+
+    @rule(job=JOBS, even_if_acted=st.booleans())
+    def retry(self, job: int, even_if_acted: bool) -> None:
         if (found := self.known(job)) is None:
             return
         record, model = found
+        refusal = None
         if model.state not in (S.FAILED, S.CANCELLED):
-            with pytest.raises(InvalidState):
-                decide.retry(record, "ana", self.now, self.seq)
+            refusal = InvalidState
+        elif not even_if_acted and not model.may_repeat(by_person=True):
+            refusal = JobMayHaveActed
+        if refusal is not None:
+            with pytest.raises(refusal) as caught:
+                decide.retry(record, model.rules, "ana", self.now, self.seq, even_if_acted=even_if_acted)
+            assert type(caught.value) is refusal
             return
-        self.take(decide.retry(record, "ana", self.now, self.seq))
+        self.take(decide.retry(record, model.rules, "ana", self.now, self.seq, even_if_acted=even_if_acted))
         model.state = S.PENDING
         model.run += 1
         model.retries = model.snoozes = model.crashes = 0
         model.cancel = False
+        model.permitted = even_if_acted and model.left
+        if model.left and model.rules.verifies and not model.rules.idempotent:
+            model.doubt(self.now, Outcome.INSIDE, broken_off=True)
         if model.expired(self.now):
             model.deadline = None
 

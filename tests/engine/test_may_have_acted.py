@@ -9,6 +9,9 @@ from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import Outcome, State
 from trio_jobs._engine.retry import Retry, Rules
 
+#: Declares nothing but on_doubt
+ONCE = Rules(retries_unverified=False)
+
 
 def after_an_entered_error(rules: Rules = PLAIN) -> Bench:
     bench = Bench(rules)
@@ -71,6 +74,21 @@ def test_not_done_of_an_operator_resets_may_have_acted() -> None:
 def test_a_new_run_keeps_may_have_acted() -> None:
     bench = after_an_entered_error()
     bench.cancel()
-    bench.retry()
+    bench.retry(even_if_acted=True)
     assert bench.job.state is State.PENDING
     assert bench.job.may_have_acted
+
+
+def test_p12_the_permission_to_repeat_ends_with_its_run() -> None:
+    bench = after_an_entered_error()
+    bench.cancel()
+    bench.retry(even_if_acted=True)
+    bench.rules = ONCE
+    assert bench.start(entered=True) == ["Started"]
+    bench.rules = Rules(retry=Retry(0))
+    bench.end(error(entered=True))
+    bench.rules = Rules(on_doubt="retry")
+    bench.retry()
+    bench.rules = ONCE
+    assert bench.start(entered=True) == ["InDoubt"]
+    assert bench.job.reason == "not_permitted"

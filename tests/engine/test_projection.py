@@ -22,7 +22,7 @@ def submit(projection: Projection, job: str, *, key: str | None = None, kind: st
 
 def finish(projection: Projection, job: str, outcome: Outcome = Outcome.COMPLETED, *, at: float = 0.0) -> None:
     record = projection.get(job)
-    for event in decide.start(record, False, at, projection.seq + 1):
+    for event in decide.start(record, False, Rules(), at, projection.seq + 1):
         projection.apply(event)
     for event in decide.end(record, AttemptResult(outcome), Rules(), at, 0.0, projection.seq + 1):
         projection.apply(event)
@@ -182,7 +182,7 @@ def test_an_open_job_is_never_removed() -> None:
 
 def test_a_new_run_resets_the_age_of_a_job() -> None:
     projection = with_finals("a", "b", outcomes=(Outcome.FAIL,))
-    for event in decide.retry(projection.get("a"), None, 5.0, projection.seq + 1):
+    for event in decide.retry(projection.get("a"), Rules(), None, 5.0, projection.seq + 1):
         projection.apply(event)
     finish(projection, "a", Outcome.FAIL, at=6.0)
     assert prunable(projection, each(100.0), each(0), limit=100) == ["b", "a"]

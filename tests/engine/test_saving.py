@@ -111,7 +111,7 @@ def test_a_save_completes_its_whole_group_with_the_results_that_were_returned() 
         bench.projection.apply(decide.submit(job, "kind", SEVEN, bench.now, bench.seq))
     records = [bench.projection.jobs[job] for job in ("b", "job", "c")]
     for record in records[:2]:
-        bench.take(decide.start(record, True, bench.now, bench.seq))
+        bench.take(decide.start(record, True, bench.rules, bench.now, bench.seq))
         result = AttemptResult(Outcome.COMPLETED, EIGHT if record.id == "b" else SEVEN, entered=True)
         bench.take(decide.returned(record, result, bench.now, bench.seq))
     bench.now = 1005.0

@@ -13,6 +13,7 @@ from trio_jobs._engine.event_writer import is_expired
 from trio_jobs._engine.fold import begin
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.projection import Projection
+from trio_jobs._engine.retry import Rules
 
 PAYLOAD = msgspec.Raw(b"1")
 encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(ev.AnyEvent).decode
@@ -78,7 +79,7 @@ def test_a_deadline_in_seconds_is_compared_with_elapsed_seconds(now: float, elap
     record = applied(submit(deadline_after=90.0), elapsed=7.0)
     assert is_expired(record, now, elapsed) is expired
     assert bool(decide.expire(record, now, 2, elapsed)) is expired
-    [started] = decide.start(record, False, now, 2, elapsed)
+    [started] = decide.start(record, False, Rules(), now, 2, elapsed)
     assert isinstance(started, ev.Failed if expired else ev.Started)
 
 
@@ -105,7 +106,7 @@ def test_a_new_run_keeps_a_deadline_whose_seconds_have_not_passed(
     """What the dates of the events do not say is recorded, so that each process folds the same job."""
     first, cancelled = submit(deadline_after=90.0), ev.Cancelled(seq=2, at=1001.0, job="job")
     record = applied(first, cancelled, elapsed=7.0)
-    [again] = decide.retry(record, None, now, 3, elapsed)
+    [again] = decide.retry(record, Rules(), None, now, 3, elapsed)
     assert isinstance(again, ev.RunRestarted)
     assert again.expired is recorded
     for replayed in (applied(first, cancelled, again, elapsed=7.0), applied(first, cancelled, again, elapsed=None)):

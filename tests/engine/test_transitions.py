@@ -31,7 +31,7 @@ Completed       .         .         .          completed  completed .         co
 RetryScheduled  .         .         .          retrying   retrying  .         retrying  .         .       .
 Snoozed         .         .         .          scheduled  .         .         .         .         .       .
 Interrupted     .         .         .          pending    pending   .         .         .         .       .
-InDoubt         .         .         .          in_doubt   in_doubt  .         in_doubt  .         .       .
+InDoubt         .         .         in_doubt   in_doubt   in_doubt  .         in_doubt  .         .       .
 DoubtResolved   .         .         .          .          .         .         pending   .         .       .
 Failed          .         failed    failed     failed     failed    failed    failed    .         .       .
 Cancelled       .         cancelled cancelled  cancelled  cancelled cancelled .         .         .       .
@@ -41,7 +41,7 @@ RunRestarted    .         .         .          .          .         .         . 
 # "leaves to" in the design's table of states
 LEAVES_TO = {
     State.SCHEDULED: {State.PENDING, State.CANCELLED, State.FAILED},
-    State.PENDING: {State.PROCESSING, State.CANCELLED, State.FAILED},
+    State.PENDING: {State.PROCESSING, State.IN_DOUBT, State.CANCELLED, State.FAILED},
     State.PROCESSING: {
         State.SAVING,
         State.COMPLETED,

@@ -61,6 +61,7 @@ LOG_HANDLERS: Final = "tests/runtime/test_log_handlers.py"
 SAVED_STEPS: Final = "tests/runtime/test_saved_steps.py"
 SAVES: Final = "tests/runtime/test_saves.py"
 SAVING_ENGINE: Final = "tests/engine/test_saving.py"
+MAY_HAVE_ACTED: Final = "tests/engine/test_may_have_acted.py"
 MISTAKES: Final = "tests/runtime/test_mistakes.py"
 DECLARED: Final = "tests/runtime/test_repeated_on_purpose.py"
 ATTEMPTS_TABLE: Final = "tests/engine/test_attempts_table.py"
@@ -1384,8 +1385,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "verify is asked at once, before the SDK has settled, because the wall clock was set forward",
         CLOCK_STEPS,
         "_runtime/verification.py",
-        "        if record.ended_elapsed is not None:\n",
-        "        if False:\n",
+        "    if record.ended_elapsed is not None:\n",
+        "    if False:\n",
     ),
     _M(
         "suspend not counted as idle",
@@ -2352,6 +2353,54 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/attempt_result.py",
         "if may_have_acted and (not repeats or open_step",
         "if may_have_acted and (rules.verifies or open_step",
+    ),
+    _M(
+        "person not asked",
+        "a person's retry repeats what may have been done, without a word",
+        DECLARED,
+        "_engine/decide.py",
+        "if not even_if_acted and not may_repeat(record, rules, automatic=False):",
+        "if False:",
+    ),
+    _M(
+        "declared retry as a person's consent",
+        "a person's retry repeats what may have been done because the handler declares retry=",
+        DECLARED,
+        "_engine/decide.py",
+        "not may_repeat(record, rules, automatic=False):",
+        "not may_repeat(record, rules, automatic=True):",
+    ),
+    _M(
+        "verify not asked before a person's retry",
+        "a person's retry starts an attempt though verify would find the work done",
+        DECLARED,
+        "_engine/decide.py",
+        "    if not record.may_have_acted or rules.idempotent or not rules.verifies:\n",
+        "    if True:\n",
+    ),
+    _M(
+        "start not guarded",
+        "a service that no longer permits it repeats what waited for a retry",
+        DECLARED,
+        "_engine/decide.py",
+        "    if not may_repeat(record, rules, automatic=True):\n",
+        "    if False:\n",
+    ),
+    _M(
+        "permission kept for ever",
+        "a person who has insisted once permits every later run to repeat what may have been done",
+        MAY_HAVE_ACTED,
+        "_engine/fold.py",
+        "    record.repeats = event.even_if_acted\n",
+        "    record.repeats = record.repeats or event.even_if_acted\n",
+    ),
+    _M(
+        "refused jobs not named",
+        "a bulk retry leaves jobs out, and nobody learns which",
+        DECLARED,
+        "_runtime/operations.py",
+        "tuple(record.id for record in refused)",
+        "()",
     ),
     _M(
         "bound in the next range",

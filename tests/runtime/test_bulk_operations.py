@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong, work_service
 from support.rig import open_queue, until_state
-from trio_jobs import Fail, Queue, QueueClosed, Retry, Service, State, UsageError
+from trio_jobs import Fail, Queue, QueueClosed, RetriedJobs, Retry, Service, State, UsageError
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
@@ -100,7 +100,7 @@ async def test_retry_many_starts_a_new_run_of_each_failed_or_cancelled_job(autoj
     sdk = RecordingSdk()
     async with open_queue(two_kinds(sdk)) as queue:
         ids = await one_of_each(queue, sdk)
-        done = await queue.retry_many(by="Ada")
+        done = (await queue.retry_many(by="Ada")).retried
         assert done == (ids["failed"], ids["cancelled"])
         await queue.resume()
         for job_id in done:
@@ -114,7 +114,7 @@ async def test_retry_many_filters_by_state(state: State, autojump_clock: MockClo
     async with open_queue(two_kinds(sdk)) as queue:
         ids = await one_of_each(queue, sdk)
         expected = (ids[state],) if state in ("failed", "cancelled") else ()
-        assert await queue.retry_many(state=state) == expected
+        assert await queue.retry_many(state=state) == RetriedJobs(expected, ())
 
 
 async def test_bulk_operations_filter_by_kind_error_age_and_all_of_them(autojump_clock: MockClock) -> None:
@@ -133,12 +133,12 @@ async def test_bulk_operations_filter_by_kind_error_age_and_all_of_them(autojump
 
         async def found(**how: Any) -> set[str]:
             """Retried, and cancelled again, so that nothing has changed."""
-            done = await queue.retry_many(**how)
+            done = (await queue.retry_many(even_if_acted=True, **how)).retried
             await queue.cancel_many(state="pending")
             return {name for name, job_id in ids.items() if job_id in done}
 
         assert await found(error_type="Odd") == {"red Odd", "blue Odd"}
-        assert await queue.retry_many(error_type="Nothing") == ()
+        assert await queue.retry_many(error_type="Nothing") == RetriedJobs((), ())
         assert await found(kind="red", older_than=now - 5) == {"red Fail"}
         assert await found(kind="blue") == {"blue Fail", "blue Odd"}
         assert await found(older_than=now - 10) == {"red Fail", "blue Fail"}
@@ -152,7 +152,7 @@ async def test_a_retried_job_that_has_not_started_keeps_no_error_to_filter_by(au
         receipt = await queue.submit("red", "a")
         await until_state(queue, receipt.job_id, "failed")
         await queue.pause()
-        assert await queue.retry_many(error_type="Fail") == (receipt.job_id,)
+        assert await queue.retry_many(error_type="Fail") == RetriedJobs((receipt.job_id,), ())
         assert await queue.cancel_many(error_type="Fail") == ()
 
 
@@ -197,10 +197,10 @@ async def test_a_job_whose_call_is_inside_is_not_retried(mock_clock: MockClock) 
             mock_clock.jump(seconds)
         await wait_all_tasks_blocked()
         await queue.resolve(receipt.job_id, "failed")
-        assert await queue.retry_many() == ()
+        assert await queue.retry_many(even_if_acted=True) == RetriedJobs((), ())
         hold.release()
         await runtime_of(queue).slot.wait_empty()
-        assert await queue.retry_many() == (receipt.job_id,)
+        assert await queue.retry_many(even_if_acted=True) == RetriedJobs((receipt.job_id,), ())
     assert sdk.calls == ["held", "held"]
 
 

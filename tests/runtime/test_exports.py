@@ -26,17 +26,17 @@ PUBLIC = {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
             EventIterator EventStream FromThread Gap Health Job JobConditions JobContext
-            MemoryStore NewJob NotDone Opening Progress Queue Receipt Retry SdkHandle Server ServerInfo ServerLimits
-            Service ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token TrioClock
-            UnfinishedJob Unknown
+            MemoryStore NewJob NotDone Opening Progress Queue Receipt RetriedJobs Retry SdkHandle Server ServerInfo
+            ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token
+            TrioClock UnfinishedJob Unknown
         """,
         "enum": "EndedBy Outcome State",
         "exception": """
             Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
-            JobFailed JobInDoubt JobNotFound JournalDamaged JournalInUse KeyConflict Lagged OutcomeUnknown
-            PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter SdkCallRefused SdkCallStuck
-            SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError TooManyRequests TrioJobsError
-            UnhandledJobs UnknownKind UsageError
+            JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse KeyConflict Lagged
+            OutcomeUnknown PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter
+            SdkCallRefused SdkCallStuck SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError
+            TooManyRequests TrioJobsError UnhandledJobs UnknownKind UsageError
         """,
         "alias": "CancelAnswer OnDoubt OpeningReason Update Verdict",
         "function": "connect serve",

@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import NO_RETRY, busy_queue, ended, make_rig, pass_time, until_state
-from trio_jobs import Job, NewJob, QueueClosed, QueueFull, State, UsageError
+from trio_jobs import Job, NewJob, QueueClosed, QueueFull, RetriedJobs, State, UsageError
 from trio_jobs.testing import Blocker
 
 # many at once
@@ -132,9 +132,9 @@ async def test_retry_many_retries_the_jobs_that_match(autojump_clock: MockClock)
         jobs = [(await queue.submit("work", what)).job_id for what in "abc"]
         for job_id in jobs:
             await ended(queue, job_id)
-        assert await queue.retry_many(error_type="TypeError") == (jobs[1],)
-        assert await queue.retry_many(by="ann") == (jobs[0], jobs[2])
-        assert await queue.retry_many(state="completed") == ()
+        assert await queue.retry_many(error_type="TypeError", even_if_acted=True) == RetriedJobs((jobs[1],), ())
+        assert await queue.retry_many(by="ann", even_if_acted=True) == RetriedJobs((jobs[0], jobs[2]), ())
+        assert await queue.retry_many(state="completed") == RetriedJobs((), ())
         await queue.drain()
         with pytest.raises(QueueClosed):
             await queue.retry_many()

@@ -232,6 +232,32 @@ async def test_an_in_doubt_job_is_resolved() -> None:
         await with_client(b.server.url, talk)
 
 
+async def test_p12_a_retry_of_what_may_have_acted_is_refused_unless_the_client_insists() -> None:
+    service = Service()
+
+    @service.handler(retry=Retry(0))
+    def book(name: str) -> None:
+        raise OSError("the answer is lost")
+
+    async def talk(client: Independent) -> None:
+        job = (await client.ask("jobs.submit", kind="book", payload="x"))["job"]
+        assert (await client.ask("jobs.result", job=job, wait=5))["state"] == "failed"
+        code, error = await client.ask("jobs.retry", job=job)
+        assert (code, error["data"]) == (-32019, {"job": job, "state": "failed"})
+        assert error["message"].startswith(f"job {job} is failed: it may have done its work")
+        await client.ask("jobs.subscribe", subscription="s", jobs=[job])
+        assert (await client.ask("jobs.retry", job=job, even_if_acted=True))["job"] == job
+        assert (await client.until("retried"))[-1]["even_if_acted"] is True
+
+    async def watch(client: Independent) -> None:
+        code, _ = await client.ask("jobs.retry", job="any", even_if_acted=True)
+        assert code == -32014
+
+    async with bench(service) as b:
+        await with_client(b.server.url, talk)
+        await with_client(b.server.url, watch, WATCHER)
+
+
 async def test_each_error_has_its_code() -> None:
     async def talk(client: Independent) -> None:
         assert (await client.ask("jobs.get", job="none"))[0] == -32004

@@ -37,6 +37,7 @@ def samples() -> list[ev.Event]:
         "delay": 0.5,
         "deadline_after": 1.5,
         "expired": False,
+        "even_if_acted": True,
         "by": "ann",
         "attempt": 2,
         "step": "book",

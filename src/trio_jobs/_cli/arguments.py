@@ -92,9 +92,15 @@ def parser() -> argparse.ArgumentParser:
         ("show", "show a job and its attempts"),
         ("result", "wait until a job is final, and print its result as JSON"),
         ("cancel", "cancel a job"),
-        ("retry", "begin a new run of a failed or cancelled job"),
     ):
         command(name, summary).add_argument("job", metavar="JOB", help="the id of the job")
+    _add_retry(
+        command(
+            "retry",
+            "begin a new run of a failed or cancelled job",
+            "If it may have done its work, verify is called first; without a verify it is refused.",
+        )
+    )
     _add_list(command("list", "list jobs", "The oldest submit comes first; with --state, the oldest change to STATE."))
     _add_watch(command("watch", "follow the events of the queue", "A terminal shows a live table, a pipe JSON lines."))
     _add_resolve(command("resolve", "resolve a job in doubt"))
@@ -209,6 +215,15 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         help=f"only events that lead to STATE, one of {', '.join(State)}; can be repeated",
     )
     parser.add_argument("--snapshot", action="store_true", help="print the present jobs before the first event")
+
+
+def _add_retry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="the id of the job")
+    parser.add_argument(
+        "--even-if-acted",
+        action="store_true",
+        help="repeat it although it may have done its work and its handler has no verify",
+    )
 
 
 def _add_resolve(parser: argparse.ArgumentParser) -> None:

@@ -107,7 +107,7 @@ async def cancel(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
-    await client.retry(arguments.job)
+    await client.retry(arguments.job, even_if_acted=arguments.even_if_acted)
     print_answer({"job": arguments.job}, arguments.json, "a new run has begun")
     return 0
 

@@ -6,7 +6,7 @@ import traceback
 from typing import Final
 
 from trio_jobs._engine.jobs import escape
-from trio_jobs._errors import JournalDamaged, UsageError
+from trio_jobs._errors import JobMayHaveActed, JournalDamaged, UsageError
 
 __all__ = ["ServiceNotLoaded", "describe", "safe_traceback"]
 
@@ -30,6 +30,8 @@ def describe(error: BaseException) -> str:
             f"journal {error.path} is refused: {error.found} (trio-jobs serve --allow-data-loss continues with what "
             "can be read)"
         )
+    if isinstance(error, JobMayHaveActed):  # so does this one
+        return escape(str(error)).replace("even_if_acted=True", "--even-if-acted")
     try:
         return escape(str(error)) or type(error).__name__
     except BaseException:

@@ -241,17 +241,21 @@ class Client:
         """
         return (await self._call("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
 
-    async def retry(self, job_id: str) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool = False) -> None:
         """Begin a new run of a failed or cancelled job; see `Queue.retry`.
+
+        Args:
+            job_id: The id of the job.
+            even_if_acted: See `Queue.retry`.
 
         Raises:
             JobNotFound: There is no job with that id.
-            InvalidState: The job is in another state.
+            InvalidState: The job is in another state, or see `JobMayHaveActed`.
 
         Cancelled:
             The new run may have begun.
         """
-        await self._call("jobs.retry", w.OneJob(job_id), w.StateResult)
+        await self._call("jobs.retry", w.Retry(job_id, even_if_acted), w.StateResult)
 
     async def resolve(
         self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None

@@ -17,8 +17,9 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
     match error.code:
         case ErrorCode.JOB_NOT_FOUND:
             return e.JobNotFound(job)
-        case ErrorCode.INVALID_STATE:
-            return e.InvalidState(job, data.state or "?", error.message.partition(": ")[2] or error.message)
+        case ErrorCode.INVALID_STATE | ErrorCode.MAY_HAVE_ACTED:
+            refused = e.InvalidState if error.code == ErrorCode.INVALID_STATE else e.JobMayHaveActed
+            return refused(job, data.state or "?", error.message.partition(": ")[2] or error.message)
         case ErrorCode.QUEUE_FULL:
             return e.QueueFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
         case ErrorCode.KEY_CONFLICT:

@@ -23,6 +23,7 @@ __all__ = [
     "abandon_verify",
     "begin_verify",
     "crashed",
+    "doubted",
     "end",
     "stuck",
     "verified",
@@ -156,6 +157,15 @@ def crashed(
     else:
         ending = AttemptResult(Outcome.CRASHED, entered=attempt.entered)
     return end(record, ending, rules, now, chance, seq, elapsed)
+
+
+def doubted(record: JobRecord, rules: Rules, now: float, seq: int, reason: str) -> Events:
+    """The events of a job that may have acted, and whose next attempt must not start before that is known."""
+    out = EventWriter(record, now, seq, None)
+    out.write(ev.InDoubt, reason=reason, may_have_acted=True, interrupted=True, error=record.error)
+    if rules.on_doubt == "fail" and not rules.verifies:
+        out.write(ev.Failed, reason="on_doubt", may_have_acted=True, error=record.error)
+    return out.events
 
 
 def verified(

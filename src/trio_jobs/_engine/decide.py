@@ -17,11 +17,13 @@ from typing import Literal
 import msgspec
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.attempt_result import abandon_verify, begin_verify, crashed, end, stuck, verified
+from trio_jobs._engine.attempt_result import abandon_verify, begin_verify, crashed, doubted, end, stuck, verified
 from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer, is_expired
 from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
+from trio_jobs._engine.retry import Rules
+from trio_jobs._engine.safety import may_repeat
 from trio_jobs._engine.saving import returned, save_failed, saved, unsaved
-from trio_jobs._errors import InvalidState
+from trio_jobs._errors import InvalidState, JobMayHaveActed
 
 __all__ = [
     "AttemptResult",
@@ -106,12 +108,18 @@ def expire(record: JobRecord, now: float, seq: int, elapsed: float | None = None
     )
 
 
-def start(record: JobRecord, entered: bool, now: float, seq: int, elapsed: float | None = None) -> Events:
-    """Start an attempt of a pending job, or fail the job if its deadline has passed. No events in another state."""
+def start(record: JobRecord, entered: bool, rules: Rules, now: float, seq: int, elapsed: float | None = None) -> Events:
+    """Start an attempt of a pending job, or fail the job if its deadline has passed. No events in another state.
+
+    A job that may have acted, and that nothing permits to repeat, gets in doubt instead: its handler has been declared
+    differently since the attempt was scheduled.
+    """
     if record.state is not State.PENDING:
         return ()
     if is_expired(record, now, elapsed):
         return expire(record, now, seq, elapsed)
+    if not may_repeat(record, rules, automatic=True):
+        return doubted(record, rules, now, seq, "not_permitted")
     return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
 
 
@@ -170,20 +178,48 @@ def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[Can
     )  # fmt: skip
 
 
-def retry(record: JobRecord, by: str | None, now: float, seq: int, elapsed: float | None = None) -> Events:
-    """Start a new run of a job.
+def retry(
+    record: JobRecord,
+    rules: Rules,
+    by: str | None,
+    now: float,
+    seq: int,
+    elapsed: float | None = None,
+    *,
+    even_if_acted: bool = False,
+) -> Events:
+    """Start a new run of a job. If the job may have acted and its handler has a verify, the run begins in doubt.
+
+    Args:
+        record: The job.
+        rules: The rules of its handler.
+        by: The operator.
+        now: UTC, seconds since the epoch.
+        seq: The number of the first event.
+        elapsed: See `is_expired`.
+        even_if_acted: Start it although the job may have acted and there is no verify.
 
     Raises:
         InvalidState: The job is neither failed nor cancelled.
+        JobMayHaveActed: The job may have acted, and nothing permits to repeat it.
     """
     if record.state not in (State.FAILED, State.CANCELLED):
         raise InvalidState(record.id, record.state, "only a failed or cancelled job can be retried")
+    if not even_if_acted and not may_repeat(record, rules, automatic=False):
+        raise JobMayHaveActed(
+            record.id,
+            record.state,
+            "it may have done its work, and its handler has no verify; find out, and if the work is to be done again, "
+            "retry the job with even_if_acted=True",
+        )
     expired = is_expired(record, now, elapsed)
-    return (
-        ev.RunRestarted(
-            seq=seq, at=now, job=record.id, by=by, expired=None if expired is is_expired(record, now) else expired
-        ),
-    )
+    restarted = ev.RunRestarted(
+        seq=seq, at=now, job=record.id, by=by, expired=None if expired is is_expired(record, now) else expired,
+        even_if_acted=even_if_acted and record.may_have_acted,
+    )  # fmt: skip
+    if not record.may_have_acted or rules.idempotent or not rules.verifies:
+        return (restarted,)
+    return (restarted, *doubted(record, rules, now, seq + 1, "retried"))
 
 
 def resolve(

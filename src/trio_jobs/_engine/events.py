@@ -330,6 +330,8 @@ class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     expired: bool | None = None
     """Whether the deadline had passed, so that the new run has none; None where the dates say so."""
+    even_if_acted: bool = False
+    """The new run may repeat what an earlier one may have done, although there is no `verify`."""
     by: str | None = None
     """Who retried the job: the name of a token, or `by` of the call."""
 

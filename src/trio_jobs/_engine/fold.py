@@ -195,6 +195,7 @@ def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
     record.snoozes = 0
     record.crashes = 0
     record.cancel_requested = False
+    record.repeats = event.even_if_acted
     if record.deadline_at is not None:
         expired = record.deadline_at <= event.at if event.expired is None else event.expired
         if expired:  # otherwise the new run would expire before it starts

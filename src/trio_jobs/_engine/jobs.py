@@ -144,6 +144,8 @@ class JobRecord(msgspec.Struct, gc=False):
     cancel_requested: bool = False
     # an ended attempt entered the SDK, and it has not been established since that it left nothing behind
     may_have_acted: bool = False
+    # an operator permits this run to repeat what an earlier one may have done
+    repeats: bool = False
     doubt: Doubt | None = None
     # results of the finished steps; None: started, and it is not known what it did
     steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS

@@ -2,6 +2,7 @@
 
 An attempt that raised, was cut off by a limit or was killed may have done its work, and nobody but the author of the
 handler knows what follows from that. So there is no default: a handler that takes an SDK declares one of four things.
+`may_repeat` is the one place that knows which of them permit another attempt.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from trio_jobs._engine.jobs import OnDoubt
+from trio_jobs._engine.jobs import JobRecord, OnDoubt
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Rules
 from trio_jobs._errors import InvalidHandler
 
-__all__ = ["declared_rules"]
+__all__ = ["declared_rules", "may_repeat"]
 
 _UNDECLARED: Final = """takes an SDK, so it must declare what follows an attempt that may have done its work:
   verify=FUNCTION   FUNCTION(sdk, job) looks whether the work is there, and nothing is done twice. It costs a function,
@@ -53,3 +54,19 @@ def declared_rules(
         verifies=verify is not None,
         on_doubt="hold" if on_doubt is None else on_doubt,
     )
+
+
+def may_repeat(record: JobRecord, rules: Rules, *, automatic: bool) -> bool:
+    """Whether another attempt of the job may start: it has not acted, or its handler or an operator permits it.
+
+    With a verify, the answer is True: verify is called before the attempt.
+
+    Args:
+        record: The job.
+        rules: The rules of its handler.
+        automatic: The attempt is one of a run under way. False: an operator starts a new run, to which a `retry` that
+            was declared does not consent.
+    """
+    if not record.may_have_acted or rules.verifies or rules.idempotent or rules.on_doubt == "retry":
+        return True
+    return automatic and (rules.retries_unverified or record.repeats)

@@ -65,6 +65,7 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_SCHEDULED, ev.Due, _PENDING, "due_at has passed", "the job is due"),
     _T(_RETRYING, ev.Due, _PENDING, "due_at has passed", "the wait before the retry is over"),
     _T(_PENDING, ev.Started, _PROCESSING, "taken from the queue, SDK free", "an attempt starts"),
+    _T(_PENDING, ev.InDoubt, _IN_DOUBT, "may have acted", "verify or an operator decides before the next attempt"),
     # a running attempt
     _T(_PROCESSING, ev.SdkEntered, _PROCESSING, "not entered yet", "an async handler makes its first SDK call"),
     _T(_PROCESSING, ev.StepStarted, _PROCESSING, "step not finished before", "a step starts"),
@@ -111,8 +112,8 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(_PENDING, ev.Failed, _FAILED, "deadline_at has passed", "the job expires"),
     _T(_RETRYING, ev.Failed, _FAILED, "deadline_at has passed", "the job expires"),
     # a new run
-    _T(_FAILED, ev.RunRestarted, _PENDING, "no call inside", "an operator retries"),
-    _T(_CANCELLED, ev.RunRestarted, _PENDING, "no call inside", "an operator retries"),
+    _T(_FAILED, ev.RunRestarted, _PENDING, "no call inside, may be repeated", "an operator retries"),
+    _T(_CANCELLED, ev.RunRestarted, _PENDING, "no call inside, may be repeated", "an operator retries"),
 )
 
 TRANSITIONS: Final[dict[type[ev.Event], dict[State | None, State]]] = {

@@ -97,12 +97,13 @@ class AttemptRunner:
         handler = self._handlers[record.kind]
         self._scheduler.look()  # a clock may have advanced since it was last read
         clock = self._clock
-        events = decide.start(record, handler.enters_at_start, clock.now(), event_log.next_seq, clock.elapsed())
+        now, elapsed, seq = clock.now(), clock.elapsed(), event_log.next_seq
+        events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
         if not events:
             return
         event_log.append(events)
         if record.state is not State.PROCESSING:
-            return  # the job has expired
+            return  # the job has expired, or must not be repeated
         running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
         try:
             if event_log.durable and self._awaits_start(record, handler):

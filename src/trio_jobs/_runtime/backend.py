@@ -120,8 +120,8 @@ class QueueBackend:
     async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
         return await self._operations.cancel(job_id, by=by)
 
-    async def retry(self, job_id: str, *, by: str | None) -> None:
-        await self._operations.retry(job_id, by=by)
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
+        await self._operations.retry(job_id, even_if_acted=even_if_acted, by=by)
 
     async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None:
         await self._operations.resolve(job_id, resolution, result=result, by=by)

@@ -18,7 +18,7 @@ from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.job_conditions import JobConditions
+from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
@@ -136,9 +136,9 @@ class FromThread:
         """See `Queue.cancel`."""
         return self._wait(self._runtime.operations.cancel, job_id, by=by)
 
-    def retry(self, job_id: str, *, by: str | None = None) -> None:
+    def retry(self, job_id: str, *, even_if_acted: bool = False, by: str | None = None) -> None:
         """See `Queue.retry`."""
-        self._wait(self._runtime.operations.retry, job_id, by=by)
+        self._wait(self._runtime.operations.retry, job_id, even_if_acted=even_if_acted, by=by)
 
     def resolve(self, job_id: str, resolution: Resolution, *, result: Any = None, by: str | None = None) -> None:
         """See `Queue.resolve`."""
@@ -148,9 +148,11 @@ class FromThread:
         """See `Queue.cancel_many`."""
         return self._wait(self._runtime.operations.cancel_many, conditions, by=by)
 
-    def retry_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+    def retry_many(
+        self, *, even_if_acted: bool = False, by: str | None = None, **conditions: Unpack[JobConditions]
+    ) -> RetriedJobs:
         """See `Queue.retry_many`."""
-        return self._wait(self._runtime.operations.retry_many, conditions, by=by)
+        return self._wait(self._runtime.operations.retry_many, conditions, even_if_acted=even_if_acted, by=by)
 
     def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """See `Queue.pause`."""

@@ -11,7 +11,7 @@ from trio_jobs._errors import UsageError
 from trio_jobs._runtime.queries import MAX_PAGE, parse_state
 from trio_jobs._validation import check_number, check_seconds, unknown_keyword
 
-__all__ = ["CheckedConditions", "JobConditions"]
+__all__ = ["CheckedConditions", "JobConditions", "RetriedJobs"]
 
 
 @final
@@ -28,6 +28,18 @@ class JobConditions(TypedDict, total=False):
     """Only jobs that were submitted at least so many seconds ago."""
     limit: int
     """The highest number of jobs, 1 to 1,000 (the default); repeat the call for more."""
+
+
+@final
+@attrs.frozen
+class RetriedJobs:
+    """What `Queue.retry_many` did, the oldest jobs first."""
+
+    retried: tuple[str, ...]
+    """The ids of the jobs of which a new run has begun."""
+    refused: tuple[str, ...]
+    """The ids of the jobs that match and were left as they are, since `retry` would raise `JobMayHaveActed`. At most
+    `limit`."""
 
 
 @final

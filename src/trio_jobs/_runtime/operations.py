@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler, encode_result
 from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape
+from trio_jobs._engine.safety import may_repeat
 from trio_jobs._errors import InvalidState, QueueClosed, UnknownKind, UsageError
 from trio_jobs._ports import BacksUp, Backup, Clock
 from trio_jobs._runtime.admission import Admission
@@ -22,12 +23,12 @@ from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
-from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions
+from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions, RetriedJobs
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
-from trio_jobs._runtime.verification import work_is_left
+from trio_jobs._runtime.verification import remaining_delay, work_is_left
 from trio_jobs._validation import check_by, plain_text
 
 __all__ = ["Operations"]
@@ -102,21 +103,27 @@ class Operations:
             self._channel.remove(record)
         return answer
 
-    async def retry(self, job_id: str, *, by: str | None) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
         by = check_by(by)
         self._admission.refuse_if_closing()
-        self._retry(self._newest(job_id), by)
+        self._retry(self._newest(job_id), by, even_if_acted=even_if_acted)
         await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
-    def _retry(self, record: JobRecord, by: str | None) -> None:
-        if record.kind not in self._handlers:
+    def _retry(self, record: JobRecord, by: str | None, *, even_if_acted: bool) -> None:
+        handler = self._handlers.get(record.kind)
+        if handler is None:
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
         if self._slot.attempt_of(record) is not None:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         clock = self._clock
-        self._event_log.append(decide.retry(record, by, clock.now(), self._event_log.next_seq, clock.elapsed()))
-        self._scheduler.requeue(record)
+        now, elapsed, seq = clock.now(), clock.elapsed(), self._event_log.next_seq
+        self._event_log.append(decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted))
+        delay = remaining_delay(record, handler, clock) if record.state is State.IN_DOUBT else 0.0
+        if delay:
+            self._scheduler.schedule_verify(record, delay)
+        else:
+            self._scheduler.requeue(record)
         if record.deadline_at is not None:
             self._scheduler.watch_deadline(record)
 
@@ -147,16 +154,27 @@ class Operations:
         await self._commits.everything()
         return tuple(record.id for record in selected)
 
-    async def retry_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
+    async def retry_many(self, conditions: JobConditions, *, even_if_acted: bool, by: str | None) -> RetriedJobs:
         by = check_by(by)
         self._admission.refuse_if_closing()
-        selected = self._select(_RETRIABLE, conditions)
+        refused = [] if even_if_acted else self._select(_RETRIABLE, conditions, self._must_not_repeat)
+        selected = self._select(
+            _RETRIABLE, conditions, lambda record: even_if_acted or not self._must_not_repeat(record)
+        )
         for record in selected:
-            self._retry(record, by)
+            self._retry(record, by, even_if_acted=even_if_acted)
         await self._commits.everything()
-        return tuple(record.id for record in selected)
+        return RetriedJobs(tuple(record.id for record in selected), tuple(record.id for record in refused))
 
-    def _select(self, possible: Collection[State], conditions: JobConditions) -> list[JobRecord]:
+    def _must_not_repeat(self, record: JobRecord) -> bool:
+        return not may_repeat(record, self._handlers[record.kind].rules, automatic=False)
+
+    def _select(
+        self,
+        possible: Collection[State],
+        conditions: JobConditions,
+        accepts: Callable[[JobRecord], bool] = lambda record: True,
+    ) -> list[JobRecord]:
         """Return the jobs in one of these states that match all conditions, the oldest first."""
         check = CheckedConditions.of(conditions, self._clock.now())
         states = possible if check.state is None else {check.state}.intersection(possible)
@@ -168,6 +186,7 @@ class Operations:
             and self._event_log.committed_view(record) is not None
             and (possible is not _RETRIABLE or record.kind in self._handlers)
             and check.match(record)
+            and accepts(record)
         )
         return nsmallest(check.limit, matches, key=lambda record: record.submitted_seq)
 

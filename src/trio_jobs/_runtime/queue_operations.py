@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from trio_jobs._engine import decide
 from trio_jobs._engine.jobs import CancelAnswer
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.job_conditions import JobConditions
+from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._runtime.runtime import Runtime
 
 __all__ = ["QueueOperations"]
@@ -53,15 +53,22 @@ class QueueOperations:
         """
         return await self._awaited.operations.cancel(job_id, by=by)
 
-    async def retry(self, job_id: str, *, by: str | None = None) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool = False, by: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
+
+        If the job `may_have_acted`, its handler decides: with a `verify`, the run begins in doubt, and `verify` is
+        called before anything is done again; `Done` completes the job. With `idempotent=True` or `on_doubt="retry"` it
+        is repeated. Otherwise the retry is refused; a `retry` that the handler declared does not permit it.
 
         Args:
             job_id: The job's id.
+            even_if_acted: Repeat the job although it may have done its work and there is no `verify`. A `verify` is
+                called nevertheless.
             by: The name of the operator, 1 to 200 characters; recorded.
 
         Raises:
             JobNotFound: There is no such job.
+            JobMayHaveActed: It may have done its work, and nothing permits to repeat it.
             InvalidState: The job is neither failed nor cancelled, or its call is still inside the SDK.
             UnknownKind: Its handler is not registered any more.
             QueueClosed: The queue drains or has stopped.
@@ -70,7 +77,7 @@ class QueueOperations:
         Cancelled:
             The new run begins nevertheless; the call is shielded.
         """
-        await self._awaited.operations.retry(job_id, by=by)
+        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by)
 
     async def resolve(
         self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
@@ -114,15 +121,18 @@ class QueueOperations:
         """
         return await self._awaited.operations.cancel_many(conditions, by=by)
 
-    async def retry_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+    async def retry_many(
+        self, *, even_if_acted: bool = False, by: str | None = None, **conditions: Unpack[JobConditions]
+    ) -> RetriedJobs:
         """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
 
         Args:
+            even_if_acted: See `retry`. Without it, the jobs that `retry` would refuse are left as they are.
             by: The name of the operator, 1 to 200 characters; recorded.
             conditions: The keywords of `JobConditions`. Without `state`, both failed and cancelled jobs.
 
         Returns:
-            The ids of these jobs.
+            The ids of these jobs, and of those that were refused.
 
         Raises:
             UsageError: An argument is not valid.
@@ -132,7 +142,7 @@ class QueueOperations:
         Cancelled:
             The new runs begin nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.retry_many(conditions, by=by)
+        return await self._awaited.operations.retry_many(conditions, even_if_acted=even_if_acted, by=by)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.

@@ -40,7 +40,7 @@ from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.waits import sleep_until
 from trio_jobs._sdk_call import CallHandle, VerifyCall
 
-__all__ = ["Verification", "can_verify", "waits_for_person", "work_is_left"]
+__all__ = ["Verification", "can_verify", "remaining_delay", "waits_for_person", "work_is_left"]
 
 log: Final = Log("trio_jobs.consumer")
 
@@ -98,7 +98,7 @@ class Verification:
         record, handler = running.record, running.handler
         if running.why is not None:
             return not_started(running.why)
-        answer = await self.ask(running, self._remaining_delay(record, handler))
+        answer = await self.ask(running, remaining_delay(record, handler, self._clock))
         if isinstance(answer.verdict, Done):
             return AttemptResult(Outcome.ALREADY_DONE, answer.result, answer.problem)
         if isinstance(answer.verdict, Unknown) and answer.asked and handler.rules.on_doubt != "retry":
@@ -106,17 +106,6 @@ class Verification:
         if not await self._prepare_call(running):
             running.cancel(EndedBy.STOP)
         return None
-
-    def _remaining_delay(self, record: JobRecord, handler: Handler) -> float:
-        """Return the seconds until `verify_delay` has passed since the last attempt ended; the whole delay if no end is
-        recorded."""
-        if record.ended_elapsed is not None:
-            return max(handler.verify_delay - (self._clock.elapsed() - record.ended_elapsed), 0.0)
-        ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
-        if ended_at is None:
-            return handler.verify_delay
-        # it ended in an earlier process; if the wall clock was set back since, the whole delay
-        return max(handler.verify_delay - max(self._clock.now() - ended_at, 0.0), 0.0)
 
     # jobs in doubt
 
@@ -292,6 +281,18 @@ class Verification:
                 raise
             ended = outcome.Error(error)
         return ended
+
+
+def remaining_delay(record: JobRecord, handler: Handler, clock: Clock) -> float:
+    """Return the seconds until `verify_delay` has passed since the last attempt ended; the whole delay if no end is
+    recorded."""
+    if record.ended_elapsed is not None:
+        return max(handler.verify_delay - (clock.elapsed() - record.ended_elapsed), 0.0)
+    ended_at = next((a.ended_at for a in reversed(record.attempts) if a.ended_at is not None), None)
+    if ended_at is None:
+        return handler.verify_delay
+    # it ended in an earlier process; if the wall clock was set back since, the whole delay
+    return max(handler.verify_delay - max(clock.now() - ended_at, 0.0), 0.0)
 
 
 def can_verify(record: JobRecord, handler: Handler) -> bool:

@@ -173,8 +173,8 @@ class Methods:
         answer = await self._backend.cancel(params.job, by=context.token.name)
         return w.CancelResult(params.job, answer, self._state(params.job))
 
-    async def retry(self, context: RequestContext, params: w.OneJob) -> w.StateResult:
-        await self._backend.retry(params.job, by=context.token.name)
+    async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
+        await self._backend.retry(params.job, even_if_acted=params.even_if_acted, by=context.token.name)
         return w.StateResult(params.job, self._state(params.job))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
@@ -273,6 +273,8 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
     match error:
         case e.JobNotFound():
             code, data = ErrorCode.JOB_NOT_FOUND, ErrorData(job=error.job_id)
+        case e.JobMayHaveActed():
+            code, data = ErrorCode.MAY_HAVE_ACTED, ErrorData(job=error.job_id, state=error.state)
         case e.InvalidState():
             code, data = ErrorCode.INVALID_STATE, ErrorData(job=error.job_id, state=error.state)
         case e.KeyConflict():

@@ -50,6 +50,7 @@ class ErrorCode(IntEnum):
     TOO_MANY = -32016  # data: limit (rate, in_flight, subscriptions, followed_jobs), retry_after for the rate; not done
     STORE = -32017  # the store rejected it; nothing has changed
     CANCELLED = -32018  # the client cancelled the request with requests.cancel; nothing was done
+    MAY_HAVE_ACTED = -32019  # a retry was refused: the job may have done its work, and its handler has no verify
 
 
 class CloseCode(IntEnum):

@@ -111,6 +111,14 @@ class OneJob(Params, frozen=True):
     job: JobId
 
 
+class Retry(Params, frozen=True):
+    """even_if_acted: repeat the job although it may have done its work and its handler has no verify; needs a token of
+    scope control."""
+
+    job: JobId
+    even_if_acted: bool = False
+
+
 class List(Params, frozen=True):
     """Jobs in the order of their submits; with state, in the order in which they came into it. after: only the jobs
     after the one with this id."""
@@ -338,7 +346,7 @@ METHODS: Final = {
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
         Method("jobs.cancel", OneJob, CancelResult, "control", True, "Cancel a job."),
-        Method("jobs.retry", OneJob, StateResult, "control", False, "Begin a new run of a failed or cancelled job."),
+        Method("jobs.retry", Retry, StateResult, "control", False, "Begin a new run of a failed or cancelled job."),
         Method("jobs.resolve", Resolve, StateResult, "control", False, "Resolve a job in doubt."),
         Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),

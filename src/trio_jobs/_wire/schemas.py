@@ -108,6 +108,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     deadline_at: float | None = None
     deadline_after: float | None = None
     expired: bool | None = None
+    even_if_acted: bool = False
     attempt: int = 0
     step: str | None = None
     outcome: Outcome | None = None

@@ -27,7 +27,7 @@ import msgspec
 
 from trio_jobs._engine.events import Event, as_stored
 from trio_jobs._engine.jobs import FINAL, State
-from trio_jobs._errors import InvalidState, KeyConflict, OutcomeUnknown, QueueFull
+from trio_jobs._errors import InvalidState, JobMayHaveActed, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._service import parts_of
@@ -149,13 +149,16 @@ class QueueMachine(QueueEnvironment):
 
     @rule(job=jobs)
     async def retry(self, job: str | None) -> None:
-        """Retry a job; only failed and cancelled ones can be."""
+        """Retry a job; only failed and cancelled ones can be, and not if nothing permits to repeat what may be done."""
         if job is None or self.model.jobs[job].forgotten:
             return
-        state = self.queue.get(job).state
+        before = self.queue.get(job)
+        state = before.state
         try:
             with self._ignoring_death():
                 await self.queue.retry(job)
+        except JobMayHaveActed:
+            assert before.may_have_acted, f"retry of a {state} job that has not acted raised JobMayHaveActed"
         except InvalidState:
             inside = self.queue.statistics().sdk_busy or bool(self.model.running)
             assert state not in (State.FAILED, State.CANCELLED) or inside, f"retry of a {state} job raised InvalidState"
