@@ -14,7 +14,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _backend        what a server needs of a queue
     _wire/          the protocol without IO: schemas, methods, JSON-RPC, frames
     _event_stream   `async for event in queue.events()`
-    _executors/     the owner of the SDK session: on a thread, in Trio
+    _executors/     the owner of the SDK session: on a thread, in Trio, in a process
     _stores/        where events are kept: in memory, in a journal
     _runtime/       the running queue
     _service_parts  what a service was given
@@ -23,6 +23,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _server/        the websocket service
     _client/        its client
     _cli/           the command line
+    _sdk_process/   the process of an SDK
 
 Public modules beside this one: `events` (the events, by class), `ports` (for authors of stores and executors), and
 `testing` (for tests of handlers, executors and stores). Outside of what is installed are the demo (trio_jobs_demo), the
@@ -38,6 +39,7 @@ from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, 
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
 from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._engine.retry import Retry
+from trio_jobs._engine.sdk_call_error import SdkCallError
 from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
 from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._errors import (
@@ -155,6 +157,7 @@ __all__ = [
     "RetriedJobs",
     "Retry",
     "RetryAfter",
+    "SdkCallError",
     "SdkCallRefused",
     "SdkCallStuck",
     "SdkHandle",

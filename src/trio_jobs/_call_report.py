@@ -68,6 +68,12 @@ class RaisedError(msgspec.Struct, frozen=True, gc=False):
     stuck: bool = False
     """Whether it is an SdkCallStuck: the call was abandoned, and has not returned."""
 
+    killed: bool = False
+    """Whether the process of the SDK was killed, since the call has exceeded its limit."""
+
+    died: bool = False
+    """Whether the process of the SDK has ended by itself."""
+
     cancelled: bool = False
     """Whether it is a Cancelled of Trio."""
 

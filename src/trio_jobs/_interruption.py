@@ -1,4 +1,4 @@
-"""The interface of executors whose calls can be interrupted. `trio_jobs.ports` exports it."""
+"""The interfaces of executors whose calls can be interrupted or killed. `trio_jobs.ports` exports them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
-__all__ = ["Interruption", "Interrupts"]
+__all__ = ["Interruption", "Interrupts", "Kills"]
 
 
 @final
@@ -56,5 +56,28 @@ class Interrupts(Protocol):
 
         Cancelled:
             Only the wait ends: `fn` may still be called, and the call cannot return before it has returned.
+        """
+        ...
+
+
+@runtime_checkable
+class Kills(Protocol):
+    """An `SdkExecutor` that can end a call that does not return. The executor of `executor="process"` conforms."""
+
+    @property
+    def has_lost_session(self) -> bool:
+        """Whether the process of a session has ended before the session was closed, until `take_close_problem` says
+        so."""
+        ...
+
+    @property
+    def waits_for_queue(self) -> bool:
+        """Whether the call that is inside waits until the queue has recorded a step."""
+        ...
+
+    def kill(self) -> None:
+        """End the call that is inside, and the session. Returns at once; without a call inside this does nothing.
+
+        The call returns a report that is `killed`, as soon as nothing is inside any more.
         """
         ...

@@ -38,11 +38,14 @@ class CallEnd(NamedTuple):
 class SdkCall:
     """A call into the SDK. Executors call `run`; asynchronous ones call the three functions that it consists of."""
 
-    __slots__ = ("_renew", "_retry")
+    __slots__ = ("_renew", "_retry", "running")
 
-    def __init__(self, retry: Retry, renew: Renew) -> None:
+    def __init__(self, retry: Retry, renew: Renew, running: Any = None) -> None:
         self._retry = retry
         self._renew = renew
+        self.running = running
+        """The attempt of the call; None without one. An executor in another process sends facts of its `record`, sets
+        `on_end_requested`, and passes steps and progress to its `recorder`, all in Trio's thread."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -94,6 +97,7 @@ class HandlerCall(SdkCall):
         payload: The payload of the job. It is decoded where the SDK lives, and is destroyed there.
         context: The job context; None if the handler takes none.
         renew: `renew_after_error` of the service.
+        running: See `SdkCall`.
         bind: Called with the SDK before the call; what it returns is called after it. None if the context does not need
             the SDK.
     """
@@ -106,9 +110,10 @@ class HandlerCall(SdkCall):
         payload: msgspec.Raw,
         context: Any,
         renew: Renew,
+        running: Any = None,
         bind: Callable[[Any], Callable[[], None]] | None = None,
     ) -> None:
-        super().__init__(handler.rules.retry, renew)
+        super().__init__(handler.rules.retry, renew, running)
         self.handler = handler
         self.payload = payload
         self.context = context
@@ -148,12 +153,13 @@ class VerifyCall(SdkCall):
         handler: The handler.
         context: The job context.
         renew: `renew_after_error` of the service.
+        running: See `SdkCall`.
     """
 
     __slots__ = ("context", "handler")
 
-    def __init__(self, handler: Handler, context: Any, renew: Renew) -> None:
-        super().__init__(handler.rules.retry, renew)
+    def __init__(self, handler: Handler, context: Any, renew: Renew, running: Any = None) -> None:
+        super().__init__(handler.rules.retry, renew, running)
         self.handler = handler
         self.context = context
 

@@ -14,6 +14,7 @@ from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which
 from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
+from trio_jobs._executors.inside_process import check_outside
 from trio_jobs._ports import Clock, Store
 from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import JobHook, add_hook
@@ -30,19 +31,12 @@ from trio_jobs._runtime.settings import (
     Settings,
 )
 from trio_jobs._runtime.supervisor import open_queue
-from trio_jobs._service_keywords import (
-    HANDLER_KEYWORDS,
-    HANDLER_WORDS,
-    OPEN_KEYWORDS,
-    SERVICE_KEYWORDS,
-    SERVICE_WORDS,
-    SETTINGS,
-)
+from trio_jobs._service_keywords import SETTINGS, check_handler_keywords, check_service_keywords
 from trio_jobs._service_origin import caller_of_constructor, seat_of
-from trio_jobs._service_parts import ServiceParts, check_sdk_functions
+from trio_jobs._service_parts import ServiceParts, check_sdk_functions, process_options
 from trio_jobs._stores.memory import MemoryStore
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._validation import check_factory, unknown_keyword
+from trio_jobs._validation import check_factory
 
 __all__ = ["Service", "parts_of"]
 
@@ -68,12 +62,17 @@ class Service:
             Without `sdk`, `async_sdk` and `executor`, handlers get no SDK.
         async_sdk: A factory as for `sdk` that returns an async context manager. The SDK lives in the Trio thread. All
             handlers are then `async def`.
-        executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. Otherwise a function that
+        executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. "process" is a process for
+            `sdk`, killed when a call exceeds its limit. It imports the module in which the service was made and finds
+            it among the globals. All handlers are then plain functions. Otherwise a function that
             takes the queue's nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`. The
             function is called once for each `open`, and the executor opens the SDK itself, so `sdk` and `async_sdk`
-            must be absent. Handlers get the SDK as their first argument: a plain handler runs inside
-            `executor.call`, an `async def` handler gets what `executor.handle` returns.
-            `trio_jobs.testing.check_executor` tests an executor.
+            must be absent. A plain handler runs inside `executor.call`, an `async def` handler gets what
+            `executor.handle` returns. `trio_jobs.testing.check_executor` tests an executor.
+        locate: For "process": "module:callable" of a function that returns the service, where it is no such global.
+        memory_limit: For "process": its address space in bytes, 1 MiB or more. None (the default): no limit.
+        on_killed: For "process": called in a thread with the id of a process that was killed or has died, and the
+            `Opening` of its session, before the next one is opened. Its process group was killed with it.
         interrupt: A function of the SDK that frees a call which has exceeded its limit: a timeout, a deadline, an
             operator's cancel, the stop. It is called once for each call, on another thread than the SDK's, and while
             only that call is inside. What the call then raises counts as the end by its limit. The session is renewed
@@ -149,7 +148,10 @@ class Service:
         *,
         sdk: SdkFactory | None = None,
         async_sdk: AsyncSdkFactory | None = None,
-        executor: Literal["thread"] | ExecutorFactory = "thread",
+        executor: Literal["thread", "process"] | ExecutorFactory = "thread",
+        locate: str | None = None,
+        memory_limit: int | None = None,
+        on_killed: Callable[[int, Opening], object] | None = None,
         interrupt: Callable[[Any], Any] | None = None,
         pump: Callable[[Any], Any] | None = None,
         pump_every: float = 1.0,
@@ -183,15 +185,7 @@ class Service:
         **unknown: Never,
     ) -> None:
         given = dict(locals())
-        error = unknown_keyword(
-            "Service",
-            unknown,
-            SERVICE_KEYWORDS,
-            SERVICE_WORDS,
-            {"Service.handler": HANDLER_KEYWORDS, "Service.open": OPEN_KEYWORDS},
-        )
-        if error is not None:
-            raise error
+        check_service_keywords(unknown)
         if sdk is not None and async_sdk is not None:
             raise UsageError("give sdk or async_sdk, not both")
         self._origin = caller_of_constructor()
@@ -199,7 +193,8 @@ class Service:
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
             if factory is not None:
                 takes_opening = check_factory(name, factory)
-        if executor != "thread":
+        process = process_options(executor, lambda: self, self._origin.globals, given)
+        if executor not in ("thread", "process"):
             check_executor_factory(executor)
             if sdk is not None or async_sdk is not None:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
@@ -208,7 +203,8 @@ class Service:
             interrupt, save, pump, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
         )
         self.settings = Settings(**{name: given[name] for name in SETTINGS})
-        self._parts = ServiceParts(sdk, async_sdk, None if executor == "thread" else executor, takes_opening)
+        own = None if isinstance(executor, str) else executor
+        self._parts = ServiceParts(sdk, async_sdk, own, process, takes_opening)
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._parts.handlers)) or 'without handlers'}>"
@@ -300,11 +296,7 @@ class Service:
                 declares none of the four.
             UsageError: A value is out of its range, or a keyword is unknown.
         """
-        error = unknown_keyword(
-            "Service.handler", unknown, HANDLER_KEYWORDS, HANDLER_WORDS, {"Service": SERVICE_KEYWORDS}
-        )
-        if error is not None:
-            raise error
+        check_handler_keywords(unknown)
 
         def register(fn: F) -> F:
             made = make_handler(
@@ -392,6 +384,7 @@ class Service:
         Cancelled:
             The running attempt is cancelled, the SDK is closed, and `queue.report` names the unfinished jobs.
         """
+        check_outside()
         if journal is not None and store is not None:
             raise UsageError("give journal or store, not both")
         if clock is not None and not isinstance(clock, Clock):

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._validation import unknown_keyword
 
-__all__ = ["HANDLER_KEYWORDS", "HANDLER_WORDS", "OPEN_KEYWORDS", "SERVICE_KEYWORDS", "SERVICE_WORDS", "SETTINGS"]
+__all__ = [
+    "HANDLER_KEYWORDS",
+    "HANDLER_WORDS",
+    "OPEN_KEYWORDS",
+    "SERVICE_KEYWORDS",
+    "SERVICE_WORDS",
+    "SETTINGS",
+    "check_handler_keywords",
+    "check_service_keywords",
+]
 
 SETTINGS: Final = tuple(field.name for field in attrs.fields(Settings))
-SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", *SETTINGS)
+SERVICE_KEYWORDS: Final = ("sdk", "async_sdk", "executor", "locate", "memory_limit", "on_killed", *SETTINGS)
 HANDLER_KEYWORDS: Final = tuple(
     name
     for name, parameter in inspect.signature(make_handler).parameters.items()
@@ -46,3 +57,19 @@ HANDLER_WORDS: Final = {
     "type": "payload_type",
     "doubt": "on_doubt",
 }
+
+
+def check_service_keywords(unknown: Mapping[str, object]) -> None:
+    """Raise `UsageError`, which names the nearest keyword, if `Service` was given one that it does not have."""
+    others = {"Service.handler": HANDLER_KEYWORDS, "Service.open": OPEN_KEYWORDS}
+    error = unknown_keyword("Service", unknown, SERVICE_KEYWORDS, SERVICE_WORDS, others)
+    if error is not None:
+        raise error
+
+
+def check_handler_keywords(unknown: Mapping[str, object]) -> None:
+    """As `check_service_keywords`, for `Service.handler`."""
+    others = {"Service": SERVICE_KEYWORDS}
+    error = unknown_keyword("Service.handler", unknown, HANDLER_KEYWORDS, HANDLER_WORDS, others)
+    if error is not None:
+        raise error

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import trio
 
 from trio_jobs._engine.handlers import Handler, SdkKind
+from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import UsageError
 from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
+from trio_jobs._executors.process import ProcessExecutor
+from trio_jobs._executors.process_home import make_setup
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.hooks import HookName
-from trio_jobs._validation import check_sdk_function
+from trio_jobs._validation import check_number, check_sdk_function
 
-__all__ = ["ServiceParts", "check_sdk_functions"]
+__all__ = ["ProcessOptions", "ServiceParts", "check_sdk_functions", "process_options"]
+
+MIN_MEMORY: Final = 1024 * 1024  #: bytes
 
 
 @attrs.frozen
@@ -31,6 +37,8 @@ class ServiceParts:
     """Opens the session of async handlers."""
     executor: ExecutorFactory | None
     """Makes an executor that is not ours; None for the one that fits the SDK."""
+    process: ProcessOptions | None = None
+    """How the SDK lives in a process of its own; None for a thread."""
     takes_opening: bool = False
     """Whether the factory of the SDK takes an `Opening`."""
     handlers: dict[str, Handler] = attrs.field(factory=dict)
@@ -49,13 +57,47 @@ class ServiceParts:
         """The hooks as a queue takes them: those that are added later are not called."""
         return {hook: tuple(functions) for hook, functions in self.hooks.items()}
 
+    def in_process(self) -> ServiceParts:
+        """These parts with the SDK in this process, for the test kit."""
+        return attrs.evolve(self, process=None)
+
     def make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
         """A new executor. nursery: what an executor in Trio's thread runs its session in."""
         if self.executor is not None:
             return make_custom_executor(self.executor, nursery)
+        if self.process is not None:
+            return self._make_process_executor(self.process, nursery)
         if self.async_sdk is not None:
             return TrioExecutor(self.async_sdk, nursery, takes_opening=self.takes_opening)
         return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)
+
+    def _make_process_executor(self, options: ProcessOptions, nursery: trio.Nursery) -> SdkExecutor:
+        if sys.platform == "win32":
+            raise UsageError("executor='process' does not work on Windows yet; use executor='thread'")
+        asynchronous = sorted(kind for kind, handler in self.handlers.items() if handler.is_async)
+        if asynchronous:
+            raise UsageError(
+                "executor='process' has plain handlers only, which run in the process of the SDK; these are async def: "
+                + ", ".join(asynchronous)
+            )
+        setup = make_setup(options.service(), options.module, options.locate, list(self.handlers), options.memory_limit)
+        return ProcessExecutor(setup, nursery, options.on_killed)
+
+
+@attrs.frozen
+class ProcessOptions:
+    """How the SDK of a service lives in a process of its own."""
+
+    service: Callable[[], object]
+    """Returns the service."""
+    module: str
+    """The module in which it was made."""
+    locate: str | None
+    """See `Service`."""
+    memory_limit: int | None
+    """See `Service`."""
+    on_killed: Callable[[int, Opening], object] | None
+    """See `Service`."""
 
 
 def check_sdk_functions(
@@ -90,3 +132,37 @@ def check_sdk_functions(
         if is_own or not has_sdk:
             raise UsageError("pump= needs sdk=; an executor of your own makes such calls itself")
         check_sdk_function("pump", pump)
+
+
+def process_options(
+    executor: object, service: Callable[[], object], origin: Mapping[str, Any], given: Mapping[str, Any]
+) -> ProcessOptions | None:
+    """Check the arguments of a service that are for executor="process". Returns None for another executor.
+
+    Args:
+        executor: The argument.
+        service: Returns the service.
+        origin: The globals of the module in which it is made.
+        given: All arguments.
+
+    Raises:
+        UsageError: One is given without it or is not valid, or there is no `sdk`.
+    """
+    locate, memory_limit, on_killed = given["locate"], given["memory_limit"], given["on_killed"]
+    if executor != "process":
+        for name, value in (("locate", locate), ("memory_limit", memory_limit), ("on_killed", on_killed)):
+            if value is not None:
+                raise UsageError(f"{name}= is for executor='process'")
+        return None
+    if given["sdk"] is None:
+        raise UsageError("executor='process' needs sdk=..., which is opened in the process; async_sdk is for Trio")
+    for name in ("save", "interrupt", "pump"):
+        if given[name] is not None:
+            raise UsageError(f"executor='process' does not take {name}= yet; use executor='thread'")
+    if locate is not None and (not isinstance(locate, str) or not all(locate.partition(":"))):
+        raise UsageError(f"locate must be 'module:callable', not {locate!r:.100}")
+    if memory_limit is not None:
+        check_number("memory_limit", memory_limit, MIN_MEMORY)
+    if on_killed is not None and not callable(on_killed):
+        raise UsageError(f"on_killed must be a function of a process id and an Opening, not {on_killed!r:.100}")
+    return ProcessOptions(service, str(origin.get("__name__", "")), locate, memory_limit, on_killed)

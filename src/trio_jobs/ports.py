@@ -8,6 +8,7 @@
   `RaisedError` if it raised, goes to the queue; the exception stays where the SDK lives. `FunctionCall` is a call of
   one function.
 - `CallHandle` is the base class of the SDK handles of executors that keep the exceptions of calls.
+- `Kills` is an `SdkExecutor` that can end a call that does not return.
 - `Discard` says why a session is discarded; `SdkExecutor.close` takes one.
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
@@ -22,7 +23,7 @@ from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._call_report import CallReport, RaisedError
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._interruption import Interruption, Interrupts
+from trio_jobs._interruption import Interruption, Interrupts, Kills
 from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, CallHandle, FunctionCall, SdkCall
 
@@ -41,6 +42,7 @@ __all__ = [
     "Interruption",
     "Interrupts",
     "KeyTombstone",
+    "Kills",
     "RaisedError",
     "RecognizesCallers",
     "SdkCall",

@@ -65,6 +65,7 @@ CODES = {
     "SdkOpenFailed": ExitCode.TRY_LATER,
     "SdkInUse": ExitCode.TRY_LATER,
     "SdkCallStuck": ExitCode.SDK_NOT_CLOSED,
+    "SdkCallError": ExitCode.UNEXPECTED,  # the cause of SdkOpenFailed
     "SdkCallRefused": ExitCode.UNEXPECTED,  # only a handler can get it
     "SessionDiscarded": ExitCode.UNEXPECTED,  # only a context manager can get it
     "StoreError": ExitCode.TRY_LATER,

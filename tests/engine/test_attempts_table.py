@@ -192,6 +192,18 @@ CASES = [
     Case("10 unknown, fail", UNVERIFIED, FAILED, "on_doubt", LEFT, ASK_GIVE_UP, acted=True),
     Case("10 unknown, retry", UNVERIFIED, RETRYING, "on_doubt", LEFT, ASK_TRY, acted=True, retries=1, wait=1),
 ]  # fmt: skip
+#: A process of the SDK that was killed at the limit of a call, or has died, is as a timeout, or a crash of the queue
+CASES += [
+    attrs.evolve(
+        case,
+        name=case.name.replace(before, outcome),
+        result=ended(outcome),
+        reason=outcome if case.reason in (Outcome.TIMED_OUT, Outcome.CRASHED) else case.reason,
+    )
+    for case in CASES
+    for of, before, outcome in ((TIMED_OUT, "timed out", Outcome.KILLED), (CRASHED, "crashed", Outcome.DIED))
+    if case.result is of
+]
 
 
 def under_way(case: Case, entered: bool) -> Bench:

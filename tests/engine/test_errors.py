@@ -16,7 +16,7 @@ from trio_jobs import testing
 #: A value for each annotation of an argument
 VALUES: dict[str, Any] = {
     "str": "x", "str | None": "x", "int": 3, "int | None": 3, "float": 0.5, "float | None": 0.5, "bool": True,
-    "tuple[str, ...]": ("a", "b"), "dict[str, int]": {"post": 2},
+    "str | int | None": 5, "tuple[str, ...]": ("a", "b"), "dict[str, int]": {"post": 2},
 }  # fmt: skip
 
 

@@ -49,6 +49,7 @@ QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 PACING: Final = "tests/client/test_pacing.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
+PROCESS: Final = "tests/runtime/test_process_executor.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
@@ -914,7 +915,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a call that polls `job.cancel_requested` does not see that its limit has passed",
         ATTEMPTS,
         "_runtime/overrun_monitor.py",
-        "        running.limit_passed = now >= running.limit_at\n",
+        "            running.limit_passed = True\n",
         "",
     ),
     _M(
@@ -1669,6 +1670,79 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                running.was_raised_by_call = handle.has_raised\n",
         "                pass\n",
     ),
+    # the process of an SDK
+    _M(
+        "death of the SDK unnoticed",
+        "a process that has died by itself is an error of the handler, and counts as no crash",
+        PROCESS,
+        "_executors/process.py",
+        "died=not process.was_killed",
+        "died=False",
+    ),
+    _M(
+        "death of the SDK not counted",
+        "a job that kills the process of the SDK does so for ever",
+        ATTEMPTS_TABLE,
+        "_engine/fold.py",
+        " or event.outcome is Outcome.DIED:",
+        ":",
+    ),
+    _M(
+        "stack lost",
+        "the stack in which a call hung is not kept",
+        PROCESS,
+        "_executors/process_child.py",
+        "traceback=stack[-MAX_TRACEBACK:] or None",
+        "traceback=None",
+    ),
+    _M(
+        "programs of the SDK left behind",
+        "what the SDK has started in its group lives on when its process is killed",
+        PROCESS,
+        "_executors/process_child.py",
+        "            os.killpg(self.pid,",
+        "            os.kill(self.pid,",
+    ),
+    _M(
+        "orphan",
+        "the process of the SDK lives on in a call when its queue is killed",
+        PROCESS,
+        "_sdk_process/child.py",
+        "        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)\n",
+        "",
+    ),
+    _M(
+        "Ctrl-C in the SDK",
+        "Ctrl-C in the terminal of the queue reaches the process of the SDK",
+        PROCESS,
+        "_executors/process_child.py",
+        "start_new_session=True",
+        "start_new_session=False",
+    ),
+    _M(
+        "on_killed not called",
+        "on_killed is not called, and what a killed process has started elsewhere stays",
+        PROCESS,
+        "_executors/process.py",
+        "            self._killed = process.pid, self._opening\n",
+        "",
+    ),
+    _M(
+        "killed session lost",
+        "the factory gets another reason for its opening than that the last process was killed",
+        PROCESS,
+        "_runtime/sdk_session.py",
+        '            self._opening_reason = "killed"\n',
+        '            self._opening_reason = "renew"\n',
+    ),
+    _M(
+        "classes of the process unknown",
+        "an error of opening the SDK in its process is not retried as its class says",
+        PROCESS,
+        "_engine/retry.py",
+        "    mro = error.mro  #",
+        "    mro = ()  #",
+    ),
     # values and errors of other people's code
     _M(
         "attributes of errors trusted",
@@ -1699,8 +1773,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a group with one error that must not be retried is retried",
         RETRY,
         "_engine/retry.py",
-        "all(is_a(leaf, which) for leaf in leaves(error))",
-        "any(is_a(leaf, which) for leaf in leaves(error))",
+        "all(_is_one_of(leaf, classes) for leaf in leaves(error))",
+        "any(_is_one_of(leaf, classes) for leaf in leaves(error))",
     ),
     _M(
         "attributes of a copied error lost",

@@ -35,8 +35,8 @@ PUBLIC = {
             Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
             JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse KeyConflict Lagged
             OutcomeUnknown PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter
-            SdkCallRefused SdkCallStuck SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze StoreError
-            TooManyRequests TrioJobsError UnhandledJobs UnknownKind UsageError
+            SdkCallError SdkCallRefused SdkCallStuck SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze
+            StoreError TooManyRequests TrioJobsError UnhandledJobs UnknownKind UsageError
         """,
         "alias": "CancelAnswer OnDoubt OpeningReason Update Verdict",
         "function": "connect serve",
@@ -54,8 +54,8 @@ PUBLIC = {
 
 #: Classes that users subclass, or that have subclasses here
 OPEN = """
-    trio_jobs.MemoryStore trio_jobs.SqliteStore trio_jobs.TrioClock trio_jobs.events.Ended trio_jobs.events.Event
-    trio_jobs.events.JobEvent trio_jobs.events.QueueEvent trio_jobs.events.Submitted
+    trio_jobs.JobContext trio_jobs.MemoryStore trio_jobs.SqliteStore trio_jobs.TrioClock trio_jobs.events.Ended
+    trio_jobs.events.Event trio_jobs.events.JobEvent trio_jobs.events.QueueEvent trio_jobs.events.Submitted
 """
 #: Made by the library, never by a user: their constructors take private parts
 NOT_CONSTRUCTED = """
@@ -115,6 +115,7 @@ def test_the_public_names_of_the_ports_are_these() -> None:
         "Interruption",
         "Interrupts",
         "KeyTombstone",
+        "Kills",
         "RaisedError",
         "RecognizesCallers",
         "SdkCall",

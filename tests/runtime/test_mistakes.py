@@ -256,23 +256,22 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no such keyword": (
         {"colour": "red"},
         "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
-        "commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, max_crashes, "
-        "max_finished_jobs, max_keys, max_waiting, min_interval, on_open_failed, on_stuck, open_retry, open_timeout, "
-        "pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, save_after, save_after_jobs, "
-        "save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",
+        "commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, locate, max_crashes, "
+        "max_finished_jobs, max_keys, max_waiting, memory_limit, min_interval, on_killed, on_open_failed, on_stuck, "
+        "open_retry, open_timeout, pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, "
+        "save_after, save_after_jobs, save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",
     ),
     "a process": (
         {"executor": "process"},
-        "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function that "
-        "returns an executor of your own",
+        "executor='process' needs sdk=..., which is opened in the process; async_sdk is for Trio",
     ),
     "an unknown executor": (
         {"executor": "fibre"},
-        "executor must be 'thread' or a function that takes a nursery and returns an executor, not 'fibre'",
+        "executor must be 'thread', 'process' or a function that takes a nursery and returns an executor, not 'fibre'",
     ),
     "no executor": (
         {"executor": None},
-        "executor must be 'thread' or a function that takes a nursery and returns an executor, not None",
+        "executor must be 'thread', 'process' or a function that takes a nursery and returns an executor, not None",
     ),
     "an executor and an SDK": (
         {"executor": print, "async_sdk": async_sdk},

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 #: Outcomes after which the job starts again without using a retry, if the attempt did not do its work
-_INTERRUPTED: Final = (Outcome.STOPPED, Outcome.CRASHED, Outcome.INSIDE)
+_INTERRUPTED: Final = (Outcome.STOPPED, Outcome.CRASHED, Outcome.DIED, Outcome.INSIDE)
 
 
 def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: str = "stuck") -> Events:
@@ -96,11 +96,12 @@ def end(
             )
         case Outcome.ERROR:
             _after_error(out, record, ending, rules, chance)
-        case Outcome.TIMED_OUT:
+        case Outcome.TIMED_OUT | Outcome.KILLED:
+            reason = str(ending.outcome)
             if _may_have_acted(ending, rules):
-                _enter_doubt(out, record, rules, chance, reason="timed_out")
+                _enter_doubt(out, record, rules, chance, reason=reason)
             else:
-                _retry(out, record, rules, chance, reason="timed_out", retryable=True, may_have_acted=False)
+                _retry(out, record, rules, chance, reason=reason, retryable=True, may_have_acted=False)
         case Outcome.EXPIRED:
             if _may_have_acted(ending, rules):
                 _enter_doubt(out, record, rules, chance, reason="expired")
@@ -114,7 +115,7 @@ def end(
                 out.write(ev.Cancelled, reason="cancelled")
         case Outcome.UNVERIFIED:
             _enter_doubt(out, record, rules, chance, reason="unverified", asked=True)
-        case Outcome.STOPPED | Outcome.CRASHED:
+        case Outcome.STOPPED | Outcome.CRASHED | Outcome.DIED:
             _interrupt(out, record, ending, rules, chance)
         case Outcome.UNSAVED:
             _unsaved(out, record, ending, rules, chance)
@@ -327,8 +328,8 @@ def _snooze(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: R
 
 def _interrupt(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
     """Handle an attempt that a stop or a crash interrupted."""
-    crash = ending.outcome is Outcome.CRASHED
-    reason = "crashed" if crash else "stopped"
+    crash = ending.outcome is not Outcome.STOPPED
+    reason = str(ending.outcome)
     may_have_acted = _may_have_acted(ending, rules)
     if crash and record.crashes + 1 >= rules.max_crashes:
         out.write(ev.Failed, reason="poison", may_have_acted=may_have_acted)

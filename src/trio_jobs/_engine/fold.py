@@ -124,7 +124,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         attempt.entered = event.entered
         attempt.late = event.late
         attempt.error = event.error
-        if event.outcome is Outcome.CRASHED:
+        if event.outcome is Outcome.CRASHED or event.outcome is Outcome.DIED:
             record.crashes += 1
             record.retries_used += 1
     if event.crashed:

@@ -10,6 +10,7 @@ from typing import Final, final
 import attrs
 
 from trio_jobs._engine.jobs import OnDoubt
+from trio_jobs._engine.sdk_call_error import SdkCallError
 from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import is_a, leaves
 from trio_jobs._validation import check_number, check_wait
@@ -125,8 +126,19 @@ def matches(which: Which, error: BaseException) -> bool:
     """Whether the error is one of these; a group if each error in it is, or if `which` names the class of the group."""
     if not isinstance(which, type | tuple):
         return all(_accepts(which, leaf) for leaf in leaves(error))
-    groups = tuple(class_ for class_ in (which if isinstance(which, tuple) else (which,)) if _is_group(class_))
-    return (groups != () and is_a(error, groups)) or all(is_a(leaf, which) for leaf in leaves(error))
+    classes = which if isinstance(which, tuple) else (which,)
+    groups = tuple(class_ for class_ in classes if _is_group(class_))
+    return (groups != () and is_a(error, groups)) or all(_is_one_of(leaf, classes) for leaf in leaves(error))
+
+
+def _is_one_of(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:
+    """Whether the error is of one of these classes; by their names, if it was raised in another process."""
+    if is_a(error, classes):
+        return True
+    if not is_a(error, SdkCallError):
+        return False
+    mro = error.mro  # type: ignore[attr-defined] # found by its class
+    return any(f"{class_.__module__}:{class_.__qualname__}" in mro for class_ in classes)
 
 
 def _accepts(on: Callable[[BaseException], bool], error: BaseException) -> bool:

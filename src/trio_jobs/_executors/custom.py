@@ -16,7 +16,7 @@ __all__ = ["ExecutorFactory", "check_executor_factory", "make_custom_executor"]
 ExecutorFactory = Callable[[trio.Nursery], SdkExecutor]
 
 _MEMBERS: Final = sorted(name for name in vars(SdkExecutor) if not name.startswith("_"))
-_MUST: Final = "executor must be 'thread' or a function that takes a nursery and returns an executor"
+_MUST: Final = "executor must be 'thread', 'process' or a function that takes a nursery and returns an executor"
 
 
 def check_executor_factory(executor: object) -> None:
@@ -25,11 +25,6 @@ def check_executor_factory(executor: object) -> None:
     Raises:
         UsageError: It is not a function.
     """
-    if executor == "process":
-        raise UsageError(
-            "executor='process' does not exist yet; use executor='thread' (the default) with sdk=..., or a function "
-            "that returns an executor of your own"
-        )
     if isinstance(executor, str):
         raise UsageError(f"{_MUST}, not {executor!r:.100}")
     _refuse_pool(executor)

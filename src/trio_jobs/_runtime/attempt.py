@@ -97,6 +97,10 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """The SDK handle of an asynchronous handler; None for other calls."""
     group: tuple[JobRecord, ...] = ()
     """If this is not an attempt but a save: the jobs whose work is saved, of which `record` is the first."""
+    recorder: Any = None
+    """Records the steps and the progress; None before the attempt is in the slot."""
+    on_end_requested: Callable[[], None] | None = None
+    """Called when the attempt should end, for a call in another process, which cannot read `should_end`."""
     commit_scope: trio.CancelScope | None = None
     """Limits the wait for the commit of a step, in which a thread cannot be cancelled; None if there is none."""
 
@@ -119,6 +123,16 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
         self.sdk = sdk
         return unbind
+
+    @property
+    def should_end(self) -> bool:
+        """Whether the attempt should end: it was cancelled, or one of its limits or the stop ends it."""
+        return self.record.cancel_requested or self.why is not None or self.limit_passed
+
+    def request_end(self) -> None:
+        """The attempt should end: notify a call in another process."""
+        if self.on_end_requested is not None:
+            self.on_end_requested()
 
     def new_commit_scope(self) -> trio.CancelScope:
         """Make a new `commit_scope`."""
@@ -188,6 +202,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
         if self.ended_by() is None:
             self.why = why
             self.scope.cancel()
+        self.request_end()
         if self.interrupts is not None and (why is EndedBy.STOP or not self.verifies):
             self.interrupts(self)
 
@@ -217,6 +232,8 @@ class AttemptSlot:
         self.current: RunningAttempt | None = None
         self.interrupts: Callable[[RunningAttempt], None] | None = None
         """Interrupts the call of an attempt that an operator's cancel or the stop of the queue ends."""
+        self.recorder: Any = None
+        """Records the steps and the progress of attempts."""
         self._emptied: trio.Event | None = None
 
     def __repr__(self) -> str:
@@ -226,6 +243,7 @@ class AttemptSlot:
         assert self.current is None
         self.current = running
         running.interrupts = self.interrupts
+        running.recorder = self.recorder
         return running
 
     def empty(self) -> None:
@@ -314,6 +332,13 @@ def classify(
     if error.lost or (entered and running.handler.takes_sdk and error.renews):
         own = raised is None or running.was_raised_by_call(raised)
         running.discard = Discard(info.type, by_last_call=own, next_opening="lost" if error.lost else "error")
+    if error.killed or error.died:
+        if entered:
+            running.discard = Discard(info.type, next_opening="killed")
+        if error.died:
+            return AttemptResult(Outcome.DIED, error=info, entered=entered, late=late), None
+        outcome_ = Outcome.KILLED if ended_by is None or ended_by is EndedBy.ATTEMPT_TIMEOUT else _BY_LIMIT[ended_by]
+        return AttemptResult(outcome_, error=info, ended_by=ended_by, entered=entered, late=late), None
     if error.stuck:
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
     if error.by_signal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import attrs
 import outcome
 import trio
 
@@ -71,6 +72,7 @@ class AttemptRunner:
         verification: Verification,
         make_context: ContextFactory,
         saver: Saver | None,
+        max_crashes: int,
         chance: Callable[[], float],
     ) -> None:
         self._event_log = event_log
@@ -85,6 +87,7 @@ class AttemptRunner:
         self._verification = verification
         self._make_context = make_context
         self._saver = saver
+        self._max_crashes = max_crashes
         self._chance = chance
         self._attempts = 0
 
@@ -180,7 +183,7 @@ class AttemptRunner:
             running.entered = True
             bind = None if self._saver is None or context is None else running.bind_sdk
             report = await self._executor.call(
-                HandlerCall(handler, payload, context, self._sessions.renew_after_error, bind)
+                HandlerCall(handler, payload, context, self._sessions.renew_after_error, running, bind)
             )
             running.entered = report.entered
             return report
@@ -218,9 +221,11 @@ class AttemptRunner:
         if saver is not None and returned:
             events = decide.returned(record, result, clock.now(), event_log.next_seq)
         else:
-            events = decide.end(
-                record, result, handler.rules, clock.now(), self._chance(), event_log.next_seq, clock.elapsed()
-            )
+            rules = handler.rules
+            if result.outcome is Outcome.DIED:
+                rules = attrs.evolve(rules, max_crashes=self._max_crashes)
+            now, seq, elapsed = clock.now(), event_log.next_seq, clock.elapsed()
+            events = decide.end(record, result, rules, now, self._chance(), seq, elapsed)
         if events:
             event_log.append(events)
         elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned

@@ -93,8 +93,7 @@ class _Context:
 
         A long call can poll this and return.
         """
-        running = self._running
-        return running.record.cancel_requested or running.why is not None or running.limit_passed
+        return self._running.should_end
 
     @property
     def open_step(self) -> str | None:
@@ -124,7 +123,9 @@ class _Context:
         finished = _finite("done", done)
         if finished is None:
             return
-        report = Progress(self.id, finished, None if total is None else _finite("total", total), message)
+        self._publish(Progress(self.id, finished, None if total is None else _finite("total", total), message))
+
+    def _publish(self, report: Progress) -> None:
         with contextlib.suppress(trio.RunFinishedError):  # there is no reader left
             self._token.run_sync_soon(self._recorder.progress, self._running, report)
 
@@ -173,7 +174,6 @@ def _result(name: str, value: Any) -> msgspec.Raw:
     return body
 
 
-@final
 class JobContext(_Context):
     """The running attempt, for a plain handler and a plain `verify`."""
 

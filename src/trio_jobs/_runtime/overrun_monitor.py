@@ -19,6 +19,7 @@ import trio
 from trio_jobs._concurrency import NEVER, Alarm
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
+from trio_jobs._interruption import Kills
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, log_fields
@@ -33,12 +34,17 @@ log: Final = Log("trio_jobs.overrun_monitor")
 #: Seconds in which a cancelled async handler, or a call on a thread that was interrupted, may clean up before it is
 #: overdue. A call that cannot be interrupted has none.
 GRACE: Final = 1.0
+#: Seconds after its limit in which a call in a process can end, by an interruption or since it reads `cancel_requested`
+KILL_GRACE: Final = 1.0
+#: Seconds in which a process that is killed ends
+KILL_WAIT: Final = 10.0
 
 
 class OverrunMonitor:
     """Monitors the attempt in the slot.
 
     Args:
+        cancel_timeout: Seconds after its limit in which a call can end that waits for the commit of a step.
         on_overdue: Called for a verify that is overdue, of which there is no event.
         on_stuck: Called once for each attempt that is stuck.
     """
@@ -51,6 +57,7 @@ class OverrunMonitor:
         clock: Clock,
         slot: AttemptSlot,
         interrupter: Interrupter,
+        cancel_timeout: float,
         on_overdue: Callable[[RunningAttempt], None],
         on_stuck: Callable[[RunningAttempt], None],
     ) -> None:
@@ -61,6 +68,8 @@ class OverrunMonitor:
         self._interrupter = interrupter
         self._on_overdue = on_overdue
         self._on_stuck = on_stuck
+        self._kills: Kills | None = executor if isinstance(executor, Kills) else None
+        self._cancel_timeout = cancel_timeout
         self._alarm = Alarm()
         self.overdue: RunningAttempt | None = None
         """The last attempt that was overdue."""
@@ -91,7 +100,9 @@ class OverrunMonitor:
         """Record an overrun of the attempt. Returns the time of the next check, on Trio's clock."""
         running.adjust_limits(self._clock)
         now = self._clock.monotonic()
-        running.limit_passed = now >= running.limit_at
+        if now >= running.limit_at and not running.limit_passed:
+            running.limit_passed = True
+            running.request_end()
         overdue_at = running.limit_at if self._executor.inside else running.limit_at + GRACE
         if self._interrupter.is_used:
             if now < running.limit_at:
@@ -115,6 +126,12 @@ class OverrunMonitor:
             else:
                 self._on_overdue(running)
         stuck_at = running.limit_at + running.stuck_after
+        if self._kills is not None:
+            kill_at = running.limit_at + (self._cancel_timeout if self._kills.waits_for_queue else KILL_GRACE)
+            if now < kill_at:
+                return min(kill_at, now + LOOK_EVERY)
+            self._kills.kill()
+            stuck_at = max(stuck_at, kill_at + KILL_WAIT)
         if now < stuck_at:
             return stuck_at
         if self.stuck is not running:

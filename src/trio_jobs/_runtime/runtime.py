@@ -139,6 +139,7 @@ def build_runtime(
         clock=clock,
         slot=slot,
         interrupter=interrupter,
+        cancel_timeout=settings.cancel_timeout,
         on_overdue=lambda running: called_hooks.call_soon("overdue", running.record),
         on_stuck=lambda running: on_stuck(str(running) if running.group else f"the call of job {running.record.id}"),
     )
@@ -163,6 +164,7 @@ def build_runtime(
         key_retention=settings.key_retention,
         max_keys=settings.max_keys if settings.max_keys is not None else MAX_KEYS[event_log.durable],
     )
+    slot.recorder = recorder
     make_context = context_factory(recorder, token)
     verification = Verification(
         event_log=event_log,
@@ -221,6 +223,7 @@ def build_runtime(
         verification=verification,
         make_context=make_context,
         saver=saver,
+        max_crashes=settings.max_crashes,
         chance=chance.random,
     )
     consumer = Consumer(

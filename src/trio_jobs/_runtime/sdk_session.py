@@ -30,7 +30,7 @@ from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.opening_waits import OpeningWaits
 from trio_jobs._runtime.seat_lock import SeatLock
-from trio_jobs._runtime.session_opening import SessionOpener
+from trio_jobs._runtime.session_opening import SessionOpener, is_lost
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.unsaved_work import NothingUnsaved, UnsavedWork
@@ -234,7 +234,7 @@ class SdkSessionManager:
 
         Raises and Cancelled: as `wait`.
         """
-        if self._discard is not None and self._executor.is_open:
+        if (self._discard is not None and self._executor.is_open) or is_lost(self._executor):
             await self._unsettled(self._close_for_renewal)
 
     def resumed(self) -> None:
@@ -278,7 +278,7 @@ class SdkSessionManager:
             self._settled.set()
 
     async def _close_and_open(self) -> None:
-        if self._executor.is_open:
+        if self._executor.is_open or is_lost(self._executor):
             await self._close_for_renewal()
         else:
             self.unsaved.session_ends(self._discard)
@@ -389,7 +389,9 @@ class SdkSessionManager:
         if executor.session == 0 and not executor.inside:
             return True, None
         was_open = executor.is_open
-        if was_open:
+        if is_lost(self._executor):
+            self._opening_reason = "killed"
+        elif was_open:
             self._opening_reason = "renew" if self._discard is None else self._discard.next_opening
         if self._discard is not None and self._settings.save is None:
             self.work.discarded(self._completed_in_session)

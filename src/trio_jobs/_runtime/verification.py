@@ -211,6 +211,8 @@ class Verification:
             log.warning("job %s: verify did not answer within %g s", record.id, handler.verify_timeout, extra=fields)
         elif report.error is not None:
             error = report.error
+            if error.killed or error.died:
+                self._sessions.discard(Discard("verify was killed" if error.killed else "died", next_opening="killed"))
             log.warning("job %s: verify raised %s", record.id, error.info.type, extra=fields)
             if error.lost or (handler.takes_sdk and error.renews):
                 own = not isinstance(ended, outcome.Error) or running.was_raised_by_call(ended.error)
@@ -250,7 +252,7 @@ class Verification:
     async def _call(self, running: RunningAttempt, verify: Callable[..., Any]) -> CallReport | outcome.Error | None:
         """Return the report of verify, or what an async one raised; None if a scope has ended it."""
         handler, context = running.handler, self._make_context(running)
-        call = VerifyCall(handler, context, self._sessions.renew_after_error)
+        call = VerifyCall(handler, context, self._sessions.renew_after_error, running)
         if not handler.verify_is_async:
             running.limit_in_seconds(self._clock, handler.verify_timeout, None)
             self._overruns.watch(running)

@@ -95,7 +95,7 @@ async def open_queue(
     threads = ThreadActivity(trio.lowlevel.current_clock()) if activity is None else activity
     if store.durable:
         store = VirtualTimeStore(store, threads)
-    parts = parts_of(service)
+    parts = parts_of(service).in_process()  # no virtual time passes for another process
     threaded = parts.async_sdk is None
 
     def make_executor(nursery: trio.Nursery) -> SdkExecutor:

@@ -1,0 +1,31 @@
+"""An exception of another process, which the queue raises in its own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_jobs._errors import TrioJobsError
+
+__all__ = ["SdkCallError"]
+
+
+class SdkCallError(TrioJobsError):
+    """An exception that was raised in the process of the SDK, which cannot leave it.
+
+    `Retry(on=)` and `renew_after_error` compare classes with `mro`.
+    """
+
+    class_name: Final[str]
+    """The name of its class."""
+
+    mro: Final[tuple[str, ...]]
+    """Its class and the base classes, each as "module:qualname"."""
+
+    code: Final[str | int | None]
+    """Its `code`, `hresult` or `errno`; None without one."""
+
+    def __init__(self, class_name: str, mro: tuple[str, ...], message: str, code: str | int | None = None) -> None:
+        self.class_name = class_name
+        self.mro = mro
+        self.code = code
+        super().__init__(f"{class_name}: {message}" if message else class_name)

@@ -1,0 +1,228 @@
+"""An executor whose SDK lives in a process of its own, which can be killed when a call does not return.
+
+The hard part is that nothing may be left behind, whoever ends first: the process is in a session and a process group
+of its own; it ends when its queue ends, also by SIGKILL (`_sdk_process.child`); and a call counts as inside until the
+process is proven dead. So a task waits for the end of the process, and only that task reports it.
+
+The process is started by Trio's thread, and not by a thread of Trio's cache: the kernel takes the end of the thread
+that started it for the end of its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
+
+import trio
+
+from trio_jobs._call_report import CallReport, RaisedError, stuck
+from trio_jobs._engine.error_info import class_name
+from trio_jobs._engine.openings import Opening
+from trio_jobs._engine.sdk_call_error import SdkCallError
+from trio_jobs._errors import SdkCallStuck, UsageError
+from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.process_child import SdkProcess
+from trio_jobs._log import Log
+from trio_jobs._ports import Discard
+from trio_jobs._sdk_call import HandlerCall, SdkCall, VerifyCall
+
+__all__ = ["ProcessExecutor"]
+
+log: Final = Log("trio_jobs.sdk")
+
+ON_KILLED_LIMIT: Final = 30.0  #: seconds for `on_killed`
+
+
+class ProcessExecutor:
+    """An `SdkExecutor` with a process of its own.
+
+    Args:
+        setup: How the process finds the service.
+        nursery: Runs the tasks that read from the process.
+        on_killed: Called in a thread with the process id and the opening of a session whose process has been killed or
+            has died, before the next one is opened.
+    """
+
+    def __init__(
+        self, setup: pm.Setup, nursery: trio.Nursery, on_killed: Callable[[int, Opening], object] | None = None
+    ) -> None:
+        self.session = 0
+        self._setup = setup
+        self._nursery = nursery
+        self._on_killed = on_killed
+        self._process: SdkProcess | None = None
+        self._is_open = False
+        self._close_problem: str | None = None
+        self._opening: Opening | None = None
+        self._killed: tuple[int, Opening] | None = None
+        self._lost = False
+
+    def __repr__(self) -> str:
+        return f"<ProcessExecutor {'open' if self.is_open else 'closed'}{', a call is inside' if self.inside else ''}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open and self._process is not None and not self._process.has_ended
+
+    @property
+    def inside(self) -> bool:
+        return self._process is not None and self._process.inside
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None without one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def has_lost_session(self) -> bool:
+        return self._lost
+
+    @property
+    def waits_for_queue(self) -> bool:
+        """Whether the call that is inside waits until the queue has recorded a step."""
+        return self._process is not None and self._process.serving
+
+    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
+        return False  # no code of the SDK runs in this process
+
+    def take_close_problem(self) -> str | None:
+        problem, self._close_problem = self._close_problem, None
+        self._lost = False
+        return problem
+
+    async def open(self, opening: Opening) -> None:
+        await self._call_on_killed()
+        if self._process is None or self._process.has_ended:
+            self._process = None
+            process = SdkProcess(self._nursery, self._ended)
+            try:
+                ready = await process.ask(self._setup)
+            except BaseException:
+                await process.kill_and_wait()
+                raise
+            if not isinstance(ready, pm.Ready):
+                raise UsageError(f"executor='process': the process of the SDK ended while it started: {ready}")
+            if ready.problem is not None:
+                await process.kill_and_wait()
+                raise UsageError(f"executor='process': the process of the SDK cannot start: {ready.problem}")
+            self._process = process
+        self._opening = opening
+        process = self._process
+        try:
+            opened = await process.ask(pm.OpenSession(opening.reason, opening.number, opening.unclean))
+        except BaseException:
+            await process.kill_and_wait()
+            raise
+        if not isinstance(opened, pm.SessionOpened):
+            raise SdkCallError(opened.type, (), opened.message)
+        if opened.error is not None:
+            info = opened.error.info
+            if opened.error.is_usage_error:
+                raise UsageError(info.message)
+            raise SdkCallError(info.type, tuple(opened.error.mro), info.message, info.code)
+        self.session += 1
+        self._is_open = True
+
+    async def call(self, call: SdkCall) -> CallReport:
+        process = self._process
+        if process is None or not self.is_open:
+            raise SdkCallStuck("the process of the SDK has ended")
+        message = _message_of(call)
+        if call.running is not None:
+            call.running.on_end_requested = process.push_cancel
+        with trio.CancelScope(shield=True):
+            answer = await process.ask(message, call)
+        if isinstance(answer, pm.CallReported):
+            return answer.report()
+        if answer.type == "SdkCallStuck":
+            return stuck()
+        return CallReport(error=RaisedError(answer, killed=process.was_killed, died=not process.was_killed))
+
+    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
+        raise UsageError("async def handlers cannot be used with executor='process'")
+
+    def kill(self) -> None:
+        """Kill the process, if a call is inside. The call then ends with a report that is `killed`."""
+        if self._process is not None and self._process.inside:
+            self._process.kill()
+
+    def abandon(self) -> None:
+        if self._process is not None and self._process.inside:
+            self._is_open = False
+            self._process.kill()
+
+    async def close(self, discard: Discard | None = None) -> bool:
+        process = self._process
+        if process is None or process.has_ended:
+            return True
+        if process.inside:
+            return False
+        if not self._is_open:
+            return True
+        message = pm.CloseSession(
+            None if discard is None else discard.reason, discard is not None and discard.by_last_call
+        )
+        try:
+            answer = await process.ask(message)
+        except trio.Cancelled:
+            if not await process.kill_and_wait():
+                raise
+            self._close_problem = "it did not close in time; its process was killed"
+            return True
+        self._is_open = False
+        if isinstance(answer, pm.SessionClosed):
+            self._close_problem = answer.problem
+        return True
+
+    async def stop(self) -> None:
+        """End the process. The caller has closed the session."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.stop()
+        await self._call_on_killed()
+
+    def _ended(self, process: SdkProcess, how: str) -> None:
+        """The process has ended."""
+        if self._is_open and process is self._process:
+            self._is_open = False
+            assert self._opening is not None
+            self._close_problem = f"the process of the SDK {how}"
+            self._lost = True
+            self._killed = process.pid, self._opening
+
+    async def _call_on_killed(self) -> None:
+        killed, self._killed = self._killed, None
+        if killed is None or self._on_killed is None:
+            return
+        try:
+            with trio.move_on_after(ON_KILLED_LIMIT) as scope:
+                await trio.to_thread.run_sync(self._on_killed, *killed, abandon_on_cancel=True)
+            if scope.cancelled_caught:
+                log.error("on_killed did not return within %g s", ON_KILLED_LIMIT)
+        except Exception as error:
+            log.error("on_killed raised %s", class_name(error))
+
+
+def _message_of(call: SdkCall) -> Any:
+    """The message by which the process makes this call."""
+    if isinstance(call, HandlerCall):
+        return pm.RunHandler(call.handler.kind, call.payload, _facts(call) if call.handler.takes_job else None)
+    if isinstance(call, VerifyCall):
+        return pm.RunVerify(call.handler.kind, _facts(call))
+    raise UsageError(f"{call!r} cannot be made in the process of the SDK")
+
+
+def _facts(call: SdkCall) -> pm.JobFacts:
+    running = call.running
+    record = running.record
+    return pm.JobFacts(
+        id=record.id,
+        kind=record.kind,
+        key=record.key,
+        attempt=len(record.attempts),
+        run=record.run,
+        deadline_at=record.deadline_at,
+        cancel_requested=running.should_end,
+        finished_steps={name: result for name, result in record.steps.items() if result is not None},
+        open_steps=[name for name, result in record.steps.items() if result is None],
+    )

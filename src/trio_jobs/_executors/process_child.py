@@ -1,0 +1,268 @@
+"""The process of an SDK, as its queue sees it: started, asked, killed and proven dead."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from trio_jobs._concurrency import bare_nursery
+from trio_jobs._engine.jobs import MAX_TRACEBACK, ErrorInfo, escape
+from trio_jobs._engine.status import Progress
+from trio_jobs._errors import SdkCallRefused, SdkCallStuck
+from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.process_pipes import Pipe, ProcessPipes, read_all, read_some
+from trio_jobs._log import Log
+from trio_jobs._sdk_call import SdkCall
+
+__all__ = ["SdkProcess"]
+
+log: Final = Log("trio_jobs.sdk")
+
+_PROGRAM: Final = "import sys; sys.path.insert(0, {folder!r}); from trio_jobs._sdk_process.child import main; main()"
+
+STACK_WAIT: Final = 0.2  #: seconds for the stack of a call that is killed
+EOF_WAIT: Final = 0.5  #: seconds in which a process ends that has closed its pipe
+END_WAIT: Final = 5.0  #: seconds for a process to end after SIGKILL, before it counts as stuck
+EXIT_WAIT: Final = 2.0  #: seconds for a process to end by itself after its last session was closed
+MAX_LINE: Final = 4096  #: bytes of a line of output that are logged
+MAX_STACK: Final = 256 * 1024  #: bytes that are read of the stacks of a process
+MAX_LAST: Final = 4 * 1024 * 1024  #: bytes that are read of a process that has died
+ON_KILLED_LIMIT: Final = 30.0  #: seconds for `on_killed`
+
+
+class SdkProcess:
+    """One process.
+
+    Args:
+        nursery: Runs its tasks.
+        on_end: Called when it is proven dead, with what has ended it in words.
+    """
+
+    def __init__(self, nursery: trio.Nursery, on_end: Callable[[SdkProcess, str], None]) -> None:
+        self._on_end = on_end
+        self._pipes = ProcessPipes()
+        self._popen = self._start()
+        self.pid: Final = self._popen.pid
+        self.has_ended = False
+        self.inside = False
+        self.serving = False
+        """A call waits until the queue has recorded a step."""
+        self.was_killed = False
+        self._call: SdkCall | None = None
+        self._answer: Any = None
+        self._answered = trio.Event()
+        self._killing = trio.Event()
+        self._gone = trio.Event()
+        self._scope = trio.CancelScope(shield=True)
+        nursery.start_soon(self._run)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        pipes = self._pipes
+        # this package may have been imported from a folder that is only on the path of this process
+        program = _PROGRAM.format(folder=str(Path(__file__).resolve().parents[2]))
+        numbers = [str(number) for number in (*pipes.inherited, os.getpid())]
+        try:
+            return subprocess.Popen(  # noqa: S603 # our own program
+                [sys.executable, "-u", "-c", program, *numbers],
+                stdin=subprocess.DEVNULL,
+                stdout=pipes.output.child,
+                stderr=pipes.errors.child,
+                pass_fds=pipes.inherited,
+                start_new_session=True,
+            )
+        except BaseException:
+            pipes.close()
+            raise
+        finally:
+            pipes.close_childs_ends()
+
+    async def ask(self, message: Any, call: SdkCall | None = None) -> Any:
+        """Send a message and return the answer; an `ErrorInfo` if the process ends instead.
+
+        Cancelled:
+            The answer is lost. The process must be killed.
+        """
+        if self.inside:
+            raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
+        if self.has_ended:
+            return ErrorInfo("SdkProcessDied", "the process of the SDK has ended")
+        data = pm.encode(message)
+        self.inside = True
+        self._call = call
+        self._answered = trio.Event()
+        await self._pipes.send(data)
+        await self._answered.wait()
+        answer, self._answer = self._answer, None
+        return answer
+
+    def push_cancel(self) -> None:
+        """Let the call that is inside see that it should end."""
+        self._pipes.push(pm.CANCEL)
+
+    def kill(self) -> None:
+        """Kill the process and its group, after it was asked for its stack."""
+        if not self.was_killed and not self.has_ended:
+            self.was_killed = True
+            with contextlib.suppress(OSError):
+                self._popen.send_signal(signal.SIGUSR2)
+            self._killing.set()
+
+    async def kill_and_wait(self) -> bool:
+        """Kill the process. Returns whether it has ended."""
+        self.kill()
+        with trio.move_on_after(STACK_WAIT + END_WAIT, shield=True):
+            await self._gone.wait()
+        return self.has_ended
+
+    async def stop(self) -> None:
+        """Let the process end, and kill it if it does not."""
+        self._pipes.inbound.close(self._pipes.inbound.own)
+        with trio.move_on_after(EXIT_WAIT):
+            await self._gone.wait()
+        if not self._gone.is_set():
+            await self.kill_and_wait()
+        self._scope.cancel()
+
+    # the tasks of the process
+
+    async def _run(self) -> None:
+        with self._scope:
+            async with bare_nursery() as nursery:
+                nursery.start_soon(self._read)
+                nursery.start_soon(self._kill_when_asked)
+                nursery.start_soon(_log_lines, self._pipes.output, "stdout")
+                nursery.start_soon(_log_lines, self._pipes.errors, "stderr")
+                await self._wait_for_end()
+                nursery.cancel_scope.cancel()
+        if self._popen.returncode is not None:
+            self._conclude()
+
+    async def _wait_for_end(self) -> None:
+        """Return when the process is dead, and the rest of its group is killed."""
+        if hasattr(os, "pidfd_open"):
+            fd = os.pidfd_open(self.pid)
+            try:
+                await trio.lowlevel.wait_readable(fd)
+            finally:
+                os.close(fd)
+        else:
+            wait = functools.partial(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
+        self._kill_group()  # before its id can be given to another process
+        self._popen.wait()  # it is dead: this does not block
+
+    async def _kill_when_asked(self) -> None:
+        await self._killing.wait()
+        await trio.sleep(STACK_WAIT)
+        self._kill_group()
+        await trio.sleep(END_WAIT)
+        log.error("the process %d of the SDK does not end after SIGKILL", self.pid)
+        self._reply(ErrorInfo("SdkCallStuck", "the process of the SDK does not end"), inside=True)
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def _read(self) -> None:
+        frames = pm.FrameReader()
+        while data := await read_some(self._pipes.outbound):
+            try:
+                for body in frames.feed(data):
+                    await self._receive(pm.decode_from_process(body))
+            except (ValueError, msgspec.MsgspecError):
+                log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
+                break
+        await trio.sleep(EOF_WAIT)  # it is about to end, or else cannot answer any more
+        self._killing.set()
+
+    async def _receive(self, message: Any) -> None:
+        call = self._call
+        match message:
+            case pm.StartStep() | pm.FinishStep():
+                assert call is not None
+                self.serving = True
+                refused = await _record_step(call, message)
+                self.serving = False
+                await self._pipes.send(pm.encode(pm.StepRecorded(refused)))
+            case pm.ProgressReport():
+                if call is not None and call.running is not None:
+                    job_id = call.running.record.id
+                    report = Progress(job_id, message.done, message.total, message.message)
+                    call.running.recorder.progress(call.running, report)
+            case _:
+                self._reply(message)
+
+    def _reply(self, answer: Any, *, inside: bool = False) -> None:
+        self.inside = inside
+        self._call = None
+        self._answer = answer
+        self._answered.set()
+
+    def _conclude(self) -> None:
+        """The process is dead: report it. An answer that it has sent before counts."""
+        asked = self.inside and not self._answered.is_set()
+        if asked:
+            with contextlib.suppress(ValueError, msgspec.MsgspecError):
+                for body in pm.FrameReader().feed(read_all(self._pipes.outbound, MAX_LAST)):
+                    message = pm.decode_from_process(body)
+                    if isinstance(message, pm.CallReported | pm.SessionClosed):
+                        self._reply(message)
+        stack = read_all(self._pipes.stack, MAX_STACK).decode("utf-8", "replace")
+        self.has_ended = True
+        how = _in_words(self._popen.returncode, killed=self.was_killed)
+        self._on_end(self, how)
+        if self.inside:
+            kind = "SdkProcessKilled" if self.was_killed else "SdkProcessDied"
+            message = f"the process of the SDK {how}"
+            self._reply(ErrorInfo(kind, message, traceback=stack[-MAX_TRACEBACK:] or None))
+        self._pipes.close()
+        self._gone.set()
+
+
+async def _record_step(call: SdkCall, message: pm.StartStep | pm.FinishStep) -> str | None:
+    """Record a step of the call. Returns why it was refused; None if its event is committed."""
+    try:
+        if isinstance(message, pm.StartStep):
+            await call.running.recorder.start_step(call.running, message.name)
+        else:
+            await call.running.recorder.finish_step(call.running, message.name, message.result)
+    except SdkCallRefused as refused:
+        return str(refused)
+    return None
+
+
+def _in_words(code: int, *, killed: bool) -> str:
+    """What has ended a process, by its return code."""
+    if killed:
+        return "was killed"
+    if code >= 0:
+        return f"ended by itself with exit code {code}"
+    try:
+        return f"ended by itself with {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended by itself with signal {-code}"
+
+
+async def _log_lines(pipe: Pipe, name: str) -> None:
+    """Log what the process writes, line by line."""
+    rest = b""
+    while data := await read_some(pipe):
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > MAX_LINE:
+            lines.append(rest)
+            rest = b""
+        for line in lines:
+            log.info("%s: %s", name, escape(line[:MAX_LINE].decode("utf-8", "replace").rstrip()))
+        await trio.lowlevel.checkpoint()
+    if rest:
+        log.info("%s: %s", name, escape(rest.decode("utf-8", "replace")))

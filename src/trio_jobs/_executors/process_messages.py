@@ -1,0 +1,225 @@
+"""The messages between a queue and the process of its SDK: JSON in frames of four bytes of length and a body.
+
+The queue writes into one pipe and reads from another. A third pipe carries single bytes to a thread of the process,
+which can be read while a call is inside: `CANCEL`. When a pipe of the queue is closed, the process ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trio_jobs._call_report import Answer, CallReport, RaisedError
+from trio_jobs._engine.jobs import ErrorInfo
+
+__all__ = [
+    "CANCEL",
+    "CallReported",
+    "CloseSession",
+    "FinishStep",
+    "FrameReader",
+    "FromProcess",
+    "JobFacts",
+    "OpenSession",
+    "ProgressReport",
+    "Ready",
+    "RunHandler",
+    "RunVerify",
+    "SessionClosed",
+    "SessionOpened",
+    "Setup",
+    "StartStep",
+    "StepRecorded",
+    "ToProcess",
+    "WasRaised",
+    "decode_from_process",
+    "decode_to_process",
+    "encode",
+]
+
+MAX_FRAME: Final = 64 * 1024 * 1024  #: bytes
+
+CANCEL: Final = b"c"
+"""On the third pipe: the running call should end."""
+
+
+class Setup(msgspec.Struct, tag="setup"):
+    """The first message: how the process finds the service."""
+
+    module: str
+    """The name of the module whose globals have the service; "__mp_main__" for a main program."""
+    path: str | None
+    """The file of a main program; None for a module that is imported by its name."""
+    name: str | None
+    """The name of the service among the globals; None with `locate`."""
+    locate: str | None
+    """ "module:callable" of a function that returns the service."""
+    kinds: list[str]
+    """The kinds of the handlers that the process must have."""
+    sys_path: list[str]
+    argv: list[str]
+    memory_limit: int | None
+    """Bytes of address space; None without a limit."""
+
+
+class OpenSession(msgspec.Struct, tag="open"):
+    """Open a session; the fields are those of `Opening`."""
+
+    reason: str
+    number: int
+    unclean: bool | None
+
+
+class JobFacts(msgspec.Struct, omit_defaults=True):
+    """What a job context says of its job and attempt."""
+
+    id: str
+    kind: str
+    key: str | None
+    attempt: int
+    run: int
+    deadline_at: float | None = None
+    cancel_requested: bool = False
+    finished_steps: dict[str, msgspec.Raw] = {}
+    open_steps: list[str] = []
+
+
+class RunHandler(msgspec.Struct, tag="handler"):
+    """Call a handler."""
+
+    kind: str
+    payload: msgspec.Raw
+    job: JobFacts | None
+
+
+class RunVerify(msgspec.Struct, tag="verify"):
+    """Call a verify."""
+
+    kind: str
+    job: JobFacts
+
+
+class CloseSession(msgspec.Struct, tag="close"):
+    """Close the session; the fields are those of `Discard`."""
+
+    discard: str | None
+    by_last_call: bool
+
+
+class StepRecorded(msgspec.Struct, tag="step_recorded"):
+    """The answer to StartStep and FinishStep."""
+
+    refused: str | None
+    """Why the attempt must not continue; None if the event of the step is committed."""
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """The answer to Setup."""
+
+    problem: str | None
+    """Why the service is not found; None if it is."""
+
+
+class WasRaised(msgspec.Struct):
+    """An exception that was raised in the process, and that the queue raises again."""
+
+    info: ErrorInfo
+    mro: list[str]
+    """Its class and the base classes, as "module:qualname"."""
+    is_usage_error: bool = False
+
+
+class SessionOpened(msgspec.Struct, tag="opened"):
+    """The answer to OpenSession."""
+
+    error: WasRaised | None
+
+
+class SessionClosed(msgspec.Struct, tag="closed"):
+    """The answer to CloseSession."""
+
+    problem: str | None
+
+
+class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
+    """The answer to RunHandler and RunVerify; the fields are those of `CallReport`."""
+
+    result: msgspec.Raw | UnsetType = UNSET
+    problem: str | None = None
+    not_run: str | None = None
+    answer: Answer | None = None
+    error: RaisedError | None = None
+    entered: bool = True
+
+    @classmethod
+    def of(cls, report: CallReport) -> CallReported:
+        result = UNSET if report.result is None else report.result
+        return cls(result, report.problem, report.not_run, report.answer, report.error, report.entered)
+
+    def report(self) -> CallReport:
+        """What the queue gets. The result is copied, since it refers to the whole message."""
+        result = None if self.result is UNSET else self.result.copy()
+        return CallReport(result, self.problem, self.not_run, self.answer, self.error, self.entered)
+
+
+class StartStep(msgspec.Struct, tag="start_step"):
+    """The call begins a step, and waits for StepRecorded."""
+
+    name: str
+
+
+class FinishStep(msgspec.Struct, tag="finish_step"):
+    """The call has finished a step, and waits for StepRecorded."""
+
+    name: str
+    result: msgspec.Raw
+
+
+class ProgressReport(msgspec.Struct, tag="progress"):
+    """The call reports its progress."""
+
+    done: float
+    total: float | None
+    message: str
+
+
+ToProcess = Setup | OpenSession | RunHandler | RunVerify | CloseSession | StepRecorded
+FromProcess = Ready | SessionOpened | SessionClosed | CallReported | StartStep | FinishStep | ProgressReport
+
+_encoder: Final = msgspec.json.Encoder()
+decode_to_process: Final = msgspec.json.Decoder(ToProcess).decode
+decode_from_process: Final = msgspec.json.Decoder(FromProcess).decode
+
+
+def encode(message: Any) -> bytes:
+    """Return the frame of a message."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(4, "little") + body
+
+
+class FrameReader:
+    """Splits what is read from a pipe into the bodies of frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add what was read. Returns the bodies of the frames that are complete now.
+
+        Raises:
+            ValueError: What was read is no frame.
+        """
+        buffer = self._buffer
+        buffer += data
+        bodies = []
+        while len(buffer) >= 4:
+            end = 4 + int.from_bytes(buffer[:4], "little")
+            if end > MAX_FRAME:
+                raise ValueError(f"a frame of {end} bytes")
+            if len(buffer) < end:
+                break
+            bodies.append(bytes(buffer[4:end]))
+            del buffer[:end]
+        return bodies

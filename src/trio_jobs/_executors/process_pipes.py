@@ -1,0 +1,107 @@
+"""The pipes between a queue and the process of its SDK. The ends of the queue are used in Trio's thread only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+import trio
+
+__all__ = ["Pipe", "ProcessPipes", "read_all", "read_some"]
+
+CHUNK: Final = 65536
+
+
+class Pipe:
+    """A pipe of which the queue has one end and the process the other.
+
+    Args:
+        inbound: The process reads from it.
+    """
+
+    def __init__(self, *, inbound: bool) -> None:
+        reads, writes = os.pipe()
+        self.child, self.own = (reads, writes) if inbound else (writes, reads)
+        os.set_blocking(self.own, False)
+        self._open = {self.child, self.own}
+
+    def close(self, fd: int | None = None) -> None:
+        """Close one end, or both. A second call does nothing."""
+        for end in [self.child, self.own] if fd is None else [fd]:
+            if end in self._open:
+                self._open.discard(end)
+                if end == self.own:
+                    trio.lowlevel.notify_closing(end)
+                os.close(end)
+
+
+class ProcessPipes:
+    """All pipes of one process."""
+
+    def __init__(self) -> None:
+        self.inbound = Pipe(inbound=True)
+        self.outbound = Pipe(inbound=False)
+        self.control = Pipe(inbound=True)
+        self.stack = Pipe(inbound=False)
+        self.output = Pipe(inbound=False)
+        self.errors = Pipe(inbound=False)
+        self._all = (self.inbound, self.outbound, self.control, self.stack, self.output, self.errors)
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The ends that the process gets under the same numbers."""
+        return self.inbound.child, self.outbound.child, self.control.child, self.stack.child
+
+    async def send(self, data: bytes) -> None:
+        """Write a message. Data for a process that has ended are dropped.
+
+        Cancelled:
+            Part of the message may be written; the process must be killed.
+        """
+        view = memoryview(data)
+        fd = self.inbound.own
+        try:
+            while view:
+                try:
+                    view = view[os.write(fd, view) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(fd)
+        except (OSError, trio.ClosedResourceError):
+            return  # its end is noticed by the task that waits for it
+
+    def push(self, signal: bytes) -> None:
+        """Write one byte for the thread of the process. It is dropped if the process does not read."""
+        with contextlib.suppress(OSError):
+            os.write(self.control.own, signal)
+
+    def close_childs_ends(self) -> None:
+        """Close the ends of the process, after it has been started."""
+        for pipe in self._all:
+            pipe.close(pipe.child)
+
+    def close(self) -> None:
+        for pipe in self._all:
+            pipe.close()
+
+
+async def read_some(pipe: Pipe) -> bytes:
+    """Wait for data, and return them; no data if the process has closed its end.
+
+    Cancelled:
+        Nothing was read.
+    """
+    while True:
+        try:
+            return os.read(pipe.own, CHUNK)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(pipe.own)
+
+
+def read_all(pipe: Pipe, limit: int) -> bytes:
+    """Return what can be read without waiting, at most about `limit` bytes."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while len(data) < limit and (more := os.read(pipe.own, CHUNK)):
+            data += more
+    return data

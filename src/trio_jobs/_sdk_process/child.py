@@ -1,0 +1,243 @@
+"""The process of an SDK: opens the session on its main thread, makes the calls that the queue asks for, and closes it.
+
+A thread of its own reads the third pipe, so that a call can see that it should end, and so that the process ends with
+its queue. If a call holds the interpreter, that thread cannot run; on Linux the kernel ends the process then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from trio_jobs._engine.error_info import class_name, describe
+from trio_jobs._engine.openings import Opening
+from trio_jobs._errors import SdkCallRefused, UsageError
+from trio_jobs._exception_tree import clear_frames, is_a
+from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.discard import close_problem, exception_to_throw
+from trio_jobs._executors.inside_process import enter_process
+from trio_jobs._ports import Discard
+from trio_jobs._sdk_call import HandlerCall, SdkCall, VerifyCall
+from trio_jobs._sdk_process.context import JobInProcess, ProcessJobContext
+from trio_jobs._sdk_process.locate import find_service
+from trio_jobs._service import Service, parts_of
+from trio_jobs._validation import check_manager
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG: Final = 1
+CHUNK: Final = 65536
+
+
+class Link:
+    """The pipes to the queue. Used by the main thread, apart from `current`."""
+
+    def __init__(self, inbound: int, outbound: int) -> None:
+        self._inbound = inbound
+        self._outbound = outbound
+        self._frames = pm.FrameReader()
+        self._bodies: list[bytes] = []
+        self.current: JobInProcess | None = None
+        """The job of the running call."""
+
+    def send(self, message: Any) -> None:
+        data = memoryview(pm.encode(message))
+        while data:
+            data = data[os.write(self._outbound, data) :]
+
+    def receive(self) -> Any:
+        """Return the next message. Raises EOFError when the queue has closed the pipe."""
+        while not self._bodies:
+            data = os.read(self._inbound, CHUNK)
+            if not data:
+                raise EOFError
+            self._bodies.extend(self._frames.feed(data))
+        return pm.decode_to_process(self._bodies.pop(0))
+
+    # of a job context
+
+    def start_step(self, name: str) -> None:
+        self._ask(pm.StartStep(name))
+
+    def finish_step(self, name: str, result: Any) -> None:
+        self._ask(pm.FinishStep(name, result))
+
+    def progress(self, report: Any) -> None:
+        self.send(pm.ProgressReport(report.done, report.total, report.message))
+
+    def _ask(self, message: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise UsageError("a step must be executed on the thread of the SDK")
+        self.send(message)
+        answer = self.receive()
+        if answer.refused is not None:
+            raise SdkCallRefused(answer.refused)
+
+
+class Session:
+    """Opens, calls and closes the SDK."""
+
+    def __init__(self, service: Service, link: Link) -> None:
+        parts = parts_of(service)
+        assert parts.sdk is not None
+        self._factory: Callable[..., Any] = parts.sdk
+        self._takes_opening = parts.takes_opening
+        self._handlers = parts.handlers
+        self._renew = service.settings.renew_after_error
+        self._link = link
+        self._manager: Any = None
+        self._sdk: Any = None
+        self._error: BaseException | None = None
+
+    def answer(self, message: Any) -> Any:
+        """Do what a message asks for, and return the answer."""
+        match message:
+            case pm.OpenSession():
+                return self._open(message)
+            case pm.CloseSession():
+                return pm.SessionClosed(self._close(message))
+            case pm.RunHandler():
+                job = None if message.job is None else JobInProcess.of(message.job)
+                context = None if job is None else ProcessJobContext(job, self._link)
+                return self._call(HandlerCall(self._handlers[message.kind], message.payload, context, self._renew), job)
+            case pm.RunVerify():
+                job = JobInProcess.of(message.job)
+                context = ProcessJobContext(job, self._link)
+                return self._call(VerifyCall(self._handlers[message.kind], context, self._renew), job)
+        raise AssertionError(message)
+
+    def _open(self, message: pm.OpenSession) -> pm.SessionOpened:
+        try:
+            opening = Opening(message.reason, message.number, message.unclean)  # type: ignore[arg-type] # sent as a str
+            manager = self._factory(opening) if self._takes_opening else self._factory()
+            check_manager("sdk", manager)
+            self._sdk = manager.__enter__()
+            self._manager = manager
+        except BaseException as error:
+            return pm.SessionOpened(_was_raised(error))
+        return pm.SessionOpened(None)
+
+    def _call(self, call: SdkCall, job: JobInProcess | None) -> pm.CallReported:
+        self._forget_error()
+        self._link.current = job
+        report, self._error = call.run(self._sdk)
+        self._link.current = None
+        return pm.CallReported.of(report)
+
+    def _forget_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            clear_frames(error)
+
+    def _close(self, message: pm.CloseSession) -> str | None:
+        manager, self._manager, self._sdk = self._manager, None, None
+        if manager is None:
+            return None
+        thrown: BaseException | None = None
+        if message.discard is not None:
+            thrown = exception_to_throw(Discard(message.discard, by_last_call=message.by_last_call), self._error)
+        try:
+            if thrown is None:
+                manager.__exit__(None, None, None)
+            else:
+                manager.__exit__(type(thrown), thrown, thrown.__traceback__)
+        except BaseException as raised:
+            return close_problem(raised, thrown)
+        finally:
+            self._forget_error()
+        return None
+
+    def close_at_end(self) -> None:
+        """Close a session that the queue has left open."""
+        self._close(pm.CloseSession("the queue has ended", by_last_call=False))
+
+
+def main() -> None:
+    inbound, outbound, control, stack, parent = (int(arg) for arg in sys.argv[1:6])
+    _end_with_parent(parent)
+    for fd in (inbound, outbound, control, stack):
+        os.set_inheritable(fd, False)
+    enter_process()
+    faulthandler.enable(stack, all_threads=True)
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR2, stack, all_threads=True)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        # a Python function: what is ignored would be ignored by the programs that the SDK starts, too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _ignore)
+    link = Link(inbound, outbound)
+    threading.Thread(target=_watch, args=(control, link), name="trio-jobs control", daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        session = _set_up(link)
+        if session is not None:
+            _serve(link, session)
+
+
+def _serve(link: Link, session: Session) -> None:
+    try:
+        while True:
+            link.send(session.answer(link.receive()))
+    finally:
+        session.close_at_end()
+
+
+def _set_up(link: Link) -> Session | None:
+    setup = link.receive()
+    sys.path[:] = setup.sys_path
+    sys.argv[:] = setup.argv
+    try:
+        service = find_service(setup)
+    except BaseException as error:
+        problem = describe(error, with_traceback=True)
+        text = str(problem) if is_a(error, UsageError) else f"{problem}\n{problem.traceback}"
+        link.send(pm.Ready(text))
+        return None
+    if setup.memory_limit is not None:
+        _limit_memory(setup.memory_limit)
+    link.send(pm.Ready(None))
+    return Session(service, link)
+
+
+def _watch(control: int, link: Link) -> None:
+    """Read the third pipe, until the queue closes it."""
+    while data := os.read(control, CHUNK):
+        job = link.current
+        if pm.CANCEL in data and job is not None:
+            job.should_end = True
+    os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a thread that is in a call
+
+
+def _ignore(*_: object) -> None:
+    """The queue decides when the process ends."""
+
+
+def _end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the thread that has started it ends; then the queue has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had ended before
+            sys.exit(1)
+
+
+def _limit_memory(limit: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _was_raised(error: BaseException) -> pm.WasRaised:
+    try:
+        mro = [f"{class_.__module__}:{class_.__qualname__}" for class_ in type(error).__mro__]
+    except BaseException:  # a metaclass can define these as properties
+        mro = [class_name(error)]
+    info = describe(error, with_traceback=True)
+    clear_frames(error)
+    return pm.WasRaised(info, mro, is_a(error, UsageError))

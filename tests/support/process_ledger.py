@@ -1,0 +1,164 @@
+"""A service whose SDK lives in a process of its own, and whose handler does what its payload says.
+
+What the SDK has done is in the file that the environment variable LEDGER names, a line for each voucher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import trio_jobs
+from trio_jobs import Done, JobContext, NotDone, Opening, Retry, Service
+
+killed: list[tuple[int, Opening]] = []  #: what `on_killed` was given
+
+WAIT = 600  #: seconds: longer than any test
+
+
+class Busy(Exception):
+    """The SDK is busy."""
+
+    code = "E42"
+
+
+class Ledger:
+    """The SDK."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.opening = opening
+        self.pid = os.getpid()
+        self.path = Path(os.environ["LEDGER"])
+
+    def book(self, what: str) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{what}\n")
+
+    def has(self, what: str) -> bool:
+        return self.path.exists() and what in self.path.read_text().splitlines()
+
+
+@contextlib.contextmanager
+def open_ledger(opening: Opening) -> Iterator[Ledger]:
+    behaviour = os.environ.get("LEDGER_OPENS", "")
+    if behaviour == "hangs":
+        time.sleep(WAIT)
+    if behaviour == "is busy":
+        raise Busy("no licence left")
+    print(f"opened {opening.number} {opening.reason} {opening.unclean}")
+    yield Ledger(opening)
+    if os.environ.get("LEDGER_CLOSES") == "hangs":
+        time.sleep(WAIT)
+
+
+def is_booked(ledger: Ledger, job: JobContext) -> Done | NotDone:
+    return Done([ledger.opening.reason, ledger.opening.unclean]) if ledger.has(job.id) else NotDone()
+
+
+service = Service(
+    sdk=open_ledger,
+    executor="process",
+    seat_lock=None,  # tests run beside each other
+    close_timeout=2.0,
+    cancel_timeout=2.0,
+    open_retry=Retry(1, waits=[0], on=Busy),
+    on_killed=lambda pid, opening: killed.append((pid, opening)),
+)
+
+
+def hold_the_interpreter() -> None:
+    """Hang without a chance for another thread: the C function is called with the interpreter locked."""
+    while True:
+        ctypes.PyDLL(None).sleep(WAIT)  # a signal ends the sleep
+
+
+def do(ledger: Ledger, what: str, job: JobContext) -> Any:
+    match what:
+        case "pid":
+            return ledger.pid
+        case "opening":
+            return [ledger.opening.reason, ledger.opening.number, ledger.opening.unclean]
+        case "session":
+            return [os.getsid(0), os.getpgid(0), sys.stdin is None or sys.stdin.read()]
+        case "raise":
+            raise Busy("paper \ud800 jam")
+        case "steps":
+            first = job.step("first", lambda: ledger.book(f"first of {job.id}"))
+            if job.attempt == 1:
+                raise trio_jobs.RetryAfter(0, "out of paper")
+            return [first, job.steps, job.open_step, job.attempt, job.run, job.key, job.deadline is None]
+        case "progress":
+            job.progress(1, 2, "half")
+            while not job.cancel_requested:
+                time.sleep(0.001)
+            return "ended in time"
+        case "hang":
+            ledger.book(job.id)
+            hold_the_interpreter()
+        case "stop":
+            ledger.book(job.id)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "abort":
+            os.abort()
+        case "crash":
+            ctypes.string_at(0)
+        case "garbage":
+            for fd in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.write(fd, b"\xff" * 100)
+            time.sleep(WAIT)
+        case "flood":
+            for n in range(20_000):
+                print(f"line {n}")
+                print("x" * 60, file=sys.stderr)
+        case "grandchild":
+            child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({WAIT})"])
+            ledger.book(f"pid {child.pid}")
+            ledger.book(job.id)
+            time.sleep(WAIT)
+        case "die when idle":
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        case "big":
+            return "x" * 900_000
+        case "memory":
+            return len(bytearray(8 * 1024**3))
+    return what
+
+
+@service.handler(attempt_timeout=0.3, verify=is_booked, retry=Retry(1, waits=[0]))
+def limited(ledger: Ledger, what: str, job: JobContext) -> Any:
+    return do(ledger, what, job)
+
+
+@service.handler(on_doubt="hold", retry=Retry(0))
+def unlimited(ledger: Ledger, what: str, job: JobContext) -> Any:
+    return do(ledger, what, job)
+
+
+@service.handler(idempotent=True, retry=Retry(0))
+def repeated(ledger: Ledger, what: str, job: JobContext) -> Any:
+    return do(ledger, what, job)
+
+
+@service.handler(idempotent=True, retry=Retry(1, waits=[0]))
+def stepwise(ledger: Ledger, what: str, job: JobContext) -> Any:
+    return do(ledger, what, job)
+
+
+def located_service() -> Service:
+    """For `locate=`."""
+    return service
+
+
+def empty_service() -> Service:
+    """Without handlers."""
+    return Service(sdk=open_ledger, executor="process")
