@@ -101,7 +101,7 @@ async def test_a_plain_handler_with_a_correct_verify_has_no_findings(autojump_cl
     report = await run(ledger, service)
     assert report.ok, str(report)
     assert len(report.checked) == 9
-    assert report.left_out == ()
+    assert report.left_out == ("whether verify finds the work of another job: give a second payload",)
 
 
 async def test_an_async_handler_with_a_correct_verify_has_no_findings(autojump_clock: MockClock) -> None:
@@ -220,6 +220,30 @@ async def test_a_handler_may_raise_a_directive(directive: Exception, autojump_cl
 
     report = await run(ledger, service)
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("by_key", [False, True], ids=["by nothing", "by its key"])
+async def test_a_verify_that_finds_the_work_of_another_job_is_found(by_key: bool, autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    def find_any(ledger: Ledger, job: JobContext) -> Any:
+        found = [folio for folio, _ in ledger.entries if not by_key or folio == job.key]
+        return Done(found[0]) if found else NotDone()
+
+    @service.handler(kind="post", verify=find_any)
+    def post(ledger: Ledger, invoice: Invoice, job: JobContext) -> str:
+        assert job.key is not None
+        return ledger.book(job.key, invoice.cents)
+
+    report = await run(ledger, service, INVOICE, Invoice("A-2", 200))
+    assert report.left_out == ()
+    assert report.checked[-1] == "verify does not return Done because of the work of another job"
+    if by_key:
+        assert report.ok, str(report)
+    else:
+        assert [finding.rule for finding in report.findings] == [report.checked[-1]]
+        assert "Invoice(folio='A-2', cents=200)): verify returns Done after post(Invoice(folio='A-1'" in str(report)
 
 
 @pytest.mark.parametrize("answer", [Done("voucher"), NotDone()], ids=["always done", "never done"])

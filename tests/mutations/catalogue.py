@@ -2010,6 +2010,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                pass\n",
     ),
     _M(
+        "work of another job accepted",
+        "check_handler accepts a verify that completes a job because of the work of another one",
+        CHECK_HANDLER,
+        "testing/handler_check.py",
+        "        return bool(recorder.verdicts) and isinstance(recorder.verdicts[0][0], Done)",
+        "        return False",
+    ),
+    _M(
         "Fail not trusted",
         "a job whose handler raised Fail is marked as one that may have acted",
         CHECK_HANDLER,

@@ -10,7 +10,7 @@ When nothing more happens, the state of the job is compared with what `effects` 
 Findings are: a handler that raises or exceeds its limit without a fault (the directives `Fail`, `Cancel`, `Snooze` and
 `RetryAfter` are allowed); a job that is completed though its work is there twice or not at all; a job that is failed or
 cancelled, claims that nothing is left behind, and left something behind; a job that is completed although its work is
-gone with its session; a verify that answers wrongly. A job in doubt is never a finding, since it claims nothing.
+gone with its session; a verify that answers wrongly, or finds the work of another job. A job in doubt is never a finding, since it claims nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from trio_jobs._errors import InvalidPayload, TrioJobsError, UsageError
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
 from trio_jobs.testing._durable_work import ADVICE, as_if_interrupted, has_lost_work, is_asked, without_work
-from trio_jobs.testing._instrumented import HANDLER_RETURN, CallRecorder, CallSite, FaultPlan, instrument
+from trio_jobs.testing._fault_words import fault_sentence
+from trio_jobs.testing._instrumented import HANDLER_RETURN, CallRecorder, FaultPlan, instrument
 from trio_jobs.testing._virtual_time import ThreadActivity
 from trio_jobs.testing.crashable_store import CrashableStore
 from trio_jobs.testing.kit import drain, find_handler, open_queue, virtual_clock
@@ -57,6 +58,7 @@ _RULES: Final = {
     "slow": "when a call exceeds the limit, the work is done once, or the job is marked `may_have_acted`",
     "stop": "when the queue stops, the work is done once or not, or the job is marked `may_have_acted`",
     "verify": "verify returns Done only if the work is there, and NotDone only if nothing of it is there",
+    "foreign": "verify does not return Done because of the work of another job",
 }
 
 
@@ -82,7 +84,7 @@ class _Case:
         reset: Callable[[], Any],
     ) -> None:
         self._service = service
-        self._payload = payload
+        self.payload = payload
         self._key = key
         self._effects = effects
         self._reset = reset
@@ -100,6 +102,17 @@ class _Case:
         storage = as_if_interrupted(self._storage)
         await self._run_process(storage, recorder, submit=False, handler=without_work(self.handler))
         return has_lost_work(clean.job, recorder.verdicts)
+
+    async def claims_work_of(self, other: _Case, clean: _Run) -> bool:
+        """After a run without a fault: whether verify returns Done where only the work of `other` is there."""
+        assert self._storage is not None
+        storage = as_if_interrupted(self._storage)
+        there = await other.run(None)
+        if there.effects == clean.effects and there.effects is not _UNKNOWN:
+            return False  # the work of both is the same
+        recorder = CallRecorder(read_effects=self.read_effects)
+        await self._run_process(storage, recorder, submit=False, handler=without_work(self.handler))
+        return bool(recorder.verdicts) and isinstance(recorder.verdicts[0][0], Done)
 
     async def run(self, plan: FaultPlan | None) -> _Run:
         """Run the job until nothing more happens, in a second process if the first one ends by plan."""
@@ -146,7 +159,7 @@ class _Case:
                     # there is one job; its attempt may run before the submit returns
                     recorder.on_cancel = lambda: _cancel(queue, queue.job_ids()[0])
                     if submit:
-                        await queue.submit(handler.kind, self._payload, key=self._key)
+                        await queue.submit(handler.kind, self.payload, key=self._key)
                     await self._wait_until_idle(queue)
                     job = queue.get(queue.job_ids()[0])
             except TrioJobsError:
@@ -194,7 +207,8 @@ async def check_handler(
     Args:
         service: The service that the handler belongs to.
         handler: Its kind or function.
-        payloads: At least one, the simplest first: the check stops at the first payload with findings.
+        payloads: At least one, the simplest first: the check stops at the first payload with findings. With further
+            ones, of different work, verify must not find the work of the first one for them.
         effects: Returns what the handler did outside the process, as a value that can be compared. The value is copied
             immediately. Called from any thread, also while a session is open. Without it only the handler's own claims
             are checked.
@@ -221,6 +235,7 @@ async def check_handler(
     if effects is None:
         left_out.append("what the handler did: `effects` is missing")
     given = 0
+    first: _Case | None = None
     for payload in payloads:
         given += 1
         case = _Case(service, found, payload, key, effects, reset)
@@ -244,6 +259,13 @@ async def check_handler(
         if loses_work and (clean.effects is _UNKNOWN or clean.effects == before):  # else verify does not see the work
             what = "completes, and verify, asked in a new session, returns NotDone"
             findings.append(Finding(_RULES["durable"], f"{shown} {what}: {ADVICE}", "run it without a fault"))
+        if is_asked(found) and not findings:
+            if first is None:
+                first = _Case(service, found, payload, f"{key}, another job", effects, reset)
+            elif await case.claims_work_of(first, again):
+                what = f"verify returns Done after {found.kind}({first.payload!r:.200}) was processed and this was not"
+                how = "run it without a fault; if both payloads are the same work, give payloads of different work"
+                findings.append(Finding(_RULES["foreign"], f"{shown}: {what}", how))
         if findings:
             break  # each fault would report the same findings again
         broken_rules: set[str] = set()
@@ -264,6 +286,11 @@ async def check_handler(
             break  # with the simplest payload that shows them
     if not given:
         raise UsageError("check_handler needs at least one payload")
+    if is_asked(found):
+        if given > 1:
+            checked.append(_RULES["foreign"])
+        else:
+            left_out.append("whether verify finds the work of another job: give a second payload")
     report = CheckReport(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
     return report.check() if raises else report
 
@@ -325,7 +352,7 @@ def _clean(run: _Run, before: Any, shown: str) -> Iterator[Finding]:
 def _compare(run: _Run, plan: FaultPlan, before: Any, clean: Any, shown: str, handler: Handler) -> Iterator[Finding]:
     job, effects = run.job, run.effects
     rule, how = _RULES[plan.fault], f"inject the fault '{plan}'"
-    what = _fault_sentence(plan)
+    what = fault_sentence(plan)
     if effects is not _UNKNOWN:
         for verdict, effects_then in run.recorder.verdicts:
             if isinstance(verdict, Done) and effects_then == before and before != clean:
@@ -354,28 +381,6 @@ def _compare(run: _Run, plan: FaultPlan, before: Any, clean: Any, shown: str, ha
         )
     elif not job.is_final and job.state is not State.IN_DOUBT:
         yield Finding(rule, f"{shown}: {what}; the job never became final, it is {job.state} ({job.reason})", how)
-
-
-def _fault_sentence(plan: FaultPlan) -> str:
-    at: CallSite | None = plan.at
-    where = f"at checkpoint {plan.checkpoint}" if at is None else _site_phrase(at)
-    match plan.fault:
-        case "raise":
-            return f"{where} {type(plan.error).__name__} was raised"
-        case "die":
-            return f"{where} the process died"
-        case "cancel":
-            return f"{where} the job was cancelled"
-        case "slow":
-            return f"{where} {plan.seconds:g} s passed, more than the limit"
-        case _:
-            return f"{where} the queue stopped"
-
-
-def _site_phrase(site: CallSite) -> str:
-    if site.name == HANDLER_RETURN:
-        return "after the handler returned"
-    return f"{site.side} call {site.number} ({site.name})"
 
 
 def _hint(handler: Handler) -> str:
