@@ -23,7 +23,6 @@ from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
     JobInDoubt,
-    JobNotFound,
     KeyConflict,
     Lagged,
     OutcomeUnknown,
@@ -32,6 +31,7 @@ from trio_jobs._errors import (
     ResultUnavailable,
     StoreError,
 )
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._runtime.submission import NewJob
 

@@ -21,8 +21,10 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import answer, handshake
 from trio_jobs._wire.costs import cost
+from trio_jobs._wire.job_lists import List
 from trio_jobs._wire.jsonrpc import encode_request
-from trio_jobs._wire.methods import List, OneJob, Params, Subscribe, Unsubscribe
+from trio_jobs._wire.methods import OneJob, Subscribe, Unsubscribe
+from trio_jobs._wire.params import Params
 
 CONTROL = trio_jobs.Token("control-" + "0" * 20)
 WATCH = trio_jobs.Token("watch-" + "0" * 20, "watch", "watch")

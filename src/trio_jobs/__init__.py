@@ -3,7 +3,7 @@
 The packages, each importing only from those listed above it (.importlinter enforces that):
 
     _export         gives public classes the names of their public modules
-    _errors         every error, by who caused it
+    _errors         the errors, by who caused them; those of looking a job up in _lookup_errors
     _validation     checks of arguments
     _concurrency    nurseries, alarms and wake-ups
     _file_lock      lock files that name their holder
@@ -36,6 +36,8 @@ from trio_jobs import _export
 from trio_jobs import events as events
 from trio_jobs import ports as ports
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+from trio_jobs._engine.job_filter import ListConditions
+from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
 from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._engine.retry import Retry
@@ -52,7 +54,6 @@ from trio_jobs._errors import (
     JobFailed,
     JobInDoubt,
     JobMayHaveActed,
-    JobNotFound,
     JournalDamaged,
     JournalInUse,
     KeyConflict,
@@ -76,6 +77,7 @@ from trio_jobs._errors import (
 )
 from trio_jobs._event_stream import EventStream
 from trio_jobs._executors.thread import SdkHandle
+from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.clock import SystemClock, TrioClock
 from trio_jobs._runtime.from_thread import EventIterator, FromThread
@@ -103,6 +105,7 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AmbiguousJob",
     "AsyncJobContext",
     "Attempt",
     "Backup",
@@ -122,6 +125,7 @@ __all__ = [
     "FromThread",
     "Gap",
     "Health",
+    "InvalidCursor",
     "InvalidHandler",
     "InvalidJournalPath",
     "InvalidPayload",
@@ -130,14 +134,17 @@ __all__ = [
     "JobCancelled",
     "JobConditions",
     "JobContext",
+    "JobCounts",
     "JobFailed",
     "JobInDoubt",
+    "JobList",
     "JobMayHaveActed",
     "JobNotFound",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
     "Lagged",
+    "ListConditions",
     "MemoryStore",
     "NewJob",
     "NotDone",

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
+from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._ports import Backup
@@ -48,20 +50,38 @@ class Backend(Protocol):
         """See `Queue.get`. brief: without payload, steps, attempts and result, so that its size has a limit."""
         ...
 
+    def find(self, kind: str | None, key: str) -> Job:
+        """See `Queue.find`."""
+        ...
+
     def page(
-        self, state: State | None, kind: str | None, after: str | int | None, limit: int, take: Callable[[Job], bool]
-    ) -> tuple[int, bool]:
-        """Pass a page of jobs to `take`, in brief and in the order of `Queue.list`.
+        self, wanted: JobFilter, order: Order, after: str | int | None, limit: int, take: Callable[[Job], bool]
+    ) -> tuple[int | None, bool]:
+        """Pass a page of jobs to `take`, in brief.
 
         Args:
-            state: Only jobs in this state.
-            kind: Only jobs of this kind.
-            after: The id of a job, or the end of the previous page; None for the first page.
-            limit: The number of jobs at most.
+            wanted: Which jobs.
+            order: Which of them come first.
+            after: A cursor, the id of a job, or the end of the previous call; None for the first page.
+            limit: The number of jobs at most. A call also ends when it has looked for about a millisecond.
             take: Takes a job; returns False if it does not, and the page ends before that job.
 
         Returns:
-            The end of the page as the number of an event, and whether another page follows.
+            The end of the page as the number of an event, None if the page was ended before its first job; and whether
+            more jobs may follow.
+        """
+        ...
+
+    def count_steps(self, wanted: JobFilter, group: tuple[Group, str] | None, into: Counter[str]) -> Iterator[int]:
+        """Count jobs, in steps of about half a millisecond.
+
+        Args:
+            wanted: Which jobs.
+            group: The result of `parse_group`; None without one.
+            into: Gets the number of jobs of each value of the group.
+
+        Returns:
+            The number of jobs that each step has found.
         """
         ...
 
@@ -135,6 +155,7 @@ class Backend(Protocol):
         deadline_at: datetime | None,
         deadline_after: float | None,
         wait: float | None,
+        labels: Mapping[str, str] | None,
         by: str | None,
     ) -> Receipt:
         """See `Queue.submit`."""

@@ -1,6 +1,7 @@
 """All exceptions, grouped by their cause.
 
-- The caller: `UsageError` and its subclasses. `InvalidJournalPath` is a `StoreError` too.
+- The caller: `UsageError` and its subclasses; also those in `_lookup_errors`. `InvalidJournalPath` is a `StoreError`
+  too.
 - The limits and the stop of the queue: `QueueFull`, `QueueClosed`.
 - The end of a job, raised where its result is awaited: `JobFailed`, `JobCancelled`, `JobInDoubt`, `ResultUnavailable`.
 - The SDK: `SdkOpenFailed`, `SdkCallStuck`, `SdkCallRefused`, `SessionDiscarded`.
@@ -27,7 +28,6 @@ __all__ = [
     "JobFailed",
     "JobInDoubt",
     "JobMayHaveActed",
-    "JobNotFound",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
@@ -143,17 +143,6 @@ class KeyConflict(UsageError):
         self.key = key
         self.job_id = job_id
         super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload")
-
-
-class JobNotFound(UsageError):
-    """No job has this id: it was never submitted to this queue, or it was removed at the end of its retention."""
-
-    job_id: Final[str]
-    """The requested id."""
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        super().__init__(f"no job {job_id!r} is known (never submitted here, or pruned since)")
 
 
 class InvalidState(UsageError):

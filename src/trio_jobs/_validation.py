@@ -12,12 +12,16 @@ from typing import Final
 from trio_jobs._errors import UsageError
 
 __all__ = [
+    "MAX_BY",
     "MAX_DATE",
     "MAX_KEY",
+    "MAX_LABEL",
+    "MAX_LABELS",
     "MAX_WAIT",
     "check_by",
     "check_date",
     "check_factory",
+    "check_labels",
     "check_manager",
     "check_number",
     "check_rate",
@@ -42,6 +46,12 @@ MAX_KEY: Final = 500
 
 MAX_BY: Final = 200
 """The longest name of an operator, in characters."""
+
+MAX_LABELS: Final = 8
+"""The highest number of labels of a job."""
+
+MAX_LABEL: Final = 64
+"""The longest name and the longest value of a label, in characters."""
 
 
 def check_seconds(name: str, value: float, *, zero: bool = True) -> float:
@@ -135,6 +145,27 @@ def _has_utf8(text: str) -> bool:
 def check_by(by: str | None) -> str | None:
     """Return `by` as an exact str of 1 to 200 characters; None for None. Raise `UsageError` for anything else."""
     return None if by is None else check_text("by", by, MAX_BY, noun="name")
+
+
+def check_labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return the labels of a job as exact strs, sorted by name; None without any.
+
+    Raises:
+        UsageError: There are more than 8; a name or a value is not a text of 1 to 64 characters; or a name has a "=".
+    """
+    if labels is None:
+        return None
+    if not isinstance(labels, Mapping):
+        raise UsageError(f"labels are a mapping of names to values, not {labels!r:.100}")
+    if len(labels) > MAX_LABELS:
+        raise UsageError(f"a job has at most {MAX_LABELS} labels, not {len(labels)}; put the others into its payload")
+    checked = {}
+    for name, value in labels.items():
+        plain_name = check_text("the name of a label", name, MAX_LABEL)
+        if "=" in plain_name:
+            raise UsageError(f"the name of a label has no '=', unlike {name!r:.100}")
+        checked[plain_name] = check_text(f"label {plain_name!r}", value, MAX_LABEL)
+    return dict(sorted(checked.items())) or None
 
 
 def check_wait(name: str, value: float) -> float:

@@ -229,12 +229,11 @@ class Demo:
 
 def _open_jobs(queue: trio_jobs.Queue) -> list[trio_jobs.Job]:
     """The jobs of invoices that are not final."""
-    jobs: list[trio_jobs.Job] = []
-    for state in trio_jobs.State:
-        after = None
-        while page := queue.list(state=state, kind=BOOK, after=after, limit=1000):
-            if page[0].is_final:
-                break
-            jobs += page
-            after = page[-1].id
+    state = trio_jobs.State
+    states = {*state} - {state.COMPLETED, state.FAILED, state.CANCELLED}
+    page = queue.list(states=states, kind=BOOK, limit=1000)
+    jobs = [*page]
+    while page.next is not None:
+        page = queue.list(states=states, kind=BOOK, limit=1000, after=page.next)
+        jobs += page
     return jobs

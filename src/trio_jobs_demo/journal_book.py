@@ -29,13 +29,15 @@ async def book_of_journal(journal: Path | None) -> str | None:
         return None
     found: str | None = None
     async with trio_jobs.Service(unhandled_jobs="hold").open(journal=journal) as queue:
-        after = None
-        while found is None and (page := queue.list(kind=BOOK, after=after, limit=1000)):
-            after = page[-1].id
+        page = queue.list(kind=BOOK, limit=1000)
+        while found is None:
             for job in page:
                 try:
                     found = msgspec.json.decode(job.payload or b"", type=_BookId).book
                     break
                 except msgspec.DecodeError:
                     continue  # of another version of the demo
+            if page.next is None:
+                break
+            page = queue.list(kind=BOOK, limit=1000, after=page.next)
     return found

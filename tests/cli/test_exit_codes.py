@@ -53,6 +53,7 @@ CODES = {
     "TrioJobsError": ExitCode.UNEXPECTED,
     "UsageError": ExitCode.INVALID,
     "JobNotFound": ExitCode.NOT_FOUND,
+    "AmbiguousJob": ExitCode.NOT_FOUND,
     "InvalidState": ExitCode.NOT_FOUND,
     "JobMayHaveActed": ExitCode.NOT_FOUND,
     "QueueFull": ExitCode.TRY_LATER,

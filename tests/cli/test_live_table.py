@@ -56,7 +56,7 @@ def test_watching_in_a_terminal_is_a_table_that_lives(tmp_path: Path) -> None:
     shell.run("result", done)
     terminal = Terminal([*shell.command("watch"), "--url", shell.url], shell)
     try:
-        terminal.shows("before", done[-12:], "completed")  # as things were
+        terminal.shows("before", done[-8:], "completed")  # as things were
         shell.json("submit", "fail", '"no\\u001b]0;title\\u0007 money"', "--key", "later")
         terminal.shows("later", "failed", "1 failed so far", "no\\x1b]0;title\\x07 money")
         assert "\x1b]0" not in terminal.seen

@@ -18,7 +18,7 @@ from trio_jobs import Job, Queue, Service, State, Token, events
 CONTROL = Token("control-" + "0" * 20, "ann", "control")
 WATCH = Token("watch-" + "0" * 20, "wes", "watch")
 NOT_SENT = {"steps", "open_step", "result"}
-FOR_CONTROL = {"payload"}
+FOR_CONTROL = {"payload", "by", "labels"}
 
 
 @asynccontextmanager
@@ -75,7 +75,7 @@ def differing(one: Job, other: Job) -> set[str]:
 
 
 def withheld(job: Job, names: set[str]) -> Job:
-    changes: dict[str, Any] = dict.fromkeys(names)
+    changes: dict[str, Any] = {name: {} if name == "labels" else None for name in names}
     return attrs.evolve(job, **changes)
 
 
@@ -102,7 +102,7 @@ async def test_a_client_that_watches_gets_it_without_payload_and_tracebacks() ->
 async def test_a_list_has_neither_payloads_nor_attempts() -> None:
     async with served(CONTROL) as (queue, client):
         await some_jobs(queue)
-        hidden = NOT_SENT | FOR_CONTROL | {"attempts"}
+        hidden = NOT_SENT | {"payload", "attempts"}
         expected = [withheld(without_tracebacks(job), hidden) for job in queue.list()]
         assert await client.list() == expected
         async with client.subscribe(snapshot=True) as subscription:

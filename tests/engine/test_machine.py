@@ -25,7 +25,8 @@ from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.projection import KeyEntry, Projection
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._engine.saving import Unsaved
-from trio_jobs._errors import InvalidState, JobMayHaveActed, JobNotFound
+from trio_jobs._errors import InvalidState, JobMayHaveActed
+from trio_jobs._lookup_errors import JobNotFound
 
 S = State
 WAITS = (1.0, 2.0, 4.0)

@@ -13,7 +13,8 @@ from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.jobs import FINAL, Outcome, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Rules
-from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
+from trio_jobs._errors import IllegalTransition, QueueBroken
+from trio_jobs._lookup_errors import JobNotFound
 
 
 def submit(projection: Projection, job: str, *, key: str | None = None, kind: str = "kind", at: float = 0.0) -> None:

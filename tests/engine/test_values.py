@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_jobs import _errors as errors
+from trio_jobs import _lookup_errors as lookup_errors
 from trio_jobs._engine import directives
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, Outcome, State, escape, to_datetime, uuid7, view
 from trio_jobs._validation import MAX_WAIT, check_seconds
@@ -179,7 +180,16 @@ def test_the_json_of_an_error_omits_absent_fields() -> None:
         (errors.UnknownKind("x", ()), {"known": ()}, "(registered: none)"),
         (errors.InvalidPayload("k", "no folio"), {"kind": "k", "why": "no folio"}, "payload for 'k' refused: no folio"),
         (errors.KeyConflict("k", "A-1", "j"), {"kind": "k", "key": "A-1", "job_id": "j"}, "another payload"),
-        (errors.JobNotFound("j"), {"job_id": "j"}, "no job 'j' is known"),
+        (lookup_errors.JobNotFound("j"), {"job_id": "j"}, "no job 'j' is known"),
+        (lookup_errors.JobNotFound("j"), {"key": None}, "give the whole id, or at least its last 6 characters"),
+        (lookup_errors.JobNotFound("", "A-1"), {"job_id": "", "key": "A-1"}, "no job with key 'A-1' is known"),
+        (lookup_errors.JobNotFound("j", "A-1"), {"job_id": "j"}, "key 'A-1' belongs to job j, which is pruned"),
+        (
+            lookup_errors.AmbiguousJob("x", ("a", "b")),
+            {"job_ids": ("a", "b")},
+            "'x' can be each of the jobs a, b; give",
+        ),
+        (lookup_errors.InvalidCursor("c1.x"), {"cursor": "c1.x"}, "'c1.x' is not a cursor of this list"),
         (errors.InvalidState("j", "failed", "use retry"), {"job_id": "j", "state": "failed"}, "is failed: use retry"),
         (errors.QueueFull(5, 2, 1.25), {"capacity": 5, "waiting": 2, "retry_after": 1.25}, "try again in about 1.2 s"),
         (
@@ -211,8 +221,9 @@ def test_an_error_has_its_facts_as_attributes_and_a_message(made: Exception, fac
 def test_every_error_has_the_base_class_and_no_directive_has_it() -> None:
     assert all(issubclass(getattr(errors, name), errors.TrioJobsError) for name in errors.__all__ if name != "Copyable")
     assert not any(issubclass(getattr(directives, name), errors.TrioJobsError) for name in directives.__all__)
-    callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict, errors.JobNotFound}
-    assert all(issubclass(error, errors.UsageError) for error in callers | {errors.InvalidState})
+    callers = {errors.InvalidHandler, errors.UnknownKind, errors.InvalidPayload, errors.KeyConflict}
+    lookups = {lookup_errors.JobNotFound, lookup_errors.AmbiguousJob, lookup_errors.InvalidCursor}
+    assert all(issubclass(error, errors.UsageError) for error in callers | lookups | {errors.InvalidState})
 
 
 @pytest.mark.parametrize("bad", [-1, -math.inf, math.nan, "5", None, True, 1j])

@@ -35,6 +35,10 @@ YOUNG: Final = "tests/stores/test_young_journals.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
+JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
+FINDING: Final = "tests/runtime/test_finding.py"
+LABELS: Final = "tests/runtime/test_labels.py"
+SERVER_LISTS: Final = "tests/server/test_job_lists.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
@@ -250,9 +254,128 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a page of jobs in the middle of a list looks at all jobs before it",
         LISTING,
         "_runtime/queries.py",
-        "        records = log.by_submit(end, kinds) if state is None else log.in_state(state, end, kinds)\n",
-        "        records = log.by_submit(0, kinds) if state is None else log.in_state(state, 0, kinds)\n"
-        "        records = (r for r in records if (r.submitted_seq if state is None else r.state_seq) > end)\n",
+        "        for number, record in self._event_log.scan(wanted, place, order):\n",
+        "        for number, record in (p for p in self._event_log.scan(wanted) if p[0] > (place or 0)):\n",
+    ),
+    _M(
+        "tick behind the place",
+        "a list, the newest first, that finds nothing never ends",
+        JOB_FILTERS,
+        "_engine/job_table.py",
+        "                at = bisect_left(blocks, place, key=lambda block: block.numbers[0]) - 1\n",
+        "                at = max(bisect_right(blocks, place, key=lambda block: block.numbers[0]) - 1, 0)\n",
+    ),
+    _M(
+        "bit of the state kept",
+        "a job that has left a state is still listed in it, once a thousand others were submitted after it",
+        JOB_FILTERS,
+        "_engine/job_table.py",
+        "            block.states[state] ^= bit\n",
+        "",
+    ),
+    _M(
+        "error kept in the bitmaps",
+        "a job is listed by an error that it no longer has",
+        JOB_FILTERS,
+        "_engine/job_table.py",
+        '                block.clear("error_type", error.type, bit)\n',
+        "                pass\n",
+    ),
+    _M(
+        "holes of removed jobs",
+        "a pruned job is listed",
+        JOB_FILTERS,
+        "_engine/job_table.py",
+        "        block.live ^= BITS[offset]\n",
+        "",
+    ),
+    _M(
+        "keys without those of the last stride",
+        "some jobs are not found by the begin of their key",
+        JOB_FILTERS,
+        "_engine/job_block.py",
+        "self.key_bitmaps[strides] | self._bits_of_keys(strides * STRIDE, count)",
+        "self.key_bitmaps[strides]",
+    ),
+    _M(
+        "cursor of any filter accepted",
+        "a page continues a list of other jobs, and omits some",
+        LISTING,
+        "_engine/job_list.py",
+        "    if not cursor.startswith(CURSOR) or content[8:] != _hash(number, wanted, order, epoch):\n",
+        "    if not cursor.startswith(CURSOR):\n",
+    ),
+    _M(
+        "list ahead of the disk",
+        "a cancel that a power cut can undo is shown in a list",
+        LISTING,
+        "_runtime/event_log.py",
+        "        certain = (pair for pair in pairs if pair[1] is None or pair[1].id not in copies)\n",
+        "        certain = pairs\n",
+    ),
+    _M(
+        "count ahead of the disk",
+        "a cancel that a power cut can undo is counted",
+        LISTING,
+        "_runtime/event_log.py",
+        "            for record, one in ((copied, 1), (self.projection.jobs[job_id], -1)):\n",
+        "            for record, one in ():\n",
+    ),
+    _M(
+        "first of several jobs",
+        "a cancel with the end of two ids cancels one of them",
+        FINDING,
+        "_runtime/event_log.py",
+        "            raise AmbiguousJob(end, tuple(record.id for record in records))\n",
+        "            pass\n",
+    ),
+    _M(
+        "id found before its commit",
+        "the end of an id finds a job that a power cut can undo",
+        FINDING,
+        "_runtime/event_log.py",
+        "            candidates = map(self.committed_view, self.projection.by_submit.with_id_end(end.lower()))\n",
+        "            candidates = iter(self.projection.by_submit.with_id_end(end.lower()))\n",
+    ),
+    _M(
+        "nine labels",
+        "a submit takes any number of labels",
+        LABELS,
+        "_validation.py",
+        "    if len(labels) > MAX_LABELS:\n",
+        "    if False:\n",
+    ),
+    _M(
+        "labels lost at the door",
+        "a job for later has no labels",
+        LABELS,
+        "_runtime/submission.py",
+        "due if wait > 0 else None, deadline, labels)",
+        "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "events shared by all scopes",
+        "a subscriber that may only watch gets the names of the people who act",
+        SERVER_LISTS,
+        "_server/event_bodies.py",
+        "private=self.private)",
+        "private=True)",
+    ),
+    _M(
+        "list with submitters for watchers",
+        "a list shows submitters and labels to a token that may only watch",
+        SERVER_LISTS,
+        "_server/methods.py",
+        "JobPage(params.limit, private=_is_private(context))",
+        "JobPage(params.limit, private=True)",
+    ),
+    _M(
+        "oracle for labels",
+        "a token that may only watch learns labels by asking which jobs have them",
+        SERVER_LISTS,
+        "_server/methods.py",
+        "    if params.by is not None or params.labels is not None:\n",
+        "    if params.by is not None:\n",
     ),
     _M(
         "pages without a limit of bytes",
@@ -267,9 +390,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the job that did not fit into a page of a snapshot is in no page",
         PAGES,
         "_runtime/queries.py",
-        "                if taken == limit or not take(view(record, brief=True)):\n                    return after\n",
-        "                if taken == limit or not take(view(record, brief=True)):\n"
-        "                    return record.submitted_seq\n",
+        "            if limit == 0 or not take(view(record, brief=True)):\n                return after\n",
+        "            if limit == 0 or not take(view(record, brief=True)):\n                return number\n",
     ),
     _M(
         "pages without a pause",

@@ -25,15 +25,16 @@ PUBLIC = {
     "trio_jobs": {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
-            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext
-            MemoryStore NewJob NotDone Opening Progress Queue Receipt RetriedJobs Retry SdkHandle Server ServerInfo
-            ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription SystemClock Token
-            TrioClock UnfinishedJob Unknown
+            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobList
+            ListConditions MemoryStore NewJob NotDone Opening Progress Queue Receipt RetriedJobs Retry SdkHandle
+            Server ServerInfo ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription
+            SystemClock Token TrioClock UnfinishedJob Unknown
         """,
         "enum": "EndedBy Outcome State",
         "exception": """
-            Cancel ConnectionFailed Fail InvalidHandler InvalidJournalPath InvalidPayload InvalidState JobCancelled
-            JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse KeyConflict Lagged
+            AmbiguousJob Cancel ConnectionFailed Fail InvalidCursor InvalidHandler InvalidJournalPath InvalidPayload
+            InvalidState JobCancelled JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse
+            KeyConflict Lagged
             OutcomeUnknown PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter
             SdkCallError SdkCallRefused SdkCallStuck SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze
             StoreError TooManyRequests TrioJobsError UnhandledJobs UnknownKind UsageError

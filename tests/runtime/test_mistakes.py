@@ -475,7 +475,8 @@ async def test_an_invalid_wait_is_refused(autojump_clock: MockClock) -> None:
 
 
 async def test_an_unknown_job_raises_job_not_found(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
-    message = "no job 'nope' is known (never submitted here, or pruned since)"
+    known = "no job 'nope' is known (never submitted here, or pruned since)"
+    message = f"{known}; give the whole id, or at least its last 6 characters"
     with says(JobNotFound, message):
         queue.get("nope")
     with says(JobNotFound, message):

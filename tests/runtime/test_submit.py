@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import NO_RETRY, HostKind, busy_queue, ended, make_rig, until_state
-from trio_jobs import JobNotFound, KeyConflict, QueueClosed, QueueFull, State
+from trio_jobs import KeyConflict, QueueClosed, QueueFull, State
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker
 
@@ -449,65 +449,6 @@ async def test_jobs_are_listed_by_state_kind_and_page(autojump_clock: MockClock)
         assert queue.list(kind="other") == []
         assert repr(queue) == "<Queue 5 pending, 1 processing, 95 slots free>"
         assert queue.get(first).payload == b'"first"'
-
-
-async def test_a_list_continues_behind_a_job_that_has_left_the_state(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
-    async with busy_queue(rig) as (queue, _, _):
-        ids = [(await queue.submit("work", str(n))).job_id for n in range(6)]
-        assert [job.id for job in queue.list(state="pending", limit=3)] == ids[:3]
-        await queue.cancel(ids[2])
-        await queue.cancel(ids[3])
-        assert [job.id for job in queue.list(state="pending", after=ids[2], limit=1)] == ids[4:5]
-        assert [job.id for job in queue.list(state="pending", after=ids[4])] == ids[5:]
-        # of a job that was no page's end only the submit is known
-        assert [job.id for job in queue.list(state="pending", after=ids[3])] == ids[4:]
-
-
-async def test_a_list_continues_where_it_was_when_its_last_job_enters_the_state_again(
-    autojump_clock: MockClock,
-) -> None:
-    rig = make_rig("trio")
-    async with busy_queue(rig) as (queue, _, _):
-        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
-        assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
-        await queue.cancel(ids[1])
-        await queue.retry(ids[1])
-        assert [job.id for job in queue.list(state="pending", after=ids[1])] == [*ids[2:], ids[1]]
-
-
-async def test_the_ends_of_the_newest_pages_are_remembered(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trio_jobs._runtime.queries.MAX_PAGE_ENDS", 2)
-    rig = make_rig("trio")
-    async with busy_queue(rig) as (queue, _, _):
-        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
-        after = None
-        for job_id in ids[:3]:
-            assert [job.id for job in queue.list(state="pending", after=after, limit=1)] == [job_id]
-            after = job_id
-        for job_id in ids[:3]:
-            await queue.cancel(job_id)
-            await queue.retry(job_id)  # at the end of those that are pending now
-        assert [job.id for job in queue.list(state="pending", after=ids[2])] == [ids[3], *ids[:3]]
-        assert [job.id for job in queue.list(state="pending", after=ids[0])] == ids[1:3], "as if it had been there"
-
-
-async def test_a_list_continues_behind_a_pruned_job(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", settings={"job_retention": {"cancelled": 0, "completed": 10_000, "failed": 10_000}})
-    async with rig.open() as queue:
-        await queue.pause("")
-        ids = [(await queue.submit("work", str(n))).job_id for n in range(4)]
-        assert [job.id for job in queue.list(state="pending", limit=2)] == ids[:2]
-        assert [job.id for job in queue.list(limit=2)] == ids[:2]
-        await queue.cancel(ids[1])
-        await trio.sleep(120)
-        with pytest.raises(JobNotFound):
-            queue.get(ids[1])
-        assert [job.id for job in queue.list(state="pending", after=ids[1])] == ids[2:]
-        assert [job.id for job in queue.list(after=ids[1])] == ids[2:]
-        await queue.resume()
 
 
 async def test_a_job_returned_by_get_does_not_change(autojump_clock: MockClock) -> None:

@@ -24,7 +24,8 @@ from trio_jobs._server import pacing
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._wire.codes import MAX_HISTORY_BYTES, MAX_PAGE_BYTES
 from trio_jobs._wire.conversion import job_to_wire
-from trio_jobs._wire.methods import ListResult, Snapshot
+from trio_jobs._wire.job_lists import ListResult
+from trio_jobs._wire.methods import Snapshot
 from trio_jobs._wire.pages import JobPage, ListOut, SnapshotOut
 
 LONG = "x" * 1024

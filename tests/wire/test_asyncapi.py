@@ -145,7 +145,7 @@ def test_no_pattern_matches_a_text_that_ends_with_a_newline() -> None:
 def test_schemas_use_the_words_of_json_schema(api: dict[str, Any]) -> None:
     words = {"title", "type", "properties", "required", "additionalProperties", "description", "default", "enum",
              "const", "anyOf", "items", "$ref", "minLength", "maxLength", "minimum", "maximum", "pattern", "minItems",
-             "maxItems", "discriminator"}  # fmt: skip
+             "maxItems", "maxProperties", "propertyNames", "discriminator"}  # fmt: skip
 
     def check(schema: dict[str, Any]) -> None:
         assert set(schema) <= words, schema

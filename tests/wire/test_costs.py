@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_jobs._wire.costs import cost
-from trio_jobs._wire.methods import METHODS, Hello, List, Nothing, OneJob, Params, Subscribe
+from trio_jobs._wire.job_lists import List
+from trio_jobs._wire.methods import METHODS, Hello, Nothing, OneJob, Subscribe
+from trio_jobs._wire.params import Params
 
 LIMITS = st.integers(1, 500)
 

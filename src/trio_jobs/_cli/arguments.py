@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +25,8 @@ __all__ = ["VARIABLE", "parse", "parser"]
 T = TypeVar("T")
 
 VARIABLE: Final = "TRIO_JOBS_TOKEN"  #: the environment variable with the token
+_AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "url"})
 
@@ -53,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace | ExitCode:
 
 def _is_unicode(value: object) -> bool:
     """Whether a text, or each text of a list, can be sent. Python marks bytes that are not valid by lone surrogates."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return all(map(_is_unicode, value))
     if isinstance(value, str):
         try:
@@ -82,28 +86,34 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     connection = _connection()
 
-    def command(name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
+    def command(name: str, summary: str, more: str = "", example: str = "") -> argparse.ArgumentParser:
         description = summary[0].upper() + summary[1:] + "." + (f" {more}" if more else "")
-        return commands.add_parser(name, parents=[connection], help=summary, description=description)
+        epilog = f"example: trio-jobs {name} {example}" if example else None
+        return commands.add_parser(name, parents=[connection], help=summary, description=description, epilog=epilog)
 
     _add_serve(commands.add_parser("serve", help="run a service and a server for its queue"))
-    _add_submit(command("submit", "submit a job", "The output is its id and its state."))
-    for name, summary in (
-        ("show", "show a job and its attempts"),
-        ("result", "wait until a job is final, and print its result as JSON"),
-        ("cancel", "cancel a job"),
-    ):
-        command(name, summary).add_argument("job", metavar="JOB", help="the id of the job")
-    _add_retry(
-        command(
-            "retry",
-            "begin a new run of a failed or cancelled job",
-            "If it may have done its work, verify is called first; without a verify it is refused.",
-        )
+    submit = command(
+        "submit",
+        "submit a job",
+        "The output is its id and its state.",
+        """post_invoice '{"folio": "A-1"}' --key A-1 --label company=acme""",
     )
-    _add_list(command("list", "list jobs", "The oldest submit comes first; with --state, the oldest change to STATE."))
-    _add_watch(command("watch", "follow the events of the queue", "A terminal shows a live table, a pipe JSON lines."))
-    _add_resolve(command("resolve", "resolve a job in doubt"))
+    _add_submit(submit)
+    for name, summary, example in (
+        ("show", "show a job and its attempts", "--key A-1"),
+        ("result", "wait until a job is final, and print its result as JSON", "5f0c21ab"),
+        ("cancel", "cancel a job", "5f0c21ab"),
+    ):
+        _add_job(command(name, summary, example=example))
+    verified = "If it may have done its work, verify is called first; without a verify it is refused."
+    _add_retry(command("retry", "begin a new run of a failed or cancelled job", verified, "--key A-1"))
+    ids = "A job is shown with the last 8 characters of its id, by which the other commands find it."
+    example = "--state failed --error TimeoutError --since 2d"
+    _add_list(command("list", "list jobs, the newest submits first", ids, example))
+    _add_count(command("count", "count jobs", "", "--group error_type --state failed --since 2026-11-01"))
+    live = "A terminal shows a live table, a pipe JSON lines."
+    _add_watch(command("watch", "follow the events of the queue", live, "--job 5f0c21ab"))
+    _add_resolve(command("resolve", "resolve a job in doubt", example="--key A-1 done --result 4711"))
     pause = command("pause", "pause the queue", "The running attempt continues; no other attempt starts.")
     pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
     command("resume", "resume the queue", "Attempts start again.")
@@ -181,6 +191,37 @@ def _checked(check: Callable[[], T], must: str) -> T:
         raise argparse.ArgumentTypeError(f"it must be {must}") from None
 
 
+def _date(text: str) -> datetime:
+    """A date in ISO 8601, in local time unless it says otherwise; or a time before now, such as 90m, 2h or 7d."""
+    try:
+        if match := _AGO.fullmatch(text):
+            from trio_jobs._runtime.clock import SystemClock  # not before it is needed: help must be quick
+
+            return datetime.fromtimestamp(SystemClock().now() - float(match[1]) * _UNITS[match[2]], UTC)
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"it must be a date such as 2026-11-29 or 2026-11-29T08:30, or a time ago such as 7d, not {text!r:.100}"
+        ) from None
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"it must be NAME=VALUE, not {text!r:.100}")
+    return name, value
+
+
+def _add_label(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--label", action="append", type=_label, default=[], metavar="NAME=VALUE", help=text)
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="the id of the job, or at least its last 6 characters")
+    parser.add_argument("--key", dest="by_key", action="store_true", help="JOB is the key of the job instead of its id")
+    parser.add_argument("--kind", metavar="KIND", help="with --key: the kind of the job, if the key occurs in several")
+
+
 def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="the name of the handler")
     parser.add_argument("payload", metavar="PAYLOAD", help="JSON; - reads it from standard input")
@@ -194,18 +235,48 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="wait for a free slot (default: 30; 0: not at all)",
     )
+    _add_label(parser, "a label of the job, by which jobs are listed and counted; can be repeated")
     parser.add_argument("--result", action="store_true", help="wait until the job is final, and print its result")
 
 
-def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--state", choices=_states(), metavar="STATE", help=f"only jobs in STATE: {', '.join(State)}")
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=_states(),
+        metavar="STATE",
+        help=f"only jobs in STATE, one of {', '.join(State)}; can be repeated",
+    )
     parser.add_argument("--kind", metavar="KIND", help="only jobs of this kind")
-    parser.add_argument("--after", metavar="JOB", help="only the jobs after the one with this id")
+    parser.add_argument("--key-prefix", metavar="TEXT", help="only jobs whose key begins with TEXT")
+    parser.add_argument("--error", metavar="TYPE", help="only jobs whose last error is of the class TYPE")
+    acted = "only jobs that may have acted, or that have not"
+    parser.add_argument("--may-have-acted", action=argparse.BooleanOptionalAction, help=acted)
+    _add_label(parser, "only jobs with this label; can be repeated")
+    parser.add_argument("--by", metavar="NAME", help="only jobs of this submitter")
+    since = "only jobs submitted since a date or a time ago, such as 2026-11-29T08:30 or 2h"
+    parser.add_argument("--since", type=_date, metavar="DATE", help=since)
+    parser.add_argument("--until", type=_date, metavar="DATE", help="only jobs submitted before that")
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    _add_conditions(parser)
+    parser.add_argument("--oldest", action="store_true", help="list the oldest submits first")
+    parser.add_argument(
+        "--after", metavar="CURSOR", help="continue a list: the cursor that it has printed, or the id of its last job"
+    )
     parser.add_argument("--limit", type=_count, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)")
 
 
+def _add_count(parser: argparse.ArgumentParser) -> None:
+    _add_conditions(parser)
+    parser.add_argument(
+        "--group", metavar="GROUP", help="count them by state, kind, error_type or label:NAME, the largest number first"
+    )
+
+
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--job", action="append", metavar="JOB", help="only this job; can be repeated")
+    parser.add_argument("--job", action="append", metavar="JOB", help="only the job with this id; can be repeated")
     parser.add_argument("--kind", action="append", metavar="KIND", help="only jobs of this kind; can be repeated")
     parser.add_argument(
         "--state",
@@ -218,7 +289,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_retry(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="the id of the job")
+    _add_job(parser)
     parser.add_argument(
         "--even-if-acted",
         action="store_true",
@@ -227,7 +298,7 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_resolve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="the id of the job")
+    _add_job(parser)
     parser.add_argument(
         "resolution",
         choices=["done", "not_done", "failed"],

@@ -6,16 +6,18 @@ import argparse
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 import msgspec
 
 from trio_jobs._cli.json_lines import json_line
-from trio_jobs._cli.output import print_line
+from trio_jobs._cli.output import print_error, print_line
 from trio_jobs._cli.token_file import decode_text
 from trio_jobs._client.client import Client
-from trio_jobs._engine.jobs import Job, State, escape
+from trio_jobs._engine.job_block import SUFFIX
+from trio_jobs._engine.job_filter import ListConditions
+from trio_jobs._engine.jobs import Job, escape
 from trio_jobs._errors import UsageError
 
 __all__ = ["COMMANDS", "decode_json", "print_answer"]
@@ -57,6 +59,7 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
         delay=arguments.delay,
         deadline_after=arguments.deadline,
         wait=arguments.wait,
+        labels=dict(arguments.label),
     )
     answer = {
         "job": receipt.job_id,
@@ -66,12 +69,14 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
     }
     known = "" if receipt.created else " (the existing job with this key)"
     print_answer(answer, arguments.json, f"{receipt.job_id} {receipt.state}{known}")
-    return await result(client, argparse.Namespace(**vars(arguments), job=receipt.job_id)) if arguments.result else 0
+    return await result(client, argparse.Namespace(job=receipt.job_id, by_key=False)) if arguments.result else 0
 
 
 async def show(client: Client, arguments: argparse.Namespace) -> int:
-    job = await client.get(arguments.job)
-    lines = [_line(job)]
+    job = await (client.find(arguments.kind, arguments.job) if arguments.by_key else client.get(arguments.job))
+    lines = [_line(job, job.id)]
+    if job.labels:
+        lines.append("  " + ", ".join(f"{name}={value}" for name, value in job.labels.items()))
     for attempt in job.attempts or ():
         error = "" if attempt.error is None else f": {attempt.error}"
         outcome = attempt.outcome or "running"
@@ -81,43 +86,77 @@ async def show(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def list_jobs(client: Client, arguments: argparse.Namespace) -> int:
-    state = None if arguments.state is None else State(arguments.state)
     after, remaining = arguments.after, arguments.limit
+    order: Literal["oldest", "newest"] = "oldest" if arguments.oldest else "newest"
     while remaining > 0:
-        jobs = await client.list(state=state, kind=arguments.kind, after=after, limit=min(remaining, 500))
-        for job in jobs:
-            if not print_answer(job.to_dict(), arguments.json, escape(_line(job))):
+        page = await client.list(after=after, limit=min(remaining, 500), order=order, **_conditions(arguments))
+        for job in page:
+            if not print_answer(job.to_dict(), arguments.json, escape(_line(job, job.id[-SUFFIX:]))):
                 return 0
-        if not jobs:  # a page may have fewer jobs than its limit although others follow
-            break
-        after, remaining = jobs[-1].id, remaining - len(jobs)
+        if page.next is None:
+            return 0
+        after, remaining = page.next, remaining - len(page)
+    if after is not None:
+        print_error(f"there may be more jobs: repeat the command with --after {after}")
     return 0
 
 
+async def count(client: Client, arguments: argparse.Namespace) -> int:
+    counts = await client.count(arguments.group, **_conditions(arguments))
+    lines = [f"{number:>8}  {value}" for value, number in (counts.groups or {}).items()]
+    if counts.others:
+        lines.append(f"{counts.others:>8}  with other values")
+    lines.append(f"{counts.total:>8}  jobs")
+    print_answer(attrs.asdict(counts), arguments.json, "\n".join(escape(line) for line in lines))
+    return 0
+
+
+def _conditions(arguments: argparse.Namespace) -> ListConditions:
+    return ListConditions(
+        states=arguments.state,
+        kind=arguments.kind,
+        key_prefix=arguments.key_prefix,
+        error_type=arguments.error,
+        may_have_acted=arguments.may_have_acted,
+        labels=dict(arguments.label),
+        by=arguments.by,
+        since=arguments.since,
+        until=arguments.until,
+    )
+
+
+async def _job_id(client: Client, arguments: argparse.Namespace) -> str:
+    """The id of the job that the arguments name."""
+    job: str = arguments.job
+    return (await client.find(arguments.kind, job)).id if arguments.by_key else job
+
+
 async def result(client: Client, arguments: argparse.Namespace) -> int:
-    value = await client.result(arguments.job, in_doubt="raise")
+    value = await client.result(await _job_id(client, arguments), in_doubt="raise")
     print_answer(value, True, "")
     return 0
 
 
 async def cancel(client: Client, arguments: argparse.Namespace) -> int:
-    answer = await client.cancel(arguments.job)
-    print_answer({"job": arguments.job, "answer": answer}, arguments.json, answer)
+    job_id = await _job_id(client, arguments)
+    answer = await client.cancel(job_id)
+    print_answer({"job": job_id, "answer": answer}, arguments.json, answer)
     return FAILED if answer == "too_late" else 0
 
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
-    await client.retry(arguments.job, even_if_acted=arguments.even_if_acted)
-    print_answer({"job": arguments.job}, arguments.json, "a new run has begun")
+    job_id = await _job_id(client, arguments)
+    await client.retry(job_id, even_if_acted=arguments.even_if_acted)
+    print_answer({"job": job_id}, arguments.json, "a new run has begun")
     return 0
 
 
 async def resolve(client: Client, arguments: argparse.Namespace) -> int:
     value = None if arguments.result is None else raw_json(arguments.result, "result")
-    await client.resolve(arguments.job, arguments.resolution, result=value)
-    print_answer(
-        {"job": arguments.job, "resolution": arguments.resolution}, arguments.json, f"resolved: {arguments.resolution}"
-    )
+    job_id = await _job_id(client, arguments)
+    await client.resolve(job_id, arguments.resolution, result=value)
+    answer = {"job": job_id, "resolution": arguments.resolution}
+    print_answer(answer, arguments.json, f"resolved: {arguments.resolution}")
     return 0
 
 
@@ -163,9 +202,9 @@ async def status(client: Client, arguments: argparse.Namespace) -> int:
     return 0 if health.ok else FAILED
 
 
-def _line(job: Job) -> str:
-    """One line about a job."""
-    parts = [job.id, f"{job.state:<10}", job.kind]
+def _line(job: Job, name: str) -> str:
+    """One line about a job, which begins with this name of it."""
+    parts = [name, f"{job.state:<10}", job.kind]
     if job.key is not None:
         parts.append(f"key={job.key}")
     if job.attempt_count > 1:
@@ -185,6 +224,7 @@ COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]
     "submit": submit,
     "show": show,
     "list": list_jobs,
+    "count": count,
     "result": result,
     "cancel": cancel,
     "retry": retry,

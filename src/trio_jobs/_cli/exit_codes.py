@@ -12,6 +12,7 @@ from typing import Final
 
 from trio_jobs import _errors as e
 from trio_jobs._cli.output import OutputFailed
+from trio_jobs._lookup_errors import AmbiguousJob, JobNotFound
 
 __all__ = ["CHECK_CODES", "MEANINGS", "ExitCode", "exit_code"]
 
@@ -39,7 +40,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     "is final (cancel)",
     ExitCode.INVALID: "invalid arguments or payload; a missing or invalid token; a service that cannot be imported; a "
     "journal, another file or an address that cannot be used",
-    ExitCode.NOT_FOUND: "there is no such job, or it is in another state",
+    ExitCode.NOT_FOUND: "there is no such job, or several, or it is in another state",
     ExitCode.NO_CONNECTION: "the server cannot be reached, or the connection was lost and the request may have been "
     "done",
     ExitCode.TRY_LATER: "try again later: the queue is full or stopping, the store fails, the journal or the port is "
@@ -69,7 +70,7 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.INTERRUPTED
         case e.JobFailed() | e.JobCancelled() | e.JobInDoubt() | e.ResultUnavailable():
             return ExitCode.NOT_COMPLETED
-        case e.JobNotFound() | e.InvalidState():
+        case JobNotFound() | AmbiguousJob() | e.InvalidState():
             return ExitCode.NOT_FOUND
         case e.UsageError() | e.InvalidJournalPath():
             return ExitCode.INVALID

@@ -17,6 +17,7 @@ from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.events import Event, JobEvent, Submitted
+from trio_jobs._engine.job_block import SUFFIX
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
@@ -34,8 +35,10 @@ async def watch(client: Client, arguments: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise UsageError("standard output is closed, so there is nowhere to show the events")
     live = sys.stdout.isatty() and not arguments.json
+    # one job can be named by the end of its id in a subscription, several cannot
+    jobs = None if arguments.job is None else [(await client.get(job)).id for job in arguments.job]
     async with client.subscribe(
-        jobs=arguments.job, kinds=arguments.kind, states=states, snapshot=live or arguments.snapshot
+        jobs=jobs, kinds=arguments.kind, states=states, snapshot=live or arguments.snapshot
     ) as subscription:
         if live:
             await _show(subscription)
@@ -182,7 +185,7 @@ def _render(jobs: JobTable, width: int, height: int) -> Any:
 
     notice = f"  ({escape(jobs.notice)})" if jobs.notice else ""
     table = Table(title=Text(jobs.summary() + notice), title_justify="left", expand=True)
-    table.add_column("job", no_wrap=True, width=12)
+    table.add_column("job", no_wrap=True, width=SUFFIX)
     if width >= 72:
         table.add_column("kind", no_wrap=True, max_width=18)
     if width >= 60:
@@ -193,7 +196,7 @@ def _render(jobs: JobTable, width: int, height: int) -> Any:
     table.add_column("detail", no_wrap=True, ratio=1)
     for row in jobs.visible(max(min(ROWS, height - 7), 3)):
         # Text, so that no data is read as markup
-        cells = [Text(row.job[-12:])]
+        cells = [Text(row.job[-SUFFIX:])]
         if width >= 72:
             cells.append(Text(escape(row.kind)))
         if width >= 60:

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, Unpack, final
 
 import msgspec
 import trio
 
 from trio_jobs import _errors as e
-from trio_jobs._client.outbox import Lane, Request
+from trio_jobs._client.client_operations import ClientOperations
+from trio_jobs._client.outbox import Request
 from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._client.router import Router
 from trio_jobs._client.submit_request import SubmitRequest
 from trio_jobs._client.subscription import Subscription
-from trio_jobs._engine.handlers import encode_result
+from trio_jobs._engine.job_filter import JobFilter, ListConditions
+from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Job, Receipt
-from trio_jobs._engine.states import CancelAnswer, State
+from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
-from trio_jobs._ports import Backup
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.methods import METHODS
+from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.schemas import WireJob
 
 __all__ = ["Client"]
 
-T = TypeVar("T")
-
 
 @final
-class Client:
+class Client(ClientOperations):
     """A connection to a server, made by `connect`. It gives the same values and raises the same errors as the queue.
 
     While there is no connection, every method waits for one, for at most the `reconnect_timeout` of `connect`; a
@@ -57,7 +56,7 @@ class Client:
     """
 
     def __init__(self, session: ReconnectingSession, nursery: trio.Nursery) -> None:
-        self._session = session
+        super().__init__(session)
         self._router = Router(session, nursery)
 
     def __repr__(self) -> str:
@@ -73,24 +72,6 @@ class Client:
     def reconnects(self) -> int:
         """The number of lost connections that were replaced."""
         return self._session.reconnects
-
-    async def _request(self, make: Callable[[], Request], type_: type[T], *, repeatable: bool, kind: str = "") -> T:
-        answer = await self._session.ask(make, repeatable=repeatable, kind=kind)
-        try:
-            return msgspec.json.decode(answer.result, type=type_)
-        except msgspec.MsgspecError as error:
-            raise e.TrioJobsError(
-                f"the answer of the server is not understood; is it of another version? {error}"
-            ) from error
-
-    async def _call(
-        self, method: str, params: w.Params, type_: type[T], *, lane: Lane = "brief", bounded: bool = True
-    ) -> T:
-        return await self._request(
-            lambda: Request(method, lambda longest: params, lane, bounded=bounded),
-            type_,
-            repeatable=METHODS[method].repeatable,
-        )
 
     async def hello(self) -> ServerInfo:
         """The server's history of events, and the name and scope of the token.
@@ -111,6 +92,7 @@ class Client:
         deadline_at: datetime | None = None,
         deadline_after: float | None = None,
         wait: float | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Receipt:
         """Submit a job.
 
@@ -128,6 +110,7 @@ class Client:
             deadline_at: The job expires at this aware datetime.
             deadline_after: The same in seconds from now, as with `delay`. Not together with `deadline_at`.
             wait: Seconds to wait for a free slot; 0 for not at all, None for as long as it takes.
+            labels: At most 8 names and values of 1 to 64 characters each; see `Queue.submit`.
 
         Returns:
             The receipt with the id of the job.
@@ -144,7 +127,7 @@ class Client:
             The job may have been accepted. With a key, the same submit returns that job. If the submit waits for a
             slot, the server stops waiting.
         """
-        submit = SubmitRequest(kind, payload, key, due_at, delay, deadline_at, deadline_after, wait)
+        submit = SubmitRequest(kind, payload, key, due_at, delay, deadline_at, deadline_after, wait, labels)
         while True:
             try:
                 got = await self._request(submit.make, w.SubmitResult, repeatable=key is not None, kind=kind)
@@ -155,36 +138,77 @@ class Client:
                 return Receipt(got.job, got.created, got.position, got.state)
 
     async def get(self, job_id: str) -> Job:
-        """The job with its attempts; with a token of scope `control` also with its payload and its tracebacks.
+        """The job with its attempts; with a token of scope `control` also with what other tokens are not sent.
+
+        Args:
+            job_id: The id of the job, or at least its last 6 characters, here and wherever a method takes one job.
 
         Raises:
             JobNotFound: There is no job with that id, or it has been pruned.
+            AmbiguousJob: The ids of several jobs end with these characters.
 
         Cancelled:
             Nothing has changed.
         """
         return conversion.job_from_wire(await self._call("jobs.get", w.OneJob(job_id), WireJob))
 
-    async def list(
-        self, *, state: State | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
-    ) -> list[Job]:
-        """A page of jobs, without payloads and attempts. If its jobs would exceed 256 KiB, it has fewer than `limit`.
+    async def find(self, kind: str | None, key: str) -> Job:
+        """The job that has a key, as `get` returns it.
 
         Args:
-            state: Only jobs in this state, in the order in which they came into it. Without it, in the order of their
-                submits.
-            kind: Only jobs of this kind.
-            after: The id of the last job of the previous page. The page after the last one is empty.
-            limit: The size of the page, 1 to 500.
+            kind: The kind of the job; None for any.
+            key: The key of its submit.
 
         Raises:
+            JobNotFound: There is no such job, or it has been pruned.
+            AmbiguousJob: `kind` is None, and jobs of several kinds have this key.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return conversion.job_from_wire(await self._call("jobs.find", Find(key, kind), WireJob))
+
+    async def list(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        order: Literal["oldest", "newest"] = "oldest",
+        **conditions: Unpack[ListConditions],
+    ) -> JobList:
+        """A page of jobs, without payloads and attempts, in the order of their submits; see `Queue.list`.
+
+        If its jobs would exceed 256 KiB, it has fewer than `limit`.
+
+        Args:
+            after: `next` of the previous page; or the id of a job, for those behind it.
+            limit: The size of the page, 1 to 500.
+            order: Whether the oldest or the newest submits come first.
+            conditions: The keywords of `ListConditions`. `labels` and `by` need a token of scope `control`.
+
+        Raises:
+            InvalidCursor: `after` is not a cursor of this list, with these conditions and this order.
             JobNotFound: The job `after` is not known.
 
         Cancelled:
             Nothing has changed.
         """
-        page = await self._call("jobs.list", w.List(state, kind, after, limit), w.ListResult)
-        return [conversion.job_from_wire(sent) for sent in page.jobs]
+        params = List(after=after, limit=limit, order=order, **_conditions(conditions))
+        page = await self._call("jobs.list", params, ListResult)
+        return JobList(map(conversion.job_from_wire, page.jobs), page.next)
+
+    async def count(self, group: str | None = None, **conditions: Unpack[ListConditions]) -> JobCounts:
+        """How many jobs match; see `Queue.count`.
+
+        Args:
+            group: "state", "kind", "error_type" or, with a token of scope `control`, "label:NAME".
+            conditions: As for `list`.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        got = await self._call("jobs.count", Count(group=group, **_conditions(conditions)), CountResult)
+        return JobCounts(got.total, got.groups, got.others)
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"] = "wait") -> Any:
         """Wait until the job is final, and return what its handler returned.
@@ -224,117 +248,6 @@ class Client:
                 if got.result is msgspec.UNSET:
                     raise e.ResultUnavailable(job_id, got.problem or "it was resolved without one")
                 return got.result
-
-    async def cancel(self, job_id: str) -> CancelAnswer:
-        """Cancel a job; see `Queue.cancel`.
-
-        Returns:
-            "cancelled"; "requested" if an attempt is running, which ends as soon as it can, without a retry;
-            "too_late" if the job is final.
-
-        Raises:
-            JobNotFound: There is no job with that id.
-            InvalidState: The job is in doubt.
-
-        Cancelled:
-            The job may have been cancelled.
-        """
-        return (await self._call("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
-
-    async def retry(self, job_id: str, *, even_if_acted: bool = False) -> None:
-        """Begin a new run of a failed or cancelled job; see `Queue.retry`.
-
-        Args:
-            job_id: The id of the job.
-            even_if_acted: See `Queue.retry`.
-
-        Raises:
-            JobNotFound: There is no job with that id.
-            InvalidState: The job is in another state, or see `JobMayHaveActed`.
-
-        Cancelled:
-            The new run may have begun.
-        """
-        await self._call("jobs.retry", w.Retry(job_id, even_if_acted), w.StateResult)
-
-    async def resolve(
-        self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None
-    ) -> None:
-        """Resolve a job in doubt; see `Queue.resolve`.
-
-        Args:
-            job_id: The id of the job.
-            resolution: "done" completes the job, "not_done" makes it pending again, "failed" fails it.
-            result: With "done": the result of the job, anything that msgspec encodes as JSON.
-
-        Raises:
-            JobNotFound: There is no job with that id.
-            InvalidState: The job is in another state.
-            UsageError: The result has no JSON, or is too large.
-
-        Cancelled:
-            The doubt may have been resolved.
-        """
-        body, problem, _ = encode_result(result)
-        if problem is not None:
-            raise e.UsageError(f"the result cannot be kept: {problem}")
-        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body)
-        await self._call("jobs.resolve", params, w.StateResult)
-
-    async def pause(self, reason: str = "") -> None:
-        """Let no further attempt start; see `Queue.pause`. A running attempt continues.
-
-        Cancelled:
-            The queue may have been paused.
-        """
-        await self._call("queue.pause", w.Pause(reason), w.Done)
-
-    async def resume(self) -> None:
-        """Let attempts start again; see `Queue.resume`.
-
-        Raises:
-            UsageError: The queue is not paused but draining: use `undrain`.
-
-        Cancelled:
-            The queue may have been resumed.
-        """
-        await self._call("queue.resume", w.Nothing(), w.Done)
-
-    async def drain(self) -> None:
-        """Accept no new jobs, and wait until no job is pending, processing, saving or retrying; see `Queue.drain`.
-
-        Cancelled:
-            The queue may accept no new jobs from then on.
-        """
-        await self._call("queue.drain", w.Nothing(), w.Done, lane="wait", bounded=False)
-
-    async def undrain(self) -> None:
-        """End a drain: accept jobs again; see `Queue.undrain`.
-
-        Raises:
-            QueueClosed: The queue stops.
-
-        Cancelled:
-            The queue may accept jobs again.
-        """
-        await self._call("queue.undrain", w.Nothing(), w.Done)
-
-    async def backup(self, name: str) -> Backup:
-        """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup`.
-
-        Args:
-            name: 1 to 100 letters, digits and `._-`. The file has the name of the journal, `.backup-` and this name.
-
-        Raises:
-            StoreError: The file exists, or cannot be written.
-            UsageError: The queue has no journal.
-
-        Cancelled:
-            The copy may have been made.
-        """
-        return conversion.backup_from_wire(
-            await self._call("queue.backup", w.Backup(name), w.BackupResult, bounded=False)
-        )
 
     async def statistics(self) -> Statistics:
         """Counts and sizes of the queue, and the numbers of connections and subscriptions of the server.
@@ -398,3 +311,20 @@ class Client:
             yield Subscription(receiver)
         finally:
             self._router.remove(receiver)
+
+
+def _conditions(conditions: ListConditions) -> dict[str, Any]:
+    """The conditions as parameters of the wire."""
+    wanted = JobFilter.of(conditions)  # checks them
+    states = None if wanted.states is None else sorted(wanted.states)
+    return {
+        "states": states,
+        "kind": None if wanted.kinds is None else next(iter(wanted.kinds)),
+        "key_prefix": wanted.key_prefix,
+        "error_type": wanted.error_type,
+        "may_have_acted": wanted.may_have_acted,
+        "labels": dict(wanted.labels) or None,
+        "by": wanted.by,
+        "since": wanted.since,
+        "until": wanted.until,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trio_jobs import _errors as e
+from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import ErrorBody
 from trio_jobs._wire.schemas import ErrorData
@@ -16,7 +17,11 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
     job = data.job or "?"
     match error.code:
         case ErrorCode.JOB_NOT_FOUND:
-            return e.JobNotFound(job)
+            return JobNotFound(data.job or "", data.key)
+        case ErrorCode.AMBIGUOUS_JOB:
+            return AmbiguousJob(data.given or "", tuple(data.jobs or ()))
+        case ErrorCode.INVALID_CURSOR:
+            return InvalidCursor(data.given or "")
         case ErrorCode.INVALID_STATE | ErrorCode.MAY_HAVE_ACTED:
             refused = e.InvalidState if error.code == ErrorCode.INVALID_STATE else e.JobMayHaveActed
             return refused(job, data.state or "?", error.message.partition(": ")[2] or error.message)

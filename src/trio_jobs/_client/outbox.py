@@ -15,7 +15,7 @@ from typing import Final, Literal
 import trio
 
 from trio_jobs._wire.jsonrpc import Answer
-from trio_jobs._wire.methods import Params
+from trio_jobs._wire.params import Params
 
 __all__ = ["Lane", "Outbox", "Request"]
 

@@ -27,7 +27,8 @@ from trio_jobs._errors import ConnectionFailed, OutcomeUnknown, UsageError
 from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.jsonrpc import Answer, ErrorBody, Notification, encode_request, read_from_server
-from trio_jobs._wire.methods import WAITING, CancelRequest, HelloResult, Params
+from trio_jobs._wire.methods import WAITING, CancelRequest, HelloResult
+from trio_jobs._wire.params import Params
 from trio_jobs._wire.schemas import ErrorData
 
 __all__ = ["MAX_RECEIVED", "ConnectionLost", "Session", "TooLarge"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ import trio
 from trio_jobs._client.outbox import Request
 from trio_jobs._engine.handlers import encode_payload
 from trio_jobs._errors import UsageError
-from trio_jobs._validation import MAX_KEY, check_date, check_seconds, check_text, check_wait
+from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_seconds, check_text, check_wait
 from trio_jobs._wire.methods import Submit
 
 __all__ = ["SubmitRequest"]
@@ -25,7 +26,7 @@ class SubmitRequest:
 
     Raises:
         InvalidPayload: The payload is too large, or has no JSON.
-        UsageError: The key or a time is not valid.
+        UsageError: The key, a time or a label is not valid.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class SubmitRequest:
         deadline_at: datetime | None,
         deadline_after: float | None,
         wait: float | None,
+        labels: Mapping[str, str] | None,
     ) -> None:
         body = encode_payload(kind, payload)
         self._submit = Submit(
@@ -48,6 +50,7 @@ class SubmitRequest:
             _date(deadline_at, deadline_after),
             delay=None if delay is None else check_wait("delay", delay),
             deadline_after=None if deadline_after is None else check_wait("deadline_after", deadline_after),
+            labels=check_labels(labels),
         )
         self._began = trio.current_time()
         self._ends_at = float("inf") if wait is None else self._began + check_seconds("wait", wait)

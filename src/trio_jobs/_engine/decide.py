@@ -68,6 +68,7 @@ def submit(
     by: str | None = None,
     delay: float | None = None,
     deadline_after: float | None = None,
+    labels: dict[str, str] | None = None,
 ) -> ev.Submitted:
     """Start the history of a job: scheduled if it is due in the future, else pending.
 
@@ -81,10 +82,11 @@ def submit(
         return ev.Scheduled(
             seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
             due_at=due_at, delay=delay, deadline_at=deadline_at, deadline_after=deadline_after, by=by,
+            labels=labels,
         )  # fmt: skip
     return ev.Submitted(
         seq=seq, at=now, job=job, kind=kind, payload=payload, key=key, digest=digest,
-        deadline_at=deadline_at, deadline_after=deadline_after, by=by,
+        deadline_at=deadline_at, deadline_after=deadline_after, by=by, labels=labels,
     )  # fmt: skip
 
 

@@ -94,7 +94,9 @@ class Submitted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     deadline_after: float | None = None
     """The seconds from this event to the deadline, where it was given in seconds; None for a date or without one."""
     by: str | None = None
-    """Who submitted the job: the name of a token, or `by` of the submit."""
+    """Who submitted the job: the name of a token, or `by` of the submit. None for a client of scope `watch`."""
+    labels: dict[str, str] | None = None
+    """The labels of the job, by name; None without any, and for a client of scope `watch`."""
 
     @property
     def deadline(self) -> datetime | None:

@@ -37,6 +37,7 @@ def begin(event: ev.Submitted) -> JobRecord:
         state_seq=event.seq,
         delay=event.delay if isinstance(event, ev.Scheduled) else None,
         deadline_after=event.deadline_after,
+        labels=event.labels,
     )
 
 

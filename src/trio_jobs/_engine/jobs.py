@@ -168,6 +168,15 @@ class JobRecord(msgspec.Struct, gc=False):
     changed_elapsed: float | None = None
     started_elapsed: float | None = None
     ended_elapsed: float | None = None
+    labels: Mapping[str, str] | None = None
+    # where `JobTable` has the job; written by it alone
+    place: int = 0
+
+    @property
+    def has_acted(self) -> bool:
+        """See `Job.may_have_acted`: for a call that is still inside, the attempt that entered may have acted too."""
+        doubt = self.doubt
+        return self.may_have_acted or (doubt is not None and doubt.inside and self.attempts[-1].entered)
 
 
 def to_datetime(at: float | None) -> datetime | None:
@@ -232,7 +241,9 @@ class Job:
     deadline_at: datetime | None
     """When the job expires, UTC; None for never."""
     by: str | None
-    """Who submitted the job: the name of a token, or `by` of the submit."""
+    """Who submitted the job: the name of a token, or `by` of the submit. None for a client of scope `watch`."""
+    labels: dict[str, str] = attrs.field(hash=False)
+    """The labels of the submit, by name. Empty for a client of scope `watch`."""
     run: int
     """The number of the run, from 1. Each retry by a person begins a new run."""
     retries_used: int
@@ -294,7 +305,6 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         record: The record.
         brief: Without the payload, the steps, the attempts and the result, so that its size has a limit.
     """
-    inside = record.doubt is not None and record.doubt.inside
     return Job(
         id=record.id,
         kind=record.kind,
@@ -307,12 +317,13 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         due_at=to_datetime(record.due_at),
         deadline_at=to_datetime(record.deadline_at),
         by=record.by,
+        labels={} if record.labels is None else {**record.labels},
         run=record.run,
         retries_used=record.retries_used,
         snoozes=record.snoozes,
         cancel_requested=record.cancel_requested,
-        may_have_acted=record.may_have_acted or (inside and record.attempts[-1].entered),
-        inside=inside,
+        may_have_acted=record.has_acted,
+        inside=record.doubt is not None and record.doubt.inside,
         steps=None if brief else tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
         attempt_count=len(record.attempts),

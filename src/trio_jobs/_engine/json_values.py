@@ -41,6 +41,8 @@ def json_value(value: Any) -> Any:
             return msgspec.json.decode(value)
         case tuple():
             return [json_value(item) for item in value]
+        case dict():
+            return {name: json_value(item) for name, item in value.items()}
     return json_fields(value)
 
 

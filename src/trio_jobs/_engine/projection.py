@@ -9,10 +9,12 @@ import msgspec
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.fold import begin, fold, stamp
 from trio_jobs._engine.job_index import JobIndex
+from trio_jobs._engine.job_table import JobTable, facts
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
 from trio_jobs._engine.queue_events import is_unclean
-from trio_jobs._errors import IllegalTransition, JobNotFound, QueueBroken
+from trio_jobs._errors import IllegalTransition, QueueBroken
+from trio_jobs._lookup_errors import JobNotFound
 
 __all__ = ["KeyEntry", "Projection"]
 
@@ -39,8 +41,8 @@ class Projection:
         """The number of the last event."""
         self.jobs: dict[str, JobRecord] = {}
         """The jobs, by id."""
-        self.by_submit = JobIndex()
-        """The jobs in the order of their submits (`submitted_seq`)."""
+        self.by_submit = JobTable()
+        """The jobs in the order of their submits, and which of them match a filter."""
         self.by_state = {state: JobIndex() for state in State}
         """The jobs of each state in the order in which they reached it (`state_seq`)."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
@@ -73,11 +75,14 @@ class Projection:
                 record = self._add(event)
             else:
                 before, number = record.state, record.state_seq
+                known = facts(record) if record.place < self.by_submit.tail_place else None
                 after = fold(record, event)
                 if before is not after:
                     by_state = self.by_state
-                    by_state[before].remove(number, record.kind)
+                    by_state[before].remove(number)
                     by_state[after].append(seq, record)
+                if known is not None:
+                    self.by_submit.update(record, known)
             if elapsed is not None:
                 stamp(record, event, elapsed)
         elif isinstance(event, ev.Paused):
@@ -100,7 +105,7 @@ class Projection:
             raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
         record = begin(event)
         self.jobs[job] = record
-        self.by_submit.append(event.seq, record)
+        self.by_submit.append(record)
         self.by_state[record.state].append(event.seq, record)
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
@@ -114,8 +119,8 @@ class Projection:
 
     def _remove(self, job_id: str) -> JobRecord:
         record = self.jobs.pop(job_id)
-        self.by_submit.remove(record.submitted_seq, record.kind)
-        self.by_state[record.state].remove(record.state_seq, record.kind)
+        self.by_submit.remove(record)
+        self.by_state[record.state].remove(record.state_seq)
         return record
 
     def get(self, job_id: str) -> JobRecord:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import trio
 
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
+from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
@@ -49,10 +51,16 @@ class QueueBackend:
     def get(self, job_id: str, *, brief: bool = False) -> Job:
         return self._queries.get(job_id, brief=brief)
 
+    def find(self, kind: str | None, key: str) -> Job:
+        return self._queries.find(kind, key)
+
     def page(
-        self, state: State | None, kind: str | None, after: str | int | None, limit: int, take: Callable[[Job], bool]
-    ) -> tuple[int, bool]:
-        return self._queries.page(state, kind, after, limit, take, brief=True)
+        self, wanted: JobFilter, order: Order, after: str | int | None, limit: int, take: Callable[[Job], bool]
+    ) -> tuple[int | None, bool]:
+        return self._queries.page(wanted, order, after, limit, take, brief=True)
+
+    def count_steps(self, wanted: JobFilter, group: tuple[Group, str] | None, into: Counter[str]) -> Iterator[int]:
+        return self._queries.count_steps(wanted, group, into)
 
     def snapshot(
         self,
@@ -66,6 +74,7 @@ class QueueBackend:
         return self._queries.snapshot(after, until, kinds, states, limit, take)
 
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
+        job_id = self._runtime.event_log.committed_job(job_id).id
         with trio.move_on_after(timeout):
             # the job itself contains how it has ended
             with contextlib.suppress(JobFailed, JobCancelled, ResultUnavailable, JobInDoubt):
@@ -91,7 +100,7 @@ class QueueBackend:
         return self._runtime.interrupter.errors
 
     def oldest_pending_age(self) -> float | None:
-        first = next(iter(self._runtime.event_log.in_state(State.PENDING)), None)
+        first = self._runtime.event_log.oldest(State.PENDING)
         if first is None:
             return None
         clock = self._runtime.clock
@@ -112,9 +121,10 @@ class QueueBackend:
         deadline_at: datetime | None,
         deadline_after: float | None,
         wait: float | None,
+        labels: Mapping[str, str] | None,
         by: str | None,
     ) -> Receipt:
-        job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after)
+        job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after, labels)
         return await self._runtime.admission.submit(job, wait=wait, by=by)
 
     async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:

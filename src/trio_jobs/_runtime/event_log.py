@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import copy
 import heapq
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
 from typing import Final, Protocol
 
 import msgspec
@@ -28,13 +30,19 @@ import msgspec
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.fold import begin, fold
+from trio_jobs._engine.job_block import value_of
+from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.projection import Projection
-from trio_jobs._errors import JobNotFound, StoreError, UsageError
+from trio_jobs._errors import StoreError, UsageError
+from trio_jobs._lookup_errors import SHORTEST_END, AmbiguousJob, JobNotFound
 from trio_jobs._ports import Store
 
 __all__ = ["EventLog", "LogListener"]
 
+ID_LENGTH: Final = 36  #: characters of an id
+
+_number: Final = itemgetter(0)
 _encode: Final = msgspec.json.Encoder().encode
 #: The most frequent events without a field that a user can set
 _WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered, ev.Due})
@@ -172,13 +180,54 @@ class EventLog:
     def committed_job(self, job_id: str) -> JobRecord:
         """Return the job as of its last committed event.
 
+        Args:
+            job_id: The id of the job, or at least its last 6 characters.
+
         Raises:
             JobNotFound: No event of a job with this id is committed.
+            AmbiguousJob: Several ids end with this text.
         """
-        record = self.committed_view(self.projection.get(job_id))
+        found = self.projection.jobs.get(job_id)
+        if found is None:
+            return self._by_end(job_id)
+        record = self.committed_view(found)
         if record is None:
             raise JobNotFound(job_id)
         return record
+
+    def _by_end(self, end: str) -> JobRecord:
+        records: list[JobRecord] = []
+        if isinstance(end, str) and SHORTEST_END <= len(end) < ID_LENGTH:
+            candidates = map(self.committed_view, self.projection.by_submit.with_id_end(end.lower()))
+            records = [record for record in candidates if record is not None]
+        if not records:
+            raise JobNotFound(end)
+        if len(records) > 1:
+            raise AmbiguousJob(end, tuple(record.id for record in records))
+        return records[0]
+
+    def by_key(self, kinds: Sequence[str], key: str) -> JobRecord:
+        """Return the committed job that has this key.
+
+        Args:
+            kinds: The kinds that it can have.
+            key: The key.
+
+        Raises:
+            JobNotFound: There is none, or it is pruned.
+            AmbiguousJob: Jobs of several kinds have this key.
+        """
+        projection = self.projection
+        entries = [entry for one in kinds if (entry := projection.keys.get((one, key))) is not None]
+        candidates = (self.committed_view(projection.jobs[entry.job]) for entry in entries)
+        records = [record for record in candidates if record is not None]
+        if len(records) > 1:
+            records.sort(key=_submitted_seq)
+            raise AmbiguousJob(key, tuple(record.id for record in records))
+        if not records:
+            pruned = (projection.tombstones.find(one, key) for one in kinds)
+            raise JobNotFound(next((tombstone.job for tombstone in pruned if tombstone is not None), ""), key)
+        return records[0]
 
     def committed_view(self, record: JobRecord) -> JobRecord | None:
         """Return the committed copy of a record, or the record itself if it has none. None: no event is committed."""
@@ -195,40 +244,45 @@ class EventLog:
             count += (copied is not None and copied.state is state) - (self.projection.jobs[job_id].state is state)
         return count
 
-    def by_submit(self, after: int = 0, kinds: Collection[str] | None = None) -> Iterator[JobRecord]:
-        """Return the jobs as of the last committed event, in the order of their submits.
-
-        Args:
-            after: Only jobs that were submitted after this event.
-            kinds: Only jobs of these kinds; None for all.
-        """
-        records = self.projection.by_submit.after(after, kinds)
-        if not self._committed_copies:
-            return records
-        return (copied for record in records if (copied := self.committed_view(record)) is not None)
-
-    def in_state(self, state: State, after: int = 0, kinds: Collection[str] | None = None) -> Iterator[JobRecord]:
-        """Return the jobs in that state as of the last committed event, in the order in which they entered it.
-
-        Args:
-            state: The state.
-            after: Only jobs that entered the state after this event.
-            kinds: Only jobs of these kinds; None for all.
-        """
-        records = self.projection.by_state[state].after(after, kinds)
-        if not self._committed_copies:
-            return records
-        copies = [
-            copied
-            for copied in self._committed_copies.values()
+    def scan(
+        self, wanted: JobFilter, place: int | None = None, order: Order = "oldest"
+    ) -> Iterator[tuple[int, JobRecord | None]]:
+        """Return the jobs that match as of the last committed event. See `JobTable.scan`."""
+        pairs = self.projection.by_submit.scan(wanted, place, order)
+        copies = self._committed_copies
+        if not copies:
+            return pairs
+        newest = order == "newest"
+        changed = [
+            (copied.submitted_seq, copied)
+            for copied in copies.values()
             if copied is not None
-            and copied.state is state
-            and copied.state_seq > after
-            and (kinds is None or copied.kind in kinds)
+            and (place is None or (copied.submitted_seq < place if newest else copied.submitted_seq > place))
+            and wanted.matches(copied)
         ]
-        copies.sort(key=_state_seq)
-        certain = (record for record in records if record.id not in self._committed_copies)
-        return heapq.merge(copies, certain, key=_state_seq)
+        changed.sort(key=_number, reverse=newest)
+        certain = (pair for pair in pairs if pair[1] is None or pair[1].id not in copies)
+        # of two equal numbers that of the job comes first: the other one says that no job up to it is left
+        return heapq.merge(changed, certain, key=_number, reverse=newest)
+
+    def count_jobs(self, wanted: JobFilter, group: Group | None, label: str, into: Counter[str]) -> Iterator[int]:
+        """Count the jobs that match as of the last committed event. See `JobTable.count`."""
+        correction = 0
+        for job_id, copied in self._committed_copies.items():
+            for record, one in ((copied, 1), (self.projection.jobs[job_id], -1)):
+                if record is not None and wanted.matches(record):
+                    correction += one
+                    if group is not None and (value := value_of(record, group, label)) is not None:
+                        into[value] += one
+        yield correction
+        yield from self.projection.by_submit.count(wanted, group, label, into)
+
+    def oldest(self, state: State) -> JobRecord | None:
+        """Return the job that came into that state first, as of the last committed event."""
+        copies = self._committed_copies
+        changed = [copied for copied in copies.values() if copied is not None and copied.state is state]
+        certain = (record for record in self.projection.by_state[state] if record.id not in copies)
+        return min([*changed, *islice(certain, 1)], key=_state_seq, default=None)
 
     # reports of the store
 
@@ -289,6 +343,10 @@ def _check_encodable(event: ev.Event) -> None:
         _encode(event)
     except Exception as error:
         raise UsageError(f"the event {event.type!r} cannot be encoded: {describe(error)}") from error
+
+
+def _submitted_seq(record: JobRecord) -> int:
+    return record.submitted_seq
 
 
 def _state_seq(record: JobRecord) -> int:

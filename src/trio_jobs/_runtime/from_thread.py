@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
@@ -13,6 +13,8 @@ import trio
 
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.events import Event
+from trio_jobs._engine.job_filter import ListConditions
+from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import QueueClosed, UsageError
@@ -71,17 +73,24 @@ class FromThread:
         deadline_at: datetime | None = None,
         deadline_after: float | None = None,
         wait: float | None = None,
+        labels: Mapping[str, str] | None = None,
         by: str | None = None,
     ) -> Receipt:
         """See `Queue.submit`."""
-        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after)
+        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
         return self._wait(self._runtime.admission.submit, job, wait=wait, by=by)
 
     def submit_nowait(
-        self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
+        self,
+        handler: str | Callable[..., Any],
+        payload: Any,
+        *,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        by: str | None = None,
     ) -> Receipt:
         """See `Queue.submit_nowait`."""
-        return self._run(self._runtime.admission.submit_nowait, NewJob(handler, payload, key), by=by)
+        return self._run(self._runtime.admission.submit_nowait, NewJob(handler, payload, key, labels=labels), by=by)
 
     def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """See `Queue.submit_many`."""
@@ -91,11 +100,24 @@ class FromThread:
         """See `Queue.get`."""
         return self._run(self._runtime.queries.get, job_id)
 
+    def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
+        """See `Queue.find`."""
+        return self._run(self._runtime.find, kind, key)
+
     def list(
-        self, *, state: State | str | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
-    ) -> list[Job]:
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        order: Literal["oldest", "newest"] = "oldest",
+        **conditions: Unpack[ListConditions],
+    ) -> JobList:
         """See `Queue.list`."""
-        return self._run(self._runtime.queries.list_jobs, state, kind, after, limit)
+        return self._run(self._runtime.queries.list_jobs, after, limit, order, conditions)
+
+    def count(self, group: str | None = None, **conditions: Unpack[ListConditions]) -> JobCounts:
+        """See `Queue.count`."""
+        return self._wait(self._runtime.queries.count, group, conditions)
 
     def job_ids(self) -> builtins.list[str]:
         """See `Queue.job_ids`."""
@@ -122,7 +144,7 @@ class FromThread:
 
     def progress(self, job_id: str) -> Progress | None:
         """See `Queue.progress`."""
-        return self._run(self._runtime.recorder.latest, job_id)
+        return self._run(lambda: self._runtime.recorder.latest(self._runtime.queries.id_of(job_id)))
 
     def statistics(self) -> Statistics:
         """See `Queue.statistics`."""

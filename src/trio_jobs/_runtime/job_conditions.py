@@ -6,9 +6,10 @@ from typing import TypedDict, final
 
 import attrs
 
+from trio_jobs._engine.job_filter import parse_state
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._errors import UsageError
-from trio_jobs._runtime.queries import MAX_PAGE, parse_state
+from trio_jobs._runtime.queries import MAX_PAGE
 from trio_jobs._validation import check_number, check_seconds, unknown_keyword
 
 __all__ = ["CheckedConditions", "JobConditions", "RetriedJobs"]

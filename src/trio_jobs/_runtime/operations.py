@@ -204,8 +204,7 @@ class Operations:
         Raises:
             JobNotFound: There is no such job.
         """
-        self._event_log.committed_job(job_id)
-        return self._projection.jobs[job_id]
+        return self._projection.jobs[self._event_log.committed_job(job_id).id]
 
     # the queue
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 import trio
 
 from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.job_filter import (
+    EVERY_JOB,
+    Group,
+    JobFilter,
+    ListConditions,
+    Order,
+    parse_group,
+    parse_order,
+)
+from trio_jobs._engine.job_list import CURSOR, JobCounts, JobList, decode_cursor, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, JobRecord, State, to_datetime, view
 from trio_jobs._engine.status import Health, Statistics
-from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, QueueClosed, ResultUnavailable, UsageError
+from trio_jobs._errors import (
+    JobCancelled,
+    JobFailed,
+    JobInDoubt,
+    QueueClosed,
+    ResultUnavailable,
+    UsageError,
+)
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.blocking_job import BlockingJob
@@ -23,25 +42,12 @@ from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 from trio_jobs._runtime.verification import waits_for_person
-from trio_jobs._validation import check_number
+from trio_jobs._validation import MAX_KEY, check_number, check_text
 
-__all__ = ["MAX_PAGE", "Queries", "parse_state"]
+__all__ = ["MAX_PAGE", "Queries"]
 
 MAX_PAGE: Final = 1000  #: jobs that one call lists, cancels or retries
-MAX_PAGE_ENDS: Final = 1000  #: pages whose end is remembered
-MAX_LOOK: Final = 2000  #: jobs that one step of a snapshot looks at if few of them match: about 0.5 ms
-
-
-def parse_state(name: State | str) -> State:
-    """Return the state with this name.
-
-    Raises:
-        UsageError: There is none.
-    """
-    try:
-        return State(name)
-    except ValueError:
-        raise UsageError(f"there is no state {name!r}; there are {', '.join(State)}") from None
+MAX_STEPS: Final = 2  #: steps of about half a millisecond in which a page looks for jobs that match
 
 
 class Queries:
@@ -78,8 +84,6 @@ class Queries:
         self._waiters = waiters
         self._estimates = estimates
         self._status = status
-        self._page_ends: dict[tuple[str, State | None], int] = {}
-        """The event number at which each of the newest pages ended, by its last job and its `state`."""
 
     def get(self, job_id: str, *, brief: bool = False) -> Job:
         return view(self._event_log.committed_job(job_id), brief=brief)
@@ -89,57 +93,78 @@ class Queries:
         record = self._projection.jobs.get(job_id)
         return None if record is None else record.kind
 
-    def list_jobs(self, state: State | str | None, kind: str | None, after: str | None, limit: int) -> list[Job]:
+    def find(self, kind: str | None, key: str) -> Job:
+        key = check_text("a key", key, MAX_KEY)
+        kinds = [kind] if kind is not None else sorted({*self._handlers, *self._projection.by_submit.kinds()})
+        return view(self._event_log.by_key(kinds, key))
+
+    def id_of(self, job_id: str) -> str:
+        """Return the whole id of a job; for an unknown one the given id."""
+        try:
+            return self._event_log.committed_job(job_id).id
+        except JobNotFound:
+            return job_id
+
+    def list_jobs(self, after: str | None, limit: int, order: str, conditions: ListConditions) -> JobList:
+        wanted, checked_order = JobFilter.of(conditions), parse_order(order)
         if check_number("limit", limit) > MAX_PAGE:
             raise UsageError(f"limit must be at most {MAX_PAGE}, not {limit}")
         jobs: list[Job] = []
-        self.page(None if state is None else parse_state(state), kind, after, limit, _always(jobs.append), brief=False)
-        return jobs
+        place, more = self.page(wanted, checked_order, after, limit, _always(jobs.append), brief=False)
+        return JobList(jobs, encode_cursor(place or 0, wanted, checked_order, self._epoch) if more else None)
 
     def page(
         self,
-        state: State | None,
-        kind: str | None,
+        wanted: JobFilter,
+        order: Order,
         after: str | int | None,
         limit: int,
         take: Callable[[Job], bool],
         *,
         brief: bool,
-    ) -> tuple[int, bool]:
+    ) -> tuple[int | None, bool]:
         """See `Backend.page`. brief: without payloads, steps, attempts and results."""
-        kinds = None if kind is None else (kind,)
-        end = self._place_of(after, state) if isinstance(after, str) else after or 0
-        log = self._event_log
-        records = log.by_submit(end, kinds) if state is None else log.in_state(state, end, kinds)
-        last: JobRecord | None = None
-        more = False
-        for count, record in enumerate(records):
-            if count == limit or not take(view(record, brief=brief)):
-                more = True
-                break
-            last = record
-        if last is not None:
-            end = last.submitted_seq if state is None else last.state_seq
-            self._page_ends.pop((last.id, state), None)
-            self._page_ends[last.id, state] = end
-            if len(self._page_ends) > MAX_PAGE_ENDS:
-                del self._page_ends[next(iter(self._page_ends))]
-        return end, more
+        place = self._place_of(after, wanted, order) if isinstance(after, str) else after
+        count = steps = 0
+        for number, record in self._event_log.scan(wanted, place, order):
+            if record is None:
+                place = number
+                steps += 1
+                if steps == MAX_STEPS:
+                    return place, True
+            elif count == limit or not take(view(record, brief=brief)):
+                return place, True
+            else:
+                place = number
+                count += 1
+        return place, False
 
-    def _place_of(self, job_id: str, state: State | None) -> int:
-        """Return the event number after which a page begins: that of the event by which the job entered the state.
+    @property
+    def _epoch(self) -> str:
+        return self._event_log.store.epoch
 
-        For a job that has left the state, this number is known only if the job was the last one of a remembered page.
-        Otherwise the number of its submit is returned: some jobs may then be listed twice, but none is omitted.
-        """
-        place = self._page_ends.get((job_id, state))
-        if place is None:
-            record = self._event_log.committed_job(job_id)
-            place = record.state_seq if record.state is state else record.submitted_seq
-        return place
+    def _place_of(self, after: str, wanted: JobFilter, order: Order) -> int:
+        """Return the number of the submit behind which a page begins."""
+        if after.startswith(CURSOR):
+            return decode_cursor(after, wanted, order, self._epoch)
+        return self._event_log.committed_job(after).submitted_seq
+
+    async def count(self, group: str | None, conditions: ListConditions) -> JobCounts:
+        wanted = JobFilter.of(conditions)
+        values: Counter[str] = Counter()
+        total = 0
+        for found in self.count_steps(wanted, None if group is None else parse_group(group), values):
+            total += found
+            await trio.lowlevel.checkpoint()
+        return JobCounts.of(total, None if group is None else values)
+
+    def count_steps(self, wanted: JobFilter, group: tuple[Group, str] | None, into: Counter[str]) -> Iterator[int]:
+        """See `Backend.count_steps`."""
+        name, label = group or (None, "")
+        return self._event_log.count_jobs(wanted, name, label, into)
 
     def job_ids(self) -> list[str]:
-        return [record.id for record in self._event_log.by_submit()]
+        return [record.id for _, record in self._event_log.scan(EVERY_JOB) if record is not None]
 
     def snapshot(
         self,
@@ -151,21 +176,23 @@ class Queries:
         take: Callable[[Job], bool],
     ) -> int:
         """See `Backend.snapshot`."""
-        taken = 0
-        for looked_at, record in enumerate(self._event_log.by_submit(after, kinds)):
-            if record.submitted_seq > until:
+        wanted = JobFilter(
+            kinds=None if kinds is None else frozenset(kinds), states=None if states is None else frozenset(states)
+        )
+        for number, record in self._event_log.scan(wanted, after):
+            if number > until:
                 break
-            if looked_at == MAX_LOOK:
+            if record is None:
+                return number
+            if limit == 0 or not take(view(record, brief=True)):
                 return after
-            if states is None or record.state in states:
-                if taken == limit or not take(view(record, brief=True)):
-                    return after
-                taken += 1
-            after = record.submitted_seq
+            limit -= 1
+            after = number
         return until
 
     async def result(self, job_id: str, *, in_doubt: Literal["wait", "raise"]) -> Any:
         await trio.lowlevel.checkpoint()
+        job_id = self._event_log.committed_job(job_id).id
         while True:
             record = self._event_log.committed_job(job_id)
             if record.state in FINAL:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, final
+from typing import Any, Literal, Unpack, final
 
 from trio_jobs._backend import Backend
+from trio_jobs._engine.job_filter import ListConditions
+from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._event_stream import EventStream
@@ -70,6 +72,7 @@ class Queue(QueueOperations):
         deadline_at: datetime | None = None,
         deadline_after: float | None = None,
         wait: float | None = None,
+        labels: Mapping[str, str] | None = None,
         by: str | None = None,
     ) -> Receipt:
         """Accept a job. Waits for a slot of the channel if all are reserved.
@@ -83,6 +86,8 @@ class Queue(QueueOperations):
             deadline_at: An aware datetime at which the job expires.
             deadline_after: The same in seconds from now.
             wait: Seconds to wait for a slot, 0 or more; None for no limit. Jobs for later need no slot.
+            labels: At most 8 names and values of 1 to 64 characters each, such as {"company": "acme"}, by which jobs
+                are listed and counted. A submit with a known key does not change them.
             by: The name of the submitter, 1 to 200 characters; recorded.
 
         Returns:
@@ -101,11 +106,17 @@ class Queue(QueueOperations):
         Cancelled:
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
-        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after)
+        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
         return await self._awaited.admission.submit(job, wait=wait, by=by)
 
     def submit_nowait(
-        self, handler: str | Callable[..., Any], payload: Any, *, key: str | None = None, by: str | None = None
+        self,
+        handler: str | Callable[..., Any],
+        payload: Any,
+        *,
+        key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        by: str | None = None,
     ) -> Receipt:
         """Accept a job without waiting. Not available with a journal: use `await submit(..., wait=0)`.
 
@@ -113,6 +124,7 @@ class Queue(QueueOperations):
             handler: The handler function, or its kind.
             payload: A value of the handler's payload type.
             key: As for `submit`.
+            labels: As for `submit`.
             by: As for `submit`.
 
         Raises:
@@ -120,7 +132,7 @@ class Queue(QueueOperations):
             UsageError: As `submit`; also with a journal.
             QueueClosed: The queue drains or has stopped.
         """
-        return self._runtime.admission.submit_nowait(NewJob(handler, payload, key), by=by)
+        return self._runtime.admission.submit_nowait(NewJob(handler, payload, key, labels=labels), by=by)
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None = None) -> list[Receipt]:
         """Accept all of these jobs or none, in this order, as one change. Waits until there is a slot for each.
@@ -144,29 +156,69 @@ class Queue(QueueOperations):
     def get(self, job_id: str) -> Job:
         """Return the job as it is now.
 
+        Args:
+            job_id: The id of the job, or at least its last 6 characters, here and wherever a method takes one job.
+
         Raises:
             JobNotFound: The job was never submitted to this queue, or is pruned.
+            AmbiguousJob: The ids of several jobs end with these characters.
         """
         return self._runtime.queries.get(job_id)
 
-    def list(
-        self, *, state: State | str | None = None, kind: str | None = None, after: str | None = None, limit: int = 100
-    ) -> list[Job]:
-        """Return a page of jobs in the order of their submit; with `state`, in the order in which they entered it.
+    def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
+        """Return the job that has a key, as it is now.
 
         Args:
-            state: Only jobs in this state.
-            kind: Only jobs of this kind.
-            after: Only jobs that follow the job with this id, usually the last one of the previous page. The end of
-                each of the newest 1,000 pages is remembered, also after its last job has left the state or is pruned.
-                For any other job that is not in `state`, the page begins after its submit.
-            limit: The number of jobs of the page, 1 to 1,000.
+            kind: The handler function, or its kind; None for any kind.
+            key: The key of its submit.
 
         Raises:
-            JobNotFound: `after` is not known.
-            UsageError: An argument is not valid.
+            JobNotFound: There is no such job, or it is pruned.
+            AmbiguousJob: `kind` is None, and jobs of several kinds have this key.
+            UnknownKind: The function is not registered.
         """
-        return self._runtime.queries.list_jobs(state, kind, after, limit)
+        return self._runtime.find(kind, key)
+
+    def list(
+        self,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        order: Literal["oldest", "newest"] = "oldest",
+        **conditions: Unpack[ListConditions],
+    ) -> JobList:
+        """Return a page of jobs in the order of their submits.
+
+        Whatever happens between two pages, a job that matches all the time is listed exactly once. A page takes about a
+        millisecond at most; one that has found fewer jobs than `limit` until then ends early, with a cursor.
+
+        Args:
+            after: `next` of the previous page; or the id of a job, to list those behind it.
+            limit: The highest number of jobs of the page, 1 to 1,000.
+            order: Whether the oldest or the newest submits come first.
+            conditions: The keywords of `ListConditions`. Only jobs that match all of them are listed.
+
+        Raises:
+            InvalidCursor: `after` is not a cursor of this list, with these conditions and this order.
+            JobNotFound: The job `after` is not known.
+            UsageError: Another argument is not valid.
+        """
+        return self._runtime.queries.list_jobs(after, limit, order, conditions)
+
+    async def count(self, group: str | None = None, **conditions: Unpack[ListConditions]) -> JobCounts:
+        """Return how many jobs match.
+
+        Args:
+            group: "state", "kind", "error_type" or "label:NAME": also the number of jobs for each value of this.
+            conditions: The keywords of `ListConditions`. Only jobs that match all of them are counted.
+
+        Raises:
+            UsageError: An argument is not valid.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return await self._awaited.queries.count(group, conditions)
 
     def job_ids(self) -> builtins.list[str]:
         """Return the ids of all jobs that are not pruned, in the order of their submit."""
@@ -204,18 +256,20 @@ class Queue(QueueOperations):
 
         Args:
             after: The number of the event after which the stream begins; None for the newest.
-            jobs: Only events of these jobs.
+            jobs: Only events of the jobs with these ids. One job alone can be named by the end of its id.
             kinds: Only events of jobs of these kinds.
             states: Only events that lead to these states.
 
         Raises:
             UsageError: There is no such state.
+            AmbiguousJob: The ids of several jobs end with the one that is given.
         """
         return self._runtime.events(after, jobs, kinds, states)
 
     def progress(self, job_id: str) -> Progress | None:
         """Return the newest progress of the job's running attempt; None without one, or if the attempt has ended."""
-        return self._runtime.recorder.latest(job_id)
+        runtime = self._runtime
+        return runtime.recorder.latest(runtime.queries.id_of(job_id))
 
     def statistics(self) -> Statistics:
         """Return the statistics of the queue."""

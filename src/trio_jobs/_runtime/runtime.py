@@ -11,7 +11,8 @@ import trio
 
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import State
+from trio_jobs._engine.job_filter import parse_state
+from trio_jobs._engine.jobs import Job, State
 from trio_jobs._errors import StoreError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
@@ -34,7 +35,7 @@ from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.pump import Pump
 from trio_jobs._runtime.pumped_executor import PumpedExecutor
-from trio_jobs._runtime.queries import Queries, parse_state
+from trio_jobs._runtime.queries import Queries
 from trio_jobs._runtime.reactions import Reactions
 from trio_jobs._runtime.save_call import SaveCalls
 from trio_jobs._runtime.saver import Saver
@@ -91,6 +92,12 @@ class Runtime:
     operations: Operations
     reactions: Reactions
 
+    def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
+        """See `Queue.find`."""
+        if kind is not None and not isinstance(kind, str):
+            kind = self.submissions.handler(kind).kind
+        return self.queries.find(kind, key)
+
     def events(
         self,
         after: int | None,
@@ -99,6 +106,10 @@ class Runtime:
         states: Iterable[State | str] | None,
     ) -> EventStream:
         """See `Queue.events`."""
+        if jobs is not None:
+            jobs = [*jobs]
+            if len(jobs) == 1:  # one job can be named by the end of its id
+                jobs = [self.queries.id_of(jobs[0])]
         wanted = Filter(jobs, kinds, None if states is None else frozenset(map(parse_state, states)))
         return EventStream(self.feed, self.event_log.committed_seq if after is None else after, wanted)
 

@@ -16,7 +16,7 @@ from trio_jobs._engine.jobs import uuid7
 from trio_jobs._engine.payload_digest import digest, same_digest
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
-from trio_jobs._validation import MAX_KEY, check_date, check_text, check_wait, plain_text
+from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_text, check_wait, plain_text
 
 __all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
 
@@ -42,6 +42,8 @@ class NewJob:
     """An aware datetime at which the job expires."""
     deadline_after: float | None = None
     """The same in seconds from now."""
+    labels: Mapping[str, str] | None = None
+    """At most 8 names and values of 1 to 64 characters each, by which jobs are listed and counted."""
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +80,8 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     """When the job is due; None for at once."""
     deadline: Moment | None
     """When the job expires; None if it does not."""
+    labels: dict[str, str] | None = None
+    """The labels; None without any."""
 
     def has_digest(self, stored: str | None) -> bool:
         """Whether this is the stored digest of the same payload."""
@@ -136,15 +140,16 @@ class SubmissionFactory:
         if key is not None:
             key = check_text("a key", key, MAX_KEY)
             payload_digest = digest(value, body)
+        labels = None if job.labels is None else check_labels(job.labels)
         if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
-            return Submission(handler, body, key, payload_digest, None, None)
+            return Submission(handler, body, key, payload_digest, None, None, labels)
         now, elapsed = self._clock.now(), self._clock.elapsed()
         due = _moment("due_at", job.due_at, "delay", job.delay, elapsed)
         deadline = _moment("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, elapsed)
         wait = 0.0 if due is None else max(_seconds(due, now), 0.0)
         if deadline is not None and _seconds(deadline, now) <= wait:
             raise UsageError("the deadline must be in the future, and after the time at which the job is due")
-        return Submission(handler, body, key, payload_digest, due if wait > 0 else None, deadline)
+        return Submission(handler, body, key, payload_digest, due if wait > 0 else None, deadline, labels)
 
     def event(self, submission: Submission, by: str | None, seq: int, now: float | None = None) -> ev.Submitted:
         """Make the first event of the job.
@@ -161,7 +166,15 @@ class SubmissionFactory:
         job_id = uuid7(now, self._random_bits(74))
         if due is None and deadline is None:
             return decide.submit(
-                job_id, submission.handler.kind, submission.body, now, seq, submission.key, submission.digest, by=by
+                job_id,
+                submission.handler.kind,
+                submission.body,
+                now,
+                seq,
+                submission.key,
+                submission.digest,
+                by=by,
+                labels=submission.labels,
             )
         elapsed = self._clock.elapsed()
         return decide.submit(
@@ -177,6 +190,7 @@ class SubmissionFactory:
             by=by,
             delay=None if due is None else due.left(elapsed),
             deadline_after=None if deadline is None else deadline.left(elapsed),
+            labels=submission.labels,
         )
 
     def events(self, submissions: Sequence[Submission], by: str | None, next_seq: int) -> list[ev.Submitted]:

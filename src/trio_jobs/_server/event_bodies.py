@@ -1,4 +1,4 @@
-"""A cache of encoded events, so that each event is encoded once for all subscribers."""
+"""Caches of encoded events, so that each event is encoded once for all subscribers of the same rights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._wire.conversion import has_private
 from trio_jobs._wire.event_encoding import encode_body
 
 __all__ = ["EventBodies"]
@@ -14,18 +15,28 @@ MOST: Final = 4096  #: encoded events that are kept: the size of the feed's ring
 
 
 class EventBodies:
-    """A cache of encoded events, by number."""
+    """A cache of encoded events, by number.
 
-    def __init__(self, source: EventSource) -> None:
+    Args:
+        source: The events.
+        complete: For tokens that are not sent everything: the cache for those that are. None: this is that cache.
+    """
+
+    def __init__(self, source: EventSource, complete: EventBodies | None = None) -> None:
+        self.private: Final = complete is None
+        """With what is sent to a token of scope control only."""
         self._source = source
+        self._complete = complete
         self._bodies: dict[int, bytes] = {}
 
     def body(self, event: Event) -> bytes:
         """Return the event as the second part of a notification; see `event_encoding.encode_body`."""
+        if self._complete is not None and not has_private(event):
+            return self._complete.body(event)
         body = self._bodies.get(event.seq)
         if body is None:
             if len(self._bodies) >= MOST:
                 self._bodies.clear()  # an event that is still needed is encoded once more
             kind = self._source.kind_of(event.job) if isinstance(event, JobEvent) else None
-            body = self._bodies[event.seq] = encode_body(event, kind)
+            body = self._bodies[event.seq] = encode_body(event, kind, private=self.private)
         return body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -12,15 +14,19 @@ from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import NULL
+from trio_jobs._engine.job_filter import JobFilter, ListConditions, parse_group
+from trio_jobs._engine.job_list import JobCounts, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
+from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
+from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.pages import JobPage, ListOut
 from trio_jobs._wire.schemas import ErrorData, RequestId
@@ -30,6 +36,7 @@ __all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_e
 
 log: Final = Log("trio_jobs.server")
 
+MAX_STEPS: Final = 500  #: steps of a list: a quarter of a second of the event loop, spread over more than one
 MAX_KEPT: Final = 4096  #: bytes of a result that may wait until it can be sent; a larger one is read again then
 
 
@@ -142,25 +149,44 @@ class Methods:
             deadline_at=_moment(params.deadline_at),
             deadline_after=params.deadline_after,
             wait=params.wait,
+            labels=params.labels,
             by=context.token.name,
         )
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
     async def get(self, context: RequestContext, params: w.OneJob) -> Deferred:
-        private = context.token.scope == "control"
-        return Deferred(lambda: job_to_wire(self._backend.get(params.job), history=True, private=private))
+        return _whole(context, lambda: self._backend.get(params.job))
 
-    async def list(self, context: RequestContext, params: w.List) -> ListOut:
-        page, seq = JobPage(params.limit), self._events.seq
+    async def find(self, context: RequestContext, params: Find) -> Deferred:
+        return _whole(context, lambda: self._backend.find(params.kind, params.key))
+
+    async def list(self, context: RequestContext, params: List) -> ListOut:
+        backend, wanted, order = self._backend, _filter(context, params), params.order
+        page, seq = JobPage(params.limit, private=_is_private(context)), self._events.seq
         after: str | int | None = params.after
         more = True
-        while more and page.room:
+        for _ in range(MAX_STEPS):
+            if not more or not page.room:
+                break
 
-            def step() -> tuple[int, bool]:
-                return self._backend.page(params.state, params.kind, after, min(STEP, page.room), page.take)  # noqa: B023
+            def step() -> tuple[int | None, bool]:
+                return backend.page(wanted, order, after, min(STEP, page.room), page.take)  # noqa: B023
 
             after, more = await self._pacer.run(step)
-        return ListOut(seq, page.jobs, more)
+        cursor = encode_cursor(after, wanted, order, backend.epoch) if more and isinstance(after, int) else None
+        return ListOut(seq, page.jobs, more, cursor)
+
+    async def count(self, context: RequestContext, params: Count) -> CountResult:
+        wanted, group = _filter(context, params), None if params.group is None else parse_group(params.group)
+        if group is not None and group[0] == "label":
+            _check_private(context, "group by labels")
+        values: Counter[str] = Counter()
+        seq, total = self._events.seq, 0
+        steps = self._backend.count_steps(wanted, group, values)
+        while (found := await self._pacer.run(lambda: next(steps, None))) is not None:
+            total += found
+        counts = JobCounts.of(total, None if group is None else values)
+        return CountResult(seq, counts.total, counts.groups, counts.others)
 
     async def result(self, context: RequestContext, params: w.Result) -> w.ResultResult | Deferred:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
@@ -170,17 +196,20 @@ class Methods:
         return _result(job)
 
     async def cancel(self, context: RequestContext, params: w.OneJob) -> w.CancelResult:
-        answer = await self._backend.cancel(params.job, by=context.token.name)
-        return w.CancelResult(params.job, answer, self._state(params.job))
+        job_id = self._whole_id(params.job)
+        answer = await self._backend.cancel(job_id, by=context.token.name)
+        return w.CancelResult(job_id, answer, self._state(job_id))
 
     async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
-        await self._backend.retry(params.job, even_if_acted=params.even_if_acted, by=context.token.name)
-        return w.StateResult(params.job, self._state(params.job))
+        job_id = self._whole_id(params.job)
+        await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=context.token.name)
+        return w.StateResult(job_id, self._state(job_id))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
+        job_id = self._whole_id(params.job)
         result = None if params.result is msgspec.UNSET else params.result
-        await self._backend.resolve(params.job, params.resolution, result=result, by=context.token.name)
-        return w.StateResult(params.job, self._state(params.job))
+        await self._backend.resolve(job_id, params.resolution, result=result, by=context.token.name)
+        return w.StateResult(job_id, self._state(job_id))
 
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
         """The connection sends the answer, since the first event must follow it."""
@@ -196,7 +225,11 @@ class Methods:
                 message = f"cannot resume after event {params.after}, which {why}; request a snapshot"
                 raise RpcError(ErrorCode.CANNOT_RESUME, message, data)
             after = params.after
-        wanted = Filter(params.jobs, params.kinds, None if params.states is None else frozenset(params.states))
+        jobs = params.jobs
+        if jobs is not None and len(jobs) == 1:  # one job can be named by the end of its id
+            with contextlib.suppress(JobNotFound):
+                jobs = [self._whole_id(jobs[0])]
+        wanted = Filter(jobs, params.kinds, None if params.states is None else frozenset(params.states))
         subscriber = context.subscribe(params, wanted, after)
         if params.snapshot:
             subscriber.begin_snapshot()
@@ -236,8 +269,11 @@ class Methods:
             refusals=dict(self._connection_stats.refusals),
         )
 
+    def _whole_id(self, job_id: str) -> str:
+        return self._backend.get(job_id, brief=True).id
+
     def _state(self, job_id: str) -> State:
-        return self._backend.get(job_id).state
+        return self._backend.get(job_id, brief=True).state
 
 
 _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] = {
@@ -245,7 +281,9 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "requests.cancel": Methods.cancel_request,
     "jobs.submit": Methods.submit,
     "jobs.get": Methods.get,
+    "jobs.find": Methods.find,
     "jobs.list": Methods.list,
+    "jobs.count": Methods.count,
     "jobs.result": Methods.result,
     "jobs.cancel": Methods.cancel,
     "jobs.retry": Methods.retry,
@@ -271,8 +309,12 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
         return RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details")
     code, data = ErrorCode.INTERNAL, None
     match error:
-        case e.JobNotFound():
-            code, data = ErrorCode.JOB_NOT_FOUND, ErrorData(job=error.job_id)
+        case JobNotFound():
+            code, data = ErrorCode.JOB_NOT_FOUND, ErrorData(job=error.job_id, key=error.key)
+        case AmbiguousJob():
+            code, data = ErrorCode.AMBIGUOUS_JOB, ErrorData(jobs=[*error.job_ids], given=error.given)
+        case InvalidCursor():
+            code, data = ErrorCode.INVALID_CURSOR, ErrorData(given=error.cursor)
         case e.JobMayHaveActed():
             code, data = ErrorCode.MAY_HAVE_ACTED, ErrorData(job=error.job_id, state=error.state)
         case e.InvalidState():
@@ -296,6 +338,40 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
 def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcError:
     """The refusal of a request beyond a limit, one of those named at `ErrorCode.TOO_MANY`. Nothing was done."""
     return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
+
+
+def _is_private(context: RequestContext) -> bool:
+    return context.token.scope == "control"
+
+
+def _check_private(context: RequestContext, what: str) -> None:
+    """Refuse what would reveal something that the token is not sent."""
+    if not _is_private(context):
+        raise RpcError(ErrorCode.PERMISSION_DENIED, f"to {what} requires a token of scope control; this one has watch")
+
+
+def _whole(context: RequestContext, find: Callable[[], Job]) -> Deferred:
+    private = _is_private(context)
+    return Deferred(lambda: job_to_wire(find(), history=True, private=private))
+
+
+def _filter(context: RequestContext, params: Conditions) -> JobFilter:
+    if params.by is not None or params.labels is not None:
+        _check_private(context, "select jobs by their submitter or their labels")
+    return JobFilter.of(
+        ListConditions(
+            state=params.state,
+            states=params.states,
+            kind=params.kind,
+            key_prefix=params.key_prefix,
+            error_type=params.error_type,
+            may_have_acted=params.may_have_acted,
+            labels=params.labels,
+            by=params.by,
+            since=_moment(params.since),
+            until=_moment(params.until),
+        )
+    )
 
 
 def _result(job: Job) -> w.ResultResult:

@@ -39,7 +39,7 @@ from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
-from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode
+from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode, Scope
 
 __all__ = ["Server", "serve"]
 
@@ -85,8 +85,9 @@ class Server:
         self._refusals = Refusals()
         pages = Pages(backend, self, self._metrics)
         self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, pages, limits.head, self._refusals)
-        self._bodies = EventBodies(backend.events)
-        self._multicasts = Multicasts(backend.events, self._bodies)
+        complete = EventBodies(backend.events)
+        self._bodies: dict[Scope, EventBodies] = {"control": complete, "watch": EventBodies(backend.events, complete)}
+        self._multicasts = {scope: Multicasts(backend.events, bodies) for scope, bodies in self._bodies.items()}
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
@@ -235,14 +236,15 @@ class Server:
             refuse(Reason.TOKEN, refusal[1])
         else:
             peer.address += f" ({token.name})"
+        known = token or NO_TOKEN_REQUIRED
         connection = Connection(
             stream,
-            token or NO_TOKEN_REQUIRED,
+            known,
             self._backend,
             self._methods,
             self.limits,
-            self._multicasts,
-            self._bodies,
+            self._multicasts[known.scope],
+            self._bodies[known.scope],
             self._pacer,
             self._followed,
             refusal,

@@ -17,7 +17,8 @@ from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import Job
 from trio_jobs._engine.status import Progress
-from trio_jobs._errors import JobNotFound, Lagged
+from trio_jobs._errors import Lagged
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.pacing import STEP, Pacer
@@ -224,7 +225,7 @@ class Subscriber:
         return self._told("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
 
     async def _snapshot_page(self, snapshot: _Snapshot) -> bytes:
-        page = JobPage(SNAPSHOT_PAGE)
+        page = JobPage(SNAPSHOT_PAGE, private=self._bodies.private)
         while page.room and not snapshot.is_done:
             await self._pacer.run(partial(snapshot.step, page))
         if snapshot.is_done:

@@ -51,6 +51,8 @@ class ErrorCode(IntEnum):
     STORE = -32017  # the store rejected it; nothing has changed
     CANCELLED = -32018  # the client cancelled the request with requests.cancel; nothing was done
     MAY_HAVE_ACTED = -32019  # a retry was refused: the job may have done its work, and its handler has no verify
+    AMBIGUOUS_JOB = -32020  # data: jobs, the ids of the jobs that can be meant; nothing was done
+    INVALID_CURSOR = -32021  # list from the beginning
 
 
 class CloseCode(IntEnum):

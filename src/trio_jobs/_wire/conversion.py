@@ -30,6 +30,7 @@ __all__ = [
     "error_to_wire",
     "event_from_wire",
     "event_to_wire",
+    "has_private",
     "health_from_wire",
     "job_from_wire",
     "job_to_wire",
@@ -53,14 +54,27 @@ _HAS_ERROR: Final = frozenset(type_ for type_ in ALL_EVENTS if "error" in type_.
 _UNSET: Final[dict[type[Event], dict[str, Any]]] = {
     type_: {name: msgspec.UNSET for name in ("payload", "result") if name in type_.__struct_fields__} for type_ in _ALL
 }
+_PRIVATE: Final = {type_: tuple(name for name in ("by", "labels") if name in type_.__struct_fields__) for type_ in _ALL}
+_NOT_SENT: Final[dict[type[Event], dict[str, Any]]] = {type_: dict.fromkeys(names) for type_, names in _PRIVATE.items()}
 _TYPES: Final[dict[str, type[Event]]] = {str(type_.__struct_config__.tag): type_ for type_ in ALL_EVENTS}
 
 
 # events
 
 
-def event_to_wire(event: Event, kind: str | None) -> WireEvent:
-    """`event` as it is sent, with the kind and the state of its job. kind: None once the job is pruned."""
+def has_private(event: Event) -> bool:
+    """Whether the event has something that is sent to a token of scope control only."""
+    return any(getattr(event, name) is not None for name in _PRIVATE[type(event)])
+
+
+def event_to_wire(event: Event, kind: str | None, *, private: bool = False) -> WireEvent:
+    """`event` as it is sent, with the kind and the state of its job.
+
+    Args:
+        event: The event.
+        kind: None once the job is pruned.
+        private: With what is sent to a token of scope control only.
+    """
     type_ = type(event)
     fields: dict[str, Any] = {name: getattr(event, name) for name in _COPIED[type_]}
     fields["type"] = type_.__struct_config__.tag
@@ -69,6 +83,8 @@ def event_to_wire(event: Event, kind: str | None) -> WireEvent:
         fields["kind"] = event.kind if isinstance(event, ev.Submitted) else kind
         if type_ in _HAS_ERROR:
             fields["error"] = error_to_wire(event.error)  # type: ignore[attr-defined] # looked up by class
+    if not private:
+        fields.update(_NOT_SENT[type_])
     return WireEvent(**fields)
 
 
@@ -104,8 +120,8 @@ def _error_from_wire(sent: WireError | None) -> ErrorInfo | None:
 
 
 def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> WireJob:
-    """history: with the attempts, at most `MAX_HISTORY_BYTES` of the newest. private: with the payload, if there is a
-    history, and with tracebacks."""
+    """history: with the attempts, at most `MAX_HISTORY_BYTES` of the newest. private: with the submitter and the labels
+    and, if there is a history, with the payload and with tracebacks."""
     attempts = None
     if history:
         attempts = _history(job.attempts or (), private)
@@ -119,7 +135,8 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         key=job.key,
         due_at=_seconds(job.due_at),
         deadline_at=_seconds(job.deadline_at),
-        by=job.by,
+        by=job.by if private else None,
+        labels=job.labels if private and job.labels else None,
         run=job.run,
         attempts=job.attempt_count,
         retries_used=job.retries_used,
@@ -128,7 +145,7 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         may_have_acted=job.may_have_acted,
         inside=job.inside,
         reason=job.reason,
-        error=error_to_wire(job.error, private=private),
+        error=error_to_wire(job.error, private=private and history),
         result_problem=job.result_problem,
         history=attempts,
         payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
@@ -190,6 +207,7 @@ def job_from_wire(sent: WireJob) -> Job:
         due_at=to_datetime(sent.due_at),
         deadline_at=to_datetime(sent.deadline_at),
         by=sent.by,
+        labels=sent.labels or {},
         run=sent.run,
         retries_used=sent.retries_used,
         snoozes=sent.snoozes,

@@ -8,20 +8,22 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
-from trio_jobs._validation import MAX_WAIT
 from trio_jobs._wire.codes import PROTOCOL, Scope
-from trio_jobs._wire.schemas import JobId, RequestId, Seq, SubscriptionId, WireError, WireEvent, WireJob
+from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
+from trio_jobs._wire.params import Kind, Params, Seconds, Time, Wait
+from trio_jobs._wire.schemas import (
+    JobId,
+    Labels,
+    OneJobId,
+    RequestId,
+    Seq,
+    SubscriptionId,
+    WireError,
+    WireEvent,
+    WireJob,
+)
 
 __all__ = ["METHODS", "NOTIFICATIONS", "WAITING", "ConnectionLimits", "Method", "NotificationType"]
-
-Kind = Annotated[str, Meta(min_length=1, max_length=200, description="A handler's name.")]
-Wait = Annotated[float, Meta(ge=0, le=30, description="Seconds to wait at most; 0 answers at once.")]
-Time = Annotated[float, Meta(ge=0, le=253402300799, description="Seconds since the epoch, UTC.")]
-Seconds = Annotated[float, Meta(ge=0, le=MAX_WAIT, description="Seconds from the arrival of the request.")]
-
-
-class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Parameters are passed by name. An unknown name is an error."""
 
 
 class Nothing(Params, frozen=True):
@@ -83,7 +85,8 @@ class Submit(Params, frozen=True):
     due_at: the job does not start before this date. delay: nor before these seconds are over. deadline_at,
     deadline_after: the job expires at this date, or after these seconds. Dates are compared with the clock of the
     server; seconds do not depend on any clock. At most one of due_at and delay, and one of deadline_at and
-    deadline_after. wait: for a free slot."""
+    deadline_after. wait: for a free slot. labels: by which jobs are listed and counted; a known key keeps those that it
+    has."""
 
     kind: Kind
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -93,6 +96,7 @@ class Submit(Params, frozen=True):
     wait: Wait = 0.0
     delay: Seconds | None = None
     deadline_after: Seconds | None = None
+    labels: Labels | None = None
 
 
 class SubmitResult(Struct, frozen=True):
@@ -106,42 +110,23 @@ class SubmitResult(Struct, frozen=True):
 
 
 class OneJob(Params, frozen=True):
-    """job: the id of the job."""
+    """job: the id of the job, or at least its last 6 characters."""
 
-    job: JobId
+    job: OneJobId
 
 
 class Retry(Params, frozen=True):
     """even_if_acted: repeat the job although it may have done its work and its handler has no verify; needs a token of
     scope control."""
 
-    job: JobId
+    job: OneJobId
     even_if_acted: bool = False
-
-
-class List(Params, frozen=True):
-    """Jobs in the order of their submits; with state, in the order in which they came into it. after: only the jobs
-    after the one with this id."""
-
-    state: State | None = None
-    kind: Kind | None = None
-    after: JobId | None = None
-    limit: Annotated[int, Meta(ge=1, le=500)] = 100
-
-
-class ListResult(Struct, frozen=True):
-    """seq: the last event before the jobs were read. more: there is at least one further job. A page has fewer than
-    `limit` jobs where they would exceed 256 KiB."""
-
-    seq: int
-    jobs: list[WireJob]
-    more: bool
 
 
 class Result(Params, frozen=True):
     """wait: until the job is final. in_doubt: whether a job in doubt is answered, or waited for."""
 
-    job: JobId
+    job: OneJobId
     wait: Wait = 0.0
     in_doubt: Literal["wait", "answer"] = "wait"
 
@@ -179,15 +164,15 @@ class StateResult(Struct, frozen=True):
 class Resolve(Params, frozen=True):
     """resolution: what the job in doubt came to. result: with done only; all digits of its numbers are kept."""
 
-    job: JobId
+    job: OneJobId
     resolution: Literal["done", "not_done", "failed"]
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Subscribe(Params, frozen=True):
     """jobs, kinds, states: only events of these jobs, of jobs of these kinds, or that lead to these states; an event
-    must fit all filters. after, with its epoch: start behind that event. snapshot: start with the present jobs.
-    Neither: start now."""
+    must fit all filters. A single job can be named by at least the last 6 characters of its id. after, with its epoch:
+    start behind that event. snapshot: start with the present jobs. Neither: start now."""
 
     subscription: SubscriptionId
     jobs: Annotated[list[JobId], Meta(min_length=1, max_length=1000)] | None = None
@@ -343,7 +328,9 @@ METHODS: Final = {
         ),
         Method("jobs.submit", Submit, SubmitResult, "control", False, "Submit a job."),
         Method("jobs.get", OneJob, WireJob, "watch", True, "A job with its attempts."),
+        Method("jobs.find", Find, WireJob, "watch", True, "The job that has a key, with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
+        Method("jobs.count", Count, CountResult, "watch", True, "How many jobs match, also by groups."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
         Method("jobs.cancel", OneJob, CancelResult, "control", True, "Cancel a job."),
         Method("jobs.retry", Retry, StateResult, "control", False, "Begin a new run of a failed or cancelled job."),

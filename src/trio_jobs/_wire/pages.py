@@ -20,12 +20,13 @@ __all__ = ["JobPage", "ListOut", "SnapshotOut"]
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class ListOut(Struct, frozen=True):
+class ListOut(Struct, frozen=True, omit_defaults=True):
     """`methods.ListResult` with encoded jobs."""
 
     seq: int
     jobs: list[Raw]
     more: bool
+    next: str | None = None
 
 
 class SnapshotOut(Struct, frozen=True):
@@ -42,9 +43,11 @@ class JobPage:
 
     Args:
         most: The number of jobs at most.
+        private: With what is sent to a token of scope control only.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, private: bool = False) -> None:
+        self._private = private
         self.jobs: list[Raw] = []
         self.room = most
         """The number of jobs that may still be added; 0 once a job did not fit."""
@@ -56,7 +59,7 @@ class JobPage:
         Returns:
             False if the job was not added.
         """
-        body = _encode(job_to_wire(job))
+        body = _encode(job_to_wire(job, private=self._private))
         if self.jobs and self._bytes + len(body) > MAX_PAGE_BYTES:
             self.room = 0
             return False

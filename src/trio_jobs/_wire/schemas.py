@@ -15,6 +15,8 @@ from trio_jobs._engine.states import EndedBy, Outcome, State
 __all__ = [
     "ErrorData",
     "JobId",
+    "Labels",
+    "OneJobId",
     "RequestId",
     "Seq",
     "SubscriptionId",
@@ -27,6 +29,13 @@ __all__ = [
 RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 JobId = Annotated[str, Meta(min_length=1, max_length=64, description="A job's id.")]
+OneJobId = Annotated[
+    str, Meta(min_length=1, max_length=64, description="A job's id, or at least its last 6 characters.")
+]
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(min_length=1, max_length=64)]],
+    Meta(max_length=8, description="Values by name, which has no =."),
+]
 Seq = Annotated[int, Meta(ge=0, description="Number of an event; 0 is before the first.")]
 SubscriptionId = Annotated[
     str,
@@ -64,8 +73,9 @@ class WireAttempt(Struct, frozen=True, omit_defaults=True):
 class WireJob(Struct, frozen=True, omit_defaults=True):
     """A job as it was at event `seq`: every event of the job with this or a lower seq is contained in it.
 
-    attempts: the number of attempts. history: the attempts, sent by jobs.get only: the newest of them, if all together
-    exceed 512 KiB. payload: sent by jobs.get only, to a token of scope control.
+    attempts: the number of attempts. history: the attempts, sent by jobs.get and jobs.find only: the newest of them, if
+    all together exceed 512 KiB. payload: sent by the same methods only. payload, by, labels: sent to a token of scope
+    control only.
     """
 
     id: str
@@ -78,6 +88,7 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     due_at: float | None = None
     deadline_at: float | None = None
     by: str | None = None
+    labels: dict[str, str] | None = None
     run: int = 1
     attempts: int = 0
     retries_used: int = 0
@@ -94,7 +105,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
     """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
-    each as it is. An event of the queue itself has neither job nor state."""
+    each as it is. An event of the queue itself has neither job nor state. by, labels: sent to a token of scope control
+    only."""
 
     seq: int
     at: float
@@ -132,12 +144,15 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     jobs: tuple[str, ...] | None = None
     culprit: str | None = None
     by: str | None = None
+    labels: dict[str, str] | None = None
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
     """The facts of an error. Which fields are set depends on its code."""
 
     job: str | None = None
+    jobs: list[str] | None = None
+    given: str | None = None
     state: str | None = None
     key: str | None = None
     capacity: int | None = None

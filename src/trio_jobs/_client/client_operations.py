@@ -1,0 +1,159 @@
+"""The half of `Client` for operators: its methods that change jobs and the queue, apart from submits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from trio_jobs import _errors as e
+from trio_jobs._client.outbox import Lane, Request
+from trio_jobs._client.reconnect import ReconnectingSession
+from trio_jobs._engine.handlers import encode_result
+from trio_jobs._engine.states import CancelAnswer
+from trio_jobs._ports import Backup
+from trio_jobs._wire import conversion
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.methods import METHODS
+from trio_jobs._wire.params import Params
+
+__all__ = ["ClientOperations"]
+
+T = TypeVar("T")
+
+
+class ClientOperations:
+    """The base class of `Client`, which is too long for one module. It has no other subclass."""
+
+    def __init__(self, session: ReconnectingSession) -> None:
+        self._session = session
+
+    async def _request(self, make: Callable[[], Request], type_: type[T], *, repeatable: bool, kind: str = "") -> T:
+        answer = await self._session.ask(make, repeatable=repeatable, kind=kind)
+        try:
+            return msgspec.json.decode(answer.result, type=type_)
+        except msgspec.MsgspecError as error:
+            raise e.TrioJobsError(
+                f"the answer of the server is not understood; is it of another version? {error}"
+            ) from error
+
+    async def _call(
+        self, method: str, params: Params, type_: type[T], *, lane: Lane = "brief", bounded: bool = True
+    ) -> T:
+        return await self._request(
+            lambda: Request(method, lambda longest: params, lane, bounded=bounded),
+            type_,
+            repeatable=METHODS[method].repeatable,
+        )
+
+    async def cancel(self, job_id: str) -> CancelAnswer:
+        """Cancel a job; see `Queue.cancel`.
+
+        Returns:
+            "cancelled"; "requested" if an attempt is running, which ends as soon as it can, without a retry;
+            "too_late" if the job is final.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in doubt.
+
+        Cancelled:
+            The job may have been cancelled.
+        """
+        return (await self._call("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
+
+    async def retry(self, job_id: str, *, even_if_acted: bool = False) -> None:
+        """Begin a new run of a failed or cancelled job; see `Queue.retry`.
+
+        Args:
+            job_id: The id of the job.
+            even_if_acted: See `Queue.retry`.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in another state, or see `JobMayHaveActed`.
+
+        Cancelled:
+            The new run may have begun.
+        """
+        await self._call("jobs.retry", w.Retry(job_id, even_if_acted), w.StateResult)
+
+    async def resolve(
+        self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None
+    ) -> None:
+        """Resolve a job in doubt; see `Queue.resolve`.
+
+        Args:
+            job_id: The id of the job.
+            resolution: "done" completes the job, "not_done" makes it pending again, "failed" fails it.
+            result: With "done": the result of the job, anything that msgspec encodes as JSON.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is in another state.
+            UsageError: The result has no JSON, or is too large.
+
+        Cancelled:
+            The doubt may have been resolved.
+        """
+        body, problem, _ = encode_result(result)
+        if problem is not None:
+            raise e.UsageError(f"the result cannot be kept: {problem}")
+        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body)
+        await self._call("jobs.resolve", params, w.StateResult)
+
+    async def pause(self, reason: str = "") -> None:
+        """Let no further attempt start; see `Queue.pause`. A running attempt continues.
+
+        Cancelled:
+            The queue may have been paused.
+        """
+        await self._call("queue.pause", w.Pause(reason), w.Done)
+
+    async def resume(self) -> None:
+        """Let attempts start again; see `Queue.resume`.
+
+        Raises:
+            UsageError: The queue is not paused but draining: use `undrain`.
+
+        Cancelled:
+            The queue may have been resumed.
+        """
+        await self._call("queue.resume", w.Nothing(), w.Done)
+
+    async def drain(self) -> None:
+        """Accept no new jobs, and wait until no job is pending, processing, saving or retrying; see `Queue.drain`.
+
+        Cancelled:
+            The queue may accept no new jobs from then on.
+        """
+        await self._call("queue.drain", w.Nothing(), w.Done, lane="wait", bounded=False)
+
+    async def undrain(self) -> None:
+        """End a drain: accept jobs again; see `Queue.undrain`.
+
+        Raises:
+            QueueClosed: The queue stops.
+
+        Cancelled:
+            The queue may accept jobs again.
+        """
+        await self._call("queue.undrain", w.Nothing(), w.Done)
+
+    async def backup(self, name: str) -> Backup:
+        """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup`.
+
+        Args:
+            name: 1 to 100 letters, digits and `._-`. The file has the name of the journal, `.backup-` and this name.
+
+        Raises:
+            StoreError: The file exists, or cannot be written.
+            UsageError: The queue has no journal.
+
+        Cancelled:
+            The copy may have been made.
+        """
+        return conversion.backup_from_wire(
+            await self._call("queue.backup", w.Backup(name), w.BackupResult, bounded=False)
+        )
