@@ -20,6 +20,7 @@ from trio.testing import MockClock
 from support import processes
 from support.rig import BOTH, HostKind, make_clock
 from support.waiting import DEADLINE, time_limit
+from trio_jobs._runtime import seat_lock
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -78,7 +79,7 @@ def seats_of_a_test_are_its_own(tmp_path_factory: pytest.TempPathFactory, monkey
     not return, and the tests of other processes use the same services."""
     folder = tmp_path_factory.getbasetemp() / f"runtime-{next(_numbers)}"
     folder.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(seat_lock, "runtime_folder", lambda: folder)
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,11 @@ class Service:
             operator's cancel, the stop. It is called once for each call, on another thread than the SDK's, and while
             only that call is inside. What the call then raises counts as the end by its limit. The session is renewed
             after it. It needs `sdk`, or an executor that conforms to `trio_jobs.ports.Interrupts`.
+        alive: A function of the SDK, called before a job when the last call ended `check_after` ago. If it returns a
+            false value or raises, the session is replaced before the job starts, which costs the job no attempt. It is
+            called where the SDK lives; with `async_sdk` it may be async. Its limit is 30 seconds.
+        check_after: Time after the end of a call from which on `alive` is asked, those of a suspend included; 0 or
+            more.
         pump: A function of the SDK that is called on its thread between two calls, such as the message loop of COM;
             also while the queue is paused. If it raises, the session is lost. After 10 seconds it is overdue. It needs
             `sdk`.
@@ -153,6 +158,8 @@ class Service:
         memory_limit: int | None = None,
         on_killed: Callable[[int, Opening], object] | None = None,
         interrupt: Callable[[Any], Any] | None = None,
+        alive: Callable[[Any], Any] | None = None,
+        check_after: float = 60.0,
         pump: Callable[[Any], Any] | None = None,
         pump_every: float = 1.0,
         buffer: int = 100,
@@ -200,7 +207,7 @@ class Service:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
         has_sdk = sdk is not None or executor != "thread"
         check_sdk_functions(
-            interrupt, save, pump, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
+            interrupt, save, pump, alive, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
         )
         self.settings = Settings(**{name: given[name] for name in SETTINGS})
         own = None if isinstance(executor, str) else executor

@@ -101,7 +101,7 @@ class ProcessOptions:
 
 
 def check_sdk_functions(
-    interrupt: object, save: object, pump: object, *, has_sdk: bool, is_async: bool, is_own: bool
+    interrupt: object, save: object, pump: object, alive: object, *, has_sdk: bool, is_async: bool, is_own: bool
 ) -> None:
     """Check the functions of the SDK that a service is given.
 
@@ -109,6 +109,7 @@ def check_sdk_functions(
         interrupt: The argument of that name.
         save: The argument of that name.
         pump: The argument of that name.
+        alive: The argument of that name.
         has_sdk: The service has `sdk` or `executor`.
         is_async: It has `async_sdk`.
         is_own: It has `executor`.
@@ -132,6 +133,10 @@ def check_sdk_functions(
         if is_own or not has_sdk:
             raise UsageError("pump= needs sdk=; an executor of your own makes such calls itself")
         check_sdk_function("pump", pump)
+    if alive is not None:
+        if not has_sdk and not is_async:
+            raise UsageError("alive= needs an SDK, about whose session it is asked: give sdk=, or leave alive out")
+        check_sdk_function("alive", alive, may_be_async=is_async)
 
 
 def process_options(

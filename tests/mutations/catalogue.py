@@ -85,6 +85,7 @@ LOUD_CLOSES: Final = "tests/runtime/test_loud_closes.py"
 DIRTY_SESSIONS: Final = "tests/runtime/test_dirty_sessions.py"
 SDK_SESSION: Final = "tests/runtime/test_sdk_session.py"
 OPENINGS: Final = "tests/runtime/test_openings.py"
+ALIVE: Final = "tests/runtime/test_alive.py"
 SEAT_LOCK: Final = "tests/runtime/test_seat_lock.py"
 CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
@@ -1291,6 +1292,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/schema.py",
         '                connection.execute(statement)\n        connection.execute(f"PRAGMA user_version =',
         '                connection.execute(statement)\n        connection.execute(f"-- PRAGMA user_version =',
+    ),
+    _M(
+        "answer of alive ignored",
+        "a job is started in a session of which alive has said that it is dead",
+        ALIVE,
+        "_runtime/sdk_session.py",
+        "        if lost is not None:\n            self.discard(lost)\n",
+        "        if lost is not None:\n            pass\n",
+    ),
+    _M(
+        "alive not asked after a suspend",
+        "alive is asked for a while without calls by a clock that stops while the machine is suspended",
+        ALIVE,
+        "_runtime/sdk_session.py",
+        "return asks and self._clock.elapsed() >= known_at",
+        "return asks and self._clock.monotonic() >= known_at",
     ),
     _M(
         "seat not taken",

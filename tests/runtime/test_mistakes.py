@@ -255,8 +255,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "a keyword of open": ({"journal": "jobs.db"}, "Service has no keyword 'journal'; Service.open has it"),
     "no such keyword": (
         {"colour": "red"},
-        "Service has no keyword 'colour'; its keywords are async_sdk, buffer, cancel_timeout, close_timeout, "
-        "commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, locate, max_crashes, "
+        "Service has no keyword 'colour'; its keywords are alive, async_sdk, buffer, cancel_timeout, check_after, "
+        "close_timeout, commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, locate, max_crashes, "
         "max_finished_jobs, max_keys, max_waiting, memory_limit, min_interval, on_killed, on_open_failed, on_stuck, "
         "open_retry, open_timeout, pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, "
         "save_after, save_after_jobs, save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",

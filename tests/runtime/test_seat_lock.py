@@ -21,7 +21,8 @@ from trio.testing import MockClock
 from support.processes import Process, run
 from support.waiting import deadline
 from trio_jobs import MemoryStore, Opening, SdkInUse, SdkOpenFailed, Service, SqliteStore, UsageError, testing
-from trio_jobs._runtime.seat_lock import SeatLock, runtime_folder, seat_in_memory
+from trio_jobs._runtime import seat_lock
+from trio_jobs._runtime.seat_lock import SeatLock, seat_in_memory
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._service_origin import Origin, seat_of
 from trio_jobs.testing import Blocker
@@ -311,7 +312,7 @@ def test_a_service_without_a_journal_is_named_by_its_file_and_its_variable() -> 
         return found.path
 
     path = path_of(module)
-    assert Path(path).parent == runtime_folder()
+    assert Path(path).parent == seat_lock.runtime_folder()
     assert Path(path).name.startswith("books.ledger_service-")
     assert path == path_of({**module, "__name__": "__main__"}), "a program and what imports it have one seat"
     assert path != path_of({**module, "__file__": "/srv/other/books.py"})
@@ -322,7 +323,7 @@ def test_a_service_without_a_journal_is_named_by_its_file_and_its_variable() -> 
 @given(st.text(), st.one_of(st.none(), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
 def test_any_name_gives_a_path_in_the_folder_of_the_user(name: str, source: str | None) -> None:
     path = Path(seat_in_memory(name, source))
-    assert path.parent == runtime_folder()
+    assert path.parent == seat_lock.runtime_folder()
     assert path == Path(seat_in_memory(name, source))
     assert len(path.name) < 130
 

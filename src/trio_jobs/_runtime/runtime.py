@@ -17,6 +17,7 @@ from trio_jobs._errors import StoreError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.admission import Admission
+from trio_jobs._runtime.alive_check import AliveCheck
 from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.attempt_recorder import AttemptRecorder
 from trio_jobs._runtime.attempt_runner import AttemptRunner
@@ -154,6 +155,17 @@ def build_runtime(
         on_overdue=lambda running: called_hooks.call_soon("overdue", running.record),
         on_stuck=lambda running: on_stuck(str(running) if running.group else f"the call of job {running.record.id}"),
     )
+    if settings.alive is not None:
+        sessions.ask_alive = AliveCheck(
+            fn=settings.alive,
+            is_async=any(handler.is_async and handler.enters_at_start for handler in handlers.values()),
+            executor=executor,
+            event_log=event_log,
+            clock=clock,
+            interrupter=interrupter,
+            status=status,
+            on_stuck=on_stuck,
+        ).ask
     pump = None
     if isinstance(executor, PumpedExecutor):
         pump = Pump(

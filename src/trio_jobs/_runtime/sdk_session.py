@@ -57,7 +57,9 @@ class SdkSessionManager:
         self._executor = executor
         self._clock = clock
         self._settings = settings
-        self._measures_time = settings.min_interval > 0 or settings.renew_after_idle is not None
+        self._measures_time = (
+            settings.min_interval > 0 or settings.renew_after_idle is not None or settings.alive is not None
+        )
         self._jobs_a_session = settings.renew_after_jobs
         self._stop = trio.Event()
         self.stopped = False
@@ -87,6 +89,10 @@ class SdkSessionManager:
         self._idle_since = 0.0
         self.renew_after_error: Renew = settings.renew_after_error
         """After which errors a session is discarded. Asked where the error was raised."""
+        self._alive_at: float | None = None
+        # when the session was opened or `alive` was asked; None if an attempt has ended since
+        self.ask_alive: Callable[[], Awaitable[Discard | None]] | None = None
+        """Asks `alive`, and returns why the session is lost; None if the service has no `alive`."""
         self.opening = False
         """A session is being opened, or its next opening is waited for."""
 
@@ -101,7 +107,7 @@ class SdkSessionManager:
             and not self._used_up
             and self._discard is None
             and not self.stopped
-            and not (self._measures_time and (self._must_rest() or self._was_idle()))
+            and not (self._measures_time and (self._must_rest() or self._was_idle() or self._must_ask_alive()))
             and not self._store_fails()
         )
 
@@ -150,8 +156,26 @@ class SdkSessionManager:
                     await self.unsaved.save()
                 else:
                     await self._unsettled(self._close_and_open)
-            else:
+            elif self._must_rest():
                 await self.pace()
+            elif self._must_ask_alive():
+                await self._unsettled(self._check_alive)
+
+    def _must_ask_alive(self) -> bool:
+        asks = self.ask_alive is not None and self._executor.is_open
+        wait = self._settings.check_after
+        known_at = self._idle_since + wait if self._alive_at is None else self._alive_at + max(wait, 1.0)
+        return asks and self._clock.elapsed() >= known_at
+
+    async def _check_alive(self) -> None:
+        assert self.ask_alive is not None
+        lost = await self.ask_alive()
+        self.call_ended()
+        self._alive_at = self._clock.elapsed()
+        if lost is not None:
+            self.discard(lost)
+            if self.unsaved.pending:
+                self.unsaved.session_lost()
 
     async def _wait_for_permission(self) -> None:
         self._changed.clear()
@@ -206,6 +230,7 @@ class SdkSessionManager:
         """
         if self._measures_time:
             self.call_ended()
+        self._alive_at = None
         self._attempts_in_session += 1
         if completed is not None and self._settings.save is None:
             self._completed_in_session += 1
@@ -373,7 +398,7 @@ class SdkSessionManager:
         self._used_up = False
         self._discard = self._opening_reason = None
         self._attempts_in_session = self._completed_in_session = 0
-        self._idle_since = self._clock.elapsed()
+        self._idle_since = self._alive_at = self._clock.elapsed()
 
     async def close_sdk(self) -> tuple[bool, str | None]:
         """Close the SDK within `close_timeout`.

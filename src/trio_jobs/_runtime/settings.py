@@ -74,6 +74,8 @@ class Settings:
     """The settings of a service, checked. Times are in seconds. `Service` has the same names and defaults."""
 
     interrupt: Callable[[Any], Any] | None = None
+    alive: Callable[[Any], Any] | None = None
+    check_after: float = 60.0
     pump: Callable[[Any], Any] | None = None
     pump_every: float = 1.0
     buffer: int = 100
@@ -115,7 +117,7 @@ class Settings:
         check_number("save_after_jobs", self.save_after_jobs)
         if self.save_after_jobs > MAX_GROUP:
             raise UsageError(f"save_after_jobs must be at most {MAX_GROUP}, not {self.save_after_jobs}")
-        for name in ("save_after", "drain_timeout", "cancel_timeout", "key_retention", "min_interval"):
+        for name in ("save_after", "check_after", "drain_timeout", "cancel_timeout", "key_retention", "min_interval"):
             check_seconds(name, getattr(self, name))
         if self.renew_after_jobs is not None:
             check_number("renew_after_jobs", self.renew_after_jobs)
