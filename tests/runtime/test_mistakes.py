@@ -256,10 +256,10 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no such keyword": (
         {"colour": "red"},
         "Service has no keyword 'colour'; its keywords are alive, async_sdk, buffer, cancel_timeout, check_after, "
-        "close_timeout, commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, locate, max_crashes, "
-        "max_finished_jobs, max_keys, max_waiting, memory_limit, min_interval, on_killed, on_open_failed, on_stuck, "
-        "open_retry, open_timeout, pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, save, "
-        "save_after, save_after_jobs, save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",
+        "close_timeout, commit_timeout, drain_timeout, executor, interrupt, job_retention, key_retention, locate, "
+        "max_crashes, max_finished_jobs, max_keys, max_waiting, memory_limit, min_interval, on_killed, on_open_failed, "
+        "on_stuck, open_retry, open_timeout, pump, pump_every, renew_after_error, renew_after_idle, renew_after_jobs, "
+        "save, save_after, save_after_jobs, save_timeout, sdk, seat_lock, strict_order, unhandled_jobs, watchdog",
     ),
     "a process": (
         {"executor": "process"},
