@@ -17,12 +17,9 @@ class Invoice:
     cents: int
 
 
-class Book:
-    """What handlers use. Plain values go in and come out: no object of GnuCash leaves the thread of its session."""
-
+class Book:  # what handlers use: plain values go in and come out, and no object of GnuCash leaves its thread
     def __init__(self, session):
-        self.session, self.book = session, session.book
-        self.accounts = self.book.get_root_account()
+        self.session, self.book, self.accounts = session, session.book, session.book.get_root_account()
 
     def find(self, reference):
         entries = (split.parent for split in self.accounts.lookup_by_name("Sales").GetSplitList())
@@ -45,7 +42,7 @@ class Book:
 
 @contextlib.contextmanager
 def open_book(opening: trio_jobs.Opening):
-    # a kill leaves GnuCash's own lock behind; the queue holds the lock of its seat, so no other queue is in the book
+    # a kill leaves GnuCash's own lock behind; the queue holds the lock of the seat, so no other queue is in the book
     modes = gnucash.SessionOpenMode
     session = gnucash.Session(
         f"xml://{FILE}", modes.SESSION_BREAK_LOCK if opening.unclean else modes.SESSION_NORMAL_OPEN
@@ -57,13 +54,14 @@ def open_book(opening: trio_jobs.Opening):
         session.destroy()
 
 
-# GnuCash names its backup after the second, and refuses to save twice in one
-service = trio_jobs.Service(sdk=open_book, save=lambda book: book.session.save(), min_interval=1.1)
+# GnuCash names its backup after the second, and refuses to save twice in one; the seat is that of the book
+service = trio_jobs.Service(
+    sdk=open_book, save=lambda book: book.session.save(), min_interval=1.1, seat_lock=f"{FILE}-seat"
+)
 
 
 def already_posted(book, job):
-    guid = book.find(job.key)
-    return trio_jobs.Done(guid) if guid else trio_jobs.NotDone()
+    return trio_jobs.Done(guid) if (guid := book.find(job.key)) else trio_jobs.NotDone()
 
 
 @service.handler(verify=already_posted, attempt_timeout=60)

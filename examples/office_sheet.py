@@ -2,7 +2,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import trio
@@ -14,18 +13,15 @@ FILE = Path("orders.ods").absolute()
 PROFILE = "-env:UserInstallation=" + FILE.with_name(FILE.name + "-profile").as_uri()  # no other LibreOffice has it
 
 
-class Sheet:
-    """What handlers use. Plain values go in and come out: no object of LibreOffice leaves the thread of its session."""
-
+class Sheet:  # what handlers use: plain values go in and come out, and no object of LibreOffice leaves its thread
     def __init__(self, pipe, office):
         resolver = uno.getComponentContext().ServiceManager.createInstance("com.sun.star.bridge.UnoUrlResolver")
-        while office.poll() is None:
+        while True:
             with contextlib.suppress(NoConnectException):  # it is starting, which takes seconds
                 remote = resolver.resolve(f"uno:pipe,name={pipe};urp;StarOffice.ComponentContext")
                 break
-            time.sleep(0.05)
-        else:
-            raise OSError(f"soffice ended with {office.returncode}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                raise OSError(f"soffice has ended with {office.wait(0.05)}")
         desktop = remote.ServiceManager.createInstance("com.sun.star.frame.Desktop")
         url = FILE.as_uri() if FILE.exists() else "private:factory/scalc"
         hidden = uno.createUnoStruct("com.sun.star.beans.PropertyValue", "Hidden", 0, True, 0)
@@ -64,11 +60,11 @@ def open_sheet(opening: trio_jobs.Opening):
             kill_office()  # whatever it does: what is saved is in the file
 
 
+service = trio_jobs.Service(sdk=open_sheet, save=Sheet.save, interrupt=kill_office, seat_lock=f"{FILE}-seat")
+
+
 def find(sheet, job):
     return trio_jobs.Done() if job.key in sheet.references() else trio_jobs.NotDone()
-
-
-service = trio_jobs.Service(sdk=open_sheet, save=Sheet.save, interrupt=kill_office)
 
 
 @service.handler(verify=find, attempt_timeout=60)

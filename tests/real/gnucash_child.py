@@ -1,8 +1,8 @@
 """The service of `examples/gnucash_book.py` with faults, run by a Python that has GnuCash.
 
 `gnucash_child.py COUNT GROUP SEED` books COUNT invoices in the book of its folder, and prints each step.
-`gnucash_child.py new` makes the book. Replies of posting and of saving are lost, before and after the work is done,
-with chances that the seed decides.
+`gnucash_child.py new` makes the book, `... stay` is inside, `... enter` tries to be. Replies of posting and of saving
+are lost, before and after the work is done, with chances that the seed decides.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def make_service(group: int, chance: random.Random) -> trio_jobs.Service:
         save_after_jobs=group,
         save_after=0.5,
         min_interval=1.1 if group == 1 else 0,
+        seat_lock=f"{example.FILE}-seat",
         max_crashes=1000,  # the test kills more often than a bad job does
     )
     retry = trio_jobs.Retry(1000, waits=[0.01])
@@ -84,9 +85,35 @@ async def book_all(count: int, service: trio_jobs.Service) -> None:
         print(json.dumps({"attempts": attempts}), flush=True)
 
 
+async def stay_inside() -> None:
+    """Until the standard input ends."""
+    async with make_service(1, random.Random(0)).open(journal="jobs.db"):
+        print("inside", flush=True)
+        await trio.to_thread.run_sync(sys.stdin.read)
+
+
+async def try_to_enter() -> None:
+    """With another journal, and a factory that would break the lock."""
+
+    def break_in() -> Any:
+        print("broken into")
+        return example.open_book(trio_jobs.Opening("start", 1, unclean=True))
+
+    service = trio_jobs.Service(sdk=break_in, open_timeout=0.3, seat_lock=f"{example.FILE}-seat")
+    try:
+        async with service.open(journal="other.db"):
+            pass
+    except trio_jobs.SdkInUse:
+        print("in use")
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "new":
         make_book()
+    elif sys.argv[1] == "stay":
+        trio.run(stay_inside)
+    elif sys.argv[1] == "enter":
+        trio.run(try_to_enter)
     else:
         count, group, seed = map(int, sys.argv[1:])
         trio.run(book_all, count, make_service(group, random.Random(seed)))

@@ -88,6 +88,18 @@ def test_p6_a_kill_between_post_and_save_leaves_each_invoice_in_the_file_once(fo
     book_with_kills(folder, 3, 20, [4])
 
 
+def test_p1_a_second_queue_does_not_break_the_lock_of_one_that_is_in_the_book(folder: Path) -> None:
+    command = [sdk_python("gnucash"), CHILD]
+    with Process([*command, "stay"], cwd=folder, env=sdk_environment(), stdin=None) as first:
+        assert first.out.line() == "inside\n", first.err.text
+        second = run([*command, "enter"], cwd=folder, env=sdk_environment(), check=True)
+        assert second.stdout == "in use\n"
+        assert (folder / "book.gnucash.LCK").exists()
+        first.end()
+    third = run([*command, "enter"], cwd=folder, env=sdk_environment(), check=True)
+    assert third.stdout == "broken into\n", "the first was killed"
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("group", [1, 20])
 def test_p6_lost_replies_failing_saves_and_kills_leave_each_of_200_invoices_in_the_file_once(

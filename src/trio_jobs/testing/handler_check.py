@@ -10,7 +10,8 @@ When nothing more happens, the state of the job is compared with what `effects` 
 Findings are: a handler that raises or exceeds its limit without a fault (the directives `Fail`, `Cancel`, `Snooze` and
 `RetryAfter` are allowed); a job that is completed though its work is there twice or not at all; a job that is failed or
 cancelled, claims that nothing is left behind, and left something behind; a job that is completed although its work is
-gone with its session; a verify that answers wrongly, or finds the work of another job. A job in doubt is never a finding, since it claims nothing.
+gone with its session; a verify that answers wrongly, or finds the work of another job. A job in doubt is never a
+finding, since it claims nothing.
 """
 
 from __future__ import annotations
