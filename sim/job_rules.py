@@ -22,6 +22,8 @@ _GRACE: Final = 1.0
 _KNOWN: Final = ("completed", "already_done", "error", "fail", "cancel", "snooze", "retry_after")
 #: Outcomes of attempts that left nothing half done
 _VOUCHED: Final = ("completed", "already_done", "fail", "cancel", "snooze", "retry_after")
+#: Reasons of jobs that fail when no retry is left
+_GIVEN_UP: Final = ("error", "retry_after", "timed_out", "not_done", "save_failed")
 _COUNTED: Final = ("error", "timed_out", "retry_after", "crashed")
 
 
@@ -86,6 +88,8 @@ def _no_blind_repetition(
             doubt_since, settled = (row.time, "") if unknown else (None, "")
             if unknown and row.type in ("retrying", "interrupted"):
                 settled = "policy"
+            if row.type == "retrying" and row.reason == "save_failed" and not rules.verifies:
+                settled = "save_failed"  # `retry` was declared
         if row.type in ("released", "retrying") and row.outcome is None:
             settled = row.reason
         elif row.type == "retried":
@@ -97,7 +101,7 @@ def _no_blind_repetition(
                 (settled == "not_done" and asked)
                 or (settled == "resolved" and "not_done" in observer.clients.resolved.get(job, ()))
                 or (settled == "on_doubt" and rules.on_doubt == "retry")
-                or settled in ("retried", "returned")
+                or settled in ("retried", "returned", "save_failed")
             )
             if not allowed:
                 why = settled or "nothing"
@@ -125,12 +129,17 @@ def _repeated_on_purpose(observer: Observer, job: str, rows: Sequence[Row], rule
 def _completed_for_a_reason(
     observer: Observer, job: str, rows: Sequence[Row], calls: Sequence[Call], verifies: Sequence[Call]
 ) -> None:
-    """P6: a job is completed only if its handler returned, its verify found it done, or a person resolved it so."""
+    """P6: a job is completed only if its handler returned and its work is saved, its verify found it done, or a person
+    resolved it so; and only if what it has booked is durable."""
     steps = any(row.type == "step_finished" for row in rows)
     for row in rows:
         if row.type != "completed":
             continue
-        if row.reason == "returned":
+        if not any(at <= row.time + _RESOLUTION for at in observer.booked.get(job, ())):
+            observer.report("P6", f"{observer.name(job)} is completed ({row.reason}), and nothing of it is durable")
+        if row.reason in ("returned", "saved"):
+            if (row.reason == "saved") != bool(observer.plan.saves):
+                observer.report("P6", f"{observer.name(job)} is completed because it {row.reason}")
             confirmed = steps or any(call.attempt == row.attempt and call.how == "returned" for call in calls)
         elif row.reason == "verified":
             confirmed = any(call.how == "Done" for call in verifies)
@@ -143,13 +152,17 @@ def _completed_for_a_reason(
 def _retries(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules) -> None:
     """A job has as many retries as its policy, each after its wait, unless it is cancelled."""
     used, crashes, cancelled = 0, 0, False
+    verifying = False
     for row in rows:
+        # a verify that has no answer killed the process, like an attempt
+        crashes += verifying and (row.verifying or (row.type == "failed" and row.reason == "poison"))
+        verifying = row.verifying
         if row.type == "retried":
             used, crashes, cancelled = 0, 0, False
         elif row.type == "cancel_requested":
             cancelled = True
         crashed = row.outcome == "crashed"
-        crashes += crashed
+        crashes += crashed or row.crashed
         used_before = used
         used += crashed
         if row.type == "retrying" and row.uses_retry:
@@ -158,13 +171,19 @@ def _retries(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules
                 observer.report(
                     "retries", f"{observer.name(job)} is retried (event {row.seq}) after {used_before} retries"
                 )
-            if row.reason in ("error", "timed_out", "not_done", "on_doubt"):
+            if row.reason in ("error", "timed_out", "not_done", "on_doubt", "save_failed"):
                 wait = WAITS[min(used_before, len(WAITS) - 1)]
                 if row.due_at is None or abs(row.due_at - row.at - wait) > _RESOLUTION:
                     observer.report(
                         "retries", f"retry {used_before + 1} of {observer.name(job)} is not due after {wait} s"
                     )
-        gave_up = row.type == "failed" and row.reason in ("error", "retry_after", "timed_out", "not_done")
+        gave_up = row.type == "failed" and row.reason in (
+            "error",
+            "retry_after",
+            "timed_out",
+            "not_done",
+            "save_failed",
+        )
         if gave_up and used_before < rules.max_retries and not cancelled:
             observer.report(
                 "retries", f"{observer.name(job)} failed after {used_before} of {rules.max_retries} retries"

@@ -27,7 +27,7 @@ class Call:
     """The life of the service in which it began."""
     session: int
     what: str
-    """"call", "verify", "open" or "close"."""
+    """"call", "verify", "save", "open" or "close"."""
     job: str
     kind: str
     attempt: int
@@ -84,6 +84,9 @@ class Observer:
         self.machine_clock = SimClock()
         self.calls: list[Call] = []
         self.booked: dict[str, list[float]] = {}
+        """When the bookings of each job became durable: what is in the file of the SDK."""
+        self.memory: dict[int, list[Call]] = {}
+        """The calls whose bookings are in the memory of a session only."""
         self.call_counts: dict[str, int] = {}
         self.inside: list[Call] = []
         # jobs whose last call must be verified before the next one: the attempt of an inconclusive verify, or 0
@@ -99,6 +102,8 @@ class Observer:
         self._session = 0
         self._last_end = 0.0  # elapsed seconds
         self._last_life = 0
+        self._last_save = 0.0  # elapsed seconds
+        self._last_save_life = 0
 
     def note(self, who: str, what: str) -> None:
         self.timeline.note(self.clock(), who, what)
@@ -117,6 +122,7 @@ class Observer:
             call.ended, call.how = self.clock(), "died"
             self._update_unverified(call)
         self.inside.clear()
+        self.memory.clear()
         for session in self.open_sessions:
             self.sessions.append((life, session, "died"))
         self.open_sessions.clear()
@@ -149,6 +155,8 @@ class Observer:
 
     def closed(self, session: int, life: int) -> None:
         self._leave_session_call(session)
+        for call in self.memory.pop(session, ()):
+            self.note("sdk", f"loses the booking of {self.name(call.job)}")
         if session in self.open_sessions:
             self.open_sessions.remove(session)
         self.sessions.append((life, session, "closed"))
@@ -180,7 +188,33 @@ class Observer:
         self._enter(call)
         return call
 
+    def enter_save(self, life: int, session: int) -> Call:
+        call = Call(life, session, "save", "", "", 0, self.clock())
+        self._check_entry(call, "save")
+        self.note("sdk", f"a save of session {session} begins")
+        self._enter(call)
+        return call
+
+    def write(self, session: int, *, half: bool = False) -> None:
+        """A save makes bookings durable: all of the session, or the first half of them."""
+        memory = self.memory.get(session, [])
+        count = len(memory) // 2 if half else len(memory)
+        for call in memory[:count]:
+            self._book(call)
+        del memory[:count]
+
+    def finds(self, job: str, session: int) -> bool:
+        """Whether a query in this session finds a booking of the job: in the file, or in the memory of the session."""
+        return bool(self.booked.get(job)) or any(call.job == job for call in self.memory.get(session, ()))
+
     def book(self, call: Call) -> None:
+        if self.plan.saves:
+            self.note("sdk", f"books {self.name(call.job)} in memory")
+            self.memory.setdefault(call.session, []).append(call)
+        else:
+            self._book(call)
+
+    def _book(self, call: Call) -> None:
         call.booked = True
         self.effects.call("books", call.session, call.job)
         bookings = self.booked.setdefault(call.job, [])
@@ -195,12 +229,16 @@ class Observer:
             call.ended, call.how = self.clock(), how
             self.effects.call("leaves", call.session, call.what, call.job, how)
             self._update_unverified(call)
-            if call.what == "call" and how in ("raised", "cancelled") and not self._vouches(call, how):
+            went_wrong = call.what in ("call", "save") and how in ("raised", "cancelled")
+            if went_wrong and not (call.what == "call" and self._vouches(call, how)):
                 self.dirty_sessions.add(call.session)
-            if call.what in ("call", "verify"):
+            if call.what == "save":
+                self._last_save, self._last_save_life = self.machine_clock.elapsed(), call.life
+            if call.what in ("call", "verify", "save"):
                 self._last_end, self._last_life = self.machine_clock.elapsed(), call.life
-            if call.job:
-                self.note("sdk", f"{call.what} of {self.name(call.job)}: {how}")
+            if call.job or call.what == "save":
+                what = f" of {self.name(call.job)}" if call.job else ""
+                self.note("sdk", f"{call.what}{what}: {how}")
 
     def _update_unverified(self, call: Call) -> None:
         """Record whether the next call needs a verify first. A directive says that it does not."""
@@ -233,8 +271,12 @@ class Observer:
             self.report("P1", f"a {what} enters session {call.session}, which is not open")
         if call.session in self.dirty_sessions:
             self.report("P6", f"a {what} enters session {call.session}, in which something has gone wrong")
-        interval = self.machine_clock.elapsed() - self._last_end
-        if interval < self.plan.settings["min_interval"] - 1e-6 and self._last_life == call.life:
+        # a save follows its own attempt at once
+        before, life = self._last_end, self._last_life
+        if call.what == "save":
+            before, life = self._last_save, self._last_save_life
+        interval = self.machine_clock.elapsed() - before
+        if interval < self.plan.settings["min_interval"] - 1e-6 and life == call.life:
             self.report("interval", f"a {what} enters {interval:.6f} s after the call before it ended")
 
     def _check_nothing_inside(self, what: str) -> None:

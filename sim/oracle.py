@@ -87,7 +87,7 @@ def _check_order(observer: Observer, rows: Sequence[Row]) -> None:
                         "order", f"{observer.name(row.job)} passes {observer.name(other)}, which is {state}"
                     )
         state_after = STATE_AFTER.get(row.type)
-        if row.type in ("retrying", "snoozed", "in_doubt"):
+        if row.type in ("retrying", "snoozed", "in_doubt", "returned"):
             blocking[row.job] = row.type
         elif state_after in ("processing", *FINAL_TYPES):
             blocking.pop(row.job, None)

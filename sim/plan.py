@@ -32,6 +32,9 @@ CALL_KINDS: Final[tuple[CallKind, ...]] = (
     "return", "error", "late_error", "retry_after", "snooze", "fail", "cancel", "slow", "hang", "session_lost",
 )  # fmt: skip
 _WEIGHTS: Final = (50, 12, 7, 4, 4, 4, 2, 7, 5, 3)
+#: What a save does wrong: it raises before, in the middle or after writing; it takes long, or longer than allowed
+SAVE_FAULTS: Final = ("before", "half", "after", "slow", "hang")
+SAVE_TIMEOUT: Final = 1.5
 _MISTAKES: Final = ("raise", "slow", "nonsense")
 
 ATTEMPT_TIMEOUT: Final = 2.0
@@ -175,6 +178,10 @@ class Plan:
     """How the clocks of the machine change."""
     dates: float
     """The probability that a client gives a time as a date and not as seconds."""
+    saves: int
+    """How many jobs a save completes; 0: what the SDK has done is durable at once, and the service has no `save`."""
+    save_faults: float
+    """The probability that a save goes wrong."""
 
     def stream(self, name: str) -> random.Random:
         """A random stream for one part of the schedule."""
@@ -185,6 +192,10 @@ class Plan:
         rng = self.stream(f"fate {number}")
         kinds: tuple[CallKind, ...] = (*rng.choices(CALL_KINDS, _WEIGHTS, k=5), "return")
         return JobBehaviour(tuple(_draw_call(rng, kind) for kind in kinds))
+
+    def save_fault(self, rng: random.Random) -> str:
+        """What the next save does wrong, see `SAVE_FAULTS`; "" for nothing."""
+        return rng.choice(SAVE_FAULTS) if rng.random() < self.save_faults else ""
 
     def mistake(self, rng: random.Random) -> str:
         """The mistake of a verify; "" if it answers correctly."""
@@ -236,6 +247,11 @@ def draw(seed: int) -> Plan:
         "watchdog": None,
     }
     faults = rng.random() < 0.35
+    saving = random.Random(f"{seed}/saves")
+    saves, save_faults = saving.choice((0, 0, 0, 1, 3, 20)), saving.choice((0.0, 0.2, 0.5))
+    if saves:
+        saves = 1 if settings["strict_order"] else saves
+        settings |= {"save_after_jobs": saves, "save_after": 0.5, "save_timeout": SAVE_TIMEOUT}
     return Plan(
         seed=seed,
         memory=memory,
@@ -258,4 +274,6 @@ def draw(seed: int) -> Plan:
         bad_verify=rng.choice((0.0, 0.1)),
         clock_changes=_draw_clock_changes(rng) if rng.random() < 0.4 else (),
         dates=rng.choice((0.0, 0.5)),
+        saves=saves,
+        save_faults=save_faults,
     )

@@ -23,6 +23,8 @@ class Row(msgspec.Struct, gc=False):
     acted: bool = False
     inside: bool = False
     asked: bool = False
+    crashed: bool = False
+    verifying: bool = False
     reason: str = ""
     kind: str = ""
     payload: Any = None
@@ -46,6 +48,7 @@ STATE_AFTER: Final = {
     "scheduled": "scheduled",
     "due": "pending",
     "started": "processing",
+    "returned": "saving",
     "completed": "completed",
     "retrying": "retrying",
     "snoozed": "scheduled",

@@ -46,12 +46,18 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     """
     plan = machine.observer.plan
     sdk = _Sdk(machine, 0.0 if calm else plan.open_failures, calm=calm)
+    save: Callable[[Any], Any] | None = None
+    if plan.saves:
+        save = _Session.save if plan.thread else _Session.asave
     if plan.thread:
         service = Service(
-            executor=lambda nursery: LoopThreadExecutor(sdk.session, machine), seat_lock=None, **plan.settings
+            executor=lambda nursery: LoopThreadExecutor(sdk.session, machine),
+            save=save,
+            seat_lock=None,
+            **plan.settings,
         )
     else:
-        service = Service(async_sdk=sdk.async_session, seat_lock=None, **plan.settings)
+        service = Service(async_sdk=sdk.async_session, save=save, seat_lock=None, **plan.settings)
     known = _handlers_by_thread.get(plan.thread)
     if known is None:
         _register(service, plan.thread)
@@ -262,6 +268,48 @@ class _Session:
         machine.script.append((seconds, lambda: observer.leave(call, how)))
         return cast("Verdict", unwrap_answer(answer))
 
+    # saves
+
+    def save(self) -> None:
+        machine, observer, number = self._machine, self._observer, self._number
+        if not machine.alive:
+            return
+        call = observer.enter_save(machine.number, number)
+        seconds, fault = self._save_fault()
+        if fault != "before":
+            machine.script.append((seconds, lambda: observer.write(number, half=fault == "half")))
+        raises = fault in ("before", "half", "after")
+        machine.script.append((0.001, lambda: observer.leave(call, "raised" if raises else "returned")))
+        if raises:
+            raise OSError("the disk is full")
+
+    async def asave(self) -> None:
+        machine, observer, number = self._machine, self._observer, self._number
+        if not machine.alive:
+            return
+        call = observer.enter_save(machine.number, number)
+        seconds, fault = self._save_fault()
+        how = "cancelled"
+        try:
+            with trio.CancelScope(shield=fault == "hang"):
+                await machine.sleep(seconds)
+            if fault != "before" and machine.alive:
+                observer.write(number, half=fault == "half")
+            if fault in ("before", "half", "after"):
+                how = "raised"
+                raise OSError("the disk is full")
+            how = "returned"
+        finally:
+            if machine.alive:
+                observer.leave(call, how)
+
+    def _save_fault(self) -> tuple[float, str]:
+        """How many seconds a save takes, and what it does wrong."""
+        observer = self._observer
+        fault = "" if self._sdk.calm else observer.plan.save_fault(observer.rng)
+        seconds = {"slow": 1.2, "hang": 4.0}.get(fault, 0.0)
+        return seconds or observer.rng.choice((0.0, 0.01, 0.2)), fault
+
     def _answer(self, job: str) -> tuple[float, Any]:
         """How many seconds a verify takes, and its answer."""
         observer = self._observer
@@ -271,7 +319,7 @@ class _Session:
         if mistake == "nonsense":
             return 0.01, "yes"
         seconds = 2.0 if mistake == "slow" else observer.rng.choice((0.0, 0.01, 0.2))
-        return seconds, Done(f"found {job[-6:]}") if observer.booked.get(job) else NotDone()
+        return seconds, Done(f"found {job[-6:]}") if observer.finds(job, self._number) else NotDone()
 
 
 def is_booking(behaviour: CallBehaviour) -> bool:

@@ -153,6 +153,8 @@ class Model:
             self.go(S.FAILED)
         elif unknown:
             self.doubt(now, Outcome.UNSAVED, broken_off=True)
+        elif not self.cancel and self.expired(now):
+            self.go(S.FAILED)
         else:
             self.come_back()
 

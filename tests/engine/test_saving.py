@@ -287,6 +287,14 @@ def test_the_budget_and_the_deadline_end_a_job_whose_save_raises() -> None:
     assert (bench.job.state, bench.job.reason) == (State.FAILED, "expired")
 
 
+@pytest.mark.parametrize("why", [DISCARDED, CRASHED])
+def test_a_job_whose_deadline_passed_while_it_was_saving_does_not_start_again(why: Unsaved | str) -> None:
+    bench = saving(IDEMPOTENT, deadline_at=1500.0)
+    bench.now = 1500.0
+    fails(bench, why)
+    assert (bench.job.state, bench.job.reason) == (State.FAILED, "expired")
+
+
 def test_crashes_count_towards_poison_only_for_work_that_was_unsaved_alone() -> None:
     bench = Bench(IDEMPOTENT)
     for alone, crashes in ((False, 0), (True, 1), (False, 1), (True, 2)):

@@ -33,8 +33,9 @@ from trio_jobs._ports import Discard
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
-from trio_jobs.testing import QueueMachine
-from trio_jobs.testing.stateful import invariant, run_state_machine_as_test
+from trio_jobs.testing import FakeSdk, FakeSession, QueueMachine, Slow
+from trio_jobs.testing._example_service import example_service
+from trio_jobs.testing.stateful import invariant, rule, run_state_machine_as_test
 
 BOUNDED = settings(
     max_examples=25,
@@ -75,7 +76,28 @@ class OnThread(QueueMachine):
         assert len(references) == len(set(references)), "booked twice"
 
 
-MACHINES: tuple[type[QueueMachine], ...] = (OnDisk, InMemory, OnSqlite, OnThread)
+_NUMBERS = st.integers(0, 2)
+
+
+class Saving(QueueMachine):
+    """A service that saves groups of up to three jobs. Saves fail, take long and hang."""
+
+    def make_service(self) -> trio_jobs.Service:
+        self.sdk = FakeSdk()
+        return example_service(self.sdk, save=FakeSession.asave, save_after_jobs=3, save_after=2, save_timeout=10)
+
+    @rule(
+        what=st.sampled_from([OSError("full"), Slow(3), Slow(60), Slow(3, OSError("late"))]), number=st.integers(0, 2)
+    )
+    async def plan_save(self, what: Any, number: int) -> None:
+        self.sdk.script("save", *["saved"] * number, what)
+
+    @invariant()
+    def no_save_enters_a_session_in_which_a_save_has_failed(self) -> None:
+        self.sdk.check(closed=False)
+
+
+MACHINES: tuple[type[QueueMachine], ...] = (OnDisk, InMemory, OnSqlite, OnThread, Saving)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)

@@ -2767,4 +2767,20 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            self._sessions.discard(discard)\n        if result",
         "            pass\n        if result",
     ),
+    _M(
+        "save that overran counts as saved",
+        "the jobs of a save that was cancelled at its limit are completed",
+        SIMULATOR,
+        "_runtime/saver.py",
+        "            if report.problem is None:\n",
+        "            if report.error is None:\n",
+    ),
+    _M(
+        "late return never saved",
+        "the work of a call that returned after its limit is not saved with the others",
+        SIMULATOR,
+        "_runtime/saver.py",
+        "        if result.outcome is Outcome.COMPLETED:\n",
+        "        if result.outcome is Outcome.COMPLETED and not result.late:\n",
+    ),
 )

@@ -280,6 +280,8 @@ def _unsaved(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: 
         _enter_doubt(out, record, rules, chance, reason=ending.reason)
     elif record.cancel_requested:
         out.write(ev.Cancelled, reason="cancelled")
+    elif out.is_expired(record):
+        out.write(ev.Failed, reason="expired")
     else:  # it is still not known what an earlier attempt left
         out.write(ev.Interrupted, reason=ending.reason, may_have_acted=record.may_have_acted)
 

@@ -191,7 +191,8 @@ class QueueEnvironment(TrioStateMachine):
         if self.process.recorder.dead:
             return
         jobs = self.queue.statistics().jobs
-        left = {str(state): jobs[state] for state in (State.PENDING, State.PROCESSING, State.RETRYING) if jobs[state]}
+        waited_for = (State.PENDING, State.PROCESSING, State.SAVING, State.RETRYING)
+        left = {str(state): jobs[state] for state in waited_for if jobs[state]}
         if drained:
             assert not left, f"drain returned while there were jobs: {left}"
         else:

@@ -19,9 +19,14 @@ class ExamplePayload:
     n: int
 
 
-def example_service(sdk: FakeSdk) -> Service:
-    """Three handlers of one fake SDK: with a verify, without one, and idempotent."""
-    service = Service(async_sdk=sdk.async_session, buffer=3, max_waiting=4, watchdog=None)
+def example_service(sdk: FakeSdk, **settings: Any) -> Service:
+    """Three handlers of one fake SDK: with a verify, without one, and idempotent.
+
+    Args:
+        sdk: The SDK.
+        settings: Further settings of the service.
+    """
+    service = Service(async_sdk=sdk.async_session, buffer=3, max_waiting=4, watchdog=None, **settings)
     done: set[str] = set()
 
     async def verify(session: FakeSession, job: Any) -> Done | NotDone:

@@ -91,6 +91,8 @@ class Model:
         """The number of the last event read."""
         self.running: str | None = None
         """The job whose attempt is running."""
+        self.saved: set[str] = set()
+        """The jobs of the last save that are not completed yet."""
 
     def job(self, job_id: str) -> ModelJob:
         return self.jobs.setdefault(job_id, ModelJob(job_id))
@@ -126,7 +128,9 @@ class Model:
             if event.seq != self.seq + 1:
                 wrong.append(f"P8: event {event.seq} follows {self.seq}")
             self.seq = event.seq
-            if isinstance(event, ev.JobEvent):
+            if isinstance(event, ev.Saved):
+                self.saved = set(event.jobs)
+            elif isinstance(event, ev.JobEvent):
                 wrong += self._read(event, seen)
         return wrong
 
@@ -182,12 +186,13 @@ class Model:
             job.ends += 1
             if job.ends > 1:
                 yield f"P5: {_shown(job)} becomes final a second time: {after}"
-        if (
-            isinstance(event, ev.Completed)
-            and event.outcome is Outcome.COMPLETED
-            and (job.id, job.attempts) not in returned
-        ):
-            yield f"P6: {_shown(job)} is completed, and the handler of attempt {job.attempts} did not return"
+        has_returned = isinstance(event, ev.Completed | ev.Returned) and event.outcome is Outcome.COMPLETED
+        if has_returned and (job.id, job.attempts) not in returned:
+            yield f"P6: {_shown(job)} is {after}, and the handler of attempt {job.attempts} did not return"
+        if isinstance(event, ev.Completed) and job.state == State.SAVING:
+            if job.id not in self.saved:
+                yield f"P6: {_shown(job)} is completed, and no save has returned"
+            self.saved.discard(job.id)
         job.state = after
 
 

@@ -136,7 +136,12 @@ class QueueMachine(QueueEnvironment):
         if job is None or self.model.jobs[job].forgotten:
             return
         state = self.queue.get(job).state
-        expected = {State.PROCESSING: "requested", State.COMPLETED: "too_late", State.FAILED: "too_late"}
+        expected = {
+            State.PROCESSING: "requested",
+            State.SAVING: "requested",
+            State.COMPLETED: "too_late",
+            State.FAILED: "too_late",
+        }
         try:
             with self._ignoring_death():
                 answer = await self.queue.cancel(job)
