@@ -101,6 +101,16 @@ def test_p1_a_second_queue_does_not_break_the_lock_of_one_that_is_in_the_book(fo
 
 
 @pytest.mark.campaign
+def test_p11_a_call_that_hangs_is_killed_and_the_next_process_breaks_its_lock(folder: Path) -> None:
+    """The SDK has the main thread of that process."""
+    command = [sdk_python("gnucash"), CHILD.with_name("gnucash_process.py")]
+    done = run(command, cwd=folder, env=sdk_environment(), check=True)
+    assert done.stdout.splitlines() == ["A-0 True killed completed", "A-1 True completed"]
+    assert booked(folder) == Counter(["A-0", "A-1"])
+    assert not (folder / "book.gnucash.LCK").exists()
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize("group", [1, 20])
 def test_p6_lost_replies_failing_saves_and_kills_leave_each_of_200_invoices_in_the_file_once(
     folder: Path, group: int
