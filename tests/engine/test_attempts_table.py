@@ -534,6 +534,9 @@ def test_every_row_of_the_docs_has_its_cases_and_rows_1_to_9_both_columns() -> N
     assert {row for row, entered in columns.items() if entered == {True, False}} == with_two
     tested = set(columns) | {case.name.split()[0] for case in SETTLED}
     tested |= {match[1] for name in globals() if (match := re.match(r"test_(\d+)_", name))}
+    saving = Path(__file__).with_name("test_saving.py").read_text(encoding="utf-8")
+    for rows_of_test in re.findall(r"^def test_((?:\d+_)+)", saving, re.MULTILINE):
+        tested |= set(rows_of_test.split("_")) - {""}
     assert tested == rows
 
 

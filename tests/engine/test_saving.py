@@ -172,7 +172,7 @@ def test_a_saving_job_is_neither_resolved_nor_retried_and_does_not_expire() -> N
         *((VERIFIED, True, why, ["InDoubt"], State.IN_DOUBT, 0) for why in (DISCARDED, OVERRAN, STOPPED, CRASHED)),
     ],
 )
-def test_what_becomes_of_unsaved_work(
+def test_16_17_18_what_becomes_of_unsaved_work(
     rules: Rules, entered: bool, why: Unsaved | str, events: list[str], state: State, retries: int
 ) -> None:
     bench = saving(rules, entered=entered)

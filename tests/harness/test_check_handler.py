@@ -222,24 +222,30 @@ async def test_a_handler_may_raise_a_directive(directive: Exception, autojump_cl
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("by_key", [False, True], ids=["by nothing", "by its key"])
-async def test_a_verify_that_finds_the_work_of_another_job_is_found(by_key: bool, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("by", ["nothing", "key", "id"])
+async def test_a_verify_that_finds_the_work_of_another_job_is_found(by: str, autojump_clock: MockClock) -> None:
     ledger = Ledger()
     service = Service(sdk=ledger.session)
 
     def find_any(ledger: Ledger, job: JobContext) -> Any:
-        found = [folio for folio, _ in ledger.entries if not by_key or folio == job.key]
+        found = [name for name, _ in ledger.entries if by == "nothing" or name == getattr(job, by)]
         return Done(found[0]) if found else NotDone()
 
     @service.handler(kind="post", verify=find_any)
     def post(ledger: Ledger, invoice: Invoice, job: JobContext) -> str:
-        assert job.key is not None
-        return ledger.book(job.key, invoice.cents)
+        return ledger.book(str(job.id if by == "id" else job.key), invoice.cents)
 
-    report = await run(ledger, service, INVOICE, Invoice("A-2", 200))
-    assert report.left_out == ()
+    report = await check_handler(
+        service,
+        "post",
+        [INVOICE, Invoice("A-2", 200)],
+        effects=lambda: [cents for _, cents in ledger.entries],
+        reset=ledger.entries.clear,
+        raises=False,
+    )
+    assert report.left_out == (), str(report)
     assert report.checked[-1] == "verify does not return Done because of the work of another job"
-    if by_key:
+    if by != "nothing":
         assert report.ok, str(report)
     else:
         assert [finding.rule for finding in report.findings] == [report.checked[-1]]

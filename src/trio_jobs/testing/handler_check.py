@@ -83,7 +83,9 @@ class _Case:
         key: str | None,
         effects: Callable[[], Any] | None,
         reset: Callable[[], Any],
+        seed: int = 0,
     ) -> None:
+        self._seed = seed  # of the ids of jobs
         self._service = service
         self.payload = payload
         self._key = key
@@ -150,6 +152,7 @@ class _Case:
                 store=storage.store(),
                 activity=activity,
                 handlers={handler.kind: handler},
+                seed=self._seed,
                 drain_timeout=0.0,
                 cancel_timeout=self.limit * 100,
                 close_timeout=self.limit * 100,
@@ -262,7 +265,7 @@ async def check_handler(
             findings.append(Finding(_RULES["durable"], f"{shown} {what}: {ADVICE}", "run it without a fault"))
         if is_asked(found) and not findings:
             if first is None:
-                first = _Case(service, found, payload, f"{key}, another job", effects, reset)
+                first = _Case(service, found, payload, f"{key}, another job", effects, reset, seed=1)
             elif await case.claims_work_of(first, again):
                 what = f"verify returns Done after {found.kind}({first.payload!r:.200}) was processed and this was not"
                 how = "run it without a fault; if both payloads are the same work, give payloads of different work"
