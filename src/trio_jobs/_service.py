@@ -206,8 +206,6 @@ class Service:
             if sdk is not None or async_sdk is not None:
                 raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
         has_sdk = sdk is not None or executor != "thread"
-        if alive is not None and executor == "process":
-            raise UsageError("alive= does not work with executor='process' yet; leave alive out")
         check_sdk_functions(
             interrupt, save, pump, alive, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
         )

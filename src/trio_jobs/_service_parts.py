@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -161,9 +162,11 @@ def process_options(
         return None
     if given["sdk"] is None:
         raise UsageError("executor='process' needs sdk=..., which is opened in the process; async_sdk is for Trio")
-    for name in ("save", "interrupt", "pump"):
-        if given[name] is not None:
-            raise UsageError(f"executor='process' does not take {name}= yet; use executor='thread'")
+    if given["pump"] is not None:
+        raise UsageError("executor='process' does not take pump= yet; use executor='thread'")
+    for name in ("alive", "save"):
+        if inspect.iscoroutinefunction(given[name]):
+            raise UsageError(f"{name} must be a plain function with executor='process'")
     if locate is not None and (not isinstance(locate, str) or not all(locate.partition(":"))):
         raise UsageError(f"locate must be 'module:callable', not {locate!r:.100}")
     if memory_limit is not None:

@@ -1882,6 +1882,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    mro = error.mro  #",
         "    mro = ()  #",
     ),
+    _M(
+        "step of a process not saved",
+        "a step is finished in the process of the SDK before its work is saved",
+        PROCESS,
+        "_sdk_process/child.py",
+        "bind = None if job is None or self._link.save is None else job.bind_sdk",
+        "bind = None",
+    ),
+    _M(
+        "interruption of a process unnoticed",
+        "what an interrupted call raises in the process of the SDK counts as an error of the handler",
+        PROCESS,
+        "_sdk_process/child.py",
+        "        reported.interrupted = self.boundary.interrupted == number\n",
+        "",
+    ),
     # values and errors of other people's code
     _M(
         "attributes of errors trusted",

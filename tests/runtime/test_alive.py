@@ -195,10 +195,6 @@ async def test_an_alive_that_hangs_on_a_thread_is_overdue_then_stuck(mock_clock:
         ({"alive": Line.alive}, "alive= needs an SDK"),
         ({"sdk": Line().session, "alive": Line.async_alive}, "alive must be a plain function of the SDK"),
         ({"sdk": Line().session, "alive": 3}, "alive must be a plain function of the SDK, not 3"),
-        (
-            {"sdk": Line().session, "executor": "process", "alive": Line.alive},
-            "alive= does not work with executor='process'",
-        ),
         ({"sdk": Line().session, "check_after": -1}, "check_after must be a number of seconds, 0 or more"),
     ],
 )

@@ -37,6 +37,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LEDGER", str(tmp_path / "ledger"))
     settings = attrs.evolve(process_ledger.service.settings, seat_lock=str(tmp_path / "seat"))
     monkeypatch.setattr(process_ledger.service, "settings", settings)
+    settings = attrs.evolve(process_ledger.saving_service.settings, seat_lock=str(tmp_path / "seat"))
+    monkeypatch.setattr(process_ledger.saving_service, "settings", settings)
     return tmp_path / "ledger"
 
 
@@ -236,6 +238,68 @@ async def test_an_opening_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) 
         alive = [int(pid) for pid in children.read_text().split() if not has_ended(int(pid))]
         commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in alive]
         assert not [command for command in commands if "_sdk_process" in command]
+
+
+# save and interrupt
+
+
+async def test_a_job_is_completed_when_the_process_has_saved(ledger: Path) -> None:
+    async with process_ledger.saving_service.open() as queue:
+        receipt = await queue.submit("post", "a")
+        with deadline("the result", LIMIT):
+            assert await queue.result(receipt.job_id) != os.getpid()
+        assert ledger.read_text() == f"{receipt.job_id}\n"
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_work_that_the_process_has_not_saved_is_done_again_once(
+    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save that hangs is killed at its limit; what its session held is gone."""
+    monkeypatch.setenv("LEDGER_SAVES", how)
+    async with process_ledger.saving_service.open() as queue:
+        receipt = await queue.submit("post", "a")
+        with deadline("the result", LIMIT):
+            await queue.result(receipt.job_id)
+        assert queue.get(receipt.job_id).attempt_count == 2
+    assert ledger.read_text() == f"{receipt.job_id}\n"
+
+
+async def test_a_step_is_finished_when_the_process_has_saved_its_work() -> None:
+    async with process_ledger.saving_service.open() as queue:
+        receipt = await queue.submit("post", "step")
+        with deadline("the result", LIMIT):
+            assert await queue.result(receipt.job_id) == [[], f"{receipt.job_id}\n"]
+
+
+async def test_a_step_whose_save_raises_in_the_process_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SAVES", "fails")
+    async with process_ledger.saving_service.open() as queue:
+        receipt = await queue.submit("post", "step")
+        with deadline("the result", LIMIT):
+            assert await queue.result(receipt.job_id) == [[], f"{receipt.job_id}\n"]
+        job = queue.get(receipt.job_id)
+        assert [attempt.outcome for attempt in job.attempts or ()] == [Outcome.ERROR, Outcome.COMPLETED]
+
+
+@pytest.mark.parametrize(("what", "outcome"), [("return", Outcome.COMPLETED), ("raise", Outcome.TIMED_OUT)])
+async def test_a_call_that_can_be_interrupted_is_not_killed(what: str, outcome: Outcome) -> None:
+    async with process_ledger.saving_service.open() as queue:
+        pid = await result_of(queue, "post", "a")
+        receipt = await queue.submit("wait", what)
+        with deadline("the end of the call", LIMIT):
+            job = await until(queue, receipt.job_id, lambda job: job.state in ("completed", "in_doubt"))
+        assert [attempt.outcome for attempt in job.attempts or ()] == [outcome]
+        assert await result_of(queue, "post", "b") == pid
+
+
+async def test_alive_is_asked_in_the_process(ledger: Path) -> None:
+    async with process_ledger.saving_service.open() as queue:
+        first = await result_of(queue, "post", "a")
+        ledger.with_name("dead").touch()
+        await trio.sleep(1.1)  # a session that was asked less than a second ago is not asked again
+        assert await result_of(queue, "post", "b") == first, "the process stays, with a new session"
+        assert runtime_of(queue).executor.session == 2
 
 
 # the process finds the service

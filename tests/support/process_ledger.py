@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,68 @@ def repeated(ledger: Ledger, what: str, job: JobContext) -> Any:
 @service.handler(idempotent=True, retry=Retry(1, waits=[0]))
 def stepwise(ledger: Ledger, what: str, job: JobContext) -> Any:
     return do(ledger, what, job)
+
+
+class Book:
+    """An SDK that keeps its work in memory until it is saved, and whose calls can be freed."""
+
+    def __init__(self) -> None:
+        self.path = Path(os.environ["LEDGER"])
+        self.unsaved: list[str] = []
+        self.is_free = threading.Event()
+
+    def save(self) -> None:
+        """Fails or hangs the first time, as the environment variable says."""
+        failed = self.path.with_name("failed")
+        if not failed.exists():
+            failed.touch()
+            match os.environ.get("LEDGER_SAVES"):
+                case "fails":
+                    raise Busy("the disk is slow")
+                case "hangs":
+                    hold_the_interpreter()
+        with self.path.open("a") as file:
+            file.writelines(f"{what}\n" for what in self.unsaved)
+        self.unsaved.clear()
+
+
+@contextlib.contextmanager
+def open_book() -> Iterator[Book]:
+    yield Book()
+
+
+def is_saved(book: Book, job: JobContext) -> Done | NotDone:
+    lines = book.path.read_text().splitlines() if book.path.exists() else []
+    return Done("found") if job.id in lines else NotDone()
+
+
+saving_service = Service(
+    sdk=open_book,
+    save=Book.save,
+    save_timeout=0.3,
+    interrupt=lambda book: book.is_free.set(),
+    alive=lambda book: not book.path.with_name("dead").exists(),
+    check_after=0.0,
+    executor="process",
+    seat_lock=None,
+)
+
+
+@saving_service.handler(verify=is_saved, retry=Retry(2, waits=[0]))
+def post(book: Book, what: str, job: JobContext) -> Any:
+    if what == "step":
+        job.step("post", book.unsaved.append, job.id)
+        return [list(book.unsaved), book.path.read_text()]
+    book.unsaved.append(job.id)
+    return os.getpid()
+
+
+@saving_service.handler(attempt_timeout=0.3, on_doubt="hold", retry=Retry(0))
+def wait(book: Book, what: str) -> Any:
+    book.is_free.wait(WAIT)
+    if what == "raise":
+        raise Busy("the call was freed")
+    return os.getpid()
 
 
 def located_service() -> Service:

@@ -17,14 +17,16 @@ import trio
 
 from trio_jobs._call_report import CallReport, RaisedError, stuck
 from trio_jobs._engine.error_info import class_name
+from trio_jobs._engine.jobs import ErrorInfo
 from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.sdk_call_error import SdkCallError
 from trio_jobs._errors import SdkCallStuck, UsageError
 from trio_jobs._executors import process_messages as pm
 from trio_jobs._executors.process_child import SdkProcess
+from trio_jobs._interruption import Interruption
 from trio_jobs._log import Log
 from trio_jobs._ports import Discard
-from trio_jobs._sdk_call import HandlerCall, SdkCall, VerifyCall
+from trio_jobs._sdk_call import FunctionCall, HandlerCall, SaveCall, SdkCall, VerifyCall
 
 __all__ = ["ProcessExecutor"]
 
@@ -56,6 +58,9 @@ class ProcessExecutor:
         self._opening: Opening | None = None
         self._killed: tuple[int, Opening] | None = None
         self._lost = False
+        self._calls = 0
+        self._call_inside: int | None = None
+        self._interrupted_call = 0
 
     def __repr__(self) -> str:
         return f"<ProcessExecutor {'open' if self.is_open else 'closed'}{', a call is inside' if self.inside else ''}>"
@@ -126,17 +131,42 @@ class ProcessExecutor:
     async def call(self, call: SdkCall) -> CallReport:
         process = self._process
         if process is None or not self.is_open:
-            raise SdkCallStuck("the process of the SDK has ended")
-        message = _message_of(call)
+            info = ErrorInfo("SdkProcessDied", "the process of the SDK has ended before the call")
+            return CallReport(error=RaisedError(info, died=True), entered=False)
+        if process.inside:
+            raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
+        self._calls += 1
+        message = _message_of(self._calls, call)
+        self._call_inside = self._calls
         if call.running is not None:
             call.running.on_end_requested = process.push_cancel
         with trio.CancelScope(shield=True):
             answer = await process.ask(message, call)
+        self._call_inside = None
         if isinstance(answer, pm.CallReported):
+            if answer.interrupted:
+                self._interrupted_call = self._calls
             return answer.report()
         if answer.type == "SdkCallStuck":
             return stuck()
         return CallReport(error=RaisedError(answer, killed=process.was_killed, died=not process.was_killed))
+
+    @property
+    def call_inside(self) -> int | None:
+        return self._call_inside
+
+    @property
+    def interrupted_call(self) -> int:
+        return self._interrupted_call
+
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        """Let the process call its `interrupt`, which is the same function as `fn` there."""
+        process = self._process
+        if process is None or number != self._call_inside:
+            return Interruption(was_inside=False)
+        process.interrupt(number)
+        await process.interrupt_done.wait()
+        return process.interruptions.pop(number, Interruption(was_inside=False))
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         raise UsageError("async def handlers cannot be used with executor='process'")
@@ -203,12 +233,18 @@ class ProcessExecutor:
             log.error("on_killed raised %s", class_name(error))
 
 
-def _message_of(call: SdkCall) -> Any:
+def _message_of(number: int, call: SdkCall) -> Any:
     """The message by which the process makes this call."""
-    if isinstance(call, HandlerCall):
-        return pm.RunHandler(call.handler.kind, call.payload, _facts(call) if call.handler.takes_job else None)
-    if isinstance(call, VerifyCall):
-        return pm.RunVerify(call.handler.kind, _facts(call))
+    match call:
+        case HandlerCall():
+            facts = _facts(call) if call.handler.takes_job else None
+            return pm.RunHandler(number, call.handler.kind, call.payload, facts)
+        case VerifyCall():
+            return pm.RunVerify(number, call.handler.kind, _facts(call))
+        case SaveCall():
+            return pm.RunSave(number)
+        case FunctionCall(name="alive"):
+            return pm.RunAlive(number)
     raise UsageError(f"{call!r} cannot be made in the process of the SDK")
 
 

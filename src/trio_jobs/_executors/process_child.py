@@ -21,6 +21,7 @@ from trio_jobs._engine.status import Progress
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._executors import process_messages as pm
 from trio_jobs._executors.process_pipes import Pipe, ProcessPipes, read_all, read_some
+from trio_jobs._interruption import Interruption
 from trio_jobs._log import Log
 from trio_jobs._sdk_call import SdkCall
 
@@ -58,6 +59,9 @@ class SdkProcess:
         self.serving = False
         """A call waits until the queue has recorded a step."""
         self.was_killed = False
+        self.interruptions: dict[int, Interruption] = {}
+        """What came of interruptions, by the number of the call."""
+        self.interrupt_done = trio.Event()
         self._call: SdkCall | None = None
         self._answer: Any = None
         self._answered = trio.Event()
@@ -188,7 +192,7 @@ class SdkProcess:
     async def _receive(self, message: Any) -> None:
         call = self._call
         match message:
-            case pm.StartStep() | pm.FinishStep():
+            case pm.StartStep() | pm.SaveStep() | pm.StepNotSaved() | pm.FinishStep():
                 assert call is not None
                 self.serving = True
                 refused = await _record_step(call, message)
@@ -199,8 +203,16 @@ class SdkProcess:
                     job_id = call.running.record.id
                     report = Progress(job_id, message.done, message.total, message.message)
                     call.running.recorder.progress(call.running, report)
+            case pm.InterruptDone():
+                self.interruptions[message.number] = Interruption(message.was_inside, message.problem)
+                self.interrupt_done.set()
             case _:
                 self._reply(message)
+
+    def interrupt(self, number: int) -> None:
+        """Let the process interrupt a call. `interrupt_done` is set when it has."""
+        self.interrupt_done = trio.Event()
+        self._pipes.push(pm.INTERRUPT + number.to_bytes(8, "little"))
 
     def _reply(self, answer: Any, *, inside: bool = False) -> None:
         self.inside = inside
@@ -226,16 +238,23 @@ class SdkProcess:
             message = f"the process of the SDK {how}"
             self._reply(ErrorInfo(kind, message, traceback=stack[-MAX_TRACEBACK:] or None))
         self._pipes.close()
+        self.interrupt_done.set()
         self._gone.set()
 
 
-async def _record_step(call: SdkCall, message: pm.StartStep | pm.FinishStep) -> str | None:
-    """Record a step of the call. Returns why it was refused; None if its event is committed."""
+async def _record_step(call: SdkCall, message: pm.StepMessage) -> str | None:
+    """Record a part of a step of the call. Returns why it was refused; None if its event is committed."""
+    running = call.running
     try:
-        if isinstance(message, pm.StartStep):
-            await call.running.recorder.start_step(call.running, message.name)
-        else:
-            await call.running.recorder.finish_step(call.running, message.name, message.result)
+        match message:
+            case pm.StartStep():
+                await running.recorder.start_step(running, message.name)
+            case pm.SaveStep():
+                await running.recorder.before_save(running)
+            case pm.StepNotSaved():
+                await running.recorder.step_not_saved(running, message.report.report())
+            case _:
+                await running.recorder.finish_step(running, message.name, message.result)
     except SdkCallRefused as refused:
         return str(refused)
     return None

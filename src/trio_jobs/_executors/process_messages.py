@@ -1,7 +1,7 @@
 """The messages between a queue and the process of its SDK: JSON in frames of four bytes of length and a body.
 
 The queue writes into one pipe and reads from another. A third pipe carries single bytes to a thread of the process,
-which can be read while a call is inside: `CANCEL`. When a pipe of the queue is closed, the process ends.
+which can be read while a call is inside: `CANCEL` and `INTERRUPT`. When the queue closes a pipe, the process ends.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ from trio_jobs._engine.jobs import ErrorInfo
 
 __all__ = [
     "CANCEL",
+    "INTERRUPT",
     "CallReported",
     "CloseSession",
     "FinishStep",
     "FrameReader",
     "FromProcess",
+    "InterruptDone",
     "JobFacts",
     "OpenSession",
     "ProgressReport",
     "Ready",
+    "RunAlive",
     "RunHandler",
+    "RunSave",
     "RunVerify",
+    "SaveStep",
     "SessionClosed",
     "SessionOpened",
     "Setup",
     "StartStep",
+    "StepMessage",
+    "StepNotSaved",
     "StepRecorded",
     "ToProcess",
     "WasRaised",
@@ -43,6 +50,9 @@ MAX_FRAME: Final = 64 * 1024 * 1024  #: bytes
 
 CANCEL: Final = b"c"
 """On the third pipe: the running call should end."""
+
+INTERRUPT: Final = b"i"
+"""On the third pipe, followed by eight bytes with the number of a call: interrupt it."""
 
 
 class Setup(msgspec.Struct, tag="setup"):
@@ -87,8 +97,12 @@ class JobFacts(msgspec.Struct, omit_defaults=True):
 
 
 class RunHandler(msgspec.Struct, tag="handler"):
-    """Call a handler."""
+    """Call a handler.
 
+    number: Of the call, as `Interrupts` counts them.
+    """
+
+    number: int
     kind: str
     payload: msgspec.Raw
     job: JobFacts | None
@@ -97,8 +111,21 @@ class RunHandler(msgspec.Struct, tag="handler"):
 class RunVerify(msgspec.Struct, tag="verify"):
     """Call a verify."""
 
+    number: int
     kind: str
     job: JobFacts
+
+
+class RunAlive(msgspec.Struct, tag="alive"):
+    """Call `alive`."""
+
+    number: int
+
+
+class RunSave(msgspec.Struct, tag="save"):
+    """Call `save`."""
+
+    number: int
 
 
 class CloseSession(msgspec.Struct, tag="close"):
@@ -109,7 +136,7 @@ class CloseSession(msgspec.Struct, tag="close"):
 
 
 class StepRecorded(msgspec.Struct, tag="step_recorded"):
-    """The answer to StartStep and FinishStep."""
+    """The answer to StartStep, SaveStep, StepNotSaved and FinishStep."""
 
     refused: str | None
     """Why the attempt must not continue; None if the event of the step is committed."""
@@ -152,22 +179,47 @@ class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
     answer: Answer | None = None
     error: RaisedError | None = None
     entered: bool = True
+    retryable_kinds: tuple[str, ...] = ()
+    interrupted: bool = False
+    """`interrupt` was called during the call."""
 
     @classmethod
     def of(cls, report: CallReport) -> CallReported:
         result = UNSET if report.result is None else report.result
-        return cls(result, report.problem, report.not_run, report.answer, report.error, report.entered)
+        return cls(
+            result, report.problem, report.not_run, report.answer, report.error, report.entered, report.retryable_kinds
+        )
 
     def report(self) -> CallReport:
         """What the queue gets. The result is copied, since it refers to the whole message."""
         result = None if self.result is UNSET else self.result.copy()
-        return CallReport(result, self.problem, self.not_run, self.answer, self.error, self.entered)
+        return CallReport(
+            result, self.problem, self.not_run, self.answer, self.error, self.entered, self.retryable_kinds
+        )
 
 
 class StartStep(msgspec.Struct, tag="start_step"):
     """The call begins a step, and waits for StepRecorded."""
 
     name: str
+
+
+class SaveStep(msgspec.Struct, tag="save_step"):
+    """The call is about to save the work of a step, and waits for StepRecorded."""
+
+
+class StepNotSaved(msgspec.Struct, tag="step_not_saved"):
+    """The save of a step has raised; the call waits for StepRecorded."""
+
+    report: CallReported
+
+
+class InterruptDone(msgspec.Struct, tag="interrupt_done"):
+    """The answer to INTERRUPT; the fields are those of `Interruption`."""
+
+    number: int
+    was_inside: bool
+    problem: str | None
 
 
 class FinishStep(msgspec.Struct, tag="finish_step"):
@@ -185,8 +237,9 @@ class ProgressReport(msgspec.Struct, tag="progress"):
     message: str
 
 
-ToProcess = Setup | OpenSession | RunHandler | RunVerify | CloseSession | StepRecorded
-FromProcess = Ready | SessionOpened | SessionClosed | CallReported | StartStep | FinishStep | ProgressReport
+StepMessage = StartStep | SaveStep | StepNotSaved | FinishStep
+ToProcess = Setup | OpenSession | RunHandler | RunVerify | RunAlive | RunSave | CloseSession | StepRecorded
+FromProcess = Ready | SessionOpened | SessionClosed | CallReported | StepMessage | InterruptDone | ProgressReport
 
 _encoder: Final = msgspec.json.Encoder()
 decode_to_process: Final = msgspec.json.Decoder(ToProcess).decode

@@ -20,7 +20,7 @@ import trio
 from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine import events as ev
-from trio_jobs._interruption import Interrupts
+from trio_jobs._interruption import Interrupts, Kills
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
@@ -115,6 +115,8 @@ class AliveCheck:
         await trio.sleep_until(limit_at + GRACE)
         log.warning("alive has not returned within %g s", TIMEOUT)
         self._status.pump = "overdue"
+        if isinstance(self._executor, Kills):
+            self._executor.kill()
         await trio.sleep_until(limit_at + TIMEOUT)
         log.error("alive is stuck; the queue is blocked until it returns")
         self._status.pump = "stuck"

@@ -115,6 +115,8 @@ class SaveCalls:
             reason: OpeningReason = "lost" if error.lost else "error"
             own = raised is None and not in_step
             discard = Discard("save raised", by_last_call=own, next_opening=reason)
+        if error.killed or error.died:
+            return SaveReport(str(error.info), interrupted=True, discard=Discard("save", next_opening="killed"))
         if error.stuck or error.by_signal or error.cancelled:
             passing = None if error.stuck or in_step else raised or KeyboardInterrupt()
             problem = f"it was interrupted ({error.info.type})"

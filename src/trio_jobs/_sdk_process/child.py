@@ -16,15 +16,17 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from trio_jobs._call_report import CallReport
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._exception_tree import clear_frames, is_a
 from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.call_boundary import CallBoundary, interrupt_call
 from trio_jobs._executors.discard import close_problem, exception_to_throw
 from trio_jobs._executors.inside_process import enter_process
 from trio_jobs._ports import Discard
-from trio_jobs._sdk_call import HandlerCall, SdkCall, VerifyCall
+from trio_jobs._sdk_call import FunctionCall, HandlerCall, SaveCall, SdkCall, VerifyCall
 from trio_jobs._sdk_process.context import JobInProcess, ProcessJobContext
 from trio_jobs._sdk_process.locate import find_service
 from trio_jobs._service import Service, parts_of
@@ -44,13 +46,17 @@ class Link:
         self._outbound = outbound
         self._frames = pm.FrameReader()
         self._bodies: list[bytes] = []
+        self._sending = threading.Lock()  # progress and interruptions are reported by other threads too
         self.current: JobInProcess | None = None
         """The job of the running call."""
+        self.save: Callable[[], SaveCall] | None = None
+        """Returns a call of `save`; None without one."""
 
     def send(self, message: Any) -> None:
         data = memoryview(pm.encode(message))
-        while data:
-            data = data[os.write(self._outbound, data) :]
+        with self._sending:
+            while data:
+                data = data[os.write(self._outbound, data) :]
 
     def receive(self) -> Any:
         """Return the next message. Raises EOFError when the queue has closed the pipe."""
@@ -68,6 +74,15 @@ class Link:
 
     def finish_step(self, name: str, result: Any) -> None:
         self._ask(pm.FinishStep(name, result))
+
+    def save_call(self) -> SaveCall | None:
+        return None if self.save is None else self.save()
+
+    def before_save(self) -> None:
+        self._ask(pm.SaveStep())
+
+    def step_not_saved(self, report: CallReport) -> None:
+        self._ask(pm.StepNotSaved(pm.CallReported.of(report)))
 
     def progress(self, report: Any) -> None:
         self.send(pm.ProgressReport(report.done, report.total, report.message))
@@ -92,6 +107,13 @@ class Session:
         self._handlers = parts.handlers
         self._renew = service.settings.renew_after_error
         self._link = link
+        self._interrupt = service.settings.interrupt
+        self._alive = service.settings.alive
+        self.boundary = CallBoundary()
+        if service.settings.save is not None:
+            save = service.settings.save
+            retries = {kind: handler.rules.retry for kind, handler in parts.handlers.items()}
+            link.save = lambda: SaveCall(save, retries, self._renew, has_async_sdk=False)
         self._manager: Any = None
         self._sdk: Any = None
         self._error: BaseException | None = None
@@ -106,11 +128,21 @@ class Session:
             case pm.RunHandler():
                 job = None if message.job is None else JobInProcess.of(message.job)
                 context = None if job is None else ProcessJobContext(job, self._link)
-                return self._call(HandlerCall(self._handlers[message.kind], message.payload, context, self._renew), job)
+                handler = self._handlers[message.kind]
+                bind = None if job is None or self._link.save is None else job.bind_sdk
+                call = HandlerCall(handler, message.payload, context, self._renew, None, bind)
+                return self._call(message.number, call, job)
             case pm.RunVerify():
                 job = JobInProcess.of(message.job)
                 context = ProcessJobContext(job, self._link)
-                return self._call(VerifyCall(self._handlers[message.kind], context, self._renew), job)
+                verify = VerifyCall(self._handlers[message.kind], context, self._renew)
+                return self._call(message.number, verify, job)
+            case pm.RunAlive():
+                assert self._alive is not None
+                return self._call(message.number, FunctionCall("alive", self._alive, convert=bool), None)
+            case pm.RunSave():
+                assert self._link.save is not None
+                return self._call(message.number, self._link.save(), None)
         raise AssertionError(message)
 
     def _open(self, message: pm.OpenSession) -> pm.SessionOpened:
@@ -124,12 +156,23 @@ class Session:
             return pm.SessionOpened(_was_raised(error))
         return pm.SessionOpened(None)
 
-    def _call(self, call: SdkCall, job: JobInProcess | None) -> pm.CallReported:
+    def _call(self, number: int, call: SdkCall, job: JobInProcess | None) -> pm.CallReported:
         self._forget_error()
         self._link.current = job
+        self.boundary.enter(number)
         report, self._error = call.run(self._sdk)
+        self.boundary.leave(number)
         self._link.current = None
-        return pm.CallReported.of(report)
+        reported = pm.CallReported.of(report)
+        reported.interrupted = self.boundary.interrupted == number
+        return reported
+
+    def interrupt(self, number: int) -> None:
+        """Interrupt the call with this number, and report it. Called on a thread of its own."""
+        interrupt = self._interrupt
+        assert interrupt is not None
+        done = interrupt_call(self.boundary, number, lambda: interrupt(self._sdk))
+        self._link.send(pm.InterruptDone(number, done.was_inside, done.problem))
 
     def _forget_error(self) -> None:
         error, self._error = self._error, None
@@ -173,9 +216,10 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ignore)
     link = Link(inbound, outbound)
-    threading.Thread(target=_watch, args=(control, link), name="trio-jobs control", daemon=True).start()
+    control_thread = ControlThread(control, link)
+    control_thread.start()
     with contextlib.suppress(EOFError, BrokenPipeError):
-        session = _set_up(link)
+        session = control_thread.session = _set_up(link)
         if session is not None:
             _serve(link, session)
 
@@ -205,13 +249,27 @@ def _set_up(link: Link) -> Session | None:
     return Session(service, link)
 
 
-def _watch(control: int, link: Link) -> None:
-    """Read the third pipe, until the queue closes it."""
-    while data := os.read(control, CHUNK):
-        job = link.current
-        if pm.CANCEL in data and job is not None:
-            job.should_end = True
-    os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a thread that is in a call
+class ControlThread(threading.Thread):
+    """Reads the third pipe, until the queue closes it; then it ends the process."""
+
+    def __init__(self, control: int, link: Link) -> None:
+        super().__init__(name="trio-jobs control", daemon=True)
+        self.session: Session | None = None
+        self._control = control
+        self._link = link
+
+    def run(self) -> None:
+        while signal_ := os.read(self._control, 1):
+            if signal_ == pm.CANCEL:
+                job = self._link.current
+                if job is not None:
+                    job.should_end = True
+            elif signal_ == pm.INTERRUPT:
+                number = int.from_bytes(os.read(self._control, 8), "little")  # they were written at once
+                session = self.session
+                assert session is not None
+                threading.Thread(target=session.interrupt, args=(number,), daemon=True).start()
+        os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a thread that is in a call
 
 
 def _ignore(*_: object) -> None:

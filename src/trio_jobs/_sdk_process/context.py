@@ -10,6 +10,7 @@ import msgspec
 
 from trio_jobs._engine.status import Progress
 from trio_jobs._executors.process_messages import JobFacts
+from trio_jobs._runtime.attempt import NO_SDK
 from trio_jobs._runtime.job_context import JobContext
 
 __all__ = ["JobInProcess", "ProcessJobContext"]
@@ -26,12 +27,23 @@ class JobInProcess:
     run: int
     deadline_at: float | None
     steps: dict[str, msgspec.Raw | None]
+    sdk: Any = NO_SDK
+    """The SDK, while its handler runs in a service with `save=`."""
     should_end: bool = False
     """Set by another thread."""
 
     @property
     def record(self) -> JobInProcess:
         return self
+
+    def bind_sdk(self, sdk: Any) -> Callable[[], None]:
+        """See `RunningAttempt.bind_sdk`."""
+
+        def unbind() -> None:
+            self.sdk = NO_SDK
+
+        self.sdk = sdk
+        return unbind
 
     @classmethod
     def of(cls, facts: JobFacts) -> JobInProcess:
@@ -54,9 +66,6 @@ class ProcessJobContext(JobContext):
 
     def __init__(self, job: JobInProcess, link: Any) -> None:
         super().__init__(cast("Any", job), link, cast("Any", None))
-
-    def _save(self) -> None:
-        """Do nothing: there is no `save=` with executor="process"."""
 
     def _wait(self, ask: Callable[..., Any], *args: Any) -> None:
         ask(*args)
