@@ -200,9 +200,6 @@ class Service:
         for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
             if factory is not None:
                 takes_opening = check_factory(name, factory)
-        for name in ("alive", "save"):
-            if given[name] is not None and executor == "process":
-                raise UsageError(f"{name}= does not work with executor='process' yet; leave {name} out")
         process = process_options(executor, lambda: self, self._origin.globals, given)
         if executor not in ("thread", "process"):
             check_executor_factory(executor)

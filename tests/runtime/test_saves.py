@@ -534,10 +534,6 @@ async def test_work_that_was_not_saved_when_the_process_died(
         ({"save": lambda: None, "sdk": MemoryLedger().session}, "save must be a plain function of the SDK: too many"),
         ({"save": Page.asave, "sdk": MemoryLedger().session}, "save must be .*, not an async function"),
         ({"save": 3, "async_sdk": MemoryLedger().async_session}, "save must be a function of the SDK, not 3"),
-        (
-            {"save": Page.save, "executor": "process", "sdk": MemoryLedger().session},
-            "save= does not work with executor='process' yet",
-        ),
         ({"save_after_jobs": 1001}, "save_after_jobs must be at most 1000"),
         ({"save_after_jobs": 0}, "save_after_jobs must be a whole number"),
         ({"save_after": -1}, "save_after must be"),
