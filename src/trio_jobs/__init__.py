@@ -33,74 +33,74 @@ simulator (sim) and the generators (tools).
 import typing as _typing
 
 from trio_jobs import _export
-from trio_jobs import events as events
-from trio_jobs import ports as ports
-from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
-from trio_jobs._engine.job_filter import ListConditions
-from trio_jobs._engine.job_list import JobCounts, JobList
-from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
-from trio_jobs._engine.openings import Opening, OpeningReason
-from trio_jobs._engine.retry import Retry
-from trio_jobs._engine.sdk_call_error import SdkCallError
-from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
-from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
-from trio_jobs._errors import (
-    ConnectionFailed,
-    InvalidHandler,
-    InvalidJournalPath,
-    InvalidPayload,
-    InvalidState,
-    JobCancelled,
-    JobFailed,
-    JobInDoubt,
-    JobMayHaveActed,
-    JournalDamaged,
-    JournalInUse,
-    KeyConflict,
-    Lagged,
-    OutcomeUnknown,
-    PermissionDenied,
-    QueueBroken,
-    QueueClosed,
-    QueueFull,
-    ResultUnavailable,
-    SdkCallRefused,
-    SdkCallStuck,
-    SdkOpenFailed,
-    SessionDiscarded,
-    StoreError,
-    TooManyRequests,
-    TrioJobsError,
-    UnhandledJobs,
-    UnknownKind,
-    UsageError,
-)
-from trio_jobs._event_stream import EventStream
-from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
-from trio_jobs._ports import Backup
-from trio_jobs._runtime.clock import SystemClock, TrioClock
-from trio_jobs._runtime.from_thread import EventIterator, FromThread
-from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
-from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
-from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
-from trio_jobs._runtime.seat_lock import SdkInUse
-from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
-from trio_jobs._runtime.submission import NewJob
-from trio_jobs._service import Service
-from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite.store import SqliteStore
 
-if _typing.TYPE_CHECKING:
+if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
+    from trio_jobs import events as events
+    from trio_jobs import ports as ports
     from trio_jobs._client.client import Client
     from trio_jobs._client.connect import connect
     from trio_jobs._client.subscription import Subscription
     from trio_jobs._client.updates import Gap, Snapshot, Update
+    from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+    from trio_jobs._engine.job_filter import ListConditions
+    from trio_jobs._engine.job_list import JobCounts, JobList
+    from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
+    from trio_jobs._engine.openings import Opening, OpeningReason
+    from trio_jobs._engine.retry import Retry
+    from trio_jobs._engine.sdk_call_error import SdkCallError
+    from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
+    from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
+    from trio_jobs._errors import (
+        ConnectionFailed,
+        InvalidHandler,
+        InvalidJournalPath,
+        InvalidPayload,
+        InvalidState,
+        JobCancelled,
+        JobFailed,
+        JobInDoubt,
+        JobMayHaveActed,
+        JournalDamaged,
+        JournalInUse,
+        KeyConflict,
+        Lagged,
+        OutcomeUnknown,
+        PermissionDenied,
+        QueueBroken,
+        QueueClosed,
+        QueueFull,
+        ResultUnavailable,
+        SdkCallRefused,
+        SdkCallStuck,
+        SdkOpenFailed,
+        SessionDiscarded,
+        StoreError,
+        TooManyRequests,
+        TrioJobsError,
+        UnhandledJobs,
+        UnknownKind,
+        UsageError,
+    )
+    from trio_jobs._event_stream import EventStream
+    from trio_jobs._executors.thread import SdkHandle
+    from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+    from trio_jobs._ports import Backup
+    from trio_jobs._runtime.clock import SystemClock, TrioClock
+    from trio_jobs._runtime.from_thread import EventIterator, FromThread
+    from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
+    from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
+    from trio_jobs._runtime.queue import Queue
+    from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
+    from trio_jobs._runtime.seat_lock import SdkInUse
+    from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
+    from trio_jobs._runtime.submission import NewJob
     from trio_jobs._server.certificates import CertificateFiles
     from trio_jobs._server.limits import ServerLimits
     from trio_jobs._server.server import Server, serve
     from trio_jobs._server.tokens import Token
+    from trio_jobs._service import Service
+    from trio_jobs._stores.memory import MemoryStore
+    from trio_jobs._stores.sqlite.store import SqliteStore
 
 __version__ = "0.1.0"
 
@@ -200,7 +200,36 @@ __all__ = [
     "serve",
 ]
 
-#: What is imported when one of these names is first used: a queue needs neither WebSockets nor TLS
+#: What is imported when a name is first used: all names of its group, and before them those of a queue
+_MODULES = ("events", "ports")
+_QUEUE = (
+    "_engine.directives",
+    "_engine.job_filter",
+    "_engine.job_list",
+    "_engine.jobs",
+    "_engine.openings",
+    "_engine.retry",
+    "_engine.sdk_call_error",
+    "_engine.states",
+    "_engine.status",
+    "_errors",
+    "_event_stream",
+    "_executors.thread",
+    "_lookup_errors",
+    "_ports",
+    "_runtime.clock",
+    "_runtime.from_thread",
+    "_runtime.job_conditions",
+    "_runtime.job_context",
+    "_runtime.queue",
+    "_runtime.report",
+    "_runtime.seat_lock",
+    "_runtime.session_work",
+    "_runtime.submission",
+    "_service",
+    "_stores.memory",
+)
+_JOURNAL = {"_stores.sqlite.store": ("SqliteStore",)}
 _CLIENT = {
     "_client.client": ("Client",),
     "_client.connect": ("connect",),
@@ -214,6 +243,5 @@ _SERVER = {
     "_server.tokens": ("Token",),
 }
 
-_export.export(__name__, [name for name in __all__ if name in globals()], globals())
 if not _typing.TYPE_CHECKING:  # a type checker would accept any name
-    __getattr__, __dir__ = _export.on_first_use(__name__, globals(), [_CLIENT, _SERVER])
+    __getattr__, __dir__ = _export.on_first_use(globals(), _MODULES, _QUEUE, [_JOURNAL, _CLIENT, _SERVER])

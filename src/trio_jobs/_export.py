@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import FunctionType
-from typing import Any, get_type_hints
+from typing import Any
 
 import attrs
 
@@ -29,37 +29,54 @@ def export(module: str, names: Iterable[str], namespace: Mapping[str, Any]) -> N
 
 
 def on_first_use(
-    module: str, namespace: MutableMapping[str, Any], groups: Iterable[Mapping[str, Iterable[str]]]
+    namespace: MutableMapping[str, Any],
+    modules: Iterable[str],
+    first: Iterable[str],
+    others: Iterable[Mapping[str, Iterable[str]]],
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and the `__dir__` of a module that imports some of its public names when one is used.
+    """Return the `__getattr__` and the `__dir__` of a package that imports its public names when one is first used.
+
+    All names of a group are imported together, so that each class of it has its public name. The names of the other
+    groups need those of the first one, which is imported before them.
 
     Args:
-        module: The name of the public module.
-        namespace: Its globals, which get the names.
-        groups: The names by the modules that define them, which are relative to `module`. All names of a group are
-            imported together, so that each class of it has its public name.
+        namespace: The globals of the package, which get the names.
+        modules: Public modules of the package. They belong to the first group.
+        first: The modules that define the names of the first group, which is all names that no other group has.
+        others: The other groups: names by the modules that define them.
     """
-    homes = {name: group for group in groups for names in group.values() for name in names}
+    package: str = namespace["__name__"]
+    groups = {name: group for group in others for names in group.values() for name in names}
+    names = frozenset(namespace["__all__"]).difference(groups)
+    known = {*names, *groups, *modules}
+
+    def add(found: Mapping[str, Any]) -> None:
+        export(package, found, found)
+        namespace.update(found)
 
     def get(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = {
-            member: getattr(importlib.import_module(f"{module}.{home}"), member)
-            for home, members in homes[name].items()
-            for member in members
-        }
-        export(module, found, found)
-        namespace.update(found)
-        return found[name]
+        if name not in known:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if not names <= namespace.keys():
+            for module in modules:
+                importlib.import_module(f"{package}.{module}")
+            homes = [importlib.import_module(f"{package}.{home}") for home in first]
+            add({member: getattr(home, member) for home in homes for member in names.intersection(home.__all__)})
+        if name in groups:
+            add(
+                {
+                    member: getattr(importlib.import_module(f"{package}.{home}"), member)
+                    for home, members in groups[name].items()
+                    for member in members
+                }
+            )
+        return namespace[name]
 
-    return get, lambda: sorted({*namespace, *homes})
+    return get, lambda: sorted({*namespace, *known})
 
 
 def _evaluate_annotations(class_: type) -> None:
-    own = inspect.get_annotations(class_)
-    if own:
-        hints = get_type_hints(class_, include_extras=True)
-        class_.__annotations__ = {name: hints[name] for name in own}
+    if "__annotations__" in vars(class_):
+        class_.__annotations__ = inspect.get_annotations(class_, eval_str=True)
     if attrs.has(class_):
         attrs.resolve_types(class_)

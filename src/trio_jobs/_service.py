@@ -35,7 +35,6 @@ from trio_jobs._service_keywords import SETTINGS, check_handler_keywords, check_
 from trio_jobs._service_origin import caller_of_constructor, seat_of
 from trio_jobs._service_parts import ServiceParts, check_sdk_functions, process_options
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs._validation import check_factory
 
 __all__ = ["Service", "parts_of"]
@@ -397,9 +396,7 @@ class Service:
         if clock is not None and not isinstance(clock, Clock):
             raise UsageError("clock must conform to trio_jobs.ports.Clock: now(), elapsed() and monotonic()")
         if store is None:
-            store = (
-                MemoryStore(reopens=False) if journal is None else SqliteStore(journal, allow_data_loss=allow_data_loss)
-            )
+            store = MemoryStore(reopens=False) if journal is None else _journal_store(journal, allow_data_loss)
         return open_queue(
             handlers=dict(self._parts.handlers),
             settings=self.settings,
@@ -410,6 +407,12 @@ class Service:
             hooks=self._parts.fixed_hooks(),
             seat=None if self._parts.sdk_kind == "none" else seat_of(self, self._origin, self.settings, store),
         )
+
+
+def _journal_store(path: str | Path, allow_data_loss: bool) -> Store:
+    from trio_jobs._stores.sqlite.store import SqliteStore  # services without a journal need no SQLite
+
+    return SqliteStore(path, allow_data_loss=allow_data_loss)
 
 
 def parts_of(service: Service) -> ServiceParts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
@@ -341,6 +340,8 @@ def unknown_keyword(
                 return UsageError(f"{start}{other} has it")
         names = sorted(known)
         words = name.split("_")
+        import difflib  # only for errors
+
         nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
         nearest += [keyword for word, keyword in related.items() if word in words]
         if nearest:

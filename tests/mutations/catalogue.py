@@ -52,6 +52,7 @@ HOSTILE: Final = "tests/server/test_hostile_clients.py"
 QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 PACING: Final = "tests/client/test_pacing.py"
+EXPORTS: Final = "tests/runtime/test_exports.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
@@ -161,6 +162,14 @@ _M = Mutation
 _D = functools.partial(Mutation, package="trio_jobs_demo")
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
+    _M(
+        "client imported without a queue",
+        "a program that uses only the client sees classes and errors of private modules",
+        EXPORTS,
+        "_export.py",
+        "if not names <= namespace.keys():",
+        "if name not in groups and not names <= namespace.keys():",
+    ),
     # what a client costs the server, what it may see and what it can undo
     _M(
         "connections taken apart while others wait",

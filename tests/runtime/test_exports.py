@@ -19,6 +19,7 @@ import trio_jobs
 import trio_jobs.ports
 import trio_jobs.testing
 from support.processes import run
+from trio_jobs._export import on_first_use
 
 #: Each public name with its kind
 PUBLIC = {
@@ -235,43 +236,66 @@ def test_nothing_else_is_public() -> None:
     assert others <= {"events", "ports", "testing"}
 
 
+#: What a queue does not need: the client, the server, a journal, the test kit, and what only errors or subclasses need
+NOT_FOR_A_QUEUE = """
+    trio_jobs._client trio_jobs._server trio_jobs._stores.sqlite trio_jobs.testing trio_websocket wsproto h11 sqlite3
+    logging.handlers asyncio rich pytest hypothesis difflib
+"""
+NOT_FOR_A_HELP = f"{NOT_FOR_A_QUEUE} trio msgspec trio_jobs._runtime trio_jobs._service"
+
+
 @pytest.mark.parametrize(
-    "program",
+    ("program", "unwanted"),
     [
-        "import trio_jobs; trio_jobs.Service(); trio_jobs.Queue",
-        "import trio_jobs._cli.main; trio_jobs._cli.main.main(['list', '--help'])",
+        pytest.param("import trio_jobs", NOT_FOR_A_HELP, id="import"),
+        pytest.param("import trio_jobs; trio_jobs.Service(); trio_jobs.Queue", NOT_FOR_A_QUEUE, id="queue"),
+        pytest.param("from trio_jobs._cli.main import main; main(['--help'])", NOT_FOR_A_HELP, id="help"),
     ],
-    ids=["import", "help"],
 )
-def test_a_queue_and_a_help_import_neither_client_nor_server_nor_test_kit(program: str) -> None:
-    unwanted = ["trio_jobs._client", "trio_jobs._server", "trio_jobs.testing"]
-    unwanted += [
-        "trio_websocket",
-        "wsproto",
-        "h11",
-        "logging.handlers",
-        "asyncio",
-        "rich",
-        "pytest",
-        "hypothesis",
-    ]
-    code = f"{program}; import sys; print('imported:', *(name for name in {unwanted} if name in sys.modules))"
+def test_an_import_a_queue_and_a_help_import_only_what_they_need(program: str, unwanted: str) -> None:
+    code = f"{program}; import sys; print('imported:', *(name for name in {unwanted.split()} if name in sys.modules))"
     done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.splitlines()[-1] == "imported:"
 
 
-@pytest.mark.parametrize("first", ["Client", "connect", "Gap", "Server", "Token", "serve"])
-def test_a_name_imported_at_first_use_brings_its_whole_group_with_public_names(first: str) -> None:
-    groups = (
-        ["Client", "Subscription", "Gap", "Snapshot", "connect"],
-        ["CertificateFiles", "Server", "ServerLimits", "Token", "serve"],
-    )
-    group = next(group for group in groups if first in group)
+@pytest.mark.parametrize(
+    ("first", "group"),
+    [
+        ("Service", "Job Service UsageError events.Completed ports.Store"),
+        ("events", "Job Service UsageError events.Completed ports.Store"),
+        ("SqliteStore", "Job SqliteStore StoreError events.Completed"),
+        ("Gap", "Client Gap Job Snapshot Subscription connect events.Completed"),
+        ("serve", "CertificateFiles Job Server ServerLimits Token events.Completed serve"),
+    ],
+)
+def test_a_name_imported_at_first_use_brings_its_group_and_that_of_a_queue_with_public_names(
+    first: str, group: str
+) -> None:
+    names = [name.rpartition(".") for name in group.split()]
     code = (
-        f"import trio_jobs; before = [name for name in {group} if name in vars(trio_jobs)]; trio_jobs.{first}; "
-        f"print(before, {{vars(trio_jobs)[name].__module__ for name in {group}}})"
+        "import trio_jobs; "
+        f"before = [name for module, _, name in {names} if not module and name in vars(trio_jobs)]; trio_jobs.{first}; "
+        "modules = {'': trio_jobs, 'events': trio_jobs.events, 'ports': trio_jobs.ports}; "
+        f"print(before, *(f'{{vars(modules[part])[name].__module__}}.{{name}}' for part, _, name in {names}))"
     )
-    assert run([sys.executable, "-c", code], check=True).stdout == "[] {'trio_jobs'}\n"
+    expected = " ".join(f"trio_jobs.{name}" for name in group.split())
+    assert run([sys.executable, "-c", code], check=True).stdout == f"[] {expected}\n"
+
+
+def test_the_first_group_is_imported_before_another_and_nothing_is_imported_twice() -> None:
+    package: dict[str, Any] = {"__name__": "trio_jobs", "__all__": ["Job", "Receipt", "Gap"]}
+    get, _ = on_first_use(package, ["events"], ["_engine.jobs"], [{"_client.updates": ["Gap"]}])
+    assert get("Gap") is trio_jobs.Gap
+    assert package.keys() == {"__name__", "__all__", "Job", "Receipt", "Gap"}
+    package["Job"] = None
+    assert get("Receipt") is trio_jobs.Receipt
+    assert package["Job"] is None
+
+
+@pytest.mark.parametrize("module", ["trio_jobs.testing", "trio_jobs._stores.sqlite.store"])
+def test_a_store_has_its_public_name_however_it_was_imported(module: str) -> None:
+    code = f"import {module}, sys; print(sys.modules['trio_jobs._stores.sqlite.store'].SqliteStore.__module__)"
+    assert run([sys.executable, "-c", code], check=True).stdout == "trio_jobs\n"
 
 
 def test_names_that_are_imported_at_first_use_are_listed_and_others_do_not_exist() -> None:

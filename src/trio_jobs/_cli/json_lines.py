@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -18,4 +19,4 @@ def json_line(value: Any) -> str:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:  # a file name that is not valid UTF-8, which Python marks by lone surrogates
         text = json.dumps(msgspec.to_builtins(value))
-    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(UNSAFE, lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,6 +1,6 @@
 """The entry point: runs a command, reports errors in one line, and returns the exit code.
 
-The client, the server and what they need are imported by the commands that use them.
+All that --help does not need, such as Trio, is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,14 +10,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-import trio
-
-from trio_jobs._cli import logs, output
+from trio_jobs._cli import output
 from trio_jobs._cli.arguments import parse
-from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
 from trio_jobs._cli.exit_codes import ExitCode, exit_code
-from trio_jobs._concurrency import single_cause
-from trio_jobs._exception_tree import contains
 from trio_jobs._wire.codes import DEFAULT_PORT
 
 __all__ = ["main"]
@@ -34,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 code = parsed
             else:
                 if parsed.command == "serve":
+                    from trio_jobs._cli import logs
+
                     stack.enter_context(output.background_stderr(logs.dropped(as_json=parsed.log_json)))
                 code = _run(parsed)
             output.finish()
@@ -51,11 +48,17 @@ def _run(parsed: argparse.Namespace) -> int:
         from trio_jobs._cli.journal import backup_of_file, check_file
 
         return check_file(parsed) if parsed.journal_command == "check" else backup_of_file(parsed)
+    import trio
+
     return trio.run(_run_client, parsed)
 
 
 def _report(error: BaseException) -> ExitCode:
     """Print the error, and return its exit code."""
+    from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
+    from trio_jobs._concurrency import single_cause
+    from trio_jobs._exception_tree import contains
+
     cause = KeyboardInterrupt() if contains(error, KeyboardInterrupt) else single_cause(error)
     code = exit_code(cause)
     if code is ExitCode.INTERRUPTED:
@@ -71,8 +74,8 @@ def _report(error: BaseException) -> ExitCode:
 
 
 async def _run_client(arguments: argparse.Namespace) -> int:
+    from trio_jobs import connect  # and with it the public names of errors
     from trio_jobs._cli.token_file import find_token
-    from trio_jobs._client.connect import connect
     from trio_jobs._client.handshake import parse_url
 
     token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)

@@ -385,10 +385,10 @@ def uuid7(at: float, chance: int) -> str:
 
 
 # C0 and C1 controls, marks of text direction and lone surrogates: characters that could move the cursor of a terminal,
-# change the order in which text is displayed, or fail to encode
-UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]")
+# change the order in which text is displayed, or fail to encode. To compile it takes longer than to import this module
+UNSAFE: Final = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\u061c\ud800-\udfff]"
 
 
 def escape(text: str) -> str:
     r"""Foreign text made safe for a terminal or a log: each control character as its \x or \u escape."""
-    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return re.sub(UNSAFE, lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

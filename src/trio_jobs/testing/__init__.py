@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from trio_jobs import Service as _Service  # noqa: F401 - and with it the public names of the classes
 from trio_jobs.testing._pass_time import pass_time
 from trio_jobs.testing.bad_handlers import BAD_HANDLERS, BadHandler, check_bad_handlers
 from trio_jobs.testing.crashable_store import CrashableStore

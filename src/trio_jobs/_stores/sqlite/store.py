@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from trio_jobs import _export
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
@@ -150,3 +151,7 @@ class SqliteStore:
 async def call_in_writer(store: SqliteStore, fn: Callable[[], Any]) -> Any:
     """Call a function that uses the files, in the writer thread between two groups: for the test kit."""
     return await store._call(fn)
+
+
+# here, since a service with a journal imports this module, and no public name of it need be used
+_export.export("trio_jobs", ["SqliteStore"], globals())
