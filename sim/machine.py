@@ -78,6 +78,10 @@ class Machine:
         self.on_death: Callable[[], None] = lambda: None
         # what happens in the SDK after the call of its thread: seconds, and the function to call after them
         self.script: list[tuple[float, Callable[[], None]]] = []
+        self.hanging: Callable[[], None] | None = None
+        """Ends the call whose time passes when it is interrupted; None if it does not hang."""
+        self.freed = trio.Event()
+        """Set when the call that hangs is interrupted."""
         self._connections: dict[trio.CancelScope, None] = {}
 
     def note(self, who: str, what: str) -> None:
@@ -92,6 +96,20 @@ class Machine:
             return
         with trio.move_on_after(seconds):
             await self.died.wait()
+
+    async def hang(self, seconds: float) -> bool:
+        """As `sleep`. Returns True as soon as the call is interrupted."""
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def wait_for_death() -> None:
+                    await self.died.wait()
+                    nursery.cancel_scope.cancel()
+
+                await self.freed.wait()
+                nursery.cancel_scope.cancel()
+        return self.freed.is_set()
 
     def die(self) -> None:
         """Die: isolate the machine and cancel its tasks."""

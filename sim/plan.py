@@ -176,6 +176,8 @@ class Plan:
     """The probability that a verify raises, is slow or returns nonsense."""
     clock_changes: tuple[ClockChange, ...]
     """How the clocks of the machine change."""
+    interrupts: bool
+    """The service has an `interrupt`, and calls that hang do so until they are interrupted."""
     dates: float
     """The probability that a client gives a time as a date and not as seconds."""
     saves: int
@@ -273,6 +275,7 @@ def draw(seed: int) -> Plan:
         open_failures=rng.choice((0.0, 0.0, 0.1)),
         bad_verify=rng.choice((0.0, 0.1)),
         clock_changes=_draw_clock_changes(rng) if rng.random() < 0.4 else (),
+        interrupts=random.Random(f"{seed}/interrupts").random() < 0.3,
         dates=rng.choice((0.0, 0.5)),
         saves=saves,
         save_faults=save_faults,

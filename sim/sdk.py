@@ -18,19 +18,24 @@ import trio
 from sim.machine import Machine
 from sim.observer import Call, happens
 from sim.plan import KINDS, STUCK_AFTER, WAITS, CallBehaviour, KindRules
+from trio_jobs._call_report import CallReport
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import Done, NotDone, Unknown, Verdict
 from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import Retry
 from trio_jobs._executors.thread import ThreadExecutor
+from trio_jobs._interruption import Interruption
 from trio_jobs._ports import Discard
 from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
+from trio_jobs._sdk_call import SdkCall
 from trio_jobs._service import Service, parts_of
 
 __all__ = ["sim_service"]
 
 VERIFY_TIMEOUT = 1.0
+
+FOREVER = 10_000.0  #: virtual seconds; more than a schedule lasts
 
 
 #: Handlers do not depend on the machine, and reading their signatures takes a tenth of a schedule's time
@@ -50,9 +55,11 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     if plan.saves:
         save = _Session.save if plan.thread else _Session.asave
     if plan.thread:
+        interrupt = _Session.interrupt if plan.interrupts else None
         service = Service(
             executor=lambda nursery: LoopThreadExecutor(sdk.session, machine),
             save=save,
+            interrupt=interrupt,
             seat_lock=None,
             **plan.settings,
         )
@@ -247,6 +254,11 @@ class _Session:
         call, behaviour = entry
         script, observer = self._machine.script, self._observer
         long = behaviour.long if behaviour.kind in ("slow", "hang") else 0.0
+        if long and observer.plan.interrupts:
+            if KINDS[job.kind].timeout is not None:
+                long = FOREVER
+            self._machine.freed = trio.Event()
+            self._machine.hanging = lambda: observer.leave(call, "raised")
         script.append(
             (behaviour.before + long, (lambda: observer.book(call)) if is_booking(behaviour) else (lambda: None))
         )
@@ -254,6 +266,16 @@ class _Session:
         script.append((behaviour.after, lambda: observer.leave(call, "returned" if returns else "raised")))
         raise_for(behaviour)
         return f"voucher {payload}"
+
+    def interrupt(self) -> None:
+        """Free a call that hangs."""
+        observer = self._observer
+        if not self._machine.alive:
+            return
+        if not any(call.session == self._number and call.what in ("call", "verify", "save") for call in observer.inside):
+            observer.report("P1", f"an interruption hits {[call.what for call in observer.inside]} and not a call")
+        observer.note("sdk", "is interrupted")
+        self._machine.freed.set()
 
     def verify(self, job: JobContext | AsyncJobContext) -> Verdict:
         machine, observer = self._machine, self._observer
@@ -381,6 +403,7 @@ class LoopThreadExecutor(ThreadExecutor):
         self._box = _Inbox()
         self._inbox = cast("Any", self._box)
         self._machine = machine
+        self._current: SdkCall | None = None
 
     async def open(self, opening: Opening) -> None:
         if self._thread is None:
@@ -388,21 +411,51 @@ class LoopThreadExecutor(ThreadExecutor):
             self._machine.nursery.start_soon(self._live)
         await super().open(opening)
 
+    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
+        await trio.lowlevel.checkpoint()
+        if self._call_inside != number:
+            return Interruption(was_inside=False)
+        self._boundary.interrupted = number
+        fn(self._sdk)
+        return Interruption(was_inside=True)
+
     async def _live(self) -> None:
         while (work := await self._box.get()) is not None:
-            result = outcome.capture(work)
-            await self._pass_time()
+            result: outcome.Value[Any] | outcome.Error = outcome.capture(work)
+            if await self._pass_time():
+                result = outcome.Value(self._interrupted())
             self._returned(result)
             if self._abandoned:
                 break
         self._leave(Discard("its call was abandoned") if self._abandoned else None)
         await self._pass_time()
 
-    async def _pass_time(self) -> None:
-        """Let the time of the call pass, then apply its effects."""
+    def _call(self, number: int, call: SdkCall) -> CallReport:
+        self._current = call
+        return super()._call(number, call)
+
+    def _interrupted(self) -> CallReport:
+        """Let the call raise that has already returned."""
+        try:
+            raise OSError("interrupted")
+        except OSError as error:
+            assert self._current is not None
+            report, self._error = self._current.raised(error)
+            return report
+
+    async def _pass_time(self) -> bool:
+        """Let the time of the call pass, then apply its effects. Returns whether an interruption has ended it."""
         machine = self._machine
         script, machine.script = machine.script, []
+        hanging, machine.hanging = machine.hanging, None
         for seconds, then in script:
-            await machine.sleep(seconds)
+            if hanging is None:
+                await machine.sleep(seconds)
+            elif await machine.hang(seconds):
+                if machine.alive:
+                    hanging()
+                return True
+            hanging = None
             if machine.alive:
                 then()
+        return False
