@@ -272,7 +272,9 @@ class _Session:
         observer = self._observer
         if not self._machine.alive:
             return
-        if not any(call.session == self._number and call.what in ("call", "verify", "save") for call in observer.inside):
+        if not any(
+            call.session == self._number and call.what in ("call", "verify", "save") for call in observer.inside
+        ):
             observer.report("P1", f"an interruption hits {[call.what for call in observer.inside]} and not a call")
         observer.note("sdk", "is interrupted")
         self._machine.freed.set()

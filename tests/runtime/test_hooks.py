@@ -236,6 +236,34 @@ async def test_the_stuck_hook_runs_once(mock_clock: MockClock) -> None:
     assert [job.id for job in told] == [receipt.job_id]
 
 
+async def test_the_stuck_hook_runs_before_on_stuck_stop_has_ended_the_queue(mock_clock: MockClock) -> None:
+    hold, told, gone = Blocker(), list[Any](), trio.Event()
+    rig = make_rig("thread", attempt_timeout=10, stuck_after=5, settings={"on_stuck": "stop"})
+    rig.sdk.script("call", hold)
+
+    async def mail(job: Job) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(job.kind)
+
+    rig.service.on("stuck", mail)
+
+    async def life() -> None:
+        with pytest.raises(trio_jobs.SdkCallStuck):
+            async with rig.open() as queue:
+                await queue.submit("work", "a")
+                await trio.sleep_forever()
+        gone.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life)
+        await hold.reached()
+        for seconds in (10, 5):
+            await pass_time(mock_clock, seconds)
+        hold.release()
+        await gone.wait()
+    assert told == ["work"]
+
+
 async def test_a_job_in_doubt_after_an_abandoned_call_is_reported_at_the_next_start(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,8 @@ from trio_jobs import Fail, Job, NotDone, Outcome, Queue, Retry, Service, State,
 from trio_jobs._executors.call_boundary import CallBoundary
 from trio_jobs._runtime import interrupter
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession, drain
+from trio_jobs.testing import open_queue as open_virtual_queue
 
 
 class Freed(Exception):
@@ -155,6 +157,54 @@ async def test_a_call_that_returns_after_its_interruption_is_completed_and_its_s
         assert await queue.result((await queue.submit("work", "next")).job_id) == "next"
         assert queue.statistics().session == session + 1
     assert device.closes == [None, None]
+
+
+async def test_a_call_that_returns_after_its_interruption_is_saved_before_its_session_is_closed(
+    mock_clock: MockClock,
+) -> None:
+    device, saves = Device(then=lambda: "done all the same"), list[int]()
+    service = Service(
+        sdk=device.session, interrupt=Device.interrupt, save=lambda device: saves.append(len(device.closes))
+    )
+
+    @service.handler(attempt_timeout=10, on_doubt="hold")
+    def work(device: Device, what: str) -> Any:
+        return device.call(what)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "hangs")
+        await device.reached()
+        await pass_time(mock_clock, 10)
+        assert await queue.result(receipt.job_id) == "done all the same"
+        assert saves == [0]
+    assert device.closes == [None]
+    assert device.interrupted == ["hangs"]
+
+
+async def test_a_save_that_overruns_is_interrupted(mock_clock: MockClock) -> None:
+    device = Device()
+    service = Service(
+        sdk=device.session,
+        interrupt=Device.interrupt,
+        save=lambda device: device.call("hangs in save"),
+        save_timeout=20,
+    )
+
+    @service.handler(attempt_timeout=10, on_doubt="hold")
+    def work(device: Device, what: str) -> Any:
+        return device.call(what)
+
+    async with open_queue(service) as queue:
+        receipt = await queue.submit(work, "a")
+        await device.reached()
+        await pass_time(mock_clock, 19)  # the limit of the attempt is not that of the save
+        assert device.interrupted == []
+        await pass_time(mock_clock, 1)
+        job = await until_state(queue, receipt.job_id, "in_doubt")
+        assert job.reason == "save_timed_out"
+    assert device.interrupted == ["hangs in save"]
+    assert len(device.closes) == 1
+    assert device.closes[0] is not None
 
 
 async def test_a_directive_after_an_interruption_is_followed(mock_clock: MockClock) -> None:
@@ -364,6 +414,23 @@ async def test_an_sdk_on_a_thread_without_interrupt_is_overdue_at_once(mock_cloc
         device.interrupt()
         job = await until_state(queue, receipt.job_id, "failed")
     assert last(job).outcome is Outcome.ERROR  # an error of its own
+
+
+async def test_an_interruption_takes_no_virtual_time(autojump_clock: MockClock) -> None:
+    sdk, hold = FakeSdk(), Blocker(OSError("cancelled"))
+    sdk.script("call", hold)
+    service = Service(sdk=sdk.session, interrupt=lambda session: trio.from_thread.run_sync(hold.release))
+
+    @service.handler(attempt_timeout=10, on_doubt="hold")
+    def work(session: FakeSession, what: str) -> Any:
+        return session.call(what)
+
+    async with open_virtual_queue(service) as queue:
+        receipt = await queue.submit(work, "a")
+        [job] = (await drain(queue)).values()
+        assert job.id == receipt.job_id
+        assert trio.current_time() == 10
+    assert (job.state, last(job).outcome, str(last(job).error)) == ("in_doubt", Outcome.TIMED_OUT, "OSError: cancelled")
 
 
 # the boundary of a call, at each of its moments

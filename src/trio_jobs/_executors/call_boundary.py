@@ -25,7 +25,8 @@ class CallBoundary:
     """Which call is inside. Calls are numbered from 1, and run one after another."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self.entered = 0
         """The number of the last call that has begun; 0 before the first."""
         self._left = 0
@@ -35,15 +36,17 @@ class CallBoundary:
 
     def enter(self, number: int) -> None:
         """The call with this number begins. Called on the SDK's thread."""
-        with self._changed:
-            self.entered = number
-            if self._is_awaited:
-                self._changed.notify_all()
+        self._lock.acquire()  # at each call twice, in half the time of a `with` statement
+        self.entered = number
+        if self._is_awaited:
+            self._changed.notify_all()
+        self._lock.release()
 
     def leave(self, number: int) -> None:
         """The call ends. Waits for an interruption that is under way. Called on the SDK's thread."""
-        with self._changed:
-            self._left = number
+        self._lock.acquire()
+        self._left = number
+        self._lock.release()
 
     def interrupt(self, number: int, interrupt: Callable[[], object]) -> bool:
         """Call `interrupt` while this call, and no other one, is inside. Called on another thread than the SDK's.
@@ -60,7 +63,7 @@ class CallBoundary:
         Raises:
             BaseException: What `interrupt` raised.
         """
-        with self._changed:
+        with self._lock:
             self._is_awaited = True
             begun = self._changed.wait_for(lambda: self.entered >= number, ENTER_TIMEOUT)
             self._is_awaited = False
