@@ -313,7 +313,7 @@ async def test_a_save_that_hangs_on_a_thread_is_overdue_and_then_stuck(
     ledger = MemoryLedger(on_save=[hang])
     async with open_queue(ledger_service(ledger, rules=ONCE, save_timeout=5)) as queue:
         a, b = await submit(queue, "a", "b")
-        await hang.reached()
+        await until_state(queue, a, "saving")  # virtual time passes once the save is blocked
         await trio.sleep(6)
         assert queue.health().problems == ("overdue",)
         await trio.sleep(5)
@@ -336,7 +336,7 @@ async def test_p1_a_stop_waits_for_the_limit_of_a_save_and_abandons_it(autojump_
     begin = trio.current_time()
     async with open_queue(service) as queue:
         (a,) = await submit(queue, "a")
-        await hang.reached()
+        await until_state(queue, a, "saving")  # virtual time passes once the save is blocked
     hang.release()
     assert queue.report is not None
     assert not queue.report.sdk_closed
@@ -389,7 +389,7 @@ async def test_a_cancelled_saving_job_is_cancelled_if_it_proves_not_done(autojum
     ledger = MemoryLedger(on_save=[hang])
     async with open_queue(ledger_service(ledger, verifies=True, rules=ONCE)) as queue:
         (a,) = await submit(queue, "a")
-        await hang.reached()
+        await until_state(queue, a, "saving")  # virtual time passes once the save is blocked
         assert await queue.cancel(a) == "requested"
         hang.release()
         with pytest.raises(trio_jobs.JobCancelled):
