@@ -344,6 +344,26 @@ async def test_p1_a_stop_waits_for_the_limit_of_a_save_and_abandons_it(autojump_
     assert (queue.get(a).state, queue.get(a).reason) == (State.IN_DOUBT, "save_timed_out")
 
 
+async def test_p1_a_stop_waits_for_an_asynchronous_save_behind_a_shield(autojump_clock: MockClock) -> None:
+    ledger = MemoryLedger()
+
+    async def save(page: Page) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(20)
+        ledger.done.append("saved late")
+        page.save()
+
+    service = ledger_service(
+        ledger, "trio", rules=ONCE, save=save, save_after_jobs=20, save_after=1000, save_timeout=5, drain_timeout=0
+    )
+    async with open_queue(service) as queue:
+        (a,) = await submit(queue, "a")
+        await until_state(queue, a, "saving")
+    assert ledger.done == ["open 1", "a", "saved late", "save", "close 1"]
+    assert ledger.file == ["a"]
+    assert queue.get(a).state is State.COMPLETED
+
+
 async def test_what_save_returns_must_have_run(autojump_clock: MockClock) -> None:
     async def unawaited(page: Page) -> None:
         page.save()

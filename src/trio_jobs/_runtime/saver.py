@@ -289,7 +289,9 @@ class Saver:
             with trio.move_on_after(timeout):
                 await ended.wait()
             if not ended.is_set():
-                self._executor.abandon()
+                if self._executor.inside:
+                    self._executor.abandon()
+                # an asynchronous save behind a shield is waited for: its session cannot be closed while it runs (P1)
                 scope.cancel()
         result.unwrap()
 
