@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import sys
 import threading
@@ -101,6 +100,8 @@ class HeldLock:
 
     def write(self, **more: Any) -> None:
         """Name this process in the file. The text only informs, so a full disk is no reason to fail."""
+        import json  # only where a lock is held
+
         text = {"pid": os.getpid(), "since": self.since, **more}
         self._rewrite(json.dumps({name: value for name, value in text.items() if value is not None}).encode())
 
@@ -231,6 +232,8 @@ def file_key(path: str) -> Key | None:
 
 def read_owner(fd: int) -> tuple[int | None, str | None]:
     """Process id and time from the text of the file; None if it is being written or is not ours."""
+    import json
+
     try:
         os.lseek(fd, 0, os.SEEK_SET)
         owner = json.loads(os.read(fd, MAX_TEXT))

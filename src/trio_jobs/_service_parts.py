@@ -15,8 +15,6 @@ from trio_jobs._engine.handlers import Handler, SdkKind
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import UsageError
 from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
-from trio_jobs._executors.process import ProcessExecutor
-from trio_jobs._executors.process_home import make_setup
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._ports import SdkExecutor
@@ -81,6 +79,9 @@ class ServiceParts:
                 "executor='process' has plain handlers only, which run in the process of the SDK; these are async def: "
                 + ", ".join(asynchronous)
             )
+        from trio_jobs._executors.process import ProcessExecutor  # other services do not need them
+        from trio_jobs._executors.process_home import make_setup
+
         setup = make_setup(options.service(), options.module, options.locate, list(self.handlers), options.memory_limit)
         return ProcessExecutor(setup, nursery, options.on_killed)
 

@@ -239,7 +239,7 @@ def test_nothing_else_is_public() -> None:
 #: What a queue does not need: the client, the server, a journal, the test kit, and what only errors or subclasses need
 NOT_FOR_A_QUEUE = """
     trio_jobs._client trio_jobs._server trio_jobs._stores.sqlite trio_jobs.testing trio_websocket wsproto h11 sqlite3
-    logging.handlers asyncio rich pytest hypothesis difflib
+    logging.handlers asyncio rich pytest hypothesis difflib concurrent.futures trio_jobs._executors.process
 """
 NOT_FOR_A_HELP = f"{NOT_FOR_A_QUEUE} trio msgspec trio_jobs._runtime trio_jobs._service"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -56,9 +56,9 @@ def make_custom_executor(factory: ExecutorFactory, nursery: trio.Nursery) -> Sdk
 
 
 def _refuse_pool(executor: object) -> None:
-    pool = concurrent.futures.Executor
+    futures = sys.modules.get("concurrent.futures")  # who has a pool has imported it
     kind = executor if isinstance(executor, type) else type(executor)
-    if issubclass(kind, pool):
+    if futures is not None and issubclass(kind, futures.Executor):
         raise UsageError(
             f"executor cannot be a {kind.__name__}: a concurrent.futures.Executor is a pool of workers, but an SDK "
             "session is opened, called and closed by one thread; give sdk=..., which gets a thread of its own, or a "
