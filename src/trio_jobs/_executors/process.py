@@ -140,8 +140,7 @@ class ProcessExecutor:
         self._call_inside = self._calls
         if call.running is not None:
             call.running.on_end_requested = process.push_cancel
-        with trio.CancelScope(shield=True):
-            answer = await process.ask(message, call)
+        answer = await process.ask(message, call)
         self._call_inside = None
         if isinstance(answer, pm.CallReported):
             if answer.interrupted:

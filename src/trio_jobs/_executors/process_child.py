@@ -64,7 +64,8 @@ class SdkProcess:
         self.interrupt_done = trio.Event()
         self._call: SdkCall | None = None
         self._answer: Any = None
-        self._answered = trio.Event()
+        self._is_answered = False
+        self._waiter: trio.lowlevel.Task | None = None
         self._killing = trio.Event()
         self._gone = trio.Event()
         self._scope = trio.CancelScope(shield=True)
@@ -94,7 +95,7 @@ class SdkProcess:
         """Send a message and return the answer; an `ErrorInfo` if the process ends instead.
 
         Cancelled:
-            The answer is lost. The process must be killed.
+            The answer is lost. The process must be killed. **Not raised** for a call, which is waited for.
         """
         if self.inside:
             raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
@@ -103,11 +104,26 @@ class SdkProcess:
         data = pm.encode(message)
         self.inside = True
         self._call = call
-        self._answered = trio.Event()
-        await self._pipes.send(data)
-        await self._answered.wait()
+        self._is_answered = False
+        if not self._pipes.send_now(data):
+            with trio.CancelScope(shield=call is not None):
+                await self._pipes.send(data)
+        if not self._is_answered:
+            await self._wait_for_answer(can_leave=call is None)
         answer, self._answer = self._answer, None
         return answer
+
+    async def _wait_for_answer(self, *, can_leave: bool) -> None:
+        """Suspend the task, without an event or a cancel scope, which cost as much as the pipes."""
+        self._waiter = trio.lowlevel.current_task()
+
+        def abort(raise_cancel: object) -> trio.lowlevel.Abort:
+            if not can_leave:
+                return trio.lowlevel.Abort.FAILED
+            self._waiter = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def push_cancel(self) -> None:
         """Let the call that is inside see that it should end."""
@@ -218,12 +234,14 @@ class SdkProcess:
         self.inside = inside
         self._call = None
         self._answer = answer
-        self._answered.set()
+        self._is_answered = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            trio.lowlevel.reschedule(waiter)
 
     def _conclude(self) -> None:
         """The process is dead: report it. An answer that it has sent before counts."""
-        asked = self.inside and not self._answered.is_set()
-        if asked:
+        if self.inside and not self._is_answered:
             with contextlib.suppress(ValueError, msgspec.MsgspecError):
                 for body in pm.FrameReader().feed(read_all(self._pipes.outbound, MAX_LAST)):
                     message = pm.decode_from_process(body)

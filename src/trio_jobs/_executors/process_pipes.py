@@ -11,6 +11,7 @@ import trio
 __all__ = ["Pipe", "ProcessPipes", "read_all", "read_some"]
 
 CHUNK: Final = 65536
+PIPE_BUF: Final = 512  #: bytes that every system writes into a pipe at once, or not at all (POSIX)
 
 
 class Pipe:
@@ -52,6 +53,18 @@ class ProcessPipes:
     def inherited(self) -> tuple[int, ...]:
         """The ends that the process gets under the same numbers."""
         return self.inbound.child, self.outbound.child, self.control.child, self.stack.child
+
+    def send_now(self, data: bytes) -> bool:
+        """Write a message that fits into the pipe. Returns False if nothing was written, since it does not."""
+        if len(data) > PIPE_BUF:
+            return False
+        try:
+            os.write(self.inbound.own, data)  # all or nothing
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # its end is noticed by the task that waits for it
+        return True
 
     async def send(self, data: bytes) -> None:
         """Write a message. Data for a process that has ended are dropped.
