@@ -210,7 +210,7 @@ class Service:
         )
         self.settings = Settings(**{name: given[name] for name in SETTINGS})
         own = None if isinstance(executor, str) else executor
-        self._parts = ServiceParts(sdk, async_sdk, own, process, takes_opening)
+        self._parts = ServiceParts(sdk, async_sdk, own, process, takes_opening, self._origin.globals)
 
     def __repr__(self) -> str:
         return f"<Service {', '.join(sorted(self._parts.handlers)) or 'without handlers'}>"

@@ -19,14 +19,15 @@ from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._ports import SdkExecutor
 from trio_jobs._runtime.hooks import HookName
+from trio_jobs._runtime.settings import Settings
 from trio_jobs._validation import check_number, check_sdk_function
 
-__all__ = ["ProcessOptions", "ServiceParts", "check_sdk_functions", "process_options"]
+__all__ = ["ProcessOptions", "ServiceParts", "check_sdk_functions", "process_options", "use_executor"]
 
 MIN_MEMORY: Final = 1024 * 1024  #: bytes
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class ServiceParts:
     """The SDK, the handlers and the hooks of a service."""
 
@@ -40,6 +41,8 @@ class ServiceParts:
     """How the SDK lives in a process of its own; None for a thread."""
     takes_opening: bool = False
     """Whether the factory of the SDK takes an `Opening`."""
+    origin: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    """The globals of the module in which the service was made."""
     handlers: dict[str, Handler] = attrs.field(factory=dict)
     """The handlers, by kind."""
     hooks: dict[HookName, list[Callable[[Any], Any]]] = attrs.field(factory=dict)
@@ -175,3 +178,18 @@ def process_options(
     if on_killed is not None and not callable(on_killed):
         raise UsageError(f"on_killed must be a function of a process id and an Opening, not {on_killed!r:.100}")
     return ProcessOptions(service, str(origin.get("__name__", "")), locate, memory_limit, on_killed)
+
+
+def use_executor(service: object, parts: ServiceParts, settings: Settings, executor: str) -> None:
+    """Let the SDK of a service live where the command line says, "thread" or "process".
+
+    Raises:
+        UsageError: The service has no `sdk`, or has something that does not go together with a process.
+    """
+    if parts.sdk is None:
+        raise UsageError("--executor is for a service with sdk=")
+    if executor == "process" and parts.process is not None:
+        return  # with its other arguments
+    given = {"sdk": parts.sdk, "locate": None, "memory_limit": None, "on_killed": None}
+    given |= {name: getattr(settings, name) for name in ("alive", "pump", "save")}
+    parts.process = process_options(executor, lambda: service, parts.origin, given)

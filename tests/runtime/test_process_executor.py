@@ -25,6 +25,8 @@ from support.rig import until, until_state
 from support.waiting import deadline, wait_until
 from trio_jobs import JobFailed, Outcome, SdkOpenFailed, Service, UsageError
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._service import parts_of
+from trio_jobs._service_parts import use_executor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
 
@@ -402,6 +404,16 @@ async def test_an_async_handler_is_refused_at_open() -> None:
     with pytest.raises(UsageError, match=r"plain handlers only.*: in_trio"):
         async with service.open():
             raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize(("executor", "elsewhere"), [("process", True), ("thread", False)])
+async def test_the_command_line_can_say_where_the_sdk_lives(executor: str, elsewhere: bool) -> None:
+    service = process_ledger.plain_service
+    use_executor(service, parts_of(service), service.settings, executor)
+    async with service.open() as queue:
+        assert (await result_of(queue, "pid_of", "a") != os.getpid()) == elsewhere
+    with pytest.raises(UsageError, match="--executor is for a service with sdk="):
+        use_executor(Service(), parts_of(Service()), service.settings, executor)
 
 
 @pytest.mark.parametrize(

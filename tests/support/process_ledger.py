@@ -217,6 +217,14 @@ def wait(book: Book, what: str) -> Any:
     return os.getpid()
 
 
+plain_service = Service(sdk=open_ledger, seat_lock=None)
+
+
+@plain_service.handler(idempotent=True)
+def pid_of(ledger: Ledger, what: str) -> int:
+    return os.getpid()
+
+
 def located_service() -> Service:
     """For `locate=`."""
     return service

@@ -344,6 +344,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--allow-data-loss", action="store_true", help="open a damaged journal with what can be recovered of it"
     )
     parser.add_argument(
+        "--executor",
+        choices=("thread", "process"),
+        help="where the SDK lives: on a thread, or in a process, which is killed when a call exceeds its limit "
+        "(default: as the service says)",
+    )
+    parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="the address to listen on (default: %(default)s); other ones need --tls-cert",

@@ -33,7 +33,8 @@ from trio_jobs._server.origins import check_origins
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.server import serve
 from trio_jobs._server.tokens import Token
-from trio_jobs._service import Service
+from trio_jobs._service import Service, parts_of
+from trio_jobs._service_parts import use_executor
 
 __all__ = ["load_service", "run_server"]
 
@@ -71,6 +72,8 @@ def run_server(arguments: argparse.Namespace) -> int:
     """Serve until the first signal. Returns the exit code."""
     logs.configure(as_json=arguments.log_json, verbose=arguments.verbose)
     service = load_service(arguments.service)
+    if arguments.executor is not None:
+        use_executor(service, parts_of(service), service.settings, arguments.executor)
     return trio.run(_serve, service, arguments)
 
 
