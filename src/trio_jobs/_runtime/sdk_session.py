@@ -18,16 +18,15 @@ from typing import Final
 import trio
 
 from trio_jobs._call_report import Renew
-from trio_jobs._concurrency import WakeUp, must_propagate
+from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
 from trio_jobs._engine.openings import OpeningReason
-from trio_jobs._errors import OutcomeUnknown, SdkCallStuck, SdkOpenFailed, UsageError
-from trio_jobs._exception_tree import holding, is_a
+from trio_jobs._errors import OutcomeUnknown, SdkCallStuck
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.opening_retries import OpeningRetries
 from trio_jobs._runtime.opening_waits import OpeningWaits
 from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.session_opening import SessionOpener, is_lost
@@ -61,7 +60,6 @@ class SdkSessionManager:
             settings.min_interval > 0 or settings.renew_after_idle is not None or settings.alive is not None
         )
         self._jobs_a_session = settings.renew_after_jobs
-        self._stop = trio.Event()
         self.stopped = False
         """No further attempt may start."""
         self._changed = WakeUp()
@@ -81,6 +79,7 @@ class SdkSessionManager:
         self._attempts_in_session = 0
         self._completed_in_session = 0
         self._waits = OpeningWaits(settings.open_retry)
+        self._openings = OpeningRetries(opener=self.opener, executor=executor, waits=self._waits, settings=settings)
         self.work = SessionWork()
         """The jobs whose work a close that fails may lose."""
         self.unsaved: UnsavedWork = NothingUnsaved()
@@ -269,8 +268,7 @@ class SdkSessionManager:
     def stop(self) -> None:
         """No further attempt may start."""
         self.stopped = True
-        self.opener.stop()
-        self._stop.set()
+        self._openings.stop()
         self._changed.set()
 
     async def wait_settled(self) -> None:
@@ -309,7 +307,8 @@ class SdkSessionManager:
             self.unsaved.session_ends(self._discard)
         self.opening = True
         try:
-            await self._reopen()
+            if await self._openings.open_again(self._opening_reason or "lost"):
+                self._session_opened()
         finally:
             self.opening = False
 
@@ -319,80 +318,9 @@ class SdkSessionManager:
             raise SdkCallStuck(f"the SDK session was to be renewed, but {problem}")
 
     async def open_sdk(self) -> None:
-        """Open the first session, with retries according to `open_retry`. Returns early when the queue stops.
-
-        Raises:
-            SdkOpenFailed: It was not opened within `open_retry` and `open_timeout`.
-            SdkInUse: Another queue has had it for so long.
-
-        Cancelled:
-            The SDK is not open, or will be closed as soon as its opening returns.
-        """
-        last: BaseException | None = None
-        failures = 0
-        retry, timeout = self._settings.open_retry, self._settings.open_timeout
-        with trio.move_on_after(timeout) as limit:
-            if not await self.opener.take_seat():
-                return
-            while (last := await self._try_to_open(failures, limit)) is not None:
-                failures += 1
-                if failures > retry.max_retries or not retry.retries(last):
-                    raise SdkOpenFailed(f"the SDK could not be opened (tries: {failures}): {describe(last)}") from last
-                if await self._stopped_within(retry.wait_before(failures, 0.0)):
-                    return
-            return
-        if self.opener.in_use is not None:
-            raise self.opener.in_use
-        why = "its opening has not returned"
-        if last is not None and not self._executor.inside:
-            why = f"the last error was {describe(last)}"
-        raise SdkOpenFailed(f"the SDK could not be opened within {timeout:g} s: {why}") from last
-
-    async def _reopen(self) -> None:
-        """Open a further session, however long it takes. Returns early when the queue stops.
-
-        Raises:
-            SdkOpenFailed: `on_open_failed` is "stop", and the retries of `open_retry` are used.
-
-        Cancelled:
-            The SDK is not open, or will be closed as soon as its opening returns.
-        """
-        retry = self._settings.open_retry
-        failures = 0
-        while not await self._stopped_within(self._waits.left):
-            error = await self._try_to_open(failures)
-            if error is None:
-                return
-            failures += 1
-            self._waits.opening_failed(failures)
-            if self._settings.on_open_failed == "stop" and (failures > retry.max_retries or not retry.retries(error)):
-                raise SdkOpenFailed(
-                    f"the SDK could not be opened again (tries: {failures}): {describe(error)}"
-                ) from error
-
-    async def _try_to_open(self, failures: int, limit: trio.CancelScope | None = None) -> BaseException | None:
-        """Open a session. Returns the error, which is logged, or None."""
-        first = self._executor.session == 0
-        try:
-            opened = await self.opener.open("start" if first else self._opening_reason or "lost", limit)
-        except BaseException as error:
-            passing = holding(error, trio.Cancelled)
-            if passing is not None:
-                raise passing from None
-            # what is no context manager never will be one, and a store that has failed ends the queue
-            if must_propagate(error) or is_a(error, UsageError) or is_a(error, OutcomeUnknown):
-                raise
-            log.warning("opening the SDK failed (%d): %s", failures + 1, class_name(error))
-            return error
-        if opened:
+        """Open the first session. Returns early when the queue stops. Raises and Cancelled: as `open_first`."""
+        if await self._openings.open_first():
             self._session_opened()
-        return None
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        if seconds > 0:
-            with trio.move_on_after(seconds):
-                await self._stop.wait()
-        return self.stopped
 
     def _session_opened(self) -> None:
         self._used_up = False

@@ -29,7 +29,7 @@ import trio
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import FINAL, EndedBy, State, escape
+from trio_jobs._engine.jobs import EndedBy
 from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
@@ -37,11 +37,11 @@ from trio_jobs._runtime.clock import SystemClock
 from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queue import Queue
-from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
 from trio_jobs._runtime.restored_jobs import check_restored_jobs, resume_restored_jobs
 from trio_jobs._runtime.runtime import build_runtime
 from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._runtime.stop_report import log_report, make_report
 from trio_jobs._runtime.watchdog import Watchdog
 
 __all__ = ["open_queue"]
@@ -285,7 +285,7 @@ class Supervisor:
         for scope in (self._consumer_scope, *self._loop_scopes):
             scope.cancel()
         await self._wait_for_store(deadline)
-        report = self._report(closed, problem)
+        report = make_report(runtime.event_log, closed, problem)
         runtime.status.report = report
         runtime.waiters.wake_all()
         runtime.feed.close()
@@ -298,7 +298,7 @@ class Supervisor:
                 log.error("the store did not close within %g s", self._settings.commit_timeout)
         except BaseException as error:
             self.fail(error)
-        self._log(report)
+        log_report(report, runtime.event_log, self._settings.commit_timeout)
         if self._watchdog is not None:
             self._watchdog.stop()
 
@@ -356,43 +356,6 @@ class Supervisor:
                 await event_log.committed(event_log.projection.seq)
             if patience.cancelled_caught and not event_log.is_failing:  # a slow disk may still answer
                 await event_log.committed(event_log.projection.seq)
-
-    def _report(self, closed: bool, problem: str | None) -> ShutdownReport:
-        projection = self._runtime.event_log.projection
-        unfinished = tuple(
-            UnfinishedJob(r.id, r.kind, r.key, r.state, r.reason)
-            for r in projection.jobs.values()
-            if r.state not in FINAL
-        )
-        jobs = {state: projection.count(state) for state in State}
-        return ShutdownReport(closed, problem, unfinished, jobs, *self._runtime.event_log.unstored())
-
-    def _log(self, report: ShutdownReport) -> None:
-        if report.unfinished:
-            some = ", ".join(f"{escape(job.key or job.job_id)} ({job.state})" for job in report.unfinished[:10])
-            log.warning(
-                "stopped with unfinished jobs (%d, %s): %s%s",
-                len(report.unfinished),
-                "kept in the journal" if self._store.durable else "lost",
-                some,
-                " ..." if report.unfinished[10:] else "",
-            )
-        if report.unstored_events:
-            self._log_unstored(report)
-        if not report.sdk_closed:
-            log.error("sdk_not_closed: %s", report.sdk_problem)
-
-    def _log_unstored(self, report: ShutdownReport) -> None:
-        log.error(
-            "the last events may not be stored (%d): %s",
-            report.unstored_events,
-            self._store.trouble or f"the store did not respond within {self._settings.commit_timeout:g} s",
-        )
-        jobs = self._runtime.event_log.projection.jobs
-        for start in range(0, len(report.unstored_jobs), 20):
-            part = (jobs[job] for job in report.unstored_jobs[start : start + 20] if job in jobs)
-            named = ", ".join(f"{escape(job.key or job.id)} ({job.state} now)" for job in part)
-            log.error("the next start finds these jobs in an earlier state: %s", named)
 
     def raise_failure(self, raised: BaseException | None) -> None:
         """Raise the failure of the queue, as an exception of this package. Returns if the queue has not failed.
