@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "submit_nowait": ("work", 1),
     "submit_many": ([NewJob("work", 1)],),
     "get": ("id",),
+    "find": ("work", "key"),
     "result": ("id",),
     "progress": ("id",),
     "cancel": ("id",),

@@ -364,7 +364,7 @@ def test_an_operation_is_recorded_even_if_its_caller_is_cancelled(what: str) -> 
                 elif what == "resolve":
                     await queue.resolve(receipt.job_id, "done")
                 elif what == "retry":
-                    await queue.retry(receipt.job_id)
+                    await queue.retry(receipt.job_id, even_if_acted=True)
                 else:
                     await queue.pause("lunch")
 

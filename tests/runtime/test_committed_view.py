@@ -94,6 +94,7 @@ NEXT: dict[State | None, list[tuple[type[ev.JobEvent], dict[str, Any]]]] = {
 
 #: The moments of the process in which the events happened, which no event has
 NO_MOMENTS = dict.fromkeys(("due_elapsed", "deadline_elapsed", "changed_elapsed", "started_elapsed", "ended_elapsed"))
+NO_PLACE = {"place": 0}  # in the table of jobs, which a fold does not know
 
 
 def next_event(record: JobRecord | None, job: str, seq: int, choice: int) -> ev.JobEvent | None:
@@ -139,4 +140,5 @@ def test_the_committed_view_of_a_job_is_what_a_fold_of_its_committed_events_give
                 expected[committed.job] = begin(committed)
         for record in log.projection.jobs.values():
             seen = log.committed_view(record)
-            assert (None if seen is None else msgspec.structs.replace(seen, **NO_MOMENTS)) == expected.get(record.id)
+            compared = None if seen is None else msgspec.structs.replace(seen, **NO_MOMENTS, **NO_PLACE)
+            assert compared == expected.get(record.id)

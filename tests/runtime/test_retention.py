@@ -151,7 +151,7 @@ async def test_a_job_retried_by_an_operator_is_open_again_and_kept(autojump_cloc
         receipt = await queue.submit("work", "a", deadline_after=50)
         await ended(queue, receipt.job_id)
         await trio.sleep(60)
-        await queue.retry(receipt.job_id, by="ann")
+        await queue.retry(receipt.job_id, by="ann", even_if_acted=True)
         assert queue.get(receipt.job_id).deadline_at is None, "else it would expire before it begins"
         await until_state(queue, receipt.job_id, "scheduled")
         await trio.sleep(500)
@@ -166,7 +166,7 @@ async def test_a_retry_within_its_deadline_still_expires_at_it(autojump_clock: M
         await ended(queue, receipt.job_id)
         blocker = await queue.submit("work", "blocker")
         await until_state(queue, blocker.job_id, "processing")
-        await queue.retry(receipt.job_id)
+        await queue.retry(receipt.job_id, even_if_acted=True)
         await trio.sleep(51)
         assert queue.get(receipt.job_id).reason == "expired"
         await queue.cancel(blocker.job_id)

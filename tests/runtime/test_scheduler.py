@@ -291,7 +291,7 @@ async def test_an_operator_s_retry_of_an_expired_job_has_no_deadline(autojump_cl
     async with open_queue(two_speeds(sdk)) as queue:
         receipt = await queue.submit("work", "a", deadline_after=5)
         await until_state(queue, receipt.job_id, "failed")
-        await queue.retry(receipt.job_id)
+        await queue.retry(receipt.job_id, even_if_acted=True)
         assert await queue.result(receipt.job_id) == "a"
         assert queue.get(receipt.job_id).deadline_at is None
 
@@ -302,7 +302,7 @@ async def test_an_operator_s_retry_before_the_deadline_keeps_it(autojump_clock: 
     async with open_queue(two_speeds(sdk)) as queue:
         receipt = await queue.submit("work", "a", deadline_after=5)
         await until_state(queue, receipt.job_id, "failed")
-        await queue.retry(receipt.job_id)
+        await queue.retry(receipt.job_id, even_if_acted=True)
         await until_state(queue, receipt.job_id, "retrying")
         job = await until_state(queue, receipt.job_id, "failed")
         assert trio.current_time() == 5

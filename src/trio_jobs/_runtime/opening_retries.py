@@ -73,7 +73,7 @@ class OpeningRetries:
                 return False
             while True:
                 opened = await self._try_to_open("start", failures, limit)
-                if isinstance(opened, bool):
+                if opened is True or opened is False:
                     return opened
                 last = opened
                 failures += 1
@@ -107,7 +107,7 @@ class OpeningRetries:
         failures = 0
         while not await self._stopped_within(self._waits.left):
             opened = await self._try_to_open("start" if self._executor.session == 0 else reason, failures)
-            if isinstance(opened, bool):
+            if opened is True or opened is False:
                 return opened
             failures += 1
             self._waits.opening_failed(failures)
