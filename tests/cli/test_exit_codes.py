@@ -263,6 +263,9 @@ def test_an_sdk_that_cannot_be_opened_is_a_reason_to_try_again(tmp_path: Path) -
 
 def test_a_port_in_use_is_a_reason_to_try_again(shell: Shell) -> None:
     port = shell.url.rpartition(":")[2].partition("/")[0]
-    done = run(shell.command("serve", "shop:service", "--port", port, "--no-token"), cwd=shell.folder)
+    other = "import trio_jobs\nservice = trio_jobs.Service()\n"  # has no SDK, whose seat it would wait for first
+    (shell.folder / "other.py").write_text(other, encoding="utf-8")
+    done = run(shell.command("serve", "other:service", "--port", port, "--no-token"), cwd=shell.folder)
     assert done.returncode == 5
+    assert "SdkInUse" not in done.stderr
     assert "Traceback" not in done.stderr

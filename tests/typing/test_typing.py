@@ -46,7 +46,7 @@ Service(buffer="3")  # wrong: buffer
 Service(on_stuck="cry")  # wrong: on_stuck
 Service(unhandled_jobs="drop")  # wrong: unhandled_jobs
 Service(sdk="ledger")  # wrong: sdk
-Service(executor="process")  # wrong: executor
+Service(executor="processes")  # wrong: executor
 Service(executor=lambda nursery: object())  # wrong: object
 service = Service(sdk=sdk)
 
