@@ -12,8 +12,8 @@ from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
 from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which
-from trio_jobs._errors import InvalidHandler, UsageError
-from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory
+from trio_jobs._errors import UsageError
+from trio_jobs._executors.custom import ExecutorFactory
 from trio_jobs._executors.inside_process import check_outside
 from trio_jobs._ports import Clock, Store
 from trio_jobs._runtime.clock import SystemClock
@@ -33,9 +33,8 @@ from trio_jobs._runtime.settings import (
 from trio_jobs._runtime.supervisor import open_queue
 from trio_jobs._service_keywords import SETTINGS, check_handler_keywords, check_service_keywords
 from trio_jobs._service_origin import caller_of_constructor, seat_of
-from trio_jobs._service_parts import ServiceParts, check_sdk_functions, process_options
+from trio_jobs._service_parts import ServiceParts, check_sdk, check_sdk_functions, journal_store, process_options
 from trio_jobs._stores.memory import MemoryStore
-from trio_jobs._validation import check_factory
 
 __all__ = ["Service", "parts_of"]
 
@@ -63,11 +62,10 @@ class Service:
             handlers are then `async def`.
         executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. "process" is a process for
             `sdk`, killed when a call exceeds its limit. It imports the module in which the service was made and finds
-            it among the globals. All handlers are then plain functions. Otherwise a function that
-            takes the queue's nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`. The
-            function is called once for each `open`, and the executor opens the SDK itself, so `sdk` and `async_sdk`
-            must be absent. A plain handler runs inside `executor.call`, an `async def` handler gets what
-            `executor.handle` returns. `trio_jobs.testing.check_executor` tests an executor.
+            it among the globals. All handlers are then plain functions. Otherwise a function that takes the queue's
+            nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`, called once for each
+            `open`. It opens the SDK itself, so `sdk` and `async_sdk` must be absent. A plain handler runs inside
+            `executor.call`, an `async def` handler gets what `executor.handle` returns.
         locate: For "process": "module:callable" of a function that returns the service, where it is no such global.
         memory_limit: For "process": its address space in bytes, 1 MiB or more. None (the default): no limit.
         on_killed: For "process": called in a thread with the id of a process that was killed or has died, and the
@@ -192,18 +190,9 @@ class Service:
     ) -> None:
         given = dict(locals())
         check_service_keywords(unknown)
-        if sdk is not None and async_sdk is not None:
-            raise UsageError("give sdk or async_sdk, not both")
         self._origin = caller_of_constructor()
-        takes_opening = False
-        for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
-            if factory is not None:
-                takes_opening = check_factory(name, factory)
+        takes_opening = check_sdk(sdk, async_sdk, executor)
         process = process_options(executor, lambda: self, self._origin.globals, given)
-        if executor not in ("thread", "process"):
-            check_executor_factory(executor)
-            if sdk is not None or async_sdk is not None:
-                raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
         has_sdk = sdk is not None or executor != "thread"
         check_sdk_functions(
             interrupt, save, pump, alive, has_sdk=has_sdk, is_async=async_sdk is not None, is_own=executor != "thread"
@@ -320,13 +309,7 @@ class Service:
                 verify_first=verify_first,
                 on_doubt=on_doubt,
             )
-            if made.kind in self._parts.handlers:
-                raise InvalidHandler(
-                    f"a handler for kind {made.kind!r} is registered already; give this one another kind"
-                )
-            if any(other.fn is fn for other in self._parts.handlers.values()):
-                raise InvalidHandler(f"{made.kind!r}: this function is registered already, under another kind")
-            self._parts.handlers[made.kind] = made
+            self._parts.add_handler(made)
             return fn
 
         return register if fn is None else register(fn)
@@ -396,7 +379,7 @@ class Service:
         if clock is not None and not isinstance(clock, Clock):
             raise UsageError("clock must conform to trio_jobs.ports.Clock: now(), elapsed() and monotonic()")
         if store is None:
-            store = MemoryStore(reopens=False) if journal is None else _journal_store(journal, allow_data_loss)
+            store = MemoryStore(reopens=False) if journal is None else journal_store(journal, allow_data_loss)
         return open_queue(
             handlers=dict(self._parts.handlers),
             settings=self.settings,
@@ -407,12 +390,6 @@ class Service:
             hooks=self._parts.fixed_hooks(),
             seat=None if self._parts.sdk_kind == "none" else seat_of(self, self._origin, self.settings, store),
         )
-
-
-def _journal_store(path: str | Path, allow_data_loss: bool) -> Store:
-    from trio_jobs._stores.sqlite.store import SqliteStore  # services without a journal need no SQLite
-
-    return SqliteStore(path, allow_data_loss=allow_data_loss)
 
 
 def parts_of(service: Service) -> ServiceParts:

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -13,16 +14,24 @@ import trio
 
 from trio_jobs._engine.handlers import Handler, SdkKind
 from trio_jobs._engine.openings import Opening
-from trio_jobs._errors import UsageError
-from trio_jobs._executors.custom import ExecutorFactory, make_custom_executor
+from trio_jobs._errors import InvalidHandler, UsageError
+from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory, make_custom_executor
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs._ports import SdkExecutor
+from trio_jobs._ports import SdkExecutor, Store
 from trio_jobs._runtime.hooks import HookName
 from trio_jobs._runtime.settings import Settings
-from trio_jobs._validation import check_number, check_sdk_function
+from trio_jobs._validation import check_factory, check_number, check_sdk_function
 
-__all__ = ["ProcessOptions", "ServiceParts", "check_sdk_functions", "process_options", "use_executor"]
+__all__ = [
+    "ProcessOptions",
+    "ServiceParts",
+    "check_sdk",
+    "check_sdk_functions",
+    "journal_store",
+    "process_options",
+    "use_executor",
+]
 
 MIN_MEMORY: Final = 1024 * 1024  #: bytes
 
@@ -54,6 +63,14 @@ class ServiceParts:
         if self.async_sdk is not None:
             return "trio"
         return "none" if self.sdk is None and self.executor is None else "thread"
+
+    def add_handler(self, made: Handler) -> None:
+        """Add a handler. Raises `InvalidHandler` if its kind or its function is registered already."""
+        if made.kind in self.handlers:
+            raise InvalidHandler(f"a handler for kind {made.kind!r} is registered already; give this one another kind")
+        if any(other.fn is made.fn for other in self.handlers.values()):
+            raise InvalidHandler(f"{made.kind!r}: this function is registered already, under another kind")
+        self.handlers[made.kind] = made
 
     def fixed_hooks(self) -> dict[HookName, tuple[Callable[[Any], Any], ...]]:
         """The hooks as a queue takes them: those that are added later are not called."""
@@ -103,6 +120,28 @@ class ProcessOptions:
     """See `Service`."""
     on_killed: Callable[[int, Opening], object] | None
     """See `Service`."""
+
+
+def check_sdk(sdk: object, async_sdk: object, executor: object) -> bool:
+    """Check the arguments of a service that say where its SDK is.
+
+    Returns:
+        Whether the factory of the SDK takes an `Opening`.
+
+    Raises:
+        UsageError: One of them is not valid, or they do not go together.
+    """
+    if sdk is not None and async_sdk is not None:
+        raise UsageError("give sdk or async_sdk, not both")
+    takes_opening = False
+    for name, factory in (("sdk", sdk), ("async_sdk", async_sdk)):
+        if factory is not None:
+            takes_opening = check_factory(name, factory)
+    if executor not in ("thread", "process"):
+        check_executor_factory(executor)
+        if sdk is not None or async_sdk is not None:
+            raise UsageError("give executor or an SDK, not both: an executor opens its SDK itself")
+    return takes_opening
 
 
 def check_sdk_functions(
@@ -193,3 +232,10 @@ def use_executor(service: object, parts: ServiceParts, settings: Settings, execu
     given = {"sdk": parts.sdk, "locate": None, "memory_limit": None, "on_killed": None}
     given |= {name: getattr(settings, name) for name in ("alive", "pump", "save")}
     parts.process = process_options(executor, lambda: service, parts.origin, given)
+
+
+def journal_store(path: str | Path, allow_data_loss: bool) -> Store:
+    """A store that keeps the jobs in a journal; see `Service.open`."""
+    from trio_jobs._stores.sqlite.store import SqliteStore  # services without a journal need no SQLite
+
+    return SqliteStore(path, allow_data_loss=allow_data_loss)
