@@ -161,6 +161,8 @@ socket.onopen = async () => {
   got.again = await ask("jobs.submit", { kind: "double", payload: 21, key: "k\\u00fc" });
   got.result = await ask("jobs.result", { job, wait: 10 });
   got.job = await ask("jobs.get", { job });
+  got.found = await ask("jobs.find", { kind: "double", key: "k\\u00fc" });
+  got.count = await ask("jobs.count", { group: "state" });
   got.paused = await ask("queue.pause", { reason: "lunch" });
   const other = (await ask("jobs.submit", { kind: "double", payload: 1 })).job;
   got.cancelled = await ask("jobs.cancel", { job: other });
@@ -201,6 +203,8 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert (got["receipt"]["created"], got["again"]["created"]) == (True, False)
         assert got["receipt"]["job"] == got["again"]["job"] == got["job"]["id"]
         assert got["result"]["result"] == 42
+        assert got["found"]["id"] == got["job"]["id"]
+        assert (got["count"]["total"], got["count"]["groups"]) == (1, {"completed": 1})
         assert (got["job"]["key"], got["job"]["payload"]) == ("kü", 21)
         assert got["cancelled"]["answer"] == "cancelled"
         assert got["retried"]["state"] == "pending"

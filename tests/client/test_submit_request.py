@@ -15,7 +15,7 @@ from trio_jobs._wire.methods import Submit
 
 
 def request(**times: Any) -> SubmitRequest:
-    arguments = dict.fromkeys(("due_at", "delay", "deadline_at", "deadline_after", "wait")) | times
+    arguments = dict.fromkeys(("due_at", "delay", "deadline_at", "deadline_after", "wait", "labels")) | times
     return SubmitRequest("kind", 1, None, **arguments)
 
 

@@ -1017,7 +1017,7 @@ async def test_attempt_numbers_go_on_and_no_attempt_is_lost(autojump_clock: Mock
         receipt = await queue.submit("work", "a")
         for _ in range(2):
             await ended(queue, receipt.job_id)
-            await queue.retry(receipt.job_id)
+            await queue.retry(receipt.job_id, even_if_acted=True)
         assert await queue.result(receipt.job_id) == "at last"
     job = queue.get(receipt.job_id)
     assert [a.number for a in job.attempts or ()] == [1, 2, 3, 4, 5]
