@@ -69,6 +69,7 @@ class PageRun:
                 pytest.skip("the shell blocks need sh")
             command = ["sh", "-eu", "-c", f"exec {text}" if "background" in first.markers else text]
         if "background" in first.markers:
+            self.stop()  # the one before: both may have the same SDK
             self._start(command, self._with_free_ports(first.markers["background"]), first.markers.get("needs", ""))
             return
         with Process(command, cwd=self.folder, env=self.env, group=True) as process:
@@ -89,6 +90,7 @@ class PageRun:
         for process in self._background:
             status = process.wait()
             assert status == 0, f"{process.name} ended with {status} after SIGTERM\n{process.err.text}"
+        self._background.clear()
 
     def close(self) -> None:
         """End everything that still runs."""
