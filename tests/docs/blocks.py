@@ -14,8 +14,8 @@ HTML comments directly above a fence, which no reader sees, change that:
 - `<!-- tested in: tests/... -->`: executed by that test instead.
 - `<!-- end of: shop.py -->`: replaces the end of that file, from the line on that begins like the block's first line.
 - `<!-- new program -->`: a Python block that begins another program.
-- `<!-- background: http://127.0.0.1:7373/healthz -->`: runs until the page ends, or the next such program begins; the page
-  goes on when the URL answers.
+- `<!-- background: http://127.0.0.1:7373/healthz -->`: runs until the page ends or the next such program begins; the
+  page goes on when the URL answers.
 - `<!-- exits: 137 -->`: the exit status to expect instead of 0.
 - `<!-- needs: starlette, curl -->`: modules or programs without which the rest of the page is skipped.
 

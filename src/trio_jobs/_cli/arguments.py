@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from trio_jobs import __version__
+from trio_jobs._cli import argument_types as types
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
 from trio_jobs._cli.output import print_line
 from trio_jobs._engine.states import State
-from trio_jobs._errors import UsageError
-from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 from trio_jobs._wire.codes import DEFAULT_PORT
 
 __all__ = ["VARIABLE", "parse", "parser"]
 
-T = TypeVar("T")
-
 VARIABLE: Final = "TRIO_JOBS_TOKEN"  #: the environment variable with the token
-_AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 _ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "url"})
 
@@ -65,12 +57,6 @@ def _is_unicode(value: object) -> bool:
         except UnicodeEncodeError:
             return False
     return True
-
-
-def _path(text: str) -> Path:
-    if "\0" in text:
-        raise argparse.ArgumentTypeError("a path cannot contain NUL")
-    return Path(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,13 +138,13 @@ def _connection() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--token-file",
-        type=_path,
+        type=types.path,
         metavar="PATH",
         help=f"the file with the token (default: {VARIABLE}, then the file that serve has written for the port)",
     )
     options.add_argument(
         "--connect-timeout",
-        type=_seconds,
+        type=types.seconds,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for a connection, also after a lost one (default: 5)",
@@ -167,53 +153,8 @@ def _connection() -> argparse.ArgumentParser:
     return options
 
 
-def _seconds(text: str) -> float:
-    return _checked(lambda: check_seconds("it", float(text)), f"a number of seconds, 0 or more, not {text!r:.100}")
-
-
-def _wait(text: str) -> float:
-    must = f"a number of seconds from 0 to {MAX_WAIT} (100 years), not {text!r:.100}"
-    return _checked(lambda: check_wait("it", float(text)), must)
-
-
-def _count(text: str) -> int:
-    return _checked(lambda: check_number("it", int(text), 0), f"a whole number, 0 or more, not {text!r:.100}")
-
-
-def _port(text: str) -> int:
-    return _checked(lambda: range(65536).index(int(text)), f"a whole number from 0 to 65535, not {text!r:.100}")
-
-
-def _checked(check: Callable[[], T], must: str) -> T:
-    try:
-        return check()
-    except (ValueError, UsageError):
-        raise argparse.ArgumentTypeError(f"it must be {must}") from None
-
-
-def _date(text: str) -> datetime:
-    """A date in ISO 8601, in local time unless it says otherwise; or a time before now, such as 90m, 2h or 7d."""
-    try:
-        if match := _AGO.fullmatch(text):
-            from trio_jobs._runtime.clock import SystemClock  # not before it is needed: help must be quick
-
-            return datetime.fromtimestamp(SystemClock().now() - float(match[1]) * _UNITS[match[2]], UTC)
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(
-            f"it must be a date such as 2026-11-29 or 2026-11-29T08:30, or a time ago such as 7d, not {text!r:.100}"
-        ) from None
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"it must be NAME=VALUE, not {text!r:.100}")
-    return name, value
-
-
 def _add_label(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--label", action="append", type=_label, default=[], metavar="NAME=VALUE", help=text)
+    parser.add_argument("--label", action="append", type=types.label, default=[], metavar="NAME=VALUE", help=text)
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
@@ -226,11 +167,11 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="the name of the handler")
     parser.add_argument("payload", metavar="PAYLOAD", help="JSON; - reads it from standard input")
     parser.add_argument("--key", help="make the submit idempotent: the same key and payload give the same job")
-    parser.add_argument("--delay", type=_wait, metavar="SECONDS", help="start the job no sooner than in SECONDS")
-    parser.add_argument("--deadline", type=_wait, metavar="SECONDS", help="let the job expire in SECONDS")
+    parser.add_argument("--delay", type=types.wait, metavar="SECONDS", help="start the job no sooner than in SECONDS")
+    parser.add_argument("--deadline", type=types.wait, metavar="SECONDS", help="let the job expire in SECONDS")
     parser.add_argument(
         "--wait",
-        type=_seconds,
+        type=types.seconds,
         default=30.0,
         metavar="SECONDS",
         help="wait for a free slot (default: 30; 0: not at all)",
@@ -255,8 +196,8 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
     _add_label(parser, "only jobs with this label; can be repeated")
     parser.add_argument("--by", metavar="NAME", help="only jobs of this submitter")
     since = "only jobs submitted since a date or a time ago, such as 2026-11-29T08:30 or 2h"
-    parser.add_argument("--since", type=_date, metavar="DATE", help=since)
-    parser.add_argument("--until", type=_date, metavar="DATE", help="only jobs submitted before that")
+    parser.add_argument("--since", type=types.date, metavar="DATE", help=since)
+    parser.add_argument("--until", type=types.date, metavar="DATE", help="only jobs submitted before that")
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -265,7 +206,9 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--after", metavar="CURSOR", help="continue a list: the cursor that it has printed, or the id of its last job"
     )
-    parser.add_argument("--limit", type=_count, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)")
+    parser.add_argument(
+        "--limit", type=types.count, default=100, metavar="COUNT", help="at most COUNT jobs (default: 100)"
+    )
 
 
 def _add_count(parser: argparse.ArgumentParser) -> None:
@@ -318,7 +261,7 @@ def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentP
         epilog=CHECK_CODES,
         formatter_class=_RAW,
     )
-    check.add_argument("file", type=_path, metavar="FILE", help="the journal or the backup")
+    check.add_argument("file", type=types.path, metavar="FILE", help="the journal or the backup")
     check.add_argument("--json", action="store_true", help="print JSON")
     backup = commands.add_parser(
         "backup",
@@ -329,7 +272,9 @@ def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentP
         "has a new epoch.",
     )
     backup.add_argument("file", metavar="NAME", help="the name of the backup; with --journal, the path of the copy")
-    backup.add_argument("--journal", type=_path, metavar="FILE", help="copy this journal, which no service has open")
+    backup.add_argument(
+        "--journal", type=types.path, metavar="FILE", help="copy this journal, which no service has open"
+    )
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -339,7 +284,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "running attempt. Three times: exit at once, without closing the SDK."
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="such as shop:service, for `service` in shop.py")
-    parser.add_argument("--journal", type=_path, metavar="FILE", help="store jobs in FILE (default: only in memory)")
+    parser.add_argument(
+        "--journal", type=types.path, metavar="FILE", help="store jobs in FILE (default: only in memory)"
+    )
     parser.add_argument(
         "--allow-data-loss", action="store_true", help="open a damaged journal with what can be recovered of it"
     )
@@ -356,20 +303,20 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=types.port,
         default=DEFAULT_PORT,
         help="the port to listen on (default: %(default)s); 0: any free port",
     )
     parser.add_argument(
         "--token-file",
-        type=_path,
+        type=types.path,
         metavar="PATH",
         help="the file with the token of scope control; it is created if it does not exist "
         f"(default: {VARIABLE}, then a file beside the journal, then a file in the runtime directory of the user)",
     )
     parser.add_argument(
         "--watch-token-file",
-        type=_path,
+        type=types.path,
         metavar="PATH",
         help="the file with a second token, of scope watch, which can read and change nothing; created likewise",
     )
@@ -377,11 +324,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--insecure", action="store_true", help="allow another --host without TLS")
     parser.add_argument(
         "--tls-cert",
-        type=_path,
+        type=types.path,
         metavar="PATH",
         help="the certificate for TLS, in PEM; it is read again when the file changes",
     )
-    parser.add_argument("--tls-key", type=_path, metavar="PATH", help="its private key, unless it is in the same file")
+    parser.add_argument(
+        "--tls-key", type=types.path, metavar="PATH", help="its private key, unless it is in the same file"
+    )
     parser.add_argument(
         "--origin",
         action="append",
