@@ -252,14 +252,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        error=error_to_wire(job.error, private=True),\n",
     ),
     _M(
-        "feed from zero after a restart",
-        "after a restart no subscriber can resume until the first new event is committed",
-        RESTART,
-        "_runtime/supervisor.py",
-        "        runtime.feed.seq = runtime.event_log.committed_seq\n",
-        "",
-    ),
-    _M(
         "list by scanning",
         "a page of jobs in the middle of a list looks at all jobs before it",
         LISTING,
@@ -651,14 +643,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/memory.py",
         "chunk[-1].seq >= first",
         "chunk[0].seq >= first",
-    ),
-    _M(
-        "feed begun at zero",
-        "a reader after a restart gets no old events until there is a new one",
-        SECOND_TIMES,
-        "_runtime/supervisor.py",
-        "        runtime.feed.seq = runtime.event_log.committed_seq\n",
-        "",
     ),
     _M(
         "backup named before its sync",
