@@ -19,7 +19,7 @@ import trio
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode
 
 from support.waiting import deadline
-from trio_jobs import Queue, Service
+from trio_jobs import Queue, Retry, Service
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import Server, serve
@@ -43,7 +43,7 @@ def make_service(**settings: Any) -> Service:
         await trio.sleep(seconds)
         return "waited"
 
-    @service.handler
+    @service.handler(retry=Retry(0))
     async def fail(why: str) -> None:
         raise ValueError(why)
 
