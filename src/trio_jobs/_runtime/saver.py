@@ -1,4 +1,4 @@
-"""Saves: what makes the work of returned handlers durable, for an SDK that keeps work in memory until it is told.
+"""Saves: what makes the work of returned handlers durable, for an SDK that keeps work in memory until a save.
 
 The attempts that have returned since the last save are a *group*. A save is a call into the SDK like any other: one at
 a time, in the slot of the attempts, with a limit. When it has returned, all jobs of the group are completed in one
