@@ -1,7 +1,9 @@
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import trio
@@ -10,7 +12,8 @@ import uno
 from com.sun.star.connection import NoConnectException
 
 FILE = Path("orders.ods").absolute()
-PROFILE = "-env:UserInstallation=" + FILE.with_name(FILE.name + "-profile").as_uri()  # no other LibreOffice has it
+FOLDER = FILE.with_name(FILE.name + "-profile")
+PROFILE = "-env:UserInstallation=" + FOLDER.as_uri()  # no other LibreOffice has it
 
 
 class Sheet:  # what handlers use: plain values go in and come out, and no object of LibreOffice leaves its thread
@@ -42,15 +45,20 @@ class Sheet:  # what handlers use: plain values go in and come out, and no objec
 
 
 def kill_office(sheet=None):  # also frees a call that hangs
+    found = False
     for command in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # a process that has just ended
             if PROFILE in command.read_text(errors="replace").split("\0"):
                 os.kill(int(command.parent.name), signal.SIGKILL)
+                found = True
+    return found
 
 
 @contextlib.contextmanager
 def open_sheet(opening: trio_jobs.Opening):
-    kill_office()  # after a crash: LibreOffice outlives the process that started it, and keeps the file
+    while kill_office():  # after a crash: LibreOffice outlives the process that started it, and keeps the file
+        time.sleep(0.02)
+    shutil.rmtree(FOLDER, ignore_errors=True)  # killed while it writes its profile, it never starts with that one again
     pipe = f"trio-jobs-{os.getpid()}-{opening.number}"  # UNO keeps the dead connection of a name that it has seen
     command = ["soffice", "--headless", "--norestore", PROFILE, f"--accept=pipe,name={pipe};urp;"]
     with subprocess.Popen(command, start_new_session=True) as office:  # Ctrl-C in a terminal is meant for the service
