@@ -8,7 +8,7 @@ is open, nor after it has raised: then the session is lost, and until it is clos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -18,15 +18,14 @@ from trio_jobs._concurrency import NEVER, WakeUp, bare_nursery
 from trio_jobs._engine.directives import SessionLost
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallRefused
-from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._interruption import Interruption, Interrupts
-from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor
+from trio_jobs._executors.wrapping import WrappingExecutor
+from trio_jobs._ports import Discard, SdkExecutor
 from trio_jobs._sdk_call import FunctionCall, SdkCall
 
 __all__ = ["PumpedExecutor"]
 
 
-class PumpedExecutor:
+class PumpedExecutor(WrappingExecutor):
     """An `SdkExecutor` with a pump.
 
     Args:
@@ -36,7 +35,7 @@ class PumpedExecutor:
     """
 
     def __init__(self, inner: SdkExecutor, fn: Callable[[Any], Any], every: float) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._fn = fn
         self._every = every
         self._due_at = NEVER
@@ -51,9 +50,6 @@ class PumpedExecutor:
         """Called, and cancelled at its end, with each call of the pump."""
         self.on_end: Callable[[CallReport], None] = lambda report: None
         """Called at the end of each call of the pump."""
-
-    def __repr__(self) -> str:
-        return f"<PumpedExecutor of {self._inner!r}>"
 
     # the pump
 
@@ -110,39 +106,12 @@ class PumpedExecutor:
     # the executor
 
     @property
-    def session(self) -> int:
-        return self._inner.session
-
-    @property
-    def is_open(self) -> bool:
-        return self._inner.is_open
-
-    @property
-    def inside(self) -> bool:
-        return self._inner.inside
-
-    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
-        return isinstance(self._inner, RecognizesCallers) and self._inner.is_inside(thread, tasks)
-
-    @property
     def _inner_call_inside(self) -> int | None:
-        return self._inner.call_inside if isinstance(self._inner, Interrupts) else None
+        return super().call_inside
 
     @property
     def call_inside(self) -> int | None:
         return None if self.is_pumping else self._inner_call_inside
-
-    @property
-    def interrupted_call(self) -> int:
-        return self._inner.interrupted_call if isinstance(self._inner, Interrupts) else 0
-
-    async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
-        if not isinstance(self._inner, Interrupts):
-            return Interruption(was_inside=False)
-        return await self._inner.interrupt(number, fn)
-
-    def take_close_problem(self) -> str | None:
-        return self._inner.take_close_problem()
 
     async def open(self, opening: Opening) -> None:
         await self._inner.open(opening)
@@ -165,13 +134,6 @@ class PumpedExecutor:
         finally:
             self._changed.set()
 
-    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
-        handle = self._inner.handle(enter, leave)
-        return SdkHandle(self, enter, leave) if isinstance(handle, SdkHandle) else handle
-
-    def abandon(self) -> None:
-        self._inner.abandon()
-
     async def close(self, discard: Discard | None = None) -> bool:
         if self.is_overdue:
             return False
@@ -181,9 +143,6 @@ class PumpedExecutor:
         if self.lost is not None and discard is None:
             discard = Discard(self.lost, by_last_call=True)
         return await self._inner.close(discard)
-
-    async def stop(self) -> None:
-        await self._inner.stop()
 
 
 def _not_made(call: SdkCall, why: Exception) -> CallReport:

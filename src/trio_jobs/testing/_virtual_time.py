@@ -13,7 +13,7 @@ The limit: only threads behind these wrappers are counted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -25,9 +25,9 @@ from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import StoreError
-from trio_jobs._executors.thread import SdkHandle
-from trio_jobs._interruption import Interruption, Interrupts
-from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor, Store
+from trio_jobs._executors.wrapping import WrappingExecutor
+from trio_jobs._interruption import Interruption
+from trio_jobs._ports import Discard, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, SdkCall
 from trio_jobs.testing.crashable_store import SimulatedStore
 
@@ -165,7 +165,7 @@ class _RecordedCall(SdkCall):
         return self._call.raised(error)
 
 
-class VirtualTimeExecutor:
+class VirtualTimeExecutor(WrappingExecutor):
     """An `SdkExecutor` that wraps `inner` and stops virtual time while its thread is active.
 
     Args:
@@ -178,50 +178,15 @@ class VirtualTimeExecutor:
     def __init__(
         self, inner: SdkExecutor, activity: ThreadActivity, *, threaded: bool, log: ExecutorLog | None = None
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._log = ExecutorLog() if log is None else log
         self._activity = activity
         self._threaded = threaded
 
-    def __repr__(self) -> str:
-        return f"<VirtualTimeExecutor of {self._inner!r}>"
-
-    @property
-    def session(self) -> int:
-        return self._inner.session
-
-    @session.setter
-    def session(self, number: int) -> None:
-        raise AttributeError("the inner executor counts the sessions")
-
-    @property
-    def is_open(self) -> bool:
-        return self._inner.is_open
-
-    @property
-    def inside(self) -> bool:
-        return self._inner.inside
-
-    def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
-        return isinstance(self._inner, RecognizesCallers) and self._inner.is_inside(thread, tasks)
-
-    @property
-    def call_inside(self) -> int | None:
-        return self._inner.call_inside if isinstance(self._inner, Interrupts) else None
-
-    @property
-    def interrupted_call(self) -> int:
-        return self._inner.interrupted_call if isinstance(self._inner, Interrupts) else 0
-
     async def interrupt(self, number: int, fn: Callable[[Any], Any]) -> Interruption:
         """An interruption takes no virtual time."""
-        if not isinstance(self._inner, Interrupts):
-            return Interruption(was_inside=False)
-        interruption: Interruption = await self._in_real_time(self._inner.interrupt, number, fn)
+        interruption: Interruption = await self._in_real_time(super().interrupt, number, fn)
         return interruption
-
-    def take_close_problem(self) -> str | None:
-        return self._inner.take_close_problem()
 
     async def open(self, opening: Opening) -> None:
         await self._in_real_time(self._inner.open, opening)
@@ -233,24 +198,12 @@ class VirtualTimeExecutor:
         report: CallReport = await self._in_real_time(self._inner.call, _RecordedCall(call, self._activity, self._log))
         return report
 
-    def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
-        inner = self._inner.handle(enter, leave)
-        if isinstance(inner, SdkHandle):
-            return SdkHandle(self, enter, leave)
-        return inner
-
-    def abandon(self) -> None:
-        self._inner.abandon()
-
     async def close(self, discard: Discard | None = None) -> bool:
         was_open = self._inner.is_open
         closed: bool = await self._in_real_time(self._inner.close, discard)
         if was_open and closed:
             self._log.record_close()
         return closed
-
-    async def stop(self) -> None:
-        await self._inner.stop()
 
     async def _in_real_time(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         if not self._threaded:
