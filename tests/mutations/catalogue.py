@@ -91,6 +91,7 @@ SEAT_LOCK: Final = "tests/runtime/test_seat_lock.py"
 CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
+PAGE: Final = "tests/server/test_page.py"
 STALLS: Final = "tests/stores/test_stalls.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
@@ -2791,5 +2792,13 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/saver.py",
         "        if result.outcome is Outcome.COMPLETED:\n",
         "        if result.outcome is Outcome.COMPLETED and not result.late:\n",
+    ),
+    _M(
+        "ETag of another coding accepted",
+        "a browser that has a compressed file of the page is told that it has the plain one",
+        PAGE,
+        "_server/page.py",
+        """    tag = f'"{file.tag}-gzip"' if compress else f'"{file.tag}"'""",
+        """    tag = f'"{file.tag}"'""",
     ),
 )

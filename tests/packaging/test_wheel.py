@@ -33,3 +33,5 @@ def test_the_wheel_contains_neither_the_demo_nor_the_simulator(names: list[PureP
 def test_the_wheel_contains_what_is_read_at_run_time(names: list[PurePosixPath]) -> None:
     assert {PurePosixPath("trio_jobs/py.typed"), PurePosixPath("trio_jobs/asyncapi.json")} <= {*names}
     assert PurePosixPath("trio_jobs/testing/__init__.py") in names
+    page = {file.name for file in (TOP / "src" / "trio_jobs" / "_page").iterdir()}
+    assert page == {name.name for name in names if name.parent == PurePosixPath("trio_jobs/_page")}

@@ -146,7 +146,13 @@ async def test_the_seconds_of_the_metrics_do_not_follow_the_wall_clock(step: flo
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/ws", 426), ("POST", "/healthz", 405), ("GET", "/healthz/", 404), ("PUT", "/x", 405)],
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/ws", 426),
+        ("POST", "/healthz", 405),
+        ("GET", "/healthz/", 404),
+        ("PUT", "/x", 405),
+    ],
 )
 async def test_other_paths_and_methods_are_refused(method: str, path: str, status: int) -> None:
     async with bench() as b:

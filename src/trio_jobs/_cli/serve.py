@@ -223,6 +223,7 @@ async def _serve_queue(
         insecure=arguments.insecure,
         origins=arguments.origin,
         hosts=arguments.allow_host,
+        page=not arguments.no_page,
     ) as server:
         record = _record(found, server.port)
         try:

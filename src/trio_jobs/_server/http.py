@@ -12,6 +12,7 @@ import msgspec
 from trio_jobs._backend import Backend
 from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
+from trio_jobs._server.page import page_response
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
 from trio_jobs._server.tokens import Token
@@ -19,6 +20,9 @@ from trio_jobs._server.tokens import Token
 __all__ = ["Page", "Pages", "response"]
 
 JSON: Final = "application/json"
+NOT_MODIFIED: Final = 304
+#: Headers of a response that does not have its own
+DEFAULTS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Connection", "close"))
 
 
 class Page(NamedTuple):
@@ -35,12 +39,21 @@ class Pages:
 
     Args:
         metrics: The source of /metrics; None if the server does not offer that path.
+        page: Offer the web page.
     """
 
-    def __init__(self, backend: Backend, connection_stats: ConnectionStats, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        connection_stats: ConnectionStats,
+        metrics: Metrics | None = None,
+        *,
+        page: bool = False,
+    ) -> None:
         self._backend = backend
         self._connection_stats = connection_stats
         self._metrics = metrics
+        self._page = page
 
     def answer(self, head: RequestHead, token: Token | None) -> Page:
         """Return the response to a request.
@@ -65,6 +78,12 @@ class Pages:
                 challenge = (("WWW-Authenticate", "Bearer"),)
                 raise BadRequest(401, "the token is missing or invalid", challenge, reason=Reason.TOKEN)
             return Page(200, self._metrics.content_type, self._metrics.text())
+        if self._page:
+            found = page_response(
+                head.path, if_none_match=head.get("if-none-match"), accept_encoding=head.get("accept-encoding")
+            )
+            if found is not None:
+                return Page(*found)
         raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json", reason=None)
 
     def _health(self, token: Token | None) -> Page:
@@ -111,11 +130,9 @@ def response(head: RequestHead | None, page: Page) -> bytes:
         connection.next_event()
     headers = [
         ("Content-Type", page.content_type),
-        ("Content-Length", str(len(page.body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
+        *([] if page.status == NOT_MODIFIED else [("Content-Length", str(len(page.body)))]),
         *page.headers,
-        *([] if any(name == "Connection" for name, _ in page.headers) else [("Connection", "close")]),
+        *(item for item in DEFAULTS if not any(name == item[0] for name, _ in page.headers)),
     ]
     data = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
     if head is None or head.method != "HEAD":

@@ -53,7 +53,7 @@ _SINGLE: Final = frozenset({
     "sec-websocket-version",
 })  # fmt: skip
 #: Headers that the server reads and whose value is a list, which can be on several lines (RFC 9110, section 5.3).
-_LISTS: Final = frozenset({"connection", "upgrade", "sec-websocket-protocol"})
+_LISTS: Final = frozenset({"accept-encoding", "connection", "if-none-match", "sec-websocket-protocol", "upgrade"})
 
 
 class BadRequest(Exception):

@@ -72,6 +72,7 @@ class Server:
         hosts: Collection[str],
         limits: ServerLimits,
         metrics: bool,
+        page: bool = True,
     ) -> None:
         self.limits = limits
         self._backend = backend
@@ -83,7 +84,7 @@ class Server:
         self._methods = Methods(backend, self, self._pacer)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
-        pages = Pages(backend, self, self._metrics)
+        pages = Pages(backend, self, self._metrics, page=page)
         self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, pages, limits.head, self._refusals)
         complete = EventBodies(backend.events)
         self._bodies: dict[Scope, EventBodies] = {"control": complete, "watch": EventBodies(backend.events, complete)}
@@ -330,6 +331,7 @@ async def serve(
     origins: Collection[str] = (),
     hosts: Collection[str] = (),
     metrics: bool = True,
+    page: bool = True,
     limits: ServerLimits | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `queue` while the block runs: `async with trio_jobs.serve(queue, tokens=[token]) as server`.
@@ -349,6 +351,7 @@ async def serve(
             the host name and port of the request are allowed without it.
         hosts: The host names under which clients reach the server, in addition to localhost and addresses.
         metrics: Offer /metrics, if prometheus-client is installed.
+        page: Offer the web page at /. It shows nothing before it has a token.
         limits: The limits of the server; None for the defaults.
 
     Raises:
@@ -382,7 +385,7 @@ async def serve(
     listeners = await listen(host, port)
 
     server = Server(
-        backend, listeners, known, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics
+        backend, listeners, known, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics, page
     )
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:

@@ -1,0 +1,167 @@
+"""The web page as files: what a browser is sent, and under which rules it may run it."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import trio
+
+from support.server import bench
+from support.waiting import deadline
+from trio_jobs._server.page import HEADERS, page_response
+
+FOLDER = Path(str(files("trio_jobs"))) / "_page"
+NAMES = sorted(file.name for file in FOLDER.iterdir())
+MOST_BYTES = 150_000
+
+
+async def ask(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+    """The status, the headers and the body of an answer."""
+    request = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""])
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    data = b""
+    async with stream:
+        await stream.send_all(request.encode())
+        with deadline("the whole answer"):
+            while more := await stream.receive_some(65536):
+                data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return (
+        int(status.split()[1]),
+        {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)},
+        body,
+    )
+
+
+def path_of(name: str) -> str:
+    return "/" if name == "index.html" else f"/page/{name}"
+
+
+async def test_every_file_of_the_page_is_served_with_its_type_and_policy() -> None:
+    types = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
+    async with bench() as b:
+        for name in NAMES:
+            status, headers, body = await ask(b.port, path_of(name))
+            assert status == 200, name
+            assert headers["content-type"].split(";")[0] == types[name.rpartition(".")[2]], name
+            assert {key.lower(): value for key, value in HEADERS}.items() <= headers.items(), name
+            if name != "index.html":
+                assert body == (FOLDER / name).read_bytes()
+
+
+async def test_the_policy_allows_only_files_of_the_server_and_no_markup_from_text() -> None:
+    async with bench() as b:
+        _, headers, _ = await ask(b.port, "/")
+    assert headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+    assert (headers["referrer-policy"], headers["x-content-type-options"]) == ("no-referrer", "nosniff")
+
+
+async def test_a_file_is_compressed_for_whoever_understands_it_and_not_sent_again_unchanged() -> None:
+    async with bench() as b:
+        _, plain, body = await ask(b.port, "/")
+        _, packed, small = await ask(b.port, "/", "Accept-Encoding: br, gzip;q=0.8")
+        assert "content-encoding" not in plain and packed["content-encoding"] == "gzip"
+        assert gzip.decompress(small) == body
+        assert plain["etag"] != packed["etag"]  # a strong ETag names a sequence of bytes
+        again = f"If-None-Match: {plain['etag']}", f"If-None-Match: {packed['etag']}"
+        status, headers, body = await ask(b.port, "/", again[0])
+        assert (status, body) == (304, b"")
+        assert headers["etag"] == plain["etag"] and "content-length" not in headers
+        assert (await ask(b.port, "/", again[1]))[0] == 200
+        assert (await ask(b.port, "/", "Accept-Encoding: gzip", *again))[0] == 304
+
+
+@pytest.mark.parametrize(
+    ("accept", "compressed"),
+    [
+        (None, False),
+        ("", False),
+        ("identity", False),
+        ("gzip", True),
+        ("x-gzip", True),
+        ("*", True),
+        ("br;q=1, GZIP ; q=0.1", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, br", False),
+        ("gzipped", False),
+    ],
+)
+def test_only_a_client_that_accepts_gzip_gets_it(accept: str | None, compressed: bool) -> None:
+    response = page_response("/", accept_encoding=accept)
+    assert response is not None
+    assert (("Content-Encoding", "gzip") in response.headers) is compressed
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [("*", 304), ("TAG", 304), ("W/TAG", 304), ('"other", TAG', 304), ('"other"', 200), ("", 200), ("TAG-gzip", 200)],
+)
+def test_a_client_that_has_the_file_is_not_sent_it(given: str, status: int) -> None:
+    first = page_response("/")
+    assert first is not None
+    response = page_response("/", if_none_match=given.replace("TAG", dict(first.headers)["ETag"]))
+    assert response is not None and response.status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/page",
+        "/page/",
+        "/page/index.html",
+        "/page/../page.py",
+        "/page/%2e%2e/asyncapi.json",
+        "/page/page/main.js",
+        "/page//main.js",
+        "/page/main.js/",
+        "/page/main.js%00",
+        "/main.js",
+        "/page/__init__.py",
+        "/page/.js",
+        "//",
+    ],
+)
+def test_only_the_files_of_the_page_are_served(path: str) -> None:
+    assert page_response(path) is None
+
+
+async def test_the_page_can_be_turned_off() -> None:
+    async with bench(page=False) as b:
+        for path in ("/", "/page/main.js"):
+            assert (await ask(b.port, path))[0] == 404
+
+
+async def test_the_page_knows_the_build_of_the_server() -> None:
+    async with bench() as b:
+        _, _, page = await ask(b.port, "/")
+        _, headers, build = await ask(b.port, "/page/build.json")
+    found = re.search(rb'data-build="([0-9a-f]{16})"', page)
+    assert found is not None
+    assert (build, headers["cache-control"]) == (b'{"build": "%s"}\n' % found[1], "no-cache")
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    assert sum((FOLDER / name).stat().st_size for name in NAMES) < MOST_BYTES
+    for name in NAMES:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        elsewhere = re.findall(r"""(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}""", text)
+        assert set(elsewhere) <= {"http://www.w3.org"}, name  # the name of SVG's elements, which is not loaded
+
+
+def test_the_page_makes_no_markup_from_text() -> None:
+    """The policy would refuse it, in browsers that know Trusted Types."""
+    makers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function|srcdoc"
+    for name in NAMES:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        assert re.search(makers, text) is None, name
+        if name == "index.html":
+            assert re.search(r"<style|\son[a-z]+=|\sstyle=|<script(?! type=\"module\" src=)", text) is None
