@@ -151,7 +151,7 @@ async def test_a_wrong_token_is_told_before_the_block_begins() -> None:
             async with trio_jobs.connect(url, token="x" * 30):
                 pass
         async with trio_jobs.connect(url, token=WATCHER.secret) as client:
-            with pytest.raises(trio_jobs.PermissionDenied, match="control"):
+            with pytest.raises(trio_jobs.PermissionDenied, match="token of scope operate"):
                 await client.submit("double", 1)
 
 

@@ -39,6 +39,7 @@ JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
 FINDING: Final = "tests/runtime/test_finding.py"
 LABELS: Final = "tests/runtime/test_labels.py"
 SERVER_LISTS: Final = "tests/server/test_job_lists.py"
+SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
@@ -355,6 +356,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/submission.py",
         "due if wait > 0 else None, deadline, labels)",
         "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "operators repeat at will",
+        "a token of scope operate repeats what may have acted",
+        SERVER_SCOPES,
+        "_server/methods.py",
+        '            _require(context, "control", "jobs.retry with even_if_acted")\n',
+        '            _require(context, "operate", "jobs.retry with even_if_acted")\n',
+    ),
+    _M(
+        "scopes backwards",
+        "a token may do only what scopes above its own allow",
+        SERVER_SCOPES,
+        "_wire/scopes.py",
+        "SCOPES.index(scope) >= SCOPES.index(least)",
+        "SCOPES.index(scope) <= SCOPES.index(least)",
     ),
     _M(
         "events shared by all scopes",

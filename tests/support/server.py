@@ -27,6 +27,7 @@ from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import PROTOCOL
 
 OWNER = Token("owner-" + "0" * 20, "ann", "control")
+OPERATOR = Token("operator-" + "0" * 20, "ida", "operate")
 WATCHER = Token("watcher-" + "0" * 20, "wes", "watch")
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 
@@ -207,7 +208,7 @@ def descriptors() -> int:
 @asynccontextmanager
 async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterator[Bench]:
     """A queue and its server. At the end: no task of the server is left, and no descriptor."""
-    arguments.setdefault("tokens", [OWNER, WATCHER])
+    arguments.setdefault("tokens", [OWNER, OPERATOR, WATCHER])
     gc.collect()
     before = descriptors()
     async with (

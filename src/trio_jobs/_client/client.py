@@ -138,7 +138,7 @@ class Client(ClientOperations):
                 return Receipt(got.job, got.created, got.position, got.state)
 
     async def get(self, job_id: str) -> Job:
-        """The job with its attempts; with a token of scope `control` also with what other tokens are not sent.
+        """The job with its attempts; with a token of scope `operate` also with what other tokens are not sent.
 
         Args:
             job_id: The id of the job, or at least its last 6 characters, here and wherever a method takes one job.
@@ -184,7 +184,7 @@ class Client(ClientOperations):
             after: `next` of the previous page; or the id of a job, for those behind it.
             limit: The size of the page, 1 to 500.
             order: Whether the oldest or the newest submits come first.
-            conditions: The keywords of `ListConditions`. `labels` and `by` need a token of scope `control`.
+            conditions: The keywords of `ListConditions`. `labels` and `by` need a token of scope `operate`.
 
         Raises:
             InvalidCursor: `after` is not a cursor of this list, with these conditions and this order.
@@ -201,7 +201,7 @@ class Client(ClientOperations):
         """How many jobs match; see `Queue.count`.
 
         Args:
-            group: "state", "kind", "error_type" or, with a token of scope `control`, "label:NAME".
+            group: "state", "kind", "error_type" or, with a token of scope `operate`, "label:NAME".
             conditions: As for `list`.
 
         Cancelled:

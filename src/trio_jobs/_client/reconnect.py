@@ -273,7 +273,7 @@ class ReconnectingSession:
                 blamed += lost.sent and lost.blames
                 if lost.sent and (not repeatable or blamed >= MOST_BLAMED):
                     raise OutcomeUnknown(f"{lost}; {method} may or may not have been done") from None
-                may_be_done = may_be_done or (lost.sent and METHODS[method].scope == "control")
+                may_be_done = may_be_done or (lost.sent and METHODS[method].scope != "watch")
                 await trio.lowlevel.checkpoint()
                 continue
             if answer.error is not None:

@@ -73,7 +73,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     code: str | int | None = None
     """The exception's `code`, `hresult` or `errno`, if it has one: the SDK's own number or name of the error."""
     traceback: str | None = None
-    """The last 16 KiB of the traceback. Never logged by default; a client needs a token of scope `control`."""
+    """The last 16 KiB of the traceback. Never logged by default; a client needs a token of scope `operate`."""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type

@@ -99,6 +99,6 @@ class ServerInfo:
     oldest: int
     """The first event from which a subscription can start."""
     scope: str
-    """The scope of the token, `watch` or `control`."""
+    """The scope of the token: `watch`, `operate` or `control`."""
     name: str
     """The name of the token."""

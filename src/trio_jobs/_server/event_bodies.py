@@ -24,7 +24,7 @@ class EventBodies:
 
     def __init__(self, source: EventSource, complete: EventBodies | None = None) -> None:
         self.private: Final = complete is None
-        """With what is sent to a token of scope control only."""
+        """With what is sent to tokens of scope operate or control only."""
         self._source = source
         self._complete = complete
         self._bodies: dict[int, bytes] = {}

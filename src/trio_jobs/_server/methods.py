@@ -24,12 +24,13 @@ from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.codes import PROTOCOL, ErrorCode
+from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.pages import JobPage, ListOut
 from trio_jobs._wire.schemas import ErrorData, RequestId
+from trio_jobs._wire.scopes import includes
 
 __all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_error", "too_many"]
 
@@ -118,10 +119,7 @@ class Methods:
         Cancelled:
             As the corresponding method of the queue.
         """
-        if method.scope == "control" and context.token.scope != "control":
-            raise RpcError(
-                ErrorCode.PERMISSION_DENIED, f"{method.name} requires a token of scope control; this one has watch"
-            )
+        _require(context, method.scope, method.name)
         return await _DO[method.name](self, context, params)
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
@@ -179,7 +177,7 @@ class Methods:
     async def count(self, context: RequestContext, params: Count) -> CountResult:
         wanted, group = _filter(context, params), None if params.group is None else parse_group(params.group)
         if group is not None and group[0] == "label":
-            _check_private(context, "group by labels")
+            _require(context, "operate", "to group by labels")
         values: Counter[str] = Counter()
         seq, total = self._events.seq, 0
         steps = self._backend.count_steps(wanted, group, values)
@@ -201,6 +199,8 @@ class Methods:
         return w.CancelResult(job_id, answer, self._state(job_id))
 
     async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
+        if params.even_if_acted:
+            _require(context, "control", "jobs.retry with even_if_acted")
         job_id = self._whole_id(params.job)
         await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=context.token.name)
         return w.StateResult(job_id, self._state(job_id))
@@ -341,13 +341,14 @@ def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcE
 
 
 def _is_private(context: RequestContext) -> bool:
-    return context.token.scope == "control"
+    return includes(context.token.scope, "operate")
 
 
-def _check_private(context: RequestContext, what: str) -> None:
-    """Refuse what would reveal something that the token is not sent."""
-    if not _is_private(context):
-        raise RpcError(ErrorCode.PERMISSION_DENIED, f"to {what} requires a token of scope control; this one has watch")
+def _require(context: RequestContext, least: Scope, what: str) -> None:
+    """Refuse `what` to a token whose scope does not include `least`."""
+    scope = context.token.scope
+    if not includes(scope, least):
+        raise RpcError(ErrorCode.PERMISSION_DENIED, f"{what} requires a token of scope {least}; this one has {scope}")
 
 
 def _whole(context: RequestContext, find: Callable[[], Job]) -> Deferred:
@@ -357,7 +358,7 @@ def _whole(context: RequestContext, find: Callable[[], Job]) -> Deferred:
 
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:
     if params.by is not None or params.labels is not None:
-        _check_private(context, "select jobs by their submitter or their labels")
+        _require(context, "operate", "to select jobs by their submitter or their labels")
     return JobFilter.of(
         ListConditions(
             state=params.state,

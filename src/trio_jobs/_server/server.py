@@ -87,8 +87,14 @@ class Server:
         pages = Pages(backend, self, self._metrics, page=page)
         self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, pages, limits.head, self._refusals)
         complete = EventBodies(backend.events)
-        self._bodies: dict[Scope, EventBodies] = {"control": complete, "watch": EventBodies(backend.events, complete)}
-        self._multicasts = {scope: Multicasts(backend.events, bodies) for scope, bodies in self._bodies.items()}
+        watched = EventBodies(backend.events, complete)
+        self._bodies: dict[Scope, EventBodies] = {"watch": watched, "operate": complete, "control": complete}
+        multicasts = Multicasts(backend.events, complete)
+        self._multicasts = {
+            "watch": Multicasts(backend.events, watched),
+            "operate": multicasts,
+            "control": multicasts,
+        }
         self._open: dict[Connection, None] = {}
         self._pending: dict[trio.CancelScope, float] = {}
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was

@@ -15,6 +15,7 @@ import attrs
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import plain_text
 from trio_jobs._wire.codes import BEARER, Scope
+from trio_jobs._wire.scopes import SCOPES
 
 __all__ = ["NO_TOKEN_REQUIRED", "Token", "Tokens"]
 
@@ -37,13 +38,14 @@ class Token:
     name: str = attrs.field(default="owner", converter=_plain)
     """1 to 100 printable characters. Recorded as `by` of the client's operations."""
     scope: Scope = "control"
-    """Scope "watch" allows queries and subscriptions; "control" allows every method."""
+    """Scope "watch" allows queries and subscriptions; "operate" also what changes jobs, and a pause; "control" allows
+    every method."""
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.secret, str) or not _SECRET.fullmatch(self.secret):
             raise UsageError("a token's secret has 16 to 512 characters of letters, digits and -._~+/")
-        if self.scope not in ("watch", "control"):
-            raise UsageError(f"a token's scope is 'watch' or 'control', not {self.scope!r}")
+        if self.scope not in SCOPES:
+            raise UsageError(f"a token's scope is 'watch', 'operate' or 'control', not {self.scope!r}")
         if not isinstance(self.name, str) or not 0 < len(self.name) <= 100 or not self.name.isprintable():
             raise UsageError(f"a token's name is a text of 1 to 100 printable characters, not {self.name!r:.100}")
 

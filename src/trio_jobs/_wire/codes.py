@@ -28,7 +28,7 @@ SNAPSHOT_PAGE: Final = 200  #: jobs in one page of a snapshot
 MAX_PAGE_BYTES: Final = 256 * 1024  #: bytes of the jobs of a list or a page of a snapshot, unless one job has more
 MAX_HISTORY_BYTES: Final = 512 * 1024  #: bytes of the attempts in an answer to jobs.get
 
-Scope = Literal["watch", "control"]
+Scope = Literal["watch", "operate", "control"]
 
 
 class ErrorCode(IntEnum):

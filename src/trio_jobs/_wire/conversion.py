@@ -63,7 +63,7 @@ _TYPES: Final[dict[str, type[Event]]] = {str(type_.__struct_config__.tag): type_
 
 
 def has_private(event: Event) -> bool:
-    """Whether the event has something that is sent to a token of scope control only."""
+    """Whether the event has something that is sent to tokens of scope operate or control only."""
     return any(getattr(event, name) is not None for name in _PRIVATE[type(event)])
 
 
@@ -73,7 +73,7 @@ def event_to_wire(event: Event, kind: str | None, *, private: bool = False) -> W
     Args:
         event: The event.
         kind: None once the job is pruned.
-        private: With what is sent to a token of scope control only.
+        private: With what is sent to tokens of scope operate or control only.
     """
     type_ = type(event)
     fields: dict[str, Any] = {name: getattr(event, name) for name in _COPIED[type_]}

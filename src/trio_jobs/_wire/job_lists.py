@@ -24,7 +24,7 @@ class Conditions(Params, frozen=True):
     """Only jobs that match all of these. state, states: in this state, or in one of these. kind: of this kind.
     key_prefix: whose key begins with this. error_type: whose last error is of this class. may_have_acted: or have not.
     labels: with all of these. by: of this submitter. since, until: submitted at or after the one, before the other.
-    labels and by need a token of scope control."""
+    labels and by need a token of scope operate."""
 
     state: State | None = None
     kind: Kind | None = None
@@ -60,7 +60,7 @@ class ListResult(Struct, frozen=True, omit_defaults=True):
 
 class Count(Conditions, frozen=True, kw_only=True):
     """Conditions as for jobs.list. group: count the jobs also by state, kind, error_type or label:NAME. The last needs
-    a token of scope control."""
+    a token of scope operate."""
 
     group: Annotated[str, Meta(max_length=70)] | None = None
 

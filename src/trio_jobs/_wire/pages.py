@@ -43,7 +43,7 @@ class JobPage:
 
     Args:
         most: The number of jobs at most.
-        private: With what is sent to a token of scope control only.
+        private: With what is sent to tokens of scope operate or control only.
     """
 
     def __init__(self, most: int, *, private: bool = False) -> None:

@@ -47,7 +47,8 @@ SubscriptionId = Annotated[
 
 
 class WireError(Struct, frozen=True, omit_defaults=True):
-    """An error of an attempt. The traceback is sent only by jobs.get, to a token of scope control."""
+    """An error of an attempt. The traceback is sent only by jobs.get, to a token of scope operate or
+    control."""
 
     type: str
     message: str = ""
@@ -75,7 +76,7 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
 
     attempts: the number of attempts. history: the attempts, sent by jobs.get and jobs.find only: the newest of them, if
     all together exceed 512 KiB. payload: sent by the same methods only. payload, by, labels: sent to a token of scope
-    control only.
+    operate or control only.
     """
 
     id: str
@@ -105,8 +106,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
     """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
-    each as it is. An event of the queue itself has neither job nor state. by, labels: sent to a token of scope control
-    only."""
+    each as it is. An event of the queue itself has neither job nor state. by, labels: sent to a token of scope operate
+    or control only."""
 
     seq: int
     at: float
