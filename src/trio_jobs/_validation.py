@@ -22,6 +22,7 @@ __all__ = [
     "check_factory",
     "check_labels",
     "check_manager",
+    "check_note",
     "check_number",
     "check_rate",
     "check_sdk_function",
@@ -45,6 +46,9 @@ MAX_KEY: Final = 500
 
 MAX_BY: Final = 200
 """The longest name of an operator, in characters."""
+
+MAX_NOTE: Final = 1000
+"""The longest note of an operator, in characters."""
 
 MAX_LABELS: Final = 8
 """The highest number of labels of a job."""
@@ -144,6 +148,11 @@ def _has_utf8(text: str) -> bool:
 def check_by(by: str | None) -> str | None:
     """Return `by` as an exact str of 1 to 200 characters; None for None. Raise `UsageError` for anything else."""
     return None if by is None else check_text("by", by, MAX_BY, noun="name")
+
+
+def check_note(note: str | None) -> str | None:
+    """Return `note` as an exact str of 1 to 1,000 characters; None for None. Raise `UsageError` for anything else."""
+    return None if note is None else check_text("a note", note, MAX_NOTE)
 
 
 def check_labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:

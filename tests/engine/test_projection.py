@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from engine_bench import PAYLOAD
+from msgspec import Raw
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
@@ -111,6 +112,20 @@ def test_a_tombstone_keeps_the_final_state_of_its_job() -> None:
     ]
     assert [projection.tombstones.find("kind", job) for job in "ab"] == tombstones
     assert projection.tombstones.find("another kind", "a") is None
+
+
+def test_a_tombstone_keeps_whether_its_job_may_have_done_work_or_a_step_of_it() -> None:
+    projection = with_finals("done", "failed", outcomes=(Outcome.COMPLETED, Outcome.FAIL))
+    for job in ("acted", "step"):
+        submit(projection, job, key=job)
+        projection.apply(ev.Started(seq=projection.seq + 1, at=0.0, job=job, attempt=1, entered=True))
+    at, seq = 0.0, projection.seq
+    projection.apply(ev.StepStarted(seq=seq + 1, at=at, job="step", attempt=1, step="one"))
+    projection.apply(ev.StepFinished(seq=seq + 2, at=at, job="step", attempt=1, step="one", result=Raw(b"1")))
+    projection.apply(ev.Failed(seq=seq + 3, at=at, job="step", attempt=1, outcome=Outcome.FAIL))
+    projection.apply(ev.Failed(seq=seq + 4, at=at, job="acted", outcome=Outcome.ERROR, may_have_acted=True))
+    found = {key.job: key.may_have_acted for key in projection.forget(["done", "failed", "acted", "step"], now=1.0)}
+    assert found == {"done": True, "failed": False, "acted": True, "step": True}
 
 
 def test_the_key_of_a_kept_job_is_never_removed() -> None:

@@ -1301,8 +1301,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a migrated journal keeps its old schema number, so an older version opens it and meets events it cannot read",
         DAMAGE,
         "_stores/sqlite/schema.py",
-        '                connection.execute(statement)\n        connection.execute(f"PRAGMA user_version =',
-        '                connection.execute(statement)\n        connection.execute(f"-- PRAGMA user_version =',
+        '                    step(connection, path)\n        connection.execute(f"PRAGMA user_version =',
+        '                    step(connection, path)\n        connection.execute(f"-- PRAGMA user_version =',
+    ),
+    _M(
+        "migrated tombstones of jobs that did nothing",
+        "after a migration each forgotten job counts as one that did nothing, so a correction does its work twice",
+        DAMAGE,
+        "_stores/sqlite/keys.py",
+        "may_have_acted=state != State.CANCELLED",
+        "may_have_acted=False",
     ),
     _M(
         "answer of alive ignored",

@@ -9,7 +9,9 @@ import random
 import shutil
 import sqlite3
 import stat
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -261,8 +263,45 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         make_journal(tmp_path / "jobs.db").open()
 
 
+def older_tombstones(path: Path) -> sqlite3.Connection:
+    """Make a journal of schema 2 with the tombstones of three jobs. The caller closes the connection."""
+    shutil.copy(GOLDEN / "v2.db", path)
+    shutil.copy(GOLDEN / "v2.db-mark", f"{path}-mark")
+    connection = sqlite3.connect(path, isolation_level=None)
+    for state in (State.COMPLETED, State.FAILED):
+        name, at = key_name("post", state), 1_700_000_080.5
+        parts = (name, state.encode(), b"digest", state.encode(), struct.pack("<d", at))
+        row = (name, str(state), "digest", str(state), at, zlib.crc32(b"\0".join(parts)))
+        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", row)
+    connection.execute("UPDATE meta SET value = '3', checksum = ? WHERE name = 'keys'", (zlib.crc32(b"keys=3"),))
+    return connection
+
+
+def test_the_job_of_an_older_tombstone_may_have_acted_unless_it_was_cancelled(tmp_path: Path) -> None:
+    older_tombstones(tmp_path / "jobs.db").close()
+    for _ in range(2):  # migrated, then read
+        journal = make_journal(tmp_path / "jobs.db")
+        journal.open()
+        found = {tombstone.state: tombstone.may_have_acted for tombstone in journal.take_tombstones()}
+        journal.close()
+        assert found == {State.COMPLETED: True, State.FAILED: True, State.CANCELLED: False}
+
+
+def test_a_damaged_tombstone_of_an_older_schema_is_reported_and_the_others_are_rebuilt(tmp_path: Path) -> None:
+    with contextlib.closing(older_tombstones(tmp_path / "jobs.db")) as connection:
+        connection.execute("UPDATE keys SET digest = 'other' WHERE state = 'failed'")
+    with pytest.raises(JournalDamaged, match="tombstone fails its checksum"):
+        make_journal(tmp_path / "jobs.db").open()
+    assert check(tmp_path / "jobs.db").schema == 2, "nothing was changed"
+    journal = make_journal(tmp_path / "jobs.db", allow_data_loss=True)
+    journal.open()
+    found = {tombstone.state: tombstone.may_have_acted for tombstone in journal.take_tombstones()}
+    journal.close()
+    assert found == {State.COMPLETED: True, State.CANCELLED: False}
+
+
 def test_an_older_schema_is_migrated_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With statements, which the migration to this schema does not need: so this test invents a newer one."""
+    """A newer one, invented here."""
     write_journal(tmp_path / "jobs.db", 2)
     monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     monkeypatch.setitem(
@@ -357,7 +396,7 @@ def test_the_golden_file_of_each_schema_can_be_read(tmp_path: Path, version: int
     assert tombstones == [
         KeyTombstone(
             bytes.fromhex("e6ff99e963b6a9d7258f6ca2cc77f299"), "018bcfe5-6800-7000-8000-000000000003", "11" * 16,
-            State.CANCELLED, 1_700_000_070.125,
+            State.CANCELLED, 1_700_000_070.125, may_have_acted=False,
         )
     ]  # fmt: skip
     assert tombstones[0].name == key_name("post", "A-0"), "another hash would make every existing key unknown"

@@ -203,8 +203,8 @@ def test_a_row_with_values_of_other_types_is_not_sound(row: tuple[Any, ...]) -> 
     """A flipped byte can change the type of a value in spite of the declared type."""
     assert not is_sound(row)
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.execute("CREATE TABLE keys (name, job, digest, state, at, checksum)")
-        connection.execute("INSERT INTO keys VALUES (?, 'j', 'd', 'completed', 1.0, 0)", row[:1])
+        connection.execute("CREATE TABLE keys (name, job, digest, state, acted, at, checksum)")
+        connection.execute("INSERT INTO keys VALUES (?, 'j', 'd', 'completed', 1, 1.0, 0)", row[:1])
         with pytest.raises(JournalDamaged, match="key tombstone fails its checksum"):
             list(read_tombstones(connection, "jobs.db", 1))
 

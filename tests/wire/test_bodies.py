@@ -39,6 +39,7 @@ def samples() -> list[ev.Event]:
         "expired": False,
         "even_if_acted": True,
         "by": "ann",
+        "note": "asked by phone",
         "labels": {"company": "acme"},
         "attempt": 2,
         "step": "book",
@@ -90,10 +91,10 @@ def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
 
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
-def test_only_who_acted_and_the_labels_are_left_out_for_a_token_that_watches(event: ev.Event) -> None:
+def test_only_who_acted_with_their_notes_and_the_labels_are_left_out_for_a_token_that_watches(event: ev.Event) -> None:
     private, public = (event_to_wire(event, "post", private=private) for private in (True, False))
     differing = {name for name in WireEvent.__struct_fields__ if getattr(private, name) != getattr(public, name)}
-    assert differing == {"by", "labels"} & set(event.__struct_fields__)
+    assert differing == {"by", "note", "labels"} & set(event.__struct_fields__)
     assert all(getattr(public, name) is None for name in differing)
     assert has_private(event) is bool(differing)
     assert not has_private(ev.Due(seq=1, at=0.0, job="j"))

@@ -127,6 +127,11 @@ class Due(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
 
     state: ClassVar[State | None] = State.PENDING
 
+    by: str | None = None
+    """Who started the job before it was due; None where its time had come."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
+
 
 @final
 class Started(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="started"):
@@ -180,6 +185,8 @@ class CancelRequested(JobEvent, frozen=True, kw_only=True, omit_defaults=True, g
 
     by: str | None = None
     """Who did it: the name of a token, or `by` of the call. None where the queue acted by itself."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
 
 
 @final
@@ -215,6 +222,8 @@ class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the handler raised, if it raised; without the traceback over the wire."""
     by: str | None = None
     """Who decided: the name of a token, or `by` of the call. None where the queue acted by itself."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
     crashed: bool = False
     """The process died while the work of this job alone was not saved yet, which counts towards `max_crashes`. False
     for an attempt that was running then: its outcome says so."""
@@ -336,6 +345,8 @@ class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """The new run may repeat what an earlier one may have done, although there is no `verify`."""
     by: str | None = None
     """Who retried the job: the name of a token, or `by` of the call."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
 
 
 AnyEvent = (

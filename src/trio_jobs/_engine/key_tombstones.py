@@ -40,6 +40,9 @@ class KeyTombstone(msgspec.Struct, frozen=True, gc=False):
     at: float
     """When the job was removed, in seconds since the epoch (UTC)."""
 
+    may_have_acted: bool = True
+    """The job may have done its work, or a part of it. False: a correction of the payload is a new job."""
+
 
 class KeyTombstones:
     """The tombstones in order of removal of their jobs, the oldest first."""

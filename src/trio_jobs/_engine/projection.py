@@ -183,6 +183,12 @@ class Projection:
             record = self._remove(job_id)
             if record.key is not None:
                 entry = self.keys.pop((record.kind, record.key))
-                keys.append(KeyTombstone(key_name(record.kind, record.key), record.id, entry.digest, record.state, now))
+                name = key_name(record.kind, record.key)
+                keys.append(KeyTombstone(name, record.id, entry.digest, record.state, now, _has_left_work(record)))
         self.tombstones.add(keys)
         return keys
+
+
+def _has_left_work(record: JobRecord) -> bool:
+    """Whether a final job has done its work or a step of it, or may have."""
+    return record.state is State.COMPLETED or record.has_acted or bool(record.steps)

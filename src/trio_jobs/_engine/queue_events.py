@@ -106,6 +106,8 @@ class Paused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False
     """Why, as given to `pause`."""
     by: str | None = None
     """Who paused the queue."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
 
 
 @final
@@ -114,6 +116,8 @@ class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
     by: str | None = None
     """Who resumed the queue."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
 
 
 @final

@@ -45,7 +45,7 @@ ID_LENGTH: Final = 36  #: characters of an id
 _number: Final = itemgetter(0)
 _encode: Final = msgspec.json.Encoder().encode
 #: The most frequent events without a field that a user can set
-_WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered, ev.Due})
+_WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered})
 
 
 class LogListener(Protocol):

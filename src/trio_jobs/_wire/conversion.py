@@ -54,7 +54,9 @@ _HAS_ERROR: Final = frozenset(type_ for type_ in ALL_EVENTS if "error" in type_.
 _UNSET: Final[dict[type[Event], dict[str, Any]]] = {
     type_: {name: msgspec.UNSET for name in ("payload", "result") if name in type_.__struct_fields__} for type_ in _ALL
 }
-_PRIVATE: Final = {type_: tuple(name for name in ("by", "labels") if name in type_.__struct_fields__) for type_ in _ALL}
+_PRIVATE: Final = {
+    type_: tuple(name for name in ("by", "note", "labels") if name in type_.__struct_fields__) for type_ in _ALL
+}
 _NOT_SENT: Final[dict[type[Event], dict[str, Any]]] = {type_: dict.fromkeys(names) for type_, names in _PRIVATE.items()}
 _TYPES: Final[dict[str, type[Event]]] = {str(type_.__struct_config__.tag): type_ for type_ in ALL_EVENTS}
 

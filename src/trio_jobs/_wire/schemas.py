@@ -106,8 +106,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
     """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
-    each as it is. An event of the queue itself has neither job nor state. by, labels: sent to a token of scope operate
-    or control only."""
+    each as it is. An event of the queue itself has neither job nor state. by, note, labels: sent to a token of scope
+    operate or control only."""
 
     seq: int
     at: float
@@ -145,6 +145,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     jobs: tuple[str, ...] | None = None
     culprit: str | None = None
     by: str | None = None
+    note: str | None = None
     labels: dict[str, str] | None = None
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final
 
-from trio_jobs._engine.jobs import FINAL
+from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import JournalDamaged
 from trio_jobs._stores.sqlite.disk import Connection
@@ -21,16 +21,19 @@ from trio_jobs._stores.sqlite.disk import Connection
 __all__ = [
     "TombstoneRow",
     "delete_tombstones",
+    "insert_rows",
     "insert_tombstones",
+    "migrate_tombstones",
     "read_tombstones",
     "salvage_tombstones",
     "tombstone_page",
 ]
 
-TombstoneRow = tuple[bytes, str, str, str, float, int]  #: name, job, digest, state, at, checksum
+TombstoneRow = tuple[bytes, str, str, str, int, float, int]  #: name, job, digest, state, acted, at, checksum
 
-_COLUMNS: Final = "name, job, digest, state, at, checksum"  #: for a table that may have other columns too
-_PLACES: Final = "(?, ?, ?, ?, ?, ?)"
+_COLUMNS: Final = "name, job, digest, state, acted, at, checksum"  #: for a table that may have other columns too
+_COLUMNS_BEFORE_3: Final = "name, job, digest, state, at, checksum"
+_PLACES: Final = "(?, ?, ?, ?, ?, ?, ?)"
 _FINAL: Final = {str(state): state for state in FINAL}
 
 
@@ -40,9 +43,37 @@ def insert_tombstones(connection: Connection, tombstones: Sequence[KeyTombstone]
     for tombstone in tombstones:
         row = _to_row(tombstone)
         replaced = connection.execute("DELETE FROM keys WHERE name = ?", row[:1]).rowcount
-        connection.execute(f"INSERT INTO keys VALUES {_PLACES}", row)  # noqa: S608 - placeholders alone
+        insert_rows(connection, [row])
         added += 1 - replaced
     return added
+
+
+def insert_rows(connection: Connection, found: Iterable[TombstoneRow]) -> None:
+    """Insert rows of keys that the table does not have."""
+    connection.executemany(f"INSERT INTO keys VALUES {_PLACES}", found)  # noqa: S608 - placeholders alone
+
+
+def migrate_tombstones(connection: Connection, path: str) -> None:
+    """Copy the rows of `keys_before_3` to `keys`, which has one more column: whether the job may have acted.
+
+    That was not recorded: it counts as true, unless the job was cancelled.
+
+    Raises:
+        JournalDamaged: A row is damaged.
+    """
+    with closing(connection.execute(f"SELECT {_COLUMNS_BEFORE_3} FROM keys_before_3")) as cursor:  # noqa: S608 - constants
+        insert_rows(connection, (_migrated(row, path) for row in cursor))
+
+
+def _migrated(row: Any, path: str) -> TombstoneRow:
+    if not _was_sound(row):
+        raise JournalDamaged(path, "the row of a key tombstone fails its checksum")
+    return _to_row(_before_3(row))
+
+
+def _before_3(row: Any) -> KeyTombstone:
+    name, job, digest, state, at, _ = row
+    return KeyTombstone(name, job, digest, _FINAL[state], at, may_have_acted=state != State.CANCELLED)
 
 
 def delete_tombstones(connection: Connection, tombstones: Sequence[KeyTombstone]) -> int:
@@ -57,8 +88,8 @@ def read_tombstones(connection: Connection, path: str, expected: int) -> Iterato
         for row in cursor:
             _check(row, path)
             count += 1
-            name, job, digest, state, at, _ = row
-            yield KeyTombstone(name, job, digest, _FINAL[state], at)
+            name, job, digest, state, acted, at, _ = row
+            yield KeyTombstone(name, job, digest, _FINAL[state], at, bool(acted))
     if count != expected:
         raise JournalDamaged(path, f"it contains {count} key tombstones instead of {expected}")
 
@@ -74,25 +105,31 @@ def tombstone_page(connection: Connection, path: str, after: bytes, limit: int) 
 
 
 def salvage_tombstones(connection: Connection) -> list[TombstoneRow]:
-    """All sound rows of a damaged journal."""
+    """All sound rows of a damaged journal, which may be one of an older schema."""
     found: dict[bytes, TombstoneRow] = {}
-    for order in ("ASC", "DESC"):  # from both ends up to the damage
-        try:
-            for row in connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY name {order}"):  # noqa: S608 - constants
-                if _is_sound(row):
-                    found[row[0]] = tuple(row)
-        except (sqlite3.Error, UnicodeDecodeError):
-            continue
+    for columns in (_COLUMNS, _COLUMNS_BEFORE_3):
+        for order in ("ASC", "DESC"):  # from both ends up to the damage
+            try:
+                for row in connection.execute(f"SELECT {columns} FROM keys ORDER BY name {order}"):  # noqa: S608 - constants
+                    if columns is _COLUMNS and _is_sound(row):
+                        found[row[0]] = tuple(row)
+                    elif columns is _COLUMNS_BEFORE_3 and _was_sound(row):
+                        found.setdefault(row[0], _to_row(_before_3(row)))
+            except (sqlite3.Error, UnicodeDecodeError):
+                continue
     return list(found.values())
 
 
 def _to_row(tombstone: KeyTombstone) -> TombstoneRow:
-    name, job, digest, state, at = tombstone.name, tombstone.job, tombstone.digest, tombstone.state, tombstone.at
-    return name, job, digest, str(state), at, _checksum(name, job, digest, state, at)
+    name, job, digest, state, at = tombstone.name, tombstone.job, tombstone.digest, str(tombstone.state), tombstone.at
+    acted = int(tombstone.may_have_acted)
+    return name, job, digest, state, acted, at, _checksum(name, job, digest, state, at, b"\0%d" % acted)
 
 
-def _checksum(name: bytes, job: str, digest: str, state: str, at: float) -> int:
-    return zlib.crc32(b"\0".join((name, job.encode(), digest.encode(), state.encode(), struct.pack("<d", at))))
+def _checksum(name: bytes, job: str, digest: str, state: str, at: float, acted: bytes = b"") -> int:
+    """acted: empty for a row of a schema before 3."""
+    parts = (name, job.encode(), digest.encode(), state.encode(), struct.pack("<d", at))
+    return zlib.crc32(b"\0".join(parts) + acted)
 
 
 def _check(row: Any, path: str) -> None:
@@ -101,7 +138,17 @@ def _check(row: Any, path: str) -> None:
 
 
 def _is_sound(row: Any) -> bool:
+    name, job, digest, state, acted, at, checksum = row
+    return acted in (0, 1) and _has_checksum(name, job, digest, state, at, b"\0%d" % acted, checksum)
+
+
+def _was_sound(row: Any) -> bool:
+    """Whether a row of a schema before 3 is sound."""
     name, job, digest, state, at, checksum = row
+    return _has_checksum(name, job, digest, state, at, b"", checksum)
+
+
+def _has_checksum(name: Any, job: Any, digest: Any, state: Any, at: Any, acted: bytes, checksum: Any) -> bool:
     if not (isinstance(name, bytes) and isinstance(job, str) and isinstance(digest, str) and isinstance(at, float)):
         return False
-    return state in _FINAL and _checksum(name, job, digest, state, at) == checksum
+    return state in _FINAL and _checksum(name, job, digest, state, at, acted) == checksum

@@ -14,7 +14,7 @@ from trio_jobs._errors import IllegalTransition, StoreError
 from trio_jobs._log import Log
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
-from trio_jobs._stores.sqlite.keys import TombstoneRow, salvage_tombstones
+from trio_jobs._stores.sqlite.keys import TombstoneRow, insert_rows, salvage_tombstones
 from trio_jobs._stores.sqlite.rows import Row, decode, is_sound
 from trio_jobs._stores.sqlite.schema import connect, create, get_meta, set_meta
 
@@ -153,7 +153,7 @@ def _write(disk: Disk, path: str, rows: list[Row], tombstones: list[TombstoneRow
         create(connection, secrets.token_hex(16))
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-        connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", tombstones)
+        insert_rows(connection, tombstones)
         set_meta(connection, "pruned", str(last_seq - len(rows)))
         set_meta(connection, "oldest", str(last_seq + 1))
         set_meta(connection, "keys", str(len(tombstones)))

@@ -13,12 +13,13 @@ who could write a new one. That a whole row is missing it cannot see: for that, 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from trio_jobs._errors import JournalDamaged, StoreError
 from trio_jobs._stores.sqlite.disk import Connection, Disk
+from trio_jobs._stores.sqlite.keys import migrate_tombstones
 
 __all__ = [
     "APPLICATION_ID",
@@ -39,7 +40,7 @@ __all__ = [
 
 APPLICATION_ID: Final = 0x74726A62  #: "trjb"
 BACKUP_ID: Final = 0x74726A63  #: "trjc": a backup, which becomes a journal when it is opened
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PAGE_SIZE: Final = 4096
 HEADER_SIZE: Final = 100  #: bytes of SQLite's file header
 _MAGIC: Final = b"SQLite format 3\0"
@@ -51,7 +52,7 @@ TABLES: Final = {
     ),
     "keys": (
         "CREATE TABLE keys (name BLOB PRIMARY KEY, job TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, "
-        "at REAL NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+        "acted INTEGER NOT NULL, at REAL NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
     ),
     "meta": (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, "
@@ -59,9 +60,13 @@ TABLES: Final = {
     ),
 }
 
-#: Statements that turn a file of version n into one of n + 1. Version 2 has the same tables, and events that version 1
-#: cannot decode; the number makes an older trio-jobs refuse the file as a whole, before it reads an event.
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: ()}
+#: Statements, and functions of the connection and the path, that turn a file of version n into one of n + 1. Version 2
+#: has the same tables, and events that version 1 cannot decode; the number makes an older trio-jobs refuse the file as
+#: a whole, before it reads an event. Version 3 has further events, and records whether a pruned job may have acted.
+MIGRATIONS: Final[dict[int, tuple[str | Callable[[Connection, str], None], ...]]] = {
+    1: (),
+    2: ("ALTER TABLE keys RENAME TO keys_before_3", TABLES["keys"], migrate_tombstones, "DROP TABLE keys_before_3"),
+}
 
 
 def is_backup(header: bytes) -> bool:
@@ -130,18 +135,21 @@ def check_schema(connection: Connection, path: str) -> bool:
     if version < SCHEMA_VERSION and version not in MIGRATIONS:
         raise JournalDamaged(path, f"its schema version is {version}, which never existed")
     if version < SCHEMA_VERSION:
-        _migrate(connection, version)
+        _migrate(connection, path, version)
         tables = dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
     if tables != TABLES:
         raise JournalDamaged(path, f"its tables are not those of schema {SCHEMA_VERSION}")
     return True
 
 
-def _migrate(connection: Connection, version: int) -> None:
+def _migrate(connection: Connection, path: str, version: int) -> None:
     with transaction(connection):
-        for step in range(version, SCHEMA_VERSION):
-            for statement in MIGRATIONS[step]:
-                connection.execute(statement)
+        for number in range(version, SCHEMA_VERSION):
+            for step in MIGRATIONS[number]:
+                if isinstance(step, str):
+                    connection.execute(step)
+                else:
+                    step(connection, path)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
