@@ -23,13 +23,14 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import MAX_MESSAGE, JobRecord, escape
 from trio_jobs._engine.openings import OpeningReason
 from trio_jobs._errors import OutcomeUnknown, SdkCallStuck
+from trio_jobs._interruption import Kills
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.opening_retries import OpeningRetries
 from trio_jobs._runtime.opening_waits import OpeningWaits
 from trio_jobs._runtime.seat_lock import SeatLock
-from trio_jobs._runtime.session_opening import SessionOpener, is_lost
+from trio_jobs._runtime.session_opening import SessionOpener
 from trio_jobs._runtime.session_work import SessionWork
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.unsaved_work import NothingUnsaved, UnsavedWork
@@ -54,6 +55,8 @@ class SdkSessionManager:
         self._event_log = event_log
         self._projection = event_log.projection
         self._executor = executor
+        # asked once: the check of a protocol takes as long as an eighth of a job in memory
+        self._kills = executor if isinstance(executor, Kills) else None
         self._clock = clock
         self._settings = settings
         self._measures_time = (
@@ -258,7 +261,7 @@ class SdkSessionManager:
 
         Raises and Cancelled: as `wait`.
         """
-        if (self._discard is not None and self._executor.is_open) or is_lost(self._executor):
+        if (self._discard is not None and self._executor.is_open) or self._is_lost():
             await self._unsettled(self._close_for_renewal)
 
     def resumed(self) -> None:
@@ -278,6 +281,10 @@ class SdkSessionManager:
             Nothing has changed.
         """
         await self._settled.wait()
+
+    def _is_lost(self) -> bool:
+        """Whether the process of the session has ended before it was closed, and this is not recorded yet."""
+        return self._kills is not None and self._kills.has_lost_session
 
     def _store_fails(self) -> bool:
         return self._event_log.durable and self._event_log.store.trouble is not None
@@ -301,7 +308,7 @@ class SdkSessionManager:
             self._settled.set()
 
     async def _close_and_open(self) -> None:
-        if self._executor.is_open or is_lost(self._executor):
+        if self._executor.is_open or self._is_lost():
             await self._close_for_renewal()
         else:
             self.unsaved.session_ends(self._discard)
@@ -342,7 +349,7 @@ class SdkSessionManager:
         if executor.session == 0 and not executor.inside:
             return True, None
         was_open = executor.is_open
-        if is_lost(self._executor):
+        if self._is_lost():
             self._opening_reason = "killed"
         elif was_open:
             self._opening_reason = "renew" if self._discard is None else self._discard.next_opening

@@ -15,14 +15,13 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
 from trio_jobs._engine.openings import Opening, OpeningReason
-from trio_jobs._interruption import Kills
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.seat_lock import FIRST_WAIT, LONGEST_WAIT, SdkInUse, SeatLock
 from trio_jobs._validation import plain_int, plain_text
 
-__all__ = ["SessionOpener", "is_lost"]
+__all__ = ["SessionOpener"]
 
 log: Final = Log("trio_jobs.queue")
 
@@ -156,8 +155,3 @@ class SessionOpener:
 
     def _append(self, event: ev.QueueEvent) -> None:
         self._event_log.append((event,))
-
-
-def is_lost(executor: SdkExecutor) -> bool:
-    """Whether the process of a session has ended before the session was closed, and this is not recorded yet."""
-    return isinstance(executor, Kills) and executor.has_lost_session
