@@ -160,7 +160,7 @@ def test_a_start_at_the_deadline_expires_the_job() -> None:
     bench = Bench(deadline_at=3000.0)
     bench.now = 3000.0
     assert bench.start() == ["Failed"]
-    assert (bench.job.state, bench.job.reason, bench.job.attempts) == (State.FAILED, "expired", [])
+    assert (bench.job.state, bench.job.reason, bench.job.attempts) == (State.FAILED, "expired", ())
 
 
 def test_a_start_before_the_deadline_starts_an_attempt() -> None:

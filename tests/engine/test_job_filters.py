@@ -87,7 +87,7 @@ class TableAgainstList(RuleBasedStateMachine):
             self.seq += step
             record = JobRecord(
                 f"{self.seq:036x}", kind, msgspec.Raw(b"1"), fields["at"], self.seq, 0.0, self.seq, state,
-                keys[number % len(keys)], None, fields["by"], labels=fields["labels"], attempts=[ENTERED],
+                keys[number % len(keys)], None, fields["by"], labels=fields["labels"], attempts=(ENTERED,),
             )  # fmt: skip
             self.table.append(record)
             self.jobs.append(record)

@@ -698,8 +698,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
     @invariant()
     def only_an_attempt_that_is_under_way_is_open(self) -> None:
         for record in self.projection.jobs.values():
-            running = [attempt for attempt in record.attempts if attempt.outcome is None]
-            assert running == (record.attempts[-1:] if record.state is S.PROCESSING else [])
+            running = tuple(attempt for attempt in record.attempts if attempt.outcome is None)
+            assert running == (record.attempts[-1:] if record.state is S.PROCESSING else ())
             assert record.result is None or record.state is S.COMPLETED
 
     def teardown(self) -> None:

@@ -28,6 +28,7 @@ DAMAGE: Final = "tests/stores/test_damage.py"
 FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
 COMMITTED_VIEW: Final = "tests/runtime/test_committed_view.py"
+COLLECTED: Final = "tests/runtime/test_collected_objects.py"
 REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
@@ -675,8 +676,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the history of a job shows the end of an attempt that a power cut can undo",
         COMMITTED_VIEW,
         "_runtime/event_log.py",
-        "    twin.attempts = [copy.copy(attempt) for attempt in record.attempts]\n",
-        "    twin.attempts = list(record.attempts)\n",
+        "    twin.attempts = tuple(map(copy.copy, record.attempts))\n",
+        "    twin.attempts = record.attempts\n",
+    ),
+    _M(
+        "list of attempts",
+        "a full collection stops the event loop for longer, the more finished jobs are kept",
+        COLLECTED,
+        "_engine/fold.py",
+        "record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))",
+        "record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]",
     ),
     # the store
     _M(

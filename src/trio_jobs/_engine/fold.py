@@ -86,8 +86,7 @@ def stamp(record: JobRecord, event: ev.JobEvent, elapsed: float) -> None:
 
 
 def _started(record: JobRecord, event: ev.Started) -> None:
-    # a new list each time: a list that grows by append reserves memory for three more items, in every job
-    record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]
+    record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))
     record.due_at = record.delay = None
     record.reason = ""
     record.error = None

@@ -149,7 +149,8 @@ class JobRecord(msgspec.Struct, gc=False):
     doubt: Doubt | None = None
     # results of the finished steps; None: started, and it is not known what it did
     steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS
-    attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
+    # a tuple, since the collector tracks every list, and would visit one for each job that is kept
+    attempts: tuple[AttemptRecord, ...] = ()
     result: msgspec.Raw | None = None
     result_problem: str | None = None
     # from `Returned` until the job is final or starts again

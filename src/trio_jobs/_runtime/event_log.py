@@ -356,5 +356,5 @@ def _state_seq(record: JobRecord) -> int:
 def _copy(record: JobRecord) -> JobRecord:
     """Copy a record so that `fold` can change the copy without changing the original."""
     twin = copy.copy(record)
-    twin.attempts = [copy.copy(attempt) for attempt in record.attempts]
+    twin.attempts = tuple(map(copy.copy, record.attempts))
     return twin

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Final, final
 
 import attrs
+import msgspec
 
 from trio_jobs._engine.jobs import JobRecord, escape
 from trio_jobs._log import Log
@@ -24,8 +25,7 @@ MAX_FAILURES: Final = 100  #: failed closes whose events are not committed yet; 
 
 
 @final
-@attrs.frozen
-class CompletedJob:
+class CompletedJob(msgspec.Struct, frozen=True, gc=False):
     """A job that is completed. `str` of it is its name in the log: its key, or its id if it has none."""
 
     job_id: str
