@@ -27,7 +27,7 @@ class Call:
     """The life of the service in which it began."""
     session: int
     what: str
-    """"call", "verify", "save", "open" or "close"."""
+    """"call", "verify", "save", "alive", "open" or "close"."""
     job: str
     kind: str
     attempt: int
@@ -37,7 +37,8 @@ class Call:
     ended: float | None = None
     """None while it is inside."""
     how: str = ""
-    """"returned", "raised", "cancelled" or "died"; the answer of a verify; "done" of an open or close."""
+    """"returned", "raised", "cancelled" or "died"; the answer of a verify; what was wrong with an `alive` or a close;
+    "done" of an open or close."""
     booked: bool = False
 
 
@@ -97,11 +98,14 @@ class Observer:
         self.open_sessions: list[int] = []
         # sessions in which something has gone wrong: they may hold half of some work, and must not be called again
         self.dirty_sessions: set[int] = set()
-        self.sessions: list[tuple[int, int, str]] = []
+        self.seats: list[tuple[float, bool]] = [(-1.0, True)]
+        """Times at which it changed whether the last session was closed well."""
+        self._seat_before = True
         self.rng = plan.stream("sdk")
         self._session = 0
         self._last_end = 0.0  # elapsed seconds
         self._last_life = 0
+        self._used = 0.0  # elapsed seconds: when the session was opened, or a call ended in it
         self._last_save = 0.0  # elapsed seconds
         self._last_save_life = 0
 
@@ -123,8 +127,6 @@ class Observer:
             self._update_unverified(call)
         self.inside.clear()
         self.memory.clear()
-        for session in self.open_sessions:
-            self.sessions.append((life, session, "died"))
         self.open_sessions.clear()
 
     # sessions
@@ -133,6 +135,8 @@ class Observer:
         self._session += 1
         self._check_nothing_inside("an open")
         self._enter(Call(life, self._session, "open", "", "", 0, self.clock()))
+        self._seat_before = self.seats[-1][1]
+        self.seats.append((self.clock(), False))
         if self.open_sessions:
             self.report("P1", f"session {self._session} is opened while session {self.open_sessions} is open")
         return self._session
@@ -140,11 +144,12 @@ class Observer:
     def opened(self, session: int, life: int) -> None:
         self._leave_session_call(session)
         self.open_sessions.append(session)
-        self.sessions.append((life, session, "opened"))
+        self._used = self.machine_clock.elapsed()
         self.note("sdk", f"session {session} is open")
 
     def not_opened(self, session: int) -> None:
         self._leave_session_call(session)
+        self.seats.append((self.clock(), self._seat_before))
         self.note("sdk", f"session {session} cannot be opened")
 
     def closing(self, session: int, life: int) -> None:
@@ -153,18 +158,18 @@ class Observer:
             self.report("P3", f"session {session} is closed but was not open")
         self._enter(Call(life, session, "close", "", "", 0, self.clock()))
 
-    def closed(self, session: int, life: int) -> None:
-        self._leave_session_call(session)
+    def closed(self, session: int, life: int, *, failed: bool) -> None:
+        self._leave_session_call(session, "raised" if failed else "done")
         for call in self.memory.pop(session, ()):
             self.note("sdk", f"loses the booking of {self.name(call.job)}")
         if session in self.open_sessions:
             self.open_sessions.remove(session)
-        self.sessions.append((life, session, "closed"))
-        self.note("sdk", f"session {session} is closed")
+        self.seats.append((self.clock(), not failed))
+        self.note("sdk", f"session {session} is closed{', and says that it could not' if failed else ''}")
 
-    def _leave_session_call(self, session: int) -> None:
+    def _leave_session_call(self, session: int, how: str = "done") -> None:
         for call in [call for call in self.inside if call.session == session and call.what in ("open", "close")]:
-            self.leave(call, "done")
+            self.leave(call, how)
 
     # calls
 
@@ -174,6 +179,7 @@ class Observer:
         behaviour = self.plan.behaviour(number).call(earlier)
         call = Call(life, session, "call", job, kind, attempt, self.clock(), behaviour)
         self._check_entry(call, f"call of {self.name(job)}")
+        self._check_asked(f"call of {self.name(job)}")
         if self.unverified.get(job, attempt) != attempt:
             self.report("P6", f"{self.name(job)} is called again before a verify of the call before")
         self.note("sdk", f"call {earlier + 1} of {self.name(job)} ({kind}, attempt {attempt}): {behaviour.kind}")
@@ -185,6 +191,12 @@ class Observer:
     def enter_verify(self, life: int, session: int, job: str, kind: str, attempt: int) -> Call:
         call = Call(life, session, "verify", job, kind, attempt, self.clock())
         self._check_entry(call, f"verify of {self.name(job)}")
+        self._enter(call)
+        return call
+
+    def enter_alive(self, life: int, session: int) -> Call:
+        call = Call(life, session, "alive", "", "", 0, self.clock())
+        self._check_entry(call, "question whether the session works")
         self._enter(call)
         return call
 
@@ -232,11 +244,14 @@ class Observer:
             went_wrong = call.what in ("call", "save") and how in ("raised", "cancelled")
             if went_wrong and not (call.what == "call" and self._vouches(call, how)):
                 self.dirty_sessions.add(call.session)
+            if call.what == "alive" and how != "returned":
+                self.dirty_sessions.add(call.session)
             if call.what == "save":
                 self._last_save, self._last_save_life = self.machine_clock.elapsed(), call.life
-            if call.what in ("call", "verify", "save"):
+            if call.what in ("call", "verify", "save", "alive"):
                 self._last_end, self._last_life = self.machine_clock.elapsed(), call.life
-            if call.job or call.what == "save":
+                self._used = self._last_end
+            if call.job or call.what in ("save", "alive"):
                 what = f" of {self.name(call.job)}" if call.job else ""
                 self.note("sdk", f"{call.what}{what}: {how}")
 
@@ -278,6 +293,16 @@ class Observer:
         interval = self.machine_clock.elapsed() - before
         if interval < self.plan.settings["min_interval"] - 1e-6 and life == call.life:
             self.report("interval", f"a {what} enters {interval:.6f} s after the call before it ended")
+
+    def _check_asked(self, what: str) -> None:
+        """`alive` is asked before a job if nothing has happened in the session for some time."""
+        plan = self.plan
+        disk_waits = plan.disk.stalls or plan.disk.fails  # between the question and the call, the start is committed
+        if plan.alive_faults is None or disk_waits or not self.machine_clock.is_steady:
+            return
+        idle = self.machine_clock.elapsed() - self._used
+        if idle > max(plan.settings["check_after"], 1.0) + 2.0:
+            self.report("alive", f"a {what} enters a session that was idle for {idle:.3f} s and was not asked")
 
     def _check_nothing_inside(self, what: str) -> None:
         for other in self.inside:

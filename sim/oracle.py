@@ -15,6 +15,7 @@ from sim.rows import FINAL_TYPES, STATE_AFTER, Row, read
 
 __all__ = ["check"]
 
+_RESOLUTION: Final = 1e-5  #: seconds: the resolution of floats of that size
 _CONFIRMED_BY: Final = {
     "cancelled": ("cancelled",),
     "requested": ("cancel_requested",),
@@ -50,6 +51,7 @@ def check(observer: Observer, truth: Mapping[int, bytes], followers: Sequence[Fo
     _check_keys(observer, jobs)
     _check_pauses(observer, rows)
     _check_order(observer, rows)
+    _check_openings(observer, rows)
     _check_acceptance(observer, jobs)
     _check_answers(observer, jobs)
     _check_followers(observer, rows, truth, followers)
@@ -91,6 +93,24 @@ def _check_order(observer: Observer, rows: Sequence[Row]) -> None:
             blocking[row.job] = row.type
         elif state_after in ("processing", *FINAL_TYPES):
             blocking.pop(row.job, None)
+
+
+def _check_openings(observer: Observer, rows: Sequence[Row]) -> None:
+    """An opening says that the last session was left unclean, unless that one is known to have been closed well."""
+    closed_well = True  # by the events before
+    for row in rows:
+        if row.type == "session_opening":
+            before = [clean for time, clean in observer.seats if time < row.time - _RESOLUTION]
+            at_once = [clean for time, clean in observer.seats if abs(time - row.time) <= _RESOLUTION]
+            if not (row.unclean or before[-1] or any(at_once)):
+                observer.report("P3", f"event {row.seq} says that the last session was closed, and it was not")
+            if row.unclean and closed_well:
+                observer.report("P3", f"event {row.seq} says that the last session was not closed, and its events do")
+            closed_well = False
+        elif row.type == "session_opening_failed":
+            closed_well = not row.unclean
+        elif row.type == "host_closed":
+            closed_well = row.problem is None
 
 
 def _check_acceptance(observer: Observer, jobs: Mapping[str, Sequence[Row]]) -> None:

@@ -35,6 +35,9 @@ _WEIGHTS: Final = (50, 12, 7, 4, 4, 4, 2, 7, 5, 3)
 #: What a save does wrong: it raises before, in the middle or after writing; it takes long, or longer than allowed
 SAVE_FAULTS: Final = ("before", "half", "after", "slow", "hang")
 SAVE_TIMEOUT: Final = 1.5
+#: The session is lost, or nobody can tell
+ALIVE_FAULTS: Final = ("dead", "dead", "dead", "raise", "hang")
+CHECK_AFTER: Final = 0.3
 _MISTAKES: Final = ("raise", "slow", "nonsense")
 
 ATTEMPT_TIMEOUT: Final = 2.0
@@ -184,6 +187,10 @@ class Plan:
     """How many jobs a save completes; 0: what the SDK has done is durable at once, and the service has no `save`."""
     save_faults: float
     """The probability that a save goes wrong."""
+    alive_faults: float | None
+    """The probability that `alive` says that a session is lost, raises or hangs; None if the service has no `alive`."""
+    close_failures: float
+    """The probability that closing the SDK fails."""
 
     def stream(self, name: str) -> random.Random:
         """A random stream for one part of the schedule."""
@@ -198,6 +205,10 @@ class Plan:
     def save_fault(self, rng: random.Random) -> str:
         """What the next save does wrong, see `SAVE_FAULTS`; "" for nothing."""
         return rng.choice(SAVE_FAULTS) if rng.random() < self.save_faults else ""
+
+    def alive_fault(self, rng: random.Random) -> str:
+        """What the next `alive` does, see `ALIVE_FAULTS`; "" if it returns True."""
+        return rng.choice(ALIVE_FAULTS) if rng.random() < (self.alive_faults or 0.0) else ""
 
     def mistake(self, rng: random.Random) -> str:
         """The mistake of a verify; "" if it answers correctly."""
@@ -254,6 +265,10 @@ def draw(seed: int) -> Plan:
     if saves:
         saves = 1 if settings["strict_order"] else saves
         settings |= {"save_after_jobs": saves, "save_after": 0.5, "save_timeout": SAVE_TIMEOUT}
+    asking = random.Random(f"{seed}/alive")
+    alive_faults = asking.choice((None, None, None, None, 0.0, 0.3))
+    if alive_faults is not None:
+        settings["check_after"] = CHECK_AFTER
     return Plan(
         seed=seed,
         memory=memory,
@@ -279,4 +294,6 @@ def draw(seed: int) -> Plan:
         dates=rng.choice((0.0, 0.5)),
         saves=saves,
         save_faults=save_faults,
+        alive_faults=alive_faults,
+        close_failures=random.Random(f"{seed}/closes").choice((0.0, 0.0, 0.0, 0.3)),
     )

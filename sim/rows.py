@@ -36,6 +36,8 @@ class Row(msgspec.Struct, gc=False):
     uses_retry: bool = True
     even_if_acted: bool = False
     step: str = ""
+    unclean: bool = False
+    problem: str | None = None
     time: float = 0.0
     """When it happened, in virtual seconds. Not in the journal: the oracle finds it by `at`."""
 

@@ -54,17 +54,21 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     save: Callable[[Any], Any] | None = None
     if plan.saves:
         save = _Session.save if plan.thread else _Session.asave
+    alive: Callable[[Any], Any] | None = None
+    if plan.alive_faults is not None:
+        alive = _Session.alive if plan.thread else _Session.aalive
     if plan.thread:
         interrupt = _Session.interrupt if plan.interrupts else None
         service = Service(
             executor=lambda nursery: LoopThreadExecutor(sdk.session, machine),
             save=save,
             interrupt=interrupt,
+            alive=alive,
             seat_lock=None,
             **plan.settings,
         )
     else:
-        service = Service(async_sdk=sdk.async_session, save=save, seat_lock=None, **plan.settings)
+        service = Service(async_sdk=sdk.async_session, save=save, alive=alive, seat_lock=None, **plan.settings)
     known = _handlers_by_thread.get(plan.thread)
     if known is None:
         _register(service, plan.thread)
@@ -148,7 +152,10 @@ class _Sdk:
         finally:
             if machine.alive:
                 observer.closing(number, machine.number)
-                machine.script.append((0.005, lambda: observer.closed(number, machine.number)))
+                fails = self._close_fails()
+                machine.script.append((0.005, lambda: observer.closed(number, machine.number, failed=fails)))
+                if fails:
+                    raise OSError("the SDK cannot be closed")
 
     @asynccontextmanager
     async def async_session(self) -> AsyncIterator[_Session]:
@@ -172,10 +179,16 @@ class _Sdk:
         finally:
             if machine.alive:
                 observer.closing(number, machine.number)
+                fails = self._close_fails()
                 with trio.CancelScope(shield=True):
                     await machine.sleep(0.005)
                 if machine.alive:
-                    observer.closed(number, machine.number)
+                    observer.closed(number, machine.number, failed=fails)
+                if fails:
+                    raise OSError("the SDK cannot be closed")
+
+    def _close_fails(self) -> bool:
+        return not self.calm and happens(self.observer.rng, self.observer.plan.close_failures)
 
 
 class _Session:
@@ -272,9 +285,7 @@ class _Session:
         observer = self._observer
         if not self._machine.alive:
             return
-        if not any(
-            call.session == self._number and call.what in ("call", "verify", "save") for call in observer.inside
-        ):
+        if not any(call.session == self._number and call.what not in ("open", "close") for call in observer.inside):
             observer.report("P1", f"an interruption hits {[call.what for call in observer.inside]} and not a call")
         observer.note("sdk", "is interrupted")
         self._machine.freed.set()
@@ -291,6 +302,43 @@ class _Session:
         how = verdict_name(answer) if seconds < VERIFY_TIMEOUT else "cancelled"
         machine.script.append((seconds, lambda: observer.leave(call, how)))
         return cast("Verdict", unwrap_answer(answer))
+
+    # whether the session works
+
+    def alive(self) -> bool:
+        machine, observer = self._machine, self._observer
+        if not machine.alive:
+            return True
+        call = observer.enter_alive(machine.number, self._number)
+        seconds, fault = self._alive_fault()
+        how = "returned" if fault in ("", "hang") else fault  # an answer after the limit counts
+        machine.script.append((seconds, lambda: observer.leave(call, how)))
+        if fault == "raise":
+            raise OSError("the connection is gone")
+        return fault != "dead"
+
+    async def aalive(self) -> bool:
+        machine, observer = self._machine, self._observer
+        if not machine.alive:
+            return True
+        call = observer.enter_alive(machine.number, self._number)
+        seconds, fault = self._alive_fault()
+        how = "cancelled"
+        try:
+            await machine.sleep(seconds)
+            how = fault or "returned"
+        finally:
+            if machine.alive:
+                observer.leave(call, how)
+        if fault == "raise":
+            raise OSError("the connection is gone")
+        return fault != "dead"
+
+    def _alive_fault(self) -> tuple[float, str]:
+        """How many seconds an `alive` takes, and what it says but True."""
+        observer = self._observer
+        fault = "" if self._sdk.calm else observer.plan.alive_fault(observer.rng)
+        return 45.0 if fault == "hang" else observer.rng.choice((0.0, 0.01, 0.2)), fault
 
     # saves
 

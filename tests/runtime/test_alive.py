@@ -189,6 +189,73 @@ async def test_an_alive_that_hangs_on_a_thread_is_overdue_then_stuck(mock_clock:
     assert line.log[:3] == ["open 1", "close", "open 2"]
 
 
+class StepLimit(trio.abc.Instrument):
+    """Cancels `scope` after so many steps of tasks: in virtual time a loop without a sleep has no other end."""
+
+    def __init__(self, scope: trio.CancelScope, limit: int) -> None:
+        self._scope = scope
+        self._left = limit
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [True, False])
+async def test_alive_is_asked_once_before_a_job_while_work_is_not_saved(
+    answer: bool, autojump_clock: MockClock
+) -> None:
+    line = Line(answer)
+    service = service_for(
+        line, save=lambda line: line.log.append("save"), save_after_jobs=5, save_after=30, check_after=10
+    )
+    async with service.open(clock=TrioClock()) as queue:
+        first = (await queue.submit("work", "a")).job_id
+        await trio.sleep(11)
+        with trio.CancelScope() as scope:
+            steps = StepLimit(scope, 500)
+            trio.lowlevel.add_instrument(steps)
+            second = (await queue.submit("work", "b")).job_id
+            await trio.sleep(1)
+            trio.lowlevel.remove_instrument(steps)
+        assert not scope.cancelled_caught, "the job is received and put back without end"
+        await trio.sleep(60)
+        states = [queue.get(job).state for job in (first, second)]
+    if answer:
+        assert line.log == ["open 1", "a", "alive?", "b", "save", "close"]
+        assert states == ["completed", "completed"]
+    else:
+        assert line.log == ["open 1", "a", "alive?", "close", "open 2", "b", "save", "close"]
+        assert states == ["in_doubt", "completed"], "what was in the memory of the lost session may be gone"
+
+
+@pytest.mark.parametrize("saves", [False, True])
+async def test_p1_a_stop_waits_for_an_alive_that_is_cancelled_in_trio(saves: bool, autojump_clock: MockClock) -> None:
+    """And does not save: whether the session is in the middle of an answer is not known."""
+    line = Line()
+    asked = trio.Event()
+
+    async def slow_to_leave(line: Line) -> bool:
+        asked.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(5)
+            line.log.append("left")
+        return True
+
+    saving = {"save": lambda line: line.log.append("save"), "save_after_jobs": 5, "save_after": 300} if saves else {}
+    service = service_for(line, alive=slow_to_leave, check_after=10, drain_timeout=0, **saving)
+    async with service.open(clock=TrioClock()) as queue:
+        await queue.submit("work", "a")
+        await trio.sleep(11)
+        await queue.submit("work", "b")
+        await asked.wait()
+    assert line.log == ["open 1", "a", "left", "close"]
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -100,14 +100,17 @@ class Consumer:
     async def _receive_before_save(self, saver: Saver) -> JobRecord | None:
         """Return the next job; or save what is not saved, and return None, if that is due before a job can start."""
         sessions, channel = self._sessions, self._channel
-        with saver.wait_until_due():
-            while not sessions.must_renew():
+        while not sessions.must_renew():
+            with saver.wait_until_due() as waiting:
                 await sessions.wait_permitted()
                 await sessions.pace()
                 record = await channel.receive()
                 if sessions.ready() or not self._event_log.contains(record):
                     return record
                 channel.unreceive(record)
+            if waiting.cancelled_caught:
+                break
+            await sessions.ask_alive_if_due()
         if sessions.stopped:  # the stop saves, or decides that nothing can be saved
             await trio.sleep_forever()
         if sessions.must_renew() and sessions.is_clean:

@@ -160,8 +160,17 @@ class SdkSessionManager:
                     await self._unsettled(self._close_and_open)
             elif self._must_rest():
                 await self.pace()
-            elif self._must_ask_alive():
-                await self._unsettled(self._check_alive)
+            else:
+                await self.ask_alive_if_due()
+
+    async def ask_alive_if_due(self) -> None:
+        """Ask `alive` if the session was idle for `check_after`.
+
+        Cancelled:
+            Only with an asynchronous SDK: it is not known whether the session is alive.
+        """
+        if self._must_ask_alive():
+            await self._unsettled(self._check_alive)
 
     def _must_ask_alive(self) -> bool:
         asks = self.ask_alive is not None and self._executor.is_open
@@ -171,7 +180,13 @@ class SdkSessionManager:
 
     async def _check_alive(self) -> None:
         assert self.ask_alive is not None
-        lost = await self.ask_alive()
+        try:
+            lost = await self.ask_alive()
+        except (
+            BaseException
+        ):  # an asynchronous call that was cancelled may have left the session in the middle of something
+            self.discard(Discard("alive was cancelled"))
+            raise
         self.call_ended()
         self._alive_at = self._clock.elapsed()
         if lost is not None:

@@ -306,9 +306,11 @@ class Supervisor:
         """End the attempt and close the SDK. Returns the result of `SdkSessionManager.close_sdk`."""
         await self._end_attempt()
         self._consumer_scope.cancel()
+        sessions = self._runtime.sessions
+        if not self._executor.inside:  # an asynchronous `alive` that was cancelled has not returned yet (P1)
+            await sessions.wait_settled()
         if self._runtime.saver is not None:
             await self._runtime.saver.save_at_stop(self._settings.save_timeout)
-        sessions = self._runtime.sessions
         closed, problem = await sessions.close_sdk()
         if closed:
             await self._executor.stop()
