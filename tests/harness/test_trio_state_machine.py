@@ -608,7 +608,7 @@ def test_all_tasks_are_blocked_after_a_rule() -> None:
 
 PROGRAM = """
     import trio
-    from hypothesis import settings, strategies as st
+    from hypothesis import HealthCheck, settings, strategies as st
     from trio_jobs.testing.stateful import TrioStateMachine, invariant, rule, run_state_machine_as_test
 
     class Machine(TrioStateMachine):
@@ -630,7 +630,8 @@ PROGRAM = """
         async def fine(self):
             pass
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=5, database=None, derandomize=True))
+    few = settings(max_examples=5, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    run_state_machine_as_test(Machine, settings=few)
     print("done", Machine.total > 0)
 """
 
