@@ -46,6 +46,7 @@ REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
+HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
 LISTING: Final = "tests/runtime/test_listing.py"
@@ -172,6 +173,71 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_export.py",
         "if not names <= namespace.keys():",
         "if name not in groups and not names <= namespace.keys():",
+    ),
+    # plain HTTP
+    _M(
+        "all connections kept open",
+        "clients that send one HTTP request each keep WebSocket clients out for more than a minute",
+        HTTP_CONNECTION,
+        "_server/places.py",
+        "            if len(self._kept) >= max(1, self._limits.connections // 2):\n",
+        "            if len(self._kept) >= self._limits.connections:\n",
+    ),
+    _M(
+        "idle connections closed last",
+        "a client is refused although connections are idle between two HTTP requests",
+        HTTP_CONNECTION,
+        "_server/places.py",
+        "            if self.is_full and self._idle:\n",
+        "            if self.is_full and self._idle and self.pending:\n",
+    ),
+    _M(
+        "WebSocket behind an HTTP request",
+        "a request that a proxy has taken for plain HTTP becomes a WebSocket",
+        HTTP_CONNECTION,
+        "_server/http_connection.py",
+        "            if wants_websocket(head) and head is not self._first.head:\n",
+        "            if wants_websocket(head) and head.path == '/ws' and head is self._first.head:\n",
+    ),
+    _M(
+        "HTTP/1.0 kept open",
+        "a client that speaks HTTP/1.0 waits for the end of the connection, which stays open",
+        HTTP_CONNECTION,
+        "_server/http_connection.py",
+        "if head.minor == 0 or self.is_closing",
+        "if self.is_closing",
+    ),
+    _M(
+        "body that ends without CR",
+        "a proxy and the server see the end of a chunked body at different places",
+        HTTP_CONNECTION,
+        "_server/http_body.py",
+        """        if chunked and not tail[: len(tail) - len(self.rest)].endswith(b"\\r\\n\\r\\n"):\n""",
+        """        if chunked and not tail[: len(tail) - len(self.rest)].endswith(b"\\n"):\n""",
+    ),
+    _M(
+        "trailers of a body",
+        "headers behind a body pass the checks of a proxy and of the server",
+        HTTP_CONNECTION,
+        "_server/http_body.py",
+        "                    if event.headers:\n",
+        "                    if len(event.headers) > 1:\n",
+    ),
+    _M(
+        "large bodies overtaken",
+        "a large body waits for memory for as long as small ones arrive",
+        HTTP_CONNECTION,
+        "_server/http_body.py",
+        "        if not self._waiting and size <= self.free:\n",
+        "        if size <= self.free:\n",
+    ),
+    _M(
+        "slow body waited for",
+        "a client that sends one byte of a body a minute keeps its memory reserved",
+        HTTP_CONNECTION,
+        "_server/http_body.py",
+        "                scope.deadline = begun + BASE_TIME + len(body) / RATE\n",
+        "                scope.deadline = trio.current_time() + 60 * BASE_TIME\n",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(

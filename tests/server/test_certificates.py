@@ -314,7 +314,8 @@ async def test_the_end_of_the_certificate_is_in_health_and_metrics(tmp_path: Pat
         pages = {}
         for path in ("/healthz", "/metrics"):
             async with await connected(Bench(queue, server)) as stream:
-                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WATCHER.secret}\r\n\r\n"
+                token = f"Authorization: Bearer {WATCHER.secret}\r\n"
+                head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n"
                 await stream.send_all(head.encode())
                 pages[path] = b"".join([chunk async for chunk in stream]).partition(b"\r\n\r\n")[2]
     assert json.loads(pages["/healthz"])["server"]["certificate_not_after"] == end.isoformat()
@@ -394,7 +395,7 @@ async def test_a_failed_tls_handshake_is_counted_and_a_connection_that_ends_is_n
         await wait_all_tasks_blocked(0.01)
         assert b.server.refusals["tls"] == 0
         client = await b.socket()
-        await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         await client.read_all()
         await client.stream.aclose()
         assert b.server.refusals["tls"] == 1

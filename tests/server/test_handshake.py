@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
@@ -18,6 +19,9 @@ from support.server import KEY, OWNER, bench, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Page, Pages
+from trio_jobs._server.http_server import HttpServer
+from trio_jobs._server.limits import ServerLimits
+from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Refusals
 from trio_jobs._server.request import RequestHead
 from trio_jobs._server.tokens import Token, Tokens
@@ -50,18 +54,36 @@ FIRST_REQUESTS = {
 
 
 @asynccontextmanager
-async def reader() -> AsyncIterator[RequestReader]:
+async def reader() -> AsyncIterator[Requests]:
     class Stats:
         connections = subscriptions = 0
         refusals: dict[str, int] = {}
         certificate_not_after = None
 
     async with make_service().open() as queue:
-        pages = Pages(queue.backend, Stats())
-        yield RequestReader(frozenset({"localhost"}), Tokens([OWNER]), pages, 32 * 1024, Refusals())
+        yield Requests(Pages(queue.backend, Stats()), ServerLimits())
 
 
-async def answer(requests: RequestReader, data: bytes, step: int) -> bytes | Handshake:
+class Requests:
+    """What a server does with a connection, except WebSockets."""
+
+    def __init__(self, pages: Pages, limits: ServerLimits) -> None:
+        self.reader = RequestReader(frozenset({"localhost"}), Tokens([OWNER]), limits.head, Refusals())
+        self.places = Places(limits)
+        self.http = HttpServer(pages, self.reader, self.places, limits)
+
+    async def serve(self, stream: trio.abc.Stream) -> Handshake | None:
+        peer, scope = Peer("192.0.2.7"), self.places.admit()
+        with scope:
+            first = await self.reader.read(stream, peer)
+            if isinstance(first, Handshake):
+                return first
+            if first is not None:
+                await self.http.serve(stream, None, first, peer, scope)
+        return None
+
+
+async def answer(requests: Requests, data: bytes, step: int) -> bytes | Handshake:
     """The answer to a request that arrives in pieces of `step` bytes; a handshake that is accepted."""
     client, server = memory_stream_pair()
     result: Handshake | None = None
@@ -69,7 +91,7 @@ async def answer(requests: RequestReader, data: bytes, step: int) -> bytes | Han
     async def serve() -> None:
         nonlocal result
         with suppress(trio.BrokenResourceError):
-            result = await requests.read(server, Peer("192.0.2.7"))
+            result = await requests.serve(server)
         await server.aclose()
 
     async with trio.open_nursery() as nursery:
@@ -104,7 +126,7 @@ def test_any_bytes_are_answered_or_closed_and_each_division_has_the_same_answer(
             return Page(200, "text/plain", f"{head.method} {head.path}".encode())
 
     async def check(data: bytes, step: int) -> None:
-        requests = RequestReader(frozenset({"localhost"}), Tokens([OWNER]), cast("Any", Fixed()), 300, Refusals())
+        requests = Requests(cast("Any", Fixed()), ServerLimits(head=300))
         with deadline("three answers"):
             whole = await answer(requests, data, max(1, len(data)))
             assert await answer(requests, data, 1) == whole
@@ -133,12 +155,13 @@ async def test_data_behind_a_handshake_is_refused() -> None:
         assert received.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_an_answer_closes_the_connection_and_a_second_request_is_not_read() -> None:
+async def test_requests_that_are_sent_together_are_answered_in_turn_and_a_refusal_ends_the_connection() -> None:
     async with reader() as requests:
-        received = await answer(requests, FIRST_REQUESTS["a second request"], 10_000)
+        together = [FIRST_REQUESTS[name] for name in ("health", "no such path", "a foreign host", "health")]
+        received = await answer(requests, b"".join(together), 10_000)
     assert isinstance(received, bytes)
-    assert received.count(b"HTTP/1.1 ") == 1
-    assert b"connection: close" in received.lower()
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"404", b"421"]
+    assert received.lower().count(b"connection: close") == 1
 
 
 async def test_a_refused_host_name_is_answered_with_the_option_that_allows_it() -> None:

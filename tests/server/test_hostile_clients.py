@@ -97,7 +97,7 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
         for client in slow:
             await client.send(b"GET /ws HT")
         await is_alive(b)
-        assert len(b.server._pending) <= 20
+        assert len(b.server._places.pending) <= 20
         for client in slow:
             await client.stream.aclose()
 
@@ -106,7 +106,7 @@ async def test_many_slow_heads_do_not_keep_an_honest_client_out() -> None:
 async def test_slow_heads_that_take_all_slots_do_not_keep_an_honest_client_out(
     known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._server.server.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
+    monkeypatch.setattr("trio_jobs._server.places.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
     async with bench(limits=patient(connections=6)) as b:
         clients = [await b.raw() for _ in range(known)]
         slow = [await b.socket() for _ in range(12)]
@@ -121,7 +121,7 @@ async def test_slow_heads_that_take_all_slots_do_not_keep_an_honest_client_out(
 
 
 async def test_clients_with_a_wrong_token_do_not_keep_an_honest_client_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_jobs._server.server.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
+    monkeypatch.setattr("trio_jobs._server.places.CONTENDED_HANDSHAKE_TIMEOUT", 0.05)
     async with bench(limits=patient(connections=4)) as b:
         wrong = [await b.socket() for _ in range(8)]
         for client in wrong:  # they never answer the close frame

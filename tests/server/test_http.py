@@ -29,7 +29,9 @@ async def get(
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream:
         auth = f"Authorization: Bearer {token.secret}\r\n" if token else ""
-        await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}\r\n".encode())
+        await stream.send_all(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{auth}\r\n".encode()
+        )
         data = b""
         with deadline("the whole answer"):
             while more := await stream.receive_some(65536):

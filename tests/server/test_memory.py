@@ -96,7 +96,9 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collection(end: st
         assert found == []
 
 
-@pytest.mark.parametrize("request_", ["GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "nonsense\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_", ["GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "nonsense\r\n\r\n"]
+)
 async def test_a_plain_request_leaves_nothing_for_a_collection(request_: str) -> None:
     async with bench(limits=patient()) as b:
         before = descriptors()

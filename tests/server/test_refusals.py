@@ -126,7 +126,7 @@ async def test_refused_requests_are_counted_by_their_reason(logged: list[str]) -
             client = await b.raw(token, Origin=origin)
             await client.close_code()
             await client.stream.aclose()
-        await end(b, crlf("GET /favicon.ico HTTP/1.1", HOST))  # an answer, not a refusal
+        await end(b, crlf("GET /favicon.ico HTTP/1.1", HOST, "Connection: close"))  # an answer, not a refusal
         await end(b, crlf("GET /healthz HTTP/1.0"))
         counts = {reason: count for reason, count in b.server.refusals.items() if count}
         assert counts == {"host": 1, "request": 1, "token": 2, "origin": 1}
@@ -170,7 +170,7 @@ async def test_a_slow_request_is_counted_and_a_connection_without_a_byte_is_not(
 
 
 async def test_a_connection_that_is_closed_to_make_room_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_jobs._server.server.CONTENDED_HANDSHAKE_TIMEOUT", 0.01)
+    monkeypatch.setattr("trio_jobs._server.places.CONTENDED_HANDSHAKE_TIMEOUT", 0.01)
     async with bench(limits=patient(connections=2)) as b:
         silent = await b.socket()
         client = await b.raw()

@@ -221,7 +221,7 @@ async def bench(service: Service | None = None, **arguments: Any) -> AsyncIterat
         except BaseException:
             clients.reset_clients()  # else the server waits for their answers to its close frames
             raise
-    assert server.connections == server._accepted == len(server._pending) == 0
+    assert server.connections == len(server._places) == len(server._places.pending) == 0
     assert runtime_of(queue).feed.readers == 0
     gc.collect()
     assert descriptors() <= before

@@ -9,7 +9,10 @@ subscriber    one subscription: from a cursor to frames
 multicast     subscriptions that get the same bytes
 connection    one WebSocket client
 methods       the methods of the protocol
-http          /healthz, /metrics, /asyncapi.json
+places        which connections are open, and which are closed so that others can connect
+http          responses in HTTP; /healthz, /metrics, /asyncapi.json
+http_body     the body of an HTTP request, within its limits
+http_server   plain HTTP: the connections, and which part answers which path
 metrics       the metrics for Prometheus
 listener      listening sockets and the accept loop
 server        all of it together

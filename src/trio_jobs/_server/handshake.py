@@ -1,4 +1,4 @@
-"""The first request of a connection: a plain HTTP request is answered, a WebSocket handshake is returned."""
+"""The first request of a connection, and the checks of every later one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final, final
 import attrs
 import trio
 
-from trio_jobs._server.http import Pages, refusal, response
+from trio_jobs._server.http import refusal, response
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream
 from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 
-__all__ = ["Handshake", "Peer", "RequestReader"]
+__all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently"]
 
 LINGER: Final = 0.5  #: seconds for a client to read the response before the connection is closed
 
@@ -34,41 +34,58 @@ class Handshake:
     """The token of the client; None without a valid one."""
 
 
+@attrs.frozen
+class FirstRequest:
+    """A plain HTTP request with which a connection has begun."""
+
+    head: RequestHead
+    rest: bytes
+    """What was received after the head."""
+
+
 @attrs.define(eq=False)
 class Peer:
     """What is known about the client of a connection, for messages about a refusal."""
 
-    address: str
-    """Its address, with the one that a proxy has named."""
+    host: str
+    """Its address."""
+    forwarded_for: str | None = None
+    """The address that a proxy has named."""
+    name: str | None = None
+    """The name of its token."""
+    served: bool = False
+    """A request of it was answered."""
     began: bool = False
     """It has sent a part of its request. Browsers and health checks open connections on which they send nothing."""
     refused: bool = False
     """It was refused, and this was counted."""
 
+    @property
+    def address(self) -> str:
+        """Its address, with the one that a proxy has named, and the name of its token."""
+        proxied = "" if self.forwarded_for is None else f" (X-Forwarded-For {self.forwarded_for})"
+        return f"{self.host}{proxied}" + ("" if self.name is None else f" ({self.name})")
+
 
 @final
 class RequestReader:
-    """Reads the first request of each connection.
+    """Reads the first request of each connection, and checks the others.
 
     Args:
         hosts: The host names under which the server may be reached.
         tokens: The tokens of the server; None to accept every client.
-        pages: The answers to plain HTTP.
         head_limit: The size of a request head in bytes.
         refusals: Where refused requests are counted.
     """
 
-    def __init__(
-        self, hosts: Collection[str], tokens: Tokens | None, pages: Pages, head_limit: int, refusals: Refusals
-    ) -> None:
+    def __init__(self, hosts: Collection[str], tokens: Tokens | None, head_limit: int, refusals: Refusals) -> None:
         self._hosts = hosts
         self._tokens = tokens
-        self._pages = pages
         self._head_limit = head_limit
         self._refusals = refusals
 
-    async def read(self, transport: trio.abc.Stream, peer: Peer) -> Handshake | None:
-        """Read the request. Return the handshake of a WebSocket client; answer any other request and return None.
+    async def read(self, transport: trio.abc.Stream, peer: Peer) -> Handshake | FirstRequest | None:
+        """Read the first request. None if it was refused, which the client was sent.
 
         A method of its own, so that its buffers are freed when it returns.
 
@@ -76,32 +93,47 @@ class RequestReader:
             trio.BrokenResourceError: The connection is lost.
 
         Cancelled:
-            The request may have been answered in part.
+            The client may have been sent a part of the refusal.
         """
         if isinstance(transport, trio.SSLStream) and not await self._begin_tls(transport, peer):
             return None
         head: RequestHead | None = None
         try:
             data, more = await self._read_head(transport, peer)
-            head = parse(data)
-            if head.forwarded_for is not None:
-                peer.address += f" (X-Forwarded-For {head.forwarded_for})"
-            check_hosts(head, self._hosts)
-            if head.path == "/ws" or wants_websocket(head):
-                handshake = replay(head)
-                if more or head.body != 0:
-                    raise BadRequest(400, "data was sent before the handshake was answered")
-                return Handshake(handshake, head.get("origin"), head.get("host"), self._token(head))
-            answer = response(head, self._pages.answer(head, self._token(head)))
+            head = self.parse(data, peer)
+            if head.path != "/ws" and not wants_websocket(head):
+                return FirstRequest(head, more)
+            token = self.check(head)
+            handshake = replay(head)
+            if more or head.body != 0:
+                raise BadRequest(400, "data was sent before the handshake was answered")
+            return Handshake(handshake, head.get("origin"), head.get("host"), token)
         except BadRequest as bad:
             if bad.reason is not None:
-                self._refuse(bad.reason, bad.why, peer)
-            answer = refusal(head, bad)
+                self.refuse(bad.reason, bad.why, peer)
+            answer = response(head, refusal(bad))
         await transport.send_all(answer)
-        await _close_gently(transport)
+        await close_gently(transport)
         return None
 
-    def _token(self, head: RequestHead) -> Token | None:
+    def parse(self, data: bytes, peer: Peer) -> RequestHead:
+        """Parse a head, and note what it says about the client.
+
+        Raises:
+            BadRequest: The head is malformed or ambiguous.
+        """
+        head = parse(data)
+        if head.forwarded_for is not None:
+            peer.forwarded_for = head.forwarded_for
+        return head
+
+    def check(self, head: RequestHead) -> Token | None:
+        """Return the token of a request; None without a valid one.
+
+        Raises:
+            BadRequest: The request is for a host name that the server does not have.
+        """
+        check_hosts(head, self._hosts)
         if self._tokens is None:
             return NO_TOKEN_REQUIRED
         return self._tokens.authorise(head.get("authorization"), head.listed("sec-websocket-protocol"))
@@ -115,7 +147,7 @@ class RequestReader:
             cause = error.__cause__
             if not isinstance(cause, ssl.SSLError) or isinstance(cause, ssl.SSLEOFError):
                 raise  # the client has disconnected, as a health check of TCP does
-            self._refuse(Reason.TLS, f"the TLS handshake failed: {cause.reason or cause}", peer)
+            self.refuse(Reason.TLS, f"the TLS handshake failed: {cause.reason or cause}", peer)
             return False
         peer.began = False
         return True
@@ -137,12 +169,13 @@ class RequestReader:
             if found is not None:
                 return found
 
-    def _refuse(self, reason: Reason, detail: str, peer: Peer) -> None:
+    def refuse(self, reason: Reason, detail: str, peer: Peer) -> None:
+        """Count a refusal."""
         peer.refused = True
         self._refusals.add(reason, detail, peer.address)
 
 
-async def _close_gently(transport: trio.abc.Stream) -> None:
+async def close_gently(transport: trio.abc.Stream) -> None:
     """Let the client read the response first: a close with unread bytes would reset the connection."""
     if isinstance(transport, trio.SSLStream):  # the response has its length, so the client needs no end of TLS
         transport = transport.transport_stream

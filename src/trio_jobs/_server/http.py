@@ -1,4 +1,4 @@
-"""Plain HTTP on the port of the WebSocket: one request per connection, encoded by h11."""
+"""Plain HTTP on the port of the WebSocket: responses, encoded by h11, and the paths that are not of the API."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
 from trio_jobs._server.tokens import Token
 
-__all__ = ["Page", "Pages", "response"]
+__all__ = ["JSON", "Page", "Pages", "refusal", "response"]
 
 JSON: Final = "application/json"
 NOT_MODIFIED: Final = 304
 #: Headers of a response that does not have its own
-DEFAULTS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Connection", "close"))
+DEFAULTS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
 class Page(NamedTuple):
@@ -116,12 +116,13 @@ def _asyncapi() -> bytes:
     return files("trio_jobs").joinpath("asyncapi.json").read_bytes()
 
 
-def response(head: RequestHead | None, page: Page) -> bytes:
+def response(head: RequestHead | None, page: Page, *, keep: bool = False) -> bytes:
     """Encode a complete response.
 
     Args:
         head: The request; None if it could not be parsed.
         page: The response.
+        keep: Whether another request may follow on the connection.
     """
     connection = h11.Connection(h11.SERVER)
     if head is not None:
@@ -134,13 +135,14 @@ def response(head: RequestHead | None, page: Page) -> bytes:
         *page.headers,
         *(item for item in DEFAULTS if not any(name == item[0] for name, _ in page.headers)),
     ]
+    if not keep:
+        headers.append(("Connection", "close"))
     data = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
-    if head is None or head.method != "HEAD":
+    if page.body and (head is None or head.method != "HEAD"):
         data += connection.send(h11.Data(data=page.body)) or b""
     return data + (connection.send(h11.EndOfMessage()) or b"")
 
 
-def refusal(head: RequestHead | None, bad: BadRequest) -> bytes:
-    """Encode the response to a request that is refused. `head` is None if it could not be parsed."""
-    body = msgspec.json.encode({"error": bad.why}) + b"\n"
-    return response(head, Page(bad.status, JSON, body, bad.headers))
+def refusal(bad: BadRequest) -> Page:
+    """The response to a request that is refused."""
+    return Page(bad.status, JSON, msgspec.json.encode({"error": bad.why}) + b"\n", bad.headers)

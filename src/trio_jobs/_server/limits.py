@@ -49,6 +49,8 @@ class ServerLimits:
     head: int = 32 * 1024
     """Size of an HTTP head in bytes. h11's default is 16 KiB, nginx's 32 KiB. On localhost, a browser sends the cookies
     of all applications on that host, whatever their ports."""
+    keep_alive: float = 75.0
+    """Time between two HTTP requests of a connection; longer than the 60 seconds for which nginx keeps one."""
     ping: float = 20.0
     """Time between two pings. A client that sends nothing between two pings is disconnected. Proxies commonly close a
     silent connection after 60 seconds."""
@@ -84,7 +86,7 @@ class ServerLimits:
             check_number(name, getattr(self, name))
         for name in ("followed_jobs", "all_followed_jobs"):
             check_number(name, getattr(self, name))
-        for name in ("head_timeout", "ping", "write_timeout", "close_timeout"):
+        for name in ("head_timeout", "keep_alive", "ping", "write_timeout", "close_timeout"):
             check_seconds(name, getattr(self, name), zero=False)
         for name in ("messages_per_second", "bytes_per_second", "frames_per_second"):
             check_rate(name, getattr(self, name))

@@ -50,10 +50,13 @@ _LENGTH: Final = re.compile(r"[0-9]{1,15}")
 #: Headers that the server reads and that have one value. A second one could be the one that a proxy has checked.
 _SINGLE: Final = frozenset({
     "host", "authorization", "content-length", "transfer-encoding", "origin", "sec-websocket-key",
-    "sec-websocket-version",
+    "sec-websocket-version", "content-type", "expect", "idempotency-key", "last-event-id", "sec-fetch-site",
+    "access-control-request-method",
 })  # fmt: skip
 #: Headers that the server reads and whose value is a list, which can be on several lines (RFC 9110, section 5.3).
-_LISTS: Final = frozenset({"accept-encoding", "connection", "if-none-match", "sec-websocket-protocol", "upgrade"})
+_LISTS: Final = frozenset({
+    "accept-encoding", "connection", "if-match", "if-none-match", "prefer", "sec-websocket-protocol", "upgrade",
+})  # fmt: skip
 
 
 class BadRequest(Exception):

@@ -28,6 +28,7 @@ from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
+from trio_jobs._server.http_server import HttpServer
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, is_loopback, listen
 from trio_jobs._server.methods import Methods
@@ -35,6 +36,7 @@ from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.origins import check_origins, is_allowed_origin
 from trio_jobs._server.pacing import Pacer
+from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.stream import CountedStream, GuardedStream
@@ -46,7 +48,6 @@ __all__ = ["Server", "serve"]
 log: Final = Log("trio_jobs.server")
 
 LAST_ANSWERS_TIMEOUT: Final = 0.25  #: seconds for requests in progress at the stop; longer ones are not answered
-CONTENDED_HANDSHAKE_TIMEOUT: Final = 2.0  #: seconds for a handshake while other connections wait for its slot
 STOP_TIMEOUT: Final = 3.0  #: seconds in which all connections are closed at the stop; the limit of each one is shorter
 BATCH: Final = 100  #: connections that are closed in one step of the event loop: about 1 ms
 LOCAL: Final = frozenset({"localhost"})
@@ -84,8 +85,7 @@ class Server:
         self._methods = Methods(backend, self, self._pacer)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
-        pages = Pages(backend, self, self._metrics, page=page)
-        self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, pages, limits.head, self._refusals)
+        self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, limits.head, self._refusals)
         complete = EventBodies(backend.events)
         watched = EventBodies(backend.events, complete)
         self._bodies: dict[Scope, EventBodies] = {"watch": watched, "operate": complete, "control": complete}
@@ -96,11 +96,10 @@ class Server:
             "control": multicasts,
         }
         self._open: dict[Connection, None] = {}
-        self._pending: dict[trio.CancelScope, float] = {}
+        self._places = Places(limits)
+        pages = Pages(backend, self, self._metrics, page=page)
+        self._http = HttpServer(pages, self._requests, self._places, limits)
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
-        self._moved = trio.lowlevel.ParkingLot()  # unparked when a connection is authenticated or has ended
-        self._accepted = 0
-        self._all_gone = trio.Event()
         self._closing = False
         host: str = listeners[0].getsockname()[0]
         self.port: int = listeners[0].getsockname()[1]
@@ -135,7 +134,7 @@ class Server:
             async with trio.open_nursery() as nursery:
 
                 async def begin(accepted: socket.socket, address: str) -> None:
-                    await self._free_a_place()
+                    await self._places.make_room()
                     self._admit(accepted, address, nursery)
 
                 nursery.start_soon(self._refusals.run)
@@ -144,61 +143,32 @@ class Server:
                 for listener in self._listeners:
                     nursery.start_soon(accept_forever, listener, begin)
 
-    async def _free_a_place(self) -> None:
-        """Wait until another unauthenticated connection is allowed.
-
-        The oldest unauthenticated connection is closed two seconds after its accept, so slow clients delay the next
-        connection by at most two seconds. If authenticated clients use all connections, this returns at once, and
-        `_admit` closes the new connection.
-
-        Cancelled:
-            The oldest connection may have been closed.
-        """
-        await trio.lowlevel.checkpoint()
-        while self._is_crowded():
-            oldest = next(iter(self._pending))
-            with trio.move_on_at(self._pending[oldest] + CONTENDED_HANDSHAKE_TIMEOUT):
-                await self._moved.park()
-                continue
-            if oldest in self._pending:  # it may have been authenticated in the step in which its time had passed
-                oldest.cancel()
-            while oldest in self._pending:  # it counts until its task has ended
-                await self._moved.park()
-
-    def _is_crowded(self) -> bool:
-        """Whether unauthenticated clients use all connections that they may use, or that the others leave."""
-        strangers = len(self._pending)
-        return strangers >= self.limits.most_pending or (strangers > 0 and self._accepted >= self.limits.connections)
-
-    def _is_known(self, scope: trio.CancelScope) -> None:
-        if self._pending.pop(scope, None) is not None:
-            self._moved.unpark_all()
-
     def _admit(self, accepted: socket.socket, address: str, nursery: trio.Nursery) -> None:
-        most = self.limits.connections
-        if self._closing or self._accepted >= most:
+        if self._closing or self._places.is_full:
             if not self._closing:
+                most = self.limits.connections
                 self._refusals.add(Reason.FULL, f"the server has {most} connections, its limit", address)
             accepted.close()
             return
-        self._accepted += 1
-        nursery.start_soon(self._serve, accepted, Peer(address))
+        nursery.start_soon(self._serve, accepted, Peer(address), self._places.admit())
 
-    async def _serve(self, accepted: socket.socket, peer: Peer) -> None:
+    async def _serve(self, accepted: socket.socket, peer: Peer, scope: trio.CancelScope) -> None:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
         try:
-            with trio.move_on_after(self.limits.head_timeout) as scope:
-                self._pending[scope] = trio.current_time()
+            with scope:
                 if self._tls is not None:
                     tls = self._tls.context() if isinstance(self._tls, Certificate) else self._tls
                     transport = trio.SSLStream(CountedStream(plain), tls, server_side=True, https_compatible=True)
                     raw = None
-                handshake = await self._requests.read(transport, peer)
-                if handshake is not None:
-                    await self._connect(transport, raw, handshake, peer, scope)
-            if scope.cancelled_caught and not (self._closing or peer.refused):
+                first = await self._requests.read(transport, peer)
+                if isinstance(first, Handshake):
+                    await self._connect(transport, raw, first, peer, scope)
+                elif first is not None:
+                    self._answered.add(scope)
+                    await self._http.serve(transport, raw, first, peer, scope)
+            if scope.cancelled_caught and not (self._closing or peer.refused or peer.served):
                 is_evicted = trio.current_time() < scope.deadline
                 if peer.began or is_evicted:
                     self._refusals.add(Reason.TIMEOUT, "the request was not complete in time", peer.address)
@@ -211,11 +181,8 @@ class Server:
             log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(transport)
-            self._accepted -= 1
-            self._is_known(scope)
-            self._moved.unpark_all()
-            if self._closing and not self._accepted:
-                self._all_gone.set()
+            self._places.leave(scope)
+            self._answered.discard(scope)
 
     async def _connect(
         self,
@@ -242,7 +209,7 @@ class Server:
             refusal = (CloseCode.UNAUTHORISED, "the token is missing or invalid")
             refuse(Reason.TOKEN, refusal[1])
         else:
-            peer.address += f" ({token.name})"
+            peer.name = token.name
         known = token or NO_TOKEN_REQUIRED
         connection = Connection(
             stream,
@@ -261,7 +228,7 @@ class Server:
         def accepted() -> None:
             if refusal is None:  # otherwise head_timeout stays in force until the client has answered the close frame
                 scope.deadline = float("inf")
-                self._is_known(scope)
+                self._places.know(scope)
             if self._closing:
                 connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
 
@@ -271,7 +238,6 @@ class Server:
             await connection.run(accepted)
         finally:
             del self._open[connection]
-            self._answered.discard(scope)
 
     def _on_progress(self, news: Progress) -> None:
         for connection in self._open:
@@ -283,13 +249,17 @@ class Server:
         for listener in self._listeners:
             trio.lowlevel.notify_closing(listener)
             listener.close()
-        for scope in [*self._pending]:
+        for scope in [*self._places.pending]:
             if scope not in self._answered:  # the others get a close frame
                 scope.cancel()
+        self._http.stop()
         with trio.move_on_after(LAST_ANSWERS_TIMEOUT):
             # answers and events that are already available are sent before the close, such as those of a drain
             while any(connection.has_more_to_say for connection in self._open):  # noqa: ASYNC110 - once, at the stop
                 await trio.sleep(0.005)
+            while self._http.is_busy:  # noqa: ASYNC110 - as above
+                await trio.sleep(0.005)
+        self._http.end()
         await self._close_all(CloseCode.GOING_AWAY, "the server is stopping")
         self._refusals.flush()
 
@@ -313,16 +283,15 @@ class Server:
         for _, gate in batches:
             gate.set()
             await trio.lowlevel.checkpoint()
-        if not self._accepted:
-            return
         with trio.move_on_after(self.limits.close_timeout):
-            await self._all_gone.wait()
+            await self._places.wait_until_empty()
+            return
         for batch, _ in batches:
             for connection in batch:
                 connection.leave(code, reason)
             await trio.lowlevel.checkpoint()
         with trio.move_on_at(ends_at):
-            await self._all_gone.wait()
+            await self._places.wait_until_empty()
 
 
 @asynccontextmanager

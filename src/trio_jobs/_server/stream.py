@@ -287,8 +287,10 @@ class GuardedStream(trio.abc.Stream):
         if self.dead:
             raise trio.BrokenResourceError("an earlier write failed or was cut off")
         self.dead = True  # until the write is complete, or its rest is known
-        if self._raw is None:
+        if isinstance(self._transport, trio.SSLStream):
             await self._write_tls(data)
+        elif self._raw is None:
+            await self._transport.send_all(data)
         else:
             begun = bool(self._rest)
             data, self._rest = self._rest + data, b""

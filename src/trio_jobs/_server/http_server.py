@@ -1,0 +1,91 @@
+"""The plain HTTP side of a server: its connections, and which part answers which path."""
+
+from __future__ import annotations
+
+import socket
+from typing import final
+
+import trio
+
+from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader
+from trio_jobs._server.http import Page, Pages
+from trio_jobs._server.http_body import BodyMemory
+from trio_jobs._server.http_connection import HttpConnection, HttpRequest
+from trio_jobs._server.limits import ServerLimits
+from trio_jobs._server.places import Places
+from trio_jobs._server.stream import GuardedStream
+
+__all__ = ["HttpServer"]
+
+
+@final
+class HttpServer:
+    """Answers plain HTTP.
+
+    Args:
+        pages: The paths outside of the API.
+        requests: Checks each head.
+        places: The connections of the server.
+        limits: Of the server.
+    """
+
+    def __init__(self, pages: Pages, requests: RequestReader, places: Places, limits: ServerLimits) -> None:
+        self._pages = pages
+        self._requests = requests
+        self._places = places
+        self._limits = limits
+        self._memory = BodyMemory()
+        self._open: dict[HttpConnection, None] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return any(connection.is_busy for connection in self._open)
+
+    async def serve(
+        self,
+        transport: trio.abc.Stream,
+        raw: socket.socket | None,
+        first: FirstRequest,
+        peer: Peer,
+        scope: trio.CancelScope,
+    ) -> None:
+        """Answer the requests of a connection until it ends. Arguments: as of `HttpConnection`.
+
+        Raises:
+            trio.BrokenResourceError: The connection is lost.
+
+        Cancelled:
+            A response may have been sent in part.
+        """
+        stream = GuardedStream(transport, raw, self._limits)
+        connection = HttpConnection(
+            stream,
+            transport,
+            first,
+            peer,
+            scope,
+            self._requests,
+            self._respond,
+            self._memory,
+            self._places,
+            self._limits,
+        )
+        self._open[connection] = None
+        try:
+            await connection.run()
+        finally:
+            del self._open[connection]
+
+    def stop(self) -> None:
+        """Close each connection behind the response that is being made."""
+        for connection in [*self._open]:
+            connection.stop()
+
+    def end(self) -> None:
+        """Close all connections."""
+        for connection in [*self._open]:
+            connection.end()
+
+    async def _respond(self, request: HttpRequest) -> Page:
+        return self._pages.answer(request.head, request.token)
