@@ -17,6 +17,7 @@ from sim.machine import ConnectionLost, Machine, RequestAbandoned
 from sim.observer import Observer
 from sim.plan import KINDS
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.event_identity import as_stored
 from trio_jobs._engine.jobs import Receipt, State
 from trio_jobs._errors import (
     InvalidState,
@@ -415,6 +416,6 @@ class Follower:
         if not self.filter and event.seq != self.position + 1:
             observer.report("P8", f"{self.name} receives event {event.seq} at position {self.position}")
         self.received.append(event.seq)
-        body = _encode(ev.as_stored(event))
+        body = _encode(as_stored(event))
         if observer.clients.events.setdefault(event.seq, body) != body:
             observer.report("P6", f"event {event.seq} is delivered with two contents")

@@ -36,6 +36,7 @@ class Effects:
     def event(self, body: bytes) -> None:
         """Add an event that has reached the disk. Of an error only the class counts, and only one that is not ours."""
         fields: dict[str, Any] = _decode(body)
+        fields.pop("action", None)  # that a person did it; the change itself is in the other fields
         error = fields.get("error")
         if error is not None:
             fields["error"] = "ours" if error["type"] in _OURS else error["type"]

@@ -46,6 +46,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._engine.job_list import JobCounts, JobList
     from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
     from trio_jobs._engine.openings import Opening, OpeningReason
+    from trio_jobs._engine.operator_actions import OperatorAction
     from trio_jobs._engine.retry import Retry
     from trio_jobs._engine.sdk_call_error import SdkCallError
     from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
@@ -151,6 +152,7 @@ __all__ = [
     "OnDoubt",
     "Opening",
     "OpeningReason",
+    "OperatorAction",
     "Outcome",
     "OutcomeUnknown",
     "PermissionDenied",
@@ -208,6 +210,7 @@ _QUEUE = (
     "_engine.job_list",
     "_engine.jobs",
     "_engine.openings",
+    "_engine.operator_actions",
     "_engine.retry",
     "_engine.sdk_call_error",
     "_engine.states",

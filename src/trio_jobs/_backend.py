@@ -161,15 +161,17 @@ class Backend(Protocol):
         """See `Queue.submit`."""
         ...
 
-    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
         """See `Queue.cancel`."""
         ...
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
         """See `Queue.retry`."""
         ...
 
-    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None:
+    async def resolve(
+        self, job_id: str, resolution: Resolution, *, result: Any, by: str | None, note: str | None
+    ) -> None:
         """See `Queue.resolve`."""
         ...
 
@@ -177,15 +179,15 @@ class Backend(Protocol):
         """See `Queue.pause`."""
         ...
 
-    async def resume(self, *, by: str | None) -> None:
+    async def resume(self, *, by: str | None, note: str | None) -> None:
         """See `Queue.resume`."""
         ...
 
-    async def drain(self) -> None:
+    async def drain(self, *, by: str | None, note: str | None) -> None:
         """See `Queue.drain`."""
         ...
 
-    async def undrain(self) -> None:
+    async def undrain(self, *, by: str | None, note: str | None) -> None:
         """See `Queue.undrain`."""
         ...
 

@@ -9,7 +9,8 @@ import trio
 
 from trio_jobs._concurrency import LoopThread, WakeUp
 from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
-from trio_jobs._engine.events import Event, with_kind
+from trio_jobs._engine.event_identity import with_identity
+from trio_jobs._engine.events import Event
 from trio_jobs._errors import Lagged
 
 __all__ = ["EventStream"]
@@ -54,7 +55,7 @@ class EventStream:
                     event = self._page.popleft()
                     self.seq = event.seq
                     if cursor.wants(event):
-                        return with_kind(event, cursor.source.kind_of)
+                        return with_identity(event, cursor.source.identity_of)
                 self._page.extend(await cursor.read())
             except Lagged:
                 self._page.clear()

@@ -151,8 +151,8 @@ def check_by(by: str | None) -> str | None:
 
 
 def check_note(note: str | None) -> str | None:
-    """Return `note` as an exact str of 1 to 1,000 characters; None for None. Raise `UsageError` for anything else."""
-    return None if note is None else check_text("a note", note, MAX_NOTE)
+    """Return a note as an exact str of at most 1,000 characters; None for None and "". Raise `UsageError` otherwise."""
+    return None if note is None or note == "" else check_text("a note", note, MAX_NOTE)
 
 
 def check_labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:

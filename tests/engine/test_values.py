@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from trio_jobs import _errors as errors
 from trio_jobs import _lookup_errors as lookup_errors
 from trio_jobs._engine import directives
-from trio_jobs._engine.jobs import FINAL, ErrorInfo, Outcome, State, escape, to_datetime, uuid7, view
+from trio_jobs._engine.job_id import uuid7
+from trio_jobs._engine.jobs import FINAL, ErrorInfo, Outcome, State, escape, to_datetime, view
 from trio_jobs._validation import MAX_WAIT, check_seconds
 
 # ids

@@ -33,6 +33,7 @@ REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
+ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
@@ -1565,6 +1566,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        events = decide.start(record, handler.enters_at_start",
     ),
     _M(
+        "note lost",
+        "an operator resolves a doubt with a note, and the note is not recorded",
+        ACTIONS,
+        "_engine/event_writer.py",
+        "        self._note = note\n",
+        "        self._note = None\n",
+    ),
+    _M(
+        "consequence counted as an action",
+        "one decision of an operator appears as two in the history of the job",
+        ACTIONS,
+        "_engine/fold.py",
+        "    if event.action is None and record.actions and record.actions[-1].seq == event.seq - 1:",
+        "    if event.action is None and not record.actions:",
+    ),
+    _M(
+        "actions without a limit",
+        "a job that is retried every day keeps each of these actions in memory",
+        ACTIONS,
+        "_engine/fold.py",
+        "(*record.actions[1 - MAX_ACTIONS :], kept)",
+        "(*record.actions, kept)",
+    ),
+    _M(
+        "drain not recorded",
+        "nobody can find out who has drained the queue",
+        ACTIONS,
+        "_runtime/operations.py",
+        "            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))",
+        "            assert seq",
+    ),
+    _M(
+        "key on the submit alone",
+        "a reader of events must ask for the key of each job that it has not seen submitted",
+        ACTIONS,
+        "_engine/event_identity.py",
+        "kind=kind, key=key)",
+        "kind=kind)",
+    ),
+    _M(
         "other epoch accepted",
         "a client resumes with event numbers of another history",
         METHODS,
@@ -1821,8 +1862,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a long number in the result that an operator gives is rounded",
         "tests/wire/test_messages.py",
         "_wire/methods.py",
-        "    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET\n\n\nclass Subscribe",
-        "    result: Any = None\n\n\nclass Subscribe",
+        "    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET\n    note: Note = None\n\n\nclass Subscribe",
+        "    result: Any = None\n    note: Note = None\n\n\nclass Subscribe",
     ),
     _M(
         "check ignores an interrupted rebuild",

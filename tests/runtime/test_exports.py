@@ -27,8 +27,8 @@ PUBLIC = {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
             EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobList
-            ListConditions MemoryStore NewJob NotDone Opening Progress Queue Receipt RetriedJobs Retry SdkHandle
-            Server ServerInfo ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription
+            ListConditions MemoryStore NewJob NotDone Opening OperatorAction Progress Queue Receipt RetriedJobs Retry
+            SdkHandle Server ServerInfo ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription
             SystemClock Token TrioClock UnfinishedJob Unknown
         """,
         "enum": "EndedBy Outcome State",
@@ -45,8 +45,9 @@ PUBLIC = {
     },
     "trio_jobs.events": {
         "class": """
-            CancelRequested Cancelled Completed DoubtResolved Due Ended Event Failed InDoubt Interrupted JobEvent
-            Overdue Paused QueueEvent Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled SdkEntered
+            CancelRequested Cancelled Completed DoubtResolved DrainEnded DrainStarted Due Ended Event Failed InDoubt
+            Interrupted JobEvent Overdue
+            Paused QueueEvent Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled SdkEntered
             SessionClosed SessionOpened SessionOpening SessionOpeningFailed Snoozed Started StepFinished StepStarted
             Stuck SubmitRejected Submitted
         """,

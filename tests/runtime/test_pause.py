@@ -174,8 +174,8 @@ async def test_pausing_and_resuming_again_changes_nothing_and_each_is_one_event(
         await queue.resume(by="Cyd")
         await queue.resume()
         events = queue.events(after=0)
-    told = [(type(e), e.by) async for e in events if isinstance(e, Paused | Resumed)]
-    assert told == [(Paused, "Ada"), (Resumed, "Cyd")]
+    told = [(e.type, e.by) async for e in events if isinstance(e, Paused | Resumed)]
+    assert told == [("paused", "Ada"), ("resumed", "Cyd")]
 
 
 async def test_the_reason_of_a_pause_is_escaped_and_truncated(autojump_clock: MockClock) -> None:

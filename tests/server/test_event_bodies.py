@@ -9,10 +9,11 @@ from trio_jobs._stores.memory import MemoryStore
 
 
 def test_an_event_is_encoded_once_for_all_subscribers() -> None:
-    bodies = EventBodies(Feed(MemoryStore(), lambda job: "kind1"))
+    bodies = EventBodies(Feed(MemoryStore(), lambda job: ("kind1", "A-1")))
     event = ev.Due(seq=1, at=0.0, job="j1")
     assert bodies.body(event) is bodies.body(event)
     assert b'"kind":"kind1"' in bodies.body(event)
+    assert b'"key":"A-1"' in bodies.body(event), "a later event has the key of its job too"
 
 
 def test_the_cache_of_encoded_events_is_bounded() -> None:

@@ -41,6 +41,7 @@ def samples() -> list[ev.Event]:
         "by": "ann",
         "note": "asked by phone",
         "labels": {"company": "acme"},
+        "action": "resolve",
         "attempt": 2,
         "step": "book",
         "entered": True,
@@ -78,13 +79,13 @@ def test_every_field_of_every_event_is_on_the_wire_or_withheld_by_name() -> None
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
 def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
-    text = prefix("s-1") + encode_body(event, "post", private=True)
+    text = prefix("s-1") + encode_body(event, "post", "k", private=True)
     notification = m.read_from_server(text)
     assert isinstance(notification, m.Notification)
     assert isinstance(notification.params, EventParams)
     assert notification.params.subscription == "s-1"
     assert json.loads(text)["jsonrpc"] == "2.0"
-    view = event_to_wire(event, "post", private=True)
+    view = event_to_wire(event, "post", "k", private=True)
     for name in WireEvent.__struct_fields__:
         assert getattr(notification.params, name) == getattr(view, name)
     assert (view.seq, view.at, view.type) == (9, 1.5, event.__struct_config__.tag)
@@ -123,7 +124,7 @@ def test_a_frame_is_header_prefix_and_body() -> None:
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
 def test_a_client_decodes_the_event_without_what_is_withheld(event: ev.Event) -> None:
-    notification = m.read_from_server(prefix("s") + encode_body(event, "post", private=True))
+    notification = m.read_from_server(prefix("s") + encode_body(event, "post", "k", private=True))
     assert isinstance(notification, m.Notification)
     decoded = event_from_wire(notification.params)
     assert type(decoded) is type(event)

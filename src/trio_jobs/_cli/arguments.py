@@ -88,9 +88,11 @@ def parser() -> argparse.ArgumentParser:
     for name, summary, example in (
         ("show", "show a job and its attempts", "--key A-1"),
         ("result", "wait until a job is final, and print its result as JSON", "5f0c21ab"),
-        ("cancel", "cancel a job", "5f0c21ab"),
     ):
         _add_job(command(name, summary, example=example))
+    cancel = command("cancel", "cancel a job", example='5f0c21ab --note "the customer called"')
+    _add_job(cancel)
+    _add_note(cancel)
     verified = "If it may have done its work, verify is called first; without a verify it is refused."
     _add_retry(command("retry", "begin a new run of a failed or cancelled job", verified, "--key A-1"))
     ids = "A job is shown with the last 8 characters of its id, by which the other commands find it."
@@ -102,13 +104,14 @@ def parser() -> argparse.ArgumentParser:
     _add_resolve(command("resolve", "resolve a job in doubt", example="--key A-1 done --result 4711"))
     pause = command("pause", "pause the queue", "The running attempt continues; no other attempt starts.")
     pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
-    command("resume", "resume the queue", "Attempts start again.")
-    command(
+    _add_note(command("resume", "resume the queue", "Attempts start again.", '--note "the ledger is back"'))
+    drain = command(
         "drain",
         "accept no new jobs, and wait until the accepted ones are done",
         "If the command is interrupted, the queue still accepts no jobs: undrain ends that.",
     )
-    command("undrain", "accept jobs again after a drain")
+    _add_note(drain)
+    _add_note(command("undrain", "accept jobs again after a drain"))
     command("status", "show whether the queue is healthy, and how full it is")
     _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
     return top
@@ -238,6 +241,7 @@ def _add_retry(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="repeat it although it may have done its work and its handler has no verify",
     )
+    _add_note(parser)
 
 
 def _add_resolve(parser: argparse.ArgumentParser) -> None:
@@ -249,6 +253,11 @@ def _add_resolve(parser: argparse.ArgumentParser) -> None:
         "failed: the job fails",
     )
     parser.add_argument("--result", metavar="JSON", help="with done: the result of the job (default: null)")
+    _add_note(parser)
+
+
+def _add_note(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--note", metavar="TEXT", help="why, for the history of the job and of the queue")
 
 
 def _add_journal(parser: argparse.ArgumentParser, connection: argparse.ArgumentParser) -> None:

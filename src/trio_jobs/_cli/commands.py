@@ -139,14 +139,14 @@ async def result(client: Client, arguments: argparse.Namespace) -> int:
 
 async def cancel(client: Client, arguments: argparse.Namespace) -> int:
     job_id = await _job_id(client, arguments)
-    answer = await client.cancel(job_id)
+    answer = await client.cancel(job_id, note=arguments.note)
     print_answer({"job": job_id, "answer": answer}, arguments.json, answer)
     return FAILED if answer == "too_late" else 0
 
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
     job_id = await _job_id(client, arguments)
-    await client.retry(job_id, even_if_acted=arguments.even_if_acted)
+    await client.retry(job_id, even_if_acted=arguments.even_if_acted, note=arguments.note)
     print_answer({"job": job_id}, arguments.json, "a new run has begun")
     return 0
 
@@ -154,7 +154,7 @@ async def retry(client: Client, arguments: argparse.Namespace) -> int:
 async def resolve(client: Client, arguments: argparse.Namespace) -> int:
     value = None if arguments.result is None else raw_json(arguments.result, "result")
     job_id = await _job_id(client, arguments)
-    await client.resolve(job_id, arguments.resolution, result=value)
+    await client.resolve(job_id, arguments.resolution, result=value, note=arguments.note)
     answer = {"job": job_id, "resolution": arguments.resolution}
     print_answer(answer, arguments.json, f"resolved: {arguments.resolution}")
     return 0
@@ -167,19 +167,19 @@ async def pause(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def resume(client: Client, arguments: argparse.Namespace) -> int:
-    await client.resume()
+    await client.resume(note=arguments.note)
     print_answer({"paused": False}, arguments.json, "resumed")
     return 0
 
 
 async def drain(client: Client, arguments: argparse.Namespace) -> int:
-    await client.drain()
+    await client.drain(note=arguments.note)
     print_answer({"drained": True}, arguments.json, "drained: no job is pending, processing, saving or retrying")
     return 0
 
 
 async def undrain(client: Client, arguments: argparse.Namespace) -> int:
-    await client.undrain()
+    await client.undrain(note=arguments.note)
     print_answer({"drained": False}, arguments.json, "the queue accepts jobs again")
     return 0
 

@@ -13,6 +13,7 @@ from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.states import CancelAnswer
 from trio_jobs._ports import Backup
+from trio_jobs._validation import check_note
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.methods import METHODS
@@ -47,8 +48,12 @@ class ClientOperations:
             repeatable=METHODS[method].repeatable,
         )
 
-    async def cancel(self, job_id: str) -> CancelAnswer:
+    async def cancel(self, job_id: str, *, note: str | None = None) -> CancelAnswer:
         """Cancel a job; see `Queue.cancel`.
+
+        Args:
+            job_id: The id of the job.
+            note: Why, at most 1,000 characters; recorded.
 
         Returns:
             "cancelled"; "requested" if an attempt is running, which ends as soon as it can, without a retry;
@@ -61,14 +66,15 @@ class ClientOperations:
         Cancelled:
             The job may have been cancelled.
         """
-        return (await self._call("jobs.cancel", w.OneJob(job_id), w.CancelResult)).answer
+        return (await self._call("jobs.cancel", w.Cancel(job_id, check_note(note)), w.CancelResult)).answer
 
-    async def retry(self, job_id: str, *, even_if_acted: bool = False) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool = False, note: str | None = None) -> None:
         """Begin a new run of a failed or cancelled job; see `Queue.retry`.
 
         Args:
             job_id: The id of the job.
             even_if_acted: See `Queue.retry`.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             JobNotFound: There is no job with that id.
@@ -77,10 +83,15 @@ class ClientOperations:
         Cancelled:
             The new run may have begun.
         """
-        await self._call("jobs.retry", w.Retry(job_id, even_if_acted), w.StateResult)
+        await self._call("jobs.retry", w.Retry(job_id, even_if_acted, check_note(note)), w.StateResult)
 
     async def resolve(
-        self, job_id: str, resolution: Literal["done", "not_done", "failed"], *, result: Any = None
+        self,
+        job_id: str,
+        resolution: Literal["done", "not_done", "failed"],
+        *,
+        result: Any = None,
+        note: str | None = None,
     ) -> None:
         """Resolve a job in doubt; see `Queue.resolve`.
 
@@ -88,6 +99,7 @@ class ClientOperations:
             job_id: The id of the job.
             resolution: "done" completes the job, "not_done" makes it pending again, "failed" fails it.
             result: With "done": the result of the job, anything that msgspec encodes as JSON.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             JobNotFound: There is no job with that id.
@@ -100,7 +112,7 @@ class ClientOperations:
         body, problem, _ = encode_result(result)
         if problem is not None:
             raise e.UsageError(f"the result cannot be kept: {problem}")
-        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body)
+        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body, check_note(note))
         await self._call("jobs.resolve", params, w.StateResult)
 
     async def pause(self, reason: str = "") -> None:
@@ -111,8 +123,11 @@ class ClientOperations:
         """
         await self._call("queue.pause", w.Pause(reason), w.Done)
 
-    async def resume(self) -> None:
+    async def resume(self, *, note: str | None = None) -> None:
         """Let attempts start again; see `Queue.resume`.
+
+        Args:
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             UsageError: The queue is not paused but draining: use `undrain`.
@@ -120,18 +135,24 @@ class ClientOperations:
         Cancelled:
             The queue may have been resumed.
         """
-        await self._call("queue.resume", w.Nothing(), w.Done)
+        await self._call("queue.resume", w.Noted(check_note(note)), w.Done)
 
-    async def drain(self) -> None:
+    async def drain(self, *, note: str | None = None) -> None:
         """Accept no new jobs, and wait until no job is pending, processing, saving or retrying; see `Queue.drain`.
+
+        Args:
+            note: Why, at most 1,000 characters; recorded.
 
         Cancelled:
             The queue may accept no new jobs from then on.
         """
-        await self._call("queue.drain", w.Nothing(), w.Done, lane="wait", bounded=False)
+        await self._call("queue.drain", w.Noted(check_note(note)), w.Done, lane="wait", bounded=False)
 
-    async def undrain(self) -> None:
+    async def undrain(self, *, note: str | None = None) -> None:
         """End a drain: accept jobs again; see `Queue.undrain`.
+
+        Args:
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             QueueClosed: The queue stops.
@@ -139,7 +160,7 @@ class ClientOperations:
         Cancelled:
             The queue may accept jobs again.
         """
-        await self._call("queue.undrain", w.Nothing(), w.Done)
+        await self._call("queue.undrain", w.Noted(check_note(note)), w.Done)
 
     async def backup(self, name: str) -> Backup:
         """Copy the journal to a new file beside it, on the server's machine; see `Queue.backup`.

@@ -155,7 +155,9 @@ def overdue(record: JobRecord, limit: EndedBy, now: float, seq: int) -> Events:
     return (ev.Overdue(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, limit=limit),)
 
 
-def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[CancelAnswer, Events]:
+def cancel(
+    record: JobRecord, by: str | None, now: float, seq: int, note: str | None = None
+) -> tuple[CancelAnswer, Events]:
     """Cancel a job, or request that its attempt is the last one.
 
     Raises:
@@ -171,11 +173,11 @@ def cancel(record: JobRecord, by: str | None, now: float, seq: int) -> tuple[Can
     if state is State.PROCESSING or state is State.SAVING:
         if record.cancel_requested:
             return "requested", ()
-        return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by),)
+        return "requested", (ev.CancelRequested(seq=seq, at=now, job=record.id, by=by, note=note),)
     return "cancelled", (
         ev.Cancelled(
             seq=seq, at=now, job=record.id, by=by, reason="cancelled", may_have_acted=record.may_have_acted,
-            error=record.error,
+            error=record.error, action="cancel", note=note,
         ),
     )  # fmt: skip
 
@@ -189,6 +191,7 @@ def retry(
     elapsed: float | None = None,
     *,
     even_if_acted: bool = False,
+    note: str | None = None,
 ) -> Events:
     """Start a new run of a job. If the job may have acted and its handler has a verify, the run begins in doubt.
 
@@ -200,6 +203,7 @@ def retry(
         seq: The number of the first event.
         elapsed: See `is_expired`.
         even_if_acted: Start it although the job may have acted and there is no verify.
+        note: Why, in the words of the operator.
 
     Raises:
         InvalidState: The job is neither failed nor cancelled.
@@ -217,7 +221,7 @@ def retry(
     expired = is_expired(record, now, elapsed)
     restarted = ev.RunRestarted(
         seq=seq, at=now, job=record.id, by=by, expired=None if expired is is_expired(record, now) else expired,
-        even_if_acted=even_if_acted and record.may_have_acted,
+        even_if_acted=even_if_acted and record.may_have_acted, note=note,
     )  # fmt: skip
     if not record.may_have_acted or rules.idempotent or not rules.verifies:
         return (restarted,)
@@ -232,6 +236,7 @@ def resolve(
     seq: int,
     result: msgspec.Raw | None = None,
     elapsed: float | None = None,
+    note: str | None = None,
 ) -> Events:
     """Resolve a doubt as an operator.
 
@@ -241,7 +246,7 @@ def resolve(
     """
     if record.state is not State.IN_DOUBT:
         raise InvalidState(record.id, record.state, "only a job that is in_doubt can be resolved")
-    out = EventWriter(record, now, seq, None, by, elapsed)
+    out = EventWriter(record, now, seq, None, by, elapsed, "resolve", note)
     inside = record.doubt is not None and record.doubt.inside
     if resolution == "done":
         if record.unsaved is not None and result in (None, msgspec.Raw(b"null")):  # the handler has returned one

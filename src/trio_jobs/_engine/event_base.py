@@ -56,6 +56,8 @@ class JobEvent(Event, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     kind: str | None = None
     """The kind of the job, set by `Queue.events` and `Client.subscribe`; None if the job has been pruned since. In the
     journal only the submit has a kind."""
+    key: str | None = None
+    """The key of the job, set likewise; None without one."""
 
     def to_dict(self) -> dict[str, Any]:
         """See `Event.to_dict`."""

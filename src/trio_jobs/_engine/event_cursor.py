@@ -71,8 +71,8 @@ class EventSource(Protocol):
         """The event up to which all sleeping readers have been notified."""
         ...
 
-    def kind_of(self, job_id: str) -> str | None:
-        """A job's kind; None once the job is pruned."""
+    def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
+        """A job's kind and its key, if it has one; None once the job is pruned."""
         ...
 
     def recent(self, after: int) -> Sequence[Event] | None:
@@ -209,7 +209,11 @@ class Cursor:
             return False
         if wanted.kinds is None:
             return True
-        kind = event.kind if isinstance(event, ev.Submitted) else self.source.kind_of(event.job)
+        kind: str | None = None
+        if isinstance(event, ev.Submitted):
+            kind = event.kind
+        elif (identity := self.source.identity_of(event.job)) is not None:
+            kind, _ = identity
         if kind is None:
             self.seq, after = self.source.seq, event.seq - 1
             raise Lagged(after, self.source.seq + 1)

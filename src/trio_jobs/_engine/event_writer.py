@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, State, Verdict
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, OperatorEnding, Outcome, State, Verdict
 
 __all__ = ["AttemptResult", "EventWriter", "Events", "VerifyAnswer", "is_expired"]
 
@@ -101,6 +101,8 @@ class EventWriter:
         ending: AttemptResult | None,
         by: str | None = None,
         elapsed: float | None = None,
+        action: OperatorEnding | None = None,
+        note: str | None = None,
     ) -> None:
         self.events: Events = ()
         self._in_doubt = record.state is State.IN_DOUBT
@@ -109,6 +111,9 @@ class EventWriter:
         self._elapsed = elapsed
         self._seq = seq
         self._by = by
+        # of the first event: the others follow from it
+        self._action: OperatorEnding | None = action
+        self._note = note
         self.ending = ending
         self._attempt = record.attempts[-1].number if record.attempts else 0
         # the end of this attempt says nothing about an earlier one; only a return, verify or an operator does
@@ -129,8 +134,9 @@ class EventWriter:
         else:
             event = kind(
                 seq=seq, at=self.now, job=self._job, by=self._by, attempt=self._attempt, may_have_acted=may_have_acted,
-                error=error if ending is None else ending.error, **fields,
+                error=error if ending is None else ending.error, action=self._action, note=self._note, **fields,
             )  # fmt: skip
+        self._action = self._note = None
         self.events = (*self.events, event)
         self._in_doubt = kind is ev.InDoubt
 

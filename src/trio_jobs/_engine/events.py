@@ -13,16 +13,17 @@ Attributes of a class that are the same for all its events (`state`, `type`) are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import ClassVar, final
 
 import msgspec
 
 from trio_jobs._engine.event_base import Event, JobEvent, QueueEvent
-from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State, to_datetime
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, OperatorEnding, Outcome, State, to_datetime
 from trio_jobs._engine.json_values import moment
 from trio_jobs._engine.queue_events import (
+    DrainEnded,
+    DrainStarted,
     Paused,
     Resumed,
     Saved,
@@ -42,6 +43,8 @@ __all__ = [
     "Cancelled",
     "Completed",
     "DoubtResolved",
+    "DrainEnded",
+    "DrainStarted",
     "Due",
     "Ended",
     "Event",
@@ -71,8 +74,6 @@ __all__ = [
     "Stuck",
     "SubmitRejected",
     "Submitted",
-    "as_stored",
-    "with_kind",
 ]
 
 
@@ -85,8 +86,6 @@ class Submitted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     """The kind of the job."""
     payload: msgspec.Raw | msgspec.UnsetType
     """The payload as JSON, a bytes-like object; UNSET over the wire."""
-    key: str | None = None
-    """The key of the job; None without one."""
     digest: str | None = None
     """The hash of the canonical payload of a job with a key; None over the wire."""
     deadline_at: float | None = None
@@ -227,6 +226,8 @@ class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     crashed: bool = False
     """The process died while the work of this job alone was not saved yet, which counts towards `max_crashes`. False
     for an attempt that was running then: its outcome says so."""
+    action: OperatorEnding | None = None
+    """What an operator did, if that is the cause of this event."""
 
 
 @final
@@ -378,23 +379,9 @@ AnyEvent = (
     | Stuck
     | Paused
     | Resumed
+    | DrainStarted
+    | DrainEnded
     | SubmitRejected
 )
 
 ALL_EVENTS: tuple[type[Event], ...] = AnyEvent.__args__
-
-
-def with_kind(event: Event, kind_of: Callable[[str], str | None]) -> Event:
-    """`event` with the kind of its job. The journal stores the kind in the submit alone."""
-    if isinstance(event, JobEvent) and event.kind is None:
-        kind = kind_of(event.job)
-        if kind is not None:
-            return msgspec.structs.replace(event, kind=kind)
-    return event
-
-
-def as_stored(event: Event) -> Event:
-    """`event` as the journal stores it: reverses `with_kind`."""
-    if isinstance(event, JobEvent) and not isinstance(event, Submitted):
-        return msgspec.structs.replace(event, kind=None)
-    return event

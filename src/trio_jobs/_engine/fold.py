@@ -9,10 +9,17 @@ from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, State, Unsaved
+from trio_jobs._engine.operator_actions import MAX_ACTIONS, ActionName, ActionRecord
 from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
 
 __all__ = ["begin", "fold", "stamp"]
+
+_RESOLUTIONS: dict[type[ev.Event], str] = {
+    ev.Completed: "done",
+    ev.DoubtResolved: "not_done",
+    ev.Failed: "failed",
+}
 
 _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in rows}
 
@@ -109,6 +116,7 @@ def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
 
 def _cancel_requested(record: JobRecord, event: ev.CancelRequested) -> None:
     record.cancel_requested = True
+    _keep_action(record, event, "cancel", "requested")
 
 
 def _overdue(record: JobRecord, event: ev.Overdue) -> None:
@@ -136,6 +144,25 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
     record.doubt = None
     record.reason = event.reason
     record.error = event.error
+    if event.action is not None or event.by is not None:
+        _operator_ended(record, event)
+
+
+def _operator_ended(record: JobRecord, event: ev.Ended) -> None:
+    """An operator cancelled the job or resolved its doubt."""
+    if event.action is None and record.actions and record.actions[-1].seq == event.seq - 1:
+        return  # a consequence of the action: a job that was to be cancelled is resolved as not done
+    cancelled = isinstance(event, ev.Cancelled)
+    # events of earlier versions have no action
+    action = event.action or ("cancel" if cancelled else "resolve")
+    _keep_action(record, event, action, "" if action == "cancel" else _RESOLUTIONS.get(type(event), ""))
+
+
+def _keep_action(
+    record: JobRecord, event: ev.Ended | ev.CancelRequested | ev.RunRestarted, action: ActionName, detail: str = ""
+) -> None:
+    kept = ActionRecord(action, event.seq, event.at, event.by, event.note, detail)
+    record.actions = (*record.actions[1 - MAX_ACTIONS :], kept)
 
 
 def _returned(record: JobRecord, event: ev.Returned) -> None:
@@ -202,6 +229,7 @@ def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
             record.deadline_at = record.deadline_after = None
     record.reason = ""
     record.error = None
+    _keep_action(record, event, "retry", "even_if_acted" if event.even_if_acted else "")
 
 
 _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {

@@ -18,6 +18,7 @@ import attrs
 import msgspec
 
 from trio_jobs._engine.json_values import json_fields, moment
+from trio_jobs._engine.operator_actions import NO_ACTIONS, ActionRecord, OperatorAction, view_action
 from trio_jobs._engine.states import (
     FINAL,
     CancelAnswer,
@@ -25,6 +26,7 @@ from trio_jobs._engine.states import (
     EndedBy,
     NotDone,
     OnDoubt,
+    OperatorEnding,
     Outcome,
     State,
     Unknown,
@@ -45,6 +47,7 @@ __all__ = [
     "JobRecord",
     "NotDone",
     "OnDoubt",
+    "OperatorEnding",
     "Outcome",
     "Receipt",
     "State",
@@ -54,7 +57,6 @@ __all__ = [
     "escape",
     "open_step",
     "to_datetime",
-    "uuid7",
     "view",
 ]
 
@@ -170,6 +172,8 @@ class JobRecord(msgspec.Struct, gc=False):
     started_elapsed: float | None = None
     ended_elapsed: float | None = None
     labels: Mapping[str, str] | None = None
+    # what operators did: the newest `MAX_ACTIONS`
+    actions: tuple[ActionRecord, ...] = NO_ACTIONS
     # where `JobTable` has the job; written by it alone
     place: int = 0
 
@@ -273,6 +277,8 @@ class Job:
     """Why the job is in its state; empty if there is nothing to say."""
     error: ErrorInfo | None
     """The error that led to the state, if an error did."""
+    actions: tuple[OperatorAction, ...] = ()
+    """What operators did to the job: the newest 20, oldest first; in a list and a snapshot the newest one alone."""
 
     @property
     def is_final(self) -> bool:
@@ -333,6 +339,7 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         result_problem=record.result_problem,
         reason=record.reason,
         error=record.error,
+        actions=tuple(map(view_action, record.actions[-1:] if brief else record.actions)) if record.actions else (),
     )
 
 
@@ -370,19 +377,6 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     expected_wait: float | None = None
     """Seconds until the job starts if attempts take as long as recent ones. None before the first attempt of the queue
     has ended, and always None over the wire."""
-
-
-def uuid7(at: float, chance: int) -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of `at` in milliseconds, then `chance`, 74 bits of it."""
-    ms = int(at * 1000) & 0xFFFF_FFFF_FFFF
-    # %-formatting takes two thirds of the time of an f-string, and each job needs one
-    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031
-        ms >> 16,
-        ms & 0xFFFF,
-        0x7000 | chance >> 62 & 0xFFF,
-        0x8000 | chance >> 48 & 0x3FFF,
-        chance & 0xFFFF_FFFF_FFFF,
-    )
 
 
 # C0 and C1 controls, marks of text direction and lone surrogates: characters that could move the cursor of a terminal,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.activity import Activity, queue_action
 from trio_jobs._engine.fold import begin, fold, stamp
 from trio_jobs._engine.job_index import JobIndex
 from trio_jobs._engine.job_table import JobTable, facts
@@ -53,6 +54,8 @@ class Projection:
         """The event that paused the queue; None if it is not paused."""
         self.last_session_event: ev.QueueEvent | None = None
         """The last event of an SDK session; None before the first, and if the store has not kept it."""
+        self.activity = Activity()
+        """What operators did."""
 
     def apply(self, event: ev.Event, elapsed: float | None = None) -> None:
         """Apply one event.
@@ -76,7 +79,10 @@ class Projection:
             else:
                 before, number = record.state, record.state_seq
                 known = facts(record) if record.place < self.by_submit.tail_place else None
+                actions = record.actions
                 after = fold(record, event)
+                if record.actions is not actions:
+                    self.activity.add(record.actions[-1].of_job(job, record.kind, record.key))
                 if before is not after:
                     by_state = self.by_state
                     by_state[before].remove(number)
@@ -85,13 +91,20 @@ class Projection:
                     self.by_submit.update(record, known)
             if elapsed is not None:
                 stamp(record, event, elapsed)
-        elif isinstance(event, ev.Paused):
+        else:
+            self._apply_to_queue(event)
+        self.seq = seq
+
+    def _apply_to_queue(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Paused):
             self.paused = event
         elif isinstance(event, ev.Resumed):
             self.paused = None
         elif isinstance(event, _OF_SESSIONS):
             self.last_session_event = event
-        self.seq = seq
+        action = queue_action(event)
+        if action is not None:
+            self.activity.add(action)
 
     @property
     def is_unclean(self) -> bool:
@@ -114,6 +127,8 @@ class Projection:
     def retract(self, job_id: str) -> None:
         """Remove a job whose submit was rejected. The numbers of its events are not used again."""
         record = self._remove(job_id)
+        if record.actions:
+            self.activity.remove_job(job_id)
         if record.key is not None:
             del self.keys[record.kind, record.key]
 

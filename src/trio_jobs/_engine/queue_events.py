@@ -9,6 +9,8 @@ from trio_jobs._engine.event_base import Event, QueueEvent
 
 __all__ = [
     "RETAINED",
+    "DrainEnded",
+    "DrainStarted",
     "Paused",
     "Resumed",
     "SaveFailed",
@@ -116,6 +118,26 @@ class Resumed(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
 
     by: str | None = None
     """Who resumed the queue."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
+
+
+@final
+class DrainStarted(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="drain_started"):
+    """An operator has started a drain: submits are refused. A restart ends it."""
+
+    by: str | None = None
+    """Who started it."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
+
+
+@final
+class DrainEnded(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="drain_ended"):
+    """An operator has ended a drain: jobs are accepted again."""
+
+    by: str | None = None
+    """Who ended it."""
     note: str | None = None
     """What that person noted; None for nothing."""
 

@@ -14,6 +14,7 @@ __all__ = [
     "EndedBy",
     "NotDone",
     "OnDoubt",
+    "OperatorEnding",
     "Outcome",
     "State",
     "Unknown",
@@ -104,6 +105,7 @@ class EndedBy(StrEnum):
 
 OnDoubt = Literal["hold", "retry", "fail"]
 CancelAnswer = Literal["cancelled", "requested", "too_late"]
+OperatorEnding = Literal["cancel", "resolve"]
 
 
 @final

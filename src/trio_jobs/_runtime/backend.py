@@ -127,26 +127,28 @@ class QueueBackend:
         job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after, labels)
         return await self._runtime.admission.submit(job, wait=wait, by=by)
 
-    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
-        return await self._operations.cancel(job_id, by=by)
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
+        return await self._operations.cancel(job_id, by=by, note=note)
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
-        await self._operations.retry(job_id, even_if_acted=even_if_acted, by=by)
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
+        await self._operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note)
 
-    async def resolve(self, job_id: str, resolution: Resolution, *, result: Any, by: str | None) -> None:
-        await self._operations.resolve(job_id, resolution, result=result, by=by)
+    async def resolve(
+        self, job_id: str, resolution: Resolution, *, result: Any, by: str | None, note: str | None
+    ) -> None:
+        await self._operations.resolve(job_id, resolution, result=result, by=by, note=note)
 
     async def pause(self, reason: str, *, by: str | None) -> None:
         await self._operations.pause(reason, by=by)
 
-    async def resume(self, *, by: str | None) -> None:
-        await self._operations.resume(by=by)
+    async def resume(self, *, by: str | None, note: str | None) -> None:
+        await self._operations.resume(by=by, note=note)
 
-    async def drain(self) -> None:
-        await self._operations.drain()
+    async def drain(self, *, by: str | None, note: str | None) -> None:
+        await self._operations.start_drain(by=by, note=note)
 
-    async def undrain(self) -> None:
-        await self._operations.undrain()
+    async def undrain(self, *, by: str | None, note: str | None) -> None:
+        await self._operations.undrain(by=by, note=note)
 
     async def backup(self, name: str) -> Backup:
         return await self._operations.backup_beside(name)

@@ -42,12 +42,14 @@ AT_ONCE: Final = (
 class Feed:
     """The ring and its readers. Conforms to `EventSource`."""
 
-    def __init__(self, store: Store, kind_of: Callable[[str], str | None] = lambda job: None) -> None:
+    def __init__(
+        self, store: Store, identity_of: Callable[[str], tuple[str, str | None] | None] = lambda job: None
+    ) -> None:
         self.store = store
         self.seq = 0
         self.closed = False
         self.notified_seq = 0
-        self._kind_of = kind_of
+        self._identity_of = identity_of
         self._ring: deque[Event] = deque(maxlen=RING)
         self._published = trio.Event()
         self._by_job: dict[str, dict[Cursor, None]] = {}
@@ -67,8 +69,8 @@ class Feed:
         """Number of the first retained event."""
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
-    def kind_of(self, job_id: str) -> str | None:
-        return self._kind_of(job_id)
+    def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
+        return self._identity_of(job_id)
 
     def set_ring_size(self, events: int) -> None:
         """Retain that many events. For the simulator, in which readers must fall behind the ring."""

@@ -154,47 +154,65 @@ class FromThread:
         """See `Queue.health`."""
         return self._run(self._runtime.queries.health)
 
-    def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
+    def cancel(self, job_id: str, *, by: str | None = None, note: str | None = None) -> CancelAnswer:
         """See `Queue.cancel`."""
-        return self._wait(self._runtime.operations.cancel, job_id, by=by)
+        return self._wait(self._runtime.operations.cancel, job_id, by=by, note=note)
 
-    def retry(self, job_id: str, *, even_if_acted: bool = False, by: str | None = None) -> None:
+    def retry(
+        self, job_id: str, *, even_if_acted: bool = False, by: str | None = None, note: str | None = None
+    ) -> None:
         """See `Queue.retry`."""
-        self._wait(self._runtime.operations.retry, job_id, even_if_acted=even_if_acted, by=by)
+        self._wait(self._runtime.operations.retry, job_id, even_if_acted=even_if_acted, by=by, note=note)
 
-    def resolve(self, job_id: str, resolution: Resolution, *, result: Any = None, by: str | None = None) -> None:
+    def resolve(
+        self,
+        job_id: str,
+        resolution: Resolution,
+        *,
+        result: Any = None,
+        by: str | None = None,
+        note: str | None = None,
+    ) -> None:
         """See `Queue.resolve`."""
-        self._wait(self._runtime.operations.resolve, job_id, resolution, result=result, by=by)
+        self._wait(self._runtime.operations.resolve, job_id, resolution, result=result, by=by, note=note)
 
-    def cancel_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+    def cancel_many(
+        self, *, by: str | None = None, note: str | None = None, **conditions: Unpack[JobConditions]
+    ) -> tuple[str, ...]:
         """See `Queue.cancel_many`."""
-        return self._wait(self._runtime.operations.cancel_many, conditions, by=by)
+        return self._wait(self._runtime.operations.cancel_many, conditions, by=by, note=note)
 
     def retry_many(
-        self, *, even_if_acted: bool = False, by: str | None = None, **conditions: Unpack[JobConditions]
+        self,
+        *,
+        even_if_acted: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        **conditions: Unpack[JobConditions],
     ) -> RetriedJobs:
         """See `Queue.retry_many`."""
-        return self._wait(self._runtime.operations.retry_many, conditions, even_if_acted=even_if_acted, by=by)
+        many = self._runtime.operations.retry_many
+        return self._wait(many, conditions, even_if_acted=even_if_acted, by=by, note=note)
 
     def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """See `Queue.pause`."""
         self._wait(self._runtime.operations.pause, reason, by=by)
 
-    def resume(self, *, by: str | None = None) -> None:
+    def resume(self, *, by: str | None = None, note: str | None = None) -> None:
         """See `Queue.resume`."""
-        self._wait(self._runtime.operations.resume, by=by)
+        self._wait(self._runtime.operations.resume, by=by, note=note)
 
     def close_to_submits(self) -> None:
         """See `Queue.close_to_submits`."""
         self._run(self._runtime.admission.close)
 
-    def drain(self) -> None:
+    def drain(self, *, by: str | None = None, note: str | None = None) -> None:
         """See `Queue.drain`."""
-        self._wait(self._runtime.operations.drain)
+        self._wait(self._runtime.operations.start_drain, by=by, note=note)
 
-    def undrain(self) -> None:
+    def undrain(self, *, by: str | None = None, note: str | None = None) -> None:
         """See `Queue.undrain`."""
-        self._wait(self._runtime.operations.undrain)
+        self._wait(self._runtime.operations.undrain, by=by, note=note)
 
     def backup(self, path: str | Path) -> Backup:
         """See `Queue.backup`."""

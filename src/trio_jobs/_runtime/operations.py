@@ -29,7 +29,7 @@ from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
 from trio_jobs._runtime.verification import remaining_delay, work_is_left
-from trio_jobs._validation import check_by, plain_text
+from trio_jobs._validation import check_by, check_note, plain_text
 
 __all__ = ["Operations"]
 
@@ -80,19 +80,19 @@ class Operations:
 
     # jobs
 
-    async def cancel(self, job_id: str, *, by: str | None) -> CancelAnswer:
-        answer = self.cancel_now(job_id, by=by)
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
+        answer = self.cancel_now(job_id, by=by, note=note)
         await self._commits.everything()
         return answer
 
-    def cancel_now(self, job_id: str, *, by: str | None) -> CancelAnswer:
+    def cancel_now(self, job_id: str, *, by: str | None, note: str | None = None) -> CancelAnswer:
         """`cancel` without the wait for its commit."""
-        by = check_by(by)
-        return self._cancel(self._newest(job_id), by)
+        by, note = check_by(by), check_note(note)
+        return self._cancel(self._newest(job_id), by, note)
 
     @trio.lowlevel.enable_ki_protection
-    def _cancel(self, record: JobRecord, by: str | None) -> CancelAnswer:
-        answer, events = decide.cancel(record, by, self._clock.now(), self._event_log.next_seq)
+    def _cancel(self, record: JobRecord, by: str | None, note: str | None) -> CancelAnswer:
+        answer, events = decide.cancel(record, by, self._clock.now(), self._event_log.next_seq, note)
         if events:
             self._event_log.append(events)
         if answer == "requested":
@@ -103,14 +103,14 @@ class Operations:
             self._channel.remove(record)
         return answer
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None) -> None:
-        by = check_by(by)
+    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
+        by, note = check_by(by), check_note(note)
         self._admission.refuse_if_closing()
-        self._retry(self._newest(job_id), by, even_if_acted=even_if_acted)
+        self._retry(self._newest(job_id), by, note, even_if_acted=even_if_acted)
         await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
-    def _retry(self, record: JobRecord, by: str | None, *, even_if_acted: bool) -> None:
+    def _retry(self, record: JobRecord, by: str | None, note: str | None, *, even_if_acted: bool) -> None:
         handler = self._handlers.get(record.kind)
         if handler is None:
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
@@ -118,7 +118,9 @@ class Operations:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         clock = self._clock
         now, elapsed, seq = clock.now(), clock.elapsed(), self._event_log.next_seq
-        self._event_log.append(decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted))
+        self._event_log.append(
+            decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted, note=note)
+        )
         delay = remaining_delay(record, handler, clock) if record.state is State.IN_DOUBT else 0.0
         if delay:
             self._scheduler.schedule_verify(record, delay)
@@ -127,42 +129,51 @@ class Operations:
         if record.deadline_at is not None:
             self._scheduler.watch_deadline(record)
 
-    async def resolve(self, job_id: str, resolution: decide.Resolution, *, result: Any, by: str | None) -> None:
-        by = check_by(by)
+    async def resolve(
+        self, job_id: str, resolution: decide.Resolution, *, result: Any, by: str | None, note: str | None
+    ) -> None:
+        by, note = check_by(by), check_note(note)
         if resolution not in ("done", "not_done", "failed"):
             raise UsageError(f"a job in doubt is resolved as 'done', 'not_done' or 'failed', not {resolution!r}")
         body, problem, _ = encode_result(result)
         if problem is not None:
             raise UsageError(f"the result cannot be kept: {problem}")
-        self._resolve(self._newest(job_id), resolution, body, by)
+        self._resolve(self._newest(job_id), resolution, body, by, note)
         await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
     def _resolve(
-        self, record: JobRecord, resolution: decide.Resolution, result: msgspec.Raw | None, by: str | None
+        self,
+        record: JobRecord,
+        resolution: decide.Resolution,
+        result: msgspec.Raw | None,
+        by: str | None,
+        note: str | None,
     ) -> None:
-        clock = self._clock
-        events = decide.resolve(record, resolution, by, clock.now(), self._event_log.next_seq, result, clock.elapsed())
+        now, elapsed, seq = self._clock.now(), self._clock.elapsed(), self._event_log.next_seq
+        events = decide.resolve(record, resolution, by, now, seq, result, elapsed, note)
         self._channel.remove(record)  # it may wait there for verify, and would keep its slot while the queue is paused
         self._event_log.append(events)
 
-    async def cancel_many(self, conditions: JobConditions, *, by: str | None) -> tuple[str, ...]:
-        by = check_by(by)
+    async def cancel_many(self, conditions: JobConditions, *, by: str | None, note: str | None) -> tuple[str, ...]:
+        by, note = check_by(by), check_note(note)
         selected = self._select(_CANCELLABLE, conditions)
         for record in selected:
-            self._cancel(record, by)
+            self._cancel(record, by, note)
         await self._commits.everything()
         return tuple(record.id for record in selected)
 
-    async def retry_many(self, conditions: JobConditions, *, even_if_acted: bool, by: str | None) -> RetriedJobs:
-        by = check_by(by)
+    async def retry_many(
+        self, conditions: JobConditions, *, even_if_acted: bool, by: str | None, note: str | None
+    ) -> RetriedJobs:
+        by, note = check_by(by), check_note(note)
         self._admission.refuse_if_closing()
         refused = [] if even_if_acted else self._select(_RETRIABLE, conditions, self._must_not_repeat)
         selected = self._select(
             _RETRIABLE, conditions, lambda record: even_if_acted or not self._must_not_repeat(record)
         )
         for record in selected:
-            self._retry(record, by, even_if_acted=even_if_acted)
+            self._retry(record, by, note, even_if_acted=even_if_acted)
         await self._commits.everything()
         return RetriedJobs(tuple(record.id for record in selected), tuple(record.id for record in refused))
 
@@ -218,10 +229,11 @@ class Operations:
             self._event_log.append((ev.Paused(seq=seq, at=now, reason=reason, by=by),))
         await self._commits.everything()
 
-    async def resume(self, *, by: str | None) -> None:
-        by = check_by(by)
+    async def resume(self, *, by: str | None, note: str | None) -> None:
+        by, note = check_by(by), check_note(note)
         if self._projection.paused is not None:
-            self._event_log.append((ev.Resumed(seq=self._event_log.next_seq, at=self._clock.now(), by=by),))
+            now, seq = self._clock.now(), self._event_log.next_seq
+            self._event_log.append((ev.Resumed(seq=seq, at=now, by=by, note=note),))
             self._sessions.resumed()
         elif self._status.closing and not self._status.stopping:
             raise UsageError("the queue is not paused but draining; undrain() lets it accept jobs again")
@@ -232,8 +244,20 @@ class Operations:
         paused = self._projection.paused
         return None if paused is None else paused.reason
 
-    async def drain(self) -> None:
+    async def start_drain(self, *, by: str | None, note: str | None) -> None:
+        """`drain` on the decision of an operator, which is recorded."""
+        by, note = check_by(by), check_note(note)
+        self._refuse_own_drain()
+        if not self._status.closing:
+            now, seq = self._clock.now(), self._event_log.next_seq
+            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))
+        await self.drain()
+
+    def _refuse_own_drain(self) -> None:
         self._caller.refuse_wait("drain()", "call close_to_submits(), or drain in a task of your own")
+
+    async def drain(self) -> None:
+        self._refuse_own_drain()
         self._admission.begin_drain()
         if self._saver is not None:
             self._saver.hurry()
@@ -246,10 +270,15 @@ class Operations:
             await self._waiters.wait_idle()
         await self._commits.everything()  # the ends of the last jobs may not be committed yet
 
-    async def undrain(self) -> None:
+    async def undrain(self, *, by: str | None, note: str | None) -> None:
+        by, note = check_by(by), check_note(note)
+        was_draining = self._status.closing
         self._admission.end_drain()
+        if was_draining:
+            now, seq = self._clock.now(), self._event_log.next_seq
+            self._event_log.append((ev.DrainEnded(seq=seq, at=now, by=by, note=note),))
         self._waiters.wake_idle()
-        await trio.lowlevel.checkpoint()
+        await self._commits.everything()
 
     async def backup(self, path: str) -> Backup:
         store = self._event_log.store

@@ -88,10 +88,10 @@ class Queries:
     def get(self, job_id: str, *, brief: bool = False) -> Job:
         return view(self._event_log.committed_job(job_id), brief=brief)
 
-    def kind_of(self, job_id: str) -> str | None:
-        """Return the kind of a job; None if the job is pruned or never existed."""
+    def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
+        """Return the kind and the key of a job; None if the job is pruned or never existed."""
         record = self._projection.jobs.get(job_id)
-        return None if record is None else record.kind
+        return None if record is None else (record.kind, record.key)
 
     def find(self, kind: str | None, key: str) -> Job:
         key = check_text("a key", key, MAX_KEY)

@@ -32,12 +32,13 @@ class QueueOperations:
         self._parts.caller.check_task()
         return self._parts
 
-    async def cancel(self, job_id: str, *, by: str | None = None) -> CancelAnswer:
+    async def cancel(self, job_id: str, *, by: str | None = None, note: str | None = None) -> CancelAnswer:
         """Cancel a job.
 
         Args:
             job_id: The job's id.
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Returns:
             "cancelled": the job is cancelled, by this call or an earlier one. "requested": its running attempt was
@@ -51,9 +52,11 @@ class QueueOperations:
         Cancelled:
             The job is cancelled nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.cancel(job_id, by=by)
+        return await self._awaited.operations.cancel(job_id, by=by, note=note)
 
-    async def retry(self, job_id: str, *, even_if_acted: bool = False, by: str | None = None) -> None:
+    async def retry(
+        self, job_id: str, *, even_if_acted: bool = False, by: str | None = None, note: str | None = None
+    ) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
 
         If the job `may_have_acted`, its handler decides: with a `verify`, the run begins in doubt, and `verify` is
@@ -65,6 +68,7 @@ class QueueOperations:
             even_if_acted: Repeat the job although it may have done its work and there is no `verify`. A `verify` is
                 called nevertheless.
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             JobNotFound: There is no such job.
@@ -77,10 +81,16 @@ class QueueOperations:
         Cancelled:
             The new run begins nevertheless; the call is shielded.
         """
-        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by)
+        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note)
 
     async def resolve(
-        self, job_id: str, resolution: decide.Resolution, *, result: Any = None, by: str | None = None
+        self,
+        job_id: str,
+        resolution: decide.Resolution,
+        *,
+        result: Any = None,
+        by: str | None = None,
+        note: str | None = None,
     ) -> None:
         """Resolve a job in doubt, on the decision of an operator.
 
@@ -90,6 +100,7 @@ class QueueOperations:
                 attempted again. "failed": the job has failed.
             result: With "done": the job's result, a value that can be encoded as JSON.
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             JobNotFound: There is no such job.
@@ -100,13 +111,16 @@ class QueueOperations:
         Cancelled:
             The job is resolved nevertheless; the call is shielded.
         """
-        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by)
+        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by, note=note)
 
-    async def cancel_many(self, *, by: str | None = None, **conditions: Unpack[JobConditions]) -> tuple[str, ...]:
+    async def cancel_many(
+        self, *, by: str | None = None, note: str | None = None, **conditions: Unpack[JobConditions]
+    ) -> tuple[str, ...]:
         """Cancel the jobs that match all conditions, the oldest first.
 
         Args:
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
             conditions: The keywords of `JobConditions`. Without `state`, jobs in each state that can be cancelled.
 
         Returns:
@@ -119,16 +133,22 @@ class QueueOperations:
         Cancelled:
             They are cancelled nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.cancel_many(conditions, by=by)
+        return await self._awaited.operations.cancel_many(conditions, by=by, note=note)
 
     async def retry_many(
-        self, *, even_if_acted: bool = False, by: str | None = None, **conditions: Unpack[JobConditions]
+        self,
+        *,
+        even_if_acted: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        **conditions: Unpack[JobConditions],
     ) -> RetriedJobs:
         """Begin a new run of the failed and cancelled jobs that match all conditions, the oldest first.
 
         Args:
             even_if_acted: See `retry`. Without it, the jobs that `retry` would refuse are left as they are.
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
             conditions: The keywords of `JobConditions`. Without `state`, both failed and cancelled jobs.
 
         Returns:
@@ -142,7 +162,7 @@ class QueueOperations:
         Cancelled:
             The new runs begin nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.retry_many(conditions, even_if_acted=even_if_acted, by=by)
+        return await self._awaited.operations.retry_many(conditions, even_if_acted=even_if_acted, by=by, note=note)
 
     async def pause(self, reason: str = "", *, by: str | None = None) -> None:
         """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.
@@ -159,11 +179,12 @@ class QueueOperations:
         """
         await self._awaited.operations.pause(reason, by=by)
 
-    async def resume(self, *, by: str | None = None) -> None:
+    async def resume(self, *, by: str | None = None, note: str | None = None) -> None:
         """End a pause.
 
         Args:
             by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             UsageError: The queue is not paused but draining: use `undrain`.
@@ -172,7 +193,7 @@ class QueueOperations:
         Cancelled:
             The queue is resumed nevertheless; the call is shielded.
         """
-        await self._awaited.operations.resume(by=by)
+        await self._awaited.operations.resume(by=by, note=note)
 
     @property
     def paused(self) -> str | None:
@@ -183,8 +204,12 @@ class QueueOperations:
         """From now on `submit` raises `QueueClosed`, also for callers that wait for a slot. This cannot be undone."""
         self._runtime.admission.close()
 
-    async def drain(self) -> None:
+    async def drain(self, *, by: str | None = None, note: str | None = None) -> None:
         """Accept no new jobs, and wait until no job is pending, processing, saving or retrying.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             QueueClosed: The queue stopped before that.
@@ -194,18 +219,23 @@ class QueueOperations:
         Cancelled:
             The queue stays closed to submits, until `undrain`.
         """
-        await self._awaited.operations.drain()
+        await self._awaited.operations.start_drain(by=by, note=note)
 
-    async def undrain(self) -> None:
+    async def undrain(self, *, by: str | None = None, note: str | None = None) -> None:
         """End a drain: accept jobs again. Has no effect if the queue does not drain.
+
+        Args:
+            by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
 
         Raises:
             QueueClosed: The queue stops.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
             The queue accepts jobs again nevertheless.
         """
-        await self._awaited.operations.undrain()
+        await self._awaited.operations.undrain(by=by, note=note)
 
     async def backup(self, path: str | Path) -> Backup:
         """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.

@@ -306,7 +306,7 @@ def build_runtime(
         saver=saver,
         status=status,
     )
-    feed = Feed(store, queries.kind_of)
+    feed = Feed(store, queries.identity_of)
     reactions = Reactions(
         event_log=event_log,
         handlers=handlers,

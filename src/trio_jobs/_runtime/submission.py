@@ -12,7 +12,7 @@ import msgspec
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import uuid7
+from trio_jobs._engine.job_id import uuid7
 from trio_jobs._engine.payload_digest import digest, same_digest
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock

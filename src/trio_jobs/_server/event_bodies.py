@@ -37,6 +37,7 @@ class EventBodies:
         if body is None:
             if len(self._bodies) >= MOST:
                 self._bodies.clear()  # an event that is still needed is encoded once more
-            kind = self._source.kind_of(event.job) if isinstance(event, JobEvent) else None
-            body = self._bodies[event.seq] = encode_body(event, kind, private=self.private)
+            identity = self._source.identity_of(event.job) if isinstance(event, JobEvent) else None
+            kind, key = identity or (None, None)
+            body = self._bodies[event.seq] = encode_body(event, kind, key, private=self.private)
         return body

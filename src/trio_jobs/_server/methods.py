@@ -193,22 +193,24 @@ class Methods:
             return Deferred(lambda: _result(self._backend.get(params.job)))
         return _result(job)
 
-    async def cancel(self, context: RequestContext, params: w.OneJob) -> w.CancelResult:
+    async def cancel(self, context: RequestContext, params: w.Cancel) -> w.CancelResult:
         job_id = self._whole_id(params.job)
-        answer = await self._backend.cancel(job_id, by=context.token.name)
+        answer = await self._backend.cancel(job_id, by=context.token.name, note=params.note)
         return w.CancelResult(job_id, answer, self._state(job_id))
 
     async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
         if params.even_if_acted:
             _require(context, "control", "jobs.retry with even_if_acted")
         job_id = self._whole_id(params.job)
-        await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=context.token.name)
+        by = context.token.name
+        await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=by, note=params.note)
         return w.StateResult(job_id, self._state(job_id))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
         job_id = self._whole_id(params.job)
         result = None if params.result is msgspec.UNSET else params.result
-        await self._backend.resolve(job_id, params.resolution, result=result, by=context.token.name)
+        by = context.token.name
+        await self._backend.resolve(job_id, params.resolution, result=result, by=by, note=params.note)
         return w.StateResult(job_id, self._state(job_id))
 
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
@@ -245,16 +247,16 @@ class Methods:
         await self._backend.pause(params.reason, by=context.token.name)
         return w.Done(self._events.seq)
 
-    async def resume(self, context: RequestContext, params: w.Nothing) -> w.Done:
-        await self._backend.resume(by=context.token.name)
+    async def resume(self, context: RequestContext, params: w.Noted) -> w.Done:
+        await self._backend.resume(by=context.token.name, note=params.note)
         return w.Done(self._events.seq)
 
-    async def drain(self, context: RequestContext, params: w.Nothing) -> w.Done:
-        await self._backend.drain()
+    async def drain(self, context: RequestContext, params: w.Noted) -> w.Done:
+        await self._backend.drain(by=context.token.name, note=params.note)
         return w.Done(self._events.seq)
 
-    async def undrain(self, context: RequestContext, params: w.Nothing) -> w.Done:
-        await self._backend.undrain()
+    async def undrain(self, context: RequestContext, params: w.Noted) -> w.Done:
+        await self._backend.undrain(by=context.token.name, note=params.note)
         return w.Done(self._events.seq)
 
     async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:

@@ -110,7 +110,7 @@ class Metrics:
             ran = started.seconds_until(event.at)
             self.run_time.observe(ran)
             self._busy += ran
-        kind = self._backend.events.kind_of(event.job) or "?"
+        kind, _ = self._backend.events.identity_of(event.job) or ("?", None)
         self.ended[kind, str(event.outcome)] += 1
 
     def busy(self) -> float:

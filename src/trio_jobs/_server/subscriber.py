@@ -216,7 +216,7 @@ class Subscriber:
         wanted = self.cursor.filter
         if wanted.jobs is not None and news.job_id not in wanted.jobs:
             return None
-        if wanted.kinds is not None and self.cursor.source.kind_of(news.job_id) not in wanted.kinds:
+        if wanted.kinds is not None and (self.cursor.source.identity_of(news.job_id) or ("",))[0] not in wanted.kinds:
             return None
         return self._told("jobs.progress", progress_to_wire(self.id, news))
 

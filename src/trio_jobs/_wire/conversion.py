@@ -15,16 +15,19 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, to_datetime
 from trio_jobs._engine.json_values import moment
+from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._engine.transitions import STATE_AFTER
 from trio_jobs._ports import Backup
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_HISTORY_BYTES
-from trio_jobs._wire.schemas import WireAttempt, WireError, WireEvent, WireJob
+from trio_jobs._wire.schemas import WireAction, WireAttempt, WireError, WireEvent, WireJob
 
 __all__ = [
     "WITHHELD",
+    "action_from_wire",
+    "action_to_wire",
     "backup_from_wire",
     "backup_to_wire",
     "error_to_wire",
@@ -69,12 +72,12 @@ def has_private(event: Event) -> bool:
     return any(getattr(event, name) is not None for name in _PRIVATE[type(event)])
 
 
-def event_to_wire(event: Event, kind: str | None, *, private: bool = False) -> WireEvent:
-    """`event` as it is sent, with the kind and the state of its job.
+def event_to_wire(event: Event, kind: str | None, key: str | None = None, *, private: bool = False) -> WireEvent:
+    """`event` as it is sent, with the kind, the key and the state of its job.
 
     Args:
         event: The event.
-        kind: None once the job is pruned.
+        kind, key: Of its job. None once the job is pruned; a submit has its own.
         private: With what is sent to tokens of scope operate or control only.
     """
     type_ = type(event)
@@ -82,7 +85,8 @@ def event_to_wire(event: Event, kind: str | None, *, private: bool = False) -> W
     fields["type"] = type_.__struct_config__.tag
     if isinstance(event, JobEvent):
         fields["state"] = STATE_AFTER.get(type_)
-        fields["kind"] = event.kind if isinstance(event, ev.Submitted) else kind
+        if not isinstance(event, ev.Submitted):
+            fields["kind"], fields["key"] = kind, key
         if type_ in _HAS_ERROR:
             fields["error"] = error_to_wire(event.error)  # type: ignore[attr-defined] # looked up by class
     if not private:
@@ -148,6 +152,7 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         inside=job.inside,
         reason=job.reason,
         error=error_to_wire(job.error, private=private and history),
+        actions=tuple(action_to_wire(action, private=private) for action in job.actions) or None,
         result_problem=job.result_problem,
         history=attempts,
         payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
@@ -224,6 +229,28 @@ def job_from_wire(sent: WireJob) -> Job:
         result_problem=sent.result_problem,
         reason=sent.reason,
         error=_error_from_wire(sent.error),
+        actions=tuple(map(action_from_wire, sent.actions or ())),
+    )
+
+
+def action_to_wire(action: OperatorAction, *, private: bool) -> WireAction:
+    """private: with who did it and the note."""
+    return WireAction(
+        action=action.action,
+        seq=action.seq,
+        at=action.at.timestamp(),
+        by=action.by if private else None,
+        note=action.note if private else None,
+        detail=action.detail,
+        job=action.job,
+        kind=action.kind,
+        key=action.key,
+    )
+
+
+def action_from_wire(sent: WireAction) -> OperatorAction:
+    return OperatorAction(
+        sent.action, sent.seq, moment(sent.at), sent.by, sent.note, sent.detail, sent.job, sent.kind, sent.key
     )
 
 

@@ -19,9 +19,9 @@ __all__ = ["encode_body", "prefix"]
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def encode_body(event: Event, kind: str | None, *, private: bool = False) -> bytes:
+def encode_body(event: Event, kind: str | None, key: str | None = None, *, private: bool = False) -> bytes:
     """The second part of a `jobs.event` notification, which follows a `prefix`. Arguments: as of `event_to_wire`."""
-    return _encode(event_to_wire(event, kind, private=private))[1:] + b"}"
+    return _encode(event_to_wire(event, kind, key, private=private))[1:] + b"}"
 
 
 def prefix(subscription: str) -> bytes:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
-from trio_jobs._wire.params import Kind, Params, Seconds, Time, Wait
+from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
 from trio_jobs._wire.schemas import (
     JobId,
     Labels,
@@ -115,12 +115,20 @@ class OneJob(Params, frozen=True):
     job: OneJobId
 
 
+class Cancel(Params, frozen=True):
+    """job: as of jobs.get. note: why; recorded."""
+
+    job: OneJobId
+    note: Note = None
+
+
 class Retry(Params, frozen=True):
     """even_if_acted: repeat the job although it may have done its work and its handler has no verify; needs a token of
-    scope control."""
+    scope control. note: why; recorded."""
 
     job: OneJobId
     even_if_acted: bool = False
+    note: Note = None
 
 
 class Result(Params, frozen=True):
@@ -162,11 +170,13 @@ class StateResult(Struct, frozen=True):
 
 
 class Resolve(Params, frozen=True):
-    """resolution: what the job in doubt came to. result: with done only; all digits of its numbers are kept."""
+    """resolution: what the job in doubt came to. result: with done only; all digits of its numbers are kept. note: why;
+    recorded."""
 
     job: OneJobId
     resolution: Literal["done", "not_done", "failed"]
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    note: Note = None
 
 
 class Subscribe(Params, frozen=True):
@@ -208,6 +218,12 @@ class Pause(Params, frozen=True):
     """reason: why the queue is paused; shown wherever the state of the queue is."""
 
     reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class Noted(Params, frozen=True):
+    """note: why; recorded."""
+
+    note: Note = None
 
 
 class Done(Struct, frozen=True):
@@ -332,22 +348,22 @@ METHODS: Final = {
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.count", Count, CountResult, "watch", True, "How many jobs match, also by groups."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
-        Method("jobs.cancel", OneJob, CancelResult, "operate", True, "Cancel a job."),
+        Method("jobs.cancel", Cancel, CancelResult, "operate", True, "Cancel a job."),
         Method("jobs.retry", Retry, StateResult, "operate", False, "Begin a new run of a failed or cancelled job."),
         Method("jobs.resolve", Resolve, StateResult, "operate", False, "Resolve a job in doubt."),
         Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),
         Method("queue.pause", Pause, Done, "operate", True, "Pause the queue: no further attempt starts."),
-        Method("queue.resume", Nothing, Done, "operate", True, "End a pause. An error if the queue drains instead."),
+        Method("queue.resume", Noted, Done, "operate", True, "End a pause. An error if the queue drains instead."),
         Method(
             "queue.drain",
-            Nothing,
+            Noted,
             Done,
             "control",
             True,
             "Accept no new jobs, and answer when no job is pending, processing, saving or retrying.",
         ),
-        Method("queue.undrain", Nothing, Done, "control", True, "End a drain: accept jobs again."),
+        Method("queue.undrain", Noted, Done, "control", True, "End a drain: accept jobs again."),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
         Method(
             "queue.statistics",

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_jobs._engine.states import EndedBy, Outcome, State
+from trio_jobs._engine.states import EndedBy, OperatorEnding, Outcome, State
 
 __all__ = [
     "ErrorData",
@@ -20,6 +20,7 @@ __all__ = [
     "RequestId",
     "Seq",
     "SubscriptionId",
+    "WireAction",
     "WireAttempt",
     "WireError",
     "WireEvent",
@@ -71,12 +72,29 @@ class WireAttempt(Struct, frozen=True, omit_defaults=True):
     overdue: bool = False
 
 
+class WireAction(Struct, frozen=True, omit_defaults=True):
+    """What an operator did: cancel, retry or resolve a job; pause, resume, drain or undrain the queue. seq: of its
+    event. job, kind, key: in queue.activity, of an action on a job. detail: of resolve done, not_done or failed; of
+    cancel requested, if an attempt was running; of retry even_if_acted, if that was permitted. by, note: sent to
+    tokens of scope operate or control only."""
+
+    action: str
+    seq: int
+    at: float
+    by: str | None = None
+    note: str | None = None
+    detail: str = ""
+    job: str | None = None
+    kind: str | None = None
+    key: str | None = None
+
+
 class WireJob(Struct, frozen=True, omit_defaults=True):
     """A job as it was at event `seq`: every event of the job with this or a lower seq is contained in it.
 
     attempts: the number of attempts. history: the attempts, sent by jobs.get and jobs.find only: the newest of them, if
-    all together exceed 512 KiB. payload: sent by the same methods only. payload, by, labels: sent to a token of scope
-    operate or control only.
+    all together exceed 512 KiB. payload: sent by the same methods only. actions: what operators did, the newest 20; in
+    a list and a snapshot the newest one alone. payload, by, labels: sent to a token of scope operate or control only.
     """
 
     id: str
@@ -102,12 +120,13 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     result_problem: str | None = None
     history: list[WireAttempt] | None = None
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    actions: tuple[WireAction, ...] | None = None
 
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
     """One accepted change. state: of the job after the event; absent if the event is legal in several states and leaves
-    each as it is. An event of the queue itself has neither job nor state. by, note, labels: sent to a token of scope
-    operate or control only."""
+    each as it is. An event of the queue itself has neither job nor state. action: what an operator did, if that is the
+    cause. by, note, labels: sent to a token of scope operate or control only."""
 
     seq: int
     at: float
@@ -147,6 +166,7 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     by: str | None = None
     note: str | None = None
     labels: dict[str, str] | None = None
+    action: OperatorEnding | None = None
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):

@@ -25,7 +25,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from trio_jobs._engine.events import Event, as_stored
+from trio_jobs._engine.event_identity import as_stored
+from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, JobMayHaveActed, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._runtime.clock import TrioClock
