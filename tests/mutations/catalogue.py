@@ -29,6 +29,7 @@ FAILING_STOP: Final = "tests/journal/test_failing_stop.py"
 LOCK: Final = "tests/stores/test_lock.py"
 COMMITTED_VIEW: Final = "tests/runtime/test_committed_view.py"
 COLLECTED: Final = "tests/runtime/test_collected_objects.py"
+ATTEMPT_SCOPE: Final = "tests/runtime/test_attempt_scope.py"
 REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
@@ -1047,6 +1048,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/attempt_runner.py",
         "            if event_log.durable and not running.handler.rules.idempotent:\n",
         "            if False:\n",
+    ),
+    _M(
+        "scope of a handler not noticed",
+        "the deadline of a scope that a handler has not left ends the queue",
+        ATTEMPT_SCOPE,
+        "_runtime/attempt_scope.py",
+        " and _place(self._task) is place and",
+        " and",
+    ),
+    _M(
+        "cancelled scope kept",
+        "an attempt that swallows its cancellation leaves it to the next attempts",
+        ATTEMPT_SCOPE,
+        "_runtime/attempt_scope.py",
+        " and not scope.cancel_called:",
+        ":",
+    ),
+    _M(
+        "scope kept by its attempt",
+        "an attempt without a limit has a scope of its own, which takes a fifth of its time",
+        ATTEMPT_SCOPE,
+        "_runtime/attempt_scope.py",
+        "            return None\n        self._scope = self._task",
+        "            pass\n        self._scope = self._task",
     ),
     _M(
         "slot leaked",

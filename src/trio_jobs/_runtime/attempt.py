@@ -52,8 +52,9 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
     record: JobRecord
     handler: Handler
-    scope: trio.CancelScope
-    """Limits the handler: by attempt_timeout, by an operator's cancel and by the stop of the queue."""
+    scope: trio.CancelScope | None = None
+    """Limits the handler: by attempt_timeout, by an operator's cancel and by the stop of the queue. None while no
+    handler is running: the scope of an attempt without a limit is also that of the next one."""
     deadline_scope: trio.CancelScope | None = None
     """Limits the handler by the job's deadline; None without one."""
     limit_at: float = NEVER
@@ -201,7 +202,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
                 self.commit_scope.deadline = trio.current_time() + STEP_GRACE
         if self.ended_by() is None:
             self.why = why
-            self.scope.cancel()
+            if self.scope is not None:
+                self.scope.cancel()
         self.request_end()
         if self.interrupts is not None and (why is EndedBy.STOP or not self.verifies):
             self.interrupts(self)
@@ -210,11 +212,11 @@ class RunningAttempt(msgspec.Struct, eq=False):
         """Return what has ended the attempt, or is ending it; None if nothing has."""
         if self.why is not None:
             return self.why
-        inner = self.scope.cancel_called
-        outer = self.deadline_scope is not None and self.deadline_scope.cancel_called
-        if inner and outer:
-            assert self.deadline_scope is not None
-            outer = self.deadline_scope.deadline <= self.scope.deadline
+        scope, deadline_scope = self.scope, self.deadline_scope
+        inner = scope is not None and scope.cancel_called
+        outer = deadline_scope is not None and deadline_scope.cancel_called
+        if scope is not None and deadline_scope is not None and inner and outer:
+            outer = deadline_scope.deadline <= scope.deadline
         if outer:
             return EndedBy.DEADLINE
         return EndedBy.ATTEMPT_TIMEOUT if inner else None

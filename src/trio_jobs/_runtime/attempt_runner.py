@@ -31,6 +31,7 @@ from trio_jobs._runtime.attempt import (
     classify,
     log_fields,
 )
+from trio_jobs._runtime.attempt_scope import AttemptScope
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_context import ContextFactory
@@ -90,6 +91,8 @@ class AttemptRunner:
         self._max_crashes = max_crashes
         self._chance = chance
         self._attempts = 0
+        self.scope = AttemptScope()
+        """The scope of the attempts without a limit. The task that calls `run` must leave it."""
 
     async def run(self, record: JobRecord) -> None:
         """Execute the next attempt of a pending job.
@@ -107,7 +110,7 @@ class AttemptRunner:
         event_log.append(events)
         if record.state is not State.PROCESSING:
             return  # the job has expired, or must not be repeated
-        running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
+        running = self._slot.fill(RunningAttempt(record, handler))
         try:
             if event_log.durable and self._awaits_start(record, handler):
                 with running.new_stop_scope():
@@ -148,11 +151,15 @@ class AttemptRunner:
         """
         if running.why is not None:
             return not_started(running.why), None
-        if running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None:
+        limited = running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None
+        if limited:
             self._set_limits(running)
         ended: CallReport | outcome.Error | None = None
         try:
-            if running.deadline_scope is None:
+            if running.scope is None:
+                with self.scope as running.scope:
+                    ended = await self._call_handler(running)
+            elif running.deadline_scope is None:
                 with running.scope:
                     ended = await self._call_handler(running)
             else:
@@ -160,6 +167,8 @@ class AttemptRunner:
                     ended = await self._call_handler(running)
         except BaseException as error:
             ended = outcome.Error(error)
+        if not limited:
+            running.scope = None  # in the step in which the handler has returned: the next attempt has the scope
         if self._interrupter.was_interrupted(running):
             running.was_interrupted = True
             self._sessions.renew_soon()
@@ -168,6 +177,8 @@ class AttemptRunner:
         return classify(running, ended, late, self._sessions.renew_after_error)
 
     def _set_limits(self, running: RunningAttempt) -> None:
+        """Limit the attempt. It has a scope of its own, which its limit can end after the handler has returned."""
+        running.scope = trio.CancelScope()
         timeout = running.handler.attempt_timeout
         if timeout != NEVER:
             running.limit_in_seconds(self._clock, timeout, running.scope)

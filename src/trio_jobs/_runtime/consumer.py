@@ -58,10 +58,13 @@ class Consumer:
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         self._caller.consumer = trio.lowlevel.current_task()
-        for record in self.first_jobs:
-            await self._process_to_end(record)
-        while True:
-            await self.run_once()
+        try:
+            for record in self.first_jobs:
+                await self._process_to_end(record)
+            while True:
+                await self.run_once()
+        finally:
+            self._runner.scope.leave()
 
     async def run_once(self) -> None:
         """Process one job of the channel.

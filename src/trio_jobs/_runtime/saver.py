@@ -241,9 +241,7 @@ class Saver:
         if not group:
             return
         first = group[0]
-        running = self._slot.fill(
-            RunningAttempt(first, self._handlers[first.kind], trio.CancelScope(), group=tuple(group))
-        )
+        running = self._slot.fill(RunningAttempt(first, self._handlers[first.kind], group=tuple(group)))
         try:
             await sleep_until(self._clock, self._last_end + self._min_interval)
             began = self._clock.elapsed()

@@ -132,7 +132,7 @@ class Verification:
         if record.doubt is None or record.doubt.inside:
             return  # the doubt was resolved meanwhile
         handler = self._handlers[record.kind]
-        running = self._slot.fill(RunningAttempt(record, handler, trio.CancelScope()))
+        running = self._slot.fill(RunningAttempt(record, handler))
         answer = None
         try:
             answer = await self.ask(running)
