@@ -191,6 +191,21 @@ class Backend(Protocol):
         """See `Queue.undrain`."""
         ...
 
+    async def read_secrets(self) -> Mapping[str, str]:
+        """The keys with which the server of this queue signs, by name.
+
+        Raises:
+            StoreError: They cannot be read.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        ...
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        """Keep a key as long as the jobs: see `KeepsSecrets`."""
+        ...
+
     async def backup(self, name: str) -> Backup:
         """Copy the journal to its own folder, under its name with `.backup-` and `name` appended. For callers that may
         request a backup, but not write wherever this process may.

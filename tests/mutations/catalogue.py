@@ -42,6 +42,7 @@ JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
 FINDING: Final = "tests/runtime/test_finding.py"
 LABELS: Final = "tests/runtime/test_labels.py"
 SERVER_LISTS: Final = "tests/server/test_job_lists.py"
+CREDENTIALS: Final = "tests/server/test_credentials.py"
 SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
@@ -425,6 +426,70 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/submission.py",
         "due if wait > 0 else None, deadline, labels)",
         "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "bits of base64",
+        "a signed text is compared as bytes, so several texts are the same ticket",
+        CREDENTIALS,
+        "_server/signatures.py",
+        "    return hmac.compare_digest(signature, _signature(text, key))\n",
+        "    return hmac.compare_digest(decode64(signature), decode64(_signature(text, key)))\n",
+    ),
+    _M(
+        "sessions for ever",
+        "a page session does not expire",
+        CREDENTIALS,
+        "_server/page_sessions.py",
+        "    if payload.exp <= now:\n",
+        "    if False:\n",
+    ),
+    _M(
+        "logouts forgotten",
+        "a logout is dropped for later ones, and its session is accepted again",
+        CREDENTIALS,
+        "_server/page_sessions.py",
+        "            self._all_until = max(self._all_until, self._ended.pop(first))\n",
+        "            self._ended.pop(first)\n",
+    ),
+    _M(
+        "sessions from the file of tokens",
+        "who can read the digests of tokens can make page sessions",
+        CREDENTIALS,
+        "_server/page_sessions.py",
+        'derive(digest, "trio-jobs session", queue_key)',
+        'derive(digest, "trio-jobs session")',
+    ),
+    _M(
+        "login codes twice",
+        "a login code is valid more than once",
+        CREDENTIALS,
+        "_server/login_codes.py",
+        "self._codes.pop(_digest(code), None)",
+        "self._codes.get(_digest(code))",
+    ),
+    _M(
+        "login guesses",
+        "an address may try any number of login codes",
+        CREDENTIALS,
+        "_server/login_codes.py",
+        "        if wait > 0:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "tickets of the first key",
+        "a revocation of all tickets leaves those of the current key",
+        CREDENTIALS,
+        "_server/queue_keys.py",
+        "            await self._replace(())\n",
+        "            await self._replace(self._tickets[:1])\n",
+    ),
+    _M(
+        "sessions beget sessions",
+        "a page session starts further ones, so that it never ends",
+        CREDENTIALS,
+        "_server/logins.py",
+        "    if identity.session is not None or identity.ticket",
+        "    if identity.ticket",
     ),
     _M(
         "operators repeat at will",

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
-from support.server import KEY, OWNER, bench, handshake, make_service, patient
+from support.server import KEY, OWNER, bench, credentials, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Page, Pages
@@ -24,7 +24,7 @@ from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Refusals
 from trio_jobs._server.request import RequestHead
-from trio_jobs._server.tokens import Token, Tokens
+from trio_jobs._server.tokens import Token
 
 HOST = "Host: localhost"
 FIRST_REQUESTS = {
@@ -68,7 +68,7 @@ class Requests:
     """What a server does with a connection, except WebSockets."""
 
     def __init__(self, pages: Pages, limits: ServerLimits) -> None:
-        self.reader = RequestReader(frozenset({"localhost"}), Tokens([OWNER]), limits.head, Refusals())
+        self.reader = RequestReader(frozenset({"localhost"}), credentials(OWNER), limits.head, Refusals())
         self.places = Places(limits)
         self.http = HttpServer(pages, self.reader, self.places, limits)
 

@@ -45,7 +45,7 @@ async def test_subscribers_with_the_same_filter_share_one_reader_and_each_gets_a
         for client in clients:
             await client.ask("jobs.subscribe", subscription="s")
         await settled(b)
-        assert (runtime_of(b.queue).feed.readers, len(b.server._multicasts["control"])) == (
+        assert (runtime_of(b.queue).feed.readers, len(b.server.shared_events.of("control").multicasts)) == (
             2,
             5,
         )
@@ -55,11 +55,11 @@ async def test_subscribers_with_the_same_filter_share_one_reader_and_each_gets_a
         for client in clients:
             assert [(await client.next_notification())["params"]["seq"] for _ in range(6)] == list(range(3, 9))
             assert client.notifications == []
-        assert len(b.server._multicasts["control"]) == 5
+        assert len(b.server.shared_events.of("control").multicasts) == 5
         for client in clients:
             await client.say_goodbye()
-    assert len(b.server._multicasts["control"]) == 0
-    assert b.server._multicasts["control"]._multicasts == {}
+    assert len(b.server.shared_events.of("control").multicasts) == 0
+    assert b.server.shared_events.of("control").multicasts._multicasts == {}
 
 
 async def test_subscribers_with_another_filter_or_certain_jobs_share_no_multicast() -> None:
@@ -70,9 +70,12 @@ async def test_subscribers_with_another_filter_or_certain_jobs_share_no_multicas
         await client.ask("jobs.subscribe", subscription="c", kinds=["double"])
         await client.ask("jobs.subscribe", subscription="d", jobs=["x"])
         await settled(b)
-        assert (len(b.server._multicasts["control"]._multicasts), runtime_of(b.queue).feed.readers) == (3, 4)
+        assert (len(b.server.shared_events.of("control").multicasts._multicasts), runtime_of(b.queue).feed.readers) == (
+            3,
+            4,
+        )
         await client.ask("jobs.unsubscribe", subscription="a")
-        assert len(b.server._multicasts["control"]._multicasts) == 2
+        assert len(b.server.shared_events.of("control").multicasts._multicasts) == 2
         receipt = await b.queue.submit("double", 1)
         await b.queue.result(receipt.job_id)
         told = [await client.next_notification() for _ in range(6)]
@@ -88,18 +91,18 @@ async def test_a_client_that_reads_nothing_leaves_the_multicast_and_returns_when
         for client in (frozen, healthy):
             await client.ask("jobs.subscribe", subscription="s")
         await settled(b)
-        assert len(b.server._multicasts["control"]) == 2
+        assert len(b.server.shared_events.of("control").multicasts) == 2
         for _ in range(300):
             publish(b, 1)
             await runtime_of(b.queue).feed.run_once()
             assert (await healthy.next_notification())["params"]["seq"] == runtime_of(b.queue).feed.seq
-        assert len(b.server._multicasts["control"]) == 1
+        assert len(b.server.shared_events.of("control").multicasts) == 1
         seqs = [(await frozen.next_notification())["params"]["seq"] for _ in range(300)]
         assert seqs == list(range(3, 303))
         await settled(b)
         publish(b, 1)
         await settled(b)
-        assert len(b.server._multicasts["control"]) == 2
+        assert len(b.server.shared_events.of("control").multicasts) == 2
         for client in (frozen, healthy):
             assert (await client.next_notification())["params"]["seq"] == 303
             await client.say_goodbye()

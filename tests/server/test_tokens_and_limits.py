@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.server import OWNER, WATCHER, make_service
+from support.server import OWNER, WATCHER, credentials, make_service
 from trio_jobs import UsageError
+from trio_jobs._server.identity import InvalidCredential
 from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._server.server import serve
-from trio_jobs._server.tokens import Token, Tokens
+from trio_jobs._server.tokens import Token, known
 
-TOKENS = Tokens([OWNER, WATCHER])
+TOKENS = credentials(OWNER, WATCHER)
+OWN, WATCHING = known(OWNER).identity, known(WATCHER).identity
 
 
 def as_subprotocol(secret: str) -> str:
@@ -22,10 +24,10 @@ def as_subprotocol(secret: str) -> str:
 
 
 def test_a_token_comes_by_header_or_by_subprotocol() -> None:
-    assert TOKENS.authorise(f"Bearer {OWNER.secret}") is OWNER
-    assert TOKENS.authorise(f"bearer  {WATCHER.secret}") is WATCHER
-    assert TOKENS.authorise(None, ["trio-jobs.v1", as_subprotocol(OWNER.secret)]) is OWNER
-    assert TOKENS.authorise(f"Bearer {OWNER.secret}", [as_subprotocol(OWNER.secret)]) is OWNER
+    assert TOKENS.authorise(f"Bearer {OWNER.secret}") == OWN
+    assert TOKENS.authorise(f"bearer  {WATCHER.secret}") == WATCHING
+    assert TOKENS.authorise(None, ["trio-jobs.v1", as_subprotocol(OWNER.secret)]) == OWN
+    assert TOKENS.authorise(f"Bearer {OWNER.secret}", [as_subprotocol(OWNER.secret)]) == OWN
 
 
 @pytest.mark.parametrize(
@@ -48,14 +50,16 @@ def test_a_token_comes_by_header_or_by_subprotocol() -> None:
     ],
 )
 def test_any_other_credential_identifies_no_token(header: str | None, subprotocols: list[str]) -> None:
-    assert TOKENS.authorise(header, subprotocols) is None
+    with pytest.raises(InvalidCredential, match="the token is missing or invalid"):
+        TOKENS.authorise(header, subprotocols)
 
 
 def test_a_secret_is_not_shown() -> None:
     token = Token.random("ann", "watch")
     assert token.secret not in repr(token)
     assert len(token.secret) >= 43
-    assert Tokens([token]).find(token.secret) is token
+    assert known(token).digest.hex() not in repr(known(token))
+    assert credentials(token).identify(token.secret) == known(token).identity
 
 
 @pytest.mark.parametrize(

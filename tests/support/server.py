@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -21,15 +21,22 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 from support.waiting import deadline
 from trio_jobs import Queue, Retry, Service
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._server.credentials import Credentials
 from trio_jobs._server.limits import ServerLimits
+from trio_jobs._server.queue_keys import QueueKeys
 from trio_jobs._server.server import Server, serve
-from trio_jobs._server.tokens import Token
+from trio_jobs._server.tokens import Token, known
 from trio_jobs._wire.codes import PROTOCOL
 
 OWNER = Token("owner-" + "0" * 20, "ann", "control")
 OPERATOR = Token("operator-" + "0" * 20, "ida", "operate")
 WATCHER = Token("watcher-" + "0" * 20, "wes", "watch")
 KEY = base64.b64encode(b"0123456789abcdef").decode()
+
+
+def credentials(*tokens: Token) -> Credentials:
+    """The credentials of a server with these tokens and without a queue."""
+    return Credentials([known(token) for token in tokens], QueueKeys(cast("Any", None)), lambda: 0.0)
 
 
 def make_service(**settings: Any) -> Service:

@@ -16,6 +16,7 @@ from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
+from trio_jobs._kept_secrets import KeepsSecrets
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
@@ -30,6 +31,7 @@ class QueueBackend:
         self._runtime = runtime
         self._queries = runtime.queries
         self._operations = runtime.operations
+        self._secrets: dict[str, str] = {}  # of a store that cannot keep them
 
     @property
     def epoch(self) -> str:
@@ -149,6 +151,17 @@ class QueueBackend:
 
     async def undrain(self, *, by: str | None, note: str | None) -> None:
         await self._operations.undrain(by=by, note=note)
+
+    async def read_secrets(self) -> Mapping[str, str]:
+        store = self._runtime.event_log.store
+        return await store.secrets() if isinstance(store, KeepsSecrets) else dict(self._secrets)
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        store = self._runtime.event_log.store
+        if isinstance(store, KeepsSecrets):
+            await store.keep_secret(name, value)
+        else:
+            self._secrets[name] = value
 
     async def backup(self, name: str) -> Backup:
         return await self._operations.backup_beside(name)

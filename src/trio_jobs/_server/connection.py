@@ -25,18 +25,17 @@ from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._log import Log
-from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.followed_jobs import FollowedJobs
+from trio_jobs._server.identity import Identity
 from trio_jobs._server.limits import ServerLimits, connection_limits
 from trio_jobs._server.methods import Deferred, Methods, as_rpc_error, too_many
-from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.newest_progress import NewestProgress
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request_limiter import RequestLimiter
+from trio_jobs._server.shared_events import SharedEvents
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
-from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
@@ -57,7 +56,8 @@ class Connection:
 
     Args:
         stream: The stream, with the handshake in `replay`.
-        token: The token of the client.
+        identity: The client.
+        shared: The events as it is sent them.
         refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
             the client.
         on_refused: Called when a request is refused because of a limit, and when the client is disconnected because of
@@ -67,27 +67,25 @@ class Connection:
     def __init__(
         self,
         stream: GuardedStream,
-        token: Token,
+        identity: Identity,
         backend: Backend,
         methods: Methods,
         limits: ServerLimits,
-        multicasts: Multicasts,
-        bodies: EventBodies,
+        shared: SharedEvents,
         pacer: Pacer,
         followed: FollowedJobs,
         refusal: tuple[int, str] | None = None,
         *,
         on_refused: Callable[[Reason, str], None] = lambda reason, detail: None,
     ) -> None:
-        self.token = token
-        self.limits = connection_limits(limits, token.scope)
+        self.identity = identity
+        self.limits = connection_limits(limits, identity.scope)
         self.subscribers: dict[str, Subscriber] = {}
         self._stream = stream
         self._backend = backend
-        self._bodies = bodies
         self._methods = methods
         self._limits = limits
-        self._multicasts = multicasts
+        self._shared = shared
         self._pacer = pacer
         self._followed = followed
         self._listing = trio.StrictFIFOLock()
@@ -153,7 +151,7 @@ class Connection:
                     await self._serve(nursery, accepted)
                     nursery.cancel_scope.cancel()
         except Exception as error:  # an error that a client causes in a library must not reach the accept loop
-            log.debug("a connection of %s ended with %r", escape(self.token.name), error)
+            log.debug("a connection of %s ended with %r", escape(self.identity.name), error)
         finally:
             for subscriber in self.subscribers.values():
                 self._end(subscriber)
@@ -299,7 +297,7 @@ class Connection:
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
         self._followed.add(params.subscription, wanted, self.subscribers)
         subscriber = Subscriber(
-            params.subscription, self._backend, self._bodies, self._pacer, wanted, after, self._on_news
+            params.subscription, self._backend, self._shared.bodies, self._pacer, wanted, after, self._on_news
         )
         self.subscribers[params.subscription] = subscriber
         return subscriber
@@ -332,7 +330,7 @@ class Connection:
             if parts:
                 self._stream.send_nowait(b"".join(parts))
             if parts is not None and subscriber.caught_up:
-                subscriber.join(self._multicasts, self._stream)
+                subscriber.join(self._shared.multicasts, self._stream)
                 return
         self._ready[subscriber] = None
         self._wake_pump()
@@ -362,7 +360,7 @@ class Connection:
             await self._stream.send_frames(b"".join(parts))
         if subscriber.caught_up:
             self._ready.pop(subscriber, None)
-            subscriber.join(self._multicasts, self._stream)
+            subscriber.join(self._shared.multicasts, self._stream)
 
     def on_progress(self, news: Progress) -> None:
         """Send a job's progress to the subscriptions. While the stream is busy, only the newest of each job is kept."""

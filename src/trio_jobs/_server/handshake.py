@@ -9,11 +9,12 @@ from typing import Final, final
 import attrs
 import trio
 
+from trio_jobs._server.credentials import ANYONE, Credentials
 from trio_jobs._server.http import refusal, response
+from trio_jobs._server.identity import Identity, InvalidCredential, Problem
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream
-from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
 
 __all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently"]
 
@@ -30,8 +31,8 @@ class Handshake:
     """The origin of the web page; None if the client is not a browser."""
     host: str | None
     """Header host."""
-    token: Token | None
-    """The token of the client; None without a valid one."""
+    identity: Identity | Problem
+    """The client; or why it cannot be identified."""
 
 
 @attrs.frozen
@@ -78,7 +79,7 @@ class RequestReader:
         refusals: Where refused requests are counted.
     """
 
-    def __init__(self, hosts: Collection[str], tokens: Tokens | None, head_limit: int, refusals: Refusals) -> None:
+    def __init__(self, hosts: Collection[str], tokens: Credentials | None, head_limit: int, refusals: Refusals) -> None:
         self._hosts = hosts
         self._tokens = tokens
         self._head_limit = head_limit
@@ -103,11 +104,11 @@ class RequestReader:
             head = self.parse(data, peer)
             if head.path != "/ws" and not wants_websocket(head):
                 return FirstRequest(head, more)
-            token = self.check(head)
+            identity = self.check(head)
             handshake = replay(head)
             if more or head.body != 0:
                 raise BadRequest(400, "data was sent before the handshake was answered")
-            return Handshake(handshake, head.get("origin"), head.get("host"), token)
+            return Handshake(handshake, head.get("origin"), head.get("host"), identity)
         except BadRequest as bad:
             if bad.reason is not None:
                 self.refuse(bad.reason, bad.why, peer)
@@ -127,16 +128,19 @@ class RequestReader:
             peer.forwarded_for = head.forwarded_for
         return head
 
-    def check(self, head: RequestHead) -> Token | None:
-        """Return the token of a request; None without a valid one.
+    def check(self, head: RequestHead) -> Identity | Problem:
+        """Return the client of a request, or why it cannot be identified.
 
         Raises:
             BadRequest: The request is for a host name that the server does not have.
         """
         check_hosts(head, self._hosts)
         if self._tokens is None:
-            return NO_TOKEN_REQUIRED
-        return self._tokens.authorise(head.get("authorization"), head.listed("sec-websocket-protocol"))
+            return ANYONE
+        try:
+            return self._tokens.authorise(head.get("authorization"), head.listed("sec-websocket-protocol"))
+        except InvalidCredential as error:
+            return error.problem
 
     async def _begin_tls(self, transport: trio.SSLStream[trio.abc.Stream], peer: Peer) -> bool:
         """Return whether the TLS handshake has succeeded."""

@@ -10,12 +10,12 @@ import h11
 import msgspec
 
 from trio_jobs._backend import Backend
+from trio_jobs._server.identity import Identity
 from trio_jobs._server.methods import ConnectionStats
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.page import page_response
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
-from trio_jobs._server.tokens import Token
 
 __all__ = ["JSON", "Page", "Pages", "refusal", "response"]
 
@@ -55,12 +55,12 @@ class Pages:
         self._metrics = metrics
         self._page = page
 
-    def answer(self, head: RequestHead, token: Token | None) -> Page:
+    def answer(self, head: RequestHead, token: Identity | None) -> Page:
         """Return the response to a request.
 
         Args:
             head: The request.
-            token: The token of the client; None without a valid token.
+            token: The client; None without a valid token.
 
         Raises:
             BadRequest: The method, the path or the missing token does not allow the request.
@@ -86,7 +86,7 @@ class Pages:
                 return Page(*found)
         raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json", reason=None)
 
-    def _health(self, token: Token | None) -> Page:
+    def _health(self, token: Identity | None) -> Page:
         """Without a token, the response contains only whether the queue is healthy."""
         health = self._backend.health()
         body: dict[str, object] = {"ok": health.ok}

@@ -18,12 +18,12 @@ from trio_jobs._log import Log
 from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader, close_gently
 from trio_jobs._server.http import Page, refusal, response
 from trio_jobs._server.http_body import Body, BodyMemory
+from trio_jobs._server.identity import Identity, Problem
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, wants_websocket
 from trio_jobs._server.stream import GuardedStream
-from trio_jobs._server.tokens import Token
 
 __all__ = ["HttpConnection", "HttpRequest", "Respond", "Stream"]
 
@@ -43,13 +43,18 @@ class HttpRequest:
     """A request that is being answered."""
 
     head: RequestHead
-    token: Token | None
-    """The token of the client; None without a valid one."""
+    identity: Identity | Problem
+    """The client; or why it cannot be identified."""
     body: Body
     peer: Peer
     until_gone: Callable[[Callable[[], Awaitable[T]]], Awaitable[T | None]]
     """Call a function that waits. It is cancelled, and the result is None, if the client disconnects or the server
     stops."""
+
+    @property
+    def known(self) -> Identity | None:
+        """The client; None unless it has a token or a page session."""
+        return None if isinstance(self.identity, Problem) or self.identity.ticket is not None else self.identity
 
 
 Respond = Callable[[HttpRequest], Awaitable["Page | Stream"]]
@@ -136,13 +141,13 @@ class HttpConnection:
         body = Body(head, self._rest, self._receive, self._stream.send_frames, self._memory)
         self._rest = b""
         try:
-            token = self._requests.check(head)
+            identity = self._requests.check(head)
             if wants_websocket(head) and head is not self._first.head:
                 raise BadRequest(400, "a WebSocket handshake must be the first request of its connection")
-            if token is not None:
+            if not isinstance(identity, Problem):
                 self._places.know(self._scope)
-                self._peer.name = token.name
-            answer = await self._respond(HttpRequest(head, token, body, self._peer, self._until_gone))
+                self._peer.name = identity.name
+            answer = await self._respond(HttpRequest(head, identity, body, self._peer, self._until_gone))
         except BadRequest as bad:
             may_follow = bad.reason is None
             if bad.reason is not None:

@@ -88,4 +88,4 @@ class HttpServer:
             connection.end()
 
     async def _respond(self, request: HttpRequest) -> Page:
-        return self._pages.answer(request.head, request.token)
+        return self._pages.answer(request.head, request.known)

@@ -20,9 +20,9 @@ from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+from trio_jobs._server.identity import Identity
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
-from trio_jobs._server.tokens import Token
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
@@ -44,7 +44,7 @@ MAX_KEPT: Final = 4096  #: bytes of a result that may wait until it can be sent;
 class RequestContext(Protocol):
     """The connection that received a request."""
 
-    token: Token
+    identity: Identity
     limits: w.ConnectionLimits
 
     def cancel_request(self, request_id: RequestId) -> bool:
@@ -120,17 +120,19 @@ class Methods:
             As the corresponding method of the queue.
         """
         _require(context, method.scope, method.name)
+        if context.identity.ticket is not None and method.name != "server.hello":
+            raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
         return await _DO[method.name](self, context, params)
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
-        token = context.token
+        identity = context.identity
         return w.HelloResult(
             PROTOCOL,
             self._backend.epoch,
             self._events.seq,
             self._events.oldest,
-            token.scope,
-            token.name,
+            identity.scope,
+            identity.name,
             context.limits,
         )
 
@@ -148,7 +150,7 @@ class Methods:
             deadline_after=params.deadline_after,
             wait=params.wait,
             labels=params.labels,
-            by=context.token.name,
+            by=context.identity.name,
         )
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
@@ -195,21 +197,21 @@ class Methods:
 
     async def cancel(self, context: RequestContext, params: w.Cancel) -> w.CancelResult:
         job_id = self._whole_id(params.job)
-        answer = await self._backend.cancel(job_id, by=context.token.name, note=params.note)
+        answer = await self._backend.cancel(job_id, by=context.identity.name, note=params.note)
         return w.CancelResult(job_id, answer, self._state(job_id))
 
     async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
         if params.even_if_acted:
             _require(context, "control", "jobs.retry with even_if_acted")
         job_id = self._whole_id(params.job)
-        by = context.token.name
+        by = context.identity.name
         await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=by, note=params.note)
         return w.StateResult(job_id, self._state(job_id))
 
     async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
         job_id = self._whole_id(params.job)
         result = None if params.result is msgspec.UNSET else params.result
-        by = context.token.name
+        by = context.identity.name
         await self._backend.resolve(job_id, params.resolution, result=result, by=by, note=params.note)
         return w.StateResult(job_id, self._state(job_id))
 
@@ -244,19 +246,19 @@ class Methods:
         return w.UnsubscribeResult(params.subscription, seq)
 
     async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
-        await self._backend.pause(params.reason, by=context.token.name)
+        await self._backend.pause(params.reason, by=context.identity.name)
         return w.Done(self._events.seq)
 
     async def resume(self, context: RequestContext, params: w.Noted) -> w.Done:
-        await self._backend.resume(by=context.token.name, note=params.note)
+        await self._backend.resume(by=context.identity.name, note=params.note)
         return w.Done(self._events.seq)
 
     async def drain(self, context: RequestContext, params: w.Noted) -> w.Done:
-        await self._backend.drain(by=context.token.name, note=params.note)
+        await self._backend.drain(by=context.identity.name, note=params.note)
         return w.Done(self._events.seq)
 
     async def undrain(self, context: RequestContext, params: w.Noted) -> w.Done:
-        await self._backend.undrain(by=context.token.name, note=params.note)
+        await self._backend.undrain(by=context.identity.name, note=params.note)
         return w.Done(self._events.seq)
 
     async def backup(self, context: RequestContext, params: w.Backup) -> w.BackupResult:
@@ -343,12 +345,12 @@ def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcE
 
 
 def _is_private(context: RequestContext) -> bool:
-    return includes(context.token.scope, "operate")
+    return includes(context.identity.scope, "operate")
 
 
 def _require(context: RequestContext, least: Scope, what: str) -> None:
     """Refuse `what` to a token whose scope does not include `least`."""
-    scope = context.token.scope
+    scope = context.identity.scope
     if not includes(scope, least):
         raise RpcError(ErrorCode.PERMISSION_DENIED, f"{what} requires a token of scope {least}; this one has {scope}")
 

@@ -22,26 +22,28 @@ from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
+from trio_jobs._server.access import Access
 from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
-from trio_jobs._server.event_bodies import EventBodies
+from trio_jobs._server.credentials import ANYONE
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
 from trio_jobs._server.http_server import HttpServer
+from trio_jobs._server.identity import Problem
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, is_loopback, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
-from trio_jobs._server.multicast import Multicasts
 from trio_jobs._server.origins import check_origins, is_allowed_origin
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
+from trio_jobs._server.shared_events import EventsByScope
 from trio_jobs._server.stream import CountedStream, GuardedStream
-from trio_jobs._server.tokens import NO_TOKEN_REQUIRED, Token, Tokens
-from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode, Scope
+from trio_jobs._server.tokens import Token
+from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode
 
 __all__ = ["Server", "serve"]
 
@@ -61,13 +63,14 @@ class Server:
         url: The URL for clients.
         port: The port, also if `serve` was called with port 0.
         limits: The limits in force.
+        access, shared_events: Who may use it; the events as its clients are sent them.
     """
 
     def __init__(
         self,
         backend: Backend,
         listeners: Sequence[socket.socket],
-        tokens: Tokens | None,
+        access: Access,
         tls: ssl.SSLContext | Certificate | None,
         origins: Collection[str],
         hosts: Collection[str],
@@ -75,6 +78,7 @@ class Server:
         metrics: bool,
         page: bool = True,
     ) -> None:
+        self.access = access
         self.limits = limits
         self._backend = backend
         self._listeners = listeners
@@ -85,16 +89,8 @@ class Server:
         self._methods = Methods(backend, self, self._pacer)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
-        self._requests = RequestReader(frozenset(hosts) | LOCAL, tokens, limits.head, self._refusals)
-        complete = EventBodies(backend.events)
-        watched = EventBodies(backend.events, complete)
-        self._bodies: dict[Scope, EventBodies] = {"watch": watched, "operate": complete, "control": complete}
-        multicasts = Multicasts(backend.events, complete)
-        self._multicasts = {
-            "watch": Multicasts(backend.events, watched),
-            "operate": multicasts,
-            "control": multicasts,
-        }
+        self._requests = RequestReader(frozenset(hosts) | LOCAL, access.credentials, limits.head, self._refusals)
+        self.shared_events = EventsByScope(backend.events)
         self._open: dict[Connection, None] = {}
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
@@ -199,26 +195,25 @@ class Server:
         stream = GuardedStream(transport, raw, self.limits)
         stream.replay = handshake.handshake
         refusal: tuple[int, str] | None = None
-        origin, token = handshake.origin, handshake.token
+        origin, identity = handshake.origin, handshake.identity
         # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
         if not is_allowed_origin(origin, handshake.host, self._origins):
             refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
             allow = f"to allow {origin:.100}, start the server with --origin, or serve(origins=[...])"
             refuse(Reason.ORIGIN, f"{refusal[1]}; {allow}")
-        elif token is None:
-            refusal = (CloseCode.UNAUTHORISED, "the token is missing or invalid")
-            refuse(Reason.TOKEN, refusal[1])
+        elif isinstance(identity, Problem):
+            refusal = (CloseCode.UNAUTHORISED, str(identity))
+            refuse(Reason.TOKEN, identity)
         else:
-            peer.name = token.name
-        known = token or NO_TOKEN_REQUIRED
+            peer.name = identity.name
+        known = ANYONE if isinstance(identity, Problem) else identity
         connection = Connection(
             stream,
             known,
             self._backend,
             self._methods,
             self.limits,
-            self._multicasts[known.scope],
-            self._bodies[known.scope],
+            self.shared_events.of(known.scope),
             self._pacer,
             self._followed,
             refusal,
@@ -353,14 +348,13 @@ async def serve(
             raise UsageError(f"{host!r} is not a loopback address: without tokens every client could control the queue")
     if tokens is not None and not tokens:
         raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
-    known = None if tokens is None else Tokens(tokens)
     names, pages = check_host_names(hosts), check_origins(origins)
     backend = queue.backend
     certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
+    access = await Access.load(tokens, backend)
     listeners = await listen(host, port)
-
     server = Server(
-        backend, listeners, known, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics, page
+        backend, listeners, access, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics, page
     )
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
+import hashlib
 import re
 import secrets
-from collections.abc import Iterable
 from typing import Final, final
 
 import attrs
 
 from trio_jobs._errors import UsageError
+from trio_jobs._server.credentials import KnownToken
 from trio_jobs._validation import plain_text
-from trio_jobs._wire.codes import BEARER, Scope
+from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.scopes import SCOPES
 
-__all__ = ["NO_TOKEN_REQUIRED", "Token", "Tokens"]
+__all__ = ["Token", "check_name", "known"]
 
 #: The syntax of a bearer token (RFC 6750, section 2.1), with a length that makes guessing impractical.
 _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
@@ -26,6 +24,12 @@ _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
 def _plain(text: str) -> str:
     """An exact str for any str, since the name is recorded in events."""
     return plain_text(text) if isinstance(text, str) else text
+
+
+def check_name(name: object) -> None:
+    """Raise `UsageError` unless a token can have this name."""
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        raise UsageError(f"a token's name is a text of 1 to 100 printable characters, not {name!r:.100}")
 
 
 @final
@@ -46,8 +50,7 @@ class Token:
             raise UsageError("a token's secret has 16 to 512 characters of letters, digits and -._~+/")
         if self.scope not in SCOPES:
             raise UsageError(f"a token's scope is 'watch', 'operate' or 'control', not {self.scope!r}")
-        if not isinstance(self.name, str) or not 0 < len(self.name) <= 100 or not self.name.isprintable():
-            raise UsageError(f"a token's name is a text of 1 to 100 printable characters, not {self.name!r:.100}")
+        check_name(self.name)
 
     @classmethod
     def random(cls, name: str = "owner", scope: Scope = "control") -> Token:
@@ -55,46 +58,6 @@ class Token:
         return cls(secrets.token_urlsafe(32), name, scope)
 
 
-#: The token of every client of a server without tokens.
-NO_TOKEN_REQUIRED: Final = Token("no-token-required", "anyone", "control")
-
-
-class Tokens:
-    """The tokens of one server."""
-
-    def __init__(self, tokens: Iterable[Token]) -> None:
-        self._tokens = tuple(tokens)
-
-    def __len__(self) -> int:
-        return len(self._tokens)
-
-    def find(self, secret: str) -> Token | None:
-        """Return the token with that secret; None if there is none. Takes the same time in each case."""
-        given = secret.encode()
-        found = None
-        for token in self._tokens:
-            if hmac.compare_digest(token.secret.encode(), given):
-                found = token
-        return found
-
-    def authorise(self, authorization: str | None, subprotocols: Iterable[str] = ()) -> Token | None:
-        """Return the token of a request; None without a valid one, or if the request contains different secrets.
-
-        Args:
-            authorization: The `Authorization` header, with the scheme `Bearer`; None without one.
-            subprotocols: The offered subprotocols. A browser, which cannot set that header, sends the token as a
-                subprotocol `bearer.<base64url>`.
-        """
-        given = []
-        if authorization is not None:
-            kind, _, secret = authorization.partition(" ")
-            given.append(secret.strip() if kind.lower() == "bearer" else "")
-        given += [_decoded(name[len(BEARER) :]) for name in subprotocols if name.startswith(BEARER)]
-        return self.find(given[0]) if given and len(set(given)) == 1 else None
-
-
-def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
+def known(token: Token) -> KnownToken:
+    """The token as a server keeps it."""
+    return KnownToken(hashlib.sha256(token.secret.encode("ascii")).digest(), token.name, token.scope)

@@ -49,6 +49,7 @@ class MemoryStore:
         self._stream: deque[Event] = deque(maxlen=stream)
         self._last_seq = 0
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
+        self._secrets: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore events {self.oldest} to {self._last_seq}>"
@@ -136,6 +137,16 @@ class MemoryStore:
             if chunk and chunk[0].seq <= last and chunk[-1].seq >= first:
                 chunk[:] = [event for event in chunk if not (isinstance(event, JobEvent) and event.job in jobs)]
                 await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def secrets(self) -> Mapping[str, str]:
+        """See `KeepsSecrets.secrets`."""
+        await trio.lowlevel.checkpoint()
+        return dict(self._secrets)
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        """See `KeepsSecrets.keep_secret`."""
+        await trio.lowlevel.checkpoint()
+        self._secrets[name] = value
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""

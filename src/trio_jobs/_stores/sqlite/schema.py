@@ -31,8 +31,10 @@ __all__ = [
     "connect",
     "create",
     "get_meta",
+    "get_secrets",
     "is_backup",
     "is_foreign",
+    "keep_secret",
     "row_checksum",
     "set_meta",
     "transaction",
@@ -43,6 +45,7 @@ BACKUP_ID: Final = 0x74726A63  #: "trjc": a backup, which becomes a journal when
 SCHEMA_VERSION: Final = 3
 PAGE_SIZE: Final = 4096
 HEADER_SIZE: Final = 100  #: bytes of SQLite's file header
+SECRET: Final = "secret_"  # noqa: S105 - no secret  #: before the name of one in the meta table
 _MAGIC: Final = b"SQLite format 3\0"
 
 TABLES: Final = {
@@ -191,3 +194,15 @@ def set_meta(connection: Connection, name: str, value: str) -> None:
         "checksum = excluded.checksum",
         (name, value, zlib.crc32(f"{name}={value}".encode())),
     )
+
+
+def get_secrets(connection: Connection, path: str) -> dict[str, str]:
+    """The secrets in the meta table, by name; see `KeepsSecrets`. Raises `sqlite3.Error`, `JournalDamaged`."""
+    meta = get_meta(connection, path)
+    return {name[len(SECRET) :]: value for name, value in meta.items() if name.startswith(SECRET)}
+
+
+def keep_secret(connection: Connection, name: str, value: str) -> None:
+    """Write a secret, in one transaction. Raises `sqlite3.Error`."""
+    with transaction(connection):
+        set_meta(connection, SECRET + name, value)

@@ -26,6 +26,7 @@ from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 from trio_jobs._stores.sqlite.path import resolve_path
 from trio_jobs._stores.sqlite.pruning import prune
+from trio_jobs._stores.sqlite.schema import get_secrets, keep_secret
 
 __all__ = ["SqliteStore", "call_in_writer"]
 
@@ -138,6 +139,18 @@ class SqliteStore:
         """See `BacksUp.backup`. Waits until a running prune has ended."""
         async with self._pruning:
             return await backup(self._call, self._durable.log.journal, self._disk, to)
+
+    async def secrets(self) -> Mapping[str, str]:
+        """See `KeepsSecrets.secrets`."""
+        journal = self._durable.log.journal
+        secrets: dict[str, str] = await self._call(lambda: get_secrets(journal.connection, journal.path))
+        return secrets
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        """See `KeepsSecrets.keep_secret`. Waits until a running backup has ended."""
+        journal = self._durable.log.journal
+        async with self._pruning:
+            await self._call(lambda: keep_secret(journal.connection, name, value))
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
