@@ -85,6 +85,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._event_stream import EventStream
     from trio_jobs._executors.thread import SdkHandle
     from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+    from trio_jobs._operator_errors import JobChanged, JobClaimed
     from trio_jobs._ports import Backup
     from trio_jobs._runtime.clock import SystemClock, TrioClock
     from trio_jobs._runtime.from_thread import EventIterator, FromThread
@@ -133,6 +134,8 @@ __all__ = [
     "InvalidState",
     "Job",
     "JobCancelled",
+    "JobChanged",
+    "JobClaimed",
     "JobConditions",
     "JobContext",
     "JobCounts",
@@ -219,6 +222,7 @@ _QUEUE = (
     "_event_stream",
     "_executors.thread",
     "_lookup_errors",
+    "_operator_errors",
     "_ports",
     "_runtime.clock",
     "_runtime.from_thread",

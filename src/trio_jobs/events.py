@@ -18,7 +18,9 @@ from trio_jobs._engine.events import (
     AnyEvent,
     Cancelled,
     CancelRequested,
+    Claimed,
     Completed,
+    Corrected,
     DoubtResolved,
     DrainEnded,
     DrainStarted,
@@ -32,6 +34,7 @@ from trio_jobs._engine.events import (
     Overdue,
     Paused,
     QueueEvent,
+    Rescheduled,
     Resumed,
     RetryScheduled,
     Returned,
@@ -51,13 +54,16 @@ from trio_jobs._engine.events import (
     Stuck,
     SubmitRejected,
     Submitted,
+    Verified,
 )
 
 __all__ = [
     "AnyEvent",
     "CancelRequested",
     "Cancelled",
+    "Claimed",
     "Completed",
+    "Corrected",
     "DoubtResolved",
     "DrainEnded",
     "DrainStarted",
@@ -71,6 +77,7 @@ __all__ = [
     "Overdue",
     "Paused",
     "QueueEvent",
+    "Rescheduled",
     "Resumed",
     "RetryScheduled",
     "Returned",
@@ -90,6 +97,7 @@ __all__ = [
     "Stuck",
     "SubmitRejected",
     "Submitted",
+    "Verified",
 ]
 
 _export.export(__name__, __all__, globals())

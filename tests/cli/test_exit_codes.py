@@ -56,6 +56,8 @@ CODES = {
     "AmbiguousJob": ExitCode.NOT_FOUND,
     "InvalidState": ExitCode.NOT_FOUND,
     "JobMayHaveActed": ExitCode.NOT_FOUND,
+    "JobChanged": ExitCode.NOT_FOUND,
+    "JobClaimed": ExitCode.NOT_FOUND,
     "QueueFull": ExitCode.TRY_LATER,
     "TooManyRequests": ExitCode.TRY_LATER,
     "QueueClosed": ExitCode.TRY_LATER,

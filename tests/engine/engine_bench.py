@@ -116,6 +116,29 @@ class Bench:
     def resolve(self, resolution: decide.Resolution, result: msgspec.Raw | None = None) -> list[str]:
         return self.take(decide.resolve(self.job, resolution, "ana", self.now, self.seq, result))
 
+    def correct(self, payload: bytes = b'"new"', **more: Any) -> list[str]:
+        raw = msgspec.Raw(payload)
+        return self.take(decide.correct(self.job, raw, "new digest", self.rules, self.now, self.seq, by="ana", **more))
+
+    def answered(self, answer: VerifyAnswer) -> list[str]:
+        return self.take(decide.answered(self.job, answer, "ana", self.now, self.seq))
+
+    def ask_again(self) -> list[str]:
+        return self.take(decide.ask_again(self.job, "ana", self.now, self.seq))
+
+    def reschedule(self, **when: Any) -> list[str]:
+        return self.take(decide.reschedule(self.job, self.now, self.seq, by="ana", **when))
+
+    def run_now(self) -> list[str]:
+        return self.take(decide.run_now(self.job, "ana", self.now, self.seq))
+
+    def claim(self, by: str = "ana", *, take_over: bool = False) -> list[str]:
+        until = self.now + 900.0
+        return self.take(decide.claim(self.job, by, until, self.now, self.seq, take_over=take_over))
+
+    def release(self, by: str = "ana", *, take_over: bool = False) -> list[str]:
+        return self.take(decide.release(self.job, by, self.now, self.seq, take_over=take_over))
+
     def expire(self) -> list[str]:
         return self.take(decide.expire(self.job, self.now, self.seq))
 

@@ -27,6 +27,7 @@ from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._engine.saving import Unsaved
 from trio_jobs._errors import InvalidState, JobMayHaveActed
 from trio_jobs._lookup_errors import JobNotFound
+from trio_jobs._operator_errors import JobClaimed
 
 S = State
 WAITS = (1.0, 2.0, 4.0)
@@ -71,6 +72,9 @@ class Model:
     open_steps: set[str] = attrs.Factory(set)
     done_steps: set[str] = attrs.Factory(set)
     permitted: bool = False  # a person lets this run repeat what an earlier one may have done
+    not_done: bool = False  # verify has said so since the last attempt
+    payloads: list[bytes] = attrs.Factory(lambda: [bytes(PAYLOAD)])
+    claimed: tuple[str, float] | None = None
 
     # P12
 
@@ -88,6 +92,8 @@ class Model:
 
     def go(self, state: State, due: float | None = None) -> None:
         self.state, self.due = state, due
+        if state is S.COMPLETED:
+            self.claimed = None
         if state is not S.IN_DOUBT:
             self.cause, self.inside, self.asked, self.broken_off = None, False, False, False
             if not self.left and state is not S.SAVING:
@@ -210,6 +216,8 @@ class Model:
             self.complete()
         elif isinstance(verdict, NotDone):
             self.left = False
+            # the reason of the event keeps it; a job that expires then has another one
+            self.not_done = self.not_done or self.cancel or not self.expired(now)
             if self.cancel:
                 self.go(S.CANCELLED)
             elif self.expired(now):
@@ -234,7 +242,8 @@ ENDINGS = st.one_of(
 @attrs.frozen
 class Try:
     """An attempt and what follows it. ending: None where the process dies. save: what becomes of its work, if the
-    service saves; None where the process dies. after: a person's word, None: verify's."""
+    service saves; None where the process dies. after: a person's word, None: verify's. anew: a person retries or
+    corrects the job."""
 
     entered: bool
     between: list[str]
@@ -244,6 +253,7 @@ class Try:
     verdict: VerifyAnswer
     after: decide.Resolution | None
     anew: bool
+    correct: bool
 
 
 WHYS = st.one_of(
@@ -270,6 +280,7 @@ TRIES = st.builds(
     verdict=VERDICTS,
     after=st.sampled_from([None, None, None, "done", "not_done", "not_done", "failed"]),
     anew=st.sampled_from([False, False, False, True]),
+    correct=st.booleans(),
 )
 
 
@@ -305,7 +316,8 @@ class EngineAgainstModel(RuleBasedStateMachine):
                     self.order[before].remove(event.job)
                 self.order[after].append(event.job)
                 if after in FINAL:
-                    assert (event.job, run) not in self.ended, "P5: one end for each run"
+                    found_done = before is S.FAILED and after is S.COMPLETED  # by verify, which a person requested
+                    assert found_done or (event.job, run) not in self.ended, "P5: one end for each run"
                     self.ended[event.job, run] = after
         return len(events)
 
@@ -370,6 +382,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
             else:
                 assert not model.cancel, "no attempt follows a requested cancel"
                 model.state, model.due, model.result = S.PROCESSING, None, None
+                model.not_done = False
                 model.attempts += 1
                 model.entered = entered
 
@@ -470,7 +483,11 @@ class EngineAgainstModel(RuleBasedStateMachine):
             else:
                 self.resolve(job, one.after)
             if one.anew:
-                self.retry(job, even_if_acted=one.entered)
+                if one.correct:
+                    self.verify_now(job, one.verdict)
+                    self.correct(job, b"4", None)
+                else:
+                    self.retry(job, even_if_acted=one.entered)
 
     @rule(job=JOBS)
     def returned(self, job: int) -> None:
@@ -580,15 +597,136 @@ class EngineAgainstModel(RuleBasedStateMachine):
             assert type(caught.value) is refusal
             return
         self.take(decide.retry(record, model.rules, "ana", self.now, self.seq, even_if_acted=even_if_acted))
-        model.state = S.PENDING
-        model.run += 1
-        model.retries = model.snoozes = model.crashes = 0
-        model.cancel = False
+        self.new_run(model)
         model.permitted = even_if_acted and model.left
         if model.left and model.rules.verifies and not model.rules.idempotent:
             model.doubt(self.now, Outcome.INSIDE, broken_off=True)
         if model.expired(self.now):
             model.deadline = None
+
+    def new_run(self, model: Model) -> None:
+        model.state = S.PENDING
+        model.run += 1
+        model.retries = model.snoozes = model.crashes = 0
+        model.cancel = False
+
+    @rule(job=JOBS, payload=st.sampled_from([b"1", b"2", b"3"]), deadline_in=DEADLINES)
+    def correct(self, job: int, payload: bytes, deadline_in: float | None) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        digest = None if model.key is None else f"digest of {payload.decode()}"
+        refusal = None
+        if model.state not in (S.FAILED, S.CANCELLED):
+            refusal = InvalidState
+        elif model.left or (model.done_steps and not model.not_done):
+            refusal = JobMayHaveActed
+        deadline = None if deadline_in is None else self.now + deadline_in
+
+        def decided() -> Any:
+            raw = msgspec.Raw(payload)
+            return decide.correct(record, raw, digest, model.rules, self.now, self.seq, deadline_at=deadline, by="ana")
+
+        if refusal is not None:
+            with pytest.raises(refusal) as caught:
+                decided()
+            assert type(caught.value) is refusal
+            return
+        self.take(decided())
+        self.new_run(model)
+        model.permitted = False
+        model.payloads.append(payload)
+        model.done_steps.clear()
+        assert not model.open_steps
+        if deadline is not None or model.expired(self.now):
+            model.deadline = deadline
+        if model.key is not None:
+            assert self.projection.keys["kind", model.key].digest == digest
+
+    @rule(job=JOBS, answer=VERDICTS)
+    def verify_now(self, job: int, answer: VerifyAnswer) -> None:
+        """Verify is called for a failed or cancelled job, on request of a person."""
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        recorded = self.take(decide.answered(record, answer, "ana", self.now, self.seq))
+        assert recorded == (model.state in (S.FAILED, S.CANCELLED) and answer.asked)
+        if not recorded:
+            return
+        if isinstance(answer.verdict, NotDone):
+            model.left, model.not_done = False, True
+            model.open_steps.clear()
+        elif isinstance(answer.verdict, Done):
+            if model.state is S.FAILED:
+                model.complete()
+            else:
+                model.left = True
+
+    @rule(job=JOBS)
+    def ask_again(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state is not S.IN_DOUBT:
+            return
+        if model.inside:
+            with pytest.raises(InvalidState):
+                decide.ask_again(record, "ana", self.now, self.seq)
+            return
+        self.take(decide.ask_again(record, "ana", self.now, self.seq))
+        model.asked = False
+
+    @rule(job=JOBS, due_in=st.sampled_from([1.0, 20.0]), in_seconds=st.booleans())
+    def reschedule(self, job: int, due_in: float, in_seconds: bool) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        when: Any = {"delay": due_in} if in_seconds else {"due_at": self.now + due_in}
+        if model.state not in WAITING:
+            with pytest.raises(InvalidState):
+                decide.reschedule(record, self.now, self.seq, **when)
+            return
+        self.take(decide.reschedule(record, self.now, self.seq, **when))
+        assert record.delay == (due_in if in_seconds else None)
+        model.go(S.SCHEDULED, self.now + due_in)
+
+    @rule(job=JOBS)
+    def run_now(self, job: int) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state not in WAITING:
+            with pytest.raises(InvalidState):
+                decide.run_now(record, "ana", self.now, self.seq)
+            return
+        recorded = self.take(decide.run_now(record, "ana", self.now, self.seq))
+        assert recorded == (model.state is not S.PENDING)
+        if recorded:
+            model.state, model.due = S.PENDING, self.now
+
+    @rule(job=JOBS, by=st.sampled_from(["ana", "bob"]), ends=st.booleans(), take_over=st.booleans())
+    def claim(self, job: int, by: str, ends: bool, take_over: bool) -> None:
+        if (found := self.known(job)) is None:
+            return
+        record, model = found
+        if model.state is S.COMPLETED and not ends:
+            with pytest.raises(InvalidState):
+                decide.claim(record, by, self.now + 10.0, self.now, self.seq)
+            return
+        held = model.claimed is not None and model.claimed[1] > self.now
+
+        def decided() -> Any:
+            if ends:
+                return decide.release(record, by, self.now, self.seq, take_over=take_over)
+            return decide.claim(record, by, self.now + 10.0, self.now, self.seq, take_over=take_over)
+
+        if held and not take_over and model.claimed is not None and model.claimed[0] != by:
+            with pytest.raises(JobClaimed):
+                decided()
+            return
+        assert self.take(decided()) == (held or not ends)
+        if held or not ends:
+            model.claimed = None if ends else (by, self.now + 10.0)
 
     @rule(job=JOBS, resolution=st.sampled_from(["done", "not_done", "failed"]))
     def resolve(self, job: int, resolution: decide.Resolution) -> None:
@@ -625,7 +763,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
         old: list[str] = []
         for state in (S.COMPLETED, S.FAILED, S.CANCELLED):
             over = [job for job in self.models if job not in self.pruned and self.models[job].state is state]
-            over.sort(key=lambda job: self.projection.jobs[job].last_seq)
+            over.sort(key=lambda job: self.projection.jobs[job].moved_seq)
             excess = len(over) - keep
             old += [
                 job
@@ -662,7 +800,9 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 "doubt": record.doubt and (record.doubt.outcome, record.doubt.inside, record.doubt.asked),
                 "open": {name for name, result in record.steps.items() if result is None},
                 "done": {name for name, result in record.steps.items() if result is not None},
-                "unsaved": record.unsaved and record.unsaved.result,
+                "unsaved": record.unsaved and record.unsaved.result, "not_done": record.not_done,
+                "payloads": [*(bytes(payload) for _, payload in record.earlier), bytes(record.payload)],
+                "claimed": record.claimed_until and (record.claimed_by, record.claimed_until),
                 "broken_off": record.doubt and (record.doubt.interrupted or record.doubt.outcome in BROKEN_OFF),
             } == {
                 "state": model.state, "run": model.run, "retries": model.retries, "snoozes": model.snoozes,
@@ -670,6 +810,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 "due": model.due, "deadline": model.deadline, "numbers": list(range(1, model.attempts + 1)),
                 "doubt": (model.cause, model.inside, model.asked) if model.state is S.IN_DOUBT else None,
                 "open": model.open_steps, "done": model.done_steps, "unsaved": model.result,
+                "not_done": model.not_done, "payloads": model.payloads[-11:], "claimed": model.claimed,
                 "broken_off": model.broken_off if model.state is S.IN_DOUBT else None,
             }, job  # fmt: skip
 

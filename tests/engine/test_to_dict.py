@@ -50,6 +50,9 @@ jobs = st.builds(
     due_at=st.none() | times,
     deadline_at=st.none() | times,
     by=st.none() | texts,
+    claimed_by=st.none() | texts,
+    claimed_until=st.none() | times,
+    earlier_payloads=st.none() | st.dictionaries(st.integers(1, 9), encoded, max_size=2),
     steps=st.none() | st.lists(texts, max_size=3).map(tuple),
     open_step=st.none() | texts,
     attempts=st.none() | st.lists(attempts, max_size=3).map(tuple),
@@ -74,7 +77,8 @@ def test_a_job_as_a_dict_consists_of_json_types_and_survives_json(job: Job) -> N
     fields = job.to_dict()
     assert is_plain(fields)
     assert json.loads(json.dumps(fields, allow_nan=False)) == fields
-    left_out = {name for name in ("payload", "steps", "attempts", "result") if getattr(job, name) is None}
+    names = ("payload", "steps", "attempts", "earlier_payloads", "result")
+    left_out = {name for name in names if getattr(job, name) is None}
     assert fields.keys() == {field.name for field in attrs.fields(Job)} - left_out
     for name in ("submitted_at", "changed_at", "due_at", "deadline_at"):
         assert (None if fields[name] is None else datetime.fromisoformat(fields[name])) == getattr(job, name)
@@ -107,7 +111,7 @@ def test_every_event_as_a_dict_consists_of_json_types() -> None:
         "kind": "k", "payload": msgspec.Raw(b"[1]"), "result": msgspec.Raw(b"1"), "attempt": 1, "step": "s",
         "limit": EndedBy.DEADLINE, "due_at": 2.0, "session": 1, "culprit": "j", "jobs": ("j",), "problem": "p",
         "error": ErrorInfo("E"), "reason": "start",
-        "outcome": Outcome.ERROR, "job": "j", "seq": 1, "at": 0.5,
+        "outcome": Outcome.ERROR, "job": "j", "seq": 1, "at": 0.5, "until": 3.0, "answer": "unknown",
     }  # fmt: skip
     for class_ in ALL_EVENTS:
         event = class_(**{name: values[name] for name in class_.__struct_fields__ if name in values})

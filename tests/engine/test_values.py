@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from trio_jobs import _errors as errors
 from trio_jobs import _lookup_errors as lookup_errors
+from trio_jobs import _operator_errors as operator_errors
 from trio_jobs._engine import directives
 from trio_jobs._engine.job_id import uuid7
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, Outcome, State, escape, to_datetime, view
+from trio_jobs._engine.json_values import moment
 from trio_jobs._validation import MAX_WAIT, check_seconds
 
 # ids
@@ -192,6 +194,16 @@ def test_the_json_of_an_error_omits_absent_fields() -> None:
         ),
         (lookup_errors.InvalidCursor("c1.x"), {"cursor": "c1.x"}, "'c1.x' is not a cursor of this list"),
         (errors.InvalidState("j", "failed", "use retry"), {"job_id": "j", "state": "failed"}, "is failed: use retry"),
+        (
+            operator_errors.JobChanged("j", "failed", 7, 9),
+            {"if_seq": 7, "seq": 9},
+            "job j is failed: it has changed since event 7 (it is at 9); look at it again",
+        ),
+        (
+            operator_errors.JobClaimed("j", "failed", "ana", moment(0)),
+            {"claimed_by": "ana", "until": moment(0)},
+            "ana has claimed it until 1970-01-01 00:00:00 UTC; ask them, or take it over",
+        ),
         (errors.QueueFull(5, 2, 1.25), {"capacity": 5, "waiting": 2, "retry_after": 1.25}, "try again in about 1.2 s"),
         (
             errors.JobFailed("j", "error", "E: x", True),

@@ -36,6 +36,7 @@ WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
 ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
+OPERATOR_COMMANDS: Final = "tests/engine/test_operator_commands.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
@@ -1477,6 +1478,54 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_stores/sqlite/keys.py",
         "may_have_acted=state != State.CANCELLED",
         "may_have_acted=False",
+    ),
+    _M(
+        "correction of what may have acted",
+        "a job that may have done its work starts again with another payload, and books a second voucher",
+        OPERATOR_COMMANDS,
+        "_engine/operator_commands.py",
+        "    if record.has_acted:\n        how = (",
+        "    if record.has_acted and not rules.verifies:\n        how = (",
+    ),
+    _M(
+        "correction behind a finished step",
+        "a correction drops a finished step and does its work again",
+        OPERATOR_COMMANDS,
+        "_engine/operator_commands.py",
+        "    if finished and not record.not_done:",
+        "    if finished and not record.not_done and not rules.verifies:",
+    ),
+    _M(
+        "steps kept by a correction",
+        "the new payload finds the steps of the old one finished, and skips them",
+        OPERATOR_COMMANDS,
+        "_engine/fold.py",
+        "    record.steps = NO_STEPS\n    record.repeats = False\n",
+        "    record.repeats = False\n",
+    ),
+    _M(
+        "NotDone of an earlier attempt",
+        "an answer of verify that is older than the last attempt permits a correction",
+        OPERATOR_COMMANDS,
+        "_engine/fold.py",
+        "    record.unsaved = None\n    record.not_done = False\n",
+        "    record.unsaved = None\n",
+    ),
+    _M(
+        "key of a correction",
+        "after a correction the key stands for the old payload, so a submit of the new one conflicts",
+        MACHINE,
+        "_engine/projection.py",
+        'self.keys[record.kind, record.key].digest = event.digest or ""',
+        "pass",
+    ),
+    _M(
+        "claim renews the age of a job",
+        "a claim counts as a change of the job, so a finished one is kept for another week",
+        OPERATOR_COMMANDS,
+        "_engine/fold.py",
+        "    if type(event) in REMARKS:\n        return after\n",
+        "",
     ),
     _M(
         "answer of alive ignored",

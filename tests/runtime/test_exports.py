@@ -34,7 +34,8 @@ PUBLIC = {
         "enum": "EndedBy Outcome State",
         "exception": """
             AmbiguousJob Cancel ConnectionFailed Fail InvalidCursor InvalidHandler InvalidJournalPath InvalidPayload
-            InvalidState JobCancelled JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse
+            InvalidState JobCancelled JobChanged JobClaimed
+            JobFailed JobInDoubt JobMayHaveActed JobNotFound JournalDamaged JournalInUse
             KeyConflict Lagged
             OutcomeUnknown PermissionDenied QueueBroken QueueClosed QueueFull ResultUnavailable RetryAfter
             SdkCallError SdkCallRefused SdkCallStuck SdkInUse SdkOpenFailed SessionDiscarded SessionLost Snooze
@@ -45,11 +46,12 @@ PUBLIC = {
     },
     "trio_jobs.events": {
         "class": """
-            CancelRequested Cancelled Completed DoubtResolved DrainEnded DrainStarted Due Ended Event Failed InDoubt
-            Interrupted JobEvent Overdue
-            Paused QueueEvent Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled SdkEntered
+            CancelRequested Cancelled Claimed Completed Corrected DoubtResolved DrainEnded DrainStarted Due
+            Ended Event Failed InDoubt Interrupted JobEvent Overdue
+            Paused QueueEvent Rescheduled Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled
+            SdkEntered
             SessionClosed SessionOpened SessionOpening SessionOpeningFailed Snoozed Started StepFinished StepStarted
-            Stuck SubmitRejected Submitted
+            Stuck SubmitRejected Submitted Verified
         """,
         "alias": "AnyEvent",
     },

@@ -6,8 +6,8 @@ applies the events before anything else can run, so each decision sees the effec
 Where the state of the job does not allow the command, the function raises `InvalidState` if an operator gave the
 command, and returns no events if the queue did, which was then too late.
 
-`attempt_result` decides about attempts that have ended, `saving` about work that is not saved yet; this module exports
-their functions too.
+`attempt_result` decides about attempts that have ended, `saving` about work that is not saved yet, `operator_commands`
+about what else an operator can do; this module exports their functions too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,16 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.attempt_result import abandon_verify, begin_verify, crashed, doubted, end, stuck, verified
 from trio_jobs._engine.event_writer import AttemptResult, Events, EventWriter, VerifyAnswer, is_expired
 from trio_jobs._engine.jobs import FINAL, CancelAnswer, EndedBy, JobRecord, State
+from trio_jobs._engine.operator_commands import (
+    answered,
+    ask_again,
+    check_correctable,
+    claim,
+    correct,
+    release,
+    reschedule,
+    run_now,
+)
 from trio_jobs._engine.retry import Rules
 from trio_jobs._engine.safety import may_repeat
 from trio_jobs._engine.saving import returned, save_failed, saved, unsaved
@@ -30,8 +40,13 @@ __all__ = [
     "Resolution",
     "VerifyAnswer",
     "abandon_verify",
+    "answered",
+    "ask_again",
     "begin_verify",
     "cancel",
+    "check_correctable",
+    "claim",
+    "correct",
     "crashed",
     "due",
     "end",
@@ -39,9 +54,12 @@ __all__ = [
     "expire",
     "finish_step",
     "overdue",
+    "release",
+    "reschedule",
     "resolve",
     "retry",
     "returned",
+    "run_now",
     "save_failed",
     "saved",
     "start",

@@ -39,7 +39,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             UTC; JSON in fields is decoded.
         """
         fields: dict[str, Any] = {"type": self.type, **json_fields(self)}
-        for name in ("at", "due_at", "deadline_at"):
+        for name in ("at", "due_at", "deadline_at", "until"):
             if fields.get(name) is not None:
                 fields[name] = moment(fields[name]).isoformat()
         return {name: value for name, value in fields.items() if value is not None}

@@ -21,6 +21,7 @@ import msgspec
 from trio_jobs._engine.event_base import Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, OperatorEnding, Outcome, State, to_datetime
 from trio_jobs._engine.json_values import moment
+from trio_jobs._engine.operator_events import Claimed, Corrected, Rescheduled, RunRestarted, Verified
 from trio_jobs._engine.queue_events import (
     DrainEnded,
     DrainStarted,
@@ -41,7 +42,9 @@ __all__ = [
     "AnyEvent",
     "CancelRequested",
     "Cancelled",
+    "Claimed",
     "Completed",
+    "Corrected",
     "DoubtResolved",
     "DrainEnded",
     "DrainStarted",
@@ -55,6 +58,7 @@ __all__ = [
     "Overdue",
     "Paused",
     "QueueEvent",
+    "Rescheduled",
     "Resumed",
     "RetryScheduled",
     "Returned",
@@ -74,6 +78,7 @@ __all__ = [
     "Stuck",
     "SubmitRejected",
     "Submitted",
+    "Verified",
 ]
 
 
@@ -126,10 +131,12 @@ class Due(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
 
     state: ClassVar[State | None] = State.PENDING
 
+    early: bool = False
+    """A person started the job before it was due."""
     by: str | None = None
-    """Who started the job before it was due; None where its time had come."""
+    """Who did that: the name of a token, or `by` of the call."""
     note: str | None = None
-    """What that person noted; None for nothing."""
+    """Why, as given by the operator; None without a note, and for a client of scope `watch`."""
 
 
 @final
@@ -185,7 +192,7 @@ class CancelRequested(JobEvent, frozen=True, kw_only=True, omit_defaults=True, g
     by: str | None = None
     """Who did it: the name of a token, or `by` of the call. None where the queue acted by itself."""
     note: str | None = None
-    """What that person noted; None for nothing."""
+    """Why, as given by the operator; None without a note, and for a client of scope `watch`."""
 
 
 @final
@@ -222,7 +229,7 @@ class Ended(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     by: str | None = None
     """Who decided: the name of a token, or `by` of the call. None where the queue acted by itself."""
     note: str | None = None
-    """What that person noted; None for nothing."""
+    """Why, as given by the operator; None without a note, and for a client of scope `watch`."""
     crashed: bool = False
     """The process died while the work of this job alone was not saved yet, which counts towards `max_crashes`. False
     for an attempt that was running then: its outcome says so."""
@@ -334,22 +341,6 @@ class Cancelled(Ended, frozen=True, kw_only=True, omit_defaults=True, gc=False, 
     state: ClassVar[State | None] = State.CANCELLED
 
 
-@final
-class RunRestarted(JobEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="retried"):
-    """A person retried a job that had failed or was cancelled: a new run begins."""
-
-    state: ClassVar[State | None] = State.PENDING
-
-    expired: bool | None = None
-    """Whether the deadline had passed, so that the new run has none; None where the dates say so."""
-    even_if_acted: bool = False
-    """The new run may repeat what an earlier one may have done, although there is no `verify`."""
-    by: str | None = None
-    """Who retried the job: the name of a token, or `by` of the call."""
-    note: str | None = None
-    """What that person noted; None for nothing."""
-
-
 AnyEvent = (
     Submitted
     | Scheduled
@@ -370,6 +361,10 @@ AnyEvent = (
     | Failed
     | Cancelled
     | RunRestarted
+    | Corrected
+    | Rescheduled
+    | Claimed
+    | Verified
     | SessionOpening
     | SessionOpeningFailed
     | SessionOpened

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import AttemptRecord, Doubt, JobRecord, Outcome, State, Unsaved
+from trio_jobs._engine.jobs import NO_STEPS, AttemptRecord, Doubt, JobRecord, Outcome, State, Unsaved
 from trio_jobs._engine.operator_actions import MAX_ACTIONS, ActionName, ActionRecord
+from trio_jobs._engine.operator_events import REMARKS
 from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
 
 __all__ = ["begin", "fold", "stamp"]
+
+MAX_EARLIER: Final = 10  #: payloads that corrections have replaced are kept with the job, the newest ones
 
 _RESOLUTIONS: dict[type[ev.Event], str] = {
     ev.Completed: "done",
     ev.DoubtResolved: "not_done",
     ev.Failed: "failed",
 }
+
+_ByOperator = (
+    ev.Ended | ev.CancelRequested | ev.RunRestarted | ev.Corrected | ev.Rescheduled | ev.Due | ev.Claimed | ev.Verified
+)
 
 _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in rows}
 
@@ -42,6 +49,7 @@ def begin(event: ev.Submitted) -> JobRecord:
         event.due_at if isinstance(event, ev.Scheduled) else None,
         event.deadline_at,
         state_seq=event.seq,
+        moved_seq=event.seq,
         delay=event.delay if isinstance(event, ev.Scheduled) else None,
         deadline_after=event.deadline_after,
         labels=event.labels,
@@ -63,10 +71,13 @@ def fold(record: JobRecord, event: ev.JobEvent) -> State:
         raise IllegalTransition(f"event {event.seq} cannot follow event {record.last_seq} of job {record.id}")
     if change is not None:
         change(record, event)
+    record.last_seq = event.seq
+    if type(event) in REMARKS:
+        return after
     if record.state is not after:
         record.state = after
         record.state_seq = event.seq
-    record.last_seq = event.seq
+    record.moved_seq = event.seq
     record.changed_at = event.at
     return after
 
@@ -77,6 +88,8 @@ def stamp(record: JobRecord, event: ev.JobEvent, elapsed: float) -> None:
     The times in events are dates, and the wall clock may be set. So the waits that this process has begun end, and
     ages are measured, on a clock that is never set.
     """
+    if type(event) in REMARKS:
+        return
     record.changed_elapsed = elapsed
     if isinstance(event, ev.Ended):
         if event.outcome is not None:
@@ -88,6 +101,13 @@ def stamp(record: JobRecord, event: ev.JobEvent, elapsed: float) -> None:
     elif isinstance(event, ev.Submitted):
         record.due_elapsed = None if record.delay is None else elapsed + record.delay
         record.deadline_elapsed = None if record.deadline_after is None else elapsed + record.deadline_after
+    elif isinstance(event, ev.Rescheduled):
+        record.due_elapsed = None if record.delay is None else elapsed + record.delay
+    elif isinstance(event, ev.Due):
+        if event.early:
+            record.due_elapsed = None
+    elif isinstance(event, ev.Corrected) and event.deadline_after is not None:
+        record.deadline_elapsed = elapsed + event.deadline_after
     elif record.deadline_after is None:  # a new run may have none
         record.deadline_elapsed = None
 
@@ -98,6 +118,20 @@ def _started(record: JobRecord, event: ev.Started) -> None:
     record.reason = ""
     record.error = None
     record.unsaved = None
+    record.not_done = False
+
+
+def _due(record: JobRecord, event: ev.Due) -> None:
+    # otherwise due_at stays, since it orders the jobs that wait for a slot
+    if event.early:
+        record.due_at, record.delay = event.at, None
+        _keep_action(record, event, "run_now")
+
+
+def _rescheduled(record: JobRecord, event: ev.Rescheduled) -> None:
+    record.due_at, record.delay = event.due_at, event.delay
+    record.reason = "rescheduled"
+    _keep_action(record, event, "reschedule")
 
 
 def _entered(record: JobRecord, event: ev.SdkEntered) -> None:
@@ -141,6 +175,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
         # the handler, verify or an operator says that nothing is half done: an open step may start again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
     record.may_have_acted = event.may_have_acted
+    record.not_done = record.not_done or event.reason == "not_done"
     record.doubt = None
     record.reason = event.reason
     record.error = event.error
@@ -149,7 +184,7 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
 
 
 def _operator_ended(record: JobRecord, event: ev.Ended) -> None:
-    """An operator cancelled the job or resolved its doubt."""
+    """An operator cancelled the job, resolved its doubt or let verify be called."""
     if event.action is None and record.actions and record.actions[-1].seq == event.seq - 1:
         return  # a consequence of the action: a job that was to be cancelled is resolved as not done
     cancelled = isinstance(event, ev.Cancelled)
@@ -158,9 +193,7 @@ def _operator_ended(record: JobRecord, event: ev.Ended) -> None:
     _keep_action(record, event, action, "" if action == "cancel" else _RESOLUTIONS.get(type(event), ""))
 
 
-def _keep_action(
-    record: JobRecord, event: ev.Ended | ev.CancelRequested | ev.RunRestarted, action: ActionName, detail: str = ""
-) -> None:
+def _keep_action(record: JobRecord, event: _ByOperator, action: ActionName, detail: str = "") -> None:
     kept = ActionRecord(action, event.seq, event.at, event.by, event.note, detail)
     record.actions = (*record.actions[1 - MAX_ACTIONS :], kept)
 
@@ -172,6 +205,7 @@ def _returned(record: JobRecord, event: ev.Returned) -> None:
 
 def _completed(record: JobRecord, event: ev.Completed) -> None:
     _ended(record, event)
+    record.claimed_by = record.claimed_until = None
     unsaved, record.unsaved = record.unsaved, None
     if unsaved is not None and event.result is UNSET and event.problem is None:  # the handler has returned it before
         record.result, record.result_problem = unsaved.result, unsaved.problem
@@ -217,22 +251,55 @@ def _final(record: JobRecord, event: ev.Ended) -> None:
 
 
 def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
+    _new_run(record, event)
+    record.repeats = event.even_if_acted
+    _keep_action(record, event, "retry", "even_if_acted" if event.even_if_acted else "")
+
+
+def _new_run(record: JobRecord, event: ev.RunRestarted | ev.Corrected) -> None:
     record.run += 1
     record.retries_used = 0
     record.snoozes = 0
     record.crashes = 0
     record.cancel_requested = False
-    record.repeats = event.even_if_acted
     if record.deadline_at is not None:
         expired = record.deadline_at <= event.at if event.expired is None else event.expired
         if expired:  # otherwise the new run would expire before it starts
             record.deadline_at = record.deadline_after = None
     record.reason = ""
     record.error = None
-    _keep_action(record, event, "retry", "even_if_acted" if event.even_if_acted else "")
+
+
+def _corrected(record: JobRecord, event: ev.Corrected) -> None:
+    assert event.payload is not UNSET  # only a client's events are without
+    record.earlier = (*record.earlier[1 - MAX_EARLIER :], (record.run, record.payload))
+    _new_run(record, event)
+    record.payload, record.digest = event.payload, event.digest
+    record.steps = NO_STEPS
+    record.repeats = False
+    if event.deadline_at is not None:
+        record.deadline_at, record.deadline_after = event.deadline_at, event.deadline_after
+    _keep_action(record, event, "correct")
+
+
+def _verified(record: JobRecord, event: ev.Verified) -> None:
+    if event.answer == "not_done":
+        record.may_have_acted = False
+        record.not_done = True
+        record.steps = {name: result for name, result in record.steps.items() if result is not None}
+    elif event.answer == "done":
+        record.may_have_acted = True
+    _keep_action(record, event, "verify", event.answer)
+
+
+def _claimed(record: JobRecord, event: ev.Claimed) -> None:
+    record.claimed_by, record.claimed_until = (None, None) if event.until is None else (event.by, event.until)
+    _keep_action(record, event, "release" if event.until is None else "claim")
 
 
 _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
+    ev.Due: _due,
+    ev.Rescheduled: _rescheduled,
     ev.Started: _started,
     ev.SdkEntered: _entered,
     ev.StepStarted: _step_started,
@@ -249,12 +316,12 @@ _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
     ev.Failed: _final,
     ev.Cancelled: _final,
     ev.RunRestarted: _retried,
+    ev.Corrected: _corrected,
+    ev.Verified: _verified,
+    ev.Claimed: _claimed,
 }
 
 _MOVES = {
     event: {before: (after, _CHANGES.get(event)) for before, after in moves.items()}
     for event, moves in TRANSITIONS.items()
 }
-
-# `Due` changes only the state: due_at stays, since it orders the jobs that wait for a slot
-assert State.PENDING is TRANSITIONS[ev.Due][State.SCHEDULED]

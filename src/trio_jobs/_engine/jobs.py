@@ -19,6 +19,7 @@ import msgspec
 
 from trio_jobs._engine.json_values import json_fields, moment
 from trio_jobs._engine.operator_actions import NO_ACTIONS, ActionRecord, OperatorAction, view_action
+from trio_jobs._engine.receipt import Receipt
 from trio_jobs._engine.states import (
     FINAL,
     CancelAnswer,
@@ -35,6 +36,7 @@ from trio_jobs._engine.states import (
 
 __all__ = [
     "FINAL",
+    "NO_STEPS",
     "UNSAFE",
     "Attempt",
     "AttemptRecord",
@@ -120,7 +122,7 @@ class AttemptRecord(msgspec.Struct, gc=False):
     overdue: bool = False
 
 
-_NO_STEPS: Final[Mapping[str, msgspec.Raw | None]] = MappingProxyType({})
+NO_STEPS: Final[Mapping[str, msgspec.Raw | None]] = MappingProxyType({})
 
 
 class JobRecord(msgspec.Struct, gc=False):
@@ -150,7 +152,7 @@ class JobRecord(msgspec.Struct, gc=False):
     repeats: bool = False
     doubt: Doubt | None = None
     # results of the finished steps; None: started, and it is not known what it did
-    steps: Mapping[str, msgspec.Raw | None] = _NO_STEPS
+    steps: Mapping[str, msgspec.Raw | None] = NO_STEPS
     # a tuple, since the collector tracks every list, and would visit one for each job that is kept
     attempts: tuple[AttemptRecord, ...] = ()
     result: msgspec.Raw | None = None
@@ -176,6 +178,15 @@ class JobRecord(msgspec.Struct, gc=False):
     actions: tuple[ActionRecord, ...] = NO_ACTIONS
     # where `JobTable` has the job; written by it alone
     place: int = 0
+    # the last event that is no remark (`events.REMARKS`): a wait that was begun before it is over
+    moved_seq: int = 0
+    # verify has answered NotDone since the last attempt
+    not_done: bool = False
+    # the payloads that corrections have replaced, each with the last run that had it, the oldest first
+    earlier: tuple[tuple[int, msgspec.Raw], ...] = ()
+    # who works on the job, and until when
+    claimed_by: str | None = None
+    claimed_until: float | None = None
 
     @property
     def has_acted(self) -> bool:
@@ -249,6 +260,10 @@ class Job:
     """Who submitted the job: the name of a token, or `by` of the submit. None for a client of scope `watch`."""
     labels: dict[str, str] = attrs.field(hash=False)
     """The labels of the submit, by name. Empty for a client of scope `watch`."""
+    claimed_by: str | None
+    """Who has claimed the job; None if nobody has, and for a client of scope `watch`."""
+    claimed_until: datetime | None
+    """When the claim ends, UTC; None without one. A claim that has ended may still be shown."""
     run: int
     """The number of the run, from 1. Each retry by a person begins a new run."""
     retries_used: int
@@ -269,6 +284,9 @@ class Job:
     """The number of attempts so far, over all runs."""
     attempts: tuple[Attempt, ...] | None
     """The attempts, oldest first. None in a list or a snapshot of a client, where they are not sent."""
+    earlier_payloads: dict[int, bytes] | None = attrs.field(repr=False, hash=False)
+    """The payloads that corrections have replaced, as JSON, by the last run that had each: the newest 10. None where
+    `payload` is, and over the wire also without any."""
     result: bytes | None = attrs.field(repr=False)
     """The result as JSON, set in `completed`. Always None over the wire: use `Client.result`."""
     result_problem: str | None
@@ -293,7 +311,8 @@ class Job:
             JSON; `attempts` is a list of dicts. `payload`, `steps`, `attempts` and `result` are left out where they are
             None here, so that None is a JSON null.
         """
-        left_out = [name for name in ("payload", "steps", "attempts", "result") if getattr(self, name) is None]
+        names = ("payload", "steps", "attempts", "earlier_payloads", "result")
+        left_out = [name for name in names if getattr(self, name) is None]
         fields = json_fields(self)
         for name in left_out:
             del fields[name]
@@ -325,6 +344,8 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         deadline_at=to_datetime(record.deadline_at),
         by=record.by,
         labels={} if record.labels is None else {**record.labels},
+        claimed_by=record.claimed_by,
+        claimed_until=to_datetime(record.claimed_until),
         run=record.run,
         retries_used=record.retries_used,
         snoozes=record.snoozes,
@@ -335,6 +356,7 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         open_step=open_step(record),
         attempt_count=len(record.attempts),
         attempts=None if brief else tuple(map(_attempt, record.attempts)),
+        earlier_payloads=None if brief else {run: bytes(payload) for run, payload in record.earlier},
         result=None if brief or record.result is None else bytes(record.result),
         result_problem=record.result_problem,
         reason=record.reason,
@@ -356,27 +378,6 @@ def _attempt(record: AttemptRecord) -> Attempt:
         late=record.late,
         overdue=record.overdue,
     )
-
-
-@final
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The answer of a submit.
-
-    For a new job `position` and `state` are those of the moment in which the job was accepted; for a known key, those
-    of now.
-    """
-
-    job_id: str
-    """The id of the job."""
-    created: bool
-    """False if the key was known: the receipt is that of the existing job."""
-    position: int
-    """The position in the channel: 1 for the next job to start, 0 for a job that is not waiting there."""
-    state: State
-    """The state of the job."""
-    expected_wait: float | None = None
-    """Seconds until the job starts if attempts take as long as recent ones. None before the first attempt of the queue
-    has ended, and always None over the wire."""
 
 
 # C0 and C1 controls, marks of text direction and lone surrogates: characters that could move the cursor of a terminal,

@@ -42,7 +42,7 @@ def json_value(value: Any) -> Any:
         case tuple():
             return [json_value(item) for item in value]
         case dict():
-            return {name: json_value(item) for name, item in value.items()}
+            return {str(name): json_value(item) for name, item in value.items()}
     return json_fields(value)
 
 

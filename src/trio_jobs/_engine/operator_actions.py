@@ -14,7 +14,10 @@ __all__ = ["MAX_ACTIONS", "NO_ACTIONS", "ActionName", "ActionRecord", "OperatorA
 
 MAX_ACTIONS: Final = 20  #: actions that are kept with a job, the newest: more are in its history
 
-ActionName = Literal["cancel", "retry", "resolve", "pause", "resume", "drain", "undrain"]
+ActionName = Literal[
+    "cancel", "retry", "resolve", "correct", "verify", "reschedule", "run_now", "claim", "release",
+    "pause", "resume", "drain", "undrain",
+]  # fmt: skip
 
 
 class ActionRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -44,7 +47,8 @@ class OperatorAction:
     """What an operator did to a job or to the queue. It is recorded together with the change that it made."""
 
     action: str
-    """cancel, retry or resolve: of a job. pause, resume, drain or undrain: of the queue."""
+    """cancel, retry, resolve, correct, verify, reschedule, run_now, claim or release: of a job. pause, resume, drain or
+    undrain: of the queue."""
     seq: int
     """The number of its event."""
     at: datetime
@@ -57,7 +61,7 @@ class OperatorAction:
     `watch`."""
     detail: str = ""
     """resolve: done, not_done or failed. cancel: requested, if an attempt was running. retry: even_if_acted, if that
-    was permitted. Otherwise empty."""
+    was permitted. verify: done, not_done or unknown, if the job had failed or was cancelled. Otherwise empty."""
     job: str | None = None
     """The id of the job; None for an action on the queue."""
     kind: str | None = None

@@ -89,6 +89,8 @@ class Projection:
                     by_state[after].append(seq, record)
                 if known is not None:
                     self.by_submit.update(record, known)
+                if isinstance(event, ev.Corrected) and record.key is not None:
+                    self.keys[record.kind, record.key].digest = event.digest or ""
             if elapsed is not None:
                 stamp(record, event, elapsed)
         else:

@@ -105,7 +105,7 @@ class EndedBy(StrEnum):
 
 OnDoubt = Literal["hold", "retry", "fail"]
 CancelAnswer = Literal["cancelled", "requested", "too_late"]
-OperatorEnding = Literal["cancel", "resolve"]
+OperatorEnding = Literal["cancel", "resolve", "verify"]
 
 
 @final

@@ -10,6 +10,8 @@ job exists.
 
 Two things are absent on purpose. A job in doubt is never `Cancelled`, `Snoozed` or `Interrupted` directly: it is
 `DoubtResolved` first, so that the history shows what resolved the doubt. And nothing leaves `completed`.
+
+`failed` is the end of a run, with one exception: verify, called on request of an operator, finds the work done.
 """
 
 from __future__ import annotations
@@ -62,8 +64,14 @@ TABLE: Final[tuple[Transition, ...]] = (
     _T(None, ev.Submitted, _PENDING, "payload valid, key new, slot reserved", "submit"),
     _T(None, ev.Scheduled, _SCHEDULED, "payload valid, key new, below max_waiting", "submit for later"),
     # a waiting job
-    _T(_SCHEDULED, ev.Due, _PENDING, "due_at has passed", "the job is due"),
-    _T(_RETRYING, ev.Due, _PENDING, "due_at has passed", "the wait before the retry is over"),
+    _T(_SCHEDULED, ev.Due, _PENDING, "due_at has passed, or started early", "the job is due"),
+    _T(
+        _RETRYING,
+        ev.Due,
+        _PENDING,
+        "due_at has passed, or started early",
+        "the wait before the retry is over",
+    ),
     _T(_PENDING, ev.Started, _PROCESSING, "taken from the queue, SDK free", "an attempt starts"),
     _T(_PENDING, ev.InDoubt, _IN_DOUBT, "may have acted", "verify or an operator decides before the next attempt"),
     # a running attempt
@@ -114,6 +122,22 @@ TABLE: Final[tuple[Transition, ...]] = (
     # a new run
     _T(_FAILED, ev.RunRestarted, _PENDING, "no call inside, may be repeated", "an operator retries"),
     _T(_CANCELLED, ev.RunRestarted, _PENDING, "no call inside, may be repeated", "an operator retries"),
+    _T(_FAILED, ev.Corrected, _PENDING, "has done nothing", "an operator replaces the payload"),
+    _T(_CANCELLED, ev.Corrected, _PENDING, "has done nothing", "an operator replaces the payload"),
+    # verify on request of an operator
+    _T(_FAILED, ev.Completed, _COMPLETED, "verify answered Done", "the work is done"),
+    _T(_FAILED, ev.Verified, _FAILED, "verify was called", "verify answered NotDone or Unknown"),
+    _T(_CANCELLED, ev.Verified, _CANCELLED, "verify was called", "verify has answered"),
+    # when a waiting job is due
+    _T(_SCHEDULED, ev.Rescheduled, _SCHEDULED, "due_at in the future", "an operator postpones or advances it"),
+    _T(_PENDING, ev.Rescheduled, _SCHEDULED, "due_at in the future", "an operator postpones it"),
+    _T(_RETRYING, ev.Rescheduled, _SCHEDULED, "due_at in the future", "an operator postpones or advances it"),
+    # who works on a job
+    *(
+        _T(state, ev.Claimed, state, "not claimed by another", "an operator works on it, or no longer does")
+        for state in State
+        if state is not _COMPLETED
+    ),
 )
 
 TRANSITIONS: Final[dict[type[ev.Event], dict[State | None, State]]] = {

@@ -132,7 +132,7 @@ class Reactions:
 
     def _on_scheduled(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
-        if record.last_seq == event.seq and not self._is_blocking(
+        if record.moved_seq == event.seq and not self._is_blocking(
             record
         ):  # else the job changed again before the commit
             self._scheduler.schedule(record)
@@ -140,7 +140,7 @@ class Reactions:
 
     def _on_pending(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
-        if record.last_seq != event.seq or event.job in self._status.unhandled:
+        if record.moved_seq != event.seq or event.job in self._status.unhandled:
             return  # the job has changed again, or no handler can process it
         if self._is_blocking(record):
             self._blocking_job.notify(record)

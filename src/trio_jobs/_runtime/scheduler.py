@@ -4,7 +4,7 @@ A job outside of the channel waits first for a time (retrying, scheduled, a veri
 that wait for a slot are ordered by the time at which they were due, then by their submit.
 
 A job may change while it waits: it may be cancelled, or expire. Its entry is not removed from the heap. Each entry has
-the number of the job's last event at that time, and is skipped if the job has changed since.
+the number of the last event that moved the job, and is skipped if the job has moved since.
 
 A wait ends at a date on the wall clock, or after seconds on the clock of elapsed time. Either may advance by more than
 Trio's clock, on which this task sleeps, so both are read at least every `LOOK_EVERY` seconds and before each attempt.
@@ -41,7 +41,7 @@ class _Timers:
 
     def add(self, at: float, record: JobRecord) -> None:
         self._added += 1
-        heappush(self._heap, (at, self._added, record.last_seq, record))
+        heappush(self._heap, (at, self._added, record.moved_seq, record))
 
     def pop_until(self, now: float) -> list[tuple[int, JobRecord]]:
         """Remove and return what is due at `now`, the earliest first."""
@@ -109,7 +109,7 @@ class Scheduler:
             was_due = record.due_elapsed
         else:
             was_due = self._elapsed_at(record.due_at if record.due_at is not None else record.submitted_at)
-        heappush(self._waiting, (was_due, record.submitted_seq, record.last_seq, record))
+        heappush(self._waiting, (was_due, record.submitted_seq, record.moved_seq, record))
         self._channel.set_requeue_waiting(True)
         self._wake.set()
 
@@ -132,7 +132,7 @@ class Scheduler:
         now, elapsed = self._clock.now(), self._clock.elapsed()
         for timers, at in ((self._due_by_seconds, elapsed), (self._due_by_date, now)):
             for seq, record in timers.pop_until(at):
-                if record.last_seq == seq:
+                if record.moved_seq == seq:
                     self._become_due(record, now)
         for timers, at in ((self._deadlines_by_seconds, elapsed), (self._deadlines_by_date, now)):
             for _, record in timers.pop_until(at):
@@ -211,7 +211,7 @@ class Scheduler:
     def _drop_changed(self) -> bool:
         """Drop the first entries whose jobs have changed. False: no entry is left."""
         waiting = self._waiting
-        while waiting and waiting[0][3].last_seq != waiting[0][2]:
+        while waiting and waiting[0][3].moved_seq != waiting[0][2]:
             heappop(waiting)
         if not waiting:
             self._channel.set_requeue_waiting(False)

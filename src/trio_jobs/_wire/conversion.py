@@ -143,6 +143,8 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         deadline_at=_seconds(job.deadline_at),
         by=job.by if private else None,
         labels=job.labels if private and job.labels else None,
+        claimed_by=job.claimed_by if private else None,
+        claimed_until=_seconds(job.claimed_until),
         run=job.run,
         attempts=job.attempt_count,
         retries_used=job.retries_used,
@@ -156,7 +158,20 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         result_problem=job.result_problem,
         history=attempts,
         payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
+        earlier_payloads=_earlier(job.earlier_payloads) if private and history else None,
     )
+
+
+def _earlier(payloads: dict[int, bytes] | None) -> dict[str, msgspec.Raw] | None:
+    """The newest payloads that together have at most `MAX_HISTORY_BYTES`, the oldest first; None without any."""
+    sent: dict[str, msgspec.Raw] = {}
+    size = 0
+    for run, payload in reversed((payloads or {}).items()):
+        size += len(payload)
+        if size > MAX_HISTORY_BYTES:
+            break
+        sent[str(run)] = msgspec.Raw(payload)
+    return dict(reversed(sent.items())) or None
 
 
 def _history(attempts: Sequence[Attempt], private: bool) -> list[WireAttempt]:
@@ -215,6 +230,8 @@ def job_from_wire(sent: WireJob) -> Job:
         deadline_at=to_datetime(sent.deadline_at),
         by=sent.by,
         labels=sent.labels or {},
+        claimed_by=sent.claimed_by,
+        claimed_until=to_datetime(sent.claimed_until),
         run=sent.run,
         retries_used=sent.retries_used,
         snoozes=sent.snoozes,
@@ -225,6 +242,9 @@ def job_from_wire(sent: WireJob) -> Job:
         open_step=None,
         attempt_count=sent.attempts,
         attempts=attempts,
+        earlier_payloads=None
+        if sent.earlier_payloads is None
+        else {int(run): bytes(payload) for run, payload in sent.earlier_payloads.items()},
         result=None,
         result_problem=sent.result_problem,
         reason=sent.reason,

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from trio_jobs._engine.operator_events import VerifyWord
 from trio_jobs._engine.states import EndedBy, OperatorEnding, Outcome, State
 
 __all__ = [
@@ -108,6 +109,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     deadline_at: float | None = None
     by: str | None = None
     labels: dict[str, str] | None = None
+    claimed_by: str | None = None
+    claimed_until: float | None = None
     run: int = 1
     attempts: int = 0
     retries_used: int = 0
@@ -120,6 +123,7 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     result_problem: str | None = None
     history: list[WireAttempt] | None = None
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    earlier_payloads: dict[str, msgspec.Raw] | None = None
     actions: tuple[WireAction, ...] | None = None
 
 
@@ -141,6 +145,9 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
     deadline_after: float | None = None
     expired: bool | None = None
     even_if_acted: bool = False
+    early: bool = False
+    until: float | None = None
+    answer: VerifyWord | None = None
     attempt: int = 0
     step: str | None = None
     outcome: Outcome | None = None

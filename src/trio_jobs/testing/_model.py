@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
+from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import FINAL, Outcome, State
@@ -23,13 +24,13 @@ _NEVER: Final = float("inf")
 
 _TRANSITIONS: Final[dict[str | None, str]] = {
     None: "scheduled pending",
-    "scheduled": "pending cancelled failed",
-    "pending": "processing cancelled failed",
+    "scheduled": "scheduled pending cancelled failed",
+    "pending": "scheduled processing cancelled failed",
     "processing": "saving completed retrying failed scheduled pending cancelled in_doubt",
     "saving": "completed in_doubt failed cancelled retrying pending",
-    "retrying": "pending cancelled failed",
+    "retrying": "scheduled pending cancelled failed",
     "in_doubt": "completed saving retrying pending failed in_doubt",
-    "failed": "pending",
+    "failed": "pending completed",
     "cancelled": "pending",
     "completed": "",
 }
@@ -49,6 +50,8 @@ _NEXT_STATE: Final[dict[str, str]] = {
     "Failed": "failed",
     "Cancelled": "cancelled",
     "RunRestarted": "pending",
+    "Corrected": "pending",
+    "Rescheduled": "scheduled",
 }
 
 
@@ -178,12 +181,18 @@ class Model:
             job.inside = isinstance(event, ev.InDoubt) and event.inside
             if not job.inside:
                 self.running = None
-        if isinstance(event, ev.RunRestarted):
+        if isinstance(event, ev.RunRestarted | ev.Corrected):
             job.ends = 0
             if job.deadline_at <= event.at:  # a deadline that has passed does not apply to a new run
                 job.deadline_at = _NEVER
+        if isinstance(event, ev.Corrected):
+            job.payload = bytes(event.payload) if event.payload is not UNSET else b""
+            if event.deadline_at is not None:
+                job.deadline_at = event.deadline_at
         if after in FINAL:
-            job.ends += 1
+            # verify, which a person requested, finds the work of a failed job done
+            found_done = job.state == State.FAILED and getattr(event, "reason", "") == "verified"
+            job.ends += not found_done
             if job.ends > 1:
                 yield f"P5: {_shown(job)} becomes final a second time: {after}"
         has_returned = isinstance(event, ev.Completed | ev.Returned) and event.outcome is Outcome.COMPLETED
