@@ -44,6 +44,8 @@ FINDING: Final = "tests/runtime/test_finding.py"
 LABELS: Final = "tests/runtime/test_labels.py"
 SERVER_LISTS: Final = "tests/server/test_job_lists.py"
 CREDENTIALS: Final = "tests/server/test_credentials.py"
+NAMED_TOKENS: Final = "tests/server/test_named_tokens.py"
+TOKEN_COMMANDS: Final = "tests/cli/test_token_commands.py"
 SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
@@ -427,6 +429,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/submission.py",
         "due if wait > 0 else None, deadline, labels)",
         "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "half a file of tokens",
+        "a file of tokens that is not complete removes all tokens",
+        NAMED_TOKENS,
+        "_server/named_tokens.py",
+        "            self._problem = str(error)\n            return False\n",
+        "            self._problem, self.tokens = str(error), []\n            return True\n",
+    ),
+    _M(
+        "a name twice",
+        "two people can have one name, so that nobody knows who did something",
+        NAMED_TOKENS,
+        "_server/named_tokens.py",
+        "        if token.name in names:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "removed and connected",
+        "the connections of a removed token stay open",
+        NAMED_TOKENS,
+        "_server/server.py",
+        "                connection.leave(CloseCode.UNAUTHORISED, problem)\n",
+        "                pass\n",
+    ),
+    _M(
+        "readable digests",
+        "the file of tokens may be written by other users",
+        NAMED_TOKENS,
+        "_server/named_tokens.py",
+        "mode & (stat.S_IRWXG | stat.S_IRWXO)",
+        "mode & stat.S_IRWXO",
+    ),
+    _M(
+        "tokens lost between two commands",
+        "two commands at once write over each other's token",
+        TOKEN_COMMANDS,
+        "_cli/named_tokens.py",
+        "    except (_file_lock.LockTaken, _file_lock.LockFileReplaced):\n",
+        "    except _file_lock.LockTaken:\n        yield\n        return\n    except _file_lock.LockFileReplaced:\n",
     ),
     _M(
         "bits of base64",

@@ -14,8 +14,9 @@ from trio.testing import MockClock
 
 from support.server import OPERATOR, OWNER, WATCHER
 from trio_jobs._server.address_limiter import AddressLimiter
-from trio_jobs._server.credentials import ANYONE, Credentials
+from trio_jobs._server.credentials import Credentials
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem
+from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.login_codes import MAX_CODES, TRIES, LoginCodes, LoginRefused
 from trio_jobs._server.logins import LIFETIME, Logins
 from trio_jobs._server.page_sessions import LIFETIME as SESSION_LIFETIME
@@ -296,9 +297,8 @@ async def test_a_login_code_is_valid_once_and_for_five_minutes(autojump_clock: M
 
 async def test_a_login_code_of_a_removed_token_is_not_valid() -> None:
     bench = Bench(OWNER)
-    bench.credentials.use([known(OPERATOR)])
-    code = bench.logins.new_code(bench.credentials.identify(OPERATOR.secret))
-    bench.credentials.use([])
+    identity = Bench(OPERATOR).credentials.identify(OPERATOR.secret)
+    code = bench.logins.new_code(identity)  # as if the token had been removed since then
     with pytest.raises(LoginRefused, match="removed"):
         await bench.logins.exchange(code, "10.0.0.1")
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from trio_jobs import __version__
 from trio_jobs._cli import argument_types as types
+from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_token
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
 from trio_jobs._cli.output import print_line
 from trio_jobs._engine.states import State
@@ -20,7 +21,7 @@ __all__ = ["VARIABLE", "parse", "parser"]
 
 VARIABLE: Final = "TRIO_JOBS_TOKEN"  #: the environment variable with the token
 
-_ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "url"})
+_ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "action", "url"})
 
 _RAW: Final = argparse.RawDescriptionHelpFormatter
 
@@ -113,6 +114,9 @@ def parser() -> argparse.ArgumentParser:
     _add_note(drain)
     _add_note(command("undrain", "accept jobs again after a drain"))
     command("status", "show whether the queue is healthy, and how full it is")
+    link = "Whoever opens it within five minutes uses the page as the owner of the token. It works once."
+    add_login(command("login", "print a link with which the page of the server logs in", link, "--open"))
+    add_token(commands.add_parser("token", help="add, list or remove the tokens of people"))
     _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
     return top
 
@@ -329,6 +333,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the file with a second token, of scope watch, which can read and change nothing; created likewise",
     )
+    add_named_tokens(parser)
     parser.add_argument("--no-token", action="store_true", help="require no token; on 127.0.0.1 only")
     parser.add_argument("--insecure", action="store_true", help="allow another --host without TLS")
     parser.add_argument(

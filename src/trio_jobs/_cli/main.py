@@ -48,6 +48,10 @@ def _run(parsed: argparse.Namespace) -> int:
         from trio_jobs._cli.journal import backup_of_file, check_file
 
         return check_file(parsed) if parsed.journal_command == "check" else backup_of_file(parsed)
+    if parsed.command == "token":
+        from trio_jobs._cli.named_tokens import change_tokens
+
+        return change_tokens(parsed)
     import trio
 
     return trio.run(_run_client, parsed)
@@ -89,6 +93,10 @@ async def _run_client(arguments: argparse.Namespace) -> int:
             from trio_jobs._cli.journal import backup_of_service
 
             return await backup_of_service(client, arguments)
+        if arguments.command == "login":
+            from trio_jobs._cli.login import login
+
+            return await login(client, arguments)
         from trio_jobs._cli.commands import COMMANDS
 
         return await COMMANDS[arguments.command](client, arguments)

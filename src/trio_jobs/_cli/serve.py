@@ -16,6 +16,9 @@ from trio_jobs._cli import logs
 from trio_jobs._cli.arguments import VARIABLE
 from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
 from trio_jobs._cli.exit_codes import ExitCode
+from trio_jobs._cli.login import link
+from trio_jobs._cli.named_tokens import tokens_beside
+from trio_jobs._cli.output import print_error
 from trio_jobs._cli.signals import handle_signals
 from trio_jobs._cli.token_file import (
     path_beside,
@@ -31,8 +34,8 @@ from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._server.certificates import CertificateFiles, load
 from trio_jobs._server.origins import check_origins
 from trio_jobs._server.request import check_host_names
-from trio_jobs._server.server import serve
-from trio_jobs._server.tokens import Token
+from trio_jobs._server.server import Server, serve
+from trio_jobs._server.tokens import Token, known
 from trio_jobs._service import Service, parts_of
 from trio_jobs._service_parts import use_executor
 
@@ -151,6 +154,8 @@ class _Tokens:
     """The one of scope control first; none with --no-token."""
     where: str = ""
     """A sentence about where the token of scope control is; empty if it is only recorded."""
+    file: Path | None = None
+    """The file of named tokens; None without one."""
     advice: str = ""
     """How the other commands get the token where it cannot be recorded; empty if it is not to be recorded."""
 
@@ -163,6 +168,8 @@ def _tokens(arguments: argparse.Namespace) -> _Tokens:
     if arguments.no_token:
         if arguments.watch_token_file is not None:
             raise UsageError("--watch-token-file cannot be combined with --no-token")
+        if arguments.tokens is not None:
+            raise UsageError("--tokens cannot be combined with --no-token")
         return _Tokens([], "no token is required")
     where = advice = ""
     if arguments.token_file is not None:
@@ -185,7 +192,8 @@ def _tokens(arguments: argparse.Namespace) -> _Tokens:
         if watcher.secret == token.secret:
             raise UsageError(f"{arguments.watch_token_file} contains the token of scope control; name another file")
         tokens.append(watcher)
-    return _Tokens(tokens, where, advice)
+    file = arguments.tokens or (None if arguments.journal is None else tokens_beside(arguments.journal))
+    return _Tokens(tokens, where, file, advice)
 
 
 def _record(found: _Tokens, port: int) -> Path | None:
@@ -206,6 +214,15 @@ def _record(found: _Tokens, port: int) -> Path | None:
     return None
 
 
+def _print_login(server: Server, found: _Tokens, arguments: argparse.Namespace) -> None:
+    """Print a link to the page to a terminal. It must be in no log, since whoever opens it has the owner's token."""
+    logins = server.access.logins
+    if logins is None or arguments.no_page or arguments.log_json or sys.stderr is None or not sys.stderr.isatty():
+        return
+    code = logins.new_code(known(found.tokens[0]).identity)
+    print_error(f"the page, once and within five minutes: {link(server.url, code)}")
+
+
 async def _serve_queue(
     queue: Queue,
     arguments: argparse.Namespace,
@@ -219,6 +236,7 @@ async def _serve_queue(
         arguments.host,
         arguments.port,
         tokens=found.tokens or None,
+        token_file=found.file,
         tls=tls,
         insecure=arguments.insecure,
         origins=arguments.origin,
@@ -231,6 +249,7 @@ async def _serve_queue(
             log.info("%s", found.where or f"the token is in {record}")
             if arguments.watch_token_file is not None:
                 log.info("the token of scope watch is in %s", arguments.watch_token_file)
+            _print_login(server, found, arguments)
             await stop.wait()
             # in memory, clients still get the results of all jobs that can finish; with a journal they are disconnected
             # with 1001 now, the shutdown of the queue finishes the running attempt, and the next server has its result

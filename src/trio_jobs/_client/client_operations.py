@@ -16,6 +16,7 @@ from trio_jobs._ports import Backup
 from trio_jobs._validation import check_note
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
+from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.methods import METHODS
 from trio_jobs._wire.params import Params
 
@@ -47,6 +48,19 @@ class ClientOperations:
             type_,
             repeatable=METHODS[method].repeatable,
         )
+
+    async def login_code(self) -> str:
+        """A code with which a person logs in to the page of the server, with the name and the scope of this token.
+
+        It is valid for five minutes and once, as the fragment of the page's URL: `/#login=CODE`.
+
+        Raises:
+            PermissionDenied: The client has presented a page session or a ticket instead of a token.
+
+        Cancelled:
+            A code may have been made.
+        """
+        return (await self._call("server.login", w.Nothing(), LoginResult)).code
 
     async def cancel(self, job_id: str, *, note: str | None = None) -> CancelAnswer:
         """Cancel a job; see `Queue.cancel`.

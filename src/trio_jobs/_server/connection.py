@@ -25,6 +25,7 @@ from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._log import Log
+from trio_jobs._server.access import Access
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.limits import ServerLimits, connection_limits
@@ -57,6 +58,7 @@ class Connection:
     Args:
         stream: The stream, with the handshake in `replay`.
         identity: The client.
+        access: Who may use the server.
         shared: The events as it is sent them.
         refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
             the client.
@@ -72,6 +74,7 @@ class Connection:
         methods: Methods,
         limits: ServerLimits,
         shared: SharedEvents,
+        access: Access,
         pacer: Pacer,
         followed: FollowedJobs,
         refusal: tuple[int, str] | None = None,
@@ -86,6 +89,7 @@ class Connection:
         self._methods = methods
         self._limits = limits
         self._shared = shared
+        self._access = access
         self._pacer = pacer
         self._followed = followed
         self._listing = trio.StrictFIFOLock()
@@ -100,7 +104,7 @@ class Connection:
         self._progress = NewestProgress()
         self._news = WakeUp()
         self._scope = trio.CancelScope()
-        stream.on_rest = self._wake_pump
+        stream.on_rest = self._news.set
 
     @property
     def has_more_to_say(self) -> bool:
@@ -321,7 +325,7 @@ class Connection:
         if self.subscribers.get(subscriber.id) is subscriber:
             subscriber.begin()
             self._ready[subscriber] = None
-            self._wake_pump()
+            self._news.set()
 
     def _on_news(self, subscriber: Subscriber, at_once: bool) -> None:
         """Send what is available for a subscription: at once if the stream is free, otherwise by the pump."""
@@ -333,9 +337,6 @@ class Connection:
                 subscriber.join(self._shared.multicasts, self._stream)
                 return
         self._ready[subscriber] = None
-        self._wake_pump()
-
-    def _wake_pump(self) -> None:
         self._news.set()
 
     async def _pump(self) -> None:
@@ -368,7 +369,7 @@ class Connection:
             return
         self._progress.put(news)
         if not self._stream.free:
-            self._wake_pump()
+            self._news.set()
         elif frames := self._take_progress():
             self._stream.send_nowait(frames)
 
@@ -384,6 +385,8 @@ class Connection:
             asked_at = trio.current_time()
             await self._send_made(self._ping)
             await trio.sleep(self._limits.ping)
+            if (problem := self._access.problem(self.identity)) is not None:  # a session or a ticket has expired
+                self.leave(CloseCode.UNAUTHORISED, problem)
             if self._stream.heard_at < asked_at:
                 self._stream.reset_when_closed()
                 self._scope.cancel()

@@ -7,51 +7,23 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from typing import Final, final
+from typing import Final
 
 import attrs
 
-from trio_jobs._engine.bounds import UNBOUND, Bounds
 from trio_jobs._server import page_sessions, tickets
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem
+from trio_jobs._server.known_token import ANYONE, KnownToken
+from trio_jobs._server.named_tokens import NamedTokens
 from trio_jobs._server.page_sessions import EndedSessions, read_session, session_key
 from trio_jobs._server.queue_keys import QueueKeys
 from trio_jobs._server.signatures import Signed, key_id, split
 from trio_jobs._server.tickets import read_ticket
-from trio_jobs._wire.codes import BEARER, Scope
+from trio_jobs._wire.codes import BEARER
 
-__all__ = ["ANYONE", "Credentials", "KnownToken"]
+__all__ = ["Credentials"]
 
 MAX_CREDENTIAL: Final = 4096  #: characters; longer ones are not looked at
-
-
-@final
-@attrs.frozen
-class KnownToken:
-    """A token as the server keeps it: without its secret."""
-
-    digest: bytes = attrs.field(repr=False)
-    """The SHA-256 of the secret."""
-    name: str
-    """See `Token.name`."""
-    scope: Scope
-    """See `Token.scope`."""
-    bounds: Bounds = UNBOUND
-    """The jobs that its clients may know about."""
-    credential: str = attrs.field(init=False, repr=False)
-
-    @credential.default
-    def _credential(self) -> str:
-        return key_id(self.digest)
-
-    @property
-    def identity(self) -> Identity:
-        """The client that has presented this token."""
-        return Identity(self.name, self.scope, self.bounds, self.credential)
-
-
-#: Every client of a server that requires no token.
-ANYONE: Final = Identity("anyone", "control")
 
 
 class Credentials:
@@ -61,29 +33,42 @@ class Credentials:
         tokens: The tokens that the server was started with.
         keys: The keys of tickets and page sessions.
         now: The wall clock, in seconds since 1970.
+        file: The file with further tokens; None without one.
+
+    Attributes:
+        ended: The page sessions that were ended by a logout.
+        on_change: Called when clients may have lost their rights, so that they have to be checked again.
     """
 
-    def __init__(self, tokens: Iterable[KnownToken], keys: QueueKeys, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tokens: Iterable[KnownToken],
+        keys: QueueKeys,
+        now: Callable[[], float],
+        file: NamedTokens | None = None,
+    ) -> None:
         self._own = tuple(tokens)
-        self._tokens = self._own
         self._keys = keys
         self._now = now
+        self._file = file
         self._by_kid: dict[str, tuple[KnownToken, bytes]] | None = None
         self.ended = EndedSessions()
-        """The page sessions that were ended by a logout."""
+        self.on_change: Callable[[], None] = _do_nothing
+        self._use([] if file is None else file.tokens)
 
     def __len__(self) -> int:
         return len(self._tokens)
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the tokens that the server was started with."""
-        return frozenset(token.name for token in self._own)
+    def refresh(self) -> None:
+        """Read the file of tokens again, if it has changed."""
+        if self._file is not None and self._file.refresh():
+            self._use(self._file.tokens)
 
-    def use(self, tokens: Iterable[KnownToken]) -> None:
-        """Accept these tokens from now on, beside those that the server was started with."""
+    def _use(self, tokens: Iterable[KnownToken]) -> None:
         self._tokens = (*self._own, *tokens)
+        self._by_credential = {token.credential: token for token in self._tokens}
         self._by_kid = None
+        self.on_change()
 
     def authorise(self, authorization: str | None, subprotocols: Iterable[str] = ()) -> Identity:
         """Return the client of a request.
@@ -113,6 +98,7 @@ class Credentials:
         """
         if len(secret) > MAX_CREDENTIAL:
             raise InvalidCredential
+        self.refresh()
         token = self._find(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest())
         if token is not None:
             return token.identity
@@ -154,10 +140,10 @@ class Credentials:
         Raises:
             InvalidCredential: The token was removed.
         """
-        for token in self._tokens:
-            if token.credential == identity.credential:
-                return session_key(token.digest, queue_key)
-        raise InvalidCredential(Problem.REMOVED)
+        token = self._by_credential.get(identity.credential)
+        if token is None:
+            raise InvalidCredential(Problem.REMOVED)
+        return session_key(token.digest, queue_key)
 
     def check(self, identity: Identity) -> None:
         """Check a client that was identified before.
@@ -176,9 +162,13 @@ class Credentials:
                 raise InvalidCredential(Problem.FOREIGN)
             return
         self.ended.check(identity)
-        token = next((token for token in self._tokens if token.credential == identity.credential), None)
+        token = self._by_credential.get(identity.credential)
         if token is None or token.identity != attrs.evolve(identity, session=None, until=None):
             raise InvalidCredential(Problem.REMOVED)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _decoded(text: str) -> str:

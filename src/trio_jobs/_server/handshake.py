@@ -9,9 +9,10 @@ from typing import Final, final
 import attrs
 import trio
 
-from trio_jobs._server.credentials import ANYONE, Credentials
+from trio_jobs._server.credentials import Credentials
 from trio_jobs._server.http import refusal, response
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem
+from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream

@@ -99,6 +99,7 @@ class Logins:
         if identity.session is None or identity.until is None:
             return False
         self._credentials.ended.add(identity.session, identity.until, self._now())
+        self._credentials.on_change()
         return True
 
 

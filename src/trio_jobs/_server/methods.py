@@ -20,10 +20,13 @@ from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+from trio_jobs._server.access import Access
 from trio_jobs._server.identity import Identity
+from trio_jobs._server.logins import LIFETIME, LoginRefused
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._wire import methods as w
+from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
@@ -94,8 +97,9 @@ class Deferred:
 class Methods:
     """The methods of one server."""
 
-    def __init__(self, backend: Backend, connection_stats: ConnectionStats, pacer: Pacer) -> None:
+    def __init__(self, backend: Backend, connection_stats: ConnectionStats, pacer: Pacer, access: Access) -> None:
         self._backend = backend
+        self._access = access
         self._pacer = pacer
         self._events = backend.events
         self._connection_stats = connection_stats
@@ -135,6 +139,15 @@ class Methods:
             identity.name,
             context.limits,
         )
+
+    async def login(self, context: RequestContext, params: w.Nothing) -> LoginResult:
+        logins = self._access.logins
+        if logins is None:
+            raise RpcError(ErrorCode.INVALID_STATE, "this server requires no token, so its page requires no login")
+        try:
+            return LoginResult(logins.new_code(context.identity), LIFETIME)
+        except LoginRefused as error:
+            raise RpcError(ErrorCode.PERMISSION_DENIED, str(error)) from None
 
     async def cancel_request(self, context: RequestContext, params: w.CancelRequest) -> w.CancelRequestResult:
         return w.CancelRequestResult(params.request, context.cancel_request(params.request))
@@ -282,6 +295,7 @@ class Methods:
 
 _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] = {
     "server.hello": Methods.hello,
+    "server.login": Methods.login,
     "requests.cancel": Methods.cancel_request,
     "jobs.submit": Methods.submit,
     "jobs.get": Methods.get,

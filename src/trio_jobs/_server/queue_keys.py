@@ -41,6 +41,8 @@ class QueueKeys:
         self._making = trio.Lock()
         self._tickets: tuple[bytes, ...] = ()
         self._made_at = 0.0
+        self.on_revocation: Callable[[], None] = lambda: None
+        """Called when tickets were revoked."""
         self.sessions: bytes | None = None
         """The key of page sessions; None before the first of them."""
 
@@ -92,6 +94,7 @@ class QueueKeys:
         """Make a new key, so that no earlier ticket is valid any more. Raises and Cancelled: as `for_sessions`."""
         async with self._making:
             await self._replace(())
+            self.on_revocation()
         log.info("all tickets were revoked")
 
     async def _replace(self, previous: tuple[bytes, ...]) -> None:

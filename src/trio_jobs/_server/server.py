@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Final, final
 
 import trio
@@ -25,12 +26,12 @@ from trio_jobs._log import Log
 from trio_jobs._server.access import Access
 from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
-from trio_jobs._server.credentials import ANYONE
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
 from trio_jobs._server.http_server import HttpServer
 from trio_jobs._server.identity import Problem
+from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, is_loopback, listen
 from trio_jobs._server.methods import Methods
@@ -86,7 +87,7 @@ class Server:
         self._origins = frozenset(origins)
         self._pacer = Pacer()
         self._followed = FollowedJobs(limits)
-        self._methods = Methods(backend, self, self._pacer)
+        self._methods = Methods(backend, self, self._pacer, access)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
         self._requests = RequestReader(frozenset(hosts) | LOCAL, access.credentials, limits.head, self._refusals)
@@ -134,6 +135,7 @@ class Server:
                     self._admit(accepted, address, nursery)
 
                 nursery.start_soon(self._refusals.run)
+                nursery.start_soon(self.access.watch, self._close_strangers)
                 if self._metrics is not None:
                     nursery.start_soon(self._metrics.run)
                 for listener in self._listeners:
@@ -214,6 +216,7 @@ class Server:
             self._methods,
             self.limits,
             self.shared_events.of(known.scope),
+            self.access,
             self._pacer,
             self._followed,
             refusal,
@@ -233,6 +236,15 @@ class Server:
             await connection.run(accepted)
         finally:
             del self._open[connection]
+
+    async def _close_strangers(self) -> None:
+        """Close the connections of clients whose token was removed, and whose page session or ticket has ended."""
+        for number, connection in enumerate([*self._open], 1):
+            problem = self.access.problem(connection.identity) if connection.is_established else None
+            if problem is not None:
+                connection.leave(CloseCode.UNAUTHORISED, problem)
+            if number % BATCH == 0:
+                await trio.lowlevel.checkpoint()
 
     def _on_progress(self, news: Progress) -> None:
         for connection in self._open:
@@ -296,6 +308,7 @@ async def serve(
     port: int = DEFAULT_PORT,
     *,
     tokens: Collection[Token] | None,
+    token_file: str | Path | None = None,
     tls: ssl.SSLContext | CertificateFiles | None = None,
     insecure: bool = False,
     origins: Collection[str] = (),
@@ -313,6 +326,8 @@ async def serve(
         host: The host name or address to listen on.
         port: The port; 0 for a free one.
         tokens: The tokens that are accepted; None to accept every client, which requires a loopback address.
+        token_file: A file with further tokens, as `trio-jobs token` writes it. It is read again when it changes, and
+            the connections of a removed token are closed. It need not exist.
         tls: The certificate of the server: `CertificateFiles`, which are read again when they change, or a TLS context
             with a certificate, which the caller renews.
         insecure: Allow an address that is not a loopback address without `tls`. Tokens and payloads are then readable
@@ -346,12 +361,14 @@ async def serve(
             )
         if tokens is None:
             raise UsageError(f"{host!r} is not a loopback address: without tokens every client could control the queue")
-    if tokens is not None and not tokens:
+    if tokens is None and token_file is not None:
+        raise UsageError("token_file needs tokens; without tokens every client is accepted")
+    if tokens is not None and not tokens and token_file is None:
         raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
     names, pages = check_host_names(hosts), check_origins(origins)
     backend = queue.backend
     certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
-    access = await Access.load(tokens, backend)
+    access = await Access.load(tokens, None if token_file is None else Path(token_file), backend)
     listeners = await listen(host, port)
     server = Server(
         backend, listeners, access, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics, page

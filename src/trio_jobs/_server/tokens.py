@@ -10,7 +10,7 @@ from typing import Final, final
 import attrs
 
 from trio_jobs._errors import UsageError
-from trio_jobs._server.credentials import KnownToken
+from trio_jobs._server.known_token import KnownToken
 from trio_jobs._validation import plain_text
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.scopes import SCOPES

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
+from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
@@ -334,6 +335,7 @@ METHODS: Final = {
     row.name: row
     for row in (
         Method("server.hello", Hello, HelloResult, "watch", True, "The history of events, and the scope of the token."),
+        Method("server.login", Nothing, LoginResult, "watch", False, "A code with which the page logs in, once."),
         Method(
             "requests.cancel",
             CancelRequest,

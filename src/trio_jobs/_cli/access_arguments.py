@@ -1,0 +1,67 @@
+"""The arguments of the commands about who may use a server."""
+
+from __future__ import annotations
+
+import argparse
+
+from trio_jobs._cli import argument_types as types
+from trio_jobs._wire.scopes import SCOPES
+
+__all__ = ["add_login", "add_named_tokens", "add_token"]
+
+_SCOPES = "watch: look; operate: also submit, cancel, retry and resolve jobs, and pause; control: everything"
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """`trio-jobs token`."""
+    parser.description = (
+        "Change who may use a server: a file of names, scopes and digests of secrets. A running server reads the file "
+        "again when it changes, and disconnects the clients of a removed token."
+    )
+    parser.epilog = "example: trio-jobs token add ada --scope operate --journal jobs.db"
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--journal", type=types.path, metavar="FILE", help="change the file beside this journal, FILE-tokens"
+    )
+    where.add_argument("--tokens", type=types.path, metavar="PATH", help="change this file, as given to serve")
+    where.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    add = commands.add_parser(
+        "add",
+        parents=[where],
+        help="add a token, and print its secret",
+        description="Add a token. The output is its secret, which is not kept.",
+        epilog="example: trio-jobs token add ada --scope operate --journal jobs.db > ada-token",
+    )
+    add.add_argument("name", metavar="NAME", help="who has the token; recorded with everything that is done with it")
+    add.add_argument("--scope", required=True, choices=SCOPES, help=_SCOPES)
+    commands.add_parser(
+        "list",
+        parents=[where],
+        help="list the tokens, without their secrets",
+        epilog="example: trio-jobs token list --journal jobs.db",
+    )
+    remove = commands.add_parser(
+        "remove",
+        parents=[where],
+        help="remove a token",
+        description="Remove a token. Its clients are disconnected, and the page sessions of its owner end.",
+        epilog="example: trio-jobs token remove ada --journal jobs.db",
+    )
+    remove.add_argument("name", metavar="NAME", help="the name of the token")
+
+
+def add_named_tokens(parser: argparse.ArgumentParser) -> None:
+    """The option of `serve`."""
+    parser.add_argument(
+        "--tokens",
+        type=types.path,
+        metavar="PATH",
+        help="the file of named tokens that `trio-jobs token` changes; it is read again when it changes "
+        "(default: FILE-tokens beside the journal)",
+    )
+
+
+def add_login(parser: argparse.ArgumentParser) -> None:
+    """`trio-jobs login`."""
+    parser.add_argument("--open", action="store_true", help="open the link in the browser of this machine")
