@@ -3147,4 +3147,20 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         """    tag = f'"{file.tag}-gzip"' if compress else f'"{file.tag}"'""",
         """    tag = f'"{file.tag}"'""",
     ),
+    _M(
+        "page may run inline scripts",
+        "a script in the data of a job would run in the page, if the page ever made markup from it",
+        PAGE,
+        "_server/page.py",
+        "script-src 'self'; style-src",
+        "script-src 'self' 'unsafe-inline'; style-src",
+    ),
+    _M(
+        "page of another version unnoticed",
+        "a page that is open during an update of the server goes on with its old scripts",
+        PAGE,
+        "_server/page.py",
+        "        whole.update(content)\n",
+        "",
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +13,16 @@ import trio
 
 from support.server import bench
 from support.waiting import deadline
+from trio_jobs._engine.events import ALL_EVENTS, JobEvent
+from trio_jobs._engine.states import FINAL, Outcome, State
+from trio_jobs._engine.transitions import TABLE
+from trio_jobs._server import page
 from trio_jobs._server.page import HEADERS, page_response
+from trio_jobs._wire.methods import METHODS
 
 FOLDER = Path(str(files("trio_jobs"))) / "_page"
 NAMES = sorted(file.name for file in FOLDER.iterdir())
-MOST_BYTES = 150_000
+MOST_BYTES = 150 * 1024
 
 
 async def ask(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
@@ -147,6 +153,46 @@ async def test_the_page_knows_the_build_of_the_server() -> None:
     found = re.search(rb'data-build="([0-9a-f]{16})"', page)
     assert found is not None
     assert (build, headers["cache-control"]) == (b'{"build": "%s"}\n' % found[1], "no-cache")
+
+
+async def test_the_page_gets_the_methods_and_the_transitions_from_their_tables() -> None:
+    async with bench() as b:
+        _, headers, script = await ask(b.port, "/page/protocol.js")
+    assert headers["content-type"].startswith("text/javascript")
+    lines = re.findall(r"^export const ([A-Z]+) = (.*);$", script.decode(), re.MULTILINE)
+    values = {name: json.loads(value) for name, value in lines}
+    assert {name: row["scope"] for name, row in values["METHODS"].items()} == {
+        name: method.scope for name, method in METHODS.items()
+    }
+    assert (
+        "if_match" not in values["METHODS"]["jobs.get"]["params"] and "job" in values["METHODS"]["jobs.get"]["params"]
+    )
+    assert [row[0:3:2] for row in values["MOVES"]] == [[row.before, row.after] for row in TABLE]
+    assert {row[1] for row in values["MOVES"]} <= {event.__struct_config__.tag for event in ALL_EVENTS}
+    assert (values["STATES"], {*values["FINAL"]}) == ([*State], {*FINAL})
+
+
+def test_the_page_has_words_for_every_state_event_and_outcome() -> None:
+    text = (FOLDER / "text.js").read_text(encoding="utf-8")
+    words = {
+        name: {*re.findall(r"(?:^|[\s{])([a-z_]+): ", part)}
+        for name, part in re.findall(r"export const ([A-Z]+) = \{(.*?)\n\};", text, re.DOTALL)
+    }
+    assert {*State} <= words["STATE"] and {*State} <= words["MEANS"] and {*Outcome} <= words["OUTCOME"]
+    assert {event.__struct_config__.tag for event in ALL_EVENTS if issubclass(event, JobEvent)} <= words["EVENT"]
+    diagram = (FOLDER / "diagram.js").read_text(encoding="utf-8")
+    assert {*State} <= {*re.findall(r"\b([a-z_]+): \[\d+, \d+\]", diagram)}
+
+
+def test_another_content_of_a_file_is_another_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    builds = set()
+    for content in ("1", "2"):
+        (tmp_path / "_page").mkdir(exist_ok=True)
+        (tmp_path / "_page" / "index.html").write_text("BUILD-OF-THE-PAGE")
+        (tmp_path / "_page" / "main.js").write_text(content)
+        monkeypatch.setattr(page, "files", lambda package: tmp_path)
+        builds.add(page.page_files.__wrapped__()["build.json"].content)
+    assert len(builds) == 2
 
 
 def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:

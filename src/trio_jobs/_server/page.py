@@ -8,6 +8,9 @@ is open during an update recognises it.
 Job data is foreign, so the page is the part of the server that an attacker can hope for. The Content Security Policy
 allows no inline script and no style in the markup, no other origin, and, by Trusted Types, no markup from text: the
 page builds its elements one by one.
+
+`page/protocol.js` is made from the tables of methods and of transitions, so that the page offers what the server has,
+and draws the states as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-__all__ = ["HEADERS", "PageResponse", "page_response"]
+import msgspec
+
+from trio_jobs._engine.states import FINAL, State
+from trio_jobs._engine.transitions import TABLE
+from trio_jobs._wire.codes import BEARER, PROTOCOL
+from trio_jobs._wire.methods import METHODS
+
+__all__ = ["HEADERS", "PageResponse", "page_files", "page_response"]
 
 _TYPES: Final = {
     "css": "text/css; charset=utf-8",
@@ -80,7 +90,7 @@ def page_response(
         accept_encoding: The header with the codings that the client understands; None without it.
     """
     found = _PATH.fullmatch(path)
-    file = None if found is None else _files().get(found[1] or "index.html")
+    file = None if found is None else page_files().get(found[1] or "index.html")
     if file is None:
         return None
     compress = len(file.compressed) < len(file.content) and _accepts_gzip(accept_encoding)
@@ -94,13 +104,15 @@ def page_response(
 
 
 @cache
-def _files() -> dict[str, _File]:
+def page_files() -> dict[str, _File]:
+    """The files of the page by their names, with the generated ones."""
     folder = files("trio_jobs").joinpath("_page")
     contents = {
         file.name: file.read_bytes()
         for file in sorted(folder.iterdir(), key=lambda file: file.name)
         if file.is_file() and file.name.rpartition(".")[2] in _TYPES
     }
+    contents["protocol.js"] = _protocol()
     whole = hashlib.sha256()
     for name, content in contents.items():
         whole.update(b"%d %s %d " % (len(name), name.encode(), len(content)))
@@ -117,6 +129,26 @@ def _files() -> dict[str, _File]:
         )
         for name, content in contents.items()
     }
+
+
+def _protocol() -> bytes:
+    """The script module with what the page knows of the protocol and of the states."""
+    methods = {
+        row.name: {"scope": row.scope, "params": [field.encode_name for field in msgspec.structs.fields(row.params)]}
+        for row in METHODS.values()
+    }
+    moves = [[row.before, row.event.__struct_config__.tag, row.after, row.guard, row.reason] for row in TABLE]
+    values = {
+        "PROTOCOL": PROTOCOL,
+        "BEARER": BEARER,
+        "METHODS": methods,
+        "STATES": [*State],
+        "FINAL": [state for state in State if state in FINAL],
+        "MOVES": moves,
+    }
+    return b"".join(
+        b"export const %s = %s;\n" % (name.encode(), msgspec.json.encode(value)) for name, value in values.items()
+    )
 
 
 def _accepts_gzip(accept_encoding: str | None) -> bool:

@@ -1,0 +1,238 @@
+"""The web page in a browser: what a support desk sees and does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+import trio_jobs
+from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, served
+
+pytestmark = needs_browser
+
+HOSTILE = (
+    "<img src=x onerror=\"alert('markup')\">",
+    "<script>alert('script')</script>",
+    "javascript:alert('link')",
+    "\u202egnp.exe \u2066hidden\u2069",
+    "nul\x00 bell\x07 escape\x1b[31m",
+    "مرحبا עולם",
+    "\n\n\t lines \u2028 and \u0085 more",
+    "{{constructor.constructor('alert(1)')()}}",
+    "😀" * 200,
+    "x" * 5000,
+    "__proto__",
+)
+
+
+@attrs.frozen
+class Invoice:
+    folio: str
+    total_cents: int
+
+
+def script(name: str) -> str:
+    """A script of this folder, without its comment."""
+    return Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8").partition("\n")[2]
+
+
+def make_service() -> trio_jobs.Service:
+    @contextlib.asynccontextmanager
+    async def open_sdk() -> AsyncIterator[str]:
+        yield "sdk"
+
+    service = trio_jobs.Service(async_sdk=open_sdk, renew_after_error=False)
+
+    @service.handler(on_doubt="hold")
+    async def post_invoice(sdk: str, invoice: Invoice) -> str:
+        if invoice.total_cents < 0:
+            raise trio_jobs.Fail("the total is negative")
+        return f"voucher of {invoice.folio}"
+
+    @service.handler(attempt_timeout=0.01, on_doubt="hold")
+    async def hang(sdk: str, name: str) -> None:
+        await trio.sleep_forever()
+
+    @service.handler(retry=trio_jobs.Retry(0))
+    async def echo(sdk: str, text: str) -> str:
+        if len(text) > 100_000:
+            return text
+        raise RuntimeError(text)
+
+    return service
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def place() -> Iterator[Served]:
+    with served(make_service()) as place:
+        yield place
+
+
+def test_a_doubt_is_resolved_with_the_keyboard_alone(chromium: Any, place: Served) -> None:
+    doubts = [place.submit("hang", name, key=name) for name in ("A-1", "A-2")]
+    place.settled(*doubts)
+    with open_page(chromium, place.url, OPERATOR) as opened:
+        page = opened.page
+        opened.wait_for("() => document.title.startsWith('(2) ')")
+        page.keyboard.press("g")
+        page.keyboard.press("d")
+        page.wait_for_selector("li.card >> nth=1")
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        assert page.evaluate("document.activeElement.textContent") == "A-2"
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "It was done"
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Control+Enter")
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # without the note
+        page.wait_for_selector("dialog .field .problem:visible")
+        assert place.call(place.queue.get, doubts[1]).state == "in_doubt"
+        assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
+        page.keyboard.type("voucher 17 is in the book")
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached")
+        opened.wait_for("() => document.querySelectorAll('li.card').length === 1")
+        opened.wait_for("() => document.title.startsWith('(1) ')")
+    job = place.call(place.queue.get, doubts[1])
+    assert job.state == "completed"
+    assert [(action.by, action.note) for action in job.actions or ()] == [("ada", "voucher 17 is in the book")]
+
+
+def test_a_failed_job_is_found_and_retried_with_the_keyboard_alone(chromium: Any, place: Served) -> None:
+    jobs = [place.submit("post_invoice", Invoice(f"F-{at}", -at), key=f"F-{at}") for at in range(3)]
+    place.settled(*jobs)
+    with open_page(chromium, place.url, OPERATOR) as opened:
+        page = opened.page
+        page.keyboard.press("/")
+        opened.wait_for("() => document.activeElement.id === 'search'")
+        page.keyboard.type("state:failed key:F-1")
+        page.keyboard.press("Enter")
+        opened.wait_for("() => document.querySelectorAll('tr[data-job]').length === 1")
+        page.keyboard.press("j")
+        page.keyboard.press("r")
+        page.wait_for_selector("dialog[open]")
+        assert "A new run begins" in page.inner_text("dialog")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached")
+        page.keyboard.press("Enter")  # the focus is where it was
+        page.wait_for_selector("dl.facts")
+        opened.wait_for("() => document.querySelector('dl.facts').textContent.includes('Run2')")
+        assert "Pending → Processing → Failed → Pending" in page.inner_text("figcaption")
+        assert page.evaluate("location.hash") == f"#/job/{jobs[1]}"
+    assert place.call(place.queue.get, jobs[1]).run == 2
+
+
+def test_job_data_is_shown_as_text_whatever_it_is(chromium: Any, place: Served) -> None:
+    jobs = [place.submit("echo", text, key=text[:400], labels={"l": text[:60] or "-"}) for text in HOSTILE]
+    large = place.submit("echo", "a\u202e<b>" + "y" * 1_000_000, key="large")
+    place.settled(*jobs, large)
+    seen = script("seen")
+    good = {"odd": False, "images": 0, "bold": 0, "scripts": 1, "wide": False, "links": [], "bare": 0}
+    with open_page(chromium, place.url, CONTROLLER, viewport={"width": 390, "height": 800}) as opened:
+        page = opened.page
+        for path, ready in [
+            ("#/jobs", "tr[data-job] >> nth=11"),
+            ("#/failed", "button.fold"),
+            ("#/", "tr[data-job]"),
+            *[(f"#/job/{job}", "dl.facts") for job in jobs],
+        ]:
+            opened.go(path)
+            page.wait_for_selector(ready)
+            assert page.evaluate(seen) == good, path
+        opened.go(f"#/job/{large}")
+        page.wait_for_selector("text=Show all >> nth=1")
+        assert len(page.inner_text("main")) < 60_000
+        page.click("#payload ~ div >> text=Show all")
+        assert len(page.inner_text("pre >> nth=0")) > 1_000_000
+        assert page.evaluate(seen) == good
+
+
+def test_a_token_of_scope_watch_sees_no_button_and_forged_requests_are_refused(chromium: Any, place: Served) -> None:
+    failed, doubt = place.submit("post_invoice", Invoice("F", -1), key="F"), place.submit("hang", "x", key="x")
+    place.settled(failed, doubt)
+    harmless = {"Search", "Save as CSV", "Notify", "Help", "Log out", "RuntimeError", "Fail"}
+    with open_page(chromium, place.url, WATCHER) as opened:
+        page = opened.page
+        for path, ready in (
+            ("#/", "ul.tiles a"),
+            ("#/jobs", "tr[data-job]"),
+            ("#/doubt", "li.card"),
+            ("#/failed", "button.fold"),
+            (f"#/job/{failed}", "dl.facts"),
+            (f"#/job/{doubt}", "dl.facts"),
+        ):
+            opened.go(path)
+            page.wait_for_selector(ready)
+            if path == "#/failed":
+                page.click("button.fold")
+                page.wait_for_selector("tr[data-job]")
+            assert {
+                *page.eval_on_selector_all("button:not([hidden])", "all => all.map((each) => each.textContent)")
+            } <= harmless
+            assert page.locator("input[type=checkbox]").count() == 0
+            page.keyboard.press("j")
+            for key in "rxc":
+                page.keyboard.press(key)
+            assert page.locator("dialog").count() == 0
+        opened.go("#/submit")
+        page.wait_for_selector("ul.tiles a")
+        forged = page.evaluate(
+            script("forged"),
+            [WATCHER.secret, doubt],
+        )
+    assert len(forged) >= 8
+    # what is not well formed is refused before the scope is looked at
+    assert {*forged.values()} <= {-32014, -32602} and forged["jobs.resolve"] == forged["queue.pause"] == -32014
+    assert place.call(place.queue.get, doubt).state == "in_doubt"
+
+
+def test_the_modules_of_the_page_keep_digits_and_read_searches(chromium: Any, place: Served) -> None:
+    texts = [
+        '{"a": [1.10, 12345678901234567890, -0.0, 1E400], "b": {}, "c": [], "d": "\\"{[,:]}\\\\"}',
+        "[]",
+        '"x"',
+        " 1.0 ",
+    ]
+    with open_page(chromium, place.url, None) as opened:
+        got = opened.page.evaluate(script("modules"), texts)
+    assert got["pretty"] == [True] * len(texts)
+    assert got["sent"] == [text.strip() for text in texts]
+    assert got["nothing"] == [None, None]
+    assert got["found"] == {
+        "conditions": {
+            "states": ["failed", "in_doubt"],
+            "kind": "post",
+            "error_type": "A B",
+            "labels": {"company": "acme"},
+            "by": "ada",
+            "since": 1000000 - 172800,
+            "may_have_acted": True,
+            "key_prefix": "A-1",
+        },
+        "id": None,
+    }
+    assert got["wrong"] == ["SearchError"] * 8
+    assert got["id"] == {"conditions": {"key_prefix": "0f2a91bc"}, "id": "0f2a91bc"}
+    assert got["cells"] == ["'=1+1", "'-5", "'+x", "'@y", '"a,b"', '"q""q"', "-5", "plain", '"two\nlines"', ""]
+    assert got["older"] is True
+    assert (got["newer"]["state"], got["newer"]["seq"], got["newer"]["run"]) == ("pending", 9, 2)
+    assert got["shown"] == ["a\\u202eb\\u0000\\ud800", "a ⏎ b", 301]
+    assert json.dumps(got["newer"])
