@@ -25,6 +25,7 @@ __all__ = ["PayloadCheck", "refuse_not_finite"]
 _PLAIN: Final = (dict, list, tuple, set, frozenset, str, int, float, bool, type(None))
 _decode: Final = msgspec.json.Decoder(float_hook=str).decode  # no number is out of range
 _ARRAYS: Final = (mi.ListType, mi.VarTupleType, mi.TupleType, mi.SetType, mi.FrozenSetType, mi.NamedTupleType)
+_EXACT: Final = frozenset({str, int, float, bool, type(None)})
 _NUMBERS: Final = (int, float, Decimal)
 
 
@@ -124,6 +125,8 @@ def _compares_all(class_: Any) -> bool:
 
 def _compare(given: Any, back: Any, path: str) -> None:
     class_ = type(given)
+    if class_ in _EXACT and class_ is type(back) and given == back:  # most values
+        return
     if isinstance(given, set | frozenset) and not isinstance(back, set | frozenset):
         raise ValueError(f"a set comes back as a {type(back).__name__}; declare it as set[...] - at `{path}`")
     if class_ is dict and type(back) is dict:

@@ -95,7 +95,8 @@ class Admission:
             raise StoreError(f"no jobs are accepted now: {trouble}")
 
     async def submit(self, job: NewJob, *, wait: float | None, by: str | None) -> Receipt:
-        by = check_by(by)
+        if by is not None:
+            by = check_by(by)
         new = self._submissions.make(job)
         await trio.lowlevel.checkpoint_if_cancelled()
         if new.key is not None:

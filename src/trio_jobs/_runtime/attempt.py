@@ -24,7 +24,7 @@ from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
 
-__all__ = ["NO_SDK", "AttemptSlot", "RunningAttempt", "call_captured", "call_unprotected", "classify", "log_fields"]
+__all__ = ["NO_SDK", "AttemptSlot", "RunningAttempt", "call_unprotected", "captured", "classify", "log_fields"]
 
 _BY_LIMIT: Final = {
     EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
@@ -270,21 +270,18 @@ class AttemptSlot:
             await self._emptied.wait()
 
 
-async def call_captured(fn: Callable[..., Awaitable[Any]], *args: Any) -> outcome.Value[Any] | outcome.Error:
-    """Await a function, and return what it returned or raised.
+def captured(error: BaseException) -> outcome.Error:
+    """Return what a function of the user has raised. Called in the except clause, within the scopes of the attempt.
 
     Cancelled propagates, alone or in a group, so that its scope catches it. No other exception passes a cancel scope
     of the queue: Trio reads its class and splits groups, which a class of the user's own can make raise.
     """
-    try:
-        return outcome.Value(await fn(*args))
-    except BaseException as error:
-        passing = holding(error, trio.Cancelled)
-        if passing is error:
-            raise
-        if passing is not None:
-            raise passing from None
-        return outcome.Error(error)
+    passing = holding(error, trio.Cancelled)
+    if passing is error:
+        raise error
+    if passing is not None:
+        raise passing from None
+    return outcome.Error(error)
 
 
 @trio.lowlevel.disable_ki_protection
@@ -313,6 +310,8 @@ def classify(
     directive, which vouches that nothing is half done.
     """
     entered = running.entered
+    if isinstance(ended, CallReport) and ended.error is None and ended.not_run is None:
+        return AttemptResult(Outcome.COMPLETED, ended.result, ended.problem, entered=entered, late=late), None
     ended_by = running.ended_by()
     if ended is None:
         assert ended_by is not None
@@ -323,10 +322,8 @@ def classify(
     report = ended if isinstance(ended, CallReport) else report_error(ended.error, running.handler.rules.retry, renew)
     error = report.error
     if error is None:
-        if report.not_run is not None:
-            error_info = ErrorInfo("InvalidHandler", _NOT_RUN.format(report.not_run))
-            return AttemptResult(Outcome.ERROR, error=error_info, has_run=False, entered=entered, late=late), None
-        return AttemptResult(Outcome.COMPLETED, report.result, report.problem, entered=entered, late=late), None
+        error_info = ErrorInfo("InvalidHandler", _NOT_RUN.format(report.not_run))
+        return AttemptResult(Outcome.ERROR, error=error_info, has_run=False, entered=entered, late=late), None
     info = error.info
     if error.directive is not None:
         kept = None if error.directive is Outcome.SNOOZE else info

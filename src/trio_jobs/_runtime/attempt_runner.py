@@ -26,8 +26,8 @@ from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import (
     AttemptSlot,
     RunningAttempt,
-    call_captured,
     call_unprotected,
+    captured,
     classify,
     log_fields,
 )
@@ -101,10 +101,10 @@ class AttemptRunner:
         """
         event_log = self._event_log
         handler = self._handlers[record.kind]
-        self._scheduler.look()  # a clock may have advanced since it was last read
         clock = self._clock
-        now, elapsed, seq = clock.now(), clock.elapsed(), event_log.next_seq
-        events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
+        now, elapsed = clock.now(), clock.elapsed()
+        self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
+        events = decide.start(record, handler.enters_at_start, handler.rules, now, event_log.next_seq, elapsed)
         if not events:
             return
         event_log.append(events)
@@ -118,7 +118,7 @@ class AttemptRunner:
                 if not event_log.contains(record):
                     return  # the attempt started before the submit was committed, and the submit was rejected
             verification = self._verification
-            due = verification.is_due_before(record, handler)
+            due = handler.rules.verifies and verification.is_due_before(record, handler)
             result = await verification.ask_before(running) if due else None
             passing = None
             if result is None:
@@ -169,11 +169,13 @@ class AttemptRunner:
             ended = outcome.Error(error)
         if not limited:
             running.scope = None  # in the step in which the handler has returned: the next attempt has the scope
-        if self._interrupter.was_interrupted(running):
+        if running.interrupted_call is not None and self._interrupter.was_interrupted(running):
             running.was_interrupted = True
             self._sessions.renew_soon()
-        late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
-        running.clear_limits()
+        late = False
+        if limited:
+            late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
+            running.clear_limits()
         return classify(running, ended, late, self._sessions.renew_after_error)
 
     def _set_limits(self, running: RunningAttempt) -> None:
@@ -205,8 +207,10 @@ class AttemptRunner:
             if isinstance(handle, CallHandle):
                 running.was_raised_by_call = handle.has_raised
             args = (handle, *args)
-        result = await call_captured(call_unprotected, handler.fn, *args)
-        return result if isinstance(result, outcome.Error) else report_result(result.value)
+        try:
+            return report_result(await call_unprotected(handler.fn, *args))
+        except BaseException as error:
+            return captured(error)
 
     async def _enter(self, running: RunningAttempt) -> None:
         """Prepare a call of an async handler. The first one is recorded: the attempt has entered the SDK."""

@@ -12,6 +12,7 @@ consumer cannot be recognized: those in a thread or a process that a handler has
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -55,7 +56,8 @@ class CallerCheck:
         Raises:
             UsageError: It runs in another thread, or is a coroutine of another library, such as asyncio.
         """
-        self.check_thread()
+        if threading.get_ident() != self.loop_thread.id:  # compared here, as every submit is checked
+            self.check_thread()
         if not trio.lowlevel.in_trio_task():
             raise UsageError(
                 "a method of a queue was awaited outside of a Trio task, and has changed nothing; await it in Trio"

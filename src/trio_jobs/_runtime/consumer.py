@@ -72,13 +72,19 @@ class Consumer:
         Cancelled:
             While it waits: no job was received.
         """
-        if self._saver is not None and self._saver.pending:
-            record = await self._receive_before_save(self._saver)
-            if record is None:
+        saver, sessions, channel = self._saver, self._sessions, self._channel
+        if saver is not None and saver.pending:
+            before_save = await self._receive_before_save(saver)
+            if before_save is None:
                 return
+            record = before_save
         else:
-            record = await self._receive()
-        self._channel.received()
+            if not sessions.ready():
+                await sessions.wait_permitted()
+            record = await channel.receive()
+            if not sessions.ready():  # the wait was long, or the SDK is not open
+                record = await self._receive_when_ready(record)
+        channel.received()
         if not self._event_log.contains(record):
             return  # the submit was rejected while the job was in delivery
         if self._strict_order:
@@ -87,14 +93,13 @@ class Consumer:
             await self._verification.resolve(record)
         else:
             await self._runner.run(record)
-        await self._after_call()
+        if saver is not None or sessions.must_close():
+            await self._after_call()
 
-    async def _receive(self) -> JobRecord:
+    async def _receive_when_ready(self, record: JobRecord) -> JobRecord:
+        """Return the job that was received, or the next one, when an attempt may start."""
         sessions, channel = self._sessions, self._channel
-        if not sessions.ready():
-            await sessions.wait_permitted()
-        record = await channel.receive()
-        while not sessions.ready() and self._event_log.contains(record):  # the wait was long, or the SDK is not open
+        while not sessions.ready() and self._event_log.contains(record):
             channel.unreceive(record)  # in the channel the job has a position, and can expire or be cancelled
             await sessions.wait()
             record = await channel.receive()

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
+import outcome
 import trio
 
 from trio_jobs._concurrency import NEVER, WakeUp, raised_by_signal
@@ -23,7 +24,7 @@ from trio_jobs._engine.jobs import Job, JobRecord, view
 from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
-from trio_jobs._runtime.attempt import call_captured
+from trio_jobs._runtime.attempt import captured
 from trio_jobs._runtime.session_work import CloseFailure
 
 __all__ = ["HookName", "Hooks", "JobHook", "add_hook"]
@@ -62,6 +63,8 @@ class Hooks:
         self._waiting: dict[HookName, deque[tuple[int, Job | CloseFailure]]] = {
             hook: deque(maxlen=WAITING) for hook, functions in hooks.items() if functions
         }
+        self.are_used = bool(self._waiting)
+        """Whether any function is registered."""
         self._calls = 0
         self._wake = WakeUp()
         self._idle = trio.Event()
@@ -71,11 +74,6 @@ class Hooks:
         """How many calls have raised."""
         self.dropped = 0
         """How many calls were not made, since too many waited."""
-
-    @property
-    def are_used(self) -> bool:
-        """Whether any function is registered."""
-        return bool(self._waiting)
 
     def call_soon(self, hook: JobHook, record: JobRecord) -> None:
         """Schedule calls of the functions of `hook` with the job as it is now. Returns at once."""
@@ -139,9 +137,15 @@ class Hooks:
         return min(waiting)[1] if waiting else None
 
     async def _call(self, fn: Callable[[Any], Any], argument: Job | CloseFailure, hook: HookName) -> None:
+        raised: outcome.Error | None = None
         try:
             with trio.move_on_after(TIMEOUT) as scope:
-                (await call_captured(_call_hook, fn, argument)).unwrap()
+                try:
+                    await _call_hook(fn, argument)
+                except BaseException as error:
+                    raised = captured(error)
+            if raised is not None:
+                raise raised.error
             if scope.cancelled_caught:
                 log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
         except BaseException as error:

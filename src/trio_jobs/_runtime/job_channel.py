@@ -56,6 +56,7 @@ class JobChannel:
     _requeues: trio.lowlevel.ParkingLot
     _requeue_is_next: bool
     _requeue_waiting: bool
+    _waiting: int
     used: int
     """Jobs in the channel."""
 
@@ -68,6 +69,7 @@ class JobChannel:
         self._requeues = trio.lowlevel.ParkingLot()
         self._requeue_is_next = True
         self._requeue_waiting = False
+        self._waiting = 0  # the callers in both parking lots, and those that have just been unparked
         self.used = 0
 
     def __repr__(self) -> str:
@@ -98,7 +100,7 @@ class JobChannel:
             No slot is reserved.
         """
         if not self.try_reserve():
-            await self._submits.park()
+            await self._park(self._submits)
 
     def try_reserve_requeue(self) -> bool:
         """Reserve a slot for a job that is due again, if one is free."""
@@ -114,7 +116,14 @@ class JobChannel:
             No slot is reserved.
         """
         if not self.try_reserve_requeue():
-            await self._requeues.park()
+            await self._park(self._requeues)
+
+    async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
+        self._waiting += 1
+        try:
+            await lot.park()
+        finally:
+            self._waiting -= 1
 
     def set_requeue_waiting(self, waiting: bool) -> None:
         """Set whether jobs wait to be requeued. With `strict`, free slots are then kept for them."""
@@ -127,7 +136,7 @@ class JobChannel:
 
     def release(self) -> None:
         """Release a reserved slot. It is given to the next waiter, if there is one."""
-        if self._free < 0:  # the slot did not exist, see `wake_submits`
+        if not self._waiting or self._free < 0:  # the usual case, found without a look at the parking lots
             self._free += 1
         elif self._requeues and (self._requeue_is_next or self._requeue_waiting or not self._submits):
             self._requeue_is_next = False

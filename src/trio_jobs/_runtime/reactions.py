@@ -114,7 +114,8 @@ class Reactions:
             self._status.unhandled.discard(event.job)
         if self._blocking_job.record is not None:
             self._blocking_job.notify(record)
-        self._hooks.call_soon(_HOOKS[type(event)], record)
+        if self._hooks.are_used:
+            self._hooks.call_soon(_HOOKS[type(event)], record)
         if event.outcome is not None and event.outcome is not Outcome.UNSAVED:
             self._add_to_estimates(record)
         self._pruner.job_ended(record.state)

@@ -33,19 +33,20 @@ class _Timers:
     """Jobs by a time on one clock, each with the number of its last event when it was added."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, int, JobRecord]] = []
+        self.heap: list[tuple[float, int, int, JobRecord]] = []
+        """(time, number of the call of `add`, number of the job's last event, job), the earliest first."""
         self._added = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.heap)
 
     def add(self, at: float, record: JobRecord) -> None:
         self._added += 1
-        heappush(self._heap, (at, self._added, record.moved_seq, record))
+        heappush(self.heap, (at, self._added, record.moved_seq, record))
 
     def pop_until(self, now: float) -> list[tuple[int, JobRecord]]:
         """Remove and return what is due at `now`, the earliest first."""
-        heap = self._heap
+        heap = self.heap
         popped = []
         while heap and heap[0][0] <= now:
             _, _, seq, record = heappop(heap)
@@ -54,7 +55,7 @@ class _Timers:
 
     def left(self, now: float) -> float:
         """The seconds until the first one is due."""
-        return self._heap[0][0] - now if self._heap else NEVER
+        return self.heap[0][0] - now if self.heap else NEVER
 
 
 class Scheduler:
@@ -68,6 +69,10 @@ class Scheduler:
         # by seconds: on the clock of elapsed time; by date: on the wall clock
         self._due_by_seconds, self._due_by_date = _Timers(), _Timers()
         self._deadlines_by_seconds, self._deadlines_by_date = _Timers(), _Timers()
+        self._heaps = (
+            self._due_by_seconds.heap, self._due_by_date.heap,
+            self._deadlines_by_seconds.heap, self._deadlines_by_date.heap,
+        )  # fmt: skip
         self._wall_ahead = NEVER
         # jobs that wait for a slot: (when they were due, in elapsed time; number of the submit; number of the job's
         # last event; the job)
@@ -127,9 +132,15 @@ class Scheduler:
             self._deadlines_by_date.add(record.deadline_at, record)
         self._set_alarm()
 
-    def look(self) -> None:
-        """Process all timers and deadlines that have passed. To be called before each attempt."""
-        now, elapsed = self._clock.now(), self._clock.elapsed()
+    def look(self, now: float, elapsed: float) -> None:
+        """Process all timers and deadlines that have passed. To be called before each attempt.
+
+        Args:
+            now: The time of the wall clock.
+            elapsed: That of the clock of elapsed seconds.
+        """
+        if not any(self._heaps):
+            return
         for timers, at in ((self._due_by_seconds, elapsed), (self._due_by_date, now)):
             for seq, record in timers.pop_until(at):
                 if record.moved_seq == seq:
@@ -175,7 +186,7 @@ class Scheduler:
             The next call processes the timers that have passed.
         """
         await self._alarm.wait()
-        self.look()
+        self.look(self._clock.now(), self._clock.elapsed())
         self._set_alarm()
 
     def _become_due(self, record: JobRecord, now: float) -> None:

@@ -110,7 +110,7 @@ class SdkSessionManager:
             and self._discard is None
             and not self.stopped
             and not (self._measures_time and (self._must_rest() or self._was_idle() or self._must_ask_alive()))
-            and not self._store_fails()
+            and not (self._event_log.durable and self._store_fails())
         )
 
     @property
@@ -276,8 +276,12 @@ class SdkSessionManager:
 
         Raises and Cancelled: as `wait`.
         """
-        if (self._discard is not None and self._executor.is_open) or self._is_lost():
+        if self.must_close():
             await self._unsettled(self._close_for_renewal)
+
+    def must_close(self) -> bool:
+        """Whether a session is open that is discarded, or lost."""
+        return (self._discard is not None and self._executor.is_open) or self._is_lost()
 
     def resumed(self) -> None:
         """The queue was resumed."""

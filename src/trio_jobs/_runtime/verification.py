@@ -30,7 +30,7 @@ from trio_jobs._errors import SdkCallRefused
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, Discard, SdkExecutor
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_captured, call_unprotected, log_fields
+from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, captured, log_fields
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_context import ContextFactory
@@ -276,8 +276,10 @@ class Verification:
                     if isinstance(handle, CallHandle):
                         running.was_raised_by_call = handle.has_raised
                     args = (handle, context) if handler.takes_sdk else (context,)
-                    result = await call_captured(call_unprotected, verify, *args)
-                    ended = result if isinstance(result, outcome.Error) else report_answer(result.value)
+                    try:
+                        ended = report_answer(await call_unprotected(verify, *args))
+                    except BaseException as error:
+                        ended = captured(error)
         except BaseException as error:
             if is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER:
                 raise
