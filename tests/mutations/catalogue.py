@@ -100,6 +100,7 @@ SEAT_LOCK: Final = "tests/runtime/test_seat_lock.py"
 CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
+WATCHDOG: Final = "tests/runtime/test_watchdog.py"
 PAGE: Final = "tests/server/test_page.py"
 STALLS: Final = "tests/stores/test_stalls.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
@@ -1600,6 +1601,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/sdk_session.py",
         "return asks and self._clock.elapsed() >= known_at",
         "return asks and self._clock.monotonic() >= known_at",
+    ),
+    _M(
+        "blocked loop left alone",
+        "the watchdog takes every loop for one that waits for I/O",
+        WATCHDOG,
+        "_runtime/watchdog.py",
+        '        if frame is None or frame.f_code.co_name != "get_events":\n            return False\n',
+        "        if frame is None:\n            return False\n        return True\n",
+    ),
+    _M(
+        "idle loop woken",
+        "the watchdog wakes a loop that waits for I/O at each look",
+        WATCHDOG,
+        "_runtime/watchdog.py",
+        "        if asked_at is None and self._waiting < LOOKS and self._loop_waits():\n",
+        "        if asked_at is None and self._waiting < 0 and self._loop_waits():\n",
     ),
     _M(
         "alive not asked beside unsaved work",

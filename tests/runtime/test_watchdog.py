@@ -14,7 +14,9 @@ from trio.testing import MockClock
 import trio_jobs
 from support.recording_sdk import RecordingSdk, RecordingThreadSdk
 from support.rig import open_queue
+from support.waiting import wait_until
 from trio_jobs import Service
+from trio_jobs._runtime import watchdog
 from trio_jobs._runtime.watchdog import Watchdog
 
 LIMIT = 0.05
@@ -47,8 +49,8 @@ def a_function_that_blocks_the_loop(until: threading.Event) -> None:
     assert until.wait(20)
 
 
-def service(watchdog: float | None = LIMIT) -> Service:
-    return Service(watchdog=watchdog)
+def service(limit: float | None = LIMIT) -> Service:
+    return Service(watchdog=limit)
 
 
 async def test_a_blocked_loop_is_logged_with_its_stack_and_so_is_its_end(words: Words) -> None:
@@ -85,9 +87,9 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: W
             assert looks.acquire(timeout=20)
 
     async with plain.open() as queue:
-        watchdog = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
-        assert len(watchdog) == 1
-        dog = watchdog[0]._target.__self__  # type: ignore[attr-defined]
+        dogs = [thread for thread in threading.enumerate() if thread.name == "trio-jobs watchdog"]
+        assert len(dogs) == 1
+        dog = dogs[0]._target.__self__  # type: ignore[attr-defined]
         its_look = dog._look
 
         def look(now: float) -> None:
@@ -97,6 +99,20 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: W
         dog._look = look
         await queue.result((await queue.submit(patient, "x")).job_id)
     assert not [said for said in words.said if "patient" in said]
+
+
+async def test_a_loop_that_waits_for_io_is_left_alone_and_one_that_blocks_afterwards_is_logged(words: Words) -> None:
+    dog = Watchdog(LIMIT)
+    dog.start()
+    looks = watchdog.LOOKS - 5
+    await trio.to_thread.run_sync(wait_until, lambda: dog.looks >= looks, "the watchdog looks")
+    assert dog.callbacks <= looks / 2, "a loaded machine may show the loop while it wakes"
+    looks = dog.looks
+    a_function_that_blocks_the_loop(words.blocked)
+    assert dog.looks <= looks + 6, "one that sees it, and as many as the limit has halves"
+    await trio.to_thread.run_sync(words.goes_on.wait, 20)
+    dog.stop()
+    assert any("a_function_that_blocks_the_loop" in said for said in words.said)
 
 
 async def test_the_watchdog_ends_with_the_queue() -> None:
@@ -123,7 +139,7 @@ async def test_the_watchdog_ends_when_the_loop_has_ended_without_a_stop() -> Non
 
 
 async def test_watchdog_none_starts_no_watchdog() -> None:
-    async with service(watchdog=None).open():
+    async with service(limit=None).open():
         assert "trio-jobs watchdog" not in [thread.name for thread in threading.enumerate()]
 
 
