@@ -81,15 +81,20 @@ def _check_order(observer: Observer, rows: Sequence[Row]) -> None:
     if not observer.plan.settings["strict_order"]:
         return
     blocking: dict[str, str] = {}
+    retried: set[str] = set()  # a new run is at the end of the queue, also one that begins with a verify
     for row in rows:
-        if row.type == "started":
+        if row.type == "retried":
+            retried.add(row.job)
+        elif row.type == "started":
+            retried.discard(row.job)
             for other, state in blocking.items():
                 if other != row.job:
                     observer.report(
                         "order", f"{observer.name(row.job)} passes {observer.name(other)}, which is {state}"
                     )
         state_after = STATE_AFTER.get(row.type)
-        if row.type in ("retrying", "snoozed", "in_doubt", "returned"):
+        begins = row.type == "in_doubt" and row.job in retried
+        if row.type in ("retrying", "snoozed", "in_doubt", "returned") and not begins:
             blocking[row.job] = row.type
         elif state_after in ("processing", *FINAL_TYPES):
             blocking.pop(row.job, None)
