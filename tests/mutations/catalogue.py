@@ -52,6 +52,7 @@ REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
+API: Final = "tests/server/test_api.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
@@ -245,6 +246,94 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/http_body.py",
         "                scope.deadline = begun + BASE_TIME + len(body) / RATE\n",
         "                scope.deadline = trio.current_time() + 60 * BASE_TIME\n",
+    ),
+    _M(
+        "payload with a second member",
+        "what follows the payload in a body becomes other parameters of the submit",
+        API,
+        "_wire/http_params.py",
+        "        return msgspec.json.decode(body, type=Raw)\n",
+        "        return Raw(body) if body[:1].isdigit() else msgspec.json.decode(body, type=Raw)\n",
+    ),
+    _M(
+        "two keys of one submit",
+        "a submit whose header and query name different keys is accepted under one of them",
+        API,
+        "_wire/http_params.py",
+        'if key is not None and values.setdefault("key", key) != key:',
+        'if key is not None and not values.setdefault("key", key):',
+    ),
+    _M(
+        "form accepted as JSON",
+        "a form on any web page submits jobs",
+        API,
+        "_wire/http_params.py",
+        '    if kind != "application/json":\n',
+        '    if kind not in ("application/json", "text/plain"):\n',
+    ),
+    _M(
+        "foreign page accepted",
+        "a web page of any origin submits jobs with the token that it was given",
+        API,
+        "_server/cors.py",
+        '        if not self.allows(origin, head.get("host")):\n            raise _foreign(origin or "")\n',
+        "",
+    ),
+    _M(
+        "stale cancel executed",
+        "a cancel that was meant for a job as it was is done although the job has changed",
+        API,
+        "_server/api.py",
+        "        if matches(tags, view.etag):\n            return None\n",
+        "        if tags:\n            return None\n",
+    ),
+    _M(
+        "tag of another scope",
+        "a cache answers a watcher with the payload that an operator was sent",
+        API,
+        "_server/http_jobs.py",
+        ".{job.seq}.{context.identity.scope}.",
+        ".{job.seq}.",
+    ),
+    _M(
+        "rate of each connection",
+        "a client that opens a connection for each request has no rate limit",
+        API,
+        "_server/accounts.py",
+        "        account = self._accounts.get(token)\n",
+        "        account = None\n",
+    ),
+    _M(
+        "wait of a client that has gone",
+        "clients that disconnect while they wait keep their places until the end of the wait",
+        API,
+        "_server/http_connection.py",
+        "                if not data:\n                    return True\n",
+        "                if not data:\n                    return False\n",
+    ),
+    _M(
+        "unknown outcome without a warning",
+        "a client repeats a submit without a key, and the work is done twice",
+        API,
+        "_server/problem_pages.py",
+        "        if key is None:\n",
+        "        if key is None and not submits:\n",
+    ),
+    _M(
+        "in doubt answered as final",
+        "a client takes a job in doubt for done",
+        API,
+        "_server/http_jobs.py",
+        "        return self.job.state in FINAL\n",
+        '        return self.job.state in FINAL or self.job.state == "in_doubt"\n',
+    ),
+    _M(
+        "NaN in a query",
+        "a submit with a delay of NaN is accepted",
+        API,
+        "_wire/http_params.py",
+        "        return msgspec.json.decode(text)\n",
+        "        return float(text) if text[0].isalpha() else msgspec.json.decode(text)\n",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(

@@ -70,7 +70,7 @@ class Requests:
     def __init__(self, pages: Pages, limits: ServerLimits) -> None:
         self.reader = RequestReader(frozenset({"localhost"}), credentials(OWNER), limits.head, Refusals())
         self.places = Places(limits)
-        self.http = HttpServer(pages, self.reader, self.places, limits)
+        self.http = HttpServer(pages, cast("Any", None), self.reader, self.places, limits)
 
     async def serve(self, stream: trio.abc.Stream) -> Handshake | None:
         peer, scope = Peer("192.0.2.7"), self.places.admit()

@@ -17,7 +17,7 @@ import msgspec
 from trio_jobs._engine.lazy_values import NotRunError, lazy_noun
 from trio_jobs._validation import plain
 
-__all__ = ["builtin", "decoder", "encode", "is_model"]
+__all__ = ["builtin", "decoder", "encode", "is_model", "json_schema"]
 
 MAX_ERRORS: Final = 5
 """How many of pydantic's errors one message names."""
@@ -80,6 +80,18 @@ def _model_schema(of: type) -> dict[str, Any]:
     if not hasattr(of, "model_validate_json"):
         raise NotImplementedError
     return {"title": of.__name__}
+
+
+def json_schema(of: Any) -> dict[str, Any]:
+    """The JSON schema of a payload type; empty if any payload fits, or if its library makes no schema."""
+    if of is Any or of is None:
+        return {}
+    try:
+        model = getattr(of, "model_json_schema", None)
+        schema: dict[str, Any] = msgspec.json.schema(of, schema_hook=_model_schema) if model is None else model()
+    except Exception:  # the classes are those of users, and so are the functions that describe them
+        return {}
+    return schema
 
 
 encode: Final = msgspec.json.Encoder(enc_hook=_encodable).encode

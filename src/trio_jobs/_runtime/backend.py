@@ -14,6 +14,7 @@ from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.payload_codec import json_schema
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._kept_secrets import KeepsSecrets
@@ -32,6 +33,7 @@ class QueueBackend:
         self._queries = runtime.queries
         self._operations = runtime.operations
         self._secrets: dict[str, str] = {}  # of a store that cannot keep them
+        self._schemas: Mapping[str, dict[str, Any]] | None = None
 
     @property
     def epoch(self) -> str:
@@ -74,6 +76,12 @@ class QueueBackend:
         take: Callable[[Job], bool],
     ) -> int:
         return self._queries.snapshot(after, until, kinds, states, limit, take)
+
+    def kinds(self) -> Mapping[str, dict[str, Any]]:
+        if self._schemas is None:
+            handlers = self._runtime.handlers
+            self._schemas = {kind: json_schema(handler.payload_type) for kind, handler in handlers.items()}
+        return self._schemas
 
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         job_id = self._runtime.event_log.committed_job(job_id).id

@@ -13,6 +13,10 @@ places        which connections are open, and which are closed so that others ca
 http          responses in HTTP; /healthz, /metrics, /asyncapi.json
 http_body     the body of an HTTP request, within its limits
 http_server   plain HTTP: the connections, and which part answers which path
+api           the HTTP API: from a request to a method, and from its result to a response
+http_jobs     a job as a response
+cors          which web pages may use the API
+accounts      what each token has taken from its limits
 metrics       the metrics for Prometheus
 listener      listening sockets and the accept loop
 server        all of it together

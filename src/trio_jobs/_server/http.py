@@ -72,7 +72,9 @@ class Pages:
         if head.path == "/healthz":
             return self._health(token)
         if head.path == "/asyncapi.json":
-            return Page(200, JSON, _asyncapi())
+            return Page(200, JSON, _document("asyncapi.json"))
+        if head.path == "/openapi.json":
+            return Page(200, JSON, _document("openapi.json"))
         if head.path == "/metrics" and self._metrics is not None:
             if token is None:
                 challenge = (("WWW-Authenticate", "Bearer"),)
@@ -84,7 +86,11 @@ class Pages:
             )
             if found is not None:
                 return Page(*found)
-        raise BadRequest(404, "not found; the paths are /ws, /healthz, /metrics and /asyncapi.json", reason=None)
+        raise BadRequest(
+            404,
+            "not found; the paths are /v1/..., /ws, /healthz, /metrics, /openapi.json and /asyncapi.json",
+            reason=None,
+        )
 
     def _health(self, token: Identity | None) -> Page:
         """Without a token, the response contains only whether the queue is healthy."""
@@ -111,9 +117,9 @@ class Pages:
 
 
 @cache
-def _asyncapi() -> bytes:
-    """The AsyncAPI document of the protocol, which `tools.asyncapi` generates into the package."""
-    return files("trio_jobs").joinpath("asyncapi.json").read_bytes()
+def _document(name: str) -> bytes:
+    """A description of the protocol, which `tools` generates into the package."""
+    return files("trio_jobs").joinpath(name).read_bytes()
 
 
 def response(head: RequestHead | None, page: Page, *, keep: bool = False) -> bytes:

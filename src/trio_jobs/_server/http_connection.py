@@ -8,33 +8,39 @@ that a client that disconnects does not keep its place until the end of the wait
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar, final
+from typing import Final, Protocol, TypeAlias, TypeVar, final
 
 import attrs
 import trio
 
-from trio_jobs._engine.jobs import escape
-from trio_jobs._log import Log
 from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader, close_gently
 from trio_jobs._server.http import Page, refusal, response
 from trio_jobs._server.http_body import Body, BodyMemory
 from trio_jobs._server.identity import Identity, Problem
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.places import Places
+from trio_jobs._server.problem_pages import refused
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, wants_websocket
 from trio_jobs._server.stream import GuardedStream
+from trio_jobs._wire.routes import PREFIX
 
 __all__ = ["HttpConnection", "HttpRequest", "Respond", "Stream"]
-
-log: Final = Log("trio_jobs.server")
 
 T = TypeVar("T")
 
 MAX_AHEAD: Final = 16 * 1024  #: bytes of further requests that are received while a request waits
 
 #: Sends a response itself, and ends the connection with it: a stream of events.
-Stream = Callable[[GuardedStream], Awaitable[None]]
+Stream: TypeAlias = Callable[[GuardedStream], Awaitable[None]]
+
+
+class UntilGone(Protocol):
+    """Ends a wait when the client disconnects or the server stops."""
+
+    async def __call__(self, wait: Callable[[], Awaitable[T]], /) -> T | None:
+        """Call `wait`. Returns None if its wait was ended."""
+        ...
 
 
 @final
@@ -47,7 +53,9 @@ class HttpRequest:
     """The client; or why it cannot be identified."""
     body: Body
     peer: Peer
-    until_gone: Callable[[Callable[[], Awaitable[T]]], Awaitable[T | None]]
+    refuse: Callable[[Reason, str], None]
+    """Count a refusal."""
+    until_gone: UntilGone
     """Call a function that waits. It is cancelled, and the result is None, if the client disconnects or the server
     stops."""
 
@@ -57,7 +65,7 @@ class HttpRequest:
         return None if isinstance(self.identity, Problem) or self.identity.ticket is not None else self.identity
 
 
-Respond = Callable[[HttpRequest], Awaitable["Page | Stream"]]
+Respond: TypeAlias = Callable[[HttpRequest], Awaitable["Page | Stream"]]
 
 
 @final
@@ -147,12 +155,12 @@ class HttpConnection:
             if not isinstance(identity, Problem):
                 self._places.know(self._scope)
                 self._peer.name = identity.name
-            answer = await self._respond(HttpRequest(head, identity, body, self._peer, self._until_gone))
+            answer = await self._respond(HttpRequest(head, identity, body, self._peer, self._refuse, self._until_gone))
         except BadRequest as bad:
             may_follow = bad.reason is None
             if bad.reason is not None:
-                self._requests.refuse(bad.reason, bad.why, self._peer)
-            answer = refusal(bad)
+                self._refuse(bad.reason, bad.why)
+            answer = refused(bad) if head.path.startswith(PREFIX) else refusal(bad)
         else:
             may_follow = True
         if callable(answer):
@@ -163,6 +171,9 @@ class HttpConnection:
         await self._stream.send_frames(response(head, answer, keep=may_follow))
         self._peer.served = True
         return may_follow and not self.is_closing
+
+    def _refuse(self, reason: Reason, detail: str) -> None:
+        self._requests.refuse(reason, detail, self._peer)
 
     def _may_keep(self, head: RequestHead) -> bool:
         if head.minor == 0 or self.is_closing or "close" in (part.lower() for part in head.listed("connection")):
@@ -207,18 +218,16 @@ class HttpConnection:
     async def _receive(self, most: int) -> bytes:
         return bytes(await self._transport.receive_some(most))
 
-    async def _until_gone(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+    async def _until_gone(self, wait: Callable[[], Awaitable[T]], /) -> T | None:
         result: T | None = None
+        failure: Exception | None = None
 
-        async def watch() -> None:
-            while len(self._rest) < MAX_AHEAD:
-                data = await self._receive(MAX_AHEAD)
-                if not data:
-                    log.debug("a client disconnected while its request waited: %s", escape(self._peer.address))
-                    break
-                self._rest += data
-            else:
-                return
+        async def call() -> None:
+            nonlocal result, failure
+            try:
+                result = await wait()
+            except Exception as error:  # raised below, without the group of the nursery
+                failure = error
             nursery.cancel_scope.cancel()
 
         async def stop() -> None:
@@ -226,8 +235,25 @@ class HttpConnection:
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
+            nursery.start_soon(call)
             nursery.start_soon(stop)
-            result = await wait()
-            nursery.cancel_scope.cancel()
+            if await self._is_gone():
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # no reference cycle through this frame
         return result
+
+    async def _is_gone(self) -> bool:
+        """Receive what the client sends, until it disconnects, or has sent so much that nothing more is received."""
+        try:
+            while len(self._rest) < MAX_AHEAD:
+                data = await self._receive(MAX_AHEAD)
+                if not data:
+                    return True
+                self._rest += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return True
+        return False

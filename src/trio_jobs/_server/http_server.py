@@ -7,13 +7,15 @@ from typing import final
 
 import trio
 
+from trio_jobs._server.api import Api
 from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader
 from trio_jobs._server.http import Page, Pages
 from trio_jobs._server.http_body import BodyMemory
-from trio_jobs._server.http_connection import HttpConnection, HttpRequest
+from trio_jobs._server.http_connection import HttpConnection, HttpRequest, Stream
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.places import Places
 from trio_jobs._server.stream import GuardedStream
+from trio_jobs._wire.routes import PREFIX
 
 __all__ = ["HttpServer"]
 
@@ -24,13 +26,15 @@ class HttpServer:
 
     Args:
         pages: The paths outside of the API.
+        api: The API.
         requests: Checks each head.
         places: The connections of the server.
         limits: Of the server.
     """
 
-    def __init__(self, pages: Pages, requests: RequestReader, places: Places, limits: ServerLimits) -> None:
+    def __init__(self, pages: Pages, api: Api, requests: RequestReader, places: Places, limits: ServerLimits) -> None:
         self._pages = pages
+        self._api = api
         self._requests = requests
         self._places = places
         self._limits = limits
@@ -87,5 +91,7 @@ class HttpServer:
         for connection in [*self._open]:
             connection.end()
 
-    async def _respond(self, request: HttpRequest) -> Page:
+    async def _respond(self, request: HttpRequest) -> Page | Stream:
+        if request.head.path.startswith(PREFIX):
+            return await self._api.respond(request)
         return self._pages.answer(request.head, request.known)

@@ -31,6 +31,7 @@ from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
+from trio_jobs._wire.kinds import KindInfo, KindsResult
 from trio_jobs._wire.pages import JobPage, ListOut
 from trio_jobs._wire.schemas import ErrorData, RequestId
 from trio_jobs._wire.scopes import includes
@@ -258,6 +259,9 @@ class Methods:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"the connection has no subscription {params.subscription!r}")
         return w.UnsubscribeResult(params.subscription, seq)
 
+    async def kinds(self, context: RequestContext, params: w.Nothing) -> KindsResult:
+        return KindsResult([KindInfo(kind, schema) for kind, schema in sorted(self._backend.kinds().items())])
+
     async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
         await self._backend.pause(params.reason, by=context.identity.name)
         return w.Done(self._events.seq)
@@ -308,6 +312,7 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "jobs.resolve": Methods.resolve,
     "jobs.subscribe": Methods.subscribe,
     "jobs.unsubscribe": Methods.unsubscribe,
+    "kinds.list": Methods.kinds,
     "queue.pause": Methods.pause,
     "queue.resume": Methods.resume,
     "queue.drain": Methods.drain,

@@ -24,8 +24,10 @@ from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access
+from trio_jobs._server.api import Api
 from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
+from trio_jobs._server.cors import OriginRules
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
@@ -95,7 +97,8 @@ class Server:
         self._open: dict[Connection, None] = {}
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
-        self._http = HttpServer(pages, self._requests, self._places, limits)
+        api = Api(backend, self._methods, limits, OriginRules(origins))
+        self._http = HttpServer(pages, api, self._requests, self._places, limits)
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
         self._closing = False
         host: str = listeners[0].getsockname()[0]

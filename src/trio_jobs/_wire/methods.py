@@ -11,6 +11,7 @@ from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
+from trio_jobs._wire.kinds import KindsResult
 from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
 from trio_jobs._wire.schemas import (
     JobId,
@@ -355,6 +356,7 @@ METHODS: Final = {
         Method("jobs.resolve", Resolve, StateResult, "operate", False, "Resolve a job in doubt."),
         Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),
+        Method("kinds.list", Nothing, KindsResult, "watch", True, "The kinds of jobs, with the schemas of payloads."),
         Method("queue.pause", Pause, Done, "operate", True, "Pause the queue: no further attempt starts."),
         Method("queue.resume", Noted, Done, "operate", True, "End a pause. An error if the queue drains instead."),
         Method(

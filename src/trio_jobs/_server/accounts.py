@@ -1,0 +1,87 @@
+"""What the HTTP requests of each token have taken from its limits, whatever the connections they came over."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from trio_jobs._server.identity import Identity
+from trio_jobs._server.limits import RateLimiter, ServerLimits, connection_limits
+from trio_jobs._server.methods import too_many
+from trio_jobs._wire.codes import MAX_IN_FLIGHT
+
+__all__ = ["Account", "Accounts"]
+
+MAX_ACCOUNTS: Final = 10_000  #: tokens that are remembered; one that was not used for the longest time is forgotten
+
+
+class Account:
+    """The account of one token.
+
+    Args:
+        limits: Of the server.
+        identity: A client with the token.
+    """
+
+    def __init__(self, limits: ServerLimits, identity: Identity) -> None:
+        now = trio.current_time()
+        own = self.limits = connection_limits(limits, identity.scope)
+        self._requests = RateLimiter(own.messages, own.messages_per_second, now)
+        self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
+        self.waiting = 0
+        """Requests that wait for a job, and streams."""
+
+    def take(self, units: float, size: int) -> None:
+        """Take a request from the rate limits.
+
+        Args:
+            units: Its cost.
+            size: The bytes of its body.
+
+        Raises:
+            RpcError: It exceeds a limit; nothing was taken.
+        """
+        now = trio.current_time()
+        wait = max(self._requests.wait_for(units, now), self._bytes.wait_for(size, now))
+        if wait > 0:
+            raise too_many("rate", "the rate limit of requests is exceeded; send fewer per second", wait)
+        self._requests.take(units, now)
+        self._bytes.take(size, now)
+
+    @contextmanager
+    def wait(self) -> Iterator[None]:
+        """Hold a place of a request that waits within the block.
+
+        Raises:
+            RpcError: There is none left.
+        """
+        if self.waiting >= MAX_IN_FLIGHT:
+            raise too_many("in_flight", f"at most {MAX_IN_FLIGHT} requests and streams of a token may wait", 1.0)
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+
+class Accounts:
+    """The accounts of a server's tokens."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
+
+    def of(self, identity: Identity) -> Account:
+        """The account of a client's token."""
+        token = identity.credential
+        account = self._accounts.get(token)
+        if account is None:
+            while len(self._accounts) >= MAX_ACCOUNTS:
+                self._accounts.popitem(last=False)
+            account = self._accounts[token] = Account(self._limits, identity)
+        self._accounts.move_to_end(token)
+        return account

@@ -1,0 +1,167 @@
+"""A job as a response in HTTP: its status, its headers and its body, which is the same wherever a job is answered."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, final
+
+import attrs
+import msgspec
+import trio
+
+from trio_jobs._backend import Backend
+from trio_jobs._engine.event_cursor import Cursor, Filter
+from trio_jobs._engine.jobs import FINAL
+from trio_jobs._server.http import JSON, Page
+from trio_jobs._server.http_context import HttpContext
+from trio_jobs._server.methods import Deferred, Methods
+from trio_jobs._wire import methods as w
+from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.jsonrpc import RpcError
+from trio_jobs._wire.schemas import WireJob
+
+__all__ = ["JobPages", "ShownJob", "check_tags", "matches", "preferred_wait"]
+
+MAX_WAIT: Final = 30.0  #: seconds
+FORMAT: Final = 1  #: of the body of a job; a part of its entity tag
+CACHE: Final = (("Cache-Control", "private, no-cache"), ("Vary", "Authorization"))
+
+_encode: Final = msgspec.json.Encoder().encode
+_WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,6})\"?")
+_TAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
+
+
+@attrs.frozen
+class ShownJob:
+    """A job as a token is shown it."""
+
+    job: WireJob
+    body: bytes
+    etag: str
+
+    @property
+    def is_final(self) -> bool:
+        return self.job.state in FINAL
+
+
+def matches(tags: list[str], etag: str) -> bool:
+    """Whether a list of entity tags contains one, by the weak comparison, or is "*"."""
+    own = etag.removeprefix("W/")
+    return any(tag == "*" or tag.removeprefix("W/") == own for tag in tags)
+
+
+def check_tags(name: str, tags: list[str]) -> None:
+    """Raises `RpcError` unless each of them is an entity tag."""
+    if any(tag != "*" and _TAG.fullmatch(tag) is None for tag in tags):
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"header {name} is not a list of entity tags")
+
+
+def preferred_wait(preferences: list[str]) -> float | None:
+    """The seconds of `wait=n` in header Prefer, at most 30; None without one. Other preferences are ignored."""
+    for preference in preferences:
+        found = _WAIT.fullmatch(preference.partition(";")[0].strip().lower())
+        if found is not None:
+            return min(float(found[1]), MAX_WAIT)
+    return None
+
+
+@final
+class JobPages:
+    """Makes the responses."""
+
+    def __init__(self, backend: Backend, methods: Methods, prefix: str) -> None:
+        self._backend = backend
+        self._methods = methods
+        self._prefix = prefix
+
+    async def view(self, context: HttpContext, job_id: str) -> ShownJob:
+        """The job now, with its result.
+
+        Raises:
+            RpcError: The token does not allow it.
+            JobNotFound: There is no such job.
+        """
+        found = await self._answer(context, "jobs.get", w.OneJob(job_id))
+        job: WireJob = found.make()
+        body = _encode(job)
+        if job.state == "completed":
+            result = await self._answer(context, "jobs.result", w.Result(job.id))
+            answer = result.make() if isinstance(result, Deferred) else result
+            if answer.result is not msgspec.UNSET:
+                body = body[:-1] + b',"result":' + _encode(answer.result) + b"}"
+        tag = f'W/"{self._backend.epoch}.{job.seq}.{context.identity.scope}.{FORMAT}"'
+        return ShownJob(job, body + b"\n", tag)
+
+    async def _answer(self, context: HttpContext, method: str, params: Any) -> Any:
+        return await self._methods.answer(context, w.METHODS[method], params)
+
+    def page(self, view: ShownJob, *headers: tuple[str, str]) -> Page:
+        """200 if the job is final, otherwise 202 with the time after which to ask again."""
+        given = (("ETag", view.etag), *CACHE, *headers)
+        if view.is_final:
+            return Page(200, JSON, view.body, given)
+        return Page(202, JSON, view.body, (*given, ("Retry-After", str(self._estimate()))))
+
+    def _estimate(self) -> int:
+        """Seconds after which a job has commonly ended: at least 1, at most 60."""
+        now = self._backend.statistics()
+        mean = now.mean_run or 0.0
+        return max(1, min(60, math.ceil(mean * (now.capacity - now.free + 1))))
+
+    def location(self, job_id: str) -> tuple[str, str]:
+        """The header that names the path of a job."""
+        return ("Location", f"{self._prefix}/v1/jobs/{job_id}")
+
+    async def wait_until_final(self, context: HttpContext, job_id: str, seconds: float) -> None:
+        """Wait until the job is final or in doubt, at most so many seconds."""
+        await self._answer(context, "jobs.result", w.Result(job_id, seconds, "answer"))
+
+    async def wait_until_changed(self, job: WireJob, seconds: float) -> None:
+        """Wait until there is an event of the job behind those of `job`, at most so many seconds."""
+        changed = trio.Event()
+        cursor = Cursor(self._backend.events, self._backend.events.seq, Filter((job.id,)), changed.set)
+        if self._backend.get(job.id, brief=True).seq != job.seq or cursor.source.closed:
+            return
+        cursor.attach()
+        try:
+            with trio.move_on_after(seconds):
+                await changed.wait()
+        finally:
+            cursor.end()
+
+    async def get(
+        self,
+        context: HttpContext,
+        job_id: str,
+        seconds: float | None,
+        tags: list[str],
+        until_gone: Callable[[Callable[[], Awaitable[None]]], Awaitable[object]],
+    ) -> Page:
+        """The response to a request for a job.
+
+        Args:
+            context: The request.
+            job_id: Its id, or the end of it.
+            seconds: With `tags`: wait until the job is another. Without: until it is final. None: do not wait.
+            tags: Of If-None-Match.
+            until_gone: See `HttpRequest`.
+        """
+        check_tags("if-none-match", tags)
+        view = await self.view(context, job_id)
+        if seconds and (matches(tags, view.etag) if tags else not view.is_final):
+            seen, most = view, seconds
+
+            async def wait() -> None:
+                with context.account.wait():
+                    if tags:
+                        await self.wait_until_changed(seen.job, most)
+                    else:
+                        await self.wait_until_final(context, seen.job.id, most)
+
+            await until_gone(wait)
+            view = await self.view(context, view.job.id)
+        if matches(tags, view.etag):
+            return Page(304, "", b"", (("ETag", view.etag), *CACHE))
+        return self.page(view)
