@@ -65,6 +65,7 @@ PACING: Final = "tests/client/test_pacing.py"
 EXPORTS: Final = "tests/runtime/test_exports.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
+PROCESS_FAULTS: Final = "tests/runtime/test_process_faults.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
@@ -2325,7 +2326,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "on_killed is not called, and what a killed process has started elsewhere stays",
         PROCESS,
         "_executors/process.py",
-        "            self._killed = process.pid, self._opening\n",
+        "            self._killed = process.pid, opening\n",
         "",
     ),
     _M(
@@ -2359,6 +2360,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_sdk_process/child.py",
         "        reported.interrupted = self.boundary.interrupted == number\n",
         "",
+    ),
+    _M(
+        "late answer let in",
+        "the next job enters a process that is about to be killed, after its call has returned too late",
+        PROCESS_FAULTS,
+        "_executors/process_child.py",
+        "        if self.was_killed or is_late:\n",
+        "        if is_late:\n",
+    ),
+    _M(
+        "last words of the SDK lost",
+        "what the process of the SDK wrote before its death is not logged",
+        PROCESS_FAULTS,
+        "_executors/process_child.py",
+        "            output.finish()  #",
+        "            pass  #",
+    ),
+    _M(
+        "two processes in the SDK",
+        "after a handler has forked, two processes answer the queue and use the SDK",
+        PROCESS_FAULTS,
+        "_sdk_process/child.py",
+        "        self._is_forked = True\n",
+        "",
+    ),
+    _M(
+        "answers written into the books",
+        "an SDK that closes all descriptors gets the answers to the queue in the file that it opens next",
+        PROCESS_FAULTS,
+        "_sdk_process/child.py",
+        "            if _file_of(self.outbound) != self._outbound_file:\n",
+        "            if False:\n",
+    ),
+    _M(
+        "step of another job",
+        "a job context that was kept records the steps of one job in the next one",
+        PROCESS_FAULTS,
+        "_sdk_process/child.py",
+        "        if self.current is not job:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "death at the start of a process",
+        "a process that is killed while it imports the service ends the queue",
+        PROCESS_FAULTS,
+        "_executors/process.py",
+        "            raise SdkCallError(ready.type, (), ready.message)\n",
+        "            raise UsageError(ready.message)\n",
+    ),
+    _M(
+        "killed opening forgotten",
+        "a process that was killed in the factory of the SDK is not known to have left something behind",
+        PROCESS_FAULTS,
+        "_runtime/session_opening.py",
+        "                unclean = True\n",
+        "                pass\n",
     ),
     # values and errors of other people's code
     _M(

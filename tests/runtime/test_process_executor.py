@@ -5,7 +5,6 @@ Each test has real processes. Their limits are fractions of a second, and every 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -14,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 
 import trio_jobs
 from support import process_ledger
+from support.process_queues import LIMIT, has_ended, result_of, use_seat, with_settings
 from support.processes import Process, run
 from support.rig import until, until_state
 from support.waiting import deadline, wait_until
@@ -30,42 +29,11 @@ from trio_jobs._service_parts import use_executor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
 
-LIMIT = 30.0  #: seconds of real time for the longest wait
-
 
 @pytest.fixture(autouse=True)
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the SDK."""
-    monkeypatch.setenv("LEDGER", str(tmp_path / "ledger"))
-    settings = attrs.evolve(process_ledger.service.settings, seat_lock=str(tmp_path / "seat"))
-    monkeypatch.setattr(process_ledger.service, "settings", settings)
-    settings = attrs.evolve(process_ledger.saving_service.settings, seat_lock=str(tmp_path / "seat"))
-    monkeypatch.setattr(process_ledger.saving_service, "settings", settings)
-    return tmp_path / "ledger"
-
-
-def with_settings(**settings: Any) -> Service:
-    """The service of the ledger, with other settings; its process finds the same one."""
-    service = process_ledger.service
-    copy = object.__new__(Service)
-    copy.__dict__.update(service.__dict__)
-    copy.settings = attrs.evolve(service.settings, **settings)
-    return copy
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    with contextlib.suppress(OSError):  # a zombie whose parent has been killed
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return False
-
-
-async def result_of(queue: trio_jobs.Queue, kind: str, what: str) -> Any:
-    with deadline(f"the result of {what}", LIMIT):
-        return await queue.result((await queue.submit(kind, what)).job_id)
+    return use_seat(tmp_path, monkeypatch)
 
 
 async def test_p11_a_session_is_opened_used_and_closed_in_one_process(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import trio_jobs
+from support import dying
 from trio_jobs import Done, JobContext, NotDone, Opening, Retry, Service
+
+dying.install()
 
 killed: list[tuple[int, Opening]] = []  #: what `on_killed` was given
 
@@ -52,10 +55,16 @@ def open_ledger(opening: Opening) -> Iterator[Ledger]:
     behaviour = os.environ.get("LEDGER_OPENS", "")
     if behaviour == "hangs":
         time.sleep(WAIT)
+    if behaviour == "dies once" and not Path(os.environ["LEDGER"]).with_name("died").exists():
+        Path(os.environ["LEDGER"]).with_name("died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "is busy":
         raise Busy("no licence left")
     print(f"opened {opening.number} {opening.reason} {opening.unclean}")
-    yield Ledger(opening)
+    try:
+        yield Ledger(opening)
+    finally:
+        print(f"closed by {os.getpid()}", flush=True)
     if os.environ.get("LEDGER_CLOSES") == "hangs":
         time.sleep(WAIT)
 
@@ -73,6 +82,19 @@ service = Service(
     open_retry=Retry(1, waits=[0], on=Busy),
     on_killed=lambda pid, opening: killed.append((pid, opening)),
 )
+
+
+kept: list[Any] = []  #: in the process of the SDK
+
+
+class OddError(BaseException):
+    """Raises whatever is asked of it."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyboardInterrupt
 
 
 def hold_the_interpreter() -> None:
@@ -132,6 +154,40 @@ def do(ledger: Ledger, what: str, job: JobContext) -> Any:
             return "x" * 900_000
         case "memory":
             return len(bytearray(8 * 1024**3))
+        case "fork":
+            if os.fork() == 0:  # as a library does that makes a daemon of its process
+                return "the answer of another process"
+            time.sleep(0.2)
+        case "close":
+            os.closerange(3, 128)
+            kept.extend(ledger.path.with_name(f"book{n}").open("w") for n in range(100))  # they get the numbers
+        case "deaf":
+            signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+            ledger.book(job.id)
+            time.sleep(WAIT)
+        case "daemon":
+            program = f"import os, time; os.setsid(); time.sleep({WAIT})"
+            ledger.book(f"pid {subprocess.Popen([sys.executable, '-c', program]).pid}")
+            ledger.book(job.id)
+            time.sleep(WAIT)
+        case "late":
+            while not ledger.path.with_name("killing").exists():
+                time.sleep(0.001)
+            return ledger.pid
+        case "keep":
+            kept.append(job)
+        case "kept":
+            kept[0].progress(1)
+            kept[0].step("of another job", lambda: None)
+        case "huge":
+            raise Busy("x" * 3_000_000)
+        case "huge result":
+            return "x" * 2_000_000
+        case "last words":
+            sys.stderr.write("x" * 40_000 + "\n" + "y" * 50)
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "odd":
+            raise OddError
     return what
 
 
@@ -217,6 +273,25 @@ def wait(book: Book, what: str) -> Any:
     return os.getpid()
 
 
+chained_service = Service(
+    sdk=open_book,
+    save=Book.save,
+    alive=lambda book: True,
+    check_after=0.0,
+    renew_after_jobs=2,
+    open_retry=Retry(1, waits=[0]),
+    executor="process",
+    seat_lock=None,
+)
+"""Each job needs every message between a queue and the process."""
+
+
+@chained_service.handler(verify=is_saved, verify_first=True, retry=Retry(2, waits=[0]))
+def chained(book: Book, what: str, job: JobContext) -> str:
+    job.step("post", book.unsaved.append, job.id)
+    return what
+
+
 plain_service = Service(sdk=open_ledger, seat_lock=None)
 
 
@@ -227,6 +302,13 @@ def pid_of(ledger: Ledger, what: str) -> int:
 
 def located_service() -> Service:
     """For `locate=`."""
+    return service
+
+
+def missing_service() -> Service:
+    """As a module that is being replaced."""
+    if Path(os.environ["LEDGER"]).with_name("missing").exists():
+        raise ImportError("half of a file")
     return service
 
 

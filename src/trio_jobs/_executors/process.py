@@ -54,8 +54,10 @@ class ProcessExecutor:
         self._on_killed = on_killed
         self._process: SdkProcess | None = None
         self._is_open = False
+        self._is_abandoned = False
         self._close_problem: str | None = None
         self._opening: Opening | None = None
+        """Of the session that is open, or is being opened or closed; None without one."""
         self._killed: tuple[int, Opening] | None = None
         self._lost = False
         self._calls = 0
@@ -67,7 +69,9 @@ class ProcessExecutor:
 
     @property
     def is_open(self) -> bool:
-        return self._is_open and self._process is not None and not self._process.has_ended
+        process = self._process
+        usable = process is not None and not process.has_ended and not process.is_stuck
+        return self._is_open and usable and not self._is_abandoned
 
     @property
     def inside(self) -> bool:
@@ -98,21 +102,9 @@ class ProcessExecutor:
     async def open(self, opening: Opening) -> None:
         await self._call_on_killed()
         if self._process is None or self._process.has_ended:
-            self._process = None
-            process = SdkProcess(self._nursery, self._ended)
-            try:
-                ready = await process.ask(self._setup)
-            except BaseException:
-                await process.kill_and_wait()
-                raise
-            if not isinstance(ready, pm.Ready):
-                raise UsageError(f"executor='process': the process of the SDK ended while it started: {ready}")
-            if ready.problem is not None:
-                await process.kill_and_wait()
-                raise UsageError(f"executor='process': the process of the SDK cannot start: {ready.problem}")
-            self._process = process
-        self._opening = opening
+            self._process = await self._start()
         process = self._process
+        self._opening, self._is_abandoned = opening, False
         try:
             opened = await process.ask(pm.OpenSession(opening.reason, opening.number, opening.unclean))
         except BaseException:
@@ -121,12 +113,34 @@ class ProcessExecutor:
         if not isinstance(opened, pm.SessionOpened):
             raise SdkCallError(opened.type, (), opened.message)
         if opened.error is not None:
-            info = opened.error.info
-            if opened.error.is_usage_error:
-                raise UsageError(info.message)
-            raise SdkCallError(info.type, tuple(opened.error.mro), info.message, info.code)
+            self._opening = None
+            raise _error_of(opened.error)
         self.session += 1
         self._is_open = True
+
+    async def _start(self) -> SdkProcess:
+        """Start a process that has found the service.
+
+        Raises:
+            UsageError: It cannot find it.
+            SdkCallError: It cannot find it, although an earlier process could; or it has ended.
+        """
+        self._process = None
+        process = SdkProcess(self._nursery, self._ended)
+        try:
+            ready = await process.ask(self._setup)
+        except BaseException:
+            await process.kill_and_wait()
+            raise
+        if not isinstance(ready, pm.Ready):
+            raise SdkCallError(ready.type, (), ready.message)
+        if ready.problem is not None:
+            await process.kill_and_wait()
+            problem = f"executor='process': the process of the SDK cannot start: {ready.problem}"
+            if self.session == 0:
+                raise UsageError(problem)
+            raise SdkCallError("UsageError", (), problem)  # a file that is being replaced: it is tried again
+        return process
 
     async def call(self, call: SdkCall) -> CallReport:
         process = self._process
@@ -177,8 +191,10 @@ class ProcessExecutor:
 
     def abandon(self) -> None:
         if self._process is not None and self._process.inside:
-            self._is_open = False
+            self._is_abandoned = True
             self._process.kill()
+            if self._process.is_stuck:
+                self._process.leave()
 
     async def close(self, discard: Discard | None = None) -> bool:
         process = self._process
@@ -186,8 +202,8 @@ class ProcessExecutor:
             return True
         if process.inside:
             return False
-        if not self._is_open:
-            return True
+        if not self._is_open or process.is_stuck:
+            return not process.is_stuck
         message = pm.CloseSession(
             None if discard is None else discard.reason, discard is not None and discard.by_last_call
         )
@@ -200,6 +216,7 @@ class ProcessExecutor:
             return True
         self._is_open = False
         if isinstance(answer, pm.SessionClosed):
+            self._opening = None
             self._close_problem = answer.problem
         return True
 
@@ -212,12 +229,12 @@ class ProcessExecutor:
 
     def _ended(self, process: SdkProcess, how: str) -> None:
         """The process has ended."""
-        if self._is_open and process is self._process:
+        opening, self._opening = self._opening, None
+        if opening is not None and process is self._process:
             self._is_open = False
-            assert self._opening is not None
             self._close_problem = f"the process of the SDK {how}"
             self._lost = True
-            self._killed = process.pid, self._opening
+            self._killed = process.pid, opening
 
     async def _call_on_killed(self) -> None:
         killed, self._killed = self._killed, None
@@ -230,6 +247,14 @@ class ProcessExecutor:
                 log.error("on_killed did not return within %g s", ON_KILLED_LIMIT)
         except Exception as error:
             log.error("on_killed raised %s", class_name(error))
+
+
+def _error_of(raised: pm.WasRaised) -> Exception:
+    """What opening the SDK has raised in its process, as an exception of this one."""
+    info = raised.info
+    if raised.is_usage_error:
+        return UsageError(info.message)
+    return SdkCallError(info.type, tuple(raised.mro), info.message, info.code)
 
 
 def _message_of(number: int, call: SdkCall) -> Any:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ import trio
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.jobs import MAX_TRACEBACK, ErrorInfo, escape
 from trio_jobs._engine.status import Progress
-from trio_jobs._errors import SdkCallRefused, SdkCallStuck
+from trio_jobs._errors import OutcomeUnknown, SdkCallRefused, SdkCallStuck
 from trio_jobs._executors import process_messages as pm
 from trio_jobs._executors.process_pipes import Pipe, ProcessPipes, read_all, read_some
 from trio_jobs._interruption import Interruption
@@ -36,9 +37,9 @@ EOF_WAIT: Final = 0.5  #: seconds in which a process ends that has closed its pi
 END_WAIT: Final = 5.0  #: seconds for a process to end after SIGKILL, before it counts as stuck
 EXIT_WAIT: Final = 2.0  #: seconds for a process to end by itself after its last session was closed
 MAX_LINE: Final = 4096  #: bytes of a line of output that are logged
+MAX_OUTPUT: Final = 256 * 1024  #: bytes of its output that are read after its end
 MAX_STACK: Final = 256 * 1024  #: bytes that are read of the stacks of a process
 MAX_LAST: Final = 4 * 1024 * 1024  #: bytes that are read of a process that has died
-ON_KILLED_LIMIT: Final = 30.0  #: seconds for `on_killed`
 
 
 class SdkProcess:
@@ -52,6 +53,7 @@ class SdkProcess:
     def __init__(self, nursery: trio.Nursery, on_end: Callable[[SdkProcess, str], None]) -> None:
         self._on_end = on_end
         self._pipes = ProcessPipes()
+        self._outputs = [_Output(self._pipes.output, "stdout"), _Output(self._pipes.errors, "stderr")]
         self._popen = self._start()
         self.pid: Final = self._popen.pid
         self.has_ended = False
@@ -59,12 +61,19 @@ class SdkProcess:
         self.serving = False
         """A call waits until the queue has recorded a step."""
         self.was_killed = False
+        self.is_stuck = False
+        """It does not end, although it was killed."""
         self.interruptions: dict[int, Interruption] = {}
         """What came of interruptions, by the number of the call."""
         self.interrupt_done = trio.Event()
         self._call: SdkCall | None = None
+        self._number = 0
+        """The number of the call; 0 for other messages."""
         self._answer: Any = None
         self._is_answered = False
+        self._late_answer: Any = None
+        """What a call returned after it was killed. It counts, but nothing may enter before the process is dead."""
+        self._frames = pm.FrameReader()
         self._waiter: trio.lowlevel.Task | None = None
         self._killing = trio.Event()
         self._gone = trio.Event()
@@ -104,6 +113,7 @@ class SdkProcess:
         data = pm.encode(message)
         self.inside = True
         self._call = call
+        self._number = 0 if call is None else message.number
         self._is_answered = False
         if not self._pipes.send_now(data):
             with trio.CancelScope(shield=call is not None):
@@ -127,7 +137,7 @@ class SdkProcess:
 
     def push_cancel(self) -> None:
         """Let the call that is inside see that it should end."""
-        self._pipes.push(pm.CANCEL)
+        self._pipes.push(pm.CANCEL + self._number.to_bytes(pm.NUMBER_SIZE, "little"))
 
     def kill(self) -> None:
         """Kill the process and its group, after it was asked for its stack."""
@@ -153,6 +163,11 @@ class SdkProcess:
             await self.kill_and_wait()
         self._scope.cancel()
 
+    def leave(self) -> None:
+        """Do not wait any longer for the end of a process that is stuck. A thread reaps it when it ends."""
+        threading.Thread(target=self._popen.wait, name="trio-jobs stuck process", daemon=True).start()
+        self._scope.cancel()
+
     # the tasks of the process
 
     async def _run(self) -> None:
@@ -160,12 +175,13 @@ class SdkProcess:
             async with bare_nursery() as nursery:
                 nursery.start_soon(self._read)
                 nursery.start_soon(self._kill_when_asked)
-                nursery.start_soon(_log_lines, self._pipes.output, "stdout")
-                nursery.start_soon(_log_lines, self._pipes.errors, "stderr")
+                for output in self._outputs:
+                    nursery.start_soon(output.run)
                 await self._wait_for_end()
                 nursery.cancel_scope.cancel()
         if self._popen.returncode is not None:
             self._conclude()
+        self._pipes.close()
 
     async def _wait_for_end(self) -> None:
         """Return when the process is dead, and the rest of its group is killed."""
@@ -187,17 +203,19 @@ class SdkProcess:
         self._kill_group()
         await trio.sleep(END_WAIT)
         log.error("the process %d of the SDK does not end after SIGKILL", self.pid)
-        self._reply(ErrorInfo("SdkCallStuck", "the process of the SDK does not end"), inside=True)
+        self.is_stuck = True
+        if self.inside:
+            late, self._late_answer = self._late_answer, None
+            self._reply(late or ErrorInfo("SdkCallStuck", "the process of the SDK does not end"), inside=True)
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def _read(self) -> None:
-        frames = pm.FrameReader()
         while data := await read_some(self._pipes.outbound):
             try:
-                for body in frames.feed(data):
+                for body in self._frames.feed(data):
                     await self._receive(pm.decode_from_process(body))
             except (ValueError, msgspec.MsgspecError):
                 log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
@@ -209,7 +227,8 @@ class SdkProcess:
         call = self._call
         match message:
             case pm.StartStep() | pm.SaveStep() | pm.StepNotSaved() | pm.FinishStep():
-                assert call is not None
+                if call is None or call.running is None:
+                    raise ValueError("a step without a call")
                 self.serving = True
                 refused = await _record_step(call, message)
                 self.serving = False
@@ -223,12 +242,22 @@ class SdkProcess:
                 self.interruptions[message.number] = Interruption(message.was_inside, message.problem)
                 self.interrupt_done.set()
             case _:
-                self._reply(message)
+                self._answered(message)
+
+    def _answered(self, message: Any, *, is_late: bool = False) -> None:
+        """Take the answer to what was asked; not that of another process, which the SDK has forked."""
+        number = message.number if isinstance(message, pm.CallReported) else 0
+        if not self.inside or number != self._number:
+            raise ValueError("an answer to no question")
+        if self.was_killed or is_late:
+            self._late_answer = message
+        else:
+            self._reply(message)
 
     def interrupt(self, number: int) -> None:
         """Let the process interrupt a call. `interrupt_done` is set when it has."""
         self.interrupt_done = trio.Event()
-        self._pipes.push(pm.INTERRUPT + number.to_bytes(8, "little"))
+        self._pipes.push(pm.INTERRUPT + number.to_bytes(pm.NUMBER_SIZE, "little"))
 
     def _reply(self, answer: Any, *, inside: bool = False) -> None:
         self.inside = inside
@@ -241,12 +270,14 @@ class SdkProcess:
 
     def _conclude(self) -> None:
         """The process is dead: report it. An answer that it has sent before counts."""
-        if self.inside and not self._is_answered:
+        if self.inside and not self._is_answered and self._late_answer is None:
             with contextlib.suppress(ValueError, msgspec.MsgspecError):
-                for body in pm.FrameReader().feed(read_all(self._pipes.outbound, MAX_LAST)):
+                for body in self._frames.feed(read_all(self._pipes.outbound, MAX_LAST)):
                     message = pm.decode_from_process(body)
                     if isinstance(message, pm.CallReported | pm.SessionClosed):
-                        self._reply(message)
+                        self._answered(message, is_late=True)
+        for output in self._outputs:
+            output.finish()  # its last words say why it has died
         stack = read_all(self._pipes.stack, MAX_STACK).decode("utf-8", "replace")
         self.has_ended = True
         how = _in_words(self._popen.returncode, killed=self.was_killed)
@@ -254,8 +285,7 @@ class SdkProcess:
         if self.inside:
             kind = "SdkProcessKilled" if self.was_killed else "SdkProcessDied"
             message = f"the process of the SDK {how}"
-            self._reply(ErrorInfo(kind, message, traceback=stack[-MAX_TRACEBACK:] or None))
-        self._pipes.close()
+            self._reply(self._late_answer or ErrorInfo(kind, message, traceback=stack[-MAX_TRACEBACK:] or None))
         self.interrupt_done.set()
         self._gone.set()
 
@@ -273,7 +303,7 @@ async def _record_step(call: SdkCall, message: pm.StepMessage) -> str | None:
                 await running.recorder.step_not_saved(running, message.report.report())
             case _:
                 await running.recorder.finish_step(running, message.name, message.result)
-    except SdkCallRefused as refused:
+    except (SdkCallRefused, OutcomeUnknown) as refused:
         return str(refused)
     return None
 
@@ -290,16 +320,32 @@ def _in_words(code: int, *, killed: bool) -> str:
         return f"ended by itself with signal {-code}"
 
 
-async def _log_lines(pipe: Pipe, name: str) -> None:
-    """Log what the process writes, line by line."""
-    rest = b""
-    while data := await read_some(pipe):
-        *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > MAX_LINE:
-            lines.append(rest)
-            rest = b""
+class _Output:
+    """Logs what the process writes, line by line."""
+
+    def __init__(self, pipe: Pipe, name: str) -> None:
+        self._pipe = pipe
+        self._name = name
+        self._rest = b""
+
+    async def run(self) -> None:
+        while data := await read_some(self._pipe):
+            self._add(data)
+            await trio.lowlevel.checkpoint()
+
+    def finish(self) -> None:
+        """Log what the process wrote before its end."""
+        self._add(read_all(self._pipe, MAX_OUTPUT))
+        if self._rest:
+            self._log(self._rest)
+
+    def _add(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            log.info("%s: %s", name, escape(line[:MAX_LINE].decode("utf-8", "replace").rstrip()))
-        await trio.lowlevel.checkpoint()
-    if rest:
-        log.info("%s: %s", name, escape(rest.decode("utf-8", "replace")))
+            self._log(line)
+        if len(self._rest) > MAX_LINE:
+            self._log(self._rest)
+            self._rest = b""
+
+    def _log(self, line: bytes) -> None:
+        log.info("%s: %s", self._name, escape(line[:MAX_LINE].decode("utf-8", "replace").rstrip()))

@@ -1,7 +1,8 @@
 """The messages between a queue and the process of its SDK: JSON in frames of four bytes of length and a body.
 
-The queue writes into one pipe and reads from another. A third pipe carries single bytes to a thread of the process,
-which can be read while a call is inside: `CANCEL` and `INTERRUPT`. When the queue closes a pipe, the process ends.
+The queue writes into one pipe and reads from another. A third pipe carries signals to a thread of the process, which
+can be read while a call is inside: `CANCEL` and `INTERRUPT`, each followed by eight bytes with the number of the call
+that is meant, since it may have returned meanwhile. When the queue closes a pipe, the process ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trio_jobs._engine.jobs import ErrorInfo
 __all__ = [
     "CANCEL",
     "INTERRUPT",
+    "NUMBER_SIZE",
     "CallReported",
     "CloseSession",
     "FinishStep",
@@ -49,10 +51,12 @@ __all__ = [
 MAX_FRAME: Final = 64 * 1024 * 1024  #: bytes
 
 CANCEL: Final = b"c"
-"""On the third pipe: the running call should end."""
+"""On the third pipe: this call should end."""
 
 INTERRUPT: Final = b"i"
-"""On the third pipe, followed by eight bytes with the number of a call: interrupt it."""
+"""On the third pipe: interrupt this call."""
+
+NUMBER_SIZE: Final = 8  #: bytes of the number of a call on the third pipe
 
 
 class Setup(msgspec.Struct, tag="setup"):
@@ -171,8 +175,10 @@ class SessionClosed(msgspec.Struct, tag="closed"):
 
 
 class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
-    """The answer to RunHandler and RunVerify; the fields are those of `CallReport`."""
+    """The answer to a call; the other fields are those of `CallReport`."""
 
+    number: int = 0
+    """Of the call. The SDK can write into any descriptor, and a program that it has forked too."""
     result: msgspec.Raw | UnsetType = UNSET
     problem: str | None = None
     not_run: str | None = None
@@ -184,10 +190,17 @@ class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
     """`interrupt` was called during the call."""
 
     @classmethod
-    def of(cls, report: CallReport) -> CallReported:
+    def of(cls, report: CallReport, number: int = 0) -> CallReported:
         result = UNSET if report.result is None else report.result
         return cls(
-            result, report.problem, report.not_run, report.answer, report.error, report.entered, report.retryable_kinds
+            number,
+            result,
+            report.problem,
+            report.not_run,
+            report.answer,
+            report.error,
+            report.entered,
+            report.retryable_kinds,
         )
 
     def report(self) -> CallReport:

@@ -15,6 +15,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
 from trio_jobs._engine.openings import Opening, OpeningReason
+from trio_jobs._interruption import Kills
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
@@ -42,6 +43,7 @@ class SessionOpener:
         """Why the seat could not be taken at the last try."""
         self._event_log = event_log
         self._executor = executor
+        self._kills = executor if isinstance(executor, Kills) else None
         self._clock = clock
         self._seat = seat
         self._knows_unclean = knows_unclean
@@ -124,6 +126,9 @@ class SessionOpener:
         try:
             await self._executor.open(Opening(reason, number, unclean if self._knows_unclean else None))
         except BaseException as error:
+            if self._kills is not None and self._kills.has_lost_session:  # its process has ended in the factory
+                self._executor.take_close_problem()
+                unclean = True
             self._failed(number, escape(plain_text(str(describe(error)))[:MAX_MESSAGE]), unclean=unclean)
             raise
         self._append(

@@ -43,10 +43,14 @@ class Link:
 
     def __init__(self, inbound: int, outbound: int) -> None:
         self._inbound = inbound
-        self._outbound = outbound
+        self.outbound = outbound
         self._frames = pm.FrameReader()
         self._bodies: list[bytes] = []
         self._sending = threading.Lock()  # progress and interruptions are reported by other threads too
+        self._outbound_file = _file_of(outbound)
+        self._is_forked = False
+        self.number = 0
+        """The number of the running call, or of the last one."""
         self.current: JobInProcess | None = None
         """The job of the running call."""
         self.save: Callable[[], SaveCall] | None = None
@@ -54,9 +58,20 @@ class Link:
 
     def send(self, message: Any) -> None:
         data = memoryview(pm.encode(message))
+        if self._is_forked:
+            os.kill(os.getpid(), signal.SIGKILL)  # a handler has forked, and its child comes back into the queue's side: there is one SDK
         with self._sending:
+            if _file_of(self.outbound) != self._outbound_file:
+                raise OSError("the SDK has closed the descriptors of its process, and has opened another file")
             while data:
-                data = data[os.write(self._outbound, data) :]
+                data = data[os.write(self.outbound, data) :]
+
+    def forked(self) -> None:
+        """This process was forked from that of the SDK, by the SDK. It must not keep the pipes open."""
+        self._is_forked = True
+        for fd in (self._inbound, self.outbound):
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def receive(self) -> Any:
         """Return the next message. Raises EOFError when the queue has closed the pipe."""
@@ -69,25 +84,28 @@ class Link:
 
     # of a job context
 
-    def start_step(self, name: str) -> None:
-        self._ask(pm.StartStep(name))
+    def start_step(self, job: JobInProcess, name: str) -> None:
+        self._ask(job, pm.StartStep(name))
 
-    def finish_step(self, name: str, result: Any) -> None:
-        self._ask(pm.FinishStep(name, result))
+    def finish_step(self, job: JobInProcess, name: str, result: Any) -> None:
+        self._ask(job, pm.FinishStep(name, result))
 
     def save_call(self) -> SaveCall | None:
         return None if self.save is None else self.save()
 
-    def before_save(self) -> None:
-        self._ask(pm.SaveStep())
+    def before_save(self, job: JobInProcess) -> None:
+        self._ask(job, pm.SaveStep())
 
-    def step_not_saved(self, report: CallReport) -> None:
-        self._ask(pm.StepNotSaved(pm.CallReported.of(report)))
+    def step_not_saved(self, job: JobInProcess, report: CallReport) -> None:
+        self._ask(job, pm.StepNotSaved(pm.CallReported.of(report)))
 
-    def progress(self, report: Any) -> None:
-        self.send(pm.ProgressReport(report.done, report.total, report.message))
+    def progress(self, job: JobInProcess, report: Any) -> None:
+        if self.current is job:  # else its call has returned
+            self.send(pm.ProgressReport(report.done, report.total, report.message))
 
-    def _ask(self, message: Any) -> None:
+    def _ask(self, job: JobInProcess, message: Any) -> None:
+        if self.current is not job:
+            raise SdkCallRefused("this attempt is over; nothing of it can be recorded any more")
         if threading.current_thread() is not threading.main_thread():
             raise UsageError("a step must be executed on the thread of the SDK")
         self.send(message)
@@ -158,12 +176,13 @@ class Session:
 
     def _call(self, number: int, call: SdkCall, job: JobInProcess | None) -> pm.CallReported:
         self._forget_error()
+        self._link.number = number
         self._link.current = job
         self.boundary.enter(number)
         report, self._error = call.run(self._sdk)
         self.boundary.leave(number)
         self._link.current = None
-        reported = pm.CallReported.of(report)
+        reported = pm.CallReported.of(report, number)
         reported.interrupted = self.boundary.interrupted == number
         return reported
 
@@ -216,6 +235,8 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _ignore)
     link = Link(inbound, outbound)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=link.forked)
     control_thread = ControlThread(control, link)
     control_thread.start()
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -259,17 +280,32 @@ class ControlThread(threading.Thread):
         self._link = link
 
     def run(self) -> None:
-        while signal_ := os.read(self._control, 1):
-            if signal_ == pm.CANCEL:
-                job = self._link.current
-                if job is not None:
-                    job.should_end = True
-            elif signal_ == pm.INTERRUPT:
-                number = int.from_bytes(os.read(self._control, 8), "little")  # they were written at once
-                session = self.session
-                assert session is not None
-                threading.Thread(target=session.interrupt, args=(number,), daemon=True).start()
+        with contextlib.suppress(OSError):  # the SDK has closed the descriptors of its process
+            while signal_ := os.read(self._control, 1 + pm.NUMBER_SIZE):  # they are written at once
+                number = int.from_bytes(signal_[1:], "little")
+                if signal_.startswith(pm.CANCEL):
+                    self._cancel(number)
+                elif signal_.startswith(pm.INTERRUPT):
+                    self._interrupt(number)
         os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a thread that is in a call
+
+    def _cancel(self, number: int) -> None:
+        job = self._link.current
+        if job is not None and self._link.number == number:  # else the call has returned
+            job.should_end = True
+
+    def _interrupt(self, number: int) -> None:
+        assert self.session is not None
+        try:
+            threading.Thread(target=self.session.interrupt, args=(number,), daemon=True).start()
+        except RuntimeError as error:  # no memory for it
+            self._link.send(pm.InterruptDone(number, was_inside=False, problem=str(error)))
+
+
+def _file_of(fd: int) -> tuple[int, int]:
+    """Which file a descriptor is. The SDK can close it, and its number is then that of the next file that it opens."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 def _ignore(*_: object) -> None:

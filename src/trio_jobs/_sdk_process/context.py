@@ -68,7 +68,7 @@ class ProcessJobContext(JobContext):
         super().__init__(cast("Any", job), link, cast("Any", None))
 
     def _wait(self, ask: Callable[..., Any], *args: Any) -> None:
-        ask(*args)
+        ask(self._running, *args)
 
     def _publish(self, report: Progress) -> None:
-        cast("Any", self._recorder).progress(report)
+        cast("Any", self._recorder).progress(self._running, report)
