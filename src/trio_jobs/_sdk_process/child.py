@@ -59,7 +59,7 @@ class Link:
     def send(self, message: Any) -> None:
         data = memoryview(pm.encode(message))
         if self._is_forked:
-            os.kill(os.getpid(), signal.SIGKILL)  # a handler has forked, and its child comes back into the queue's side: there is one SDK
+            os.kill(os.getpid(), signal.SIGKILL)  # a handler has forked, and the SDK is not in this process
         with self._sending:
             if _file_of(self.outbound) != self._outbound_file:
                 raise OSError("the SDK has closed the descriptors of its process, and has opened another file")
