@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import shutil
 import ssl
@@ -75,9 +76,10 @@ def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path) -> No
 def test_the_answer_to_an_unknown_host_name_names_an_option_that_works(tmp_path: Path) -> None:
     def ask(shell: Shell) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", int(shell.url.rpartition(":")[2].removesuffix("/ws")))
-        connection.request("GET", "/healthz", headers={"Host": "jobs.example.org"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz", headers={"Host": "jobs.example.org"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     shell = Shell(tmp_path)
     with shell.server:

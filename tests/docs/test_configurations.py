@@ -225,7 +225,8 @@ async def test_a_plain_nginx_forwards_health_checks_and_gets_an_answer_that_name
         with Process(plain_nginx(tmp_path, port, server.port), group=True):
             await until_ready(port, None)
             assert (await answer(port, None, "/healthz", "HEAD")).startswith(b"HTTP/1.1 200 ")
-            assert (await answer(port, None, "/")).startswith(b"HTTP/1.1 404 ")
+            assert (await answer(port, None, "/")).startswith(b"HTTP/1.1 200 "), "the page"
+            assert (await answer(port, None, "/none")).startswith(b"HTTP/1.1 404 ")
             assert (await answer(port, None, "/metrics")).startswith(b"HTTP/1.1 401 ")
             assert (await answer(port, None, "/healthz", "POST")).startswith(b"HTTP/1.1 405 ")
             async with await connected(port, None) as stream:

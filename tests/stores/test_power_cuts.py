@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,13 +135,27 @@ def test_opening_syncs_the_high_water_mark_of_a_killed_process() -> None:
         assert mark.stored.seq == 1
 
 
-def test_a_power_cut_during_a_migration_leaves_the_old_schema_or_the_new_one_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def make_older(disk: PowerDisk) -> None:
+    """Turn a journal into one of schema 1, which has no column for what a pruned job may have done."""
+    with contextlib.closing(schema.connect(disk, PATH)) as connection, schema.transaction(connection):
+        rows = connection.execute("SELECT name, job, digest, state, at FROM keys").fetchall()
+        assert rows
+        connection.execute("DROP TABLE keys")
+        connection.execute(
+            "CREATE TABLE keys (name BLOB PRIMARY KEY, job TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL, "
+            "at REAL NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID"
+        )
+        for row in rows:
+            name, *texts, at = row
+            checksum = zlib.crc32(b"\0".join((name, *(text.encode() for text in texts), struct.pack("<d", at))))
+            connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", (*row, checksum))
+        connection.execute("PRAGMA user_version = 1")
+
+
+def test_a_power_cut_during_a_migration_leaves_the_old_schema_or_the_new_one_whole() -> None:
     disk = PowerDisk()
-    with monkeypatch.context() as older:
-        older.setattr(schema, "SCHEMA_VERSION", 1)
-        work(disk, 12, seed=1)
+    work(disk, 12, seed=1)
+    make_older(disk)
     before = len(disk.steps)
     journal = make_journal(disk)
     contents = journal.open()
