@@ -43,6 +43,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._client.updates import Gap, Snapshot, Update
     from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
     from trio_jobs._engine.job_filter import ListConditions
+    from trio_jobs._engine.job_history import JobHistory, JobRun
     from trio_jobs._engine.job_list import JobCounts, JobList
     from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
     from trio_jobs._engine.openings import Opening, OpeningReason
@@ -140,10 +141,12 @@ __all__ = [
     "JobContext",
     "JobCounts",
     "JobFailed",
+    "JobHistory",
     "JobInDoubt",
     "JobList",
     "JobMayHaveActed",
     "JobNotFound",
+    "JobRun",
     "JournalDamaged",
     "JournalInUse",
     "KeyConflict",
@@ -210,6 +213,7 @@ _MODULES = ("events", "ports")
 _QUEUE = (
     "_engine.directives",
     "_engine.job_filter",
+    "_engine.job_history",
     "_engine.job_list",
     "_engine.jobs",
     "_engine.openings",

@@ -13,7 +13,9 @@ from typing import Any, Literal, Protocol
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
+from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._ports import Backup
 
@@ -119,6 +121,14 @@ class Backend(Protocol):
         Cancelled:
             The job continues.
         """
+        ...
+
+    async def history(self, job_id: str) -> JobHistory:
+        """See `Queue.history`."""
+        ...
+
+    def activity(self, *, before: int | None, limit: int, by: str | None) -> tuple[OperatorAction, ...]:
+        """See `Queue.activity`."""
         ...
 
     def statistics(self) -> Statistics:

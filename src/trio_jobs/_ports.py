@@ -175,6 +175,26 @@ class Store(Protocol):
         """
         ...
 
+    async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+        """Read the committed events of one job.
+
+        Args:
+            job: The id of a job that is kept.
+            first: The `seq` of its first event.
+            last: The `seq` of the last event to return.
+
+        Returns:
+            The events in order of `seq`: all of them if the store is durable, also those before `oldest`, but at most
+            the newest 10,000. A store that is not durable returns those that it still has.
+
+        Raises:
+            StoreError: The store cannot be read.
+
+        Cancelled:
+            Nothing was changed.
+        """
+        ...
+
     @property
     def oldest(self) -> int:
         """`seq` of the first event from which there is no gap; the next event's `seq` if there is no event."""

@@ -179,6 +179,8 @@ socket.onopen = async () => {
   got.drained = await ask("queue.drain");
   got.refused = await ask("jobs.submit", { kind: "double", payload: 1 });
   got.undrained = await ask("queue.undrain");
+  got.history = await ask("jobs.history", { job });
+  got.activity = await ask("queue.activity");
   got.statistics = await ask("queue.statistics");
   got.nosuch = await ask("jobs.get", { job: "none" });
   got.unsubscribed = await ask("jobs.unsubscribe", { subscription: "mine" });
@@ -204,6 +206,8 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert got["receipt"]["job"] == got["again"]["job"] == got["job"]["id"]
         assert got["result"]["result"] == 42
         assert got["found"]["id"] == got["job"]["id"]
+        assert [event["type"] for event in got["history"]["events"]] == ["submitted", "started", "completed"]
+        assert {one["by"] for one in got["activity"]["actions"]} == {"ann"}
         assert (got["count"]["total"], got["count"]["groups"]) == (1, {"completed": 1})
         assert (got["job"]["key"], got["job"]["payload"]) == ("kü", 21)
         assert got["cancelled"]["answer"] == "cancelled"

@@ -34,6 +34,8 @@ REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
+HISTORIES: Final = "tests/runtime/test_histories.py"
+SERVED_HISTORIES: Final = "tests/server/test_served_histories.py"
 ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 OPERATOR_COMMANDS: Final = "tests/engine/test_operator_commands.py"
@@ -927,8 +929,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a pruned job comes back if its events lie behind those of others",
         SECOND_TIMES,
         "_stores/memory.py",
-        "chunk[-1].seq >= first",
-        "chunk[0].seq >= first",
+        "<= last and chunk[-1].seq >= first",
+        "<= last and chunk[0].seq >= first",
     ),
     _M(
         "backup named before its sync",
@@ -1900,6 +1902,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/operations.py",
         "            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))",
         "            assert seq",
+    ),
+    _M(
+        "history of one window",
+        "the history of a job that has waited long lacks its beginning",
+        HISTORIES,
+        "_stores/sqlite/job_events.py",
+        "        if count >= MAX_EVENTS:",
+        "        if count:",
+    ),
+    _M(
+        "history before the commit",
+        "a history has an end of a job that a power cut can undo",
+        HISTORIES,
+        "_runtime/histories.py",
+        "        record = self._event_log.committed_job(job_id)\n",
+        "        record = self._projection.jobs[self._event_log.committed_job(job_id).id]\n",
+    ),
+    _M(
+        "activity before the commit",
+        "the activity shows a cancel that a power cut can undo",
+        HISTORIES,
+        "_runtime/histories.py",
+        "page(before, self._event_log.committed_seq)",
+        "page(before, self._projection.seq)",
+    ),
+    _M(
+        "run of a history counted from its first event",
+        "a history whose beginning is lost calls the second run the first",
+        HISTORIES,
+        "_engine/job_history.py",
+        "        number = last_run - sum(type(event) in _BEGIN_RUN for event in events)\n",
+        "        number = 1\n",
+    ),
+    _M(
+        "payload in the history of a watcher",
+        "a token of scope watch reads payloads in the history of a job",
+        SERVED_HISTORIES,
+        "_wire/histories.py",
+        'getattr(event, "payload", msgspec.UNSET) if private else msgspec.UNSET',
+        'getattr(event, "payload", msgspec.UNSET)',
     ),
     _M(
         "key on the submit alone",

@@ -26,7 +26,8 @@ PUBLIC = {
     "trio_jobs": {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
-            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobList
+            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobHistory
+            JobList JobRun
             ListConditions MemoryStore NewJob NotDone Opening OperatorAction Progress Queue Receipt RetriedJobs Retry
             SdkHandle Server ServerInfo ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription
             SystemClock Token TrioClock UnfinishedJob Unknown

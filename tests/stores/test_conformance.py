@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import trio
 
 from trio_jobs import MemoryStore
-from trio_jobs._engine.events import JobEvent
+from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing import check_store
 from trio_jobs.testing.crashable_store import CrashableStore
@@ -32,7 +33,7 @@ async def test_a_journal_in_memory_conforms() -> None:
 
 async def test_the_crashable_store_conforms() -> None:
     report = await check_store(lambda: CrashableStore().store())
-    assert len(report.checked) == 12
+    assert len(report.checked) == 13
 
 
 async def test_a_violation_is_reported_as_a_sentence() -> None:
@@ -65,6 +66,17 @@ async def test_a_store_whose_oldest_event_is_gone_is_found(tmp_path: Path) -> No
     report = await check_store(lambda: Generous(tmp_path / f"{next(number)}.db"), raises=False)
     assert [finding.rule for finding in report.findings] == [
         "A pruned job is gone, and `oldest` says from where on the events are complete"
+    ]
+
+
+async def test_a_store_whose_history_of_a_job_has_events_of_others_is_found() -> None:
+    class Careless(MemoryStore):
+        async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+            return [event for event in await self.events(first - 1, 100) if event.seq <= last]
+
+    report = await check_store(Careless, raises=False)
+    assert [finding.rule for finding in report.findings] == [
+        "The events of one job are returned in order, also where those of other jobs were pruned in between"
     ]
 
 

@@ -129,6 +129,7 @@ def test_methods_that_change_nothing_are_open_to_a_watch_token() -> None:
         "jobs.find",
         "jobs.list",
         "jobs.count",
+        "jobs.history",
         "jobs.result",
         "jobs.subscribe",
         "jobs.unsubscribe",

@@ -13,6 +13,7 @@ from trio_jobs import __version__
 from trio_jobs._cli import argument_types as types
 from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_token
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
+from trio_jobs._cli.history_arguments import add_activity
 from trio_jobs._cli.output import print_line
 from trio_jobs._engine.states import State
 from trio_jobs._wire.codes import DEFAULT_PORT
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     _add_submit(submit)
     for name, summary, example in (
         ("show", "show a job and its attempts", "--key A-1"),
+        ("history", "show what has happened to a job, and who did what", "--key A-1"),
         ("result", "wait until a job is final, and print its result as JSON", "5f0c21ab"),
     ):
         _add_job(command(name, summary, example=example))
@@ -113,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_note(drain)
     _add_note(command("undrain", "accept jobs again after a drain"))
+    add_activity(command)
     command("status", "show whether the queue is healthy, and how full it is")
     link = "Whoever opens it within five minutes uses the page as the owner of the token. It works once."
     add_login(command("login", "print a link with which the page of the server logs in", link, "--open"))

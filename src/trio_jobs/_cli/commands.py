@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, Final, Literal
 
 import attrs
 import msgspec
 
+from trio_jobs._cli.histories import activity, history, time
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._cli.output import print_error, print_line
 from trio_jobs._cli.token_file import decode_text
@@ -80,7 +80,7 @@ async def show(client: Client, arguments: argparse.Namespace) -> int:
     for attempt in job.attempts or ():
         error = "" if attempt.error is None else f": {attempt.error}"
         outcome = attempt.outcome or "running"
-        lines.append(f"  attempt {attempt.number} of run {attempt.run}, {_time(attempt.started_at)}: {outcome}{error}")
+        lines.append(f"  attempt {attempt.number} of run {attempt.run}, {time(attempt.started_at)}: {outcome}{error}")
     print_answer(job.to_dict(), arguments.json, "\n".join(escape(line) for line in lines))
     return 0
 
@@ -216,13 +216,11 @@ def _line(job: Job, name: str) -> str:
     return "  ".join(parts)
 
 
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]]] = {
     "submit": submit,
     "show": show,
+    "history": history,
+    "activity": activity,
     "list": list_jobs,
     "count": count,
     "result": result,

@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from trio_jobs import _errors as e
-from trio_jobs._client.client_operations import ClientOperations
+from trio_jobs._client.client_histories import ClientHistories
 from trio_jobs._client.outbox import Request
 from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
@@ -32,7 +32,7 @@ __all__ = ["Client"]
 
 
 @final
-class Client(ClientOperations):
+class Client(ClientHistories):
     """A connection to a server, made by `connect`. It gives the same values and raises the same errors as the queue.
 
     While there is no connection, every method waits for one, for at most the `reconnect_timeout` of `connect`; a

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class ClientOperations:
-    """The base class of `Client`, which is too long for one module. It has no other subclass."""
+    """A base class of `Client`, which is too long for one module."""
 
     def __init__(self, session: ReconnectingSession) -> None:
         self._session = session

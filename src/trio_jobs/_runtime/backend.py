@@ -13,7 +13,9 @@ import trio
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
+from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.payload_codec import json_schema
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
@@ -90,6 +92,12 @@ class QueueBackend:
             with contextlib.suppress(JobFailed, JobCancelled, ResultUnavailable, JobInDoubt):
                 await self._queries.result(job_id, in_doubt=in_doubt)
         return self._queries.get(job_id)
+
+    async def history(self, job_id: str) -> JobHistory:
+        return await self._runtime.histories.of_job(job_id)
+
+    def activity(self, *, before: int | None, limit: int, by: str | None) -> tuple[OperatorAction, ...]:
+        return self._runtime.histories.activity(before, limit, by)
 
     def statistics(self) -> Statistics:
         return self._queries.statistics()

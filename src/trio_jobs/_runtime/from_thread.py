@@ -14,8 +14,10 @@ import trio
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.job_filter import ListConditions
+from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._event_stream import EventStream
@@ -213,6 +215,16 @@ class FromThread:
     def undrain(self, *, by: str | None = None, note: str | None = None) -> None:
         """See `Queue.undrain`."""
         self._wait(self._runtime.operations.undrain, by=by, note=note)
+
+    def history(self, job_id: str) -> JobHistory:
+        """See `Queue.history`."""
+        return self._wait(self._runtime.histories.of_job, job_id)
+
+    def activity(
+        self, *, before: int | None = None, limit: int = 100, by: str | None = None
+    ) -> tuple[OperatorAction, ...]:
+        """See `Queue.activity`."""
+        return self._run(self._runtime.histories.activity, before, limit, by)
 
     def backup(self, path: str | Path) -> Backup:
         """See `Queue.backup`."""

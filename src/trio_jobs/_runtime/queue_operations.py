@@ -1,4 +1,5 @@
-"""The half of `Queue` for operators: its methods that change jobs and the queue, apart from submits."""
+"""The half of `Queue` for operators: its methods that change jobs and the queue, apart from submits, and that return
+what operators did."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from trio_jobs._engine import decide
+from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer
+from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._runtime.runtime import Runtime
@@ -236,6 +239,36 @@ class QueueOperations:
             The queue accepts jobs again nevertheless.
         """
         await self._awaited.operations.undrain(by=by, note=note)
+
+    async def history(self, job_id: str) -> JobHistory:
+        """Return what has happened to a job: its committed events that are kept, by run.
+
+        Args:
+            job_id: The id of the job.
+
+        Raises:
+            JobNotFound: There is no such job, or it was pruned meanwhile.
+            StoreError: The store cannot be read.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        return await self._awaited.histories.of_job(job_id)
+
+    def activity(
+        self, *, before: int | None = None, limit: int = 100, by: str | None = None
+    ) -> tuple[OperatorAction, ...]:
+        """Return what operators did to jobs and to the queue, the newest first. The newest 10,000 are kept.
+
+        Args:
+            before: Only actions before the event with this number, such as `seq` of the last action of a page.
+            limit: The highest number of actions, 1 to 1,000.
+            by: Only what this operator did.
+
+        Raises:
+            UsageError: An argument is not valid.
+        """
+        return self._runtime.histories.activity(before, limit, by)
 
     async def backup(self, path: str | Path) -> Backup:
         """Copy the journal, as of its last commit, to a new file (mode 0600) while the queue works.

@@ -27,6 +27,7 @@ from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.histories import Histories
 from trio_jobs._runtime.hooks import HookName, Hooks
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_channel import JobChannel
@@ -82,6 +83,7 @@ class Runtime:
     sessions: SdkSessionManager
     pruner: Pruner
     hooks: Hooks
+    histories: Histories
     verification: Verification
     consumer: Consumer
     saver: Saver | None
@@ -348,6 +350,7 @@ def build_runtime(
         sessions=sessions,
         pruner=pruner,
         hooks=called_hooks,
+        histories=Histories(event_log),
         verification=verification,
         consumer=consumer,
         saver=saver,

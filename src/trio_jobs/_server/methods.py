@@ -20,6 +20,7 @@ from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+from trio_jobs._server import histories
 from trio_jobs._server.access import Access
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.logins import LIFETIME, LoginRefused
@@ -127,6 +128,8 @@ class Methods:
         _require(context, method.scope, method.name)
         if context.identity.ticket is not None and method.name != "server.hello":
             raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
+        if method.name in histories.METHODS:
+            return await histories.METHODS[method.name](self._backend, params, private=_is_private(context))
         return await _DO[method.name](self, context, params)
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
@@ -320,7 +323,7 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "queue.backup": Methods.backup,
     "queue.statistics": Methods.statistics,
 }
-assert _DO.keys() == w.METHODS.keys()
+assert _DO.keys() | histories.METHODS.keys() == w.METHODS.keys()
 
 
 def as_rpc_error(method: str, error: Exception) -> RpcError:

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._engine.job_history import MAX_EVENTS
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.queue_events import last_of_groups
 from trio_jobs._errors import StoreError
@@ -101,6 +102,15 @@ class MemoryStore:
             raise StoreError(f"events before {self.oldest} are gone, {after + 1} was asked for")
         stop = min(start + limit, len(self._stream))
         return [self._stream[i] for i in range(start, stop)]
+
+    async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+        """See `Store.job_events`. A store that is not opened again has those of the stream."""
+        found: list[Event] = []
+        for chunk in self._chunks if self._reopens else [self._stream]:
+            if chunk and chunk[-1].seq >= first and chunk[0].seq <= last:
+                found += [one for one in chunk if isinstance(one, JobEvent) and one.job == job and one.seq <= last]
+                await trio.lowlevel.checkpoint()
+        return found[-MAX_EVENTS:]
 
     @property
     def last_seq(self) -> int:

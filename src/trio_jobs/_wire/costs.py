@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from trio_jobs._wire.histories import History
 from trio_jobs._wire.job_lists import Count, List
 from trio_jobs._wire.methods import Subscribe
 from trio_jobs._wire.params import Params
 
-__all__ = ["COUNT", "JOBS_PER_UNIT", "SNAPSHOT", "cost"]
+__all__ = ["COUNT", "HISTORY", "JOBS_PER_UNIT", "SNAPSHOT", "cost"]
 
 JOBS_PER_UNIT: Final = 50  #: jobs of a list, or job ids of a subscription, that cost as much as one request
 COUNT: Final = 3  #: cost of a count
+HISTORY: Final = 5  #: cost of a history, for which a journal is searched between the commits
 SNAPSHOT: Final = 10  #: additional cost of a subscription that starts with a snapshot
 
 
@@ -25,4 +27,6 @@ def cost(params: Params) -> int:
         return 1 + params.limit // JOBS_PER_UNIT
     if isinstance(params, Subscribe):
         return 1 + len(params.jobs or ()) // JOBS_PER_UNIT + (SNAPSHOT if params.snapshot else 0)
+    if isinstance(params, History):
+        return HISTORY
     return COUNT if isinstance(params, Count) else 1

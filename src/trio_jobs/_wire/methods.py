@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, Scope
+from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryResult
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.kinds import KindsResult
 from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
@@ -350,6 +351,7 @@ METHODS: Final = {
         Method("jobs.find", Find, WireJob, "watch", True, "The job that has a key, with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.count", Count, CountResult, "watch", True, "How many jobs match, also by groups."),
+        Method("jobs.history", History, HistoryResult, "watch", True, "The events of a job, by run."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
         Method("jobs.cancel", Cancel, CancelResult, "operate", True, "Cancel a job."),
         Method("jobs.retry", Retry, StateResult, "operate", False, "Begin a new run of a failed or cancelled job."),
@@ -368,6 +370,7 @@ METHODS: Final = {
             "Accept no new jobs, and answer when no job is pending, processing, saving or retrying.",
         ),
         Method("queue.undrain", Noted, Done, "control", True, "End a drain: accept jobs again."),
+        Method("queue.activity", Activity, ActivityResult, "operate", True, "What operators did, the newest first."),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
         Method(
             "queue.statistics",

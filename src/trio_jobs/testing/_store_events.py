@@ -8,7 +8,7 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 
-__all__ = ["bodies", "completed", "expect", "numbers", "opened", "submitted"]
+__all__ = ["bodies", "completed", "expect", "numbers", "opened", "started", "submitted"]
 
 
 def expect(holds: bool, violation: str) -> None:
@@ -21,6 +21,10 @@ def submitted(seq: int, job: str | None = None, payload: bytes = b'{"n": 1}') ->
     """A `Submitted` event as a store receives it."""
     body = msgspec.Raw(payload)
     return ev.Submitted(seq=seq, at=1_700_000_000.25 + seq, job=job or f"job-{seq}", kind="k", payload=body, key="é")
+
+
+def started(seq: int, job: str) -> ev.Started:
+    return ev.Started(seq=seq, at=1_700_000_050.5, job=job, attempt=1, entered=True)
 
 
 def completed(seq: int, job: str) -> ev.Completed:

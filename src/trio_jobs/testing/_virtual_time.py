@@ -278,6 +278,10 @@ class VirtualTimeStore:
         with self._activity.running():
             return await self._inner.events(after, limit)
 
+    async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+        with self._activity.running():
+            return await self._inner.job_events(job, first, last)
+
     def keys(self) -> Iterable[KeyTombstone]:
         return self._inner.keys()
 

@@ -125,6 +125,11 @@ class SimulatedStore:
             raise StoreError(f"event {after + 1} has been pruned; the oldest is {self._disk.oldest}")
         return [event for event in self._disk.events if event.seq > after][:limit]
 
+    async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+        await trio.lowlevel.checkpoint()
+        events = [event for event in self._disk.events if isinstance(event, JobEvent) and event.job == job]
+        return [event for event in events if event.seq <= last]
+
     def keys(self) -> Iterable[KeyTombstone]:
         return list(self._disk.keys.values())
 

@@ -11,7 +11,7 @@ import trio.testing
 from trio_jobs._engine import events as ev
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Store
-from trio_jobs.testing._store_events import bodies, completed, expect, numbers, opened, submitted
+from trio_jobs.testing._store_events import bodies, completed, expect, numbers, opened, started, submitted
 from trio_jobs.testing._store_prune_check import PRUNE_RULES
 from trio_jobs.testing.report import CheckReport, collect
 
@@ -146,6 +146,23 @@ async def _check_pages(store: Store, persistent: bool) -> None:
     await store.aclose()
 
 
+async def _check_job_events(store: Store, persistent: bool) -> None:
+    """The events of one job are returned in order, also where those of other jobs were pruned in between."""
+    await store.open(lambda events: None)
+    events = [submitted(1, "a"), submitted(2, "b"), opened(3), started(4, "a"), completed(5, "b"), completed(6, "a")]
+    store.append(events)
+    await store.committed(6)
+    found = await store.job_events("a", 1, 6)
+    expect(numbers(found) == [1, 4, 6], f"of the events 1, 4 and 6 of job 'a' {numbers(found)} were returned")
+    expect(bodies(found) == bodies([events[0], events[3], events[5]]), "the events of job 'a' were changed")
+    found = await store.job_events("a", 1, 4)
+    expect(numbers(found) == [1, 4], f"up to event 4 the events {numbers(found)} of job 'a' were returned, not 1 and 4")
+    await store.prune({"b": (2, 5)})
+    found = await store.job_events("a", 1, 6)
+    expect(numbers(found) == [1, 4, 6], f"after job 'b' was pruned {numbers(found)} were returned, not 1, 4 and 6")
+    await store.aclose()
+
+
 async def _check_late_wait(store: Store, persistent: bool) -> None:
     """`committed` returns after `on_commit` was called, however late it is called."""
     acknowledged: list[ev.Event] = []
@@ -193,6 +210,7 @@ _RULES = (
     _check_second_open,
     _check_closed,
     _check_pages,
+    _check_job_events,
     *PRUNE_RULES,
     _check_late_wait,
     _check_cancelled_wait,

@@ -309,6 +309,10 @@ class Journal:
         """See `rows.find`. Raises `sqlite3.Error`."""
         return rows.find(self.connection, jobs, first, last)
 
+    def job_events(self, job: str, first: int, last: int) -> list[Event]:
+        """See `rows.of_job`. Raises `sqlite3.Error`, `JournalDamaged`, `StoreError`."""
+        return [rows.decode(row[2]) for row in rows.of_job(self.connection, self.path, job, first, last)]
+
     # pruning
 
     def prune(self, seqs: Sequence[int], oldest: int, tombstones: Sequence[KeyTombstone]) -> None:

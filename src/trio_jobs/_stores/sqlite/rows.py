@@ -21,6 +21,7 @@ __all__ = [
     "find",
     "insert",
     "is_sound",
+    "of_job",
     "retained_group",
     "row_page",
     "to_row",
@@ -115,6 +116,18 @@ def find(connection: Connection, jobs: Sequence[str], first: int, last: int) -> 
         f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608 - placeholders
         (first, last, *jobs),
     ).fetchall()
+
+
+def of_job(connection: Connection, path: str, job: str, first: int, last: int) -> list[Row]:
+    """The events of one job with `seq` from `first` to `last`, in order. Raises `sqlite3.Error`, `JournalDamaged`."""
+    found: list[Row] = connection.execute(
+        "SELECT seq, job, body, checksum FROM events WHERE seq BETWEEN ? AND ? AND job = ? ORDER BY seq",
+        (first, last, job),
+    ).fetchall()
+    for row in found:
+        if not is_sound(row):
+            raise JournalDamaged(path, f"event {row[0]} can no longer be read")
+    return found
 
 
 def row_page(connection: Connection, path: str, after: int, last: int, limit: int) -> list[Row]:

@@ -22,6 +22,7 @@ from trio_jobs._stores.sqlite.backup import backup
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.durable_log import SqliteLog
 from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
+from trio_jobs._stores.sqlite.job_events import job_events
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.lock import FileLock
 from trio_jobs._stores.sqlite.path import resolve_path
@@ -120,6 +121,11 @@ class SqliteStore:
         log = self._durable.log
         page: Sequence[Event] = await self._durable.read(lambda: log.page(after, limit))
         return page
+
+    async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
+        """See `Store.job_events`. Waits until a running prune has ended."""
+        async with self._pruning:
+            return await job_events(self._call, self._durable.log.journal, job, first, last)
 
     def keys(self) -> Iterable[KeyTombstone]:
         """See `Store.keys`."""

@@ -1,0 +1,42 @@
+"""The methods that return what has happened, and what operators did."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Final, Protocol
+
+from trio_jobs._backend import Backend
+from trio_jobs._wire.conversion import action_to_wire
+from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryOut, history_page
+
+__all__ = ["METHODS"]
+
+
+class _Read(Protocol):
+    """Execute a method.
+
+    Args:
+        backend: The queue.
+        params: The parameters.
+        private: With what is sent to tokens of scope operate or control only.
+
+    Raises and Cancelled: as the corresponding method of `Queue`.
+    """
+
+    def __call__(self, backend: Backend, params: Any, *, private: bool) -> Awaitable[Any]: ...
+
+
+async def _history(backend: Backend, params: History, *, private: bool) -> HistoryOut:
+    job = backend.get(params.job, brief=True)
+    found = await backend.history(job.id)
+    return history_page(found, job, params.after, params.limit, private=private)
+
+
+async def _activity(backend: Backend, params: Activity, *, private: bool) -> ActivityResult:
+    seq = backend.events.seq
+    actions = backend.activity(before=params.before, limit=params.limit + 1, by=params.by)
+    more = len(actions) > params.limit
+    return ActivityResult(seq, [action_to_wire(one, private=private) for one in actions[: params.limit]], more)
+
+
+METHODS: Final[dict[str, _Read]] = {"jobs.history": _history, "queue.activity": _activity}
