@@ -26,7 +26,7 @@ from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import insert, to_row
 from trio_jobs._stores.sqlite.store import SqliteStore
-from trio_jobs._stores.writer_thread import IDLE, Item, StoreListener, WriterThread
+from trio_jobs._stores.writer_thread import Item, StoreListener, WriterThread
 
 __all__ = ["PowerSwitch", "SimStore"]
 
@@ -70,7 +70,11 @@ class SimStore(SqliteStore):
     def _make_log(self) -> SqliteLog:
         background = _BackgroundSync(self._disk_chance, self._machine)
         journal = Journal(
-            self.path, self._disk, allow_data_loss=self._allow_data_loss, run_in_background=background.request
+            self.path,
+            self._disk,
+            allow_data_loss=self._allow_data_loss,
+            run_in_background=background.request,
+            monotonic=trio.current_time,
         )
         return SqliteLog(journal, background, None)
 
@@ -244,8 +248,9 @@ class _WriterTask(WriterThread):
 
     async def _arrived(self) -> None:
         """See `_next_item`."""
-        if self._log.has_deferred_sync:
-            with trio.move_on_after(IDLE) as wait:
+        seconds = self._log.deferred_sync_wait
+        if seconds is not None:
+            with trio.move_on_after(seconds) as wait:
                 await self._items.arrived()
             if wait.cancelled_caught and self._machine.alive:
                 self._log.start_deferred_sync()

@@ -1054,6 +1054,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        projection.paused = None",
     ),
     _M(
+        "high-water mark synced for each group",
+        "each commit wakes a second thread that syncs, which costs a single producer a quarter",
+        MARK,
+        "_stores/sqlite/high_water_mark.py",
+        "self._monotonic() + SYNC_EVERY",
+        "self._monotonic()",
+    ),
+    _M(
+        "first high-water mark late",
+        "a power cut right after the start hides what was committed since",
+        MARK,
+        "_stores/sqlite/high_water_mark.py",
+        "return self._due_at is None or self",
+        "return self._due_at is not None and self",
+    ),
+    _M(
         "high-water mark torn in all slots",
         "slots of the high-water mark are written whether they are synced or not",
         SIMULATOR,

@@ -209,13 +209,19 @@ async def test_a_hanging_commit_blocks_only_its_waiters(tmp_path: Path, at: str)
 
 @asynccontextmanager
 async def synced_afterwards(path: Path) -> AsyncIterator[SqliteStore]:
-    """A store with one group; after the block the sync of the high-water mark has started."""
+    """A store with two groups, of which the mark of the first is synced; after the block the sync of the second one
+    has started."""
     disk = HangingDisk("file sync")
     store = SqliteStore(path, disk=disk)
     await opened(store, [])
     disk.gate.close()
     store.append([submitted(1)])
     await store.committed(1)
+    await disk.gate.until_blocked()
+    store.append([submitted(2)])
+    await store.committed(2)
+    disk.gate.open()
+    disk.gate.close()
     yield store
     await disk.gate.until_blocked()
     disk.gate.open()
@@ -230,7 +236,7 @@ async def test_the_high_water_mark_is_synced_without_another_group(tmp_path: Pat
 async def test_the_high_water_mark_is_synced_if_only_pages_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_jobs._stores.writer_thread.IDLE", 3600)
+    monkeypatch.setattr("trio_jobs._stores.sqlite.high_water_mark.SYNC_EVERY", 3600)
     async with synced_afterwards(tmp_path / "jobs.db") as store:
         await store.events(0, 10)
 

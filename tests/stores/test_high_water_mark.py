@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable
@@ -10,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_jobs._stores.sqlite.disk import Disk, File
-from trio_jobs._stores.sqlite.high_water_mark import BackgroundSync, HighWaterMark, HighWaterMarkFile
+from trio_jobs._stores.sqlite.high_water_mark import (
+    SYNC_EVERY,
+    BackgroundSync,
+    HighWaterMark,
+    HighWaterMarkFile,
+    SyncPace,
+)
 
 Hook = Callable[[], None]
 
@@ -131,6 +138,36 @@ def test_a_power_cut_leaves_a_synced_mark_whatever_two_threads_were_doing(
         found = HighWaterMarkFile(SingleFileDisk(survivor), "mark").stored
         assert found is not None, "all slots are torn"
         assert certain <= found.seq <= started
+
+
+@given(st.lists(st.floats(0.0, 3 * SYNC_EVERY), max_size=40))
+def test_a_mark_is_synced_within_the_interval_and_not_more_often(gaps: list[float]) -> None:
+    """For a thread that syncs the mark of a group at once if that is due, or else after the wait, and group after group
+    between which so many seconds pass."""
+    now = 100.0
+    syncs: list[float] = []
+    unsynced: float | None = None
+    pace = SyncPace(lambda: now)
+
+    def sync() -> None:
+        nonlocal unsynced
+        pace.started()
+        syncs.append(now)
+        unsynced = None
+
+    for gap in gaps:
+        next_group = now + gap
+        if unsynced is not None and (wait := pace.wait()) <= gap:
+            now += wait
+            assert now - unsynced <= SYNC_EVERY + 1e-9
+            sync()
+        now = next_group
+        if pace.is_due:
+            sync()
+        elif unsynced is None:
+            unsynced = now
+    assert syncs[:1] == [100.0 + gap for gap in gaps[:1]], "the first group of a life"
+    assert all(later - earlier >= SYNC_EVERY - 1e-9 for earlier, later in itertools.pairwise(syncs))
 
 
 def test_a_mark_written_during_a_sync_is_synced_after_it() -> None:

@@ -7,6 +7,7 @@ import random
 import sqlite3
 import struct
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._stores.sqlite import schema
 from trio_jobs._stores.sqlite.errors import is_full
-from trio_jobs._stores.sqlite.high_water_mark import HighWaterMarkFile
+from trio_jobs._stores.sqlite.high_water_mark import SYNC_EVERY, HighWaterMarkFile
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.rows import decode
 from trio_jobs.testing.store_check import submitted
@@ -37,9 +38,12 @@ def at_once(sync: Callable[[], None]) -> None:
 
 
 def make_journal(
-    disk: PowerDisk, path: str = PATH, background: Callable[[Callable[[], None]], None] = at_once
+    disk: PowerDisk,
+    path: str = PATH,
+    background: Callable[[Callable[[], None]], None] = at_once,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Journal:
-    return Journal(path, disk, allow_data_loss=False, run_in_background=background)
+    return Journal(path, disk, allow_data_loss=False, run_in_background=background, monotonic=monotonic)
 
 
 def kill(journal: Journal, disk: PowerDisk) -> None:
@@ -59,10 +63,16 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
         if chance.random() < 0.5:
             sync()
 
-    journal = make_journal(disk, background=in_time)
+    now = 0.0
+
+    def monotonic() -> float:
+        return now
+
+    journal = make_journal(disk, background=in_time, monotonic=monotonic)
     journal.open()
     open_jobs: list[tuple[str, int]] = []
     for n in range(groups):
+        now += chance.choice((0.001, 0.02, SYNC_EVERY))
         seq = journal.last_seq
         events: list[ev.Event] = []
         for _ in range(chance.choice((1, 1, 2, 5, 40))):
@@ -82,7 +92,7 @@ def work(disk: PowerDisk, groups: int, seed: int) -> list[bytes]:
                 journal.close()
             else:
                 kill(journal, disk)
-            journal = make_journal(disk, background=in_time)
+            journal = make_journal(disk, background=in_time, monotonic=monotonic)
             journal.open()
     journal.close()
     return written

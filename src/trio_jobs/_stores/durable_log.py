@@ -53,8 +53,11 @@ class DurableLog(Protocol):
         ...
 
     @property
-    def has_deferred_sync(self) -> bool:
-        """Whether something of secondary importance has been written and not yet synced."""
+    def deferred_sync_wait(self) -> float | None:
+        """The seconds without a group after which to call `start_deferred_sync`; None if nothing is to be synced.
+
+        It is about something of secondary importance that was written and not yet synced.
+        """
         ...
 
     def open(self) -> Iterable[Event]:
@@ -92,7 +95,7 @@ class DurableLog(Protocol):
         ...
 
     def start_deferred_sync(self) -> None:
-        """Sync in the background what `has_deferred_sync` is about."""
+        """Sync in the background what `deferred_sync_wait` is about."""
         ...
 
     def close(self) -> None:

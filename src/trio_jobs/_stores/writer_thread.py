@@ -27,13 +27,12 @@ from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._stores.durable_log import DurableLog, LogFailure
 
-__all__ = ["CLOSE", "IDLE", "Item", "Opened", "ReadRequest", "Replacement", "StoreListener", "WriterThread"]
+__all__ = ["CLOSE", "Item", "Opened", "ReadRequest", "Replacement", "StoreListener", "WriterThread"]
 
 log: Final = Log("trio_jobs.journal")
 
 MAX_GROUP: Final = 2000  #: events in one group: about 20 ms
 MAX_RECOVERIES: Final = 3  #: attempts to recover the log after a failure
-IDLE: Final = 0.005  #: seconds without a group after which a deferred sync starts
 RETRY_DELAYS: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  #: seconds before the next attempt after 1, 2, ... failures
 
 Opened = outcome.Value[Iterable[Event]] | outcome.Error
@@ -189,9 +188,10 @@ class WriterThread:
 
     def _next_item(self) -> Item:
         """Wait for an item; start the deferred sync if none arrives in time."""
-        if self._log.has_deferred_sync:
+        wait = self._log.deferred_sync_wait
+        if wait is not None:
             try:
-                return self.inbox.get(timeout=IDLE)
+                return self.inbox.get(timeout=wait)
             except Empty:
                 self._log.start_deferred_sync()
         return self.inbox.get()

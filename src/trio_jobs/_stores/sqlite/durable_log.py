@@ -52,8 +52,8 @@ class SqliteLog:
         return self.journal.oldest
 
     @property
-    def has_deferred_sync(self) -> bool:
-        return self.journal.has_deferred_sync
+    def deferred_sync_wait(self) -> float | None:
+        return self.journal.sync_pace.wait() if self.journal.has_deferred_sync else None
 
     def open(self) -> Iterable[Event]:
         """Acquire the file lock, then open and verify the journal."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,7 +24,7 @@ from trio_jobs._stores.sqlite import keys, rows
 from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.errors import describe, explain, is_full
 from trio_jobs._stores.sqlite.files import finish_renames, prepare_files
-from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile
+from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile, SyncPace
 from trio_jobs._stores.sqlite.recovery import rebuild
 from trio_jobs._stores.sqlite.rows import Row
 from trio_jobs._stores.sqlite.schema import check_schema, connect, create, get_meta, set_meta, transaction
@@ -42,10 +43,17 @@ class Journal:
         disk: Where the file is.
         allow_data_loss: Rebuild a damaged journal from what can be read.
         run_in_background: Runs the sync of the high-water mark in another thread.
+        monotonic: The clock of that sync.
     """
 
     def __init__(
-        self, path: str, disk: Disk, *, allow_data_loss: bool, run_in_background: Callable[[Callable[[], None]], None]
+        self,
+        path: str,
+        disk: Disk,
+        *,
+        allow_data_loss: bool,
+        run_in_background: Callable[[Callable[[], None]], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         """The path given."""
@@ -57,6 +65,7 @@ class Journal:
         """See `Store.oldest`."""
         self.has_deferred_sync = False
         """The high-water mark was written and not yet synced."""
+        self.sync_pace = SyncPace(monotonic)
         self._disk = disk
         self._allow_data_loss = allow_data_loss
         self._run_in_background = run_in_background
@@ -182,7 +191,6 @@ class Journal:
             JournalDamaged: The file was deleted or replaced.
         """
         self._pending = pending = [rows.to_row(event) for event in events]
-        self.sync_high_water_mark()
         rows.insert(self.connection, pending)
         self._check_identities()
         self._accept(pending)
@@ -203,11 +211,14 @@ class Journal:
             log.warning("journal %s: the high-water mark could not be written: %s", self.path, error)
         else:
             self.has_deferred_sync = True
+            if self.sync_pace.is_due:
+                self.sync_high_water_mark()
 
     def sync_high_water_mark(self) -> None:
         """Have the high-water mark synced in the background, if it was written since the last sync."""
         if self.has_deferred_sync and self._high_water_mark_file is not None:
             self.has_deferred_sync = False
+            self.sync_pace.started()
             self._run_in_background(self._high_water_mark_file.sync)
 
     def recover(self, error: BaseException) -> None:
