@@ -22,7 +22,7 @@ from trio_jobs_demo.file_results import FileResults
 from trio_jobs_demo.input_files import InputFiles, find_files
 from trio_jobs_demo.output import Output
 from trio_jobs_demo.owner import normal_id
-from trio_jobs_demo.samples import SCRIPT, sample_files
+from trio_jobs_demo.samples import SCRIPT, SERVED_SCRIPT, sample_files
 from trio_jobs_demo.screen import LiveScreen, PlainScreen, Screen
 from trio_jobs_demo.stop_signals import StopSignals
 from trio_jobs_demo.summary import Summary
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trio-jobs-demo-")))
         bookkeeping = Bookkeeping(
             options.book or folder / "book.db",
-            script={} if options.paths else SCRIPT,
+            script={} if options.paths else SERVED_SCRIPT if options.serve else SCRIPT,
             one_voucher_per_reference=not options.no_constraint,
             crash_at=CRASH_AT if options.crash else None,
             given_owner=owner,
@@ -186,7 +186,9 @@ def _parser() -> argparse.ArgumentParser:
         "--crash", action="store_true", help="kill the process in the middle; then run it again without this option"
     )
     parser.add_argument(
-        "--serve", action="store_true", help="serve the queue for `trio-jobs watch` in another terminal"
+        "--serve",
+        action="store_true",
+        help="serve the queue and its web page; of the samples, one invoice is then in doubt until you resolve it",
     )
     parser.add_argument(
         "--port", type=int, default=8765, help="port of --serve, 0 for any free one (default: %(default)s)"

@@ -95,6 +95,8 @@ class Bookkeeping:
     """The identifiers of the book's owner, from the first session on; none if each invoice is a sale of its issuer."""
     calls: Counter[str] = attrs.field(factory=Counter)
     """How many vouchers were to be created for each reference, in all sessions."""
+    silent: Counter[str] = attrs.field(factory=Counter)
+    """How many of the next calls of `find` are to raise, by reference."""
     _crashes: Iterator[bool] = attrs.field(init=False)
     newest_before: int = 0
     """The newest voucher when the first session was opened: vouchers with higher numbers were booked by this run."""
@@ -124,7 +126,7 @@ class Bookkeeping:
         self.opened += 1
         self.threads.add(threading.get_ident())
         try:
-            books: Books = FaultyLedger(ledger, self.script, self.calls) if self.script else ledger
+            books: Books = FaultyLedger(ledger, self.script, self.calls, self.silent) if self.script else ledger
             yield books if self.crash_at is None else CrashingLedger(books, self._crashes)
         finally:
             ledger.close()

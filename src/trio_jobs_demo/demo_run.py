@@ -117,6 +117,10 @@ class Demo:
             write_token(written, token)
             try:
                 self.screen.print_line(f"follow it from another terminal: trio-jobs watch --url {server.url}")
+                async with trio_jobs.connect(server.url, token=token.secret) as client:
+                    code = await client.login_code()
+                page = server.url.replace("ws://", "http://", 1).removesuffix("/ws")
+                self.screen.print_line(f"or in a browser, within five minutes: {page}/#login={code}")
                 await trio.sleep(WATCH_DELAY)
                 await self._work(queue)
             finally:
@@ -140,7 +144,7 @@ class Demo:
                         trio_jobs.JobNotFound,
                         trio_jobs.ResultUnavailable,
                     ):
-                        await queue.result(job_id, in_doubt="raise")
+                        await queue.result(job_id, in_doubt="raise" if self.port is None else "wait")
                 receipt = await queue.submit(TOTALS, None)
                 self.totals = await queue.result(receipt.job_id)
             nursery.cancel_scope.cancel()

@@ -28,6 +28,8 @@ class Fault(enum.StrEnum):
     """It takes `slow_seconds` longer."""
     BOOKS_THEN_RAISES = "books_then_raises"
     """The voucher is booked, then it raises `LedgerConnectionLost`: the caller does not know the outcome."""
+    BOOKS_THEN_SILENT = "books_then_silent"
+    """The same, and the next `find` of the reference raises `LedgerBusy`: `verify` does not know the outcome either."""
 
 
 # For each reference the faults of its create calls in this process, in order; None for a call without a fault.
@@ -67,6 +69,7 @@ class FaultyLedger(_LedgerWrapper):
         ledger: The wrapped ledger.
         script: The faults.
         calls: How many create calls each reference had in earlier sessions. Counted up here.
+        silent: How many calls of `find` for each reference are to raise. Counted up and down here.
         slow_seconds: What `Fault.SLOW` adds to a call.
         sleep: Blocks the calling thread for that many seconds.
     """
@@ -76,6 +79,7 @@ class FaultyLedger(_LedgerWrapper):
         ledger: Books,
         script: FaultScript,
         calls: Counter[str],
+        silent: Counter[str] | None = None,
         *,
         slow_seconds: float = SLOW_SECONDS,
         sleep: Callable[[float], object] = time.sleep,
@@ -85,6 +89,14 @@ class FaultyLedger(_LedgerWrapper):
         self._slow_seconds = slow_seconds
         self._sleep = sleep
         self._calls = calls
+        self._silent = Counter[str]() if silent is None else silent
+
+    def find(self, reference: str) -> tuple[VoucherNumber, ...]:
+        """The vouchers of a reference, unless the script has a fault for this call."""
+        if self._silent[reference]:
+            self._silent[reference] -= 1
+            raise LedgerBusy("the ledger does not answer")
+        return super().find(reference)
 
     def create_voucher(self, voucher: Voucher) -> VoucherNumber:
         """Book a voucher, with the fault that the script has for this call."""
@@ -97,7 +109,9 @@ class FaultyLedger(_LedgerWrapper):
         if fault is Fault.SLOW:
             self._sleep(self._slow_seconds)
         number = self._ledger.create_voucher(voucher)
-        if fault is Fault.BOOKS_THEN_RAISES:
+        if fault is Fault.BOOKS_THEN_SILENT:
+            self._silent[voucher.reference] += 1
+        if fault in (Fault.BOOKS_THEN_RAISES, Fault.BOOKS_THEN_SILENT):
             raise LedgerConnectionLost("the connection was lost before the answer arrived")
         return number
 

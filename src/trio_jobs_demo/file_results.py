@@ -145,6 +145,9 @@ class FileResults:
 
     def _completed(self, item: FileResult, job: trio_jobs.Job) -> None:
         answer = (job.result or b"null").decode()
+        if job.reason == "resolved" and not answer.isdecimal():
+            item.end(FileStatus.BOOKED, "as a person has found")
+            return
         if not answer.isdecimal():
             item.end(
                 FileStatus.FAILED,

@@ -142,16 +142,24 @@ def test_a_second_run_with_the_same_journal_completes_a_crashed_one(tmp_path: Pa
     assert_balanced(tmp_path / "book.db")
 
 
-def test_another_process_can_watch_the_queue(tmp_path: Path) -> None:
+def test_another_process_can_watch_the_queue_and_resolve_the_doubt_that_ends_it(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     with start("--serve", "--port", "0", environment=environment) as process:
         first = process.out.line()
         assert first.startswith("follow it from another terminal: trio-jobs watch --url ws://127.0.0.1:")
-        watch = [sys.executable, "-m", "trio_jobs._cli", "watch", "--url", first.split()[-1]]
+        link = re.fullmatch(r"or in a browser, within five minutes: (\S+)/#login=[\w-]{22}\n", process.out.line())
+        url = first.split()[-1]
+        assert link is not None and link[1] == url.replace("ws://", "http://").removesuffix("/ws")
+        command = [sys.executable, "-m", "trio_jobs._cli"]
+        watch = [*command, "watch", "--url", url]
         with Process(watch, env=environment) as watching:
             completed = 0
             for line in watching.out.lines():
-                completed += json.loads(line).get("type") == "completed"
+                event = json.loads(line)
+                completed += event.get("type") == "completed"
+                if event.get("type") == "in_doubt" and event.get("asked"):
+                    resolve = [*command, "resolve", event["job"], "not_done", "--url", url]
+                    run(resolve, env=environment, check=True)
                 if completed == 28:
                     break
         assert process.wait() == 0

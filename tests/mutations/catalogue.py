@@ -106,6 +106,7 @@ CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
 WATCHDOG: Final = "tests/runtime/test_watchdog.py"
 PAGE: Final = "tests/server/test_page.py"
+PAGE_LOGINS: Final = "tests/server/test_page_logins.py"
 STALLS: Final = "tests/stores/test_stalls.py"
 THREAD_STARTS: Final = "tests/runtime/test_thread_starts.py"
 BAD_HANDLERS: Final = "tests/runtime/test_bad_handlers.py"
@@ -3399,5 +3400,21 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/page.py",
         "        whole.update(content)\n",
         "",
+    ),
+    _M(
+        "login from a foreign page",
+        "a foreign page logs a browser in as somebody else, who reads later what its user submits",
+        PAGE_LOGINS,
+        "_server/page_logins.py",
+        "        self._rules.check(head)\n",
+        "",
+    ),
+    _M(
+        "logout by everybody",
+        "whoever presents a token, and no session, is told that a session has ended",
+        PAGE_LOGINS,
+        "_server/page_logins.py",
+        "ended = request.known is not None and self._logins.log_out(request.known)",
+        "ended = request.known is not None and self._logins.log_out(request.known) is not None",
     ),
 )

@@ -236,3 +236,29 @@ def test_the_modules_of_the_page_keep_digits_and_read_searches(chromium: Any, pl
     assert (got["newer"]["state"], got["newer"]["seq"], got["newer"]["run"]) == ("pending", 9, 2)
     assert got["shown"] == ["a\\u202eb\\u0000\\ud800", "a ⏎ b", 301]
     assert json.dumps(got["newer"])
+
+
+def test_a_login_link_opens_the_page_once_and_a_logout_ends_the_session_in_all_tabs(
+    chromium: Any, place: Served
+) -> None:
+    async def code() -> str:
+        async with trio_jobs.connect(place.server.url, token=OPERATOR.secret) as client:
+            return await client.login_code()
+
+    link = f"#login={place.run(code)}"
+    with open_page(chromium, place.url, None, link) as opened:
+        page = opened.page
+        assert page.inner_text(".who") == "ada (operate)"
+        assert "login" not in page.url
+        assert OPERATOR.secret not in page.evaluate("JSON.stringify([sessionStorage, localStorage, document.cookie])")
+        other = page.context.new_page()
+        other.goto(place.url + "#/jobs")  # a new tab gets the session from the first one
+        other.wait_for_selector("header nav a")
+        page.click("text=Log out")
+        for each in (page, other):
+            each.wait_for_selector("form.login")
+            assert each.evaluate("sessionStorage.length") == 0
+        page.reload()
+        page.wait_for_selector("form.login")
+    with open_page(chromium, place.url, None, link, refused=401) as opened:
+        opened.page.wait_for_selector("text=used up or too old")

@@ -146,8 +146,14 @@ class Opened:
 
 
 @contextlib.contextmanager
-def open_page(chromium: Any, url: str, token: Token | None, path: str = "", **options: Any) -> Iterator[Opened]:
+def open_page(
+    chromium: Any, url: str, token: Token | None, path: str = "", refused: int | None = None, **options: Any
+) -> Iterator[Opened]:
     """The page in a window of its own, logged in with the token, if there is one.
+
+    Args:
+        refused: An HTTP status that is expected.
+        options: Of the window.
 
     At the end nothing must have gone wrong in it: no error, no refusal of its policy, no dialog of a script.
     """
@@ -164,7 +170,8 @@ def open_page(chromium: Any, url: str, token: Token | None, path: str = "", **op
 
         def on_console(message: Any) -> None:
             lost = "WebSocket connection" in message.text or "ERR_CONNECTION_REFUSED" in message.text
-            if message.type in ("error", "warning") and not lost:
+            expected = refused is not None and f"status of {refused}" in message.text
+            if message.type in ("error", "warning") and not lost and not expected:
                 troubles.append(f"console: {message.text}")
 
         page.on("dialog", on_dialog)

@@ -1,11 +1,10 @@
 // The screen Activity: what people did.
 
-import { foreign, h, put } from "./dom.js";
+import { foreign, h, put, visible } from "./dom.js";
 import { calm } from "./feed.js";
 import { jobPath, shortId, time } from "./format.js";
-import { described } from "./job.js";
 import { loading } from "./joblist.js";
-import { ACTIVITY, COMMON } from "./text.js";
+import { ACTIONS, ACTIVITY, COMMON, DETAIL } from "./text.js";
 
 const PAGE = 100;
 
@@ -20,16 +19,16 @@ export function activityScreen(app, params) {
     try {
       const page = await app.client.ask("queue.activity", { limit: PAGE, ...(cursor === null ? {} : { before: Number(cursor) }) });
       if (ended) return;
-      const events = page.events ?? page.actions ?? [];
+      const events = page.actions;
       put(state, h("p", { class: events.length === 0 ? "empty" : "hint" }, events.length === 0 ? ACTIVITY.none : ACTIVITY.intro));
       put(list, events.length === 0 ? null : h("table", { class: "activity" },
         h("caption", { class: "unseen" }, ACTIVITY.title),
         h("thead", null, h("tr", null, [ACTIVITY.when, ACTIVITY.who, ACTIVITY.what, ACTIVITY.job, ACTIVITY.note].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", null, events.map((event) => h("tr", null,
-          h("td", null, time(event.at)), h("td", null, event.by ? foreign(event.by, 100) : ACTIVITY.queue), h("td", null, described(event)),
+          h("td", null, time(event.at)), h("td", null, event.by ? foreign(event.by, 100) : ACTIVITY.queue), h("td", null, ACTIONS[event.action] ?? foreign(event.action, 60), event.detail ? `: ${DETAIL[event.detail] ?? visible(event.detail)}` : ""),
           h("td", null, event.job ? h("a", { href: jobPath(event.job) }, event.key ? foreign(event.key, 100) : "…" + shortId(event.job)) : "–"),
-          h("td", null, event.note ? foreign(event.note, 500) : event.reason ? foreign(event.reason, 300) : "–"))))));
-      put(paging, cursor === null ? null : h("a", { href: "#/activity" }, COMMON.first), page.more ? h("a", { href: `#/activity?before=${page.next ?? events.at(-1).seq}` }, COMMON.next) : null);
+          h("td", null, event.note ? foreign(event.note, 500) : "–"))))));
+      put(paging, cursor === null ? null : h("a", { href: "#/activity" }, COMMON.first), page.more ? h("a", { href: `#/activity?before=${events.at(-1).seq}` }, COMMON.next) : null);
     } catch (error) {
       if (!app.failed(state, error)) throw error;
     }
@@ -40,7 +39,7 @@ export function activityScreen(app, params) {
     title: ACTIVITY.title,
     element: h("div", null, h("h1", null, ACTIVITY.title), state, list, paging),
     load,
-    take: (news) => { if (news.queue.length > 0 || news.lost || [...news.jobs.values()].some((events) => events.some((event) => event.by))) again(); },
+    take: (news) => { if (news.queue.length > 0 || news.lost || [...news.jobs.values()].some((events) => events.some((event) => event.by || event.action))) again(); },
     close: () => { ended = true; again.end(); },
     keys: {},
   };

@@ -30,7 +30,7 @@ export function jobScreen(app, params, id) {
   const section = (name, heading, ...content) => h("section", { "aria-labelledby": name }, h("h2", { id: name }, heading), content);
   const body = h("div", { hidden: true }, head, toolbar, path, section("facts", JOB.facts, facts), section("attempts", JOB.attempts, attempts), section("payload", JOB.payload, payload), section("result", JOB.result, result), section("events", JOB.events, events));
   const state = h("div", null, loading());
-  let job = null, whole = null, log = [], logWhole = false, ended = false, progress = null, resultSeq = -1;
+  let job = null, whole = null, log = [], logWhole = false, logSeq = 0, ended = false, progress = null, resultSeq = -1;
 
   async function load() {
     try {
@@ -53,16 +53,15 @@ export function jobScreen(app, params, id) {
   }
 
   async function loadHistory() {
-    let place = {};
-    const found = [];
-    for (let page = 0; page < 10; page += 1) {
-      const answer = await app.client.ask("jobs.history", { job: job.id, ...place });
-      found.push(...answer.events);
-      if (!answer.more) break;
-      place = { after: answer.next ?? found.at(-1).seq };
+    // what is known already is not asked for again
+    let answer = null;
+    for (let page = 0; page < 20 && answer?.more !== false; page += 1) {
+      answer = await app.client.ask("jobs.history", { job: job.id, ...(logSeq > 0 ? { after: logSeq } : {}) });
+      const fresh = answer.events.map(({ payload, ...event }) => event);
+      if (fresh.length > 0) logSeq = fresh.at(-1).seq;
+      log = [...log.filter((event) => event.seq <= (fresh[0]?.seq ?? Infinity) - 1), ...fresh].slice(-4 * MOST_EVENTS);
+      if (page === 0 && !logWhole) logWhole = answer.complete;
     }
-    log = found.sort((a, b) => a.seq - b.seq);
-    logWhole = true;
   }
 
   async function loadResult() {

@@ -13,7 +13,7 @@ import { jobsScreen } from "./jobs.js";
 import { overviewScreen } from "./overview.js";
 import { METHODS, STATES } from "./protocol.js";
 import { submitScreen } from "./submit.js";
-import { session } from "./session.js";
+import { LoginRefused, session } from "./session.js";
 import { COMMON, CONNECTION, HELP, LOGIN, MEANS, NAME, NAV, NOTICE } from "./text.js";
 
 const HIDDEN_AFTER = 30000;
@@ -278,13 +278,13 @@ function login(why = null, waiting = null) {
   }
   const token = h("input", { type: "password", autocomplete: "off", spellcheck: "false", autocapitalize: "off", maxlength: 4096 });
   const told = h("p", { class: "problem", role: "alert" });
-  const form = h("form", { class: "login card", onsubmit: (event) => {
+  const form = h("form", { class: "login card", onsubmit: async (event) => {
     event.preventDefault();
     told.textContent = LOGIN.working;
-    const secret = token.value.trim();
+    const given = token.value.trim();
     // what no server accepts as a token cannot be sent as one
-    if (secret && !/^[\x21-\x7e]+$/.test(secret)) told.textContent = LOGIN[4401];
-    else enter(secret);
+    if (given && !/^[\x21-\x7e]+$/.test(given)) told.textContent = LOGIN[4401];
+    else await begin({ token: given });
   } }, h("h1", null, NAME), h("h2", null, LOGIN.title), field(LOGIN.token, token, LOGIN.hint), told, h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, LOGIN.button)));
   form.tell = (text) => { told.textContent = text ?? ""; };
   form.tell(why);
@@ -363,13 +363,19 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("online", () => app?.client.hurry());
 
 session.onend = () => { app?.close(); login(); };
-addEventListener("hashchange", () => { if (app === null && session.link()) begin(); });
+addEventListener("hashchange", () => { if (session.link()) { app?.close(); begin(); } });
 
-async function begin() {
-  root.replaceChildren(h("p", { class: "loading" }, COMMON.loading));
-  const found = await session.find();
-  if (found.secret !== null) enter(found.secret);
-  else login(found.used ? LOGIN.code : null);
+// A session: that of a token or of a login link, or one that there is already
+async function begin(given = null) {
+  try {
+    if (given === null) root.replaceChildren(h("p", { class: "loading" }, COMMON.loading));
+    const secret = given === null ? await session.find() : await session.start(given);
+    if (secret === null) login();
+    else enter(secret);
+  } catch (error) {
+    if (!(error instanceof LoginRefused)) throw error;
+    login(error.status === 401 ? given === null ? LOGIN.code : given.token ? LOGIN[4401] : LOGIN.empty : LOGIN[error.status] ?? LOGIN[0]);
+  }
 }
 begin();
 

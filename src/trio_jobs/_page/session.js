@@ -4,6 +4,18 @@ const KEY = "trio-jobs.session", ASK_TIME = 250;
 
 const others = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("trio-jobs");
 
+export class LoginRefused extends Error {
+  constructor(status) {
+    super(`HTTP ${status}`);
+    this.status = status;
+  }
+}
+
+function post(path, body, secret) {
+  const headers = { "Content-Type": "application/json", ...(secret ? { Authorization: `Bearer ${secret}` } : {}) };
+  return fetch(path, { method: "POST", headers, body: JSON.stringify(body), credentials: "omit", keepalive: true });
+}
+
 class Session {
   onend = () => {};
 
@@ -29,18 +41,35 @@ class Session {
     return /^#login=./.test(location.hash);
   }
 
-  // The secret of a session; null if there is none. used: the login link no longer works
+  // The secret of a session, from the login link, from this tab or from another one; null if there is none
   async find() {
+    const [, code] = /^#login=(.+)$/.exec(location.hash) ?? [];
+    if (code !== undefined) {
+      history.replaceState(null, "", location.pathname + location.search);
+      return await this.start({ code });
+    }
     const kept = this.#kept();
-    if (kept !== null) return { secret: kept, used: false };
-    if (others === null) return { secret: null, used: false };
+    if (kept !== null) return kept;
+    if (others === null) return null;
     const secret = await new Promise((done) => {
       this.#take = done;
       others.postMessage({ wants: true });
       setTimeout(() => done(null), ASK_TIME);
     });
     this.#take = null;
-    return { secret, used: false };
+    return secret;
+  }
+
+  // A new session, by the code of a link or by a token. Throws `LoginRefused`
+  async start({ code = null, token = null }) {
+    let answer;
+    try {
+      answer = await post("page/login", code === null ? {} : { code }, token);
+    } catch {
+      throw new LoginRefused(0);
+    }
+    if (!answer.ok) throw new LoginRefused(answer.status);
+    return (await answer.json()).secret;
   }
 
   keep(secret) {
@@ -52,8 +81,9 @@ class Session {
   }
 
   // Log out, in all tabs
-  end() {
+  end(secret) {
     this.forget();
+    post("page/logout", {}, secret).catch(() => {});
     others?.postMessage({ ended: true });
   }
 }

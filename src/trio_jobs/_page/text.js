@@ -31,6 +31,7 @@ export const CONNECTION = {
 export const LOGIN = {
   title: "Log in", token: "Token", button: "Log in",
   hint: "Paste the token of the server: trio-jobs serve prints where it is. Leave it empty for a server without tokens.",
+  0: "The server cannot be reached. Try again.", 403: "The server does not allow this page: start it with --allow-host, --origin or --public-url for the address that you use.", 429: "Too many tries. Wait a minute.", 503: "The server cannot store the session now. Try again.",
   4401: "The server does not accept this token.",
   4403: "The server does not allow this page: start it with --allow-host or --origin for the address that you use.",
   4400: "The server has refused the connection.",
@@ -98,7 +99,7 @@ export const OUTCOME = {
 
 // Why a job is in its state, where the reason is one of the queue's own words
 export const REASON = {
-  returned: "", saved: "", error: "", fail: "", cancelled: "a person cancelled it", crashed: "the process died", expired: "its deadline has passed", not_done: "its work was found not done", on_doubt: "the rule of its handler for doubts", poison: "its attempts ended the process too often", resolved: "a person decided", retry_after: "its handler asked for a retry", snooze: "its handler postponed it", stopped: "the queue was stopped", too_many_snoozes: "it was postponed too often", unverified: "verify does not know", verified: "verify found its work done", timed_out: "its attempt exceeded its limit",
+  returned: "", saved: "", error: "", fail: "", cancelled: "a person cancelled it", crashed: "the process died", expired: "its deadline has passed", not_done: "its work was found not done", on_doubt: "the rule of its handler for doubts", open_step: "a step was begun and not finished", poison: "its attempts ended the process too often", resolved: "a person decided", retry_after: "its handler asked for a retry", snooze: "its handler postponed it", stopped: "the queue was stopped", too_many_snoozes: "it was postponed too often", unverified: "verify does not know", verified: "verify found its work done", timed_out: "its attempt exceeded its limit",
 };
 
 export const EVENT = {
@@ -117,6 +118,12 @@ export const DOUBT = {
 export const FAILED = {
   title: "Failed", none: "No job has failed.", noneRetrying: "No job waits for a retry.", intro: "Jobs that failed, or failed and will be tried again, by the error.", failed: (count) => count === 1 ? "1 failed" : `${count} failed`, retrying: (count) => `${count} will be retried`, others: (count) => `and ${count} with other errors`, noError: "without an error", open: "Show the jobs", shut: "Hide the jobs", retryAll: (count) => `Retry all ${count}`, retrySelected: (count) => `Retry ${count} selected`, cancelSelected: (count) => `Cancel ${count} selected`, cancelAll: (count) => `Cancel all ${count}`, correct: "Correct", list: "In the list of jobs",
 };
+
+export const ACTIONS = {
+  submit: "Submitted", cancel: "Cancelled", retry: "Retried", resolve: "Decided", correct: "Corrected", verify: "Asked verify", reschedule: "Rescheduled", claim: "Claimed", release: "Gave back", forget: "Forgotten", pause: "Paused the queue", resume: "Resumed the queue", drain: "Started a drain", undrain: "Ended a drain",
+};
+
+export const DETAIL = { done: "it was done", not_done: "it was not done", failed: "it failed", requested: "requested while an attempt was running", even_if_acted: "although it may have done its work" };
 
 export const ACTIVITY = { title: "Activity", none: "Nobody has done anything yet.", who: "Who", what: "What", job: "Job", when: "When", note: "Note", queue: "the queue itself", intro: "What people did, newest first." };
 

@@ -13,6 +13,7 @@ from trio_jobs._server.http import Page, Pages
 from trio_jobs._server.http_body import BodyMemory
 from trio_jobs._server.http_connection import HttpConnection, HttpRequest, Stream
 from trio_jobs._server.limits import ServerLimits
+from trio_jobs._server.page_logins import LOGIN, LOGOUT, PageLogins
 from trio_jobs._server.places import Places
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.routes import PREFIX
@@ -38,6 +39,8 @@ class HttpServer:
         self._requests = requests
         self._places = places
         self._limits = limits
+        self.logins: PageLogins | None = None
+        """The logins of the page; None if the server has no page."""
         self._memory = BodyMemory()
         self._open: dict[HttpConnection, None] = {}
 
@@ -94,4 +97,6 @@ class HttpServer:
     async def _respond(self, request: HttpRequest) -> Page | Stream:
         if request.head.path.startswith(PREFIX):
             return await self._api.respond(request)
+        if self.logins is not None and request.head.path in (LOGIN, LOGOUT):
+            return await self.logins.respond(request)
         return self._pages.answer(request.head, request.known)

@@ -40,6 +40,7 @@ from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
 from trio_jobs._server.origins import check_origins, is_allowed_origin
 from trio_jobs._server.pacing import Pacer
+from trio_jobs._server.page_logins import PageLogins
 from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
@@ -97,8 +98,11 @@ class Server:
         self._open: dict[Connection, None] = {}
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
-        api = Api(backend, self._methods, limits, OriginRules(origins))
+        rules = OriginRules(origins)
+        api = Api(backend, self._methods, limits, rules)
         self._http = HttpServer(pages, api, self._requests, self._places, limits)
+        if page:
+            self._http.logins = PageLogins(access.logins, rules)
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
         self._closing = False
         host: str = listeners[0].getsockname()[0]

@@ -11,7 +11,7 @@ from typing import Final
 
 from trio_jobs_demo.faulty_ledger import Fault, FaultScript
 
-__all__ = ["SCRIPT", "sample_files"]
+__all__ = ["SCRIPT", "SERVED_SCRIPT", "sample_files"]
 
 # The faults of the ledger, by invoice key. Each voucher is booked in the end, exactly once.
 SCRIPT: Final[FaultScript] = {
@@ -22,6 +22,9 @@ SCRIPT: Final[FaultScript] = {
     "CCE990202BB2 F 77": (Fault.SLOW,),
     "VESR800303CC3 15": (Fault.BOOKS_THEN_RAISES,),
 }
+
+# The same for a run with --serve: one invoice is in doubt until a person resolves it, on the page or with a command.
+SERVED_SCRIPT: Final[FaultScript] = {**SCRIPT, "VESR800303CC3 15": (Fault.BOOKS_THEN_SILENT,)}
 
 
 def sample_files() -> tuple[Path, ...]:

@@ -1,0 +1,202 @@
+"""What takes longer with the web page: restarts of the server, many events, the rules of accessibility, pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import page_child
+import pytest
+import trio
+from troubled_queue import in_trouble, screens
+
+import trio_jobs
+from support.page import CONTROLLER, OPERATOR, WATCHER, Opened, Served, browser, needs_browser, open_page, served
+from support.processes import Process
+from support.waiting import DEADLINE
+
+pytestmark = [needs_browser, pytest.mark.campaign]
+
+SHOWN = """() => ({
+    rows: [...document.querySelectorAll("tr[data-job]")]
+        .map((row) => [row.dataset.job, row.querySelector(".badge").textContent]),
+    count: document.querySelector("p.count").textContent,
+})"""
+LONG_TASKS = """() => {
+    window.longest = 0;
+    const look = (list) => { for (const { duration } of list.getEntries()) longest = Math.max(longest, duration); };
+    new PerformanceObserver(look).observe({ type: "longtask" });
+}"""
+WORDS = {"completed": "Completed", "failed": "Failed", "pending": "Pending", "processing": "Processing"}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as chromium:
+        yield chromium
+
+
+class Child:
+    """A served queue in a process, which can be killed and started again on the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self._journal = folder / "jobs.db"
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, page_child.__file__, str(self._journal), str(self.port), CONTROLLER.secret]
+        self._process = Process(command, stdin=None)
+        self.port = int(self._process.out.line())
+
+    def work(self, jobs: int) -> None:
+        self.begin(jobs)
+        assert self._process.out.line(4 * DEADLINE) == "done\n"
+
+    def begin(self, jobs: int) -> None:
+        self._process.write(f"{jobs}\n")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.finish()
+
+    def listed(self) -> dict[str, Any]:
+        """What the page is to show: the newest jobs."""
+
+        async def ask() -> dict[str, Any]:
+            async with trio_jobs.connect(f"ws://127.0.0.1:{self.port}/ws", token=CONTROLLER.secret) as client:
+                page = await client.list(order="newest", limit=50)
+                total = (await client.count()).total
+                return {"rows": [[job.id, WORDS[job.state]] for job in page], "count": f"{total:,} jobs"}
+
+        return trio.run(ask)
+
+
+def shows(opened: Opened, wanted: dict[str, Any]) -> None:
+    """Wait until the page shows this, asking it for new jobs as a person does."""
+    opened.wait_for(
+        f"""(wanted) => {{
+            document.querySelector("button.fresh")?.click();
+            return JSON.stringify(({SHOWN})()) === JSON.stringify(wanted);
+        }}""",
+        wanted,
+    )
+
+
+def test_the_page_shows_the_jobs_of_the_server_after_each_kill_without_a_reload(chromium: Any, tmp_path: Path) -> None:
+    child = Child(tmp_path)
+    child.work(10_000)
+    with open_page(chromium, f"http://127.0.0.1:{child.port}/", CONTROLLER, "#/jobs") as opened:
+        page = opened.page
+        page.evaluate("window.same = true")
+        shows(opened, child.listed())
+        for _ in range(2):
+            child.begin(2_000)
+            opened.wait_for("() => document.querySelector('button.fresh') !== null")
+            child.kill()
+            opened.wait_for("() => !document.querySelector('.bar').hidden")
+            child.start()
+            child.work(30)
+            opened.wait_for("() => document.querySelector('.bar').hidden")
+            shows(opened, child.listed())
+        assert page.evaluate("window.same") is True
+        page.click("a[rel=next]")
+        opened.wait_for("() => location.hash.includes('after=')")
+        page.wait_for_selector("tr[data-job]")
+        page.go_back()
+        shows(opened, child.listed())
+    child.kill()
+
+
+def test_thousands_of_events_a_second_freeze_neither_the_page_nor_its_memory(chromium: Any) -> None:
+    service = trio_jobs.Service(buffer=1000)
+
+    @service.handler(idempotent=True)
+    async def work(number: int) -> None: ...
+
+    with served(service) as place:
+
+        async def work_on(seconds: float) -> int:
+            end, before = trio.current_time() + seconds, place.queue.statistics().seq
+            while trio.current_time() < end:
+                await place.queue.submit_many([trio_jobs.NewJob(work, number) for number in range(20)])
+                await trio.sleep(0.03)  # a job has three events: about 2,000 a second
+            return place.queue.statistics().seq - before
+
+        place.run(work_on, 0.5)
+        with open_page(chromium, place.url, OPERATOR, "#/jobs") as opened:
+            opened.page.wait_for_selector("tr[data-job]")
+            opened.page.evaluate(LONG_TASKS)
+            events = place.run(work_on, 10.0)
+            assert events > 10_000
+            assert opened.page.evaluate("window.longest") < 100
+            assert opened.page.evaluate("document.querySelectorAll('*').length") < 2_000
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_screen_has_a_serious_fault_of_accessibility(theme: str, chromium: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = []
+    with in_trouble() as place:
+        options: dict[str, Any] = {"color_scheme": theme, "bypass_csp": True}  # axe is a script that the policy refuses
+        with open_page(chromium, place.url, None, **options) as opened:
+            found += serious(axe, opened, "login")
+        for token in (CONTROLLER, WATCHER):
+            with open_page(chromium, place.url, token, **options) as opened:
+                for name in (*screens(place), "dialog"):
+                    show(opened, place, name)
+                    found += serious(axe, opened, name)
+    assert found == []
+
+
+def serious(axe: Any, opened: Opened, name: str) -> list[str]:
+    results = axe.run(opened.page).response["violations"]
+    return [
+        f"{name}: {each['id']}: {node['html']:.200}"
+        for each in results
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+def show(opened: Opened, place: Served, name: str) -> None:
+    """Show a screen, or a dialog, as it is when all of it is there."""
+    page = opened.page
+    if name == "dialog":
+        opened.go("#/doubt")
+        page.wait_for_selector("li.card")
+        if page.locator("text=It was not done").count():
+            page.click("text=It was not done >> nth=0")
+        else:
+            page.keyboard.press("?")
+        page.wait_for_selector("dialog[open]")
+        return
+    opened.go(screens(place)[name])
+    opened.wait_for("() => document.querySelector('main').innerText && !document.querySelector('main .loading')")
+    page.wait_for_timeout(300)  # a screen is complete when its answers are there; too early shows less
+
+
+PICTURES = os.environ.get("TRIO_JOBS_PICTURES")
+SIZES = {"desk": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_screen_fits_in_its_window(theme: str, size: str, chromium: Any, tmp_path: Path) -> None:
+    """TRIO_JOBS_PICTURES names a folder for pictures of all screens, to be looked at."""
+    folder = Path(PICTURES) if PICTURES else tmp_path
+    folder.mkdir(exist_ok=True)
+    with in_trouble() as place:
+        with open_page(chromium, place.url, None, color_scheme=theme, viewport=SIZES[size]) as opened:
+            opened.page.wait_for_selector("form.login")
+            opened.page.screenshot(path=folder / f"login-{theme}-{size}.png")
+        for token in (CONTROLLER, WATCHER):
+            with open_page(chromium, place.url, token, color_scheme=theme, viewport=SIZES[size]) as opened:
+                for name in (*screens(place), "dialog"):
+                    show(opened, place, name)
+                    assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
+                    path = folder / f"{name}-{token.scope}-{theme}-{size}.png"
+                    opened.page.screenshot(path=path, full_page=name != "dialog")
