@@ -51,7 +51,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._engine.retry import Retry
     from trio_jobs._engine.sdk_call_error import SdkCallError
     from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
-    from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
+    from trio_jobs._engine.status import Health, Pause, Progress, SdkClose, ServerInfo, Statistics
     from trio_jobs._errors import (
         ConnectionFailed,
         InvalidHandler,
@@ -161,6 +161,7 @@ __all__ = [
     "OperatorAction",
     "Outcome",
     "OutcomeUnknown",
+    "Pause",
     "PermissionDenied",
     "Progress",
     "Queue",
@@ -175,6 +176,7 @@ __all__ = [
     "SdkCallError",
     "SdkCallRefused",
     "SdkCallStuck",
+    "SdkClose",
     "SdkHandle",
     "SdkInUse",
     "SdkOpenFailed",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 
 import pytest
 from msgspec import UNSET
 from rich.console import Console
 
-from trio_jobs import events
+from trio_jobs import EndedBy, events
 from trio_jobs._cli.watch import ROWS, JobTable, _render
 
 
@@ -61,16 +62,37 @@ def test_the_summary_counts_all_jobs_though_few_have_a_row() -> None:
     assert JobTable().summary() == "no open jobs"
 
 
-@pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 5), (120, 6)])
+@pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 6), (120, 7)])
 def test_the_table_fits_the_terminal_and_shows_no_control_characters(width: int, columns: int) -> None:
     one = JobTable()
     one.apply(submitted(1, "j", "\x1b[31mkey"))
     one.apply(events.Failed(seq=2, at=0.0, job="j", reason="\x07bell " * 50))
     out = Console(file=io.StringIO(), width=width, height=10)
-    table = _render(one, width, 10)
+    table = _render(one, width, 10, datetime(1970, 1, 1, 0, 2, tzinfo=UTC))
     assert len(table.columns) == columns
     out.print(table)
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+def test_jobs_in_doubt_come_first_and_a_job_seen_late_has_its_key() -> None:
+    made = job_table(2, 2)
+    late = events.InDoubt(seq=90, at=60.0, job="doubt", kind="k", key="A-1", reason="crashed", attempt=1)
+    made.apply(late)
+    first = made.visible(3)[0]
+    assert (first.job, first.key, first.state) == ("doubt", "A-1", "in_doubt")
+
+
+def test_the_table_shows_for_how_long_a_job_is_in_its_state_and_what_is_wrong() -> None:
+    made = JobTable()
+    made.apply(submitted(1, "job-1"))
+    made.apply(events.Started(seq=2, at=30.0, job="job-1", attempt=1))
+    made.apply(events.Overdue(seq=3, at=50.0, job="job-1", attempt=1, limit=EndedBy.ATTEMPT_TIMEOUT))
+    made.troubles = ["paused since noon by Ada: month end"]
+    screen = Console(file=io.StringIO(), width=100, height=20)
+    screen.print(_render(made, 100, 20, datetime(1970, 1, 1, 0, 2, tzinfo=UTC)))
+    shown = screen.file.getvalue()  # type: ignore[attr-defined] # a StringIO
+    assert "1.5 min" in shown, "since its start, not since its last event"
+    assert "paused since noon by Ada: month end" in shown

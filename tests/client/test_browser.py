@@ -179,8 +179,11 @@ socket.onopen = async () => {
   got.drained = await ask("queue.drain");
   got.refused = await ask("jobs.submit", { kind: "double", payload: 1 });
   got.undrained = await ask("queue.undrain");
+  got.kinds = await ask("kinds.list");
+  got.login = await ask("server.login");
   got.history = await ask("jobs.history", { job });
   got.activity = await ask("queue.activity");
+  got.health = await ask("queue.health");
   got.statistics = await ask("queue.statistics");
   got.nosuch = await ask("jobs.get", { job: "none" });
   got.unsubscribed = await ask("jobs.unsubscribe", { subscription: "mine" });

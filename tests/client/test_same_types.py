@@ -166,7 +166,7 @@ async def test_statistics_and_health_are_those_of_the_queue() -> None:
         assert (got.connections, got.subscriptions) == (1, 0)
         assert set((got.refusals or {}).values()) == {0}
         health = await client.health()
-        assert health == attrs.evolve(queue.health(), without_handler=None)
+        assert health == queue.health()
 
 
 async def test_a_backup_and_the_server_s_greeting_are_public_types(tmp_path: Path) -> None:

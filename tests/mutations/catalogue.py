@@ -34,6 +34,7 @@ REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
+HEALTH: Final = "tests/runtime/test_health.py"
 HISTORIES: Final = "tests/runtime/test_histories.py"
 SERVED_HISTORIES: Final = "tests/server/test_served_histories.py"
 ACTIONS: Final = "tests/runtime/test_operator_actions.py"
@@ -1919,6 +1920,38 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/operations.py",
         "            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))",
         "            assert seq",
+    ),
+    _M(
+        "paused and healthy",
+        "a queue that an operator has forgotten to resume says that all is well",
+        HEALTH,
+        "_runtime/queries.py",
+        '            problems.append("paused")\n',
+        "            pass\n",
+    ),
+    _M(
+        "name of an operator sent to a watcher",
+        "a token of scope watch learns who has paused the queue",
+        HEALTH,
+        "_wire/health.py",
+        "paused.by if private else None",
+        "paused.by",
+    ),
+    _M(
+        "a pause takes the server out of service",
+        "a proxy keeps out the operator who is to end the pause",
+        "tests/server/test_http.py",
+        "_server/http.py",
+        '        works = health.problems in ((), ("paused",))',
+        "        works = health.ok",
+    ),
+    _M(
+        "doubts behind other jobs",
+        "in a small terminal the job that waits for a person is not shown",
+        "tests/cli/test_job_table.py",
+        "_cli/watch.py",
+        "        active.sort(key=lambda row: row.state != State.IN_DOUBT)\n",
+        "",
     ),
     _M(
         "history of one window",

@@ -26,11 +26,10 @@ PUBLIC = {
     "trio_jobs": {
         "class": """
             AsyncJobContext Attempt Backup CertificateFiles Client CloseFailure CompletedJob Done ErrorInfo
-            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobHistory
-            JobList JobRun
-            ListConditions MemoryStore NewJob NotDone Opening OperatorAction Progress Queue Receipt RetriedJobs Retry
-            SdkHandle Server ServerInfo ServerLimits Service ShutdownReport Snapshot SqliteStore Statistics Subscription
-            SystemClock Token TrioClock UnfinishedJob Unknown
+            EventIterator EventStream FromThread Gap Health Job JobConditions JobContext JobCounts JobHistory JobList
+            JobRun ListConditions MemoryStore NewJob NotDone Opening OperatorAction Pause Progress Queue Receipt
+            RetriedJobs Retry SdkClose SdkHandle Server ServerInfo ServerLimits Service ShutdownReport Snapshot
+            SqliteStore Statistics Subscription SystemClock Token TrioClock UnfinishedJob Unknown
         """,
         "enum": "EndedBy Outcome State",
         "exception": """

@@ -45,14 +45,29 @@ async def get(
 async def test_a_request_without_a_token_gets_the_health_and_nothing_else() -> None:
     async with bench() as b:
         status, headers, body = await get(b.port, "/healthz")
-        assert (status, json.loads(body)) == (200, {"ok": True})
+        assert (status, json.loads(body)) == (200, {"ok": True, "paused": False})
         assert headers["connection"] == "close"
         status, _, body = await get(b.port, "/healthz", WATCHER)
         health: dict[str, Any] = json.loads(body)
-        assert {"ok", "problems", "in_doubt", "paused", "queue", "host", "store", "server"} == set(health)
+        assert {"ok", "paused", "health", "queue", "host", "store", "server"} == set(health)
         b.queue.close_to_submits()
         status, _, body = await get(b.port, "/healthz")
-        assert (status, json.loads(body)) == (503, {"ok": False})
+        assert (status, json.loads(body)) == (503, {"ok": False, "paused": False})
+
+
+async def test_a_paused_queue_says_so_and_stays_in_service() -> None:
+    """A proxy that takes the server out of service would keep out the operator who is to end the pause."""
+    async with bench() as b:
+        await b.queue.pause("month end", by="ann")
+        status, _, body = await get(b.port, "/healthz")
+        assert (status, json.loads(body)) == (200, {"ok": False, "paused": True})
+        for token, shown in ((OWNER, {"reason", "since", "by"}), (WATCHER, {"reason", "since"})):
+            _, _, body = await get(b.port, "/healthz", token)
+            health = json.loads(body)["health"]
+            assert health["problems"] == ["paused"]
+            assert set(health["paused"]) == shown
+        b.queue.close_to_submits()
+        assert (await get(b.port, "/healthz"))[0] == 503
 
 
 async def test_the_description_of_the_protocol_needs_no_token() -> None:
@@ -76,11 +91,13 @@ async def test_metrics_need_a_token() -> None:
         assert status == 200
         text = body.decode()
         for name in (
-            'trio_jobs_jobs{state="completed"} 1.0',
+            'trio_jobs_jobs{kind="double",state="completed"} 1.0',
+            'trio_jobs_jobs{kind="double",state="failed"} 0.0',
+            'trio_jobs_problem{problem="paused"} 0.0',
             "trio_jobs_places_free 100.0",
             "trio_jobs_oldest_waiting_seconds 0.0",
-            "trio_jobs_wait_seconds_count 1.0",
-            "trio_jobs_run_seconds_count 1.0",
+            'trio_jobs_wait_seconds_count{kind="double"} 1.0',
+            'trio_jobs_run_seconds_count{kind="double"} 1.0',
             "trio_jobs_retries_total 0.0",
             'trio_jobs_ended_total{kind="double",outcome="completed"} 1.0',
             "trio_jobs_sdk_busy_seconds_total",
@@ -128,9 +145,9 @@ async def test_the_seconds_of_the_metrics_do_not_follow_the_wall_clock(step: flo
         nursery.start_soon(metrics.run)
 
         def read(name: str) -> float:
-            found = re.search(rf"^trio_jobs_{name} (\S+)$", metrics.text().decode(), re.MULTILINE)
+            found = re.findall(rf"^trio_jobs_{name}(?:{{.*}})? (\S+)$", metrics.text().decode(), re.MULTILINE)
             assert found
-            return float(found[1])
+            return sum(map(float, found))
 
         job = await queue.submit("wait", 100.0)
         await queue.submit("double", 1)

@@ -134,6 +134,7 @@ def test_methods_that_change_nothing_are_open_to_a_watch_token() -> None:
         "jobs.subscribe",
         "jobs.unsubscribe",
         "kinds.list",
+        "queue.health",
         "queue.statistics",
     }
 

@@ -13,6 +13,7 @@ import msgspec
 from trio_jobs._cli.histories import activity, history, time
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._cli.output import print_error, print_line
+from trio_jobs._cli.status import status
 from trio_jobs._cli.token_file import decode_text
 from trio_jobs._client.client import Client
 from trio_jobs._engine.job_block import SUFFIX
@@ -182,24 +183,6 @@ async def undrain(client: Client, arguments: argparse.Namespace) -> int:
     await client.undrain(note=arguments.note)
     print_answer({"drained": False}, arguments.json, "the queue accepts jobs again")
     return 0
-
-
-async def status(client: Client, arguments: argparse.Namespace) -> int:
-    statistics, health = await client.statistics(), await client.health()
-    jobs = ", ".join(f"{count} {state}" for state, count in statistics.jobs.items() if count) or "no jobs"
-    condition = "healthy" if health.ok else "not healthy: " + ", ".join(health.problems)
-    text = (
-        f"{condition}\n{jobs}\n"
-        f"{statistics.free} of {statistics.capacity} slots free, {statistics.waiting_callers} submits wait for a slot\n"
-        f"SDK session {statistics.session}{', busy' if statistics.sdk_busy else ''}; "
-        f"{statistics.connections} connections"
-    )
-    refused = ", ".join(f"{count} {reason}" for reason, count in (statistics.refusals or {}).items() if count)
-    if refused:
-        text += f"\nrefused since the start of the server: {refused}"
-    answer = {**attrs.asdict(statistics), "ok": health.ok, "problems": health.problems}
-    print_answer(answer, arguments.json, text)
-    return 0 if health.ok else FAILED
 
 
 def _line(job: Job, name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -12,20 +13,24 @@ import trio
 
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._cli.output import print_line, writing
+from trio_jobs._cli.status import age, troubles
 from trio_jobs._client.client import Client
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._concurrency import WakeUp
-from trio_jobs._engine.events import Event, JobEvent, Submitted
+from trio_jobs._engine.events import Event, InDoubt, JobEvent, QueueEvent
 from trio_jobs._engine.job_block import SUFFIX
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
+from trio_jobs._engine.json_values import moment
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import UsageError
+from trio_jobs._runtime.clock import SystemClock
 
 __all__ = ["JobTable", "watch"]
 
 ROWS: Final = 30  #: jobs in the table at most
 FRAME: Final = 0.1  #: seconds between two updates of the screen
+HEALTH: Final = 5.0  #: seconds between two requests for the health of the queue, at most
 _COLOURS: Final = {"completed": "green", "failed": "red", "in_doubt": "magenta", "processing": "cyan"}
 _WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 
@@ -41,7 +46,7 @@ async def watch(client: Client, arguments: argparse.Namespace) -> int:
         jobs=jobs, kinds=arguments.kind, states=states, snapshot=live or arguments.snapshot
     ) as subscription:
         if live:
-            await _show(subscription)
+            await _show(subscription, client)
         else:
             await _print(subscription)
     return 0
@@ -76,6 +81,8 @@ class Row:
     state: str = ""
     attempt: int = 0
     detail: str = ""
+    since: datetime | None = None
+    """Since when the job is in its state, as far as the updates say."""
 
 
 class JobTable:
@@ -87,6 +94,8 @@ class JobTable:
         """The number of jobs that became final since the table began, by state."""
         self.notice = ""
         """The last event of the queue itself, or the last gap."""
+        self.troubles: list[str] = []
+        """What keeps the queue from working, and what waits for a person."""
 
     def apply(self, update: Update) -> None:
         match update:
@@ -95,15 +104,16 @@ class JobTable:
                     self.rows.clear()
                 for job in update.jobs:
                     detail = job.reason if job.error is None else str(job.error)
-                    self.rows[job.id] = Row(job.id, job.kind, job.key or "", job.state, job.attempt_count, detail)
+                    row = Row(job.id, job.kind, job.key or "", job.state, job.attempt_count, detail, job.changed_at)
+                    self.rows[job.id] = row
                 self._trim()
             case Gap():
                 self.notice = "another history of events" if update.new_history else "some events are missing"
             case Progress():
-                row = self.rows.get(update.job_id)
-                if row is not None:
+                running = self.rows.get(update.job_id)
+                if running is not None:
                     part = f"{update.done:g}" + ("" if update.total is None else f" of {update.total:g}")
-                    row.detail = f"{part} {update.message}"
+                    running.detail = f"{part} {update.message}"
             case Event():
                 self._event(update)
 
@@ -115,9 +125,9 @@ class JobTable:
         row = self.rows.pop(event.job, None) or Row(event.job)
         self.rows[event.job] = row
         row.kind = event.kind or row.kind
-        if isinstance(event, Submitted):
-            row.key = event.key or ""
-        row.state = str(event.state or row.state)
+        row.key = event.key or row.key
+        if event.state is not None and event.state != row.state:
+            row.state, row.since = str(event.state), event.occurred_at
         row.attempt = getattr(event, "attempt", 0) or row.attempt
         error: ErrorInfo | None = getattr(event, "error", None)
         row.detail = reason if error is None else str(error)
@@ -131,14 +141,16 @@ class JobTable:
             del self.rows[job]
 
     def visible(self, count: int) -> list[Row]:
-        """At most `count` rows: active jobs, then final ones, the newest first, then waiting ones in order.
+        """At most `count` rows: jobs in doubt, other active ones, final ones (the newest first), waiting ones in order.
 
         Final and waiting jobs share the rows that the active ones leave; each gets half if there are enough of both.
         """
         rows = [*self.rows.values()]
         waiting = [row for row in rows if row.state in _WAITING]
         final = [row for row in rows if row.state in FINAL][::-1]
-        active = [row for row in rows if row.state not in FINAL and row.state not in _WAITING][:count]
+        active = [row for row in rows if row.state not in FINAL and row.state not in _WAITING]
+        active.sort(key=lambda row: row.state != State.IN_DOUBT)
+        active = active[:count]
         free = count - len(active)
         final = final[: max(free - len(waiting), free // 2)]
         return active + final + waiting[: free - len(final)]
@@ -151,40 +163,54 @@ class JobTable:
         return ", ".join(parts) or "no open jobs"
 
 
-async def _show(subscription: Subscription) -> None:
+async def _show(subscription: Subscription, client: Client) -> None:
     try:
         from rich.live import Live
     except ImportError:
         raise UsageError("the table needs rich: install trio-jobs[cli], or use --json") from None
-    jobs = JobTable()
-    changed = WakeUp()
+    jobs, clock = JobTable(), SystemClock()
+    changed, asked = WakeUp(), WakeUp()
 
     async def follow() -> None:
         async for update in subscription:
             jobs.apply(update)
             changed.set()
+            if isinstance(update, QueueEvent | InDoubt):
+                asked.set()
+
+    async def ask_health() -> None:
+        while True:
+            jobs.troubles = [*troubles(await client.health(), moment(clock.now()))]
+            changed.set()
+            with trio.move_on_after(HEALTH):
+                await asked.wait()
 
     def show() -> None:
         with writing():
-            live.update(_render(jobs, live.console.width, live.console.height), refresh=True)
+            shown = _render(jobs, live.console.width, live.console.height, moment(clock.now()))
+            live.update(shown, refresh=True)
 
     with writing(), Live(auto_refresh=False, screen=False) as live:
         show()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
+            nursery.start_soon(ask_health)
             while True:
                 await changed.wait()
                 show()
                 await trio.sleep(FRAME)
 
 
-def _render(jobs: JobTable, width: int, height: int) -> Any:
-    """The table for a terminal of this size. A narrow one has no columns for kind, key and attempt."""
+def _render(jobs: JobTable, width: int, height: int, now: datetime) -> Any:
+    """The table for a terminal of this size. A narrow one has no columns for kind, key, attempt and age."""
     from rich.table import Table
     from rich.text import Text
 
     notice = f"  ({escape(jobs.notice)})" if jobs.notice else ""
-    table = Table(title=Text(jobs.summary() + notice), title_justify="left", expand=True)
+    title = Text(jobs.summary() + notice)
+    for line in jobs.troubles:
+        title.append(f"\n{escape(line)}", style="bold red")
+    table = Table(title=title, title_justify="left", expand=True)
     table.add_column("job", no_wrap=True, width=SUFFIX)
     if width >= 72:
         table.add_column("kind", no_wrap=True, max_width=18)
@@ -193,8 +219,10 @@ def _render(jobs: JobTable, width: int, height: int) -> Any:
     table.add_column("state", no_wrap=True, min_width=10)
     if width >= 90:
         table.add_column("attempt", no_wrap=True, justify="right")
+    if width >= 80:
+        table.add_column("for", no_wrap=True, justify="right")
     table.add_column("detail", no_wrap=True, ratio=1)
-    for row in jobs.visible(max(min(ROWS, height - 7), 3)):
+    for row in jobs.visible(max(min(ROWS, height - 7 - len(jobs.troubles)), 3)):
         # Text, so that no data is read as markup
         cells = [Text(row.job[-SUFFIX:])]
         if width >= 72:
@@ -204,5 +232,7 @@ def _render(jobs: JobTable, width: int, height: int) -> Any:
         cells.append(Text(row.state, style=_COLOURS.get(row.state, "")))
         if width >= 90:
             cells.append(Text(str(row.attempt or "")))
+        if width >= 80:
+            cells.append(Text("" if row.since is None else age(row.since, now)))
         table.add_row(*cells, Text(escape(row.detail)))
     return table

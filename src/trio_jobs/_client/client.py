@@ -25,6 +25,7 @@ from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
+from trio_jobs._wire.health import HealthResult, health_from_wire
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.schemas import WireJob
 
@@ -255,18 +256,17 @@ class Client(ClientHistories):
         Cancelled:
             Nothing has changed.
         """
-        return conversion.statistics_from_wire(await self._statistics())
+        got = await self._call("queue.statistics", w.Nothing(), w.StatisticsResult)
+        return conversion.statistics_from_wire(got)
 
     async def health(self) -> Health:
-        """Whether the queue works: `ok`, `problems` and `in_doubt`. The other fields are not sent, and are None.
+        """Whether the queue works, and what waits for a person. With a token of scope `watch` it lacks the names of
+        people, what a close has raised and what is wrong with the store.
 
         Cancelled:
             Nothing has changed.
         """
-        return conversion.health_from_wire(await self._statistics())
-
-    async def _statistics(self) -> w.StatisticsResult:
-        return await self._call("queue.statistics", w.Nothing(), w.StatisticsResult)
+        return health_from_wire(await self._call("queue.health", w.Nothing(), HealthResult))
 
     @asynccontextmanager
     async def subscribe(

@@ -54,6 +54,8 @@ class Projection:
         """The event that paused the queue; None if it is not paused."""
         self.last_session_event: ev.QueueEvent | None = None
         """The last event of an SDK session; None before the first, and if the store has not kept it."""
+        self.last_close: ev.SessionClosed | None = None
+        """The last close of an SDK session, as far as the store has kept it."""
         self.activity = Activity()
         """What operators did."""
 
@@ -104,6 +106,8 @@ class Projection:
             self.paused = None
         elif isinstance(event, _OF_SESSIONS):
             self.last_session_event = event
+            if isinstance(event, ev.SessionClosed):
+                self.last_close = event
         action = queue_action(event)
         if action is not None:
             self.activity.add(action)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import final
+from typing import Final, final
 
 import attrs
 
 from trio_jobs._engine.states import State
 
-__all__ = ["Health", "Progress", "ServerInfo", "Statistics"]
+__all__ = ["PROBLEMS", "Health", "Pause", "Progress", "SdkClose", "ServerInfo", "Statistics"]
+
+
+PROBLEMS: Final = (
+    "stuck",
+    "overdue",
+    "paused",
+    "opening_sdk",
+    "sessions_failing",
+    "close_failed",
+    "store",
+    "draining",
+    "stopping",
+)
+"""The names of problems, as `Health.problems` has them."""
 
 
 @final
@@ -61,16 +75,43 @@ class Statistics:
 
 @final
 @attrs.frozen
-class Health:
-    """Whether a queue works, and what keeps it from working.
+class Pause:
+    """Why no attempt starts, and since when."""
 
-    `Client.health` gets `ok`, `problems` and `in_doubt`; the other fields are None there.
-    """
+    reason: str
+    """Why, as given to `pause`; may be empty."""
+    since: datetime
+    """When the queue was paused, UTC."""
+    by: str | None = None
+    """Who paused it; None if it was called without, and for a client of scope `watch`."""
+    until: datetime | None = None
+    """When it ends by itself, UTC; None for never."""
+
+
+@final
+@attrs.frozen
+class SdkClose:
+    """How a session of the SDK was closed."""
+
+    session: int
+    """The number of the session."""
+    at: datetime
+    """When it was closed, UTC."""
+    failed: bool = False
+    """The close raised."""
+    problem: str | None = None
+    """What it raised; None if it raised nothing, and for a client of scope `watch`."""
+
+
+@final
+@attrs.frozen
+class Health:
+    """Whether a queue works, what keeps it from working, and what waits for a person."""
 
     ok: bool
     """There is no problem."""
     problems: tuple[str, ...]
-    """The names of the problems: stuck, overdue, opening_sdk, sessions_failing, close_failed, store, draining,
+    """The names of the problems: stuck, overdue, paused, opening_sdk, sessions_failing, close_failed, store, draining,
     stopping."""
     in_doubt: int
     """The number of jobs that wait for a person."""
@@ -79,10 +120,23 @@ class Health:
     doubt."""
     held_since: datetime | None = None
     """Since when `held_by` blocks the others."""
-    without_handler: int | None = 0
+    without_handler: int = 0
     """The number of open jobs whose kind has no handler in this process."""
     store: str | None = None
-    """Why the store cannot commit; None if it can."""
+    """Why the store cannot commit; None if it can, and for a client of scope `watch`."""
+    paused: Pause | None = None
+    """The pause; None without one."""
+    last_close: SdkClose | None = None
+    """The last close of the SDK, also one before the start of the queue if the journal has it; None before the
+    first."""
+    failed_sessions: int = 0
+    """How many sessions in a row have ended because of an error without a completed attempt."""
+    in_doubt_since: datetime | None = None
+    """Since when the oldest doubt waits for a person, UTC; None without one."""
+    oldest_waiting: str | None = None
+    """The id of the job that has been pending for the longest time; None without one."""
+    waiting_since: datetime | None = None
+    """Since when it is pending, UTC."""
 
 
 @final

@@ -31,6 +31,11 @@ class OpeningWaits:
         return self._failed_sessions > MAX_FAILED_SESSIONS
 
     @property
+    def failed_sessions(self) -> int:
+        """How many of the last sessions were."""
+        return self._failed_sessions
+
+    @property
     def left(self) -> float:
         """The seconds until a session may be opened, 0 or less if it may be now."""
         return self._open_at - trio.current_time()

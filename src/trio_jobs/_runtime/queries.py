@@ -21,7 +21,8 @@ from trio_jobs._engine.job_filter import (
 )
 from trio_jobs._engine.job_list import CURSOR, JobCounts, JobList, decode_cursor, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, JobRecord, State, to_datetime, view
-from trio_jobs._engine.status import Health, Statistics
+from trio_jobs._engine.queue_events import SessionClosed
+from trio_jobs._engine.status import Health, Pause, SdkClose, Statistics
 from trio_jobs._errors import (
     JobCancelled,
     JobFailed,
@@ -244,6 +245,9 @@ class Queries:
             problems.append("overdue")
         elif self._status.pump is not None:
             problems.append(self._status.pump)
+        paused, close = self._projection.paused, self._projection.last_close
+        if paused is not None:
+            problems.append("paused")
         if self._sessions.opening:
             problems.append("opening_sdk")
         if self._sessions.failing:
@@ -258,15 +262,26 @@ class Queries:
         blocking = self._blocking_job.record
         if blocking is not None and blocking.state in (State.PENDING, State.PROCESSING, State.SAVING):
             blocking = None  # it is processed now or next, and does not wait for anything
+        doubt, waiting = self._event_log.oldest(State.IN_DOUBT), self._event_log.oldest(State.PENDING)
         return Health(
             ok=not problems,
             problems=tuple(problems),
             in_doubt=self._event_log.count(State.IN_DOUBT),
+            paused=None if paused is None else Pause(paused.reason, paused.occurred_at, paused.by),
+            last_close=None if close is None else _close(close),
+            failed_sessions=self._sessions.failed_sessions,
+            in_doubt_since=None if doubt is None else to_datetime(doubt.changed_at),
+            oldest_waiting=None if waiting is None else waiting.id,
+            waiting_since=None if waiting is None else to_datetime(waiting.changed_at),
             held_by=None if blocking is None else blocking.id,
             held_since=None if blocking is None else to_datetime(blocking.changed_at),
             without_handler=len(self._status.unhandled),
             store=store,
         )
+
+
+def _close(event: SessionClosed) -> SdkClose:
+    return SdkClose(event.session, event.occurred_at, event.problem is not None, event.problem)
 
 
 def _always(do: Callable[[Job], None]) -> Callable[[Job], bool]:

@@ -119,6 +119,11 @@ class SdkSessionManager:
         return self._waits.failing
 
     @property
+    def failed_sessions(self) -> int:
+        """How many of the last sessions were discarded, one after the other, without a completed attempt."""
+        return self._waits.failed_sessions
+
+    @property
     def is_clean(self) -> bool:
         """Whether the session can be saved: it is open, and nothing has gone wrong in it."""
         return self._executor.is_open and self._discard is None and not self._executor.inside

@@ -41,6 +41,7 @@ from trio_jobs._runtime.restored_jobs import check_restored_jobs, resume_restore
 from trio_jobs._runtime.runtime import build_runtime
 from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.settings import Settings
+from trio_jobs._runtime.start_report import log_condition
 from trio_jobs._runtime.stop_report import log_report, make_report
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -162,6 +163,7 @@ class Supervisor:
         runtime.feed.seq = runtime.event_log.committed_seq
         await self._open_sdk()
         resume_restored_jobs(runtime)
+        log_condition(runtime.queries.health())
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):
             self._start_watchdog(self._settings.watchdog)
         for loop in (

@@ -1,4 +1,4 @@
-"""The methods that return what has happened, and what operators did."""
+"""The methods that return what has happened, what operators did, and whether the queue works."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, Final, Protocol
 
 from trio_jobs._backend import Backend
 from trio_jobs._wire.conversion import action_to_wire
+from trio_jobs._wire.health import HealthResult, health_to_wire
 from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryOut, history_page
+from trio_jobs._wire.params import Params
 
 __all__ = ["METHODS"]
 
@@ -39,4 +41,8 @@ async def _activity(backend: Backend, params: Activity, *, private: bool) -> Act
     return ActivityResult(seq, [action_to_wire(one, private=private) for one in actions[: params.limit]], more)
 
 
-METHODS: Final[dict[str, _Read]] = {"jobs.history": _history, "queue.activity": _activity}
+async def _health(backend: Backend, params: Params, *, private: bool) -> HealthResult:
+    return health_to_wire(backend.health(), private=private)
+
+
+METHODS: Final[dict[str, _Read]] = {"jobs.history": _history, "queue.activity": _activity, "queue.health": _health}

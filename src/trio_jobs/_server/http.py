@@ -16,6 +16,8 @@ from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.page import page_response
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
+from trio_jobs._wire.health import health_to_wire
+from trio_jobs._wire.scopes import includes
 
 __all__ = ["JSON", "Page", "Pages", "refusal", "response"]
 
@@ -93,16 +95,14 @@ class Pages:
         )
 
     def _health(self, token: Identity | None) -> Page:
-        """Without a token, the response contains only whether the queue is healthy."""
+        """Without a token, the response contains only whether the queue is healthy and whether it is paused."""
         health = self._backend.health()
-        body: dict[str, object] = {"ok": health.ok}
+        body: dict[str, object] = {"ok": health.ok, "paused": health.paused is not None}
         if token is not None:
             not_after = self._connection_stats.certificate_not_after
             now = self._backend.statistics()
             body |= {
-                "problems": [*health.problems],
-                "in_doubt": health.in_doubt,
-                "paused": self._backend.paused,
+                "health": health_to_wire(health, private=includes(token.scope, "operate")),
                 "queue": {"jobs": now.jobs, "capacity": now.capacity, "free": now.free, "mean_run": now.mean_run},
                 "host": {"session": now.session, "inside": now.sdk_busy},
                 "store": {"epoch": self._backend.epoch, "seq": now.seq},
@@ -113,7 +113,9 @@ class Pages:
                     "certificate_not_after": None if not_after is None else not_after.isoformat(),
                 },
             }
-        return Page(200 if health.ok else 503, JSON, msgspec.json.encode(body) + b"\n")
+        # a pause is intended, and a proxy that takes the server out of service would keep out who could end it
+        works = health.problems in ((), ("paused",))
+        return Page(200 if works else 503, JSON, msgspec.json.encode(body) + b"\n")
 
 
 @cache

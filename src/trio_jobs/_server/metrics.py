@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ import trio
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.job_filter import JobFilter
 from trio_jobs._engine.jobs import State
+from trio_jobs._engine.status import PROBLEMS
 from trio_jobs._errors import Lagged
 from trio_jobs._event_stream import EventStream
 from trio_jobs._server.methods import ConnectionStats
@@ -54,10 +56,10 @@ class Metrics:
         self.content_type: str = prom.CONTENT_TYPE_LATEST
         self._registry = prom.CollectorRegistry()
         self._registry.register(_Collector(self))
-        self.wait = Histogram(_WAITS)
-        """Seconds from pending to the start of an attempt."""
-        self.run_time = Histogram(_RUNS)
-        """Seconds from start to end of an attempt."""
+        self.wait: dict[str, Histogram] = {}
+        """Seconds from pending to the start of an attempt, by kind."""
+        self.run_time: dict[str, Histogram] = {}
+        """Seconds from start to end of an attempt, by kind."""
         self.ended: Counter[tuple[str, str]] = Counter()
         """Attempts that have ended, by kind and outcome."""
         self.retries = 0
@@ -94,7 +96,8 @@ class Metrics:
         elif isinstance(event, ev.Started):
             pending_since = self._pending.pop(event.job, None)
             if pending_since is not None:
-                self.wait.observe(pending_since.seconds_until(event.at))
+                waited = pending_since.seconds_until(event.at)
+                self.wait.setdefault(self._kind_of(event), Histogram(_WAITS)).observe(waited)
             self._started[event.job] = _Moment(event.at)
         elif isinstance(event, ev.Ended):
             self._pending.pop(event.job, None)
@@ -108,10 +111,13 @@ class Metrics:
         started = self._started.pop(event.job, None)
         if started is not None:
             ran = started.seconds_until(event.at)
-            self.run_time.observe(ran)
+            self.run_time.setdefault(self._kind_of(event), Histogram(_RUNS)).observe(ran)
             self._busy += ran
+        self.ended[self._kind_of(event), str(event.outcome)] += 1
+
+    def _kind_of(self, event: ev.JobEvent) -> str:
         kind, _ = self._backend.events.identity_of(event.job) or ("?", None)
-        self.ended[kind, str(event.outcome)] += 1
+        return kind
 
     def busy(self) -> float:
         """Seconds in attempts, including the running one, so that a call that does not return is visible.
@@ -131,15 +137,22 @@ class Metrics:
 
     def gauges(self) -> Iterator[tuple[str, str, float, dict[str, str]]]:
         """The name, description, value and labels of each gauge."""
-        now, backend = self._backend.statistics(), self._backend
-        for state, count in now.jobs.items():
-            yield "trio_jobs_jobs", "Jobs by state.", count, {"state": str(state)}
+        now, health, backend = self._backend.statistics(), self._backend.health(), self._backend
+        for state, kinds in self._by_kind(now.jobs):
+            for kind, count in kinds:
+                yield "trio_jobs_jobs", "Jobs by state and kind.", count, {"state": str(state), "kind": kind}
         yield "trio_jobs_places", "Slots of the channel.", now.capacity, {}
         yield "trio_jobs_places_free", "Free slots of the channel.", now.free, {}
         yield "trio_jobs_waiting_callers", "Submits that wait for a slot.", now.waiting_callers, {}
         yield "trio_jobs_oldest_waiting_seconds", "Age of the oldest pending job.", self._oldest(), {}
         yield "trio_jobs_in_doubt", "Jobs in doubt.", now.jobs[State.IN_DOUBT], {}
-        yield "trio_jobs_healthy", "1 if health() reports no problem.", float(backend.health().ok), {}
+        yield "trio_jobs_healthy", "1 if health() reports no problem.", float(health.ok), {}
+        for problem in PROBLEMS:
+            present = float(problem in health.problems)
+            yield "trio_jobs_problem", "1 if health() reports this problem.", present, {"problem": problem}
+        doubt = 0.0 if health.in_doubt_since is None else backend.now() - health.in_doubt_since.timestamp()
+        yield "trio_jobs_oldest_doubt_seconds", "Age of the oldest doubt.", max(doubt, 0.0), {}
+        yield "trio_jobs_failed_sessions", "SDK sessions in a row that ended in errors.", health.failed_sessions, {}
         yield "trio_jobs_sdk_sessions", "SDK sessions opened.", now.session, {}
         yield "trio_jobs_seq", "Sequence number of the last event.", now.seq, {}
         yield "trio_jobs_connections", "WebSocket clients.", self._connection_stats.connections, {}
@@ -147,6 +160,16 @@ class Metrics:
         not_after = self._connection_stats.certificate_not_after
         if not_after is not None:
             yield "trio_jobs_certificate_not_after_seconds", "End of the TLS certificate.", not_after.timestamp(), {}
+
+    def _by_kind(self, jobs: Mapping[State, int]) -> Iterator[tuple[State, Iterable[tuple[str, int]]]]:
+        """The numbers of jobs of each state by kind, of the kinds that have such jobs or had attempts."""
+        kinds = {kind for kind, _ in self.ended}
+        for state, total in jobs.items():
+            counts: Counter[str] = Counter()
+            if total:
+                for _ in self._backend.count_steps(JobFilter(states=frozenset({state})), ("kind", ""), counts):
+                    pass
+            yield state, [(kind, counts[kind]) for kind in sorted(kinds | counts.keys())]
 
     def refusals(self) -> Mapping[str, int]:
         """The number of refused clients and requests by reason."""
@@ -205,11 +228,14 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         metrics = self._metrics
-        for name, meaning, histogram in (
+        for name, meaning, histograms in (
             ("trio_jobs_wait_seconds", "From pending to the start of an attempt.", metrics.wait),
             ("trio_jobs_run_seconds", "From start to end of an attempt.", metrics.run_time),
         ):
-            yield HistogramMetricFamily(name, meaning, histogram.buckets(), histogram.total)
+            family = HistogramMetricFamily(name, meaning, labels=["kind"])
+            for kind, histogram in histograms.items():
+                family.add_metric([kind], histogram.buckets(), histogram.total)
+            yield family
         ended = CounterMetricFamily("trio_jobs_ended", "Attempts by outcome.", labels=["kind", "outcome"])
         for labels_of_end, count in metrics.ended.items():
             ended.add_metric(labels_of_end, count)
@@ -217,10 +243,10 @@ class _Collector:
         yield CounterMetricFamily("trio_jobs_retries", "Attempts that are followed by a retry.", metrics.retries)
         families: dict[str, Any] = {}
         for name, meaning, value, labels in self._metrics.gauges():
-            family = families.get(name)
-            if family is None:
-                family = families[name] = GaugeMetricFamily(name, meaning, labels=[*labels])
-            family.add_metric([*labels.values()], value)
+            gauge = families.get(name)
+            if gauge is None:
+                gauge = families[name] = GaugeMetricFamily(name, meaning, labels=[*labels])
+            gauge.add_metric([*labels.values()], value)
         yield from families.values()
         yield CounterMetricFamily("trio_jobs_sdk_busy_seconds", "Seconds in attempts.", self._metrics.busy())
         yield CounterMetricFamily("trio_jobs_hook_errors", "Calls of hooks that raised.", self._metrics.hook_errors())

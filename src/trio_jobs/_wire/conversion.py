@@ -34,7 +34,6 @@ __all__ = [
     "event_from_wire",
     "event_to_wire",
     "has_private",
-    "health_from_wire",
     "job_from_wire",
     "job_to_wire",
     "progress_from_wire",
@@ -317,10 +316,6 @@ def statistics_from_wire(sent: w.StatisticsResult) -> Statistics:
         subscriptions=sent.subscriptions,
         refusals=sent.refusals,
     )
-
-
-def health_from_wire(sent: w.StatisticsResult) -> Health:
-    return Health(sent.ok, tuple(sent.problems), sent.jobs.get(State.IN_DOUBT, 0), without_handler=None)
 
 
 def server_info_from_wire(sent: w.HelloResult) -> ServerInfo:

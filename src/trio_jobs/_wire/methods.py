@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, Scope
+from trio_jobs._wire.health import HealthResult
 from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryResult
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.kinds import KindsResult
@@ -372,6 +373,14 @@ METHODS: Final = {
         Method("queue.undrain", Noted, Done, "control", True, "End a drain: accept jobs again."),
         Method("queue.activity", Activity, ActivityResult, "operate", True, "What operators did, the newest first."),
         Method("queue.backup", Backup, BackupResult, "control", False, "Copy the journal to a new file beside it."),
+        Method(
+            "queue.health",
+            Nothing,
+            HealthResult,
+            "watch",
+            True,
+            "Whether the queue works, and what waits for a person.",
+        ),
         Method(
             "queue.statistics",
             Nothing,
