@@ -42,6 +42,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._client.subscription import Subscription
     from trio_jobs._client.updates import Gap, Snapshot, Update
     from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
+    from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
     from trio_jobs._engine.job_filter import ListConditions
     from trio_jobs._engine.job_history import JobHistory, JobRun
     from trio_jobs._engine.job_list import JobCounts, JobList
@@ -90,7 +91,6 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._ports import Backup
     from trio_jobs._runtime.clock import SystemClock, TrioClock
     from trio_jobs._runtime.from_thread import EventIterator, FromThread
-    from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
     from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
     from trio_jobs._runtime.queue import Queue
     from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
@@ -214,6 +214,7 @@ __all__ = [
 _MODULES = ("events", "ports")
 _QUEUE = (
     "_engine.directives",
+    "_engine.job_conditions",
     "_engine.job_filter",
     "_engine.job_history",
     "_engine.job_list",
@@ -232,7 +233,6 @@ _QUEUE = (
     "_ports",
     "_runtime.clock",
     "_runtime.from_thread",
-    "_runtime.job_conditions",
     "_runtime.job_context",
     "_runtime.queue",
     "_runtime.report",

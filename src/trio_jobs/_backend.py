@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from trio_jobs._backend_commands import CommandBackend
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
@@ -22,7 +23,7 @@ from trio_jobs._ports import Backup
 __all__ = ["Backend", "BackendHolder"]
 
 
-class Backend(Protocol):
+class Backend(CommandBackend, Protocol):
     """What a server needs of a queue. The queue of this process is its first implementation.
 
     All methods that change something return when the change is committed; they raise what the methods of `Queue` raise,
@@ -170,26 +171,36 @@ class Backend(Protocol):
         deadline_after: float | None,
         wait: float | None,
         labels: Mapping[str, str] | None,
+        correct: bool = False,
         by: str | None,
     ) -> Receipt:
         """See `Queue.submit`."""
         ...
 
-    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None, if_seq: int | None = None) -> CancelAnswer:
         """See `Queue.cancel`."""
         ...
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
+    async def retry(
+        self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None, if_seq: int | None = None
+    ) -> None:
         """See `Queue.retry`."""
         ...
 
     async def resolve(
-        self, job_id: str, resolution: Resolution, *, result: Any, by: str | None, note: str | None
+        self,
+        job_id: str,
+        resolution: Resolution,
+        *,
+        result: Any,
+        by: str | None,
+        note: str | None,
+        if_seq: int | None = None,
     ) -> None:
         """See `Queue.resolve`."""
         ...
 
-    async def pause(self, reason: str, *, by: str | None) -> None:
+    async def pause(self, reason: str, *, until: datetime | None = None, by: str | None) -> None:
         """See `Queue.pause`."""
         ...
 

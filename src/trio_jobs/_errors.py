@@ -127,7 +127,8 @@ class InvalidPayload(UsageError):
 
 
 class KeyConflict(UsageError):
-    """The key belongs to a job with another payload. Use another key, or submit the same payload again."""
+    """The key belongs to a job with another payload. Use another key, or submit the same payload. The message says
+    whether the job can be corrected."""
 
     kind: Final[str]
     """The kind of the job."""
@@ -138,11 +139,12 @@ class KeyConflict(UsageError):
     job_id: Final[str]
     """The job to which the key belongs."""
 
-    def __init__(self, kind: str, key: str, job_id: str) -> None:
+    def __init__(self, kind: str, key: str, job_id: str, why: str = "") -> None:
         self.kind = kind
         self.key = key
         self.job_id = job_id
-        super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload")
+        more = f"; {why}" if why else ""
+        super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload{more}")
 
 
 class InvalidState(UsageError):

@@ -40,6 +40,10 @@ SERVED_HISTORIES: Final = "tests/server/test_served_histories.py"
 ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 OPERATOR_COMMANDS: Final = "tests/engine/test_operator_commands.py"
+CORRECTIONS: Final = "tests/runtime/test_corrections.py"
+VERIFY_NOW: Final = "tests/runtime/test_verify_now.py"
+RESCHEDULING: Final = "tests/runtime/test_rescheduling.py"
+PAUSE: Final = "tests/runtime/test_pause.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
@@ -1434,16 +1438,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "two submits with the same key that wait for a slot create two jobs",
         "tests/runtime/test_submit.py",
         "_runtime/admission.py",
-        "known = self._receipt_of_known(new)  # another",
-        "known = None  # somebody",
+        "meanwhile\n                known = self._known_or_corrected(new, by) if correct else",
+        "meanwhile\n                known = None if not correct else",
     ),
     _M(
         "slot kept after a conflict",
         "a submit with a key conflict after its wait keeps the slot",
         "tests/runtime/test_submit.py",
         "_runtime/admission.py",
-        "            except KeyConflict:\n                self._channel.release()\n",
-        "            except KeyConflict:\n",
+        "            except TrioJobsError:\n                self._channel.release()\n",
+        "            except TrioJobsError:\n",
     ),
     _M(
         "submit not shielded",
@@ -1687,6 +1691,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/projection.py",
         'self.keys[record.kind, record.key].digest = event.digest or ""',
         "pass",
+    ),
+    _M(
+        "second correction overwrites the first",
+        "of two people who correct a job at once, the second one replaces what the first one entered",
+        CORRECTIONS,
+        "_runtime/event_log.py",
+        "        if if_seq is not None and record.last_seq != if_seq:",
+        "        if if_seq is not None and record.last_seq < if_seq:",
+    ),
+    _M(
+        "correction of a forgotten job that acted",
+        "the key of a pruned job that may have acted is accepted again, and its work is done twice",
+        CORRECTIONS,
+        "_runtime/corrections.py",
+        " and not tombstone.may_have_acted",
+        "",
+    ),
+    _M(
+        "verify on request never called in strict order",
+        "with strict_order, the answer of verify for a failed job is awaited forever",
+        VERIFY_NOW,
+        "_runtime/consumer.py",
+        "        if record.state in FINAL and self._verification",
+        "        if record.state in FINAL and not self._strict_order and self._verification",
+    ),
+    _M(
+        "claim ends a wait",
+        "a job that somebody claims while it waits never becomes due",
+        RESCHEDULING,
+        "_runtime/scheduler.py",
+        "                if record.moved_seq == seq:",
+        "                if record.last_seq == seq:",
+    ),
+    _M(
+        "rescheduled job keeps its slot",
+        "a job that is postponed keeps its place in the channel, so a full queue stays full",
+        RESCHEDULING,
+        "_runtime/job_commands.py",
+        "        self._channel.remove(record)\n        self._event_log.append(events)  #",
+        "        self._event_log.append(events)  #",
+    ),
+    _M(
+        "end of a lunch ends the pause of a repair",
+        "a pause without an end is ended by the date of an earlier one",
+        PAUSE,
+        "_runtime/operations.py",
+        "(ends is None or ends > paused.until)",
+        "(ends is not None and ends > paused.until)",
+    ),
+    _M(
+        "end of a pause forgotten by a restart",
+        "a pause until a date lasts forever if the service restarts meanwhile",
+        PAUSE,
+        "_runtime/restored_jobs.py",
+        "    runtime.operations.watch_pause()\n",
+        "",
     ),
     _M(
         "claim renews the age of a job",

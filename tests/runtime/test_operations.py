@@ -132,8 +132,8 @@ async def test_retry_many_retries_the_jobs_that_match(autojump_clock: MockClock)
         jobs = [(await queue.submit("work", what)).job_id for what in "abc"]
         for job_id in jobs:
             await ended(queue, job_id)
-        assert await queue.retry_many(error_type="TypeError", even_if_acted=True) == RetriedJobs((jobs[1],), ())
-        assert await queue.retry_many(by="ann", even_if_acted=True) == RetriedJobs((jobs[0], jobs[2]), ())
+        assert (await queue.retry_many(error_type="TypeError", even_if_acted=True)).retried == (jobs[1],)
+        assert await queue.retry_many(by="ann", even_if_acted=True) == RetriedJobs((jobs[0], jobs[2]), (), (jobs[0],))
         assert await queue.retry_many(state="completed") == RetriedJobs((), ())
         await queue.drain()
         with pytest.raises(QueueClosed):

@@ -11,8 +11,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.recording_sdk import RecordingSdk, Wrong, work_service
 from support.rig import open_queue, until_state
-from trio_jobs import Done, MemoryStore, QueueFull, Retry, Service, State
+from trio_jobs import Done, MemoryStore, QueueFull, Retry, Service, State, UsageError
 from trio_jobs._engine.events import Paused, Resumed
+from trio_jobs._engine.json_values import moment
+from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.testing import CrashableStore
 
 
 def slow_service(sdk: RecordingSdk, **settings: Any) -> Service:
@@ -184,3 +187,60 @@ async def test_the_reason_of_a_pause_is_escaped_and_truncated(autojump_clock: Mo
         assert queue.paused is not None
         assert queue.paused.startswith("\\x1b[2J")
         assert len(queue.paused) == 500
+
+
+async def test_a_pause_ends_by_itself_at_its_date(autojump_clock: MockClock) -> None:
+    sdk = RecordingSdk()
+    async with open_queue(slow_service(sdk)) as queue:
+        until = moment(runtime_of(queue).clock.now() + 100)
+        await queue.pause("lunch", until=until, by="Ada")
+        assert queue.paused_until == until
+        receipt = await queue.submit("work", "a")
+        assert await queue.result(receipt.job_id) == "a"
+        assert queue.paused is None
+        assert queue.paused_until is None
+    assert sdk.record[-2:] == [(100, "a"), (102, "close")]
+
+
+async def test_the_end_of_a_pause_survives_a_restart(autojump_clock: MockClock) -> None:
+    sdk, storage = RecordingSdk(), CrashableStore()
+    async with open_queue(slow_service(sdk, drain_timeout=0), store=storage.store()) as queue:
+        await queue.pause("lunch", until=moment(runtime_of(queue).clock.now() + 100))
+        await queue.submit("work", "a")
+    await trio.sleep(50)
+    async with open_queue(slow_service(sdk), store=storage.store(), seed=2) as queue:
+        assert queue.paused == "lunch"
+        await trio.sleep(60)
+        assert queue.paused is None
+    assert (100, "a") in sdk.record
+
+
+async def test_a_pause_whose_end_passed_while_the_service_was_down_ends_at_once(autojump_clock: MockClock) -> None:
+    sdk, storage = RecordingSdk(), CrashableStore()
+    async with open_queue(slow_service(sdk, drain_timeout=0), store=storage.store()) as queue:
+        await queue.pause("lunch", until=moment(runtime_of(queue).clock.now() + 100))
+    await trio.sleep(500)
+    async with open_queue(slow_service(sdk), store=storage.store(), seed=2) as queue:
+        receipt = await queue.submit("work", "a")
+        assert await queue.result(receipt.job_id) == "a"
+
+
+async def test_of_two_pauses_the_longer_one_holds(autojump_clock: MockClock) -> None:
+    """Whoever pauses because the SDK is broken is not overruled by the end of a lunch."""
+    async with open_queue(slow_service(RecordingSdk())) as queue:
+        now = runtime_of(queue).clock.now()
+        await queue.pause("lunch", until=moment(now + 100), by="Ada")
+        await queue.pause("a minute", until=moment(now + 60), by="Cyd")
+        assert queue.paused == "lunch"
+        await queue.pause("the SDK is broken", by="Bob")
+        await queue.pause("until evening", until=moment(now + 500), by="Ada")
+        await trio.sleep(1000)
+        assert (queue.paused, queue.paused_until) == ("the SDK is broken", None)
+        await queue.resume()
+
+
+async def test_a_pause_that_would_end_in_the_past_is_refused(autojump_clock: MockClock) -> None:
+    async with open_queue(slow_service(RecordingSdk())) as queue:
+        with pytest.raises(UsageError, match="would end in the past"):
+            await queue.pause(until=moment(runtime_of(queue).clock.now()))
+        assert queue.paused is None

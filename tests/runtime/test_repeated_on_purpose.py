@@ -235,11 +235,11 @@ async def test_p12_in_bulk_what_may_have_acted_is_left_and_named(autojump_clock:
         rig.sdk.script("call", Fail("nothing was done"))
         other = await queue.submit("work", "c")
         await ended(queue, other.job_id)
-        assert await queue.retry_many(limit=1) == RetriedJobs((other.job_id,), (acted[0],))
+        assert await queue.retry_many(limit=1) == RetriedJobs((other.job_id,), (acted[0],), (acted[0],))
         await ended(queue, other.job_id)
-        assert await queue.retry_many() == RetriedJobs((), tuple(acted))
+        assert await queue.retry_many() == RetriedJobs((), tuple(acted), tuple(acted))
         assert {queue.get(job_id).run for job_id in acted} == {1}
-        assert await queue.retry_many(even_if_acted=True, limit=1) == RetriedJobs((acted[0],), ())
+        assert (await queue.retry_many(even_if_acted=True, limit=1)).retried == (acted[0],)
     assert rig.sdk.calls() == ["a", "b", "c", "c", "a"]
 
 

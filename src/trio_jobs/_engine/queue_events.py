@@ -106,6 +106,8 @@ class Paused(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False
 
     reason: str = ""
     """Why, as given to `pause`."""
+    until: float | None = None
+    """When the pause ends by itself: seconds since the epoch, UTC; None: when an operator resumes the queue."""
     by: str | None = None
     """Who paused the queue."""
     note: str | None = None

@@ -14,9 +14,10 @@ import trio
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import JobRecord, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._errors import KeyConflict, QueueClosed, QueueFull, StoreError, UsageError
+from trio_jobs._errors import KeyConflict, QueueClosed, QueueFull, StoreError, TrioJobsError, UsageError
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
+from trio_jobs._runtime.corrections import Corrections, is_new_after
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.pending_submits import PendingSubmit, PendingSubmits
@@ -37,6 +38,7 @@ class Admission:
         self,
         *,
         submissions: SubmissionFactory,
+        corrections: Corrections,
         event_log: EventLog,
         channel: JobChannel,
         caller: CallerCheck,
@@ -48,6 +50,7 @@ class Admission:
         max_waiting: int,
     ) -> None:
         self._submissions = submissions
+        self._corrections = corrections
         self._event_log = event_log
         self._projection = event_log.projection
         self._channel = channel
@@ -94,31 +97,34 @@ class Admission:
         if self._event_log.durable and (trouble := self._event_log.store.trouble) is not None:
             raise StoreError(f"no jobs are accepted now: {trouble}")
 
-    async def submit(self, job: NewJob, *, wait: float | None, by: str | None) -> Receipt:
+    async def submit(self, job: NewJob, *, wait: float | None, by: str | None, correct: bool = False) -> Receipt:
         if by is not None:
             by = check_by(by)
         new = self._submissions.make(job)
+        if correct and new.key is None:
+            raise UsageError("correct=True replaces the payload of the job that has a key: give key")
         await trio.lowlevel.checkpoint_if_cancelled()
         if new.key is not None:
-            known = self._receipt_of_known(new)
+            known = self._known_or_corrected(new, by) if correct else self._receipt_of_known(new)
             if known is not None:
-                await self._commits.first_event(known.job_id)
+                await self._known_committed(known.job_id)
                 return known
         self.refuse_if_closing()
         if new.due is not None:
-            self._refuse_if_too_many_wait(1)
+            self.refuse_if_too_many_wait(1)
         elif not self._channel.try_reserve():
             await self._reserve(wait)
             try:
-                known = self._receipt_of_known(new)  # another caller may have submitted it meanwhile
-            except KeyConflict:
+                # another caller may have submitted it meanwhile
+                known = self._known_or_corrected(new, by) if correct else self._receipt_of_known(new)
+            except TrioJobsError:
                 self._channel.release()
                 raise
             if known is not None or self._status.closing:
                 self._channel.release()
                 self.refuse_if_closing()
                 assert known is not None
-                await self._commits.first_event(known.job_id)
+                await self._known_committed(known.job_id)
                 return known
         durable = self._event_log.durable
         try:
@@ -142,7 +148,7 @@ class Admission:
             return known
         self.refuse_if_closing()
         if not self._channel.try_reserve():
-            raise self._queue_full()
+            raise self.queue_full()
         try:
             return self._accept(new, by)
         except BaseException:
@@ -157,7 +163,7 @@ class Admission:
         self.refuse_if_closing()
         later = sum(new.due is not None for new in firsts)
         if later:
-            self._refuse_if_too_many_wait(later)
+            self.refuse_if_too_many_wait(later)
         self._refuse_if_too_many(self._slots_for(firsts))
         reserved = 0
         if self._many.locked():
@@ -184,7 +190,7 @@ class Admission:
         by_submission = dict(zip(map(id, fresh), accepted, strict=True))
         receipts = [by_submission.get(id(new)) or self._known_receipt(new) for new in submissions]
         for receipt in receipts:
-            await self._commits.first_event(receipt.job_id)
+            await self._known_committed(receipt.job_id)
         return receipts
 
     # events
@@ -285,7 +291,8 @@ class Admission:
         if known is None:
             return None
         if not new.has_digest(known.digest):
-            raise KeyConflict(kind, new.key, known.job)
+            found = known if isinstance(known, KeyTombstone) else projection.jobs[known.job]
+            raise KeyConflict(kind, new.key, known.job, self._corrections.explain(new, found))
         if isinstance(known, KeyTombstone):
             return Receipt(known.job, False, 0, known.state)
         record = projection.jobs[known.job]
@@ -295,6 +302,36 @@ class Admission:
         else:  # it is returned once the submit is committed; a start may be in the same commit
             state = State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING
         return self._receipt(record.id, self._channel.position(record), state, created=False)
+
+    def _known_or_corrected(self, new: Submission, by: str | None) -> Receipt | None:
+        """As `_receipt_of_known`; but a job with another payload starts again with the new one, if it has done nothing.
+
+        Raises:
+            KeyConflict: It may have done something.
+            QueueClosed: No jobs are accepted.
+        """
+        assert new.key is not None
+        known = self._projection.keys.get((new.handler.kind, new.key))
+        if known is None:
+            tombstone = self._projection.tombstones.find(new.handler.kind, new.key)
+            if tombstone is not None and not new.has_digest(tombstone.digest) and is_new_after(tombstone):
+                return None
+        elif not new.has_digest(known.digest):
+            self.refuse_if_closing()
+            if new.due is not None:
+                self.refuse_if_too_many_wait(1)
+            record = self._projection.jobs[known.job]
+            self._corrections.of_submit(new, record, by)
+            return self._receipt(record.id, self._channel.position(record), record.state, created=False)
+        return self._receipt_of_known(new)
+
+    async def _known_committed(self, job_id: str) -> None:
+        """Return when the submit of a known job is committed, and the correction with which it was found."""
+        record = self._projection.jobs.get(job_id)
+        if record is not None and record.earlier:
+            await self._commits.everything()
+        else:
+            await self._commits.first_event(job_id)
 
     def _known_receipt(self, new: Submission) -> Receipt:
         known = self._receipt_of_known(new)
@@ -311,7 +348,7 @@ class Admission:
             with trio.move_on_after(wait):
                 await self._wait_for_slot()
                 return
-        raise self._queue_full()
+        raise self.queue_full()
 
     async def _wait_for_slot(self) -> None:
         """Reserve a slot. Raises and Cancelled: as `Queue.submit`; no slot is reserved."""
@@ -342,11 +379,11 @@ class Admission:
                 "give the service a larger buffer, or submit them in parts"
             )
 
-    def _refuse_if_too_many_wait(self, more: int) -> None:
+    def refuse_if_too_many_wait(self, more: int) -> None:
         waiting = self._projection.count(State.SCHEDULED, State.RETRYING) + self._scheduler.waiting
         if waiting + more > self._max_waiting:
             raise QueueFull(self._max_waiting, waiting, FULL_FOR)
 
-    def _queue_full(self) -> QueueFull:
+    def queue_full(self) -> QueueFull:
         channel = self._channel.statistics()
         return QueueFull(channel.capacity, channel.waiting, self._estimates.wait_for_slot(channel.waiting))

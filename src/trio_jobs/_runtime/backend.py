@@ -21,19 +21,18 @@ from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._kept_secrets import KeepsSecrets
 from trio_jobs._ports import Backup
+from trio_jobs._runtime.backend_commands import QueueBackendCommands
 from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["QueueBackend"]
 
 
-class QueueBackend:
+class QueueBackend(QueueBackendCommands):
     """Conforms to `Backend`."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._queries = runtime.queries
-        self._operations = runtime.operations
+        super().__init__(runtime)
         self._secrets: dict[str, str] = {}  # of a store that cannot keep them
         self._schemas: Mapping[str, dict[str, Any]] | None = None
 
@@ -140,24 +139,34 @@ class QueueBackend:
         deadline_after: float | None,
         wait: float | None,
         labels: Mapping[str, str] | None,
+        correct: bool = False,
         by: str | None,
     ) -> Receipt:
         job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return await self._runtime.admission.submit(job, wait=wait, by=by)
+        return await self._runtime.admission.submit(job, wait=wait, by=by, correct=correct)
 
-    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
-        return await self._operations.cancel(job_id, by=by, note=note)
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None, if_seq: int | None = None) -> CancelAnswer:
+        return await self._operations.cancel(job_id, by=by, note=note, if_seq=if_seq)
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
-        await self._operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note)
+    async def retry(
+        self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None, if_seq: int | None = None
+    ) -> None:
+        await self._operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
 
     async def resolve(
-        self, job_id: str, resolution: Resolution, *, result: Any, by: str | None, note: str | None
+        self,
+        job_id: str,
+        resolution: Resolution,
+        *,
+        result: Any,
+        by: str | None,
+        note: str | None,
+        if_seq: int | None = None,
     ) -> None:
-        await self._operations.resolve(job_id, resolution, result=result, by=by, note=note)
+        await self._operations.resolve(job_id, resolution, result=result, by=by, note=note, if_seq=if_seq)
 
-    async def pause(self, reason: str, *, by: str | None) -> None:
-        await self._operations.pause(reason, by=by)
+    async def pause(self, reason: str, *, until: datetime | None = None, by: str | None) -> None:
+        await self._operations.pause(reason, until=until, by=by)
 
     async def resume(self, *, by: str | None, note: str | None) -> None:
         await self._operations.resume(by=by, note=note)

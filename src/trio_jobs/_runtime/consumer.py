@@ -87,7 +87,9 @@ class Consumer:
         channel.received()
         if not self._event_log.contains(record):
             return  # the submit was rejected while the job was in delivery
-        if self._strict_order:
+        if record.state in FINAL and self._verification.is_requested(record):
+            await self._verification.answer_request(record)
+        elif self._strict_order:
             await self._process_to_end(record)
         elif record.state is State.IN_DOUBT:
             await self._verification.resolve(record)

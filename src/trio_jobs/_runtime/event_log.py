@@ -31,16 +31,16 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.job_block import value_of
+from trio_jobs._engine.job_conditions import ID_LENGTH
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import StoreError, UsageError
 from trio_jobs._lookup_errors import SHORTEST_END, AmbiguousJob, JobNotFound
+from trio_jobs._operator_errors import JobChanged
 from trio_jobs._ports import Store
 
 __all__ = ["EventLog", "LogListener"]
-
-ID_LENGTH: Final = 36  #: characters of an id
 
 _number: Final = itemgetter(0)
 _encode: Final = msgspec.json.Encoder().encode
@@ -193,6 +193,23 @@ class EventLog:
         record = self.committed_view(found)
         if record is None:
             raise JobNotFound(job_id)
+        return record
+
+    def newest(self, job_id: str, if_seq: int | None = None) -> JobRecord:
+        """Return the newest record of a job that has a committed event.
+
+        Args:
+            job_id: As for `committed_job`.
+            if_seq: The event as of which the caller knows the job; None to take it as it is.
+
+        Raises:
+            JobNotFound: As `committed_job`.
+            AmbiguousJob: As `committed_job`.
+            JobChanged: The job has changed since.
+        """
+        record = self.projection.jobs[self.committed_job(job_id).id]
+        if if_seq is not None and record.last_seq != if_seq:
+            raise JobChanged(record.id, record.state, if_seq, record.last_seq)
         return record
 
     def _by_end(self, end: str) -> JobRecord:

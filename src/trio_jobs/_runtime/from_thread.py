@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import builtins
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, final
-
-import trio
+from typing import Any, Literal, Unpack, final
 
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.events import Event
+from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._engine.job_filter import ListConditions
 from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.status import Health, Progress, Statistics
-from trio_jobs._errors import QueueClosed, UsageError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._runtime.report import ShutdownReport
-from trio_jobs._runtime.runtime import Runtime
 from trio_jobs._runtime.submission import NewJob
+from trio_jobs._runtime.thread_commands import ThreadCommands
 
 __all__ = ["EventIterator", "FromThread"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 @final
-class FromThread:
+class FromThread(ThreadCommands):
     """The methods of the queue for other threads. Each blocks the calling thread until it has returned or raised.
 
     Arguments, results and errors are those of the queue's methods.
@@ -45,9 +38,6 @@ class FromThread:
         Cancelled: In a thread of `trio.to_thread.run_sync`, each method is cancelled with the task that waits for that
             thread.
     """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
 
     @property
     def report(self) -> ShutdownReport | None:
@@ -64,6 +54,11 @@ class FromThread:
         """See `Queue.paused`."""
         return self._runtime.operations.paused
 
+    @property
+    def paused_until(self) -> datetime | None:
+        """See `Queue.paused_until`."""
+        return self._runtime.operations.paused_until
+
     def submit(
         self,
         handler: str | Callable[..., Any],
@@ -76,11 +71,12 @@ class FromThread:
         deadline_after: float | None = None,
         wait: float | None = None,
         labels: Mapping[str, str] | None = None,
+        correct: bool = False,
         by: str | None = None,
     ) -> Receipt:
         """See `Queue.submit`."""
         job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return self._wait(self._runtime.admission.submit, job, wait=wait, by=by)
+        return self._wait(self._runtime.admission.submit, job, wait=wait, by=by, correct=correct)
 
     def submit_nowait(
         self,
@@ -156,15 +152,24 @@ class FromThread:
         """See `Queue.health`."""
         return self._run(self._runtime.queries.health)
 
-    def cancel(self, job_id: str, *, by: str | None = None, note: str | None = None) -> CancelAnswer:
+    def cancel(
+        self, job_id: str, *, by: str | None = None, note: str | None = None, if_seq: int | None = None
+    ) -> CancelAnswer:
         """See `Queue.cancel`."""
-        return self._wait(self._runtime.operations.cancel, job_id, by=by, note=note)
+        return self._wait(self._runtime.operations.cancel, job_id, by=by, note=note, if_seq=if_seq)
 
     def retry(
-        self, job_id: str, *, even_if_acted: bool = False, by: str | None = None, note: str | None = None
+        self,
+        job_id: str,
+        *,
+        even_if_acted: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        if_seq: int | None = None,
     ) -> None:
         """See `Queue.retry`."""
-        self._wait(self._runtime.operations.retry, job_id, even_if_acted=even_if_acted, by=by, note=note)
+        retry = self._runtime.operations.retry
+        self._wait(retry, job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
 
     def resolve(
         self,
@@ -174,31 +179,39 @@ class FromThread:
         result: Any = None,
         by: str | None = None,
         note: str | None = None,
+        if_seq: int | None = None,
     ) -> None:
         """See `Queue.resolve`."""
-        self._wait(self._runtime.operations.resolve, job_id, resolution, result=result, by=by, note=note)
+        resolve = self._runtime.operations.resolve
+        self._wait(resolve, job_id, resolution, result=result, by=by, note=note, if_seq=if_seq)
 
     def cancel_many(
-        self, *, by: str | None = None, note: str | None = None, **conditions: Unpack[JobConditions]
+        self,
+        *,
+        dry_run: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        **conditions: Unpack[JobConditions],
     ) -> tuple[str, ...]:
         """See `Queue.cancel_many`."""
-        return self._wait(self._runtime.operations.cancel_many, conditions, by=by, note=note)
+        return self._wait(self._runtime.operations.cancel_many, conditions, by=by, note=note, dry_run=dry_run)
 
     def retry_many(
         self,
         *,
         even_if_acted: bool = False,
+        dry_run: bool = False,
         by: str | None = None,
         note: str | None = None,
         **conditions: Unpack[JobConditions],
     ) -> RetriedJobs:
         """See `Queue.retry_many`."""
         many = self._runtime.operations.retry_many
-        return self._wait(many, conditions, even_if_acted=even_if_acted, by=by, note=note)
+        return self._wait(many, conditions, even_if_acted=even_if_acted, by=by, note=note, dry_run=dry_run)
 
-    def pause(self, reason: str = "", *, by: str | None = None) -> None:
+    def pause(self, reason: str = "", *, until: datetime | None = None, by: str | None = None) -> None:
         """See `Queue.pause`."""
-        self._wait(self._runtime.operations.pause, reason, by=by)
+        self._wait(self._runtime.operations.pause, reason, until=until, by=by)
 
     def resume(self, *, by: str | None = None, note: str | None = None) -> None:
         """See `Queue.resume`."""
@@ -229,58 +242,6 @@ class FromThread:
     def backup(self, path: str | Path) -> Backup:
         """See `Queue.backup`."""
         return self._wait(self._runtime.operations.backup, str(path))
-
-    def _run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a plain function in the thread of the event loop."""
-        self._refuse_trio_thread()
-        try:
-            return trio.from_thread.run_sync(lambda: fn(*args, **kwargs), trio_token=self._runtime.token)
-        except trio.RunFinishedError:
-            raise _ended() from None
-
-    def _wait(self, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await an async function in the thread of the event loop.
-
-        In a thread of `trio.to_thread.run_sync` it runs in the task that waits for the thread, so that it is cancelled
-        with that task, and recognized as a part of a handler if that task is one.
-        """
-        self._refuse_trio_thread()
-        caller, this_thread = self._runtime.caller, threading.get_ident()
-        is_in_loop = True
-
-        async def run() -> T | None:
-            nonlocal is_in_loop
-            is_in_loop = threading.get_ident() == caller.loop_thread.id
-            if not is_in_loop:
-                return None
-            with caller.on_behalf_of(this_thread):
-                return await fn(*args, **kwargs)
-
-        if _is_worker():
-            result = trio.from_thread.run(run)
-            if is_in_loop:
-                return result  # type: ignore[return-value] # it is that of fn
-            is_in_loop = True
-        try:
-            return trio.from_thread.run(run, trio_token=self._runtime.token)  # type: ignore[return-value] # as above
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise _ended() from None
-
-    def _refuse_trio_thread(self) -> None:
-        if threading.get_ident() == self._runtime.caller.loop_thread.id:
-            try:
-                self._runtime.token.run_sync_soon(_do_nothing)
-            except trio.RunFinishedError:
-                raise _ended() from None
-            raise UsageError(
-                "a method of queue.from_thread was called in the thread of the event loop, which it would block; "
-                "use the method of the queue itself"
-            )
-        if trio.lowlevel.in_trio_task():
-            raise UsageError(
-                "a method of queue.from_thread was called in a Trio task, whose event loop it would block; call it "
-                "with trio.to_thread.run_sync"
-            )
 
 
 @final
@@ -315,21 +276,3 @@ class EventIterator:
             return self._step()
         except StopAsyncIteration:
             raise StopIteration from None
-
-
-def _is_worker() -> bool:
-    """Whether this is a thread of `trio.to_thread.run_sync`."""
-    try:
-        trio.from_thread.check_cancelled()
-    except RuntimeError:
-        return False
-    except trio.Cancelled:
-        return True  # the call raises it too
-    return True
-
-
-def _do_nothing() -> None: ...
-
-
-def _ended() -> QueueClosed:
-    return QueueClosed("the event loop of the queue has ended")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from heapq import nsmallest
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +15,8 @@ import trio
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape
+from trio_jobs._engine.job_conditions import CheckedConditions, JobConditions, RetriedJobs
+from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape, to_datetime
 from trio_jobs._engine.safety import may_repeat
 from trio_jobs._errors import InvalidState, QueueClosed, UnknownKind, UsageError
 from trio_jobs._ports import BacksUp, Backup, Clock
@@ -23,21 +26,23 @@ from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
-from trio_jobs._runtime.job_conditions import CheckedConditions, JobConditions, RetriedJobs
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
 from trio_jobs._runtime.verification import remaining_delay, work_is_left
-from trio_jobs._validation import check_by, check_note, plain_text
+from trio_jobs._runtime.verify_requests import VerifyRequests
+from trio_jobs._validation import check_by, check_date, check_note, plain_text
 
 __all__ = ["Operations"]
 
 MAX_REASON: Final = 500
 BACKUP_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
-_CANCELLABLE: Final = (State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING, State.SAVING)
-_RETRIABLE: Final = (State.FAILED, State.CANCELLED)
+_CANCELLABLE: Final = frozenset({State.SCHEDULED, State.PENDING, State.RETRYING, State.PROCESSING, State.SAVING})
+_RETRIABLE: Final = frozenset({State.FAILED, State.CANCELLED})
+
+_submitted_seq: Final = attrgetter("submitted_seq")
 
 
 class Operations:
@@ -61,6 +66,7 @@ class Operations:
         commits: CommitWaiter,
         waiters: JobWaiters,
         saver: Saver | None,
+        requests: VerifyRequests,
         status: QueueStatus,
     ) -> None:
         self._event_log = event_log
@@ -76,19 +82,22 @@ class Operations:
         self._commits = commits
         self._waiters = waiters
         self._saver = saver
+        self._requests = requests
         self._status = status
 
     # jobs
 
-    async def cancel(self, job_id: str, *, by: str | None, note: str | None) -> CancelAnswer:
-        answer = self.cancel_now(job_id, by=by, note=note)
+    async def cancel(self, job_id: str, *, by: str | None, note: str | None, if_seq: int | None = None) -> CancelAnswer:
+        answer = self.cancel_now(job_id, by=by, note=note, if_seq=if_seq)
         await self._commits.everything()
         return answer
 
-    def cancel_now(self, job_id: str, *, by: str | None, note: str | None = None) -> CancelAnswer:
+    def cancel_now(
+        self, job_id: str, *, by: str | None, note: str | None = None, if_seq: int | None = None
+    ) -> CancelAnswer:
         """`cancel` without the wait for its commit."""
         by, note = check_by(by), check_note(note)
-        return self._cancel(self._newest(job_id), by, note)
+        return self._cancel(self._event_log.newest(job_id, if_seq), by, note)
 
     @trio.lowlevel.enable_ki_protection
     def _cancel(self, record: JobRecord, by: str | None, note: str | None) -> CancelAnswer:
@@ -103,10 +112,12 @@ class Operations:
             self._channel.remove(record)
         return answer
 
-    async def retry(self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None) -> None:
+    async def retry(
+        self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None, if_seq: int | None = None
+    ) -> None:
         by, note = check_by(by), check_note(note)
         self._admission.refuse_if_closing()
-        self._retry(self._newest(job_id), by, note, even_if_acted=even_if_acted)
+        self._retry(self._event_log.newest(job_id, if_seq), by, note, even_if_acted=even_if_acted)
         await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
@@ -118,9 +129,9 @@ class Operations:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
         clock = self._clock
         now, elapsed, seq = clock.now(), clock.elapsed(), self._event_log.next_seq
-        self._event_log.append(
-            decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted, note=note)
-        )
+        events = decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted, note=note)
+        self._requests.drop(record)
+        self._event_log.append(events)
         delay = remaining_delay(record, handler, clock) if record.state is State.IN_DOUBT else 0.0
         if delay:
             self._scheduler.schedule_verify(record, delay)
@@ -130,7 +141,14 @@ class Operations:
             self._scheduler.watch_deadline(record)
 
     async def resolve(
-        self, job_id: str, resolution: decide.Resolution, *, result: Any, by: str | None, note: str | None
+        self,
+        job_id: str,
+        resolution: decide.Resolution,
+        *,
+        result: Any,
+        by: str | None,
+        note: str | None,
+        if_seq: int | None = None,
     ) -> None:
         by, note = check_by(by), check_note(note)
         if resolution not in ("done", "not_done", "failed"):
@@ -138,7 +156,7 @@ class Operations:
         body, problem, _ = encode_result(result)
         if problem is not None:
             raise UsageError(f"the result cannot be kept: {problem}")
-        self._resolve(self._newest(job_id), resolution, body, by, note)
+        self._resolve(self._event_log.newest(job_id, if_seq), resolution, body, by, note)
         await self._commits.everything()
 
     @trio.lowlevel.enable_ki_protection
@@ -153,18 +171,28 @@ class Operations:
         now, elapsed, seq = self._clock.now(), self._clock.elapsed(), self._event_log.next_seq
         events = decide.resolve(record, resolution, by, now, seq, result, elapsed, note)
         self._channel.remove(record)  # it may wait there for verify, and would keep its slot while the queue is paused
+        self._requests.drop(record)
         self._event_log.append(events)
 
-    async def cancel_many(self, conditions: JobConditions, *, by: str | None, note: str | None) -> tuple[str, ...]:
+    async def cancel_many(
+        self, conditions: JobConditions, *, by: str | None, note: str | None, dry_run: bool = False
+    ) -> tuple[str, ...]:
         by, note = check_by(by), check_note(note)
         selected = self._select(_CANCELLABLE, conditions)
-        for record in selected:
-            self._cancel(record, by, note)
+        if not dry_run:
+            for record in selected:
+                self._cancel(record, by, note)
         await self._commits.everything()
         return tuple(record.id for record in selected)
 
     async def retry_many(
-        self, conditions: JobConditions, *, even_if_acted: bool, by: str | None, note: str | None
+        self,
+        conditions: JobConditions,
+        *,
+        even_if_acted: bool,
+        by: str | None,
+        note: str | None,
+        dry_run: bool = False,
     ) -> RetriedJobs:
         by, note = check_by(by), check_note(note)
         self._admission.refuse_if_closing()
@@ -172,34 +200,55 @@ class Operations:
         selected = self._select(
             _RETRIABLE, conditions, lambda record: even_if_acted or not self._must_not_repeat(record)
         )
-        for record in selected:
-            self._retry(record, by, note, even_if_acted=even_if_acted)
+        verified_first = [record.id for record in selected if self._is_verified_first(record)]
+        may_have_acted = [record.id for record in (*selected, *refused) if record.has_acted]
+        if not dry_run:
+            for record in selected:
+                self._retry(record, by, note, even_if_acted=even_if_acted)
         await self._commits.everything()
-        return RetriedJobs(tuple(record.id for record in selected), tuple(record.id for record in refused))
+        return RetriedJobs(
+            tuple(record.id for record in selected),
+            tuple(record.id for record in refused),
+            tuple(may_have_acted),
+            tuple(verified_first),
+        )
 
     def _must_not_repeat(self, record: JobRecord) -> bool:
         return not may_repeat(record, self._handlers[record.kind].rules, automatic=False)
 
+    def _is_verified_first(self, record: JobRecord) -> bool:
+        """Whether verify is called before the next attempt of a job."""
+        rules = self._handlers[record.kind].rules
+        return record.may_have_acted and rules.verifies and not rules.idempotent
+
     def _select(
         self,
-        possible: Collection[State],
+        possible: frozenset[State],
         conditions: JobConditions,
         accepts: Callable[[JobRecord], bool] = lambda record: True,
     ) -> list[JobRecord]:
-        """Return the jobs in one of these states that match all conditions, the oldest first."""
-        check = CheckedConditions.of(conditions, self._clock.now())
-        states = possible if check.state is None else {check.state}.intersection(possible)
+        """Return the jobs in one of these states that match all conditions, the oldest first.
+
+        Raises:
+            JobNotFound: The conditions name a job that is not known.
+        """
+        check = CheckedConditions.of(conditions, self._clock.now(), possible)
         matches = (
             record
-            for state in states
-            for record in self._projection.by_state[state]
-            if not self._is_ending(record)
-            and self._event_log.committed_view(record) is not None
+            for record in self._candidates(check)
+            if check.matches(record)
+            and not self._is_ending(record)
             and (possible is not _RETRIABLE or record.kind in self._handlers)
-            and check.match(record)
             and accepts(record)
         )
-        return nsmallest(check.limit, matches, key=lambda record: record.submitted_seq)
+        return [*islice(matches, check.limit)]
+
+    def _candidates(self, check: CheckedConditions) -> Iterable[JobRecord]:
+        """Return the newest records of the jobs that may match, the oldest first."""
+        jobs, event_log = self._projection.jobs, self._event_log
+        if check.ids is not None:
+            return sorted({id(one): one for one in map(event_log.newest, check.ids)}.values(), key=_submitted_seq)
+        return (jobs[record.id] for _, record in event_log.scan(check.wanted) if record is not None)
 
     def _is_ending(self, record: JobRecord) -> bool:
         """Whether the job has an attempt that was requested to end, or whose call is still inside the SDK."""
@@ -209,32 +258,43 @@ class Operations:
             return False
         return record.cancel_requested or record.state is not State.PROCESSING
 
-    def _newest(self, job_id: str) -> JobRecord:
-        """Return the newest record of a job that has a committed event.
-
-        Raises:
-            JobNotFound: There is no such job.
-        """
-        return self._projection.jobs[self._event_log.committed_job(job_id).id]
-
     # the queue
 
-    async def pause(self, reason: str, *, by: str | None) -> None:
+    async def pause(self, reason: str, *, until: datetime | None, by: str | None) -> None:
         by = check_by(by)
         if not issubclass(type(reason), str):
             raise UsageError(f"the reason of a pause is a text, not {reason!r:.100}")
-        if self._projection.paused is None:
+        now, seq = self._clock.now(), self._event_log.next_seq
+        ends = None if until is None else check_date("until", until)
+        if ends is not None and ends <= now:
+            raise UsageError(f"the pause would end in the past: until is {until}; give a later time, or none")
+        paused = self._projection.paused
+        # of two pauses the longer one holds
+        if paused is None or (paused.until is not None and (ends is None or ends > paused.until)):
             reason = escape(plain_text(reason))[:MAX_REASON]
-            now, seq = self._clock.now(), self._event_log.next_seq
-            self._event_log.append((ev.Paused(seq=seq, at=now, reason=reason, by=by),))
+            self._event_log.append((ev.Paused(seq=seq, at=now, reason=reason, until=ends, by=by),))
+            self.watch_pause()
         await self._commits.everything()
+
+    def watch_pause(self) -> None:
+        """Let the present pause end at its date, if it has one."""
+        paused = self._projection.paused
+        self._scheduler.watch_pause(None if paused is None else paused.until, self._end_pause)
+
+    def _end_pause(self) -> None:
+        if self._projection.paused is not None:
+            self._resume(None, None)
+
+    def _resume(self, by: str | None, note: str | None) -> None:
+        now, seq = self._clock.now(), self._event_log.next_seq
+        self._event_log.append((ev.Resumed(seq=seq, at=now, by=by, note=note),))
+        self.watch_pause()
+        self._sessions.resumed()
 
     async def resume(self, *, by: str | None, note: str | None) -> None:
         by, note = check_by(by), check_note(note)
         if self._projection.paused is not None:
-            now, seq = self._clock.now(), self._event_log.next_seq
-            self._event_log.append((ev.Resumed(seq=seq, at=now, by=by, note=note),))
-            self._sessions.resumed()
+            self._resume(by, note)
         elif self._status.closing and not self._status.stopping:
             raise UsageError("the queue is not paused but draining; undrain() lets it accept jobs again")
         await self._commits.everything()
@@ -243,6 +303,11 @@ class Operations:
     def paused(self) -> str | None:
         paused = self._projection.paused
         return None if paused is None else paused.reason
+
+    @property
+    def paused_until(self) -> datetime | None:
+        paused = self._projection.paused
+        return None if paused is None else to_datetime(paused.until)
 
     async def start_drain(self, *, by: str | None, note: str | None) -> None:
         """`drain` on the decision of an operator, which is recorded."""

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from trio_jobs._engine.handlers import Handler
+from trio_jobs._engine.job_conditions import MAX_MANY
 from trio_jobs._engine.job_filter import (
     EVERY_JOB,
     Group,
@@ -47,7 +48,7 @@ from trio_jobs._validation import MAX_KEY, check_number, check_text
 
 __all__ = ["MAX_PAGE", "Queries"]
 
-MAX_PAGE: Final = 1000  #: jobs that one call lists, cancels or retries
+MAX_PAGE: Final = MAX_MANY  #: jobs that one call lists
 MAX_STEPS: Final = 2  #: steps of about half a millisecond in which a page looks for jobs that match
 
 

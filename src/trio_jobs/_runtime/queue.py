@@ -73,6 +73,7 @@ class Queue(QueueOperations):
         deadline_after: float | None = None,
         wait: float | None = None,
         labels: Mapping[str, str] | None = None,
+        correct: bool = False,
         by: str | None = None,
     ) -> Receipt:
         """Accept a job. Waits for a slot of the channel if all are reserved.
@@ -88,6 +89,8 @@ class Queue(QueueOperations):
             wait: Seconds to wait for a slot, 0 or more; None for no limit. Jobs for later need no slot.
             labels: At most 8 names and values of 1 to 64 characters each, such as {"company": "acme"}, by which jobs
                 are listed and counted. A submit with a known key does not change them.
+            correct: If the key belongs to a failed or cancelled job with another payload, start that job again with
+                this payload; see `correct`, which says when that is refused.
             by: The name of the submitter, 1 to 200 characters; recorded.
 
         Returns:
@@ -96,7 +99,8 @@ class Queue(QueueOperations):
         Raises:
             UnknownKind: No handler is registered under that name.
             InvalidPayload: The payload does not fit the handler's type.
-            KeyConflict: The key belongs to a job with another payload.
+            KeyConflict: The key belongs to a job with another payload; with `correct`: which is open or completed, or
+                may have done its work or a step of it.
             UsageError: Another argument is not valid.
             QueueFull: No slot was free within `wait` seconds; or, for a job for later, `max_waiting` jobs wait already.
             QueueClosed: The queue drains or has stopped.
@@ -107,7 +111,7 @@ class Queue(QueueOperations):
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
         job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return await self._awaited.admission.submit(job, wait=wait, by=by)
+        return await self._awaited.admission.submit(job, wait=wait, by=by, correct=correct)
 
     def submit_nowait(
         self,

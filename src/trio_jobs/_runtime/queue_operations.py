@@ -3,45 +3,34 @@ what operators did."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack
 
 from trio_jobs._engine import decide
+from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._ports import Backup
-from trio_jobs._runtime.job_conditions import JobConditions, RetriedJobs
-from trio_jobs._runtime.runtime import Runtime
+from trio_jobs._runtime.queue_commands import QueueCommands
 
 __all__ = ["QueueOperations"]
 
 
-class QueueOperations:
+class QueueOperations(QueueCommands):
     """The base class of `Queue`, which is too long for one module. It has no other subclass."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._parts = runtime
-
-    @property
-    def _runtime(self) -> Runtime:
-        """The parts, for a method: it is called in the thread of the event loop."""
-        self._parts.caller.check_thread()
-        return self._parts
-
-    @property
-    def _awaited(self) -> Runtime:
-        """The parts, for an async method: it is called in a Trio task of the event loop."""
-        self._parts.caller.check_task()
-        return self._parts
-
-    async def cancel(self, job_id: str, *, by: str | None = None, note: str | None = None) -> CancelAnswer:
+    async def cancel(
+        self, job_id: str, *, by: str | None = None, note: str | None = None, if_seq: int | None = None
+    ) -> CancelAnswer:
         """Cancel a job.
 
         Args:
             job_id: The job's id.
             by: The name of the operator, 1 to 200 characters; recorded.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`); None: in any case.
 
         Returns:
             "cancelled": the job is cancelled, by this call or an earlier one. "requested": its running attempt was
@@ -49,16 +38,23 @@ class QueueOperations:
 
         Raises:
             JobNotFound: There is no such job.
+            JobChanged: The job has changed since event `if_seq`.
             InvalidState: The job is in doubt: use `resolve`.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
             The job is cancelled nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.cancel(job_id, by=by, note=note)
+        return await self._awaited.operations.cancel(job_id, by=by, note=note, if_seq=if_seq)
 
     async def retry(
-        self, job_id: str, *, even_if_acted: bool = False, by: str | None = None, note: str | None = None
+        self,
+        job_id: str,
+        *,
+        even_if_acted: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        if_seq: int | None = None,
     ) -> None:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
 
@@ -72,9 +68,11 @@ class QueueOperations:
                 called nevertheless.
             by: The name of the operator, 1 to 200 characters; recorded.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`); None: in any case.
 
         Raises:
             JobNotFound: There is no such job.
+            JobChanged: The job has changed since event `if_seq`.
             JobMayHaveActed: It may have done its work, and nothing permits to repeat it.
             InvalidState: The job is neither failed nor cancelled, or its call is still inside the SDK.
             UnknownKind: Its handler is not registered any more.
@@ -84,7 +82,7 @@ class QueueOperations:
         Cancelled:
             The new run begins nevertheless; the call is shielded.
         """
-        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note)
+        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
 
     async def resolve(
         self,
@@ -94,6 +92,7 @@ class QueueOperations:
         result: Any = None,
         by: str | None = None,
         note: str | None = None,
+        if_seq: int | None = None,
     ) -> None:
         """Resolve a job in doubt, on the decision of an operator.
 
@@ -104,9 +103,11 @@ class QueueOperations:
             result: With "done": the job's result, a value that can be encoded as JSON.
             by: The name of the operator, 1 to 200 characters; recorded.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`); None: in any case.
 
         Raises:
             JobNotFound: There is no such job.
+            JobChanged: The job has changed since event `if_seq`.
             InvalidState: The job is not in doubt; or `resolution` is "not_done" and its call is still inside the SDK.
             UsageError: An argument is not valid.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
@@ -114,14 +115,20 @@ class QueueOperations:
         Cancelled:
             The job is resolved nevertheless; the call is shielded.
         """
-        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by, note=note)
+        await self._awaited.operations.resolve(job_id, resolution, result=result, by=by, note=note, if_seq=if_seq)
 
     async def cancel_many(
-        self, *, by: str | None = None, note: str | None = None, **conditions: Unpack[JobConditions]
+        self,
+        *,
+        dry_run: bool = False,
+        by: str | None = None,
+        note: str | None = None,
+        **conditions: Unpack[JobConditions],
     ) -> tuple[str, ...]:
         """Cancel the jobs that match all conditions, the oldest first.
 
         Args:
+            dry_run: Change nothing, and return what the call would do.
             by: The name of the operator, 1 to 200 characters; recorded.
             note: Why, at most 1,000 characters; recorded.
             conditions: The keywords of `JobConditions`. Without `state`, jobs in each state that can be cancelled.
@@ -130,18 +137,20 @@ class QueueOperations:
             The ids of the jobs that were cancelled, or whose attempt was requested to end.
 
         Raises:
+            JobNotFound: `ids` has one that is not known.
             UsageError: An argument is not valid.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
             They are cancelled nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.cancel_many(conditions, by=by, note=note)
+        return await self._awaited.operations.cancel_many(conditions, by=by, note=note, dry_run=dry_run)
 
     async def retry_many(
         self,
         *,
         even_if_acted: bool = False,
+        dry_run: bool = False,
         by: str | None = None,
         note: str | None = None,
         **conditions: Unpack[JobConditions],
@@ -150,14 +159,16 @@ class QueueOperations:
 
         Args:
             even_if_acted: See `retry`. Without it, the jobs that `retry` would refuse are left as they are.
+            dry_run: Change nothing, and return what the call would do.
             by: The name of the operator, 1 to 200 characters; recorded.
             note: Why, at most 1,000 characters; recorded.
             conditions: The keywords of `JobConditions`. Without `state`, both failed and cancelled jobs.
 
         Returns:
-            The ids of these jobs, and of those that were refused.
+            The ids of these jobs, of those that were refused, and of those whose `verify` is called first.
 
         Raises:
+            JobNotFound: `ids` has one that is not known.
             UsageError: An argument is not valid.
             QueueClosed: The queue drains or has stopped.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
@@ -165,22 +176,28 @@ class QueueOperations:
         Cancelled:
             The new runs begin nevertheless; the call is shielded.
         """
-        return await self._awaited.operations.retry_many(conditions, even_if_acted=even_if_acted, by=by, note=note)
+        return await self._awaited.operations.retry_many(
+            conditions, even_if_acted=even_if_acted, by=by, note=note, dry_run=dry_run
+        )
 
-    async def pause(self, reason: str = "", *, by: str | None = None) -> None:
+    async def pause(self, reason: str = "", *, until: datetime | None = None, by: str | None = None) -> None:
         """Start no further attempts until `resume`. The running attempt continues; submits and deadlines work as usual.
+
+        If the queue is paused already, the pause that ends later holds.
 
         Args:
             reason: The value of `paused`; the first 500 characters are kept.
+            until: The aware datetime at which the pause ends by itself; None: `resume` ends it.
             by: The name of the operator, 1 to 200 characters; recorded.
 
         Raises:
+            UsageError: `until` has passed, or an argument is not valid.
             OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
 
         Cancelled:
             The queue is paused nevertheless; the call is shielded.
         """
-        await self._awaited.operations.pause(reason, by=by)
+        await self._awaited.operations.pause(reason, until=until, by=by)
 
     async def resume(self, *, by: str | None = None, note: str | None = None) -> None:
         """End a pause.
@@ -202,6 +219,11 @@ class QueueOperations:
     def paused(self) -> str | None:
         """The reason of the pause; None if the queue is not paused."""
         return self._parts.operations.paused
+
+    @property
+    def paused_until(self) -> datetime | None:
+        """When the pause ends by itself, UTC; None if the queue is not paused, or until somebody resumes it."""
+        return self._parts.operations.paused_until
 
     def close_to_submits(self) -> None:
         """From now on `submit` raises `QueueClosed`, also for callers that wait for a slot. This cannot be undone."""

@@ -81,6 +81,7 @@ class Reactions:
             ev.Cancelled: self._on_final,
             ev.RetryScheduled: self._on_scheduled,
             ev.Snoozed: self._on_scheduled,
+            ev.Rescheduled: self._on_scheduled,
             ev.Interrupted: self._on_pending,
             ev.DoubtResolved: self._on_pending,
             ev.InDoubt: self._on_doubt,
@@ -131,7 +132,7 @@ class Reactions:
         if record.started_elapsed is not None and record.ended_elapsed is not None:
             self._estimates.add(record.ended_elapsed - record.started_elapsed)
 
-    def _on_scheduled(self, event: ev.Ended) -> None:
+    def _on_scheduled(self, event: ev.Ended | ev.Rescheduled) -> None:
         record = self._projection.jobs[event.job]
         if record.moved_seq == event.seq and not self._is_blocking(
             record

@@ -59,6 +59,7 @@ def resume_restored_jobs(runtime: Runtime) -> None:
             restore_waits(record, Rules() if handler is None else handler.rules, runtime.clock)
         if record.state not in FINAL:
             _resume(runtime, record, alone=alone)
+    runtime.operations.watch_pause()
     runtime.scheduler.fill_channel()
 
 

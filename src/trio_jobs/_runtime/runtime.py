@@ -25,12 +25,14 @@ from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
+from trio_jobs._runtime.corrections import Corrections
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.histories import Histories
 from trio_jobs._runtime.hooks import HookName, Hooks
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_channel import JobChannel
+from trio_jobs._runtime.job_commands import JobCommands
 from trio_jobs._runtime.job_context import context_factory
 from trio_jobs._runtime.operations import Operations
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
@@ -48,6 +50,7 @@ from trio_jobs._runtime.settings import MAX_KEYS, Settings
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
 from trio_jobs._runtime.submission import SubmissionFactory
 from trio_jobs._runtime.verification import Verification
+from trio_jobs._runtime.verify_requests import VerifyRequests
 
 __all__ = ["Runtime", "build_runtime"]
 
@@ -89,10 +92,13 @@ class Runtime:
     saver: Saver | None
     """None without `save`."""
 
+    requests: VerifyRequests
     submissions: SubmissionFactory
+    corrections: Corrections
     admission: Admission
     queries: Queries
     operations: Operations
+    commands: JobCommands
     reactions: Reactions
 
     def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
@@ -191,6 +197,7 @@ def build_runtime(
     )
     slot.recorder = recorder
     make_context = context_factory(recorder, token)
+    requests = VerifyRequests(channel)
     verification = Verification(
         event_log=event_log,
         executor=executor,
@@ -202,6 +209,7 @@ def build_runtime(
         interrupter=interrupter,
         scheduler=scheduler,
         make_context=make_context,
+        requests=requests,
         strict_order=settings.strict_order,
         max_crashes=settings.max_crashes,
         chance=chance.random,
@@ -266,8 +274,12 @@ def build_runtime(
     )
     commits = CommitWaiter(event_log, settings.commit_timeout)
     submissions = SubmissionFactory(handlers, clock, chance.getrandbits)
+    corrections = Corrections(
+        event_log=event_log, handlers=handlers, clock=clock, slot=slot, scheduler=scheduler, requests=requests
+    )
     admission = Admission(
         submissions=submissions,
+        corrections=corrections,
         event_log=event_log,
         channel=channel,
         caller=caller,
@@ -306,7 +318,23 @@ def build_runtime(
         commits=commits,
         waiters=waiters,
         saver=saver,
+        requests=requests,
         status=status,
+    )
+    commands = JobCommands(
+        event_log=event_log,
+        clock=clock,
+        admission=admission,
+        channel=channel,
+        slot=slot,
+        scheduler=scheduler,
+        blocking_job=blocking_job,
+        caller=caller,
+        commits=commits,
+        corrections=corrections,
+        requests=requests,
+        status=status,
+        strict_order=settings.strict_order,
     )
     feed = Feed(store, queries.identity_of)
     reactions = Reactions(
@@ -354,9 +382,12 @@ def build_runtime(
         verification=verification,
         consumer=consumer,
         saver=saver,
+        requests=requests,
         submissions=submissions,
+        corrections=corrections,
         admission=admission,
         queries=queries,
         operations=operations,
+        commands=commands,
         reactions=reactions,
     )

@@ -1,4 +1,4 @@
-"""The scheduler: requeues jobs when they are due, and ends waiting jobs that expire.
+"""The scheduler: requeues jobs when they are due, ends waiting jobs that expire, and ends a pause at its date.
 
 A job outside of the channel waits first for a time (retrying, scheduled, a verify with a delay), then for a slot. Jobs
 that wait for a slot are ordered by the time at which they were due, then by their submit.
@@ -12,6 +12,7 @@ Trio's clock, on which this task sleeps, so both are read at least every `LOOK_E
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 import trio
@@ -79,6 +80,8 @@ class Scheduler:
         self._waiting: list[tuple[float, int, int, JobRecord]] = []
         self._wake = WakeUp()
         self._alarm = Alarm()
+        self._pause_ends = NEVER
+        self._end_pause: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         timers = len(self._due_by_seconds) + len(self._due_by_date)
@@ -132,6 +135,12 @@ class Scheduler:
             self._deadlines_by_date.add(record.deadline_at, record)
         self._set_alarm()
 
+    def watch_pause(self, until: float | None, end: Callable[[], None]) -> None:
+        """Call `end` at this date; None: there is no pause that ends by itself."""
+        self._pause_ends, self._end_pause = NEVER if until is None else until, end
+        if until is not None:
+            self._set_alarm()
+
     def look(self, now: float, elapsed: float) -> None:
         """Process all timers and deadlines that have passed. To be called before each attempt.
 
@@ -139,6 +148,9 @@ class Scheduler:
             now: The time of the wall clock.
             elapsed: That of the clock of elapsed seconds.
         """
+        if self._pause_ends <= now and self._end_pause is not None:
+            self._pause_ends = NEVER
+            self._end_pause()
         if not any(self._heaps):
             return
         for timers, at in ((self._due_by_seconds, elapsed), (self._due_by_date, now)):
@@ -163,7 +175,7 @@ class Scheduler:
     def _set_alarm(self) -> None:
         now, elapsed = self._clock.now(), self._clock.elapsed()
         by_seconds = min(self._due_by_seconds.left(elapsed), self._deadlines_by_seconds.left(elapsed))
-        by_date = min(self._due_by_date.left(now), self._deadlines_by_date.left(now))
+        by_date = min(self._due_by_date.left(now), self._deadlines_by_date.left(now), self._pause_ends - now)
         left = min(max(by_seconds, 0.0), max(by_date, 0.001))  # a date may be compared with a slower clock for ever
         if left != NEVER:
             self._alarm.set(self._clock.monotonic() + min(left, LOOK_EVERY))

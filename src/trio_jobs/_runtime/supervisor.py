@@ -290,6 +290,7 @@ class Supervisor:
         report = make_report(runtime.event_log, closed, problem)
         runtime.status.report = report
         runtime.waiters.wake_all()
+        runtime.requests.close()
         runtime.feed.close()
         try:
             # a store that could not commit commits nothing more: the report would be wrong

@@ -29,6 +29,7 @@ from trio_jobs._engine.projection import Projection
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._ports import Clock, Discard, SdkExecutor
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, captured, log_fields
 from trio_jobs._runtime.event_log import EventLog
@@ -37,6 +38,7 @@ from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
+from trio_jobs._runtime.verify_requests import VerifyRequests, word_of
 from trio_jobs._runtime.waits import sleep_until
 from trio_jobs._sdk_call import CallHandle, VerifyCall
 
@@ -65,6 +67,7 @@ class Verification:
         interrupter: Interrupter,
         scheduler: Scheduler,
         make_context: ContextFactory,
+        requests: VerifyRequests,
         strict_order: bool,
         max_crashes: int,
         chance: Callable[[], float],
@@ -79,6 +82,7 @@ class Verification:
         self._interrupter = interrupter
         self._scheduler = scheduler
         self._make_context = make_context
+        self._requests = requests
         self._strict_order = strict_order
         self._max_crashes = max_crashes
         self._chance = chance
@@ -142,6 +146,8 @@ class Verification:
                 events = decide.abandon_verify(record, self._clock.now(), self._event_log.next_seq)
                 self._event_log.append(events)
         if not answer.asked:
+            if record.state is not State.IN_DOUBT:  # verify has killed too many processes
+                self._requests.drop(record)
             return
         events = decide.verified(
             record,
@@ -153,7 +159,36 @@ class Verification:
             self._clock.elapsed(),
         )
         self._event_log.append(events)
+        self._requests.answer(record, word_of(answer.verdict))
         await self.resolve_soon(record, handler)
+
+    def is_requested(self, record: JobRecord) -> bool:
+        """Whether an operator has requested that verify is called for this job."""
+        return self._requests.get(record) is not None
+
+    async def answer_request(self, record: JobRecord) -> None:
+        """Call verify for a failed or cancelled job, as an operator has requested.
+
+        Cancelled:
+            The job is unchanged.
+        """
+        request = self._requests.get(record)
+        assert request is not None
+        handler = self._handlers[record.kind]
+        await self._sessions.close_discarded()
+        running = self._slot.fill(RunningAttempt(record, handler))
+        try:
+            answer = await self.ask(running, remaining_delay(record, handler, self._clock))
+        finally:
+            self._slot.empty()
+        if not answer.asked:
+            return  # the queue stops
+        if not self._event_log.contains(record):
+            self._requests.answer(record, JobNotFound(record.id))
+            return
+        now, seq = self._clock.now(), self._event_log.next_seq
+        self._event_log.append(decide.answered(record, answer, request.by, now, seq, request.note))
+        self._requests.answer(record, word_of(answer.verdict))
 
     # the call
 
