@@ -85,7 +85,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
         UsageError,
     )
     from trio_jobs._event_stream import EventStream
-    from trio_jobs._executors.thread import SdkHandle
+    from trio_jobs._executors.handle import SdkHandle
     from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
     from trio_jobs._operator_errors import JobChanged, JobClaimed
     from trio_jobs._ports import Backup
@@ -227,7 +227,7 @@ _QUEUE = (
     "_engine.status",
     "_errors",
     "_event_stream",
-    "_executors.thread",
+    "_executors.handle",
     "_lookup_errors",
     "_operator_errors",
     "_ports",

@@ -20,6 +20,7 @@ from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import Done, ErrorInfo, NotDone, Outcome, Unknown
 from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
 from trio_jobs._engine.retry import Retry, Which, matches
+from trio_jobs._engine.sdk_call_error import SdkCallError
 from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._exception_tree import contains, is_a, leaves, members
 from trio_jobs._validation import check_wait
@@ -149,13 +150,21 @@ def report_error(error: BaseException, retry: Retry, renew: Renew, *, entered: b
     directive = _directive(error, renews)
     if directive is not None:
         return CallReport(error=directive, entered=entered)
+    info, ended = describe(inner, with_traceback=True), None
+    if is_a(inner, SdkCallError):  # of an async handler, whose call was in another process
+        ended = inner.ended  # type: ignore[attr-defined] # found by its class
+        if ended is not None:
+            name, stack = inner.class_name, inner.stack  # type: ignore[attr-defined] # as above
+            info = ErrorInfo(name, info.message, traceback=stack)
     raised = RaisedError(
-        describe(inner, with_traceback=True),
+        info,
         retryable=retry.retries(inner),
         renews=renews,
         lost=contains(inner, SessionLost),
         refused=is_a(inner, SdkCallRefused),
         stuck=is_a(inner, SdkCallStuck),
+        killed=ended == "killed",
+        died=ended == "died",
         cancelled=is_a(inner, trio.Cancelled),
         by_signal=raised_by_signal(inner),
     )

@@ -62,9 +62,9 @@ class Service:
             handlers are then `async def`.
         executor: What owns the SDK session. "thread" (the default) is a thread for `sdk`. "process" is a process for
             `sdk`, killed when a call exceeds its limit. It imports the module in which the service was made and finds
-            it among the globals. All handlers are then plain functions. Otherwise a function that takes the queue's
-            nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`, called once for each
-            `open`. It opens the SDK itself, so `sdk` and `async_sdk` must be absent. A plain handler runs inside
+            it among the globals; for `async def` handlers see `SdkHandle.call`. Otherwise a function that takes the
+            queue's nursery and returns a new executor that conforms to `trio_jobs.ports.SdkExecutor`, called once for
+            each `open`. It opens the SDK itself, so `sdk` and `async_sdk` must be absent. A plain handler runs inside
             `executor.call`, an `async def` handler gets what `executor.handle` returns.
         locate: For "process": "module:callable" of a function that returns the service, where it is no such global.
         memory_limit: For "process": its address space in bytes, 1 MiB or more. None (the default): no limit.

@@ -93,12 +93,6 @@ class ServiceParts:
     def _make_process_executor(self, options: ProcessOptions, nursery: trio.Nursery) -> SdkExecutor:
         if sys.platform == "win32":
             raise UsageError("executor='process' does not work on Windows yet; use executor='thread'")
-        asynchronous = sorted(kind for kind, handler in self.handlers.items() if handler.is_async)
-        if asynchronous:
-            raise UsageError(
-                "executor='process' has plain handlers only, which run in the process of the SDK; these are async def: "
-                + ", ".join(asynchronous)
-            )
         from trio_jobs._executors.process import ProcessExecutor  # other services do not need them
         from trio_jobs._executors.process_home import make_setup
 
@@ -206,7 +200,10 @@ def process_options(
     if given["sdk"] is None:
         raise UsageError("executor='process' needs sdk=..., which is opened in the process; async_sdk is for Trio")
     if given["pump"] is not None:
-        raise UsageError("executor='process' does not take pump= yet; use executor='thread'")
+        raise UsageError(
+            "pump= is for the message loop of COM, on Windows, where executor='process' does not work; use "
+            "executor='thread'"
+        )
     for name in ("alive", "save"):
         if inspect.iscoroutinefunction(given[name]):
             raise UsageError(f"{name} must be a plain function with executor='process'")

@@ -72,6 +72,7 @@ PACING: Final = "tests/client/test_pacing.py"
 EXPORTS: Final = "tests/runtime/test_exports.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
+PROCESS_ASYNC: Final = "tests/runtime/test_process_async.py"
 PROCESS_FAULTS: Final = "tests/runtime/test_process_faults.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
@@ -2364,7 +2365,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "traceback of a handle's call kept",
         "the exception of a call of an async handler carries objects of the SDK into Trio's thread",
         SDK_OBJECTS,
-        "_executors/thread.py",
+        "_executors/handle.py",
         "        clear_frames(error)\n        self.outcome",
         "        self.outcome",
     ),
@@ -2568,6 +2569,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/session_opening.py",
         "                unclean = True\n",
         "                pass\n",
+    ),
+    _M(
+        "killed call of an async handler",
+        "a call of an async handler that was killed counts as a timeout without the stack in which it hung",
+        PROCESS_ASYNC,
+        "_executors/handle.py",
+        "        if not call.ended:\n",
+        "        if True:\n",
+    ),
+    _M(
+        "dates of another time",
+        "a date without a time zone arrives in the process of the SDK as a text",
+        PROCESS_ASYNC,
+        "_executors/remote_call.py",
+        "        if value.tzinfo is None:\n",
+        "        if False:\n",
     ),
     # values and errors of other people's code
     _M(

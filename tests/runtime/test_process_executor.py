@@ -363,17 +363,6 @@ async def test_a_service_that_the_process_does_not_find_is_a_usage_error_at_open
     assert problem in str(caught.value)
 
 
-async def test_an_async_handler_is_refused_at_open() -> None:
-    service = local_service()
-
-    @service.handler(idempotent=True)
-    async def in_trio(sdk: trio_jobs.SdkHandle, what: str) -> None: ...
-
-    with pytest.raises(UsageError, match=r"plain handlers only.*: in_trio"):
-        async with service.open():
-            raise AssertionError("not reached")
-
-
 @pytest.mark.parametrize(("executor", "elsewhere"), [("process", True), ("thread", False)])
 async def test_the_command_line_can_say_where_the_sdk_lives(executor: str, elsewhere: bool) -> None:
     service = process_ledger.plain_service
@@ -388,6 +377,7 @@ async def test_the_command_line_can_say_where_the_sdk_lives(executor: str, elsew
     ("given", "problem"),
     [
         ({"executor": "process"}, "needs sdk="),
+        ({"sdk": process_ledger.open_ledger, "executor": "process", "pump": print}, "pump= is for the message loop"),
         ({"async_sdk": open, "executor": "process"}, "needs sdk="),
         ({"sdk": process_ledger.open_ledger, "locate": "a:b"}, "locate= is for executor='process'"),
         ({"sdk": process_ledger.open_ledger, "memory_limit": 2**30}, "memory_limit= is for executor='process'"),

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,13 @@ class Book:
         self.unsaved: list[str] = []
         self.is_free = threading.Event()
 
+    def add(self, what: str) -> None:
+        self.unsaved.append(what)
+
+    def lines(self) -> list[str]:
+        """What is saved."""
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
     def save(self) -> None:
         """Fails or hangs the first time, as the environment variable says."""
         failed = self.path.with_name("failed")
@@ -242,6 +250,10 @@ def open_book() -> Iterator[Book]:
 def is_saved(book: Book, job: JobContext) -> Done | NotDone:
     lines = book.path.read_text().splitlines() if book.path.exists() else []
     return Done("found") if job.id in lines else NotDone()
+
+
+async def is_saved_async(sdk: trio_jobs.SdkHandle, job: trio_jobs.AsyncJobContext) -> Done | NotDone:
+    return Done("found") if job.id in await sdk.call(Book.lines) else NotDone()
 
 
 saving_service = Service(
@@ -290,6 +302,67 @@ chained_service = Service(
 def chained(book: Book, what: str, job: JobContext) -> str:
     job.step("post", book.unsaved.append, job.id)
     return what
+
+
+# async handlers
+
+
+async_service = Service(sdk=open_ledger, executor="process", seat_lock=None)
+
+
+VALUES: list[Any] = [None, True, 2**63, 0.5, "\u20ac", b"\xff", datetime(2026, 3, 1, tzinfo=UTC), {"a": [1, {}]}]
+
+
+def echo(ledger: Ledger, *values: Any) -> list[Any]:
+    return [*values, os.getpid()]
+
+
+def do_call(ledger: Ledger, what: str) -> Any:
+    match what:
+        case "raise":
+            raise Busy("paper jam")
+        case "fail":
+            raise trio_jobs.Fail("not a voucher")
+        case "retry":
+            raise trio_jobs.RetryAfter(0, "out of paper")
+        case "lost":
+            raise trio_jobs.SessionLost("gone")
+        case "object":
+            return ledger
+        case "hang":
+            hold_the_interpreter()
+        case "abort":
+            os.abort()
+        case "opening":
+            return [ledger.opening.reason, ledger.opening.number]
+    return what
+
+
+async def verify_async(sdk: trio_jobs.SdkHandle, job: trio_jobs.AsyncJobContext) -> Done | NotDone:
+    return Done(await sdk.call(do_call, "opening")) if await sdk.call(Ledger.has, job.id) else NotDone()
+
+
+@async_service.handler(on_doubt="hold", retry=Retry(1, waits=[0], on=Busy))
+async def call_it(sdk: trio_jobs.SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> Any:
+    match what:
+        case "values":
+            *values, pid = await sdk.call(echo, *VALUES)
+            return [values == VALUES, [type(one) for one in values] == [type(one) for one in VALUES], pid]
+        case "step":
+            return [await job.step("post", sdk.call, Ledger.book, job.id), job.steps]
+    return await sdk.call(do_call, what)
+
+
+@async_service.handler(attempt_timeout=0.3, verify=verify_async, retry=Retry(0))
+async def book_and_hang(sdk: trio_jobs.SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> Any:
+    await sdk.call(Ledger.book, job.id)
+    return await sdk.call(do_call, what)
+
+
+@saving_service.handler(verify=is_saved_async, retry=Retry(2, waits=[0]))
+async def post_async(sdk: trio_jobs.SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> Any:
+    await job.step("post", sdk.call, Book.add, job.id)
+    return await sdk.call(Book.lines)
 
 
 plain_service = Service(sdk=open_ledger, seat_lock=None)

@@ -22,7 +22,9 @@ from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.sdk_call_error import SdkCallError
 from trio_jobs._errors import SdkCallStuck, UsageError
 from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.handle import SdkHandle
 from trio_jobs._executors.process_child import SdkProcess
+from trio_jobs._executors.remote_call import RemoteCall
 from trio_jobs._interruption import Interruption
 from trio_jobs._log import Log
 from trio_jobs._ports import Discard
@@ -146,6 +148,8 @@ class ProcessExecutor:
         process = self._process
         if process is None or not self.is_open:
             info = ErrorInfo("SdkProcessDied", "the process of the SDK has ended before the call")
+            if isinstance(call, RemoteCall):
+                call.end(info, killed=False)
             return CallReport(error=RaisedError(info, died=True), entered=False)
         if process.inside:
             raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
@@ -159,9 +163,13 @@ class ProcessExecutor:
         if isinstance(answer, pm.CallReported):
             if answer.interrupted:
                 self._interrupted_call = self._calls
+            if isinstance(call, RemoteCall):
+                call.answered(answer)
             return answer.report()
         if answer.type == "SdkCallStuck":
             return stuck()
+        if isinstance(call, RemoteCall):
+            call.end(answer, killed=process.was_killed)
         return CallReport(error=RaisedError(answer, killed=process.was_killed, died=not process.was_killed))
 
     @property
@@ -182,7 +190,7 @@ class ProcessExecutor:
         return process.interruptions.pop(number, Interruption(was_inside=False))
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
-        raise UsageError("async def handlers cannot be used with executor='process'")
+        return SdkHandle(self, enter, leave, lambda fn, args: RemoteCall(fn, args, self._setup.module))
 
     def kill(self) -> None:
         """Kill the process, if a call is inside. The call then ends with a report that is `killed`."""
@@ -267,6 +275,8 @@ def _message_of(number: int, call: SdkCall) -> Any:
             return pm.RunVerify(number, call.handler.kind, _facts(call))
         case SaveCall():
             return pm.RunSave(number)
+        case RemoteCall():
+            return call.message(number)
         case FunctionCall(name="alive"):
             return pm.RunAlive(number)
     raise UsageError(f"{call!r} cannot be made in the process of the SDK")

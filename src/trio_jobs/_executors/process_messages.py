@@ -19,6 +19,8 @@ __all__ = [
     "CANCEL",
     "INTERRUPT",
     "NUMBER_SIZE",
+    "SAVE",
+    "CallFunction",
     "CallReported",
     "CloseSession",
     "FinishStep",
@@ -55,6 +57,9 @@ CANCEL: Final = b"c"
 
 INTERRUPT: Final = b"i"
 """On the third pipe: interrupt this call."""
+
+SAVE: Final = "save"
+"""For CallFunction: `save` of the service, for a step of an async handler."""
 
 NUMBER_SIZE: Final = 8  #: bytes of the number of a call on the third pipe
 
@@ -118,6 +123,16 @@ class RunVerify(msgspec.Struct, tag="verify"):
     number: int
     kind: str
     job: JobFacts
+
+
+class CallFunction(msgspec.Struct, tag="function"):
+    """Call a function for an async handler."""
+
+    number: int
+    function: str
+    """ "module:qualname"; SAVE for `save` of the service."""
+    args: bytes
+    """The arguments behind the SDK, as the msgpack of a list."""
 
 
 class RunAlive(msgspec.Struct, tag="alive"):
@@ -188,6 +203,10 @@ class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
     retryable_kinds: tuple[str, ...] = ()
     interrupted: bool = False
     """`interrupt` was called during the call."""
+    value: bytes | None = None
+    """Of CallFunction: the msgpack of what it returned; None if it raised."""
+    raised: WasRaised | None = None
+    """Of CallFunction: what it raised; None if it returned."""
 
     @classmethod
     def of(cls, report: CallReport, number: int = 0) -> CallReported:
@@ -251,7 +270,9 @@ class ProgressReport(msgspec.Struct, tag="progress"):
 
 
 StepMessage = StartStep | SaveStep | StepNotSaved | FinishStep
-ToProcess = Setup | OpenSession | RunHandler | RunVerify | RunAlive | RunSave | CloseSession | StepRecorded
+ToProcess = (
+    Setup | OpenSession | RunHandler | RunVerify | RunAlive | RunSave | CallFunction | CloseSession | StepRecorded
+)
 FromProcess = Ready | SessionOpened | SessionClosed | CallReported | StepMessage | InterruptDone | ProgressReport
 
 _encoder: Final = msgspec.json.Encoder()

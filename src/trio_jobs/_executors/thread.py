@@ -22,25 +22,24 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, final
+from typing import Any
 
 import outcome
 import trio
 
 from trio_jobs._call_report import CallReport, stuck
-from trio_jobs._concurrency import LoopThread
 from trio_jobs._engine.openings import Opening
-from trio_jobs._engine.retry import DEFAULT_RETRY
 from trio_jobs._errors import SdkCallStuck
 from trio_jobs._exception_tree import clear_frames
 from trio_jobs._executors.call_boundary import CallBoundary, interrupt_call
 from trio_jobs._executors.discard import close_problem, exception_to_throw
+from trio_jobs._executors.handle import SdkHandle
 from trio_jobs._interruption import Interruption
 from trio_jobs._ports import Discard
-from trio_jobs._sdk_call import CallEnd, CallHandle, SdkCall
+from trio_jobs._sdk_call import SdkCall
 from trio_jobs._validation import check_manager
 
-__all__ = ["SdkHandle", "ThreadExecutor"]
+__all__ = ["ThreadExecutor"]
 
 Work = Callable[[], Any]
 Factory = Callable[..., AbstractContextManager[Any]]
@@ -263,93 +262,3 @@ def _captured(work: Work) -> outcome.Value[Any] | outcome.Error:
     except BaseException as error:
         clear_frames(error)
         return outcome.Error(error)
-
-
-@final
-class _HandleCall(SdkCall):
-    """A call of an `SdkHandle`, whose result or exception goes to Trio's thread."""
-
-    __slots__ = ("_args", "_fn", "outcome")
-
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        super().__init__(DEFAULT_RETRY, renew=True)
-        self._fn = fn
-        self._args = args
-        self.outcome: outcome.Value[Any] | outcome.Error | None = None
-        """None until the call has returned."""
-
-    def invoke(self, sdk: Any) -> Any:
-        return self._fn(sdk, *self._args)
-
-    def returned(self, value: Any) -> CallReport:
-        self.outcome = outcome.Value(value)
-        return CallReport()
-
-    def raised(self, error: BaseException) -> CallEnd:
-        clear_frames(error)
-        self.outcome = outcome.Error(error)
-        return CallEnd(CallReport(), error)
-
-
-class _Calls(Protocol):
-    """The part of an `SdkExecutor` that a handle needs."""
-
-    async def call(self, call: SdkCall) -> CallReport: ...
-
-
-@final
-class SdkHandle(CallHandle):
-    """The SDK argument of an `async def` handler, if the SDK runs on a thread. A handle belongs to one attempt."""
-
-    def __init__(self, executor: _Calls, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> None:
-        super().__init__()
-        self._executor = executor
-        self._enter = enter
-        self._leave = leave
-        self._turn = trio.Lock()
-        self._loop_thread = LoopThread()
-
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Run `fn(sdk, *args)` on the SDK's thread.
-
-        One call runs at a time. Further calls of the same handler wait in order.
-
-        What `fn` returns is used, and destroyed, in Trio's thread. So it should be data. An object of the SDK that may
-        be released only on its own thread must not be returned, nor be an attribute of what `fn` raises. The local
-        variables of the frames of an exception are cleared on the SDK's thread.
-
-        Args:
-            fn: A plain function. It can be a method of the SDK's class: `await sdk.call(Ledger.post, invoice)`.
-            args: Further arguments of `fn`.
-
-        Returns:
-            The result of `fn`.
-
-        Raises:
-            SdkCallRefused: The attempt has ended, or is about to end.
-            UsageError: It was called in another thread than that of the queue's event loop.
-            Exception: Whatever `fn` raises. A StopIteration becomes a RuntimeError, since a coroutine cannot raise it.
-
-        Cancelled:
-            A call that still waits is not made. A call that has started is **not** interrupted: this method waits until
-            the call has returned, discards its result, and is then cancelled.
-        """
-        self._loop_thread.check("an SDK handle", "use the SDK that the function of a call gets")
-        await trio.lowlevel.checkpoint_if_cancelled()
-        async with self._turn:
-            await self._enter()
-            call = _HandleCall(fn, args)
-            await self._executor.call(call)
-            self._leave()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        result = call.outcome
-        if result is None:
-            raise SdkCallStuck("the call did not return")
-        self.last_error = result.error if isinstance(result, outcome.Error) else None
-        if isinstance(self.last_error, StopIteration):
-            # a coroutine cannot raise it: Python would replace it with a RuntimeError that does not mention the call
-            raise RuntimeError("the SDK call raised StopIteration") from self.last_error
-        try:
-            return result.unwrap()
-        finally:
-            del call, result  # no reference cycle through this frame

@@ -7,7 +7,7 @@ from typing import Any
 
 from trio_jobs._call_report import CallReport
 from trio_jobs._engine.openings import Opening
-from trio_jobs._executors.thread import SdkHandle
+from trio_jobs._executors.handle import SdkHandle
 from trio_jobs._interruption import Interruption, Interrupts
 from trio_jobs._ports import Discard, RecognizesCallers, SdkExecutor
 from trio_jobs._sdk_call import SdkCall

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trio_jobs._call_report import CallReport
-from trio_jobs._engine.error_info import class_name, describe
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import SdkCallRefused, UsageError
 from trio_jobs._exception_tree import clear_frames, is_a
@@ -29,6 +29,7 @@ from trio_jobs._ports import Discard
 from trio_jobs._sdk_call import FunctionCall, HandlerCall, SaveCall, SdkCall, VerifyCall
 from trio_jobs._sdk_process.context import JobInProcess, ProcessJobContext
 from trio_jobs._sdk_process.locate import find_service
+from trio_jobs._sdk_process.named_call import NamedCall, was_raised
 from trio_jobs._service import Service, parts_of
 from trio_jobs._validation import check_manager
 
@@ -155,6 +156,8 @@ class Session:
                 context = ProcessJobContext(job, self._link)
                 verify = VerifyCall(self._handlers[message.kind], context, self._renew)
                 return self._call(message.number, verify, job)
+            case pm.CallFunction():
+                return self._call_function(message)
             case pm.RunAlive():
                 assert self._alive is not None
                 return self._call(message.number, FunctionCall("alive", self._alive, convert=bool), None)
@@ -171,7 +174,7 @@ class Session:
             self._sdk = manager.__enter__()
             self._manager = manager
         except BaseException as error:
-            return pm.SessionOpened(_was_raised(error))
+            return pm.SessionOpened(was_raised(error))
         return pm.SessionOpened(None)
 
     def _call(self, number: int, call: SdkCall, job: JobInProcess | None) -> pm.CallReported:
@@ -184,6 +187,13 @@ class Session:
         self._link.current = None
         reported = pm.CallReported.of(report, number)
         reported.interrupted = self.boundary.interrupted == number
+        return reported
+
+    def _call_function(self, message: pm.CallFunction) -> pm.CallReported:
+        save = None if self._link.save is None else self._link.save()
+        call = NamedCall(message.function, message.args, save)
+        reported = self._call(message.number, call, None)
+        reported.value, reported.raised = call.value, call.was_raised
         return reported
 
     def interrupt(self, number: int) -> None:
@@ -325,13 +335,3 @@ def _limit_memory(limit: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _was_raised(error: BaseException) -> pm.WasRaised:
-    try:
-        mro = [f"{class_.__module__}:{class_.__qualname__}" for class_ in type(error).__mro__]
-    except BaseException:  # a metaclass can define these as properties
-        mro = [class_name(error)]
-    info = describe(error, with_traceback=True)
-    clear_frames(error)
-    return pm.WasRaised(info, mro, is_a(error, UsageError))

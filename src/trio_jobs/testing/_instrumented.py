@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._executors.thread import SdkHandle
+from trio_jobs._executors.handle import SdkHandle
 from trio_jobs.testing._virtual_time import current_activity
 from trio_jobs.testing.fake_sdk import Blocker
 
