@@ -53,6 +53,8 @@ SERVER_LISTS: Final = "tests/server/test_job_lists.py"
 CREDENTIALS: Final = "tests/server/test_credentials.py"
 NAMED_TOKENS: Final = "tests/server/test_named_tokens.py"
 TOKEN_COMMANDS: Final = "tests/cli/test_token_commands.py"
+FIELDS_BY_SCOPE: Final = "tests/server/test_fields_by_scope.py"
+FIELD_SCOPES: Final = "tests/wire/test_field_scopes.py"
 SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
@@ -424,7 +426,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         METHODS,
         "_server/methods.py",
         "        error=error_to_wire(job.error),\n",
-        "        error=error_to_wire(job.error, private=True),\n",
+        "        error=error_to_wire(job.error, traceback=True),\n",
     ),
     _M(
         "list by scanning",
@@ -529,6 +531,38 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/submission.py",
         "due if wait > 0 else None, deadline, labels)",
         "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "messages for watchers",
+        "the messages of errors are sent to tokens that may only watch",
+        FIELD_SCOPES,
+        "_wire/field_scopes.py",
+        '    WireError: _fields("type code", "message traceback"),\n',
+        '    WireError: _fields("type code message", "traceback"),\n',
+    ),
+    _M(
+        "limited at the surface",
+        "what is hidden in a field of a field is sent",
+        FIELD_SCOPES,
+        "_wire/field_scopes.py",
+        "        if name not in blank:\n            before",
+        "        if False:\n            before",
+    ),
+    _M(
+        "deferred answers whole",
+        "an answer that is made when it can be sent is not limited to the scope of the token",
+        FIELDS_BY_SCOPE,
+        "_server/methods.py",
+        "            return Deferred(lambda: limit_to(make(), scope))\n",
+        "            return Deferred(make)\n",
+    ),
+    _M(
+        "messages of progress",
+        "the message of a handler's progress is sent to tokens that may only watch",
+        FIELDS_BY_SCOPE,
+        "_server/subscriber.py",
+        "limit_to(progress_to_wire(self.id, news), self._bodies.scope)",
+        "progress_to_wire(self.id, news)",
     ),
     _M(
         "half a file of tokens",
@@ -655,24 +689,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a subscriber that may only watch gets the names of the people who act",
         SERVER_LISTS,
         "_server/event_bodies.py",
-        "private=self.private)",
-        "private=True)",
+        "encode_body(event, kind, key, self.scope)",
+        'encode_body(event, kind, key, "control")',
     ),
     _M(
         "list with submitters for watchers",
         "a list shows submitters and labels to a token that may only watch",
         SERVER_LISTS,
         "_server/methods.py",
-        "JobPage(params.limit, private=_is_private(context))",
-        "JobPage(params.limit, private=True)",
+        "JobPage(params.limit, context.identity.scope)",
+        'JobPage(params.limit, "control")',
     ),
     _M(
         "oracle for labels",
         "a token that may only watch learns labels by asking which jobs have them",
         SERVER_LISTS,
         "_server/methods.py",
-        "    if params.by is not None or params.labels is not None:\n",
-        "    if params.by is not None:\n",
+        '(getattr(params, "by", None) or getattr(params, "labels", None)):\n',
+        'getattr(params, "by", None):\n',
     ),
     _M(
         "pages without a limit of bytes",
@@ -1994,9 +2028,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "name of an operator sent to a watcher",
         "a token of scope watch learns who has paused the queue",
         HEALTH,
-        "_wire/health.py",
-        "paused.by if private else None",
-        "paused.by",
+        "_wire/field_scopes.py",
+        '    WirePause: _fields("reason since until", "by"),\n',
+        '    WirePause: _fields("reason since until by"),\n',
     ),
     _M(
         "a pause takes the server out of service",
@@ -2051,8 +2085,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a token of scope watch reads payloads in the history of a job",
         SERVED_HISTORIES,
         "_wire/histories.py",
-        'getattr(event, "payload", msgspec.UNSET) if private else msgspec.UNSET',
-        'getattr(event, "payload", msgspec.UNSET)',
+        "_encode(limited(HistoryEvent(**fields, run=run.number, payload=payload)))",
+        "_encode(HistoryEvent(**fields, run=run.number, payload=payload))",
     ),
     _M(
         "key on the submit alone",

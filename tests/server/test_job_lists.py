@@ -140,7 +140,7 @@ async def test_a_token_that_watches_cannot_ask_for_what_it_is_not_sent(method: s
         watcher, owner = await b.raw(WATCHER), await b.raw()
         refused = await watcher.ask(method, **params)
         assert refused["error"]["code"] == ErrorCode.PERMISSION_DENIED
-        assert "token of scope operate; this one has watch" in refused["error"]["message"]
+        assert "a token of scope operate; this one has watch" in refused["error"]["message"]
         assert "error" not in await owner.ask(method, **params)
         async with connected(b, WATCHER) as client:
             with pytest.raises(PermissionDenied):

@@ -151,7 +151,7 @@ def test_an_answer_has_the_newest_attempts_of_a_job_with_many() -> None:
         )
         for number in range(1, 1001)
     )  # fmt: skip
-    sent = job_to_wire(attrs.evolve(JOB, attempts=attempts, attempt_count=1000), history=True, private=True)
+    sent = job_to_wire(attrs.evolve(JOB, attempts=attempts, attempt_count=1000), history=True)
     assert sent.history is not None
     numbers = [attempt.number for attempt in sent.history]
     assert numbers == [*range(numbers[0], 1001)]

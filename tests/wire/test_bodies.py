@@ -12,11 +12,12 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Outcome, State
 from trio_jobs._engine.transitions import STATE_AFTER, TRANSITIONS
 from trio_jobs._wire import jsonrpc as m
-from trio_jobs._wire.conversion import WITHHELD, event_from_wire, event_to_wire, has_private
-from trio_jobs._wire.event_encoding import encode_body, prefix
+from trio_jobs._wire.conversion import WITHHELD, event_from_wire, event_to_wire
+from trio_jobs._wire.event_encoding import encode_body, has_hidden, prefix
+from trio_jobs._wire.field_scopes import limit_to
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.methods import EventParams
-from trio_jobs._wire.schemas import WireEvent
+from trio_jobs._wire.schemas import WireError, WireEvent
 
 SECRET = msgspec.Raw(b'{"card":"4111"}')
 
@@ -82,26 +83,30 @@ def test_every_field_of_every_event_is_on_the_wire_or_withheld_by_name() -> None
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
 def test_a_body_behind_a_prefix_is_the_notification(event: ev.Event) -> None:
-    text = prefix("s-1") + encode_body(event, "post", "k", private=True)
+    text = prefix("s-1") + encode_body(event, "post", "k")
     notification = m.read_from_server(text)
     assert isinstance(notification, m.Notification)
     assert isinstance(notification.params, EventParams)
     assert notification.params.subscription == "s-1"
     assert json.loads(text)["jsonrpc"] == "2.0"
-    view = event_to_wire(event, "post", "k", private=True)
+    view = event_to_wire(event, "post", "k")
     for name in WireEvent.__struct_fields__:
         assert getattr(notification.params, name) == getattr(view, name)
     assert (view.seq, view.at, view.type) == (9, 1.5, event.__struct_config__.tag)
 
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
-def test_only_who_acted_with_their_notes_and_the_labels_are_left_out_for_a_token_that_watches(event: ev.Event) -> None:
-    private, public = (event_to_wire(event, "post", private=private) for private in (True, False))
-    differing = {name for name in WireEvent.__struct_fields__ if getattr(private, name) != getattr(public, name)}
-    assert differing == {"by", "note", "labels"} & set(event.__struct_fields__)
-    assert all(getattr(public, name) is None for name in differing)
-    assert has_private(event) is bool(differing)
-    assert not has_private(ev.Due(seq=1, at=0.0, job="j"))
+def test_a_token_that_watches_is_not_sent_what_people_and_handlers_have_written(event: ev.Event) -> None:
+    whole = event_to_wire(event, "post", "k")
+    watched = limit_to(whole, "watch")
+    differing = {name for name in WireEvent.__struct_fields__ if getattr(whole, name) != getattr(watched, name)}
+    written = {"by", "note", "labels", "reason", "problem", "step"} & set(event.__struct_fields__)
+    assert differing - {"error"} == written
+    assert watched.error == (None if whole.error is None else WireError(whole.error.type, "", whole.error.code))
+    assert has_hidden(event, "watch") is bool(differing)
+    assert not has_hidden(event, "operate")
+    assert not has_hidden(ev.Due(seq=1, at=0.0, job="j"), "watch")
+    assert encode_body(event, "post", "k", "watch") == msgspec.json.encode(watched)[1:] + b"}"
 
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
@@ -127,7 +132,7 @@ def test_a_frame_is_header_prefix_and_body() -> None:
 
 @pytest.mark.parametrize("event", samples(), ids=lambda event: type(event).__name__)
 def test_a_client_decodes_the_event_without_what_is_withheld(event: ev.Event) -> None:
-    notification = m.read_from_server(prefix("s") + encode_body(event, "post", "k", private=True))
+    notification = m.read_from_server(prefix("s") + encode_body(event, "post", "k"))
     assert isinstance(notification, m.Notification)
     decoded = event_from_wire(notification.params)
     assert type(decoded) is type(event)

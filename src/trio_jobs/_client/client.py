@@ -226,6 +226,7 @@ class Client(ClientHistories):
             JobCancelled: The job is cancelled.
             JobInDoubt: The job is in doubt, and `in_doubt` is "raise".
             ResultUnavailable: The job is completed without a result.
+            PermissionDenied: The job is completed, and the token is not sent its result.
             JobNotFound: There is no job with that id, or it has been pruned.
 
         Cancelled:
@@ -238,7 +239,7 @@ class Client(ClientHistories):
 
         while True:
             got = await self._request(make, w.ResultResult, repeatable=True)
-            error = "" if got.error is None else f"{got.error.type}: {got.error.message}"
+            error = "" if got.error is None else ": ".join(filter(None, (got.error.type, got.error.message)))
             if got.state is State.FAILED:
                 raise e.JobFailed(job_id, got.reason, error, got.may_have_acted)
             if got.state is State.CANCELLED:
@@ -246,6 +247,8 @@ class Client(ClientHistories):
             if got.state is State.IN_DOUBT and in_doubt == "raise":
                 raise e.JobInDoubt(job_id, got.reason)
             if got.state is State.COMPLETED:
+                if got.withheld:
+                    raise e.PermissionDenied("the job is completed; its result requires a token of scope operate")
                 if got.result is msgspec.UNSET:
                     raise e.ResultUnavailable(job_id, got.problem or "it was resolved without one")
                 return got.result

@@ -6,8 +6,8 @@ from typing import Final
 
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.events import Event, JobEvent
-from trio_jobs._wire.conversion import has_private
-from trio_jobs._wire.event_encoding import encode_body
+from trio_jobs._wire.codes import Scope
+from trio_jobs._wire.event_encoding import encode_body, has_hidden
 
 __all__ = ["EventBodies"]
 
@@ -19,19 +19,20 @@ class EventBodies:
 
     Args:
         source: The events.
-        complete: For tokens that are not sent everything: the cache for those that are. None: this is that cache.
+        scope: Of the tokens to which they are sent.
+        complete: The cache for tokens that are sent everything; None if this is that cache.
     """
 
-    def __init__(self, source: EventSource, complete: EventBodies | None = None) -> None:
-        self.private: Final = complete is None
-        """With what is sent to tokens of scope operate or control only."""
+    def __init__(self, source: EventSource, scope: Scope = "control", complete: EventBodies | None = None) -> None:
+        self.scope: Final = scope
+        """The scope of the tokens to which they are sent."""
         self._source = source
         self._complete = complete
         self._bodies: dict[int, bytes] = {}
 
     def body(self, event: Event) -> bytes:
         """Return the event as the second part of a notification; see `event_encoding.encode_body`."""
-        if self._complete is not None and not has_private(event):
+        if self._complete is not None and not has_hidden(event, self.scope):
             return self._complete.body(event)
         body = self._bodies.get(event.seq)
         if body is None:
@@ -39,5 +40,5 @@ class EventBodies:
                 self._bodies.clear()  # an event that is still needed is encoded once more
             identity = self._source.identity_of(event.job) if isinstance(event, JobEvent) else None
             kind, key = identity or (None, None)
-            body = self._bodies[event.seq] = encode_body(event, kind, key, private=self.private)
+            body = self._bodies[event.seq] = encode_body(event, kind, key, self.scope)
         return body

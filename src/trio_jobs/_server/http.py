@@ -16,8 +16,8 @@ from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.page import page_response
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
+from trio_jobs._wire.field_scopes import limit_to
 from trio_jobs._wire.health import health_to_wire
-from trio_jobs._wire.scopes import includes
 
 __all__ = ["JSON", "Page", "Pages", "refusal", "response"]
 
@@ -102,7 +102,7 @@ class Pages:
             not_after = self._connection_stats.certificate_not_after
             now = self._backend.statistics()
             body |= {
-                "health": health_to_wire(health, private=includes(token.scope, "operate")),
+                "health": limit_to(health_to_wire(health), token.scope),
                 "queue": {"jobs": now.jobs, "capacity": now.capacity, "free": now.free, "mean_run": now.mean_run},
                 "host": {"session": now.session, "inside": now.sdk_busy},
                 "store": {"epoch": self._backend.epoch, "seq": now.seq},

@@ -30,6 +30,7 @@ from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
+from trio_jobs._wire.field_scopes import hidden, limit_to
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.kinds import KindInfo, KindsResult
@@ -126,11 +127,19 @@ class Methods:
             As the corresponding method of the queue.
         """
         _require(context, method.scope, method.name)
+        if method.scope == "watch" and (getattr(params, "by", None) or getattr(params, "labels", None)):
+            _require(context, "operate", "to select by labels, or by who did something,")
         if context.identity.ticket is not None and method.name != "server.hello":
             raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
+        scope = context.identity.scope
         if method.name in histories.METHODS:
-            return await histories.METHODS[method.name](self._backend, params, private=_is_private(context))
-        return await _DO[method.name](self, context, params)
+            result = await histories.METHODS[method.name](self._backend, params, scope)
+        else:
+            result = await _DO[method.name](self, context, params)
+        if isinstance(result, Deferred):
+            make = result.make
+            return Deferred(lambda: limit_to(make(), scope))
+        return limit_to(result, scope) if isinstance(result, msgspec.Struct) else result
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
         identity = context.identity
@@ -172,14 +181,14 @@ class Methods:
         return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
 
     async def get(self, context: RequestContext, params: w.OneJob) -> Deferred:
-        return _whole(context, lambda: self._backend.get(params.job))
+        return _whole(lambda: self._backend.get(params.job))
 
     async def find(self, context: RequestContext, params: Find) -> Deferred:
-        return _whole(context, lambda: self._backend.find(params.kind, params.key))
+        return _whole(lambda: self._backend.find(params.kind, params.key))
 
     async def list(self, context: RequestContext, params: List) -> ListOut:
         backend, wanted, order = self._backend, _filter(context, params), params.order
-        page, seq = JobPage(params.limit, private=_is_private(context)), self._events.seq
+        page, seq = JobPage(params.limit, context.identity.scope), self._events.seq
         after: str | int | None = params.after
         more = True
         for _ in range(MAX_STEPS):
@@ -209,8 +218,8 @@ class Methods:
         in_doubt: Any = "raise" if params.in_doubt == "answer" else "wait"
         job = await self._backend.wait_final(params.job, params.wait, in_doubt=in_doubt)
         if job.result is not None and len(job.result) > MAX_KEPT:
-            return Deferred(lambda: _result(self._backend.get(params.job)))
-        return _result(job)
+            return Deferred(lambda: _result(context, self._backend.get(params.job)))
+        return _result(context, job)
 
     async def cancel(self, context: RequestContext, params: w.Cancel) -> w.CancelResult:
         job_id = self._whole_id(params.job)
@@ -366,10 +375,6 @@ def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcE
     return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
 
 
-def _is_private(context: RequestContext) -> bool:
-    return includes(context.identity.scope, "operate")
-
-
 def _require(context: RequestContext, least: Scope, what: str) -> None:
     """Refuse `what` to a token whose scope does not include `least`."""
     scope = context.identity.scope
@@ -377,14 +382,11 @@ def _require(context: RequestContext, least: Scope, what: str) -> None:
         raise RpcError(ErrorCode.PERMISSION_DENIED, f"{what} requires a token of scope {least}; this one has {scope}")
 
 
-def _whole(context: RequestContext, find: Callable[[], Job]) -> Deferred:
-    private = _is_private(context)
-    return Deferred(lambda: job_to_wire(find(), history=True, private=private))
+def _whole(find: Callable[[], Job]) -> Deferred:
+    return Deferred(lambda: job_to_wire(find(), history=True))
 
 
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:
-    if params.by is not None or params.labels is not None:
-        _require(context, "operate", "to select jobs by their submitter or their labels")
     return JobFilter.of(
         ListConditions(
             state=params.state,
@@ -401,7 +403,7 @@ def _filter(context: RequestContext, params: Conditions) -> JobFilter:
     )
 
 
-def _result(job: Job) -> w.ResultResult:
+def _result(context: RequestContext, job: Job) -> w.ResultResult:
     return w.ResultResult(
         job=job.id,
         state=job.state,
@@ -411,6 +413,7 @@ def _result(job: Job) -> w.ResultResult:
         reason=job.reason,
         error=error_to_wire(job.error),
         may_have_acted=job.may_have_acted,
+        withheld=job.state is State.COMPLETED and "result" in hidden(w.ResultResult, context.identity.scope),
     )
 
 

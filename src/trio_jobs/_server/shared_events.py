@@ -30,7 +30,7 @@ class EventsByScope:
 
     def __init__(self, source: EventSource) -> None:
         complete = EventBodies(source)
-        watched = EventBodies(source, complete)
+        watched = EventBodies(source, "watch", complete)
         whole = SharedEvents(complete, Multicasts(source, complete))
         self._by_scope: Final[dict[Scope, SharedEvents]] = {
             "watch": SharedEvents(watched, Multicasts(source, watched)),

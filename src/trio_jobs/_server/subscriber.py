@@ -27,6 +27,7 @@ from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
 from trio_jobs._wire.conversion import progress_to_wire
 from trio_jobs._wire.event_encoding import prefix
+from trio_jobs._wire.field_scopes import limit_to
 from trio_jobs._wire.frames import text_frame
 from trio_jobs._wire.jsonrpc import encode_notification
 from trio_jobs._wire.pages import JobPage, SnapshotOut
@@ -218,14 +219,14 @@ class Subscriber:
             return None
         if wanted.kinds is not None and (self.cursor.source.identity_of(news.job_id) or ("",))[0] not in wanted.kinds:
             return None
-        return self._told("jobs.progress", progress_to_wire(self.id, news))
+        return self._told("jobs.progress", limit_to(progress_to_wire(self.id, news), self._bodies.scope))
 
     def _lagged(self, lagged: Lagged) -> bytes:
         self.begin_snapshot()
         return self._told("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
 
     async def _snapshot_page(self, snapshot: _Snapshot) -> bytes:
-        page = JobPage(SNAPSHOT_PAGE, private=self._bodies.private)
+        page = JobPage(SNAPSHOT_PAGE, self._bodies.scope)
         while page.room and not snapshot.is_done:
             await self._pacer.run(partial(snapshot.step, page))
         if snapshot.is_done:

@@ -1,6 +1,7 @@
 """Public values to the private Structs of the wire, and back: the only place that knows both.
 
-What is withheld has no field on the wire. A client gets None or UNSET for it, as documented at each public field.
+What is withheld from everybody has no field on the wire. A client gets None or UNSET for it, as documented at each
+public field. What is withheld from some is in the Structs that are made here, until `field_scopes.limit_to`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ __all__ = [
     "error_to_wire",
     "event_from_wire",
     "event_to_wire",
-    "has_private",
     "job_from_wire",
     "job_to_wire",
     "progress_from_wire",
@@ -56,28 +56,18 @@ _HAS_ERROR: Final = frozenset(type_ for type_ in ALL_EVENTS if "error" in type_.
 _UNSET: Final[dict[type[Event], dict[str, Any]]] = {
     type_: {name: msgspec.UNSET for name in ("payload", "result") if name in type_.__struct_fields__} for type_ in _ALL
 }
-_PRIVATE: Final = {
-    type_: tuple(name for name in ("by", "note", "labels") if name in type_.__struct_fields__) for type_ in _ALL
-}
-_NOT_SENT: Final[dict[type[Event], dict[str, Any]]] = {type_: dict.fromkeys(names) for type_, names in _PRIVATE.items()}
 _TYPES: Final[dict[str, type[Event]]] = {str(type_.__struct_config__.tag): type_ for type_ in ALL_EVENTS}
 
 
 # events
 
 
-def has_private(event: Event) -> bool:
-    """Whether the event has something that is sent to tokens of scope operate or control only."""
-    return any(getattr(event, name) is not None for name in _PRIVATE[type(event)])
-
-
-def event_to_wire(event: Event, kind: str | None, key: str | None = None, *, private: bool = False) -> WireEvent:
+def event_to_wire(event: Event, kind: str | None, key: str | None = None) -> WireEvent:
     """`event` as it is sent, with the kind, the key and the state of its job.
 
     Args:
         event: The event.
         kind, key: Of its job. None once the job is pruned; a submit has its own.
-        private: With what is sent to tokens of scope operate or control only.
     """
     type_ = type(event)
     fields: dict[str, Any] = {name: getattr(event, name) for name in _COPIED[type_]}
@@ -88,8 +78,6 @@ def event_to_wire(event: Event, kind: str | None, key: str | None = None, *, pri
             fields["kind"], fields["key"] = kind, key
         if type_ in _HAS_ERROR:
             fields["error"] = error_to_wire(event.error)  # type: ignore[attr-defined] # looked up by class
-    if not private:
-        fields.update(_NOT_SENT[type_])
     return WireEvent(**fields)
 
 
@@ -113,23 +101,22 @@ def progress_from_wire(sent: w.ProgressParams) -> Progress:
 # jobs
 
 
-def error_to_wire(error: ErrorInfo | None, *, private: bool = False) -> WireError | None:
-    """private: with the traceback."""
+def error_to_wire(error: ErrorInfo | None, *, traceback: bool = False) -> WireError | None:
+    """traceback: with the traceback."""
     if error is None:
         return None
-    return WireError(error.type, error.message, error.code, error.traceback if private else None)
+    return WireError(error.type, error.message, error.code, error.traceback if traceback else None)
 
 
 def _error_from_wire(sent: WireError | None) -> ErrorInfo | None:
     return None if sent is None else ErrorInfo(sent.type, sent.message, sent.code, sent.traceback)
 
 
-def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> WireJob:
-    """history: with the attempts, at most `MAX_HISTORY_BYTES` of the newest. private: with the submitter and the labels
-    and, if there is a history, with the payload and with tracebacks."""
+def job_to_wire(job: Job, *, history: bool = False) -> WireJob:
+    """history: with the payload, with tracebacks, and with the attempts, at most `MAX_HISTORY_BYTES` of the newest."""
     attempts = None
     if history:
-        attempts = _history(job.attempts or (), private)
+        attempts = _history(job.attempts or ())
     return WireJob(
         id=job.id,
         kind=job.kind,
@@ -140,9 +127,9 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         key=job.key,
         due_at=_seconds(job.due_at),
         deadline_at=_seconds(job.deadline_at),
-        by=job.by if private else None,
-        labels=job.labels if private and job.labels else None,
-        claimed_by=job.claimed_by if private else None,
+        by=job.by,
+        labels=job.labels or None,
+        claimed_by=job.claimed_by,
         claimed_until=_seconds(job.claimed_until),
         run=job.run,
         attempts=job.attempt_count,
@@ -152,12 +139,12 @@ def job_to_wire(job: Job, *, history: bool = False, private: bool = False) -> Wi
         may_have_acted=job.may_have_acted,
         inside=job.inside,
         reason=job.reason,
-        error=error_to_wire(job.error, private=private and history),
-        actions=tuple(action_to_wire(action, private=private) for action in job.actions) or None,
+        error=error_to_wire(job.error, traceback=history),
+        actions=tuple(action_to_wire(action) for action in job.actions) or None,
         result_problem=job.result_problem,
         history=attempts,
-        payload=msgspec.Raw(job.payload) if private and history and job.payload is not None else msgspec.UNSET,
-        earlier_payloads=_earlier(job.earlier_payloads) if private and history else None,
+        payload=msgspec.Raw(job.payload) if history and job.payload is not None else msgspec.UNSET,
+        earlier_payloads=_earlier(job.earlier_payloads) if history else None,
     )
 
 
@@ -173,7 +160,7 @@ def _earlier(payloads: dict[int, bytes] | None) -> dict[str, msgspec.Raw] | None
     return dict(reversed(sent.items())) or None
 
 
-def _history(attempts: Sequence[Attempt], private: bool) -> list[WireAttempt]:
+def _history(attempts: Sequence[Attempt]) -> list[WireAttempt]:
     """The newest attempts that together have at most `MAX_HISTORY_BYTES`, and at least one, oldest first."""
     history: list[WireAttempt] = []
     size = 0
@@ -185,7 +172,7 @@ def _history(attempts: Sequence[Attempt], private: bool) -> list[WireAttempt]:
             ended_at=_seconds(attempt.ended_at),
             outcome=attempt.outcome,
             ended_by=attempt.ended_by,
-            error=error_to_wire(attempt.error, private=private),
+            error=error_to_wire(attempt.error, traceback=True),
             entered=attempt.entered,
             late=attempt.late,
             overdue=attempt.overdue,
@@ -252,14 +239,13 @@ def job_from_wire(sent: WireJob) -> Job:
     )
 
 
-def action_to_wire(action: OperatorAction, *, private: bool) -> WireAction:
-    """private: with who did it and the note."""
+def action_to_wire(action: OperatorAction) -> WireAction:
     return WireAction(
         action=action.action,
         seq=action.seq,
         at=action.at.timestamp(),
-        by=action.by if private else None,
-        note=action.note if private else None,
+        by=action.by,
+        note=action.note,
         detail=action.detail,
         job=action.job,
         kind=action.kind,

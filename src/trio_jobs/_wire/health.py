@@ -56,8 +56,7 @@ class HealthResult(Struct, frozen=True, omit_defaults=True):
     store: str | None = None
 
 
-def health_to_wire(health: Health, *, private: bool) -> HealthResult:
-    """private: with what is sent to tokens of scope operate or control only."""
+def health_to_wire(health: Health) -> HealthResult:
     paused, close = health.paused, health.last_close
     return HealthResult(
         ok=health.ok,
@@ -66,19 +65,17 @@ def health_to_wire(health: Health, *, private: bool) -> HealthResult:
         in_doubt_since=_seconds(health.in_doubt_since),
         paused=None
         if paused is None
-        else WirePause(paused.reason, paused.since.timestamp(), paused.by if private else None, _seconds(paused.until)),
+        else WirePause(paused.reason, paused.since.timestamp(), paused.by, _seconds(paused.until)),
         last_close=None
         if close is None
-        else WireClose(
-            close.session, close.at.timestamp(), close.problem is not None, close.problem if private else None
-        ),
+        else WireClose(close.session, close.at.timestamp(), close.problem is not None, close.problem),
         failed_sessions=health.failed_sessions,
         oldest_waiting=health.oldest_waiting,
         waiting_since=_seconds(health.waiting_since),
         held_by=health.held_by,
         held_since=_seconds(health.held_since),
         without_handler=health.without_handler,
-        store=health.store if private else None,
+        store=health.store,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
@@ -70,7 +71,9 @@ class ActivityResult(Struct, frozen=True):
     more: bool
 
 
-def history_page(history: JobHistory, job: Job, after: int, limit: int, *, private: bool) -> HistoryOut:
+def history_page(
+    history: JobHistory, job: Job, after: int, limit: int, limited: Callable[[HistoryEvent], HistoryEvent]
+) -> HistoryOut:
     """A page of a history.
 
     Args:
@@ -78,7 +81,7 @@ def history_page(history: JobHistory, job: Job, after: int, limit: int, *, priva
         job: The job.
         after: Only events after this one.
         limit: The number of events at most.
-        private: With what is sent to tokens of scope operate or control only.
+        limited: Returns what is sent of an event; see `field_scopes.limit_to`.
     """
     events: list[Raw] = []
     size = 0
@@ -86,10 +89,10 @@ def history_page(history: JobHistory, job: Job, after: int, limit: int, *, priva
         for event in run.events:
             if event.seq <= after:
                 continue
-            sent = event_to_wire(event, job.kind, job.key, private=private)
+            sent = event_to_wire(event, job.kind, job.key)
             fields = {name: getattr(sent, name) for name in WireEvent.__struct_fields__}
-            payload = getattr(event, "payload", msgspec.UNSET) if private else msgspec.UNSET
-            body = _encode(HistoryEvent(**fields, run=run.number, payload=payload))
+            payload = getattr(event, "payload", msgspec.UNSET)
+            body = _encode(limited(HistoryEvent(**fields, run=run.number, payload=payload)))
             if len(events) == limit or (events and size + len(body) > MAX_PAGE_BYTES):
                 return HistoryOut(history.job_id, events, True, history.complete)
             events.append(Raw(body))

@@ -145,7 +145,7 @@ class Result(Params, frozen=True):
 
 class ResultResult(Struct, frozen=True, omit_defaults=True):
     """result: of the handler; absent unless the job is completed and its result was kept. problem: why it was
-    not kept."""
+    not kept. withheld: the token is not sent results."""
 
     job: str
     state: State
@@ -155,6 +155,7 @@ class ResultResult(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     error: WireError | None = None
     may_have_acted: bool = False
+    withheld: bool = False
 
 
 class CancelResult(Struct, frozen=True):

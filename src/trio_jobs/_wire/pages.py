@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from trio_jobs._engine.jobs import Job
-from trio_jobs._wire.codes import MAX_PAGE_BYTES
+from trio_jobs._wire.codes import MAX_PAGE_BYTES, Scope
 from trio_jobs._wire.conversion import job_to_wire
+from trio_jobs._wire.field_scopes import limit_to
 
 __all__ = ["JobPage", "ListOut", "SnapshotOut"]
 
@@ -43,11 +44,11 @@ class JobPage:
 
     Args:
         most: The number of jobs at most.
-        private: With what is sent to tokens of scope operate or control only.
+        scope: Of the token to which it is sent.
     """
 
-    def __init__(self, most: int, *, private: bool = False) -> None:
-        self._private = private
+    def __init__(self, most: int, scope: Scope = "control") -> None:
+        self._scope: Final = scope
         self.jobs: list[Raw] = []
         self.room = most
         """The number of jobs that may still be added; 0 once a job did not fit."""
@@ -59,7 +60,7 @@ class JobPage:
         Returns:
             False if the job was not added.
         """
-        body = _encode(job_to_wire(job, private=self._private))
+        body = _encode(limit_to(job_to_wire(job), self._scope))
         if self.jobs and self._bytes + len(body) > MAX_PAGE_BYTES:
             self.room = 0
             return False
