@@ -19,6 +19,7 @@ STORES: Final = "tests/stores/test_conformance.py"
 EXECUTORS: Final = "tests/runtime/test_executors.py"
 EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
 WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
+FEED: Final = "tests/runtime/test_feed.py"
 EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
 CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
 PROMISES: Final = "tests/runtime/test_promises.py"
@@ -1450,6 +1451,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/feed.py",
         "            self._published.set()\n",
         "            pass\n",
+    ),
+    _M(
+        "notifications not paced",
+        "a thousand readers that are woken for each event take all the time of the event loop",
+        FEED,
+        "_runtime/feed.py",
+        "            if delay > 0:\n",
+        "            if delay > 1e9:\n",
+    ),
+    _M(
+        "readers not part of their cost",
+        "notifications are paced by what it costs to wake the readers, not to run them",
+        EVENT_STREAM,
+        "_runtime/feed.py",
+        "            for _ in range(2):",
+        "            for _ in range(0):",
     ),
     _M(
         "cursor skips its event",

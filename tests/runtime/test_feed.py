@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -88,27 +87,63 @@ async def test_a_reader_that_sleeps_is_woken_by_its_first_event() -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(("weight", "spare"), [(1, module.BURST), (100, 0)])
-async def test_a_burst_wakes_readers_once_per_interval_and_few_readers_more_often(
-    weight: int, spare: int, autojump_clock: trio.testing.MockClock
-) -> None:
+async def notified(clock: trio.testing.MockClock, costs: Sequence[float], gap: float) -> list[tuple[float, float]]:
+    """When a reader was notified, and of what time the first event was that it had not been notified of.
+
+    Args:
+        costs: The seconds that it takes the reader to run, each time that it is notified. Then it takes none.
+        gap: The seconds between two events, of which there are 200.
+    """
     feed, store = make()
-    told: list[float] = []
-    cursor = Cursor(feed, 0, Filter(), lambda: told.append(trio.current_time()))
-    cursor.weight = weight
+    told: list[tuple[float, float]] = []
+    published: list[float] = []
+    left = iter(costs)
+
+    def notice() -> None:
+        if published:
+            told.append((trio.current_time(), published[0]))
+            published.clear()
+        clock.jump(next(left, 0.0))
+
+    cursor = Cursor(feed, 0, Filter(), notice)
     cursor.attach()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run)
-        begun = trio.current_time()
-        for i in range(100):
-            publish(feed, store, ["a"] * (i + 1))
-            await trio.sleep(0.001)
+        for _ in range(200):
+            published.append(trio.current_time())
+            publish(feed, store, ["a"])
+            await trio.sleep(gap)
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    assert told[0] == pytest.approx(begun, abs=0.001)  # at once when it was quiet
-    assert len(told) <= 0.1 / module.INTERVAL + 2 + spare
-    assert told[:spare] == pytest.approx([begun + i * 0.001 for i in range(spare)], abs=0.001)
-    assert all(b - a >= module.INTERVAL * 0.99 for a, b in itertools.pairwise(told[spare + 1 :]))
+    assert not published, "each event was notified"
+    return told
+
+
+async def test_readers_that_cost_nothing_are_notified_of_each_event_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told = await notified(autojump_clock, [], 0.001)
+    assert len(told) == 200
+    assert all(at == of for at, of in told)
+
+
+async def test_a_few_notifications_that_cost_little_go_out_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    told = await notified(autojump_clock, [0.0004] * 4, 0.002)
+    assert all(at == of for at, of in told[:4])
+
+
+@pytest.mark.parametrize("cost", [0.0002, 0.001, 0.002])
+async def test_notifying_takes_a_tenth_of_the_time_at_most(cost: float, autojump_clock: trio.testing.MockClock) -> None:
+    told = await notified(autojump_clock, [cost] * 10_000, 0.001)
+    took = told[-1][0] - told[0][0]
+    assert len(told) > 2
+    assert cost * (len(told) - 1) <= module.SHARE * (took + module.BURST) + cost
+
+
+@pytest.mark.parametrize("cost", [0.002, 0.02, 3.0])
+async def test_a_notification_is_delayed_by_25_ms_at_most(cost: float, autojump_clock: trio.testing.MockClock) -> None:
+    told = await notified(autojump_clock, [cost] * 10, 0.001)
+    assert max(at - of for at, of in told) <= cost + module.LONGEST + 1e-9
 
 
 async def test_many_readers_are_woken_with_pauses_in_which_a_reader_can_leave() -> None:

@@ -1,10 +1,10 @@
 """The feed: delivers committed events to any number of readers (`event_cursor`), each at its own pace.
 
 A reader has a cursor into a shared ring, not a buffer: publishing costs the same for one reader as for a thousand, and
-a slow reader delays no other. Publishing only appends and sets a flag. One task notifies the readers: at once while
-events are rare, and every `INTERVAL` under load, so that a burst of events wakes a reader once. If the readers are few,
-`BURST` further notifications are allowed before the interval applies, so that the reader of a job that is submitted,
-starts and ends within a millisecond gets each event at once.
+a slow reader delays no other. Publishing only appends and sets a flag. One task notifies the readers: at once, unless
+that takes more than `SHARE` of the time of the event loop. So a notification that was dear delays the next one, by
+`LONGEST` at most, and a burst of events wakes many readers once. What notifying has cost is measured, until all readers
+have run, since a reader may write to a socket or compute for a millisecond. In virtual time it costs nothing.
 
 A reader with a filter of jobs is found by an index, and is notified only of the events of those jobs. Its cursor is
 then moved to that event, since no event in between matches the filter. So each event costs one look-up, however many
@@ -31,9 +31,9 @@ RING: Final = (
     4096  #: events retained: about a second at the rate of a busy queue in memory, hours at the rate of an SDK
 )
 PAGE: Final = 200  #: events per read; more would delay commits or the event loop
-INTERVAL: Final = 0.005  #: seconds between two notifications under load
-BURST: Final = 4  #: notifications that may come without that interval; one more is allowed after each interval
-FEW: Final = 16  #: weight of readers that counts as one notification; readers of a larger weight count as several
+SHARE: Final = 0.1  #: of the time of the event loop that notifying may take
+BURST: Final = 0.02  #: seconds for whose share notifications may run ahead, so that a job's three events go out at once
+LONGEST: Final = 0.025  #: seconds by which a notification is delayed at most: a person sees no delay below a tenth
 AT_ONCE: Final = (
     32  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
 )
@@ -93,33 +93,38 @@ class Feed:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        # on Trio's clock; each notification adds an interval (the generic cell rate algorithm, ITU-T I.371)
+        # on Trio's clock; each notification adds the time in which it is a `SHARE` (the generic cell rate algorithm,
+        # ITU-T I.371)
         paid_until = 0.0
         while True:
             await self._published.wait()
-            weight = await self.run_once()
+            began = trio.current_time()
+            await self.run_once()
+            for _ in range(2):  # the readers run in the next turn of the loop, some of them after this task
+                await trio.lowlevel.checkpoint()
             now = trio.current_time()
-            paid_until = max(paid_until, now) + INTERVAL * min(1 + weight // FEW, 1 + BURST)
-            await trio.sleep(max(paid_until - now - BURST * INTERVAL, 0.0))
+            delay = max(paid_until, began) + (now - began) / SHARE - BURST - now
+            if delay > 0:
+                delay = min(delay, LONGEST)
+                await trio.sleep(delay)
+            paid_until = now + delay + BURST
 
-    async def run_once(self) -> int:
-        """Notify all readers for which there are events since the last call; return their weight.
+    async def run_once(self) -> None:
+        """Notify all readers for which there are events since the last call.
 
         Cancelled:
             Some readers were not notified.
         """
         if self._published.is_set():
             self._published = trio.Event()
-        weight = since_checkpoint = 0
+        since_checkpoint = 0
         for cursor in self.affected_readers():
             if since_checkpoint >= AT_ONCE:
                 since_checkpoint = 0
                 await trio.lowlevel.checkpoint()
             if cursor.attached:
                 since_checkpoint += cursor.weight
-                weight += cursor.weight
                 cursor.on_available()
-        return weight
 
     def affected_readers(self) -> list[Cursor]:
         """Return the readers for which there are events since the last call, and move their cursors to these events.
