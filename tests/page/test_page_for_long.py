@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,7 +188,7 @@ SIZES = {"desk": {"width": 1280, "height": 860}, "phone": {"width": 390, "height
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_screen_fits_in_its_window(theme: str, size: str, chromium: Any, tmp_path: Path) -> None:
     """TRIO_JOBS_PICTURES names a folder for pictures of all screens, to be looked at."""
-    folder = Path(PICTURES) if PICTURES else tmp_path
+    folder = Path(PICTURES) if PICTURES not in (None, "", "readme") else tmp_path
     folder.mkdir(exist_ok=True)
     with in_trouble() as place:
         with open_page(chromium, place.url, None, color_scheme=theme, viewport=SIZES[size]) as opened:
@@ -200,3 +201,34 @@ def test_every_screen_fits_in_its_window(theme: str, size: str, chromium: Any, t
                     assert opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
                     path = folder / f"{name}-{token.scope}-{theme}-{size}.png"
                     opened.page.screenshot(path=path, full_page=name != "dialog")
+
+
+README = Path(__file__).parents[2] / "README.md"
+PICTURE = Path(__file__).parents[2] / "docs" / "assets" / "page.png"
+
+
+def test_the_picture_of_the_readme_is_the_page_of_the_demo(chromium: Any, tmp_path: Path) -> None:
+    """TRIO_JOBS_PICTURES=readme writes it. Fonts differ between machines, so the pictures are not compared."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    command = [sys.executable, "-u", "-m", "trio_jobs_demo", "--serve", "--port", "0", "--plain"]
+    with Process(command, env=environment) as demo:
+        link = demo.out.line_with("in a browser").split()[-1]
+        demo.out.line_with("in doubt")
+        url, _, fragment = link.partition("#")
+        size = {"width": 1120, "height": 900}
+        with open_page(chromium, url, None, "#" + fragment, viewport=size) as opened:
+            page = opened.page
+            page.wait_for_selector("p.alert")
+            opened.wait_for("() => Number(document.querySelector('.tile.completed .amount').textContent) >= 27")
+            target = PICTURE if PICTURES == "readme" else tmp_path / "page.png"
+            page.mouse.move(0, 0)
+            page.screenshot(path=target)
+            opened.go("#/doubt")
+            page.click("text=It was not done")
+            page.fill("dialog textarea", "the book has no voucher of it")
+            page.click("dialog button[type=submit]")
+            page.wait_for_selector("dialog", state="detached")
+        assert demo.wait() == 0
+    assert f"(docs/{PICTURE.relative_to(PICTURE.parents[1])})" in README.read_text(encoding="utf-8")
+    width, height = struct.unpack(">II", PICTURE.read_bytes()[16:24])
+    assert {"width": width, "height": height} == size and PICTURE.stat().st_size < 150_000

@@ -3,7 +3,7 @@
 import * as actions from "./actions.js";
 import { button, foreign, h, put } from "./dom.js";
 import { calm } from "./feed.js";
-import { badge, jobLink, time } from "./format.js";
+import { jobLink, time } from "./format.js";
 import { loading, reason, why } from "./joblist.js";
 import { claim } from "./job.js";
 import { COMMON, ACT, DOUBT, OUTCOME, JOB } from "./text.js";

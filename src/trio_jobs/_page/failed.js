@@ -7,7 +7,7 @@ import { number } from "./format.js";
 import { JobTable, loading } from "./joblist.js";
 import { path as jobsPath } from "./jobs.js";
 import { term } from "./search.js";
-import { COMMON, FAILED } from "./text.js";
+import { FAILED } from "./text.js";
 
 const PAGE = 50, MOST = 5000;
 

@@ -6,13 +6,13 @@ import { diagram, pathOf, pathOfAttempts } from "./diagram.js";
 import { button, foreign, foreignBlock, h, put } from "./dom.js";
 import { problem } from "./dialog.js";
 import { after, calm } from "./feed.js";
-import { badge, called, duration, full, jobPath, number, shortId, size, time } from "./format.js";
+import { badge, called, duration, jobPath, number, shortId, size, time } from "./format.js";
 import { loading, reason, why } from "./joblist.js";
 import { pretty } from "./json.js";
 import { doubtActions } from "./doubt.js";
 import { path as jobsPath } from "./jobs.js";
 import { term } from "./search.js";
-import { ACT, COMMON, EVENT, JOB, MEANS, OUTCOME, OVERVIEW, STATE } from "./text.js";
+import { ACT, ACTIVITY, EVENT, JOB, MEANS, OUTCOME, OVERVIEW } from "./text.js";
 
 const SHOWN = 20000, MOST_EVENTS = 500;
 
@@ -160,7 +160,7 @@ export function jobScreen(app, params, id) {
   function drawEvents() {
     const shown = log.slice(-MOST_EVENTS).reverse();
     put(events, logWhole ? log.length > MOST_EVENTS ? h("p", { class: "hint" }, JOB.cutEvents(MOST_EVENTS)) : null : h("p", { class: "hint" }, JOB.live),
-      h("ol", { class: "events" }, shown.map((event) => h("li", null, time(event.at), " ", h("span", { class: "event" }, described(event)), event.by ? [" ", foreign(event.by, 100)] : null, event.note ? [" “", foreign(event.note, 500), "”"] : null, reason(event.reason) ? [" – ", foreign(reason(event.reason), 300)] : null, event.error ? [" – ", why({ error: event.error })] : null))));
+      h("ol", { class: "events" }, shown.map((event) => h("li", null, time(event.at), " ", h("span", { class: "event" }, described(event)), event.by ? [` ${ACTIVITY.by} `, foreign(event.by, 100)] : null, event.note ? [" “", foreign(event.note, 500), "”"] : null, reason(event.reason) ? [" – ", foreign(reason(event.reason), 300)] : null, event.error ? [" – ", why({ error: event.error })] : null))));
   }
 
   const again = calm(load, 1000);

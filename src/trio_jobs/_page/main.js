@@ -11,7 +11,7 @@ import { badge, number, tick } from "./format.js";
 import { jobScreen } from "./job.js";
 import { jobsScreen } from "./jobs.js";
 import { overviewScreen } from "./overview.js";
-import { METHODS, STATES } from "./protocol.js";
+import { STATES } from "./protocol.js";
 import { submitScreen } from "./submit.js";
 import { LoginRefused, session } from "./session.js";
 import { COMMON, CONNECTION, HELP, LOGIN, MEANS, NAME, NAV, NOTICE } from "./text.js";

@@ -49,11 +49,17 @@ export function overviewScreen(app) {
   function draw() {
     const { stats, client } = app;
     if (stats === null) return;
-    const paused = app.paused;
+    const paused = app.paused, now = app.health ?? {};
+    const more = (name) => {
+      const said = name === "close_failed" ? now.last_close?.problem : name === "store" ? now.store : null;
+      return said ? [" ", foreign(said, 300)] : [];
+    };
     const problems = stats.problems.filter((name) => name !== "paused");
     const lines = [
       paused === null ? null : h("li", null, OVERVIEW.paused, paused.reason ? [" ", OVERVIEW.reason, ": ", foreign(paused.reason, 300), "."] : null, paused.by ? [" ", OVERVIEW.pausedBy, " ", foreign(paused.by, 100), "."] : null, paused.since ? [" ", time(paused.since)] : null, paused.until ? [" ", OVERVIEW.until, " ", time(paused.until)] : null),
-      ...problems.map((name) => h("li", null, PROBLEMS[name] ?? foreign(name, 300))),
+      ...problems.map((name) => h("li", null, PROBLEMS[name] ?? foreign(name, 300), ...more(name))),
+      now.held_by ? h("li", null, OVERVIEW.held, " ", jobLink({ id: now.held_by }), " ", time(now.held_since)) : null,
+      now.without_handler ? h("li", null, OVERVIEW.unhandled(number(now.without_handler))) : null,
     ].filter(Boolean);
     health.className = `health ${problems.length > 0 ? "bad" : paused === null ? "good" : "warn"}`;
     put(health, lines.length === 0 ? h("p", null, OVERVIEW.well) : h("ul", null, lines));
@@ -76,7 +82,8 @@ export function overviewScreen(app) {
     put(sdk, [
       [OVERVIEW.session, `${number(stats.session)}, ${stats.inside ? OVERVIEW.busy.toLowerCase() : OVERVIEW.idle.toLowerCase()}`],
       [OVERVIEW.mean, typeof stats.mean_run === "number" ? duration(stats.mean_run) : null],
-      [OVERVIEW.expected, typeof app.health?.expected_wait === "number" ? duration(app.health.expected_wait) : null],
+      [OVERVIEW.closed, now.last_close ? [now.last_close.failed ? OVERVIEW.closedBadly : OVERVIEW.closedWell, time(now.last_close.at)] : null],
+      [OVERVIEW.oldest, now.oldest_waiting ? [jobLink({ id: now.oldest_waiting }), " ", time(now.waiting_since)] : null],
     ].filter(([, value]) => value).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
     const used = stats.capacity - stats.free;
     put(slots, h("meter", { max: stats.capacity, value: used, high: stats.capacity * 0.9, "aria-label": OVERVIEW.used(used, stats.capacity) }), h("p", null, OVERVIEW.used(number(used), number(stats.capacity)), stats.waiting_callers ? [". ", OVERVIEW.waiting(stats.waiting_callers)] : null, stats.waiting_jobs ? [". ", OVERVIEW.again(stats.waiting_jobs)] : null, "."));

@@ -43,20 +43,20 @@ export const LOGIN = {
 export const TIME = { now: "now", never: "never" };
 
 export const COMMON = {
-  loading: "Loading …", more: "more", none: "None.", close: "Close", cancel: "Back", selected: (count) => `${count} selected`,
-  refresh: "Refresh", failed: "This could not be loaded: ", noData: "–", copied: "Copied.", first: "First page", next: "Next page", previous: "Previous page",
+  loading: "Loading …", more: "Labels, a later start", none: "None.", close: "Close", selected: (count) => `${count} selected`,
+  failed: "This could not be loaded: ", first: "First page", next: "Next page", previous: "Previous page",
 };
 
 export const TABLE = { state: "State", job: "Job", kind: "Kind", attempts: "Attempts", submitted: "Submitted", changed: "Changed", why: "Why", select: "Select", selectAll: "Select all jobs of this page" };
 
 export const OVERVIEW = {
-  title: "Overview", health: "Health", well: "Everything works.", sdk: "SDK", session: "Session", busy: "In a call", idle: "Idle",
-  running: "Running now", nothing: "No attempt is running.", since: "since", attempt: (number) => `attempt ${number}`,
+  title: "Overview", well: "Everything works.", sdk: "SDK", session: "Session", busy: "In a call", idle: "Idle",
+  running: "Running now", nothing: "No attempt is running.", attempt: (number) => `attempt ${number}`,
   slots: "Queue", used: (used, capacity) => `${used} of ${capacity} slots are taken`, waiting: (count) => count === 1 ? "1 submit waits for a slot" : `${count} submits wait for a slot`,
   again: (count) => `${count} jobs are due again and wait for a slot`, mean: "Mean attempt", states: "Jobs by state", newest: "Newest jobs", all: "All jobs",
   paused: "The queue is paused: no attempt starts.", pausedBy: "paused by", reason: "Reason",
   progress: "Progress", doubts: (count) => count === 1 ? "1 job is in doubt and waits for a decision." : `${count} jobs are in doubt and wait for a decision.`, decide: "Decide",
-  until: "until", expected: "A new job starts in about", call: "In this call for",
+  until: "until", oldest: "Waits longest", closed: "Last closed", closedWell: "", closedBadly: "with an error, ", held: "In strict order, this job blocks the others:", unhandled: (count) => `${count} open jobs have no handler here.`,
 };
 
 export const PROBLEMS = {
@@ -75,7 +75,7 @@ export const JOBS = {
   go: "Search", fresh: (count) => count === 1 ? "1 new job – show it" : `${count} new jobs – show them`, count: (count) => count === 1 ? "1 job" : `${count} jobs`,
   empty: "No job matches.", none: "There are no jobs yet.", csv: "Save as CSV", csvBusy: (count) => `Saving … ${count}`, csvCut: (most) => `Only the first ${most} jobs are in the file.`,
   opened: "This is the end of the id of a job:", expired: "The list was of an earlier state of the server; it begins anew.",
-  stale: "no longer matches", clear: "Clear", jobs: "Jobs", help: "Terms", label: "Conditions that can be added", retry: "Retry", cancel: "Cancel",
+  stale: "no longer matches", jobs: "Jobs", label: "Conditions that can be added", retry: "Retry", cancel: "Cancel",
 };
 
 export const SEARCH = {
@@ -86,10 +86,10 @@ export const SEARCH = {
 };
 
 export const JOB = {
-  title: "Job", facts: "Details", gone: "There is no such job. It may have been removed because of its age.", many: "Several jobs end like that:", state: "State", path: "The way of this job", diagram: (path) => `The states of a job. This job: ${path}`, key: "Key", kind: "Kind", id: "Id", by: "Submitted by", labels: "Labels",
+  title: "Job", facts: "Details", gone: "There is no such job. It may have been removed because of its age.", many: "Several jobs end like that:", path: "The way of this job", diagram: (path) => `The states of a job. This job: ${path}`, key: "Key", kind: "Kind", id: "Id", by: "Submitted by", labels: "Labels",
   submitted: "Submitted", changed: "Last change", due: "Due", deadline: "Expires", run: "Run", runs: (run) => `${run} (a person has retried the job)`, retries: "Retries used", reason: "Reason", acted: "May have acted", actedYes: "Yes: the SDK was entered, and it is not known what that left behind",
   error: "Last error", code: "code", traceback: "Traceback", attempts: "Attempts", payload: "Payload", result: "Result", events: "What happened", cancelRequested: "A cancel is requested.", inside: "The call into the SDK has not returned.", noAttempts: "No attempt has started.", number: "No.", started: "Started", took: "Took", outcome: "Outcome", entered: "Entered the SDK", yes: "yes", no: "no", late: "after its limit", endedBy: (limit) => `ended by the ${limit} limit`, running: "running", snoozes: "Snoozed", position: "Position", expected: "Starts in about",
-  hidden: "A token of scope operate or control is needed to see it.", large: (size) => `It has ${size}; this is the beginning.`, whole: "Show all", noResult: "There is no result.", save: "Save as a file", back: "All jobs", live: "Events of before this page was opened are not shown.", copyId: "Copy the id", steps: "Steps", claimed: (name) => `${name} is working on it`, actions: "Actions",
+  hidden: "A token of scope operate or control is needed to see it.", large: (size) => `It has ${size}; this is the beginning.`, whole: "Show all", noResult: "There is no result.", save: "Save as a file", back: "All jobs", live: "Events of before this page was opened are not shown.", claimed: (name) => `${name} is working on it`, actions: "Actions",
   cutEvents: (count) => `The newest ${count} events are shown.`,
 };
 
@@ -111,12 +111,12 @@ export const EVENT = {
 export const DOUBT = {
   attempt: (number, outcome) => `Attempt ${number} ${outcome}`,
   title: "In doubt", none: "No job is in doubt.", intro: "Nobody knows whether the work of these jobs was done. Look it up in the other system, then decide.",
-  question: (attempt) => attempt ? `Did attempt ${attempt} do its work?` : "Was its work done?", why: "Why it is in doubt", verify: "What verify said", verifyUnknown: "It was asked, and does not know.", verifyNever: "It has not been asked, or there is none.", inside: "The call into the SDK has not returned yet. If it returns, the doubt resolves itself.", doing: "What the SDK was doing", steps: "Steps", finished: "finished", begun: "begun", done: "It was done", notDone: "It was not done", failed: "It failed", ask: "Ask verify now", claim: "I work on it", unclaim: "Not any more",
-  count: (count) => count === 1 ? "1 job" : `${count} jobs`, since: "in doubt", watch: "A token of scope operate or control is needed to decide.", look: "Details", result: "Result (JSON, optional)",
+  question: (attempt) => attempt ? `Did attempt ${attempt} do its work?` : "Was its work done?", why: "Why it is in doubt", verify: "What verify said", verifyUnknown: "It was asked, and does not know.", verifyNever: "It has not been asked, or there is none.", inside: "The call into the SDK has not returned yet. If it returns, the doubt resolves itself.", doing: "What the SDK was doing", finished: "finished", begun: "begun", done: "It was done", notDone: "It was not done", failed: "It failed", ask: "Ask verify now", claim: "I work on it",
+  since: "Since", watch: "A token of scope operate or control is needed to decide.", result: "Result (JSON, optional)",
 };
 
 export const FAILED = {
-  title: "Failed", none: "No job has failed.", noneRetrying: "No job waits for a retry.", intro: "Jobs that failed, or failed and will be tried again, by the error.", failed: (count) => count === 1 ? "1 failed" : `${count} failed`, retrying: (count) => `${count} will be retried`, others: (count) => `and ${count} with other errors`, noError: "without an error", open: "Show the jobs", shut: "Hide the jobs", retryAll: (count) => `Retry all ${count}`, retrySelected: (count) => `Retry ${count} selected`, cancelSelected: (count) => `Cancel ${count} selected`, cancelAll: (count) => `Cancel all ${count}`, correct: "Correct", list: "In the list of jobs",
+  title: "Failed", none: "No job has failed.", intro: "Jobs that failed, or failed and will be tried again, by the error.", failed: (count) => count === 1 ? "1 failed" : `${count} failed`, retrying: (count) => `${count} will be retried`, noError: "without an error", retryAll: (count) => `Retry all ${count}`, retrySelected: (count) => `Retry ${count} selected`, cancelSelected: (count) => `Cancel ${count} selected`, cancelAll: (count) => `Cancel all ${count}`, list: "In the list of jobs",
 };
 
 export const ACTIONS = {
@@ -125,14 +125,14 @@ export const ACTIONS = {
 
 export const DETAIL = { done: "it was done", not_done: "it was not done", failed: "it failed", requested: "requested while an attempt was running", even_if_acted: "although it may have done its work" };
 
-export const ACTIVITY = { title: "Activity", none: "Nobody has done anything yet.", who: "Who", what: "What", job: "Job", when: "When", note: "Note", queue: "the queue itself", intro: "What people did, newest first." };
+export const ACTIVITY = { title: "Activity", none: "Nobody has done anything yet.", who: "Who", what: "What", job: "Job", when: "When", note: "Note", queue: "the queue itself", intro: "What people did, the newest first.", by: "by" };
 
 export const SUBMIT = {
-  title: "Submit a job", kind: "Kind", key: "Key (recommended)", keyHint: "Such as the invoice number. The same key and payload give the same job.", payload: "Payload (JSON)", go: "Submit", notJson: (why) => `This is no JSON: ${why}`, form: "As a form", json: "As JSON", created: "The job is accepted.", known: "There was such a job already; this is it.", labels: "Labels (name=value, one a line)", required: "needed", optional: "optional", value: (type) => `${type}`, bad: (what) => `This must be ${what}.`, hint: "Payload of the job", noKinds: "This token may submit no kind of job.", later: "Not before (optional)",
+  title: "Submit a job", kind: "Kind", key: "Key (recommended)", keyHint: "Such as the invoice number. The same key and payload give the same job.", payload: "Payload (JSON)", go: "Submit", form: "As a form", json: "As JSON", created: "The job is accepted.", known: "There was such a job already; this is it.", labels: "Labels (name=value, one a line)", optional: "optional", value: (type) => `${type}`, bad: (what) => `This must be ${what}.`, hint: "Payload of the job", later: "Not before (optional)",
 };
 
 export const ACT = {
-  retry: "Retry", cancel: "Cancel", correct: "Correct", resolve: "Decide", pause: "Pause", resume: "Resume", drain: "Accept no new jobs", undrain: "Accept new jobs again", verify: "Ask verify now", note: "Note", noteNeeded: "Say how you know. It is kept with the job.", noteMissing: "A note is needed.", reason: "Reason", close: "Back", working: "Working …", stop: "Stop",
+  retry: "Retry", cancel: "Cancel", correct: "Correct", resolve: "Decide", pause: "Pause", resume: "Resume", drain: "Accept no new jobs", undrain: "Accept new jobs again", verify: "Ask verify now", note: "Note", noteNeeded: "Say how you know. It is kept with the job.", noteMissing: "A note is needed.", reason: "Reason", close: "Back", working: "Working …",
   retryTitle: (count) => count === 1 ? "Retry this job?" : `Retry ${count} jobs?`,
   retryMeans: (count) => count === 1 ? "A new run begins: the job is attempted again, with all its retries." : `A new run of each of the ${count} jobs begins: they are attempted again, with all their retries.`,
   retryActed: (count) => count === 1 ? "It may have done its work already. verify is asked first; a job without verify is refused." : `${count} of them may have done their work already. verify is asked first; jobs without verify are refused.`,
@@ -148,7 +148,6 @@ export const ACT = {
   correctTitle: "Correct this job", correctMeans: "A new run begins with the new payload. The old payload is kept in the history of the job.", correctGo: "Correct and run",
   partly: (done, failed) => `${done} done, ${failed} not:`, all: (done) => done === 1 ? "Done." : `${done} done.`, progress: (done, count) => `${done} of ${count}`,
   done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", verify: "verify is asked.", claim: "The others see that you work on it.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
-  noteTooEarly: "This server keeps no notes.",
 };
 
 export const ERRORS = {
@@ -158,7 +157,7 @@ export const ERRORS = {
 
 export const HELP = {
   title: "Keyboard", on: "Use these keys", rows: [["/", "search"], ["j k", "next, previous job"], ["Enter", "open the job"], ["s", "select the job"], ["r", "retry"], ["c", "correct"], ["x", "cancel"], ["g then o j d f a n", "Overview, Jobs, In doubt, Failed, Activity, Submit"], ["?", "this help"], ["Esc", "close"]],
-  words: "Words", states: "The states of a job",
+  states: "The states of a job",
 };
 
 export const NOTICE = { doubt: (count) => count === 1 ? "A job is in doubt." : `${count} jobs are in doubt.`, title: "trio-jobs: a job is in doubt" };
