@@ -63,6 +63,7 @@ DRAIN: Final = "tests/runtime/test_drain.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
+SSE: Final = "tests/server/test_sse.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
@@ -347,6 +348,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_wire/http_params.py",
         "        return msgspec.json.decode(text)\n",
         "        return float(text) if text[0].isalpha() else msgspec.json.decode(text)\n",
+    ),
+    _M(
+        "id on each page of a snapshot",
+        "a browser that connects again within a snapshot misses the jobs of its later pages",
+        SSE,
+        "_server/subscriber.py",
+        "self.cursor.seq if snapshot.is_done else None)",
+        "self.cursor.seq)",
+    ),
+    _M(
+        "id of a gap",
+        "a browser that connects again right behind a gap is not sent the snapshot",
+        SSE,
+        "_server/sse.py",
+        'subscriber.notification("jobs.lagged", self._gap)',
+        'subscriber.notification("jobs.lagged", self._gap, self._gap.last)',
+    ),
+    _M(
+        "parameter before the header",
+        "a browser that connects again begins where its page has begun",
+        SSE,
+        "_server/sse.py",
+        "    after = last_event_id or (None if given is None else given[-1])\n",
+        "    after = last_event_id if given is None else given[-1]\n",
+    ),
+    _M(
+        "quiet stream without a position",
+        "a browser whose filter lets little pass resumes from an event that is not retained any more",
+        SSE,
+        "_server/sse.py",
+        "        return subscriber.position() if subscriber.caught_up",
+        '        return b":\\n\\n" if subscriber.caught_up',
+    ),
+    _M(
+        "refusal that EventSource takes for final",
+        "a browser that is refused once for a moment never connects again",
+        SSE,
+        "_server/api.py",
+        "                return partial(later, cors)\n",
+        "                return problem_response(route.method, error)\n",
+    ),
+    _M(
+        "stream cut off at the stop",
+        "the last events before a stop are not sent to browsers",
+        SSE,
+        "_server/sse.py",
+        "            await self._send_rest(stream, subscriber)\n",
+        "            stream.forget_owner()\n",
+    ),
+    _M(
+        "end of a stream not noticed",
+        "each browser that has gone away costs a stream",
+        SSE,
+        "_server/http_connection.py",
+        "            if await self._is_gone():\n                nursery.cancel_scope.cancel()\n",
+        "            await self._is_gone()\n",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(

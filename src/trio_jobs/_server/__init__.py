@@ -16,6 +16,7 @@ http_server   plain HTTP: the connections, and which part answers which path
 api           the HTTP API: from a request to a method, and from its result to a response
 http_jobs     a job as a response
 cors          which web pages may use the API
+sse           one stream of server-sent events
 accounts      what each token has taken from its limits
 metrics       the metrics for Prometheus
 listener      listening sockets and the accept loop

@@ -52,6 +52,11 @@ class Account:
         self._requests.take(units, now)
         self._bytes.take(size, now)
 
+    def check_wait(self) -> None:
+        """Raises `RpcError` if no further request may wait."""
+        if self.waiting >= MAX_IN_FLIGHT:
+            raise too_many("in_flight", f"at most {MAX_IN_FLIGHT} requests and streams of a token may wait", 1.0)
+
     @contextmanager
     def wait(self) -> Iterator[None]:
         """Hold a place of a request that waits within the block.
@@ -59,8 +64,7 @@ class Account:
         Raises:
             RpcError: There is none left.
         """
-        if self.waiting >= MAX_IN_FLIGHT:
-            raise too_many("in_flight", f"at most {MAX_IN_FLIGHT} requests and streams of a token may wait", 1.0)
+        self.check_wait()
         self.waiting += 1
         try:
             yield

@@ -7,6 +7,7 @@ HTTP is here: who may ask, where the parameters are, and how a job is answered.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any, Final, final
 
 import msgspec
@@ -26,15 +27,17 @@ from trio_jobs._server.methods import Deferred, Methods
 from trio_jobs._server.problem_pages import problem_page, problem_response
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
+from trio_jobs._server.sse import SseContext, SseParts, SseStream, later, start_of_stream
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.http_params import build_params, idempotency_key, is_json, read_query
 from trio_jobs._wire.job_lists import ListResult
 from trio_jobs._wire.jsonrpc import RpcError
-from trio_jobs._wire.methods import WAITING, SubmitResult
+from trio_jobs._wire.methods import WAITING, Lagged, SubmitResult, Subscribe
 from trio_jobs._wire.params import Wait
 from trio_jobs._wire.problems import problem_of
 from trio_jobs._wire.routes import FIND, Route, find_routes
+from trio_jobs._wire.sse import MEDIA_TYPE
 
 __all__ = ["Api"]
 
@@ -50,9 +53,13 @@ class Api:
         methods: The methods of the protocol.
         limits: Of the server.
         rules: Which web pages may use the API.
+        sse: What the streams of events share.
     """
 
-    def __init__(self, backend: Backend, methods: Methods, limits: ServerLimits, rules: OriginRules) -> None:
+    def __init__(
+        self, backend: Backend, methods: Methods, limits: ServerLimits, rules: OriginRules, sse: SseParts
+    ) -> None:
+        self._sse = sse
         self._methods = methods
         self._backend = backend
         self._rules = rules
@@ -83,14 +90,14 @@ class Api:
         if request.known is None:
             why = request.identity if isinstance(request.identity, Problem) else Problem.MISSING
             raise BadRequest(401, str(why), (("WWW-Authenticate", "Bearer"),), reason=Reason.TOKEN)
+        if route.answer == "events":
+            return await self._stream(request, route, request.known)
         page = await self._answer(request, route, in_path, request.known)
-        if isinstance(page, Page) and (cors := self._rules.headers(head)):
+        if cors := self._rules.headers(head):
             return Page(page.status, page.content_type, page.body, page.headers + cors)
         return page
 
-    async def _answer(
-        self, request: HttpRequest, route: Route, in_path: dict[str, str], identity: Identity
-    ) -> Page | Stream:
+    async def _answer(self, request: HttpRequest, route: Route, in_path: dict[str, str], identity: Identity) -> Page:
         head = request.head
         if route.verb == "GET":
             if head.body != 0:
@@ -130,6 +137,38 @@ class Api:
             if isinstance(error, RpcError) and error.code == ErrorCode.TOO_MANY:
                 request.refuse(Reason.RATE, error.message)
             return problem_response(route.method, error, key=key, submits=route.method.startswith("jobs.submit"))
+
+    async def _stream(self, request: HttpRequest, route: Route, identity: Identity) -> Page | Stream:
+        head, cors = request.head, self._rules.headers(request.head)
+        if head.body != 0:
+            raise BadRequest(400, "a GET must not have a body")
+        if head.method == "HEAD":
+            return Page(200, MEDIA_TYPE, b"", cors)
+        account = self._accounts.of(identity)
+        stream = SseStream(self._sse, self._sse.events.of(identity.scope), account)
+        context = SseContext(HttpContext(identity, account), self._sse, stream.on_news)
+        try:
+            query = start_of_stream(read_query(head.query), head.get("last-event-id"))
+            params: Subscribe = build_params(route, {}, query, b"")
+            account.take(cost(params), 0)
+            account.check_wait()
+            try:
+                subscriber = await self._methods.answer(context, route.row, params)
+                stream.begin(subscriber, None)
+            except RpcError as error:
+                if error.code != ErrorCode.CANNOT_RESUME:
+                    raise
+                now = self._sse.backend
+                first = (params.after or 0) + 1 if params.epoch == now.epoch else 1
+                again = msgspec.structs.replace(params, after=None, epoch=None, snapshot=True)
+                subscriber = await self._methods.answer(context, route.row, again)
+                stream.begin(subscriber, Lagged("", min(first, now.events.seq), now.events.seq))
+        except RpcError as error:
+            if error.code == ErrorCode.TOO_MANY:
+                request.refuse(Reason.RATE, error.message)
+                return partial(later, cors)
+            return problem_response(route.method, error)
+        return partial(stream.run, request.until_gone, cors)
 
     @staticmethod
     def _seconds(query: dict[str, list[str]]) -> float | None:

@@ -25,7 +25,7 @@ from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, wants
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.routes import PREFIX
 
-__all__ = ["HttpConnection", "HttpRequest", "Respond", "Stream"]
+__all__ = ["HttpConnection", "HttpRequest", "Respond", "Stream", "UntilGone"]
 
 T = TypeVar("T")
 
@@ -139,9 +139,8 @@ class HttpConnection:
                 head = await self._next_head()
         finally:
             self._stream.forget_owner()
-        if self._stream.stalled:
-            self._requests.refuse(Reason.SLOW, "the client did not read the response", self._peer)
-            return
+            if self._stream.stalled:
+                self._refuse(Reason.SLOW, f"the client read nothing for {self._limits.write_timeout:g} s")
         await close_gently(self._transport)
 
     async def _answer(self, head: RequestHead) -> bool:

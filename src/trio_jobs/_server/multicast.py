@@ -21,7 +21,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._errors import Lagged
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.stream import GuardedStream
-from trio_jobs._wire.frames import text_header
+from trio_jobs._server.stream_formats import StreamFormat
 
 __all__ = ["JOINED", "Member", "Multicast", "Multicasts", "frames"]
 
@@ -30,11 +30,13 @@ MOST: Final = 100  #: members of a multicast: one step of the event loop sends t
 ROUNDS: Final = 4  #: writes to each member in one step: 800 events, more than a queue commits between two steps
 
 
-def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Callable[[Event], bytes]) -> list[bytes]:
+def frames(
+    form: StreamFormat, events: Sequence[Event], cursor: Cursor, body_of: Callable[[Event], bytes]
+) -> list[bytes]:
     """Encode the events that match the filter of `cursor`, up to `JOINED` bytes; the others are returned to the cursor.
 
     Args:
-        prefix: The first part of each notification.
+        form: Of the subscriptions.
         events: The events that were just read from `cursor`.
         cursor: The cursor.
         body_of: Encodes an event.
@@ -47,7 +49,7 @@ def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Call
     """
     everything, wants = cursor.filter.is_open, cursor.wants
     parts: list[bytes] = []
-    size, lead = 0, len(prefix)
+    size, lead = 0, form.lead
     for event in events:
         try:
             if not (everything or wants(event)):
@@ -58,12 +60,11 @@ def frames(prefix: bytes, events: Sequence[Event], cursor: Cursor, body_of: Call
             cursor.unread(event)
             break
         body = body_of(event)
-        length = lead + len(body)
-        size += length
+        size += lead + len(body)
         if size > JOINED and parts:
             cursor.unread(event)
             break
-        parts += (text_header(length), prefix, body)
+        parts += form.event(event.seq, body)
     return parts
 
 
@@ -79,7 +80,7 @@ class Multicast:
     """Subscriptions that share one cursor.
 
     Args:
-        prefix: The first part of each notification.
+        form: Of their subscriptions.
         wanted: The filter of the members.
         after: The members have been sent the events up to this one.
         on_empty: Called when the last member has left. The multicast is not used after that.
@@ -89,7 +90,7 @@ class Multicast:
         self,
         source: EventSource,
         bodies: EventBodies,
-        prefix: bytes,
+        form: StreamFormat,
         wanted: Filter,
         after: int,
         on_empty: Callable[[Multicast], None],
@@ -97,7 +98,7 @@ class Multicast:
         self.cursor = Cursor(source, after, wanted, self._send_news)
         self.cursor.idle = True
         self._members: dict[Member, GuardedStream] = {}
-        self._prefix = prefix
+        self._form = form
         self._body_of = bodies.body
         self._on_empty = on_empty
 
@@ -123,7 +124,7 @@ class Multicast:
             after = cursor.seq
             try:
                 events = cursor.read_nowait()
-                parts = None if events is None else frames(self._prefix, events, cursor, self._body_of)
+                parts = None if events is None else frames(self._form, events, cursor, self._body_of)
             except Lagged:  # each member then reads the same from its own cursor, and notifies its client
                 parts = None
             if parts is None:
@@ -159,7 +160,7 @@ class Multicast:
 
 
 class Multicasts:
-    """All multicasts of a server, by prefix and filter."""
+    """All multicasts of a server, by format and filter."""
 
     def __init__(self, source: EventSource, bodies: EventBodies) -> None:
         self._source = source
@@ -169,24 +170,24 @@ class Multicasts:
     def __len__(self) -> int:
         return sum(len(multicast) for multicasts in self._multicasts.values() for multicast in multicasts)
 
-    def join(self, member: Member, stream: GuardedStream, prefix: bytes, cursor: Cursor) -> Multicast | None:
+    def join(self, member: Member, stream: GuardedStream, form: StreamFormat, cursor: Cursor) -> Multicast | None:
         """Add a member to a multicast whose cursor is at the position of the member's cursor.
 
         Args:
             member: The subscription.
             stream: The stream of its connection.
-            prefix: The first part of each of its notifications.
+            form: Of its subscription.
             cursor: The member's own cursor: attached, with no event left to read.
 
         Returns:
             The multicast; None if there is none at this position, so that the member must continue without one.
         """
-        key = (prefix, cursor.filter)
+        key = (form.key, cursor.filter)
         multicasts = self._multicasts.setdefault(key, [])
         multicast = next((multicast for multicast in multicasts if len(multicast) < MOST), None)
         if multicast is None:
             multicast = Multicast(
-                self._source, self._bodies, prefix, cursor.filter, cursor.seq, partial(self._forget, key)
+                self._source, self._bodies, form, cursor.filter, cursor.seq, partial(self._forget, key)
             )
             multicasts.append(multicast)
         elif not multicast.cursor.idle or multicast.cursor.seq != cursor.seq:

@@ -7,6 +7,7 @@ close frame, and closing the connections one after another could take a timeout 
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -45,6 +46,7 @@ from trio_jobs._server.places import Places
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.shared_events import EventsByScope
+from trio_jobs._server.sse import SseParts
 from trio_jobs._server.stream import CountedStream, GuardedStream
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode
@@ -99,7 +101,8 @@ class Server:
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
         rules = OriginRules(origins)
-        api = Api(backend, self._methods, limits, rules)
+        self._sse = SseParts(backend, self.shared_events, self._pacer, self._followed, random.random)
+        api = Api(backend, self._methods, limits, rules, self._sse)
         self._http = HttpServer(pages, api, self._requests, self._places, limits)
         if page:
             self._http.logins = PageLogins(access.logins, rules)
@@ -120,8 +123,8 @@ class Server:
 
     @property
     def subscriptions(self) -> int:
-        """The number of their subscriptions."""
-        return sum(len(connection.subscribers) for connection in self._open)
+        """The number of their subscriptions, and of streams over HTTP."""
+        return sum(len(connection.subscribers) for connection in self._open) + len(self._sse.open)
 
     @property
     def refusals(self) -> Mapping[str, int]:
@@ -256,6 +259,7 @@ class Server:
     def _on_progress(self, news: Progress) -> None:
         for connection in self._open:
             connection.on_progress(news)
+        self._sse.on_progress(news)
 
     async def _stop(self) -> None:
         """Close all connections, and wait until they have ended."""

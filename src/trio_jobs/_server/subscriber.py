@@ -23,13 +23,11 @@ from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.stream import GuardedStream
+from trio_jobs._server.stream_formats import StreamFormat, WebSocketFormat
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import SNAPSHOT_PAGE
 from trio_jobs._wire.conversion import progress_to_wire
-from trio_jobs._wire.event_encoding import prefix
 from trio_jobs._wire.field_scopes import limit_to
-from trio_jobs._wire.frames import text_frame
-from trio_jobs._wire.jsonrpc import encode_notification
 from trio_jobs._wire.pages import JobPage, SnapshotOut
 
 __all__ = ["Subscriber"]
@@ -92,10 +90,10 @@ class Subscriber:
         after: The first event is the one after this.
         on_news: Called synchronously when something can be sent. The second argument is True if it may be sent in the
             same step.
+        format: In which the events are sent; None for messages of a WebSocket.
 
     Attributes:
         id: The id of the subscription.
-        prefix: The first part of each notification.
         cursor: The cursor of the subscription, or of its multicast.
     """
 
@@ -108,9 +106,11 @@ class Subscriber:
         wanted: Filter,
         after: int,
         on_news: Callable[[Subscriber, bool], None],
+        *,
+        format: StreamFormat | None = None,  # noqa: A002 - what it is
     ) -> None:
         self.id = subscription
-        self.prefix = prefix(subscription)
+        self._format = WebSocketFormat(subscription) if format is None else format
         self.cursor = Cursor(backend.events, after, wanted, partial(on_news, self, True))
         self._on_news = on_news
         self._backend = backend
@@ -124,6 +124,11 @@ class Subscriber:
     def followed_jobs(self) -> int:
         """How many jobs its filter names; 0 if it follows all."""
         return len(self.cursor.filter.jobs or ())
+
+    @property
+    def can_resume(self) -> bool:
+        """A client that has received everything so far can resume: no snapshot has begun."""
+        return self._snapshot is None
 
     @property
     def caught_up(self) -> bool:
@@ -146,7 +151,7 @@ class Subscriber:
     def join(self, multicasts: Multicasts, stream: GuardedStream) -> None:
         """Join a multicast at the current position, if that is possible. `stream` is that of the connection."""
         if self._multicast is None and self.caught_up and stream.free and self.cursor.filter.jobs is None:
-            multicast = self._multicast = multicasts.join(self, stream, self.prefix, self.cursor)
+            multicast = self._multicast = multicasts.join(self, stream, self._format, self.cursor)
             if multicast is not None:
                 self.cursor.detach()
                 self.cursor = multicast.cursor
@@ -203,14 +208,14 @@ class Subscriber:
         return parts
 
     def _parts(self, events: Sequence[Event]) -> list[bytes]:
-        parts = frames(self.prefix, events, self.cursor, self._bodies.body)
+        parts = frames(self._format, events, self.cursor, self._bodies.body)
         if self._catching_up and self.cursor.idle:
             self._catching_up = False
             parts.append(self.position())
         return parts
 
     def position(self) -> bytes:
-        return self._told("jobs.position", w.Position(self.id, self.cursor.position))
+        return self.notification("jobs.position", w.Position(self.id, self.cursor.position))
 
     def progress(self, news: Progress) -> bytes | None:
         """Encode a job's progress; None if the job does not match the filter, or its kind is not known any more."""
@@ -219,11 +224,11 @@ class Subscriber:
             return None
         if wanted.kinds is not None and (self.cursor.source.identity_of(news.job_id) or ("",))[0] not in wanted.kinds:
             return None
-        return self._told("jobs.progress", limit_to(progress_to_wire(self.id, news), self._bodies.scope))
+        return self.notification("jobs.progress", limit_to(progress_to_wire(self.id, news), self._bodies.scope))
 
     def _lagged(self, lagged: Lagged) -> bytes:
         self.begin_snapshot()
-        return self._told("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
+        return self.notification("jobs.lagged", w.Lagged(self.id, lagged.after + 1, self.cursor.seq))
 
     async def _snapshot_page(self, snapshot: _Snapshot) -> bytes:
         page = JobPage(SNAPSHOT_PAGE, self._bodies.scope)
@@ -231,8 +236,11 @@ class Subscriber:
             await self._pacer.run(partial(snapshot.step, page))
         if snapshot.is_done:
             self._snapshot = None
-        return self._told("jobs.snapshot", SnapshotOut(self.id, self.cursor.source.seq, page.jobs, snapshot.is_done))
+        params = SnapshotOut(self.id, self.cursor.source.seq, page.jobs, snapshot.is_done)
+        return self.notification("jobs.snapshot", params, self.cursor.seq if snapshot.is_done else None)
 
-    @staticmethod
-    def _told(method: str, params: w.Position | w.Lagged | SnapshotOut | w.ProgressParams) -> bytes:
-        return text_frame(encode_notification(method, params))
+    def notification(
+        self, method: str, params: w.Position | w.Lagged | SnapshotOut | w.ProgressParams, at: int | None = None
+    ) -> bytes:
+        """Encode a notification. at: as of `StreamFormat.notification`."""
+        return self._format.notification(method, params, at)
