@@ -53,6 +53,10 @@ class Backend(CommandBackend, Protocol):
         """See `Queue.get`. brief: without payload, steps, attempts and result, so that its size has a limit."""
         ...
 
+    def live(self, job: Job) -> Job:
+        """The job with its position in the channel and its expected wait, if it is pending."""
+        ...
+
     def find(self, kind: str | None, key: str) -> Job:
         """See `Queue.find`."""
         ...

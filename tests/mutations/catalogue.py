@@ -35,6 +35,7 @@ REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
+RECEIPTS: Final = "tests/runtime/test_receipts.py"
 HEALTH: Final = "tests/runtime/test_health.py"
 HISTORIES: Final = "tests/runtime/test_histories.py"
 SERVED_HISTORIES: Final = "tests/server/test_served_histories.py"
@@ -1394,7 +1395,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that the consumer received keeps its slot",
         SIMULATOR,
         "_runtime/consumer.py",
-        "        channel.received()\n",
+        "        channel.received(record)\n",
         "",
     ),
     _M(
@@ -2089,6 +2090,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/operations.py",
         "            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))",
         "            assert seq",
+    ),
+    _M(
+        "one mean for all kinds",
+        "a job behind one that takes minutes is said to start in a second",
+        RECEIPTS,
+        "_runtime/shared_state.py",
+        "        ran = self._runs.get(kind, self.mean_run)\n",
+        "        ran = self.mean_run\n",
+    ),
+    _M(
+        "estimate in a pause",
+        "a submit to a paused queue is told to wait for a second",
+        RECEIPTS,
+        "_runtime/expected_wait.py",
+        "        if self._projection.paused is not None or self._sessions.failing:\n",
+        "        if self._sessions.failing:\n",
+    ),
+    _M(
+        "kind of a removed job still counted",
+        "estimates grow with each job that is cancelled while it waits",
+        "tests/runtime/test_job_channel.py",
+        "_runtime/job_channel.py",
+        "            self._removed(record)\n            self.release()\n",
+        "            self.used -= 1\n            self.release()\n",
     ),
     _M(
         "paused and healthy",

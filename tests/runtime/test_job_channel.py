@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import msgspec
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
+from trio_jobs._engine import events as ev
+from trio_jobs._engine.fold import begin
+from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._runtime.job_channel import JobChannel
 
 
@@ -28,3 +36,37 @@ async def test_in_strict_order_slots_kept_for_requeued_jobs_go_to_waiting_submit
         channel.release()
     assert got[2:] == [2]
     assert repr(channel) == "<JobChannel 0 waiting, 0 of 2 free>"
+
+
+def record(n: int, kind: str) -> JobRecord:
+    return begin(ev.Submitted(seq=n, at=0.0, job=f"j{n}", kind=kind, payload=msgspec.Raw(b"1")))
+
+
+@given(steps=st.lists(st.sampled_from(["a", "b", "c", "receive", "put back", "remove"]), max_size=40))
+def test_the_kinds_in_the_channel_are_counted_whatever_joins_and_leaves_it(steps: list[str]) -> None:
+    async def main() -> None:
+        channel = JobChannel(100)
+        inside: list[JobRecord] = []
+        for n, step in enumerate(steps, 1):
+            if step == "remove":
+                if inside:
+                    assert channel.remove(inside.pop(n % len(inside)))
+            elif step in ("receive", "put back"):
+                if inside:
+                    job = await channel.receive()
+                    assert job is inside[0]
+                    if step == "receive":
+                        channel.received(inside.pop(0))
+                    else:
+                        channel.unreceive(job)
+            else:
+                assert channel.try_reserve()
+                inside.append(record(n, step))
+                channel.send(inside[-1])
+            assert channel.kinds == Counter(job.kind for job in inside)
+            assert channel.used == len(inside)
+            for position, job in enumerate(inside, 1):
+                assert channel.kinds_before(position) == [other.kind for other in inside[: position - 1]]
+                assert channel.position(job) == position
+
+    trio.run(main)

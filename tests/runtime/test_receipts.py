@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import trio_jobs
 from support.recording_sdk import RecordingSdk
-from support.rig import open_queue
+from support.rig import make_rig, open_queue, pass_time
+from support.server import OWNER, bench, make_service
 from trio_jobs import Queue, Service, State
+from trio_jobs.testing import Blocker
 
 
 def timed_service(sdk: RecordingSdk, **settings: object) -> Service:
@@ -113,3 +116,91 @@ async def test_a_scheduled_job_has_no_position(autojump_clock: MockClock) -> Non
         await measure(queue, 4)
         receipt = await queue.submit("work", 1, delay=10)
         assert (receipt.position, receipt.expected_wait) == (0, 0)
+
+
+def service_of_two_kinds(sdk: RecordingSdk) -> Service:
+    service = timed_service(sdk)
+
+    @service.handler(on_doubt="hold")
+    async def long(sdk: RecordingSdk, seconds: float) -> None:
+        await sdk.call(f"{seconds}", seconds)
+
+    return service
+
+
+async def test_the_estimate_is_the_sum_of_the_kinds_before_the_job(autojump_clock: MockClock) -> None:
+    async with open_queue(service_of_two_kinds(RecordingSdk())) as queue:
+        await measure(queue, 1)
+        await queue.result((await queue.submit("long", 100)).job_id)
+        await queue.submit("long", 100)
+        await wait_all_tasks_blocked()
+        waits = [
+            (await queue.submit(kind, 1, key=f"{n}")).expected_wait for n, kind in enumerate(["work", "long", "work"])
+        ]
+        assert waits == [100, 101, 201]
+        again = [
+            (await queue.submit(kind, 1, key=f"{n}")).expected_wait for n, kind in enumerate(["work", "long", "work"])
+        ]
+        assert again == waits, "a known key has the same, wherever its job is"
+        got = queue.find("work", "2")
+        assert (got.position, got.expected_wait) == (3, 201)
+        assert queue.get(got.id) == got
+        assert (queue.list()[0].position, queue.list()[0].expected_wait) == (None, None)
+
+
+async def test_a_kind_without_an_attempt_has_the_estimate_of_all(autojump_clock: MockClock) -> None:
+    async with open_queue(service_of_two_kinds(RecordingSdk())) as queue:
+        await measure(queue, 4)
+        await queue.submit("long", 1)
+        await wait_all_tasks_blocked()
+        assert [(await queue.submit("long", 1)).expected_wait for _ in range(2)] == [4, 8]
+
+
+async def test_the_job_that_starts_at_once_does_not_wait(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
+        await measure(queue, 4)
+        assert (await queue.submit("work", 1)).expected_wait == 0
+
+
+async def test_there_is_no_estimate_while_the_queue_is_paused(autojump_clock: MockClock) -> None:
+    async with open_queue(timed_service(RecordingSdk())) as queue:
+        await measure(queue, 4)
+        await queue.pause()
+        receipt = await queue.submit("work", 1)
+        assert (receipt.position, receipt.expected_wait) == (1, None)
+        assert (queue.get(receipt.job_id).position, queue.get(receipt.job_id).expected_wait) == (1, None)
+        await queue.submit("work", 1)
+        await queue.resume()
+        await queue.result(receipt.job_id)
+        assert queue.get(receipt.job_id).position is None, "it is not pending any more"
+
+
+async def test_there_is_no_estimate_while_a_call_is_stuck(mock_clock: MockClock) -> None:
+    rig = make_rig("thread", attempt_timeout=5, stuck_after=5)
+    async with rig.open() as queue:
+        await queue.result((await queue.submit("work", "a")).job_id)
+        hold = Blocker()
+        rig.sdk.script("call", hold)
+        await queue.submit("work", "b")
+        await rig.reached(hold)
+        assert (await queue.submit("work", "c")).expected_wait is not None
+        await pass_time(mock_clock, 5)
+        await pass_time(mock_clock, 5)
+        assert queue.health().problems == ("stuck",)
+        receipt = await queue.submit("work", "d")
+        assert (receipt.position, receipt.expected_wait) == (2, None)
+        hold.release()
+
+
+async def test_a_client_gets_the_estimate_with_the_receipt_and_by_get() -> None:
+    async with bench(make_service(drain_timeout=0.0), metrics=False) as b:
+        async with trio_jobs.connect(f"ws://127.0.0.1:{b.port}/ws", token=OWNER.secret) as client:
+            await client.result((await client.submit("double", 1)).job_id)
+            await client.submit("wait", 30)
+            receipt = await client.submit("double", 2)
+            assert receipt.position == 1
+            assert receipt.expected_wait is not None
+            got, here = await client.get(receipt.job_id), b.queue.get(receipt.job_id)
+            assert (
+                (got.position, got.expected_wait) == (here.position, here.expected_wait) == (1, receipt.expected_wait)
+            )

@@ -136,7 +136,7 @@ class Client(ClientHistories):
                 if not submit.waits_again:
                     raise
             else:
-                return Receipt(got.job, got.created, got.position, got.state)
+                return Receipt(got.job, got.created, got.position, got.state, got.expected_wait)
 
     async def get(self, job_id: str) -> Job:
         """The job with its attempts; with a token of scope `operate` also with what other tokens are not sent.
@@ -151,7 +151,7 @@ class Client(ClientHistories):
         Cancelled:
             Nothing has changed.
         """
-        return conversion.job_from_wire(await self._call("jobs.get", w.OneJob(job_id), WireJob))
+        return conversion.job_from_wire(await self._call("jobs.get", w.Get(job_id, live=True), WireJob))
 
     async def find(self, kind: str | None, key: str) -> Job:
         """The job that has a key, as `get` returns it.
@@ -167,7 +167,7 @@ class Client(ClientHistories):
         Cancelled:
             Nothing has changed.
         """
-        return conversion.job_from_wire(await self._call("jobs.find", Find(key, kind), WireJob))
+        return conversion.job_from_wire(await self._call("jobs.find", Find(key, kind, live=True), WireJob))
 
     async def list(
         self,

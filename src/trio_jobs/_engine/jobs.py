@@ -298,6 +298,13 @@ class Job:
     actions: tuple[OperatorAction, ...] = ()
     """What operators did to the job: the newest 20, oldest first; in a list and a snapshot the newest one alone."""
 
+    position: int | None = None
+    """The position in the channel, 1 for the next job to start; set by `get` and `find` for a pending job. 0 while it
+    waits for a slot there."""
+    expected_wait: float | None = None
+    """Seconds until the job starts if attempts take as long as recent ones of each kind; set with `position`. None
+    while the queue is paused or stuck, and before the first attempt has ended."""
+
     @property
     def is_final(self) -> bool:
         """The state is `completed`, `failed` or `cancelled`."""

@@ -28,5 +28,5 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     state: State
     """The state of the job."""
     expected_wait: float | None = None
-    """Seconds until the job starts if attempts take as long as recent ones. None before the first attempt of the queue
-    has ended, and always None over the wire."""
+    """Seconds until the job starts if attempts take as long as recent ones of each kind. None before the first attempt
+    of the queue has ended, while it is paused or stuck, and while the SDK does not open."""

@@ -19,6 +19,7 @@ from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.corrections import Corrections, is_new_after
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.expected_wait import ExpectedWaits
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.pending_submits import PendingSubmit, PendingSubmits
 from trio_jobs._runtime.scheduler import Scheduler
@@ -46,6 +47,7 @@ class Admission:
         commits: CommitWaiter,
         waiters: JobWaiters,
         estimates: Estimates,
+        expected: ExpectedWaits,
         status: QueueStatus,
         max_waiting: int,
     ) -> None:
@@ -59,6 +61,7 @@ class Admission:
         self._commits = commits
         self._waiters = waiters
         self._estimates = estimates
+        self._expected = expected
         self._status = status
         self._max_waiting = max_waiting
         self._pending = PendingSubmits(event_log.store, commits)
@@ -265,15 +268,15 @@ class Admission:
                 self._channel.send(record)
             # it may be processing already; when it was accepted, it was pending and the first
             position = 1 if in_channel else self._channel.used
-            return self._receipt(record.id, position, State.PENDING, created=True)
+            return self._receipt(record, position, State.PENDING, created=True)
         if record.state is State.SCHEDULED:
             self._scheduler.schedule(record)
         else:  # it became due before its submit was committed
             self._scheduler.requeue(record)
-        return self._receipt(record.id, 0, record.state, created=True)
+        return self._receipt(record, 0, record.state, created=True)
 
-    def _receipt(self, job_id: str, position: int, state: State, *, created: bool) -> Receipt:
-        return Receipt(job_id, created, position, state, self._estimates.wait_at(position))
+    def _receipt(self, record: JobRecord, position: int, state: State, *, created: bool) -> Receipt:
+        return Receipt(record.id, created, position, state, self._expected.of(record, position))
 
     # keys
 
@@ -301,7 +304,7 @@ class Admission:
             state = copied.state
         else:  # it is returned once the submit is committed; a start may be in the same commit
             state = State.SCHEDULED if record.state is State.SCHEDULED else State.PENDING
-        return self._receipt(record.id, self._channel.position(record), state, created=False)
+        return self._receipt(record, self._channel.position(record), state, created=False)
 
     def _known_or_corrected(self, new: Submission, by: str | None) -> Receipt | None:
         """As `_receipt_of_known`; but a job with another payload starts again with the new one, if it has done nothing.
@@ -322,7 +325,7 @@ class Admission:
                 self.refuse_if_too_many_wait(1)
             record = self._projection.jobs[known.job]
             self._corrections.of_submit(new, record, by)
-            return self._receipt(record.id, self._channel.position(record), record.state, created=False)
+            return self._receipt(record, self._channel.position(record), record.state, created=False)
         return self._receipt_of_known(new)
 
     async def _known_committed(self, job_id: str) -> None:

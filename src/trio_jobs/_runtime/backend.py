@@ -56,6 +56,9 @@ class QueueBackend(QueueBackendCommands):
     def get(self, job_id: str, *, brief: bool = False) -> Job:
         return self._queries.get(job_id, brief=brief)
 
+    def live(self, job: Job) -> Job:
+        return self._queries.live(job)
+
     def find(self, kind: str | None, key: str) -> Job:
         return self._queries.find(kind, key)
 

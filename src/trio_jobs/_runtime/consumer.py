@@ -84,7 +84,7 @@ class Consumer:
             record = await channel.receive()
             if not sessions.ready():  # the wait was long, or the SDK is not open
                 record = await self._receive_when_ready(record)
-        channel.received()
+        channel.received(record)
         if not self._event_log.contains(record):
             return  # the submit was rejected while the job was in delivery
         if record.state in FINAL and self._verification.is_requested(record):

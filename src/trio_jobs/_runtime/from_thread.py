@@ -96,7 +96,8 @@ class FromThread(ThreadCommands):
 
     def get(self, job_id: str) -> Job:
         """See `Queue.get`."""
-        return self._run(self._runtime.queries.get, job_id)
+        queries = self._runtime.queries
+        return self._run(lambda: queries.live(queries.get(job_id)))
 
     def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
         """See `Queue.find`."""

@@ -59,6 +59,8 @@ class JobChannel:
     _waiting: int
     used: int
     """Jobs in the channel."""
+    kinds: dict[str, int]
+    """The number of these jobs by kind, of the kinds that have any."""
 
     def __init__(self, capacity: int, *, strict: bool = False) -> None:
         self.capacity = capacity
@@ -71,6 +73,7 @@ class JobChannel:
         self._requeue_waiting = False
         self._waiting = 0  # the callers in both parking lots, and those that have just been unparked
         self.used = 0
+        self.kinds = {}
 
     def __repr__(self) -> str:
         return f"<JobChannel {self.used} waiting, {self._free} of {self.capacity} free>"
@@ -151,6 +154,7 @@ class JobChannel:
         """Append a job. The caller has reserved a slot for it, so this cannot fail."""
         self._sender.send_nowait(record)
         self.used += 1
+        self.kinds[record.kind] = self.kinds.get(record.kind, 0) + 1
 
     def receive(self) -> Awaitable[JobRecord]:
         """Return the next job. It stays in the channel until `received` is called.
@@ -162,10 +166,18 @@ class JobChannel:
         """
         return self._receiver.receive()
 
-    def received(self) -> None:
-        """Remove the job that `receive` has returned, and release its slot."""
-        self.used -= 1
+    def received(self, record: JobRecord) -> None:
+        """Remove this job, which `receive` has returned, and release its slot."""
+        self._removed(record)
         self.release()
+
+    def _removed(self, record: JobRecord) -> None:
+        self.used -= 1
+        left = self.kinds[record.kind] - 1
+        if left:
+            self.kinds[record.kind] = left
+        else:
+            del self.kinds[record.kind]
 
     def unreceive(self, record: JobRecord) -> None:
         """Return the job of the last `receive` to the front of the channel. O(capacity)."""
@@ -179,7 +191,7 @@ class JobChannel:
         for other in rest:
             self._sender.send_nowait(other)
         for _ in range(len(jobs) - len(rest)):
-            self.used -= 1
+            self._removed(record)
             self.release()
         return len(rest) < len(jobs)
 
@@ -190,6 +202,13 @@ class JobChannel:
             self._sender.send_nowait(other)
         in_delivery = self.used - len(jobs)  # given to the consumer, which Trio has not resumed yet
         return next((i for i, other in enumerate(jobs, 1 + in_delivery) if other is record), 0)
+
+    def kinds_before(self, position: int) -> list[str]:
+        """Return the kinds of the jobs before this position, in order. O(capacity)."""
+        jobs = self._drain()
+        for job in jobs:
+            self._sender.send_nowait(job)
+        return [job.kind for job in jobs[: position - 1]]
 
     def _drain(self) -> list[JobRecord]:
         jobs: list[JobRecord] = []

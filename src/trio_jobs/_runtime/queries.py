@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, Literal
 
+import attrs
 import msgspec
 import trio
 
@@ -38,6 +39,7 @@ from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.expected_wait import ExpectedWaits
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
@@ -69,6 +71,7 @@ class Queries:
         overruns: OverrunMonitor,
         caller: CallerCheck,
         waiters: JobWaiters,
+        expected: ExpectedWaits,
         estimates: Estimates,
         status: QueueStatus,
     ) -> None:
@@ -84,11 +87,20 @@ class Queries:
         self._overruns = overruns
         self._caller = caller
         self._waiters = waiters
+        self._expected = expected
         self._estimates = estimates
         self._status = status
 
     def get(self, job_id: str, *, brief: bool = False) -> Job:
         return view(self._event_log.committed_job(job_id), brief=brief)
+
+    def live(self, job: Job) -> Job:
+        """Return a job with its position in the channel and its expected wait, if it is pending."""
+        record = self._projection.jobs.get(job.id)
+        if record is None or job.state is not State.PENDING:
+            return job
+        position = self._channel.position(record)
+        return attrs.evolve(job, position=position, expected_wait=self._expected.of(record, position))
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
         """Return the kind and the key of a job; None if the job is pruned or never existed."""

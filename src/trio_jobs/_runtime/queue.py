@@ -167,7 +167,8 @@ class Queue(QueueOperations):
             JobNotFound: The job was never submitted to this queue, or is pruned.
             AmbiguousJob: The ids of several jobs end with these characters.
         """
-        return self._runtime.queries.get(job_id)
+        queries = self._runtime.queries
+        return queries.live(queries.get(job_id))
 
     def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
         """Return the job that has a key, as it is now.

@@ -130,7 +130,7 @@ class Reactions:
 
     def _add_to_estimates(self, record: JobRecord) -> None:
         if record.started_elapsed is not None and record.ended_elapsed is not None:
-            self._estimates.add(record.ended_elapsed - record.started_elapsed)
+            self._estimates.add(record.kind, record.ended_elapsed - record.started_elapsed)
 
     def _on_scheduled(self, event: ev.Ended | ev.Rescheduled) -> None:
         record = self._projection.jobs[event.job]

@@ -27,6 +27,7 @@ from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
 from trio_jobs._runtime.corrections import Corrections
 from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._runtime.expected_wait import ExpectedWaits
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.histories import Histories
 from trio_jobs._runtime.hooks import HookName, Hooks
@@ -105,7 +106,7 @@ class Runtime:
         """See `Queue.find`."""
         if kind is not None and not isinstance(kind, str):
             kind = self.submissions.handler(kind).kind
-        return self.queries.find(kind, key)
+        return self.queries.live(self.queries.find(kind, key))
 
     def events(
         self,
@@ -277,6 +278,14 @@ def build_runtime(
     corrections = Corrections(
         event_log=event_log, handlers=handlers, clock=clock, slot=slot, scheduler=scheduler, requests=requests
     )
+    expected = ExpectedWaits(
+        estimates=estimates,
+        projection=event_log.projection,
+        channel=channel,
+        slot=slot,
+        sessions=sessions,
+        overruns=overruns,
+    )
     admission = Admission(
         submissions=submissions,
         corrections=corrections,
@@ -287,6 +296,7 @@ def build_runtime(
         commits=commits,
         waiters=waiters,
         estimates=estimates,
+        expected=expected,
         status=status,
         max_waiting=settings.max_waiting,
     )
@@ -302,6 +312,7 @@ def build_runtime(
         overruns=overruns,
         caller=caller,
         waiters=waiters,
+        expected=expected,
         estimates=estimates,
         status=status,
     )

@@ -37,14 +37,17 @@ class Estimates:
 
     def __init__(self, min_interval: float) -> None:
         self._min_interval = min_interval
+        self._runs: dict[str, float] = {}
         self.mean_run: float | None = None
         """The mean duration of an attempt in seconds; None before the first has ended."""
         self.mean_turn: float | None = None
         """The mean time from one start to the next in seconds; None before the first attempt has ended."""
         self._mean_save: float | None = None
 
-    def add(self, ran: float) -> None:
-        """Add an attempt that has taken `ran` seconds."""
+    def add(self, kind: str, ran: float) -> None:
+        """Add an attempt of a job of this kind that has taken `ran` seconds."""
+        of_kind = self._runs.get(kind)
+        self._runs[kind] = ran if of_kind is None else of_kind + (ran - of_kind) / 16
         mean = self.mean_run
         self.mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
         self.mean_turn = mean + self._min_interval + (self._mean_save or 0.0)
@@ -56,10 +59,13 @@ class Estimates:
         if self.mean_run is not None:
             self.mean_turn = self.mean_run + self._min_interval + mean
 
-    def wait_at(self, position: int) -> float | None:
-        """Return the estimated seconds until the job at this position starts; None before the first attempt ended."""
-        turn = self.mean_turn
-        return None if turn is None else turn * position
+    def turn(self, kind: str) -> float | None:
+        """Return the estimated seconds from the start of an attempt of a job of this kind to the next start.
+
+        For a kind of which no attempt has ended, those of all kinds. None before the first attempt has ended.
+        """
+        ran = self._runs.get(kind, self.mean_run)
+        return None if ran is None else ran + self._min_interval + (self._mean_save or 0.0)
 
     def wait_for_slot(self, waiting: int) -> float:
         """Return the estimated seconds until a slot is free for a caller behind `waiting` others, 0.1 to 600."""

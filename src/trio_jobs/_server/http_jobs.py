@@ -83,7 +83,7 @@ class JobPages:
             RpcError: The token does not allow it.
             JobNotFound: There is no such job.
         """
-        found = await self._answer(context, "jobs.get", w.OneJob(job_id))
+        found = await self._answer(context, "jobs.get", w.Get(job_id))
         job: WireJob = found.make()
         body = _encode(job)
         if job.state == "completed":

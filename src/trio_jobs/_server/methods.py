@@ -178,13 +178,13 @@ class Methods:
             labels=params.labels,
             by=context.identity.name,
         )
-        return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state)
+        return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state, receipt.expected_wait)
 
-    async def get(self, context: RequestContext, params: w.OneJob) -> Deferred:
-        return _whole(lambda: self._backend.get(params.job))
+    async def get(self, context: RequestContext, params: w.Get) -> Deferred:
+        return self._whole(params.live, lambda: self._backend.get(params.job))
 
     async def find(self, context: RequestContext, params: Find) -> Deferred:
-        return _whole(lambda: self._backend.find(params.kind, params.key))
+        return self._whole(params.live, lambda: self._backend.find(params.kind, params.key))
 
     async def list(self, context: RequestContext, params: List) -> ListOut:
         backend, wanted, order = self._backend, _filter(context, params), params.order
@@ -302,6 +302,10 @@ class Methods:
             refusals=dict(self._connection_stats.refusals),
         )
 
+    def _whole(self, live: bool, find: Callable[[], Job]) -> Deferred:
+        more = self._backend.live if live else lambda job: job
+        return Deferred(lambda: job_to_wire(more(find()), history=True))
+
     def _whole_id(self, job_id: str) -> str:
         return self._backend.get(job_id, brief=True).id
 
@@ -380,10 +384,6 @@ def _require(context: RequestContext, least: Scope, what: str) -> None:
     scope = context.identity.scope
     if not includes(scope, least):
         raise RpcError(ErrorCode.PERMISSION_DENIED, f"{what} requires a token of scope {least}; this one has {scope}")
-
-
-def _whole(find: Callable[[], Job]) -> Deferred:
-    return Deferred(lambda: job_to_wire(find(), history=True))
 
 
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:

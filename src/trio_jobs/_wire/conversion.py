@@ -141,6 +141,8 @@ def job_to_wire(job: Job, *, history: bool = False) -> WireJob:
         reason=job.reason,
         error=error_to_wire(job.error, traceback=history),
         actions=tuple(action_to_wire(action) for action in job.actions) or None,
+        position=job.position,
+        expected_wait=job.expected_wait,
         result_problem=job.result_problem,
         history=attempts,
         payload=msgspec.Raw(job.payload) if history and job.payload is not None else msgspec.UNSET,
@@ -236,6 +238,8 @@ def job_from_wire(sent: WireJob) -> Job:
         reason=sent.reason,
         error=_error_from_wire(sent.error),
         actions=tuple(map(action_from_wire, sent.actions or ())),
+        position=sent.position,
+        expected_wait=sent.expected_wait,
     )
 
 

@@ -43,7 +43,7 @@ def _fields(watch: str = "", operate: str = "") -> dict[str, Scope]:
 FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     WireJob: _fields(
         "id kind state seq submitted_at changed_at key due_at deadline_at claimed_until run attempts retries_used "
-        "snoozes cancel_requested may_have_acted inside error history actions",
+        "snoozes cancel_requested may_have_acted inside error history actions position expected_wait",
         "by labels claimed_by reason result_problem payload earlier_payloads",
     ),
     WireAttempt: _fields("number run started_at ended_at outcome ended_by error entered late overdue"),
@@ -61,7 +61,7 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     ),
     LoginResult: _fields("code expires_in"),
     w.CancelRequestResult: _fields("request cancelled"),
-    w.SubmitResult: _fields("job created position state"),
+    w.SubmitResult: _fields("job created position state expected_wait"),
     ListResult: _fields("seq jobs more next"),
     CountResult: _fields("seq total groups others"),
     w.ResultResult: _fields("job state final withheld error may_have_acted", "result problem reason"),

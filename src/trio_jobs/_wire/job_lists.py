@@ -14,10 +14,11 @@ __all__ = ["Conditions", "Count", "CountResult", "Find", "List", "ListResult"]
 
 
 class Find(Params, frozen=True):
-    """kind: the kind of the job; absent for any. key: the key of its submit."""
+    """kind: the kind of the job; absent for any. key: the key of its submit. live: as of jobs.get."""
 
     key: Annotated[str, Meta(min_length=1, max_length=500)]
     kind: Kind | None = None
+    live: bool = False
 
 
 class Conditions(Params, frozen=True):

@@ -103,20 +103,27 @@ class Submit(Params, frozen=True):
     labels: Labels | None = None
 
 
-class SubmitResult(Struct, frozen=True):
+class SubmitResult(Struct, frozen=True, omit_defaults=True):
     """created: false if the key was known. position: in the channel, 1 for the next job to start; 0 for a job
-    that does not wait there."""
+    that does not wait there. expected_wait: seconds until it starts; absent where nobody can know, as in a pause."""
 
     job: str
     created: bool
     position: int
     state: State
+    expected_wait: float | None = None
 
 
 class OneJob(Params, frozen=True):
     """job: the id of the job, or at least its last 6 characters."""
 
     job: OneJobId
+
+
+class Get(OneJob, frozen=True):
+    """live: with the position of a pending job and its expected wait."""
+
+    live: bool = False
 
 
 class Cancel(Params, frozen=True):
@@ -349,7 +356,7 @@ METHODS: Final = {
             "Stop waiting for the answer to a request, so that it no longer counts as in flight.",
         ),
         Method("jobs.submit", Submit, SubmitResult, "operate", False, "Submit a job."),
-        Method("jobs.get", OneJob, WireJob, "watch", True, "A job with its attempts."),
+        Method("jobs.get", Get, WireJob, "watch", True, "A job with its attempts."),
         Method("jobs.find", Find, WireJob, "watch", True, "The job that has a key, with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.count", Count, CountResult, "watch", True, "How many jobs match, also by groups."),

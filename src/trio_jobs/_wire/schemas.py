@@ -96,6 +96,7 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     attempts: the number of attempts. history: the attempts, sent by jobs.get and jobs.find only: the newest of them, if
     all together exceed 512 KiB. payload: sent by the same methods only. actions: what operators did, the newest 20; in
     a list and a snapshot the newest one alone. payload, by, labels: sent to a token of scope operate or control only.
+    position, expected_wait: of a pending job, where `live` was requested.
     """
 
     id: str
@@ -125,6 +126,8 @@ class WireJob(Struct, frozen=True, omit_defaults=True):
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     earlier_payloads: dict[str, msgspec.Raw] | None = None
     actions: tuple[WireAction, ...] | None = None
+    position: int | None = None
+    expected_wait: float | None = None
 
 
 class WireEvent(Struct, frozen=True, omit_defaults=True):
