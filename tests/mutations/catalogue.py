@@ -64,6 +64,7 @@ DRAIN: Final = "tests/runtime/test_drain.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
+PUBLIC_URL: Final = "tests/server/test_public_url.py"
 SSE: Final = "tests/server/test_sse.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
@@ -405,6 +406,23 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/http_connection.py",
         "            if await self._is_gone():\n                nursery.cancel_scope.cancel()\n",
         "            await self._is_gone()\n",
+    ),
+    _M(
+        "prefix that only begins alike",
+        "a path that only begins like that of the public URL reaches the server",
+        PUBLIC_URL,
+        "_server/public_url.py",
+        '        if self.prefix and path.startswith(self.prefix + "/"):\n            return path[len(self.prefix) :]\n',
+        "        if self.prefix and path.startswith(self.prefix):\n"
+        '            return "/" + path[len(self.prefix) :].lstrip("/")\n',
+    ),
+    _M(
+        "scheme of the public URL ignored",
+        "a page that was loaded without TLS controls the queue",
+        PUBLIC_URL,
+        "_server/cors.py",
+        "origin is None or origin == self._public.origin or",
+        "origin is None or origin.partition(':')[2] == self._public.origin.partition(':')[2] or",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(

@@ -362,6 +362,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a host name under which clients reach the server; can be repeated",
     )
+    parser.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="the URL under which clients reach the server through a proxy, such as https://example.org/queue",
+    )
     parser.add_argument("--no-page", action="store_true", help="do not offer the web page at /")
     parser.add_argument("--log-json", action="store_true", help="write logs as JSON lines")
     parser.add_argument("--verbose", action="store_true", help="write debug logs too")

@@ -33,6 +33,7 @@ from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._server.certificates import CertificateFiles, load
 from trio_jobs._server.origins import check_origins
+from trio_jobs._server.public_url import PublicUrl
 from trio_jobs._server.request import check_host_names
 from trio_jobs._server.server import Server, serve
 from trio_jobs._server.tokens import Token, known
@@ -97,6 +98,8 @@ async def _serve(service: Service, arguments: argparse.Namespace) -> int:
     tls = _certificate(arguments)
     check_host_names(arguments.allow_host)  # as for the certificate
     check_origins(arguments.origin)
+    if arguments.public_url is not None:
+        PublicUrl.parse(arguments.public_url)
     stop = trio.Event()
     scope = trio.CancelScope()
     queue: Queue | None = None
@@ -241,6 +244,7 @@ async def _serve_queue(
         insecure=arguments.insecure,
         origins=arguments.origin,
         hosts=arguments.allow_host,
+        public_url=arguments.public_url,
         page=not arguments.no_page,
     ) as server:
         record = _record(found, server.port)

@@ -13,6 +13,7 @@ from trio_jobs._server.credentials import Credentials
 from trio_jobs._server.http import refusal, response
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem
 from trio_jobs._server.known_token import ANYONE
+from trio_jobs._server.public_url import PublicUrl
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream
@@ -78,9 +79,18 @@ class RequestReader:
         tokens: The tokens of the server; None to accept every client.
         head_limit: The size of a request head in bytes.
         refusals: Where refused requests are counted.
+        public: Where clients reach the server, if that is known.
     """
 
-    def __init__(self, hosts: Collection[str], tokens: Credentials | None, head_limit: int, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        hosts: Collection[str],
+        tokens: Credentials | None,
+        head_limit: int,
+        refusals: Refusals,
+        public: PublicUrl | None = None,
+    ) -> None:
+        self._public = public
         self._hosts = hosts
         self._tokens = tokens
         self._head_limit = head_limit
@@ -127,7 +137,7 @@ class RequestReader:
         head = parse(data)
         if head.forwarded_for is not None:
             peer.forwarded_for = head.forwarded_for
-        return head
+        return head if self._public is None else attrs.evolve(head, path=self._public.local_path(head.path))
 
     def check(self, head: RequestHead) -> Identity | Problem:
         """Return the client of a request, or why it cannot be identified.

@@ -21,7 +21,6 @@ import trio
 from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._concurrency import bare_nursery, is_cancellation
 from trio_jobs._engine.status import Progress
-from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access
@@ -36,15 +35,17 @@ from trio_jobs._server.http_server import HttpServer
 from trio_jobs._server.identity import Problem
 from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.limits import ServerLimits
-from trio_jobs._server.listener import accept_forever, is_loopback, listen
+from trio_jobs._server.listener import accept_forever, listen
 from trio_jobs._server.methods import Methods
 from trio_jobs._server.metrics import Metrics, is_available
-from trio_jobs._server.origins import check_origins, is_allowed_origin
+from trio_jobs._server.origins import check_origins
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.page_logins import PageLogins
 from trio_jobs._server.places import Places
+from trio_jobs._server.public_url import PublicUrl
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import check_host_names
+from trio_jobs._server.serve_arguments import check_arguments
 from trio_jobs._server.shared_events import EventsByScope
 from trio_jobs._server.sse import SseParts
 from trio_jobs._server.stream import CountedStream, GuardedStream
@@ -83,29 +84,31 @@ class Server:
         limits: ServerLimits,
         metrics: bool,
         page: bool = True,
+        public: PublicUrl | None = None,
     ) -> None:
         self.access = access
         self.limits = limits
         self._backend = backend
         self._listeners = listeners
         self._tls = tls
-        self._origins = frozenset(origins)
+        self._rules = OriginRules(origins, public)
         self._pacer = Pacer()
         self._followed = FollowedJobs(limits)
         self._methods = Methods(backend, self, self._pacer, access)
         self._metrics = Metrics(backend, self) if metrics and is_available() else None
         self._refusals = Refusals()
-        self._requests = RequestReader(frozenset(hosts) | LOCAL, access.credentials, limits.head, self._refusals)
+        self._requests = RequestReader(
+            frozenset(hosts) | LOCAL, access.credentials, limits.head, self._refusals, public
+        )
         self.shared_events = EventsByScope(backend.events)
         self._open: dict[Connection, None] = {}
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
-        rules = OriginRules(origins)
         self._sse = SseParts(backend, self.shared_events, self._pacer, self._followed, random.random)
-        api = Api(backend, self._methods, limits, rules, self._sse)
+        api = Api(backend, self._methods, limits, self._rules, self._sse)
         self._http = HttpServer(pages, api, self._requests, self._places, limits)
         if page:
-            self._http.logins = PageLogins(access.logins, rules)
+            self._http.logins = PageLogins(access.logins, self._rules)
         self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
         self._closing = False
         host: str = listeners[0].getsockname()[0]
@@ -209,7 +212,7 @@ class Server:
         refusal: tuple[int, str] | None = None
         origin, identity = handshake.origin, handshake.identity
         # a page in a browser can read close codes, but no HTTP status, so these are refused after the handshake
-        if not is_allowed_origin(origin, handshake.host, self._origins):
+        if not self._rules.allows(origin, handshake.host):
             refusal = (CloseCode.FOREIGN_ORIGIN, "the origin of the page is not allowed")
             allow = f"to allow {origin:.100}, start the server with --origin, or serve(origins=[...])"
             refuse(Reason.ORIGIN, f"{refusal[1]}; {allow}")
@@ -324,6 +327,7 @@ async def serve(
     insecure: bool = False,
     origins: Collection[str] = (),
     hosts: Collection[str] = (),
+    public_url: str | None = None,
     metrics: bool = True,
     page: bool = True,
     limits: ServerLimits | None = None,
@@ -346,6 +350,9 @@ async def serve(
         origins: The origins of the web pages that may connect, such as "https://example.org". Pages whose origin has
             the host name and port of the request are allowed without it.
         hosts: The host names under which clients reach the server, in addition to localhost and addresses.
+        public_url: The URL under which clients reach the server through a proxy, such as
+            "https://example.org/queue". Its host name is allowed, its origin is the server's own, and paths may begin
+            with its path. None: an origin with the host name and port of the request is the server's own.
         metrics: Offer /metrics, if prometheus-client is installed.
         page: Offer the web page at /. It shows nothing before it has a token.
         limits: The limits of the server; None for the defaults.
@@ -357,32 +364,16 @@ async def serve(
     Cancelled:
         The connections are closed in the same way, behind a shield.
     """
-    if isinstance(tokens, Token | str):
-        raise UsageError("tokens must be a list of Token, or None to accept every client")
-    if not isinstance(tls, ssl.SSLContext | CertificateFiles | None):
-        raise UsageError(f"tls must be CertificateFiles or an ssl.SSLContext, not {type(tls).__name__}")
-    if isinstance(tls, ssl.SSLContext) and tls.protocol == ssl.PROTOCOL_TLS_CLIENT:
-        raise UsageError(
-            "tls is a TLS context for clients; make it with ssl.Purpose.CLIENT_AUTH, or give CertificateFiles"
-        )
-    if not is_loopback(host):
-        if tls is None and not insecure:
-            raise UsageError(
-                f"{host!r} is not a loopback address: give tls=..., or allow plain text with insecure=True"
-            )
-        if tokens is None:
-            raise UsageError(f"{host!r} is not a loopback address: without tokens every client could control the queue")
-    if tokens is None and token_file is not None:
-        raise UsageError("token_file needs tokens; without tokens every client is accepted")
-    if tokens is not None and not tokens and token_file is None:
-        raise UsageError("tokens is empty, so no client could connect; give tokens=None to accept every client")
+    check_arguments(host, tokens, token_file, tls, insecure=insecure)
     names, pages = check_host_names(hosts), check_origins(origins)
+    public = None if public_url is None else PublicUrl.parse(public_url)
+    names = names | {host.lower(), *([] if public is None else [public.host])}
     backend = queue.backend
     certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
     access = await Access.load(tokens, None if token_file is None else Path(token_file), backend)
     listeners = await listen(host, port)
     server = Server(
-        backend, listeners, access, certificate, pages, {*names, host.lower()}, limits or ServerLimits(), metrics, page
+        backend, listeners, access, certificate, pages, names, limits or ServerLimits(), metrics, page, public
     )
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:
