@@ -15,7 +15,9 @@ from support.server import OWNER, WATCHER, bench
 from trio_jobs import connect
 from trio_jobs._cli.login import link
 from trio_jobs._cli.main import main
+from trio_jobs._engine.bounds import Bounds
 from trio_jobs._file_lock import acquire
+from trio_jobs._server.named_tokens import read_tokens
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -50,6 +52,16 @@ def test_tokens_are_added_listed_and_removed(path: Path, capsys: pytest.CaptureF
     assert [*path.parent.iterdir()] == [path], "no other file is left"
 
 
+def test_a_token_is_bound_to_kinds_and_labels(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bounds = ["--kinds", "a", "b", "--labels", "company=acme", "x=y"]
+    assert run(capsys, "token", "add", "ada", "--scope", "watch", "--tokens", path, *bounds)[0] == 0
+    (token,) = read_tokens(path)
+    assert token.known().bounds == Bounds(["a", "b"], {"company": "acme", "x": "y"})
+    text = "ada  watch  kinds a, b and label company=acme and label x=y"
+    assert run(capsys, "token", "list", "--tokens", path)[1].strip() == text
+    assert json.loads(run(capsys, "token", "list", "--tokens", path, "--json")[1])["kinds"] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -59,6 +71,7 @@ def test_tokens_are_added_listed_and_removed(path: Path, capsys: pytest.CaptureF
         (["add", "a\nb", "--scope", "watch"], "1 to 100 printable"),
         (["add", "eve", "--scope", "root"], "invalid choice"),
         (["add", "eve"], "--scope"),
+        (["add", "eve", "--scope", "watch", "--labels", "x"], "NAME=VALUE"),
         (["remove", "eve"], "has no token 'eve'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

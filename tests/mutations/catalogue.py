@@ -57,6 +57,7 @@ NAMED_TOKENS: Final = "tests/server/test_named_tokens.py"
 TOKEN_COMMANDS: Final = "tests/cli/test_token_commands.py"
 FIELDS_BY_SCOPE: Final = "tests/server/test_fields_by_scope.py"
 FIELD_SCOPES: Final = "tests/wire/test_field_scopes.py"
+BOUNDS: Final = "tests/server/test_bounds.py"
 SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
@@ -608,6 +609,54 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/submission.py",
         "due if wait > 0 else None, deadline, labels)",
         "due if wait > 0 else None, deadline)",
+    ),
+    _M(
+        "a job outside of the bounds",
+        "a token that is bound reads any job by its id",
+        BOUNDS,
+        "_server/bound_backend.py",
+        "        if not self._includes(job):\n            raise JobNotFound(job_id)\n",
+        "        if False:\n            raise JobNotFound(job_id)\n",
+    ),
+    _M(
+        "a snapshot without bounds",
+        "a snapshot has the jobs of others",
+        BOUNDS,
+        "_server/subscriber.py",
+        "        self._backend = bound(backend, wanted.bounds)\n",
+        "        self._backend = backend\n",
+    ),
+    _M(
+        "events without bounds",
+        "a token that is bound is sent the events of other jobs",
+        BOUNDS,
+        "_engine/event_cursor.py",
+        "kind in wanted.kinds) and wanted.bounds.include(kind, labels)",
+        "kind in wanted.kinds)",
+    ),
+    _M(
+        "labels of a later event",
+        "only the first event of a job is looked at for its labels",
+        BOUNDS,
+        "_engine/event_cursor.py",
+        "            labels = self.source.labels_of(event.job) if wanted.bounds.labels else None\n",
+        "            labels = dict(wanted.bounds.labels)\n",
+    ),
+    _M(
+        "a key tells of a job",
+        "a submit with the key of a job outside of the bounds answers with that job",
+        BOUNDS,
+        "_server/bound_backend.py",
+        "        if not receipt.created and key is not None:\n",
+        "        if False:\n",
+    ),
+    _M(
+        "labels of others",
+        "a token that is bound submits jobs for others",
+        BOUNDS,
+        "_server/bound_backend.py",
+        '        if not self._bounds.include(kind, own):\n            raise PermissionDenied(f"this token submits',
+        '        if False:\n            raise PermissionDenied(f"this token submits',
     ),
     _M(
         "messages for watchers",

@@ -35,6 +35,16 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("name", metavar="NAME", help="who has the token; recorded with everything that is done with it")
     add.add_argument("--scope", required=True, choices=SCOPES, help=_SCOPES)
+    add.add_argument(
+        "--kinds", nargs="+", metavar="KIND", help="only jobs of these kinds exist for the token (default: all)"
+    )
+    add.add_argument(
+        "--labels",
+        nargs="+",
+        type=types.label,
+        metavar="NAME=VALUE",
+        help="only jobs with all of these labels exist for the token, and jobs that it submits get them (default: all)",
+    )
     commands.add_parser(
         "list",
         parents=[where],

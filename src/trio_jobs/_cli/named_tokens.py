@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from trio_jobs import _file_lock
 from trio_jobs._cli.commands import print_answer
 from trio_jobs._cli.output import print_error
@@ -71,7 +73,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _add(path: Path, tokens: list[NamedToken], arguments: argparse.Namespace) -> int:
-    token = Token.random(arguments.name, arguments.scope)
+    labels = None if arguments.labels is None else dict(arguments.labels)
+    token = attrs.evolve(Token.random(arguments.name, arguments.scope), kinds=arguments.kinds, labels=labels)
     if token.name in RESERVED:
         raise UsageError(f"{token.name!r} is the name of a token of `serve`: choose another name")
     if any(other.name == token.name for other in tokens):
@@ -79,7 +82,9 @@ def _add(path: Path, tokens: list[NamedToken], arguments: argparse.Namespace) ->
     if len(tokens) >= MAX_TOKENS:
         raise UsageError(f"{path} has {MAX_TOKENS} tokens, the most that it can have: remove one first")
     digest = hashlib.sha256(token.secret.encode("ascii")).hexdigest()
-    named = NamedToken(token.name, token.scope, digest, created_at=float(int(SystemClock().now())))
+    kinds = None if token.kinds is None else sorted(token.kinds)
+    labels = None if token.labels is None else dict(token.labels)
+    named = NamedToken(token.name, token.scope, digest, kinds, labels, created_at=float(int(SystemClock().now())))
     write_tokens(path, [*tokens, named])
     if not print_answer({**_facts(named), "secret": token.secret}, arguments.json, token.secret):
         return 0
@@ -89,8 +94,9 @@ def _add(path: Path, tokens: list[NamedToken], arguments: argparse.Namespace) ->
 
 def _list(path: Path, arguments: argparse.Namespace) -> int:
     for token in _read(path):
-        facts = _facts(token)
-        if not print_answer(facts, arguments.json, escape("  ".join(str(value) for value in facts.values()))):
+        bounds = token.known().bounds
+        text = f"{token.name}  {token.scope}" + (f"  {bounds}" if bounds else "")
+        if not print_answer(_facts(token), arguments.json, escape(text)):
             break
     return 0
 
@@ -106,4 +112,4 @@ def _remove(path: Path, tokens: list[NamedToken], arguments: argparse.Namespace)
 
 def _facts(token: NamedToken) -> dict[str, Any]:
     """What is shown of a token."""
-    return {"name": token.name, "scope": token.scope}
+    return {"name": token.name, "scope": token.scope, "kinds": token.kinds, "labels": token.labels}

@@ -6,12 +6,13 @@ continues from the store, in pages. Where the store has pruned the events too, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.bounds import UNBOUND, Bounds
 from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.transitions import STATE_AFTER
@@ -41,11 +42,13 @@ class Filter:
     """Kinds of jobs; None for all."""
     states: frozenset[State] | None = None
     """States that the event leads to; None for all."""
+    bounds: Bounds = UNBOUND
+    """The jobs that the reader may know about."""
 
     @property
     def is_open(self) -> bool:
         """The filter has no conditions."""
-        return self.jobs is None and self.kinds is None and self.states is None
+        return self.jobs is None and self.kinds is None and self.states is None and not self.bounds
 
 
 class EventSource(Protocol):
@@ -73,6 +76,10 @@ class EventSource(Protocol):
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
         """A job's kind and its key, if it has one; None once the job is pruned."""
+        ...
+
+    def labels_of(self, job_id: str) -> Mapping[str, str] | None:
+        """A job's labels, by name; None without any, and once the job is pruned."""
         ...
 
     def recent(self, after: int) -> Sequence[Event] | None:
@@ -207,14 +214,16 @@ class Cursor:
             return False
         if wanted.states is not None and STATE_AFTER.get(type(event)) not in wanted.states:
             return False
-        if wanted.kinds is None:
+        if wanted.kinds is None and not wanted.bounds:
             return True
         kind: str | None = None
+        labels: Mapping[str, str] | None = None
         if isinstance(event, ev.Submitted):
-            kind = event.kind
+            kind, labels = event.kind, event.labels
         elif (identity := self.source.identity_of(event.job)) is not None:
             kind, _ = identity
+            labels = self.source.labels_of(event.job) if wanted.bounds.labels else None
         if kind is None:
             self.seq, after = self.source.seq, event.seq - 1
             raise Lagged(after, self.source.seq + 1)
-        return kind in wanted.kinds
+        return (wanted.kinds is None or kind in wanted.kinds) and wanted.bounds.include(kind, labels)

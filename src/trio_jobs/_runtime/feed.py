@@ -14,7 +14,7 @@ jobs have readers. Readers with other filters, or none, read every event.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -43,13 +43,17 @@ class Feed:
     """The ring and its readers. Conforms to `EventSource`."""
 
     def __init__(
-        self, store: Store, identity_of: Callable[[str], tuple[str, str | None] | None] = lambda job: None
+        self,
+        store: Store,
+        identity_of: Callable[[str], tuple[str, str | None] | None] = lambda job: None,
+        labels_of: Callable[[str], Mapping[str, str] | None] = lambda job: None,
     ) -> None:
         self.store = store
         self.seq = 0
         self.closed = False
         self.notified_seq = 0
         self._identity_of = identity_of
+        self._labels_of = labels_of
         self._ring: deque[Event] = deque(maxlen=RING)
         self._published = trio.Event()
         self._by_job: dict[str, dict[Cursor, None]] = {}
@@ -71,6 +75,9 @@ class Feed:
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
         return self._identity_of(job_id)
+
+    def labels_of(self, job_id: str) -> Mapping[str, str] | None:
+        return self._labels_of(job_id)
 
     def set_ring_size(self, events: int) -> None:
         """Retain that many events. For the simulator, in which readers must fall behind the ring."""

@@ -107,6 +107,11 @@ class Queries:
         record = self._projection.jobs.get(job_id)
         return None if record is None else (record.kind, record.key)
 
+    def labels_of(self, job_id: str) -> Mapping[str, str] | None:
+        """Return the labels of a job; None without any, if the job is pruned or never existed."""
+        record = self._projection.jobs.get(job_id)
+        return None if record is None else record.labels
+
     def find(self, kind: str | None, key: str) -> Job:
         key = check_text("a key", key, MAX_KEY)
         kinds = [kind] if kind is not None else sorted({*self._handlers, *self._projection.by_submit.kinds()})

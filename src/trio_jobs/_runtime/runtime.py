@@ -347,7 +347,7 @@ def build_runtime(
         status=status,
         strict_order=settings.strict_order,
     )
-    feed = Feed(store, queries.identity_of)
+    feed = Feed(store, queries.identity_of, queries.labels_of)
     reactions = Reactions(
         event_log=event_log,
         handlers=handlers,

@@ -81,6 +81,9 @@ class Pages:
             if token is None:
                 challenge = (("WWW-Authenticate", "Bearer"),)
                 raise BadRequest(401, "the token is missing or invalid", challenge, reason=Reason.TOKEN)
+            if token.bounds:
+                why = f"the metrics are of all jobs, and this token is bound to {token.bounds}"
+                raise BadRequest(403, why, reason=None)
             return Page(200, self._metrics.content_type, self._metrics.text())
         if self._page:
             found = page_response(
@@ -98,7 +101,7 @@ class Pages:
         """Without a token, the response contains only whether the queue is healthy and whether it is paused."""
         health = self._backend.health()
         body: dict[str, object] = {"ok": health.ok, "paused": health.paused is not None}
-        if token is not None:
+        if token is not None and not token.bounds:
             not_after = self._connection_stats.certificate_not_after
             now = self._backend.statistics()
             body |= {

@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+import attrs
 import msgspec
 
 from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
+from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import NULL
-from trio_jobs._engine.job_filter import JobFilter, ListConditions, parse_group
+from trio_jobs._engine.job_filter import EVERY_JOB, JobFilter, ListConditions, parse_group
 from trio_jobs._engine.job_list import JobCounts, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
@@ -22,6 +24,7 @@ from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
 from trio_jobs._server import histories
 from trio_jobs._server.access import Access
+from trio_jobs._server.bound_backend import bound, restricted
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.logins import LIFETIME, LoginRefused
 from trio_jobs._server.pacing import STEP, Pacer
@@ -44,6 +47,7 @@ __all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_e
 log: Final = Log("trio_jobs.server")
 
 MAX_STEPS: Final = 500  #: steps of a list: a quarter of a second of the event loop, spread over more than one
+MAX_BOUNDS: Final = 1000  #: bounds of tokens for which there are methods; a file of tokens has no more
 MAX_KEPT: Final = 4096  #: bytes of a result that may wait until it can be sent; a larger one is read again then
 
 
@@ -106,6 +110,7 @@ class Methods:
         self._pacer = pacer
         self._events = backend.events
         self._connection_stats = connection_stats
+        self._within: dict[Bounds, Methods] = {}
 
     async def answer(self, context: RequestContext, method: w.Method, params: Any) -> Any:
         """Execute a method.
@@ -131,6 +136,22 @@ class Methods:
             _require(context, "operate", "to select by labels, or by who did something,")
         if context.identity.ticket is not None and method.name != "server.hello":
             raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
+        if context.identity.bounds:
+            return await self._bound_to(context.identity.bounds).execute(context, method, params)
+        return await self.execute(context, method, params)
+
+    def _bound_to(self, bounds: Bounds) -> Methods:
+        """The methods for tokens with these bounds."""
+        found = self._within.get(bounds)
+        if found is None:
+            if len(self._within) >= MAX_BOUNDS:
+                self._within.clear()
+            backend = bound(self._backend, bounds)
+            found = self._within[bounds] = Methods(backend, self._connection_stats, self._pacer, self._access)
+        return found
+
+    async def execute(self, context: RequestContext, method: w.Method, params: Any) -> Any:
+        """Execute a method that the token allows. Arguments, Raises and Cancelled: as of `answer`."""
         scope = context.identity.scope
         if method.name in histories.METHODS:
             result = await histories.METHODS[method.name](self._backend, params, scope)
@@ -259,7 +280,8 @@ class Methods:
         if jobs is not None and len(jobs) == 1:  # one job can be named by the end of its id
             with contextlib.suppress(JobNotFound):
                 jobs = [self._whole_id(jobs[0])]
-        wanted = Filter(jobs, params.kinds, None if params.states is None else frozenset(params.states))
+        states = None if params.states is None else frozenset(params.states)
+        wanted = Filter(jobs, params.kinds, states, context.identity.bounds)
         subscriber = context.subscribe(params, wanted, after)
         if params.snapshot:
             subscriber.begin_snapshot()
@@ -294,8 +316,15 @@ class Methods:
         return backup_to_wire(await self._backend.backup(params.name))
 
     async def statistics(self, context: RequestContext, params: w.Nothing) -> w.StatisticsResult:
+        statistics = self._backend.statistics()
+        if context.identity.bounds:
+            jobs: Counter[str] = Counter()
+            steps = self._backend.count_steps(EVERY_JOB, ("state", ""), jobs)
+            while await self._pacer.run(lambda: next(steps, None)) is not None:
+                pass
+            statistics = attrs.evolve(statistics, jobs={state: jobs[state] for state in State})
         return statistics_to_wire(
-            self._backend.statistics(),
+            statistics,
             self._backend.health(),
             connections=self._connection_stats.connections,
             subscriptions=self._connection_stats.subscriptions,
@@ -369,6 +398,8 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
             code = ErrorCode.OUTCOME_UNKNOWN
         case e.StoreError():
             code = ErrorCode.STORE
+        case e.PermissionDenied():
+            code = ErrorCode.PERMISSION_DENIED
         case e.UsageError():
             code = ErrorCode.INVALID_PARAMS
     return RpcError(code, str(error), data)
@@ -387,7 +418,7 @@ def _require(context: RequestContext, least: Scope, what: str) -> None:
 
 
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:
-    return JobFilter.of(
+    wanted = JobFilter.of(
         ListConditions(
             state=params.state,
             states=params.states,
@@ -401,6 +432,7 @@ def _filter(context: RequestContext, params: Conditions) -> JobFilter:
             until=_moment(params.until),
         )
     )
+    return restricted(wanted, context.identity.bounds) or wanted
 
 
 def _result(context: RequestContext, job: Job) -> w.ResultResult:

@@ -18,11 +18,14 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from trio_jobs._engine.bounds import Bounds
 from trio_jobs._errors import UsageError
 from trio_jobs._log import Log
 from trio_jobs._server.known_token import KnownToken
 from trio_jobs._server.tokens import check_name
 from trio_jobs._wire.codes import Scope
+from trio_jobs._wire.params import Kind
+from trio_jobs._wire.schemas import Labels
 
 __all__ = ["NamedToken", "NamedTokens", "read_tokens", "write_tokens"]
 
@@ -39,11 +42,14 @@ class NamedToken(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     name: str
     scope: Scope
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    kinds: Annotated[list[Kind], Meta(min_length=1, max_length=100)] | None = None
+    labels: Labels | None = None
     created_at: Annotated[float, Meta(ge=0, le=253402300799)] | None = None
 
     def known(self) -> KnownToken:
         """The token as a server keeps it."""
-        return KnownToken(bytes.fromhex(self.sha256), self.name, self.scope)
+        bounds = Bounds(self.kinds, self.labels or {})
+        return KnownToken(bytes.fromhex(self.sha256), self.name, self.scope, bounds)
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):

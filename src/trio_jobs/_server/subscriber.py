@@ -19,6 +19,7 @@ from trio_jobs._engine.jobs import Job
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import Lagged
 from trio_jobs._lookup_errors import JobNotFound
+from trio_jobs._server.bound_backend import bound
 from trio_jobs._server.event_bodies import EventBodies
 from trio_jobs._server.multicast import Multicast, Multicasts, frames
 from trio_jobs._server.pacing import STEP, Pacer
@@ -113,7 +114,7 @@ class Subscriber:
         self._format = WebSocketFormat(subscription) if format is None else format
         self.cursor = Cursor(backend.events, after, wanted, partial(on_news, self, True))
         self._on_news = on_news
-        self._backend = backend
+        self._backend = bound(backend, wanted.bounds)
         self._bodies = bodies
         self._pacer = pacer
         self._multicast: Multicast | None = None
@@ -222,8 +223,13 @@ class Subscriber:
         wanted = self.cursor.filter
         if wanted.jobs is not None and news.job_id not in wanted.jobs:
             return None
-        if wanted.kinds is not None and (self.cursor.source.identity_of(news.job_id) or ("",))[0] not in wanted.kinds:
-            return None
+        if wanted.kinds is not None or wanted.bounds:
+            source = self.cursor.source
+            kind = (source.identity_of(news.job_id) or ("",))[0]
+            if wanted.kinds is not None and kind not in wanted.kinds:
+                return None
+            if not wanted.bounds.include(kind, source.labels_of(news.job_id)):
+                return None
         return self.notification("jobs.progress", limit_to(progress_to_wire(self.id, news), self._bodies.scope))
 
     def _lagged(self, lagged: Lagged) -> bytes:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Collection, Mapping
 from typing import Final, final
 
 import attrs
 
+from trio_jobs._engine.bounds import Bounds
 from trio_jobs._errors import UsageError
 from trio_jobs._server.known_token import KnownToken
-from trio_jobs._validation import plain_text
+from trio_jobs._validation import check_labels, plain_text
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.scopes import SCOPES
 
@@ -24,6 +26,18 @@ _SECRET: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,512}=*")
 def _plain(text: str) -> str:
     """An exact str for any str, since the name is recorded in events."""
     return plain_text(text) if isinstance(text, str) else text
+
+
+def _kinds(kinds: Collection[str] | None) -> Collection[str] | None:
+    if kinds is None:
+        return None
+    if isinstance(kinds, str) or not kinds or not all(isinstance(kind, str) and 0 < len(kind) <= 200 for kind in kinds):
+        raise UsageError(f"the kinds of a token are a list of names of handlers, not {kinds!r:.100}")
+    return frozenset(map(plain_text, kinds))
+
+
+def _labels(labels: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    return check_labels(labels)
 
 
 def check_name(name: object) -> None:
@@ -45,6 +59,11 @@ class Token:
     """Scope "watch" allows queries and subscriptions; "operate" also what changes jobs, and a pause; "control" allows
     every method."""
 
+    kinds: Collection[str] | None = attrs.field(default=None, converter=_kinds)
+    """For a client, only jobs of these kinds exist; None for all."""
+    labels: Mapping[str, str] | None = attrs.field(default=None, converter=_labels, hash=False)
+    """For a client, only jobs with all of these labels exist, and the jobs that it submits have them; None for all."""
+
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.secret, str) or not _SECRET.fullmatch(self.secret):
             raise UsageError("a token's secret has 16 to 512 characters of letters, digits and -._~+/")
@@ -60,4 +79,5 @@ class Token:
 
 def known(token: Token) -> KnownToken:
     """The token as a server keeps it."""
-    return KnownToken(hashlib.sha256(token.secret.encode("ascii")).digest(), token.name, token.scope)
+    digest = hashlib.sha256(token.secret.encode("ascii")).digest()
+    return KnownToken(digest, token.name, token.scope, Bounds(token.kinds, token.labels or {}))
