@@ -14,6 +14,7 @@ import trio
 
 import trio_jobs
 from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, served
+from trio_jobs._wire.methods import METHODS
 
 pytestmark = needs_browser
 
@@ -262,3 +263,118 @@ def test_a_login_link_opens_the_page_once_and_a_logout_ends_the_session_in_all_t
         page.wait_for_selector("form.login")
     with open_page(chromium, place.url, None, link, refused=401) as opened:
         opened.page.wait_for_selector("text=used up or too old")
+
+
+@pytest.mark.skipif("jobs.correct" not in METHODS, reason="the server has no corrections")
+def test_a_job_is_corrected_with_the_keyboard_alone(chromium: Any, place: Served) -> None:
+    wrong = place.submit("post_invoice", Invoice("C-1", -500), key="C-1")
+    place.settled(wrong)
+    with open_page(chromium, place.url, OPERATOR, f"#/job/{wrong}") as opened:
+        page = opened.page
+        page.wait_for_selector("dl.facts")
+        for text, problem in (('{"folio": "C-1", "total_cents": "five"}', "total_cents"), ("{", "JSON")):
+            page.keyboard.press("c")
+            page.wait_for_selector("dialog[open]")
+            assert "-500" in page.input_value("dialog textarea.code")
+            page.keyboard.press("Control+A")
+            page.keyboard.type(text)
+            press_tab_until(page, "Correct and run")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("dialog .field .problem:visible")  # what is wrong is said beside the field
+            assert problem in page.inner_text("dialog .field .problem:visible")
+            page.keyboard.press("Escape")
+            page.wait_for_selector("dialog", state="detached")
+        page.keyboard.press("c")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Control+A")
+        page.keyboard.type('{"folio": "C-1", "total_cents": 500}')
+        press_tab_until(page, "Correct and run")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached")
+        opened.wait_for("() => document.querySelector('.job-head .badge').textContent === 'Completed'")
+        opened.wait_for(
+            "() => document.querySelector('#payload').parentElement.textContent.includes('Payload of run 1')"
+        )
+    job = place.call(place.queue.get, wrong)
+    assert (job.state, job.run) == ("completed", 2)
+
+
+def press_tab_until(page: Any, text: str) -> None:
+    """Move the focus to the button with this text."""
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == text:
+            return
+    raise AssertionError(f"the focus does not come to {text!r}")
+
+
+@pytest.mark.campaign
+@pytest.mark.skipif("jobs.correct" not in METHODS, reason="the server has no corrections")
+def test_all_jobs_of_an_error_are_retried_after_a_question_that_names_their_number(
+    chromium: Any, place: Served
+) -> None:
+    jobs = [place.submit("post_invoice", Invoice(f"A-{at}", -1 - at), key=f"A-{at}") for at in range(5)]
+    other = place.submit("echo", "other")
+    place.settled(*jobs, other)
+    with open_page(chromium, place.url, OPERATOR, "#/failed?error=Fail") as opened:
+        page = opened.page
+        page.click("text=Retry all 5")
+        page.wait_for_selector("dialog[open]")
+        assert "Retry 5 jobs?" in page.inner_text("dialog")
+        page.click("dialog button[type=submit]")
+        page.wait_for_selector("dialog", state="detached")
+        opened.wait_for("() => document.querySelector('.toast').textContent.includes('5 done')")
+    assert [place.call(place.queue.get, job).run for job in (*jobs, other)] == [2] * 5 + [1]
+
+
+@pytest.mark.campaign
+def test_a_page_whose_session_ends_says_so_and_one_of_another_version_is_loaded_anew_once(
+    chromium: Any, place: Served
+) -> None:
+    with open_page(chromium, place.url, OPERATOR, "#/jobs") as opened:
+        page = opened.page
+        opened.go("#/failed")
+        page.route("**/page/build.json", lambda route: route.fulfill(json={"build": "newer"}))
+        page.evaluate("window.before = true")
+        with place.away():
+            page.wait_for_selector(".bar:visible")
+        opened.wait_for("() => window.before === undefined")  # it was loaded anew, with the same session
+        page.wait_for_selector("header nav a")
+        assert page.evaluate("location.hash") == "#/failed"
+        with place.away():
+            page.wait_for_selector(".bar:visible")
+        page.wait_for_selector("text=another version")  # and not again
+        page.evaluate(script("logout"))
+        page.wait_for_selector("form.login")
+        assert "no longer accepts" in page.inner_text("form.login")
+
+
+@pytest.mark.campaign
+def test_a_hidden_page_follows_doubts_only(chromium: Any, place: Served) -> None:
+    with open_page(chromium, place.url, None) as opened:
+        page = opened.page
+        frames: list[str] = []
+        page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
+        page.fill("form.login input", OPERATOR.secret)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("ul.tiles a")
+        place.settled(place.submit("post_invoice", Invoice("1", 1), key="before"))
+        opened.wait_for("() => document.body.innerText.includes('before')")
+        page.clock.install()
+        page.evaluate(script("hide"), True)
+        page.clock.run_for(31_000)
+        page.wait_for_timeout(100)
+        frames.clear()
+        place.settled(*[place.submit("post_invoice", Invoice("2", 2), key=f"hidden {at}") for at in range(20)])
+        place.settled(place.submit("hang", "x", key="doubt"))
+        for _ in range(200):
+            if page.title().startswith("(1) "):
+                break
+            page.clock.run_for(1000)
+            page.wait_for_timeout(50)
+        assert page.title().startswith("(1) ")
+        events = [frame for frame in frames if "jobs.event" in frame]
+        assert events and all('"in_doubt"' in frame for frame in events)
+        page.evaluate(script("hide"), False)
+        page.clock.run_for(2000)
+        opened.wait_for("() => document.body.innerText.includes('hidden 19')")

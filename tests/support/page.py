@@ -49,6 +49,10 @@ class Served:
     queue: Queue
     server: Server
     _token: trio.lowlevel.TrioToken
+    leave: trio.Event = attrs.field(factory=trio.Event)
+    left: threading.Event = attrs.field(factory=threading.Event)
+    back: threading.Event = attrs.field(factory=threading.Event)
+    stopping: bool = False
 
     @property
     def url(self) -> str:
@@ -60,6 +64,21 @@ class Served:
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         return trio.from_thread.run_sync(function, *arguments, trio_token=self._token)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """The server is away within the block; the queue goes on. Afterwards it is back on its port."""
+        self.call(self.leave.set)
+        assert self.left.wait(DEADLINE), "the server did not stop"
+        yield
+        self.left.clear()
+        self.back.set()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.back.set()
+        with contextlib.suppress(trio.RunFinishedError):
+            self.call(self.leave.set)
 
     def submit(self, kind: str, payload: Any, **more: Any) -> str:
         """The id of a new job."""
@@ -85,16 +104,26 @@ class Served:
 def served(service: Service, **arguments: Any) -> Iterator[Served]:
     """Open the queue of a service and serve it, with a token of each scope."""
     ready = threading.Event()
-    parts: list[Any] = []
+    place: Served | None = None
     failures: list[BaseException] = []
+    arguments.setdefault("tokens", [CONTROLLER, OPERATOR, WATCHER])
 
     async def main() -> None:
-        arguments.setdefault("tokens", [CONTROLLER, OPERATOR, WATCHER])
-        async with service.open() as queue, trio_jobs.serve(queue, port=0, **arguments) as server:
-            stop = trio.Event()
-            parts.extend([Served(queue, server, trio.lowlevel.current_trio_token()), stop])
-            ready.set()
-            await stop.wait()
+        nonlocal place
+        port = 0
+        async with service.open() as queue:
+            while place is None or not place.stopping:
+                async with trio_jobs.serve(queue, port=port, **arguments) as server:
+                    port = server.port
+                    if place is None:
+                        place = Served(queue, server, trio.lowlevel.current_trio_token())
+                    place.server = server
+                    ready.set()
+                    await place.leave.wait()
+                place.leave = trio.Event()
+                place.left.set()
+                await trio.to_thread.run_sync(place.back.wait)
+                place.back.clear()
 
     def run() -> None:
         try:
@@ -107,12 +136,11 @@ def served(service: Service, **arguments: Any) -> Iterator[Served]:
     thread = threading.Thread(target=run, name="server of the page")
     thread.start()
     try:
-        assert ready.wait(DEADLINE) and parts, f"the server did not start: {failures}"
-        yield parts[0]
+        assert ready.wait(DEADLINE) and place is not None, f"the server did not start: {failures}"
+        yield place
     finally:
-        if parts:
-            with contextlib.suppress(trio.RunFinishedError):
-                parts[0].call(parts[1].set)
+        if place is not None:
+            place.stop()
         thread.join(DEADLINE)
     assert not thread.is_alive() and not failures, f"the server did not stop well: {failures}"
 

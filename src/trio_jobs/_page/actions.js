@@ -1,183 +1,232 @@
 // What a person can do, each with its consequence in words. Only what the token may do is offered; the server decides.
 
-import { field, foreign, h } from "./dom.js";
+import { button, field, foreign, h } from "./dom.js";
 import { Lost } from "./client.js";
 import { Raw, pretty } from "./json.js";
 import { Refusal, ask, problem } from "./dialog.js";
 import { FINAL, METHODS } from "./protocol.js";
-import { ACT, DOUBT } from "./text.js";
+import { ACT, DOUBT, JOB } from "./text.js";
 
 const OPEN = new Set(["scheduled", "pending", "processing", "saving", "retrying"]);
-const takes = (method, param) => METHODS[method]?.params.includes(param) ?? false;
 
 export const mayRetry = (app, job) => app.client.may("jobs.retry") && FINAL.includes(job.state) && job.state !== "completed";
 export const mayCancel = (app, job) => app.client.may("jobs.cancel") && OPEN.has(job.state) && !job.cancel_requested;
 export const mayResolve = (app, job) => app.client.may("jobs.resolve") && job.state === "in_doubt";
 export const mayCorrect = (app, job) => app.client.may("jobs.correct") && ["failed", "cancelled"].includes(job.state) && !job.acted;
 export const mayVerify = (app, job) => app.client.may("jobs.verify") && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true);
-export const mayClaim = (app, job) => app.client.may("jobs.claim") && job.state === "in_doubt";
+export const mayReschedule = (app, job) => app.client.may("jobs.reschedule") && ["scheduled", "retrying"].includes(job.state);
+export const mayClaim = (app, job) => app.client.may("jobs.claim") && ["in_doubt", "failed"].includes(job.state);
 
 function note(required) {
-  const control = h("textarea", { rows: 2, maxlength: 500, autocomplete: "off" });
-  const element = field(ACT.note, control, required ? ACT.noteNeeded : null);
-  if (required) control.setAttribute("aria-required", "true");
-  return { element, read: () => {
-    const text = control.value.trim();
-    if (required && !text) {
-      element.refuse(ACT.noteMissing);
-      control.focus();
-      throw new Refusal(ACT.noteMissing);
-    }
-    element.refuse("");
-    return text;
-  } };
+	const control = h("textarea", { rows: 2, maxlength: 500, autocomplete: "off" });
+	const element = field(ACT.note, control, required ? ACT.noteNeeded : null);
+	if (required) control.setAttribute("aria-required", "true");
+	return { element, read: () => {
+		const text = control.value.trim();
+		if (required && !text) {
+			element.refuse(ACT.noteMissing);
+			control.focus();
+			throw new Refusal(ACT.noteMissing);
+		}
+		element.refuse("");
+		return text;
+	}, get params() { const text = control.value.trim(); return text ? { note: text } : {}; } };
 }
+
+// Only if the job is still as it is shown
+const unchanged = (method, job) => (METHODS[method].params.includes("if_seq") ? { if_seq: job.seq } : {});
 
 const named = (job) => h("p", { class: "subject" }, foreign(job.kind, 100), " ", job.key ? foreign(job.key, 200) : foreign(job.id));
 
 async function one(app, method, params) {
-  const answer = await app.client.ask(method, params);
-  app.refresh();
-  return answer;
+	const answer = await app.client.ask(method, params);
+	app.refresh();
+	return answer;
 }
 
-// One job after the other; what is refused does not stop the others
-async function each(app, jobs, run, told) {
-  const refused = [];
-  let done = 0;
-  for (const job of jobs) {
-    told(ACT.progress(done + refused.length, jobs.length));
-    try {
-      await run(job);
-      done += 1;
-    } catch (error) {
-      if (error instanceof Lost || error.code === undefined) throw error;
-      refused.push(problem(error));
-    }
-  }
-  app.refresh();
-  if (refused.length > 0) throw new Refusal(`${ACT.partly(done, refused.length)} ${[...new Set(refused)].slice(0, 3).join(" ")}`);
-  return done;
-}
+const MOST = 1000;
 
+// A new run of a job, or of several
 export async function retry(app, jobs) {
-  const acted = jobs.filter((job) => job.acted).length;
-  const even = h("input", { type: "checkbox", id: "even" });
-  const offer = acted > 0 && app.client.may("jobs.retry", "control");
-  const done = await ask({
-    title: ACT.retryTitle(jobs.length),
-    means: [ACT.retryMeans(jobs.length), acted > 0 && ACT.retryActed(acted)],
-    fields: [jobs.length === 1 ? named(jobs[0]) : null, offer ? h("div", { class: "check" }, even, h("label", { for: "even" }, ACT.even)) : null],
-    go: jobs.length === 1 ? ACT.retryGo : ACT.retryAllGo,
-    danger: acted > 0,
-    run: (told) => each(app, jobs, (job) => app.client.ask("jobs.retry", { job: job.id, ...(even.checked ? { even_if_acted: true } : {}) }), told),
-  });
-  if (done !== undefined) app.say(jobs.length === 1 ? ACT.done.retry : ACT.all(done));
-  return done;
+	if (jobs.length > 1) return await retryMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
+	const [job] = jobs;
+	const even = choice(app, job.acted);
+	const done = await ask({
+		title: ACT.retryTitle(1), means: [ACT.retryMeans(1), job.acted && ACT.retryActed], fields: [named(job), even.element], go: ACT.retryGo, danger: job.acted,
+		run: () => one(app, "jobs.retry", { job: job.id, ...even.params }),
+	});
+	if (done !== undefined) app.say(ACT.done.retry);
+	return done;
+}
+
+function choice(app, acted) {
+	const box = h("input", { type: "checkbox", id: "even" });
+	const offered = acted && app.client.may("jobs.retry", "control");
+	return { element: offered ? h("div", { class: "check" }, box, h("label", { for: "even" }, ACT.even)) : null, get params() { return box.checked ? { even_if_acted: true } : {}; } };
+}
+
+// All that match. The server says first what it would do, so that the question names it
+export async function retryMany(app, conditions) {
+	const plan = await app.client.ask("jobs.retry_many", { ...conditions, limit: MOST, dry_run: true });
+	const even = choice(app, plan.refused.length > 0);
+	const text = note(false);
+	const answer = await ask({
+		title: ACT.retryTitle(plan.jobs.length),
+		means: [
+			ACT.retryMeans(plan.jobs.length), plan.jobs.length === MOST && ACT.most(MOST),
+			plan.verified_first.length > 0 && ACT.verifiedFirst(plan.verified_first.length), plan.refused.length > 0 && ACT.refused(plan.refused.length),
+		],
+		fields: [even.element, text.element], go: plan.jobs.length === 1 ? ACT.retryGo : ACT.retryAllGo, danger: plan.may_have_acted.length > 0,
+		run: () => one(app, "jobs.retry_many", { ...conditions, limit: MOST, ...even.params, ...text.params }),
+	});
+	if (answer !== undefined) app.say([ACT.all(answer.jobs.length), answer.refused.length > 0 && ACT.refused(answer.refused.length)].filter(Boolean).join(" "));
+	return answer;
 }
 
 export async function cancel(app, jobs) {
-  let last;
-  const done = await ask({
-    title: ACT.cancelTitle(jobs.length),
-    means: [ACT.cancelMeans(jobs.length)],
-    fields: [jobs.length === 1 ? named(jobs[0]) : null],
-    go: jobs.length === 1 ? ACT.cancelGo : ACT.cancelAllGo,
-    danger: true,
-    run: (told) => each(app, jobs, async (job) => { last = await app.client.ask("jobs.cancel", { job: job.id }); }, told),
-  });
-  if (done !== undefined) app.say(jobs.length === 1 ? ACT.done[last.answer] : ACT.all(done));
-  return done;
+	if (jobs.length > 1) return await cancelMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
+	const text = note(false);
+	const answer = await ask({
+		title: ACT.cancelTitle(1), means: [ACT.cancelMeans(1)], fields: [named(jobs[0]), text.element], go: ACT.cancelGo, danger: true,
+		run: () => one(app, "jobs.cancel", { job: jobs[0].id, ...text.params }),
+	});
+	if (answer !== undefined) app.say(ACT.done[answer.answer]);
+	return answer;
+}
+
+export async function cancelMany(app, conditions) {
+	const plan = await app.client.ask("jobs.cancel_many", { ...conditions, limit: MOST, dry_run: true });
+	const text = note(false);
+	const answer = await ask({
+		title: ACT.cancelTitle(plan.jobs.length), means: [ACT.cancelMeans(plan.jobs.length), plan.jobs.length === MOST && ACT.most(MOST)], fields: [text.element], go: ACT.cancelAllGo, danger: true,
+		run: () => one(app, "jobs.cancel_many", { ...conditions, limit: MOST, ...text.params }),
+	});
+	if (answer !== undefined) app.say(ACT.all(answer.jobs.length));
+	return answer;
+}
+
+// When a waiting job is due
+export async function reschedule(app, job) {
+	const when = h("input", { type: "datetime-local" });
+	const due = field(ACT.due, when);
+	const text = note(false);
+	const answer = await ask({
+		title: ACT.rescheduleTitle, means: [ACT.rescheduleMeans], fields: [named(job), due, text.element], go: ACT.rescheduleGo,
+		run: () => {
+			if (!when.value) due.refuse(ACT.dueMissing);
+			if (!when.value) throw new Refusal(ACT.dueMissing);
+			return one(app, "jobs.reschedule", { job: job.id, due_at: new Date(when.value).getTime() / 1000, ...text.params });
+		},
+	});
+	if (answer !== undefined) app.say(ACT.done.reschedule);
+}
+
+export async function verify(app, job) {
+	app.say(ACT.done.verify);
+	await now(app, "jobs.verify", { job: job.id }, (answer) => ACT.verified[answer.answer] ?? ACT.done.verify);
+}
+
+const isClaimed = (job) => job.claimed_until !== undefined && job.claimed_until !== null && job.claimed_until > Date.now() / 1000;
+
+// The buttons of a claim: to take it, to take it from somebody else, or to end it
+export function claims(app, job) {
+	if (!mayClaim(app, job)) return [];
+	const by = isClaimed(job) ? job.claimed_by : null, mine = by !== null && by === app.client.hello.name;
+	const act = (params, said) => now(app, "jobs.claim", { job: job.id, ...params }, said);
+	if (mine) return [button(DOUBT.unclaim, () => act({ release: true }, ACT.done.unclaim))];
+	return [button(by === null ? DOUBT.claim : DOUBT.takeOver, () => act(by === null ? {} : { take_over: true }, ACT.done.claim))];
+}
+
+export function claimed(job) {
+	return isClaimed(job) && job.claimed_by ? h("p", { class: "notice claimed" }, foreign(job.claimed_by, 100), " ", JOB.claimed) : null;
 }
 
 const RESOLUTIONS = {
-  done: [ACT.doneTitle, ACT.doneMeans, ACT.doneGo, false],
-  not_done: [ACT.notDoneTitle, ACT.notDoneMeans, ACT.notDoneGo, true],
-  failed: [ACT.failedTitle, ACT.failedMeans, ACT.failedGo, false],
+	done: [ACT.doneTitle, ACT.doneMeans, ACT.doneGo, false],
+	not_done: [ACT.notDoneTitle, ACT.notDoneMeans, ACT.notDoneGo, true],
+	failed: [ACT.failedTitle, ACT.failedMeans, ACT.failedGo, false],
 };
 
 export async function resolve(app, job, resolution) {
-  const [title, means, go, danger] = RESOLUTIONS[resolution];
-  const text = note(true);
-  const control = h("textarea", { rows: 2, class: "code", spellcheck: "false" });
-  const result = resolution === "done" ? field(DOUBT.result, control) : null;
-  const done = await ask({
-    title,
-    means: [means],
-    fields: [named(job), text.element, result],
-    go,
-    danger,
-    run: () => {
-      const params = { job: job.id, resolution };
-      const said = text.read();
-      if (takes("jobs.resolve", "note")) params.note = said;
-      if (result !== null && control.value.trim()) params.result = json(control.value, result);
-      return one(app, "jobs.resolve", params);
-    },
-  });
-  if (done !== undefined) app.say(ACT.done.resolve);
-  return done;
+	const [title, means, go, danger] = RESOLUTIONS[resolution];
+	const text = note(true);
+	const control = h("textarea", { rows: 2, class: "code", spellcheck: "false" });
+	const result = resolution === "done" ? field(DOUBT.result, control) : null;
+	const done = await ask({
+		title,
+		means: [means],
+		fields: [named(job), text.element, result],
+		go,
+		danger,
+		run: () => {
+			const params = { job: job.id, resolution, note: text.read(), ...unchanged("jobs.resolve", job) };
+			if (result !== null && control.value.trim()) params.result = json(control.value, result);
+			return one(app, "jobs.resolve", params);
+		},
+	});
+	if (done !== undefined) app.say(ACT.done.resolve);
+	return done;
 }
 
 // A text in JSON, to be sent with all its digits. What is wrong is said beside the field
 export function json(text, element) {
-  try {
-    const value = new Raw(text);
-    element.refuse("");
-    return value;
-  } catch (error) {
-    element.refuse(error.message);
-    throw new Refusal(error.message);
-  }
+	try {
+		const value = new Raw(text);
+		element.refuse("");
+		return value;
+	} catch (error) {
+		element.refuse(error.message);
+		throw new Refusal(error.message);
+	}
 }
 
 export async function pause(app) {
-  const control = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
-  const done = await ask({
-    title: ACT.pauseTitle, means: [ACT.pauseMeans], fields: [field(ACT.reason, control)], go: ACT.pauseGo,
-    run: () => one(app, "queue.pause", { reason: control.value.trim() }),
-  });
-  if (done !== undefined) app.say(ACT.done.pause);
+	const control = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
+	const until = h("input", { type: "datetime-local" });
+	const done = await ask({
+		title: ACT.pauseTitle, means: [ACT.pauseMeans], fields: [field(ACT.reason, control), field(ACT.until, until)], go: ACT.pauseGo,
+		run: () => one(app, "queue.pause", { reason: control.value.trim(), ...(until.value ? { until: new Date(until.value).getTime() / 1000 } : {}) }),
+	});
+	if (done !== undefined) app.say(ACT.done.pause);
 }
 
 export async function drain(app) {
-  const done = await ask({
-    title: ACT.drainTitle, means: [ACT.drainMeans], go: ACT.drainGo, danger: true,
-    // the answer comes when the last job is done, which may take hours: the next look shows what has begun
-    run: async () => { app.client.ask("queue.drain").then(() => app.refresh(), () => {}); app.refresh(); return true; },
-  });
-  if (done !== undefined) app.say(ACT.done.drain);
+	const done = await ask({
+		title: ACT.drainTitle, means: [ACT.drainMeans], go: ACT.drainGo, danger: true,
+		// the answer comes when the last job is done, which may take hours: the next look shows what has begun
+		run: async () => { app.client.ask("queue.drain").then(() => app.refresh(), () => {}); app.refresh(); return true; },
+	});
+	if (done !== undefined) app.say(ACT.done.drain);
 }
 
 // What needs no question
 export async function now(app, method, params, said) {
-  try {
-    await one(app, method, params);
-    app.say(said);
-  } catch (error) {
-    if (!(error instanceof Lost) && error.code === undefined) throw error;
-    app.say(problem(error), true);
-  }
+	try {
+		const answer = await one(app, method, params);
+		app.say(typeof said === "function" ? said(answer) : said);
+	} catch (error) {
+		if (!(error instanceof Lost) && error.code === undefined) throw error;
+		app.say(problem(error), true);
+	}
 }
 
 export async function correct(app, job) {
-  const whole = await app.client.ask("jobs.get", { job: job.id });
-  const control = h("textarea", { rows: 14, class: "code", spellcheck: "false", value: pretty(whole.text("payload") ?? "null") });
-  const payload = field(ACT.correctTitle, control);
-  const text = note(false);
-  const done = await ask({
-    title: ACT.correctTitle, means: [ACT.correctMeans], fields: [named(job), payload, takes("jobs.correct", "note") ? text.element : null], go: ACT.correctGo, wide: true,
-    run: async () => {
-      const params = { job: job.id, payload: json(control.value, payload) };
-      if (takes("jobs.correct", "note") && text.read()) params.note = text.read();
-      try {
-        return await one(app, "jobs.correct", params);
-      } catch (error) {
-        if (error.code === -32602) payload.refuse(error.message);
-        throw error;
-      }
-    },
-  });
-  if (done !== undefined) app.say(ACT.done.correct);
-  return done;
+	const whole = await app.client.ask("jobs.get", { job: job.id });
+	const control = h("textarea", { rows: 14, class: "code", spellcheck: "false", value: pretty(whole.text("payload") ?? "null") });
+	const payload = field(ACT.correctTitle, control);
+	const text = note(false);
+	const done = await ask({
+		title: ACT.correctTitle, means: [ACT.correctMeans], fields: [named(job), payload, text.element], go: ACT.correctGo, wide: true,
+		run: async () => {
+			const params = { job: job.id, payload: json(control.value, payload), ...unchanged("jobs.correct", whole), ...text.params };
+			try {
+				return await one(app, "jobs.correct", params);
+			} catch (error) {
+				if (error.code === -32602) payload.refuse(error.message);
+				throw error;
+			}
+		},
+	});
+	if (done !== undefined) app.say(ACT.done.correct);
+	return done;
 }

@@ -9,38 +9,38 @@ import { ACTIONS, ACTIVITY, COMMON, DETAIL } from "./text.js";
 const PAGE = 100;
 
 export function activityScreen(app, params) {
-  const state = h("div", null, loading());
-  const list = h("div", { class: "scroll" });
-  const paging = h("nav", { class: "paging", "aria-label": ACTIVITY.title });
-  const cursor = params.get("before");
-  let ended = false;
+	const state = h("div", null, loading());
+	const list = h("div", { class: "scroll" });
+	const paging = h("nav", { class: "paging", "aria-label": ACTIVITY.title });
+	const cursor = params.get("before");
+	let ended = false;
 
-  async function load() {
-    try {
-      const page = await app.client.ask("queue.activity", { limit: PAGE, ...(cursor === null ? {} : { before: Number(cursor) }) });
-      if (ended) return;
-      const events = page.actions;
-      put(state, h("p", { class: events.length === 0 ? "empty" : "hint" }, events.length === 0 ? ACTIVITY.none : ACTIVITY.intro));
-      put(list, events.length === 0 ? null : h("table", { class: "activity" },
-        h("caption", { class: "unseen" }, ACTIVITY.title),
-        h("thead", null, h("tr", null, [ACTIVITY.when, ACTIVITY.who, ACTIVITY.what, ACTIVITY.job, ACTIVITY.note].map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", null, events.map((event) => h("tr", null,
-          h("td", null, time(event.at)), h("td", null, event.by ? foreign(event.by, 100) : ACTIVITY.queue), h("td", null, ACTIONS[event.action] ?? foreign(event.action, 60), event.detail ? `: ${DETAIL[event.detail] ?? visible(event.detail)}` : ""),
-          h("td", null, event.job ? h("a", { href: jobPath(event.job) }, event.key ? foreign(event.key, 100) : "…" + shortId(event.job)) : "–"),
-          h("td", null, event.note ? foreign(event.note, 500) : "–"))))));
-      put(paging, cursor === null ? null : h("a", { href: "#/activity" }, COMMON.first), page.more ? h("a", { href: `#/activity?before=${events.at(-1).seq}` }, COMMON.next) : null);
-    } catch (error) {
-      if (!app.failed(state, error)) throw error;
-    }
-  }
+	async function load() {
+		try {
+			const page = await app.client.ask("queue.activity", { limit: PAGE, ...(cursor === null ? {} : { before: Number(cursor) }) });
+			if (ended) return;
+			const events = page.actions;
+			put(state, h("p", { class: events.length === 0 ? "empty" : "hint" }, events.length === 0 ? ACTIVITY.none : ACTIVITY.intro));
+			put(list, events.length === 0 ? null : h("table", { class: "activity" },
+				h("caption", { class: "unseen" }, ACTIVITY.title),
+				h("thead", null, h("tr", null, [ACTIVITY.when, ACTIVITY.who, ACTIVITY.what, ACTIVITY.job, ACTIVITY.note].map((name) => h("th", { scope: "col" }, name)))),
+				h("tbody", null, events.map((event) => h("tr", null,
+					h("td", null, time(event.at)), h("td", null, event.by ? foreign(event.by, 100) : ACTIVITY.queue), h("td", null, ACTIONS[event.action] ?? foreign(event.action, 60), event.detail ? `: ${DETAIL[event.detail] ?? visible(event.detail)}` : ""),
+					h("td", null, event.job ? h("a", { href: jobPath(event.job) }, event.key ? foreign(event.key, 100) : "…" + shortId(event.job)) : "–"),
+					h("td", null, event.note ? foreign(event.note, 500) : "–"))))));
+			put(paging, cursor === null ? null : h("a", { href: "#/activity" }, COMMON.first), page.more ? h("a", { href: `#/activity?before=${events.at(-1).seq}` }, COMMON.next) : null);
+		} catch (error) {
+			if (!app.failed(state, error)) throw error;
+		}
+	}
 
-  const again = calm(load, 2000);
-  return {
-    title: ACTIVITY.title,
-    element: h("div", null, h("h1", null, ACTIVITY.title), state, list, paging),
-    load,
-    take: (news) => { if (news.queue.length > 0 || news.lost || [...news.jobs.values()].some((events) => events.some((event) => event.by || event.action))) again(); },
-    close: () => { ended = true; again.end(); },
-    keys: {},
-  };
+	const again = calm(load, 2000);
+	return {
+		title: ACTIVITY.title,
+		element: h("div", null, h("h1", null, ACTIVITY.title), state, list, paging),
+		load,
+		take: (news) => { if (news.queue.length > 0 || news.lost || [...news.jobs.values()].some((events) => events.some((event) => event.by || event.action))) again(); },
+		close: () => { ended = true; again.end(); },
+		keys: {},
+	};
 }

@@ -9,49 +9,49 @@ const MOST = 100000;
 const COLUMNS = ["id", "kind", "key", "state", "submitted_at", "changed_at", "due_at", "attempts", "run", "acted", "error_type", "error_message", "reason", "by", "labels"];
 
 export function cell(value) {
-  if (value === undefined || value === null) return "";
-  let text = String(value);
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
-  return /[",\r\n;\t]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+	if (value === undefined || value === null) return "";
+	let text = String(value);
+	if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text;
+	return /[",\r\n;\t]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 const moment = (at) => at === undefined ? undefined : new Date(at * 1000).toISOString();
 
 export function line(job) {
-  return [
-    job.id, job.kind, job.key, job.state, moment(job.submitted_at), moment(job.changed_at), moment(job.due_at), job.attempts ?? 0, job.run ?? 1, job.acted ? "yes" : "no",
-    job.error?.type, job.error?.message, job.reason, job.by, job.labels ? Object.entries(job.labels).map(([name, text]) => `${name}=${text}`).join(" ") : undefined,
-  ].map(cell).join(",");
+	return [
+		job.id, job.kind, job.key, job.state, moment(job.submitted_at), moment(job.changed_at), moment(job.due_at), job.attempts ?? 0, job.run ?? 1, job.acted ? "yes" : "no",
+		job.error?.type, job.error?.message, job.reason, job.by, job.labels ? Object.entries(job.labels).map(([name, text]) => `${name}=${text}`).join(" ") : undefined,
+	].map(cell).join(",");
 }
 
 export function save(name, type, parts) {
-  const url = URL.createObjectURL(new Blob(parts, { type }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60000);
+	const url = URL.createObjectURL(new Blob(parts, { type }));
+	const link = document.createElement("a");
+	link.href = url;
+	link.download = name;
+	link.click();
+	setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
 export async function saveCsv(app, conditions, told) {
-  if (conditions === null) return;
-  const parts = ["\ufeff", COLUMNS.join(","), "\r\n"];
-  let count = 0, after = null;
-  told(JOBS.csvBusy(0));
-  try {
-    do {
-      const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: 500, ...(after === null ? {} : { after }) });
-      parts.push(page.jobs.map((job) => line(job) + "\r\n").join(""));
-      count += page.jobs.length;
-      after = page.more ? page.next ?? null : null;
-      told(JOBS.csvBusy(count));
-    } while (after !== null && count < MOST);
-    save(`jobs-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.csv`, "text/csv;charset=utf-8", parts);
-    if (after !== null) app.say(JOBS.csvCut(count));
-  } catch (error) {
-    if (!(error instanceof Lost) && error.code === undefined) throw error;
-    app.say(problem(error), true);
-  } finally {
-    told(null);
-  }
+	if (conditions === null) return;
+	const parts = ["\ufeff", COLUMNS.join(","), "\r\n"];
+	let count = 0, after = null;
+	told(JOBS.csvBusy(0));
+	try {
+		do {
+			const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: 500, ...(after === null ? {} : { after }) });
+			parts.push(page.jobs.map((job) => line(job) + "\r\n").join(""));
+			count += page.jobs.length;
+			after = page.more ? page.next ?? null : null;
+			told(JOBS.csvBusy(count));
+		} while (after !== null && count < MOST);
+		save(`jobs-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.csv`, "text/csv;charset=utf-8", parts);
+		if (after !== null) app.say(JOBS.csvCut(count));
+	} catch (error) {
+		if (!(error instanceof Lost) && error.code === undefined) throw error;
+		app.say(problem(error), true);
+	} finally {
+		told(null);
+	}
 }

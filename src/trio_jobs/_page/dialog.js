@@ -5,14 +5,14 @@ import { Lost } from "./client.js";
 import { ACT, COMMON, ERRORS } from "./text.js";
 
 export function problem(error) {
-  if (error instanceof Lost) return error.sent ? ERRORS.lostSent : ERRORS.lostNot;
-  const known = ERRORS[error.code];
-  if (known === undefined) return visible(error.message);
-  return known.endsWith(": ") ? known + visible(error.message) : known;
+	if (error instanceof Lost) return error.sent ? ERRORS.lostSent : ERRORS.lostNot;
+	const known = ERRORS[error.code];
+	if (known === undefined) return visible(error.message);
+	return known.endsWith(": ") ? known + visible(error.message) : known;
 }
 
 export function isOpen() {
-  return document.querySelector("dialog[open]") !== null;
+	return document.querySelector("dialog[open]") !== null;
 }
 
 // Resolves with what `run` returned, or undefined if the person went back. `run` may throw; a thrown `Refusal` is
@@ -20,60 +20,60 @@ export function isOpen() {
 export class Refusal extends Error {}
 
 export function ask({ title, means = [], fields = [], go, danger = false, run, wide = false }) {
-  return new Promise((done) => {
-    const before = document.activeElement;
-    const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-    const submit = h("button", { type: "submit", class: danger ? "danger" : "primary" }, go);
-    const progress = h("p", { class: "working", role: "status" });
-    let answer, working = false;
-    const back = button(ACT.close, () => dialog.close());
-    const form = h(
-      "form",
-      {
-        onsubmit: async (event) => {
-          event.preventDefault();
-          if (working) return;
-          working = true;
-          submit.disabled = true;
-          trouble.hidden = true;
-          progress.textContent = ACT.working;
-          try {
-            answer = await run((text) => { progress.textContent = text; });
-            dialog.close();
-          } catch (error) {
-            if (!(error instanceof Refusal || error instanceof Lost || error.code !== undefined)) throw error;
-            trouble.textContent = error instanceof Refusal ? error.message : problem(error);
-            trouble.hidden = false;
-          } finally {
-            working = false;
-            submit.disabled = false;
-            progress.textContent = "";
-          }
-        },
-      },
-      h("h2", { id: "dialog-title" }, title),
-      means.filter(Boolean).map((text) => h("p", null, text)),
-      fields,
-      trouble,
-      progress,
-      h("div", { class: "buttons" }, back, submit),
-    );
-    const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: wide ? "wide" : "" }, form);
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      if (before?.isConnected) before.focus();
-      done(answer);
-    });
-    document.body.append(dialog);
-    dialog.showModal();
-    (form.querySelector("textarea, input:not([type=checkbox]), select") ?? submit).focus();
-  });
+	return new Promise((done) => {
+		const before = document.activeElement;
+		const trouble = h("p", { class: "problem", role: "alert", hidden: true });
+		const submit = h("button", { type: "submit", class: danger ? "danger" : "primary" }, go);
+		const progress = h("p", { class: "working", role: "status" });
+		let answer, working = false;
+		const back = button(ACT.close, () => dialog.close());
+		const form = h(
+			"form",
+			{
+				onsubmit: async (event) => {
+					event.preventDefault();
+					if (working) return;
+					working = true;
+					submit.disabled = true;
+					trouble.hidden = true;
+					progress.textContent = ACT.working;
+					try {
+						answer = await run((text) => { progress.textContent = text; });
+						dialog.close();
+					} catch (error) {
+						if (!(error instanceof Refusal || error instanceof Lost || error.code !== undefined)) throw error;
+						trouble.textContent = error instanceof Refusal ? error.message : problem(error);
+						trouble.hidden = false;
+					} finally {
+						working = false;
+						submit.disabled = false;
+						progress.textContent = "";
+					}
+				},
+			},
+			h("h2", { id: "dialog-title" }, title),
+			means.filter(Boolean).map((text) => h("p", null, text)),
+			fields,
+			trouble,
+			progress,
+			h("div", { class: "buttons" }, back, submit),
+		);
+		const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: wide ? "wide" : "" }, form);
+		dialog.addEventListener("close", () => {
+			dialog.remove();
+			if (before?.isConnected) before.focus();
+			done(answer);
+		});
+		document.body.append(dialog);
+		dialog.showModal();
+		(form.querySelector("textarea, input:not([type=checkbox]), select") ?? submit).focus();
+	});
 }
 
 export function show(title, content) {
-  const before = document.activeElement;
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), content, h("div", { class: "buttons" }, button(COMMON.close, () => dialog.close(), "primary")));
-  dialog.addEventListener("close", () => { dialog.remove(); if (before?.isConnected) before.focus(); });
-  document.body.append(dialog);
-  dialog.showModal();
+	const before = document.activeElement;
+	const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), content, h("div", { class: "buttons" }, button(COMMON.close, () => dialog.close(), "primary")));
+	dialog.addEventListener("close", () => { dialog.remove(); if (before?.isConnected) before.focus(); });
+	document.body.append(dialog);
+	dialog.showModal();
 }

@@ -6,80 +6,80 @@ const SVG = "http://www.w3.org/2000/svg";
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 export function visible(text) {
-  return String(text).replace(HIDDEN, (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
+	return String(text).replace(HIDDEN, (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
 }
 
 export function oneLine(text, most = 300) {
-  let short = String(text).slice(0, most);
-  if (short.length < String(text).length) short = short.replace(/[\ud800-\udbff]$/, "") + "…";
-  return visible(short.replace(/\s*\n\s*/g, " ⏎ "));
+	let short = String(text).slice(0, most);
+	if (short.length < String(text).length) short = short.replace(/[\ud800-\udbff]$/, "") + "…";
+	return visible(short.replace(/\s*\n\s*/g, " ⏎ "));
 }
 
 function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class") element.setAttribute("class", value);
-    else if (name in { value: 1, checked: 1, disabled: 1, open: 1, indeterminate: 1 }) element[name] = value;
-    else element.setAttribute(name, value === true ? "" : String(value));
-  }
-  append(element, children);
-  return element;
+	for (const [name, value] of Object.entries(attributes ?? {})) {
+		if (value === null || value === undefined || value === false) continue;
+		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+		else if (name === "class") element.setAttribute("class", value);
+		else if (name in { value: 1, checked: 1, disabled: 1, open: 1, indeterminate: 1 }) element[name] = value;
+		else element.setAttribute(name, value === true ? "" : String(value));
+	}
+	append(element, children);
+	return element;
 }
 
 function append(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child !== null && child !== undefined && child !== false) element.append(child);
-  }
+	for (const child of children.flat(Infinity)) {
+		if (child !== null && child !== undefined && child !== false) element.append(child);
+	}
 }
 
 export function h(tag, attributes, ...children) {
-  return fill(document.createElement(tag), attributes, children);
+	return fill(document.createElement(tag), attributes, children);
 }
 
 export function svg(tag, attributes, ...children) {
-  return fill(document.createElementNS(SVG, tag), attributes, children);
+	return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
 // Replaces the children, unless they would look the same: a selection and a screen reader's place stay
 export function put(element, ...children) {
-  const fresh = h("div", null, children);
-  if (element.childNodes.length === fresh.childNodes.length && [...fresh.childNodes].every((node, at) => node.isEqualNode(element.childNodes[at]) && !listens(node))) return;
-  element.replaceChildren(...fresh.childNodes);
+	const fresh = h("div", null, children);
+	if (element.childNodes.length === fresh.childNodes.length && [...fresh.childNodes].every((node, at) => node.isEqualNode(element.childNodes[at]) && !listens(node))) return;
+	element.replaceChildren(...fresh.childNodes);
 }
 
 function listens(node) {
-  return node.nodeType === Node.ELEMENT_NODE && (node.matches("button, input, select, textarea") || node.querySelector("button, input, select, textarea") !== null);
+	return node.nodeType === Node.ELEMENT_NODE && (node.matches("button, input, select, textarea") || node.querySelector("button, input, select, textarea") !== null);
 }
 
 // The text of a stranger: isolated in its direction, with control characters as escapes, on one line
 export function foreign(text, most = 300) {
-  return h("bdi", { class: "foreign" }, oneLine(text, most));
+	return h("bdi", { class: "foreign" }, oneLine(text, most));
 }
 
 // The same for several lines, in a block
 export function foreignBlock(text, attributes = {}) {
-  return h("pre", { class: "foreign block", dir: "auto", tabindex: "0", ...attributes }, visible(text));
+	return h("pre", { class: "foreign block", dir: "auto", tabindex: "0", ...attributes }, visible(text));
 }
 
 export function button(label, onclick, kind = "") {
-  return h("button", { type: "button", class: kind, onclick }, label);
+	return h("button", { type: "button", class: kind, onclick }, label);
 }
 
 let last = 0;
 
 // A labelled control; what is wrong with it is said beside it
 export function field(label, control, hint = null) {
-  control.id ||= `field-${++last}`;
-  const problem = h("p", { class: "problem", id: `${control.id}-problem`, hidden: true });
-  const told = hint === null ? null : h("p", { class: "hint", id: `${control.id}-hint` }, hint);
-  control.setAttribute("aria-describedby", [problem.id, told?.id].filter(Boolean).join(" "));
-  const element = h("div", { class: "field" }, h("label", { for: control.id }, label), told, control, problem);
-  element.refuse = (why) => {
-    problem.hidden = !why;
-    problem.textContent = why ? visible(why) : "";
-    if (why) control.setAttribute("aria-invalid", "true");
-    else control.removeAttribute("aria-invalid");
-  };
-  return element;
+	control.id ||= `field-${++last}`;
+	const problem = h("p", { class: "problem", id: `${control.id}-problem`, hidden: true });
+	const told = hint === null ? null : h("p", { class: "hint", id: `${control.id}-hint` }, hint);
+	control.setAttribute("aria-describedby", [problem.id, told?.id].filter(Boolean).join(" "));
+	const element = h("div", { class: "field" }, h("label", { for: control.id }, label), told, control, problem);
+	element.refuse = (why) => {
+		problem.hidden = !why;
+		problem.textContent = why ? visible(why) : "";
+		if (why) control.setAttribute("aria-invalid", "true");
+		else control.removeAttribute("aria-invalid");
+	};
+	return element;
 }

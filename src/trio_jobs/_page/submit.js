@@ -8,142 +8,134 @@ import { jobPath } from "./format.js";
 import { COMMON, SUBMIT } from "./text.js";
 
 export function submitScreen(app, params) {
-  const choice = h("select", { id: "kind", onchange: draw });
-  const typed = h("input", { type: "text", id: "kind", maxlength: 200, autocomplete: "off", list: "kinds" });
-  const kinds = h("datalist", { id: "kinds" });
-  const kindField = h("div");
-  const key = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
-  const keyField = field(SUBMIT.key, key, SUBMIT.keyHint);
-  const raw = h("textarea", { rows: 12, class: "code", spellcheck: "false" });
-  const rawField = field(SUBMIT.payload, raw);
-  const labels = h("textarea", { rows: 2 });
-  const later = h("input", { type: "datetime-local" });
-  const form = h("fieldset", { class: "payload" }, h("legend", null, SUBMIT.hint));
-  const mode = button("", () => { asForm = !asForm; draw(); }, "small");
-  const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-  const known = new Map();
-  let asForm = true, parts = null, busy = false;
+	const choice = h("select", { id: "kind", onchange: draw });
+	const kindField = h("div");
+	const key = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
+	const keyField = field(SUBMIT.key, key, SUBMIT.keyHint);
+	const raw = h("textarea", { rows: 12, class: "code", spellcheck: "false" });
+	const rawField = field(SUBMIT.payload, raw);
+	const labels = h("textarea", { rows: 2 });
+	const later = h("input", { type: "datetime-local" });
+	const form = h("fieldset", { class: "payload" }, h("legend", null, SUBMIT.hint));
+	const mode = button("", () => { asForm = !asForm; draw(); }, "small");
+	const trouble = h("p", { class: "problem", role: "alert", hidden: true });
+	const known = new Map();
+	let asForm = true, parts = null, busy = false;
 
-  async function load() {
-    if (known.size > 0 || kinds.children.length > 0) return;
-    try {
-      if (app.client.may("kinds.list")) {
-        const answer = await app.client.ask("kinds.list");
-        for (const each of answer.kinds) known.set(each.kind ?? each.name, each.schema ?? each.payload ?? null);
-        choice.replaceChildren(...[...known.keys()].map((name) => h("option", { value: name }, visible(name))));
-        if (known.has(params.get("kind"))) choice.value = params.get("kind");
-        put(kindField, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), choice));
-      } else {
-        const { groups } = await app.client.ask("jobs.count", { group: "kind" });
-        kinds.replaceChildren(...Object.keys(groups ?? {}).map((name) => h("option", { value: name })));
-        put(kindField, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), typed, kinds));
-      }
-      draw();
-    } catch (error) {
-      if (!app.failed(trouble, error)) throw error;
-    }
-  }
+	async function load() {
+		if (known.size > 0) return;
+		try {
+			const answer = await app.client.ask("kinds.list");
+			for (const each of answer.kinds) known.set(each.kind, each.schema);
+			choice.replaceChildren(...[...known.keys()].map((name) => h("option", { value: name }, visible(name))));
+			if (known.has(params.get("kind"))) choice.value = params.get("kind");
+			put(kindField, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), choice));
+			draw();
+		} catch (error) {
+			if (!app.failed(trouble, error)) throw error;
+		}
+	}
 
-  const schema = () => known.get(choice.value) ?? null;
+	const schema = () => known.get(choice.value) ?? null;
 
-  function draw() {
-    const found = schema();
-    parts = found === null ? null : asForm ? objectForm(found) : null;
-    form.replaceChildren(h("legend", null, SUBMIT.hint), ...parts === null ? [rawField] : parts.map(({ element }) => element));
-    mode.hidden = found === null || objectForm(found) === null;
-    mode.textContent = asForm ? SUBMIT.json : SUBMIT.form;
-  }
+	function draw() {
+		const found = schema();
+		parts = found === null ? null : asForm ? objectForm(found) : null;
+		form.replaceChildren(h("legend", null, SUBMIT.hint), ...parts === null ? [rawField] : parts.map(({ element }) => element));
+		mode.hidden = found === null || objectForm(found) === null;
+		mode.textContent = asForm ? SUBMIT.json : SUBMIT.form;
+	}
 
-  async function go(event) {
-    event.preventDefault();
-    if (busy) return;
-    busy = true;
-    trouble.hidden = true;
-    rawField.refuse("");
-    try {
-      const kind = known.size > 0 ? choice.value : typed.value.trim();
-      const payload = parts === null ? actions.json(raw.value.trim() || "null", rawField) : actions.json(gather(parts), rawField);
-      const asked = { kind, payload };
-      if (key.value) asked.key = key.value;
-      const pairs = labels.value.split("\n").filter((line) => line.includes("=")).map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]);
-      if (pairs.length > 0) asked.labels = Object.fromEntries(pairs);
-      if (later.value) asked.due_at = new Date(later.value).getTime() / 1000;
-      const receipt = await app.client.ask("jobs.submit", asked);
-      app.say(receipt.created ? SUBMIT.created : SUBMIT.known);
-      app.navigate(jobPath(receipt.job));
-    } catch (error) {
-      if (error instanceof Refusal) return;
-      if (!(error instanceof Lost) && error.code === undefined) throw error;
-      if (error.code === -32602 && !blame(error.message)) rawField.refuse(error.message);
-      trouble.textContent = problem(error);
-      trouble.hidden = false;
-    } finally {
-      busy = false;
-    }
-  }
+	async function go(event) {
+		event.preventDefault();
+		if (busy) return;
+		busy = true;
+		trouble.hidden = true;
+		rawField.refuse("");
+		try {
+			const kind = choice.value;
+			const payload = parts === null ? actions.json(raw.value.trim() || "null", rawField) : actions.json(gather(parts), rawField);
+			const asked = { kind, payload };
+			if (key.value) asked.key = key.value;
+			const pairs = labels.value.split("\n").filter((line) => line.includes("=")).map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]);
+			if (pairs.length > 0) asked.labels = Object.fromEntries(pairs);
+			if (later.value) asked.due_at = new Date(later.value).getTime() / 1000;
+			const receipt = await app.client.ask("jobs.submit", asked);
+			app.say(receipt.created ? SUBMIT.created : SUBMIT.known);
+			app.navigate(jobPath(receipt.job));
+		} catch (error) {
+			if (error instanceof Refusal) return;
+			if (!(error instanceof Lost) && error.code === undefined) throw error;
+			if (error.code === -32602 && !blame(error.message)) rawField.refuse(error.message);
+			trouble.textContent = problem(error);
+			trouble.hidden = false;
+		} finally {
+			busy = false;
+		}
+	}
 
-  // The server names the place of what is wrong: `$.total_cents`
-  function blame(message) {
-    const name = /\$\.([A-Za-z0-9_]+)/.exec(message)?.[1];
-    const part = parts?.find((each) => each.name === name);
-    part?.element.refuse(message);
-    part?.control.focus();
-    return part !== undefined;
-  }
+	// The server names the place of what is wrong: `$.total_cents`
+	function blame(message) {
+		const name = /\$\.([A-Za-z0-9_]+)/.exec(message)?.[1];
+		const part = parts?.find((each) => each.name === name);
+		part?.element.refuse(message);
+		part?.control.focus();
+		return part !== undefined;
+	}
 
-  return {
-    title: SUBMIT.title,
-    element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, kindField, keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, SUBMIT.go)))),
-    load, take: () => {}, close: () => {}, keys: {},
-  };
+	return {
+		title: SUBMIT.title,
+		element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, kindField, keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, SUBMIT.go)))),
+		load, take: () => {}, close: () => {}, keys: {},
+	};
 }
 
 const PLAIN = new Set(["string", "integer", "number", "boolean"]);
 
 function resolved(schema, root) {
-  const name = /^#\/\$defs\/(.+)$/.exec(schema?.$ref ?? "")?.[1];
-  return name === undefined ? schema : root.$defs?.[name] ?? schema;
+	const name = /^#\/\$defs\/(.+)$/.exec(schema?.$ref ?? "")?.[1];
+	return name === undefined ? schema : root.$defs?.[name] ?? schema;
 }
 
 // A field for each member of an object; null if the payload is something else
 function objectForm(root) {
-  const schema = resolved(root, root);
-  if (schema?.type !== "object" || schema.properties === undefined) return null;
-  return Object.entries(schema.properties).map(([name, given]) => {
-    const options = given.anyOf?.map((each) => resolved(each, root)).filter((each) => each.type !== "null");
-    const each = options?.length === 1 ? options[0] : resolved(given, root);
-    const needed = schema.required?.includes(name) ?? false;
-    const type = PLAIN.has(each.type) ? each.type : each.enum ? "enum" : "json";
-    const control = type === "boolean" ? h("select", null, needed ? null : h("option", { value: "" }, ""), h("option", { value: "true" }, "true"), h("option", { value: "false" }, "false"))
-      : type === "enum" ? h("select", null, needed ? null : h("option", { value: "" }, ""), each.enum.map((value) => h("option", { value: JSON.stringify(value) }, visible(value))))
-      : type === "json" ? h("textarea", { rows: 3, class: "code", spellcheck: "false" })
-      : h("input", { type: "text", autocomplete: "off", inputmode: type === "string" ? "text" : "decimal" });
-    if (needed) control.setAttribute("aria-required", "true");
-    return { name, type, needed, control, element: field(`${name}${needed ? "" : ` (${SUBMIT.optional})`}`, control, given.description ?? each.description ?? (type === "json" ? "JSON" : type === "string" || type === "enum" || type === "boolean" ? null : SUBMIT.value(type))) };
-  });
+	const schema = resolved(root, root);
+	if (schema?.type !== "object" || schema.properties === undefined) return null;
+	return Object.entries(schema.properties).map(([name, given]) => {
+		const options = given.anyOf?.map((each) => resolved(each, root)).filter((each) => each.type !== "null");
+		const each = options?.length === 1 ? options[0] : resolved(given, root);
+		const needed = schema.required?.includes(name) ?? false;
+		const type = PLAIN.has(each.type) ? each.type : each.enum ? "enum" : "json";
+		const control = type === "boolean" ? h("select", null, needed ? null : h("option", { value: "" }, ""), h("option", { value: "true" }, "true"), h("option", { value: "false" }, "false"))
+			: type === "enum" ? h("select", null, needed ? null : h("option", { value: "" }, ""), each.enum.map((value) => h("option", { value: JSON.stringify(value) }, visible(value))))
+			: type === "json" ? h("textarea", { rows: 3, class: "code", spellcheck: "false" })
+			: h("input", { type: "text", autocomplete: "off", inputmode: type === "string" ? "text" : "decimal" });
+		if (needed) control.setAttribute("aria-required", "true");
+		return { name, type, needed, control, element: field(`${name}${needed ? "" : ` (${SUBMIT.optional})`}`, control, given.description ?? each.description ?? (type === "json" ? "JSON" : type === "string" || type === "enum" || type === "boolean" ? null : SUBMIT.value(type))) };
+	});
 }
 
 // The JSON text of the payload; numbers as they were typed, with all digits
 function gather(parts) {
-  const members = [];
-  for (const { name, type, needed, control, element } of parts) {
-    const text = type === "string" ? control.value : control.value.trim();
-    element.refuse("");
-    if (text === "" && !needed) continue;
-    let value = text;
-    if (type === "string") value = JSON.stringify(text);
-    else if (type === "integer" || type === "number") {
-      const good = type === "integer" ? /^-?(0|[1-9]\d*)$/ : /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
-      if (!good.test(text)) refuse(element, control, SUBMIT.bad(type === "integer" ? "a whole number" : "a number"));
-    } else if (text === "") refuse(element, control, SUBMIT.bad("filled in"));
-    else value = actions.json(text, element).text;
-    members.push(`${JSON.stringify(name)}: ${value}`);
-  }
-  return `{${members.join(", ")}}`;
+	const members = [];
+	for (const { name, type, needed, control, element } of parts) {
+		const text = type === "string" ? control.value : control.value.trim();
+		element.refuse("");
+		if (text === "" && !needed) continue;
+		let value = text;
+		if (type === "string") value = JSON.stringify(text);
+		else if (type === "integer" || type === "number") {
+			const good = type === "integer" ? /^-?(0|[1-9]\d*)$/ : /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
+			if (!good.test(text)) refuse(element, control, SUBMIT.bad(type === "integer" ? "a whole number" : "a number"));
+		} else if (text === "") refuse(element, control, SUBMIT.bad("filled in"));
+		else value = actions.json(text, element).text;
+		members.push(`${JSON.stringify(name)}: ${value}`);
+	}
+	return `{${members.join(", ")}}`;
 }
 
 function refuse(element, control, why) {
-  element.refuse(why);
-  control.focus();
-  throw new Refusal(why);
+	element.refuse(why);
+	control.focus();
+	throw new Refusal(why);
 }
