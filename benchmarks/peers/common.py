@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-PAUSE = 0.006  # seconds between two jobs of an idle queue: longer than anything of ours waits to join news (5 ms)
+PAUSE = 0.006  # seconds between two jobs of an idle queue, which is longer than each of them takes
 
 
 def answer(**actions: Callable[..., Any]) -> None:

@@ -1,0 +1,37 @@
+"""A program whose instructions are counted: one queue, and as many jobs as its second argument says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+import trio_jobs
+from benchmarks.peers import bare, ours
+
+
+async def on_a_thread(jobs: int) -> None:
+    @contextmanager
+    def sdk() -> Iterator[object]:
+        yield object()
+
+    service = trio_jobs.Service(sdk=sdk, seat_lock=None)
+
+    @service.handler(on_doubt="hold")
+    def nothing(sdk: object, number: int) -> None:
+        pass
+
+    async with service.open() as queue:
+        await ours.submit(queue, jobs, "nothing")
+
+
+if __name__ == "__main__":
+    programs: dict[str, Callable[[int], object]] = {
+        "bare": lambda jobs: trio.run(bare.memory, jobs),
+        "memory": lambda jobs: trio.run(ours.memory, jobs),
+        "one subscriber": lambda jobs: trio.run(ours.memory, jobs, 1),
+        "SDK on a thread": lambda jobs: trio.run(on_a_thread, jobs),
+    }
+    programs[sys.argv[1]](int(sys.argv[2]))
