@@ -54,6 +54,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: give the parameters ids, since each worker has other addresses")
         is_long = item.get_closest_marker("campaign") is not None
         if is_long:
             item.add_marker(pytest.mark.timeout(CAMPAIGN + 60))

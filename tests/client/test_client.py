@@ -85,7 +85,7 @@ async def test_the_queue_s_own_exceptions_come_back() -> None:
             await client.result(later.job_id)
         with pytest.raises(trio_jobs.InvalidState):
             await client.retry(running.job_id)
-        await client.retry(failed.job_id)
+        assert await client.retry(failed.job_id) in ("pending", "processing", "failed"), "a new run, or its end"
         assert await client.cancel(running.job_id) == "requested"
 
 

@@ -113,7 +113,9 @@ def local() -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    "fn", [lambda ledger: None, functools.partial(do_call, what="a"), local(), "text".upper, str.upper], ids=repr
+    "fn",
+    [lambda ledger: None, functools.partial(do_call, what="a"), local(), "text".upper, str.upper],
+    ids=["lambda", "partial", "local", "bound", "of a class"],
 )
 def test_a_function_that_the_process_cannot_find_is_refused_before_the_sdk_is_entered(fn: Any) -> None:
     with pytest.raises(UsageError, match=r"cannot find .*sdk.call takes a function of a module"):

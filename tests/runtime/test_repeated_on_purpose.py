@@ -183,7 +183,7 @@ async def test_p12_a_retry_by_a_person_asks_verify_before_anything_is_done_again
     async with rig.open() as queue:
         job_id = await failed_after_acting(queue, rig)
         await queue.pause()
-        await queue.retry(job_id, even_if_acted=insists)
+        assert await queue.retry(job_id, even_if_acted=insists) == "in_doubt"
         job = queue.get(job_id)
         assert (job.state, job.reason, job.run, job.may_have_acted) == (State.IN_DOUBT, "retried", 2, True)
         await queue.resume()

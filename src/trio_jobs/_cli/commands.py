@@ -147,8 +147,9 @@ async def cancel(client: Client, arguments: argparse.Namespace) -> int:
 
 async def retry(client: Client, arguments: argparse.Namespace) -> int:
     job_id = await _job_id(client, arguments)
-    await client.retry(job_id, even_if_acted=arguments.even_if_acted, note=arguments.note)
-    print_answer({"job": job_id}, arguments.json, "a new run has begun")
+    state = await client.retry(job_id, even_if_acted=arguments.even_if_acted, note=arguments.note)
+    begun = "a new run has begun" + (", with the question whether the job is done" if state == "in_doubt" else "")
+    print_answer({"job": job_id, "state": state}, arguments.json, begun)
     return 0
 
 

@@ -11,7 +11,7 @@ from trio_jobs import _errors as e
 from trio_jobs._client.outbox import Lane, Request
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._engine.handlers import encode_result
-from trio_jobs._engine.states import CancelAnswer
+from trio_jobs._engine.states import CancelAnswer, State
 from trio_jobs._ports import Backup
 from trio_jobs._validation import check_note
 from trio_jobs._wire import conversion
@@ -82,13 +82,16 @@ class ClientOperations:
         """
         return (await self._call("jobs.cancel", w.Cancel(job_id, check_note(note)), w.CancelResult)).answer
 
-    async def retry(self, job_id: str, *, even_if_acted: bool = False, note: str | None = None) -> None:
+    async def retry(self, job_id: str, *, even_if_acted: bool = False, note: str | None = None) -> State:
         """Begin a new run of a failed or cancelled job; see `Queue.retry`.
 
         Args:
             job_id: The id of the job.
             even_if_acted: See `Queue.retry`.
             note: Why, at most 1,000 characters; recorded.
+
+        Returns:
+            The state of the job: "pending", or "in_doubt" if `verify` is called first; or what has followed already.
 
         Raises:
             JobNotFound: There is no job with that id.
@@ -97,7 +100,8 @@ class ClientOperations:
         Cancelled:
             The new run may have begun.
         """
-        await self._call("jobs.retry", w.Retry(job_id, even_if_acted, check_note(note)), w.StateResult)
+        params = w.Retry(job_id, even_if_acted, check_note(note))
+        return (await self._call("jobs.retry", params, w.StateResult)).state
 
     async def resolve(
         self,

@@ -167,10 +167,10 @@ class FromThread(ThreadCommands):
         by: str | None = None,
         note: str | None = None,
         if_seq: int | None = None,
-    ) -> None:
+    ) -> State:
         """See `Queue.retry`."""
         retry = self._runtime.operations.retry
-        self._wait(retry, job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
+        return self._wait(retry, job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
 
     def resolve(
         self,

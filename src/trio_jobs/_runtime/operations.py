@@ -114,14 +114,15 @@ class Operations:
 
     async def retry(
         self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None, if_seq: int | None = None
-    ) -> None:
+    ) -> State:
         by, note = check_by(by), check_note(note)
         self._admission.refuse_if_closing()
-        self._retry(self._event_log.newest(job_id, if_seq), by, note, even_if_acted=even_if_acted)
+        state = self._retry(self._event_log.newest(job_id, if_seq), by, note, even_if_acted=even_if_acted)
         await self._commits.everything()
+        return state
 
     @trio.lowlevel.enable_ki_protection
-    def _retry(self, record: JobRecord, by: str | None, note: str | None, *, even_if_acted: bool) -> None:
+    def _retry(self, record: JobRecord, by: str | None, note: str | None, *, even_if_acted: bool) -> State:
         handler = self._handlers.get(record.kind)
         if handler is None:
             raise UnknownKind(record.kind, tuple(sorted(self._handlers)))
@@ -132,13 +133,15 @@ class Operations:
         events = decide.retry(record, handler.rules, by, now, seq, elapsed, even_if_acted=even_if_acted, note=note)
         self._requests.drop(record)
         self._event_log.append(events)
-        delay = remaining_delay(record, handler, clock) if record.state is State.IN_DOUBT else 0.0
+        state = record.state
+        delay = remaining_delay(record, handler, clock) if state is State.IN_DOUBT else 0.0
         if delay:
             self._scheduler.schedule_verify(record, delay)
         else:
             self._scheduler.requeue(record)
         if record.deadline_at is not None:
             self._scheduler.watch_deadline(record)
+        return state
 
     async def resolve(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from trio_jobs._engine import decide
 from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._engine.job_history import JobHistory
-from trio_jobs._engine.jobs import CancelAnswer
+from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.queue_commands import QueueCommands
@@ -55,7 +55,7 @@ class QueueOperations(QueueCommands):
         by: str | None = None,
         note: str | None = None,
         if_seq: int | None = None,
-    ) -> None:
+    ) -> State:
         """Begin a new run of a failed or cancelled job, with a new retry budget.
 
         If the job `may_have_acted`, its handler decides: with a `verify`, the run begins in doubt, and `verify` is
@@ -70,6 +70,9 @@ class QueueOperations(QueueCommands):
             note: Why, at most 1,000 characters; recorded.
             if_seq: Only if this is the last event of the job (`Job.seq`); None: in any case.
 
+        Returns:
+            The state in which the run begins: `State.PENDING`; `State.IN_DOUBT` if `verify` is called first.
+
         Raises:
             JobNotFound: There is no such job.
             JobChanged: The job has changed since event `if_seq`.
@@ -82,7 +85,9 @@ class QueueOperations(QueueCommands):
         Cancelled:
             The new run begins nevertheless; the call is shielded.
         """
-        await self._awaited.operations.retry(job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
+        return await self._awaited.operations.retry(
+            job_id, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq
+        )
 
     async def resolve(
         self,
