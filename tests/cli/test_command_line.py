@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
+import trio_jobs
 from support.processes import Process, run
 from support.shell import SERVICE, Shell, serving
-from support.waiting import wait_until
+from support.waiting import deadline, wait_until
 from trio_jobs._cli.main import main
+from trio_jobs._cli.token_file import read_token
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,10 @@ def test_pausing_holds_and_cancelling_ends(shell: Shell) -> None:
     job = shell.json("submit", "double", "1")["job"]
     assert shell.json("cancel", job)["answer"] == "cancelled"
     assert shell.run("result", job).returncode == 1
-    assert shell.json("status")["jobs"]["pending"] == 0
+    status = shell.run("status", "--json")
+    assert status.returncode == 1, "a queue that is paused is not healthy"
+    assert json.loads(status.stdout)["problems"] == ["paused"]
+    assert json.loads(status.stdout)["jobs"]["pending"] == 0
     assert shell.run("resume").stdout == "resumed\n"
     assert "slots free" in shell.run("status").stdout
 
@@ -166,19 +173,33 @@ def test_a_command_does_not_wait_for_ever_for_a_server_that_has_gone(tmp_path: P
     assert done.stderr.count("\n") == 1
 
 
-def test_the_first_signal_lets_the_running_attempt_end(tmp_path: Path) -> None:
+def test_the_first_signal_lets_the_running_attempt_end_and_its_result_is_sent(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     file = tmp_path / "go on"
     job = shell.json("submit", "wait_for_file", json.dumps(str(file)))["job"]
-    waiting = shell.start("result", job)
-    shell.wait_for_connections(2)
-    shell.server.send_signal(signal.SIGINT)
-    shell.wait_for("stopping")
-    file.touch()
+    [record] = (tmp_path / "run" / "trio-jobs").iterdir()
+    results: list[object] = []
+
+    async def main() -> None:
+        token = read_token(record).secret
+        with deadline("the result"):
+            async with trio_jobs.connect(shell.url, token=token) as client, trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    results.append(await client.result(job))
+
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                await client.statistics()  # requests are taken up in order, so the other one waits in the server now
+                shell.server.send_signal(signal.SIGINT)
+                await trio.to_thread.run_sync(shell.wait_for, "stopping")
+                file.touch()
+
+    trio.run(main)
     code, out, err = shell.stop()
     assert (code, out) == (0, "closed\n")
     assert "0 jobs left" in err
-    assert waiting.finish().stdout == '"found"\n'
+    assert results == ["found"]
     assert not [*(tmp_path / "run" / "trio-jobs").iterdir()]
 
 

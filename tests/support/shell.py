@@ -17,7 +17,6 @@ from typing import Any
 from unittest import mock
 
 from support.processes import Process, run
-from support.waiting import wait_until
 from trio_jobs._cli.main import main
 
 __all__ = ["SERVICE", "Shell", "serving"]
@@ -125,10 +124,6 @@ class Shell:
     def wait_for(self, text: str) -> None:
         """Read the server's log until a message has `text` in it."""
         self.server.err.line_with(text)
-
-    def wait_for_connections(self, count: int) -> None:
-        """Until so many clients are connected, the one that asks included."""
-        wait_until(lambda: self.json("status")["connections"] >= count, f"{count} connections")
 
     def stop(self, *signals: signal.Signals) -> tuple[int, str, str]:
         for number in signals:
