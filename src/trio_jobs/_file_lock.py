@@ -112,9 +112,11 @@ class HeldLock:
     def _rewrite(self, text: bytes) -> None:
         if self.fd is not None and self.pid == os.getpid():
             with contextlib.suppress(OSError):
-                os.ftruncate(self.fd, 0)
                 os.lseek(self.fd, 0, os.SEEK_SET)
-                os.write(self.fd, text)
+                if text:  # in one write: if this process is killed, the old text or the new one is there
+                    os.write(self.fd, text.ljust(os.fstat(self.fd).st_size))
+                else:
+                    os.ftruncate(self.fd, 0)
 
     def release(self) -> None:
         """Release the lock. The lock file stays."""
@@ -247,12 +249,12 @@ def now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
 
 
-def start_of_process() -> str | None:
-    """When this process started, in a form that no other process with its number has: the boot and the clock tick of
-    the kernel. None where the system does not say."""
+def start_of_process(pid: int | None = None) -> str | None:
+    """When a process started, by default this one, in a form that no other process with its number has: the boot and
+    the clock tick of the kernel. None where the system does not say, and if there is no such process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{'self' if pid is None else pid}/stat").read_text(encoding="utf-8", errors="replace")
         return f"{boot}/{stat.rpartition(')')[2].split()[19]}"  # behind the name of the program, which is in brackets
     except (OSError, IndexError):
         return None

@@ -7,7 +7,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
-__all__ = ["Interruption", "Interrupts", "Kills"]
+__all__ = ["Interruption", "Interrupts", "Kills", "StartsProcesses"]
 
 
 @final
@@ -81,3 +81,11 @@ class Kills(Protocol):
         The call returns a report that is `killed`, as soon as nothing is inside any more.
         """
         ...
+
+
+@runtime_checkable
+class StartsProcesses(Protocol):
+    """An `SdkExecutor` that has the SDK in another process. The executor of `executor="process"` conforms."""
+
+    on_started: Callable[[int], None]
+    """Called with the id of each process before it gets the first message."""

@@ -80,6 +80,7 @@ EXPORTS: Final = "tests/runtime/test_exports.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
 PROCESS_ASYNC: Final = "tests/runtime/test_process_async.py"
+LEFT_PROCESS: Final = "tests/runtime/test_left_process.py"
 PROCESS_FAULTS: Final = "tests/runtime/test_process_faults.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
@@ -2769,6 +2770,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/session_opening.py",
         "                unclean = True\n",
         "                pass\n",
+    ),
+    _M(
+        "left program not ended",
+        "a program that the SDK of a killed queue has left is in the SDK beside the next session",
+        LEFT_PROCESS,
+        "_runtime/session_opening.py",
+        "            executor.on_started = seat.name_process\n",
+        "            pass\n",
+    ),
+    _M(
+        "a stranger killed",
+        "a process that has got the id of an earlier one is killed",
+        LEFT_PROCESS,
+        "_runtime/left_process.py",
+        "        if not (found is None or found == self.started) or not tick.isdecimal():\n",
+        "        if not tick.isdecimal():\n",
     ),
     _M(
         "killed call of an async handler",

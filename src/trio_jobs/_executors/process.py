@@ -51,6 +51,8 @@ class ProcessExecutor:
         self, setup: pm.Setup, nursery: trio.Nursery, on_killed: Callable[[int, Opening], object] | None = None
     ) -> None:
         self.session = 0
+        self.on_started: Callable[[int], None] = lambda pid: None
+        """See `StartsProcesses`."""
         self._setup = setup
         self._nursery = nursery
         self._on_killed = on_killed
@@ -129,6 +131,7 @@ class ProcessExecutor:
         """
         self._process = None
         process = SdkProcess(self._nursery, self._ended)
+        self.on_started(process.pid)  # before it can open the SDK
         try:
             ready = await process.ask(self._setup)
         except BaseException:

@@ -22,6 +22,7 @@ from typing import Final
 from trio_jobs import _file_lock
 from trio_jobs._errors import SdkOpenFailed
 from trio_jobs._file_lock import HeldLock, LockFileReplaced, LockTaken
+from trio_jobs._runtime.left_process import LeftProcess
 
 __all__ = ["SdkInUse", "SeatLock", "runtime_folder", "seat_in_memory"]
 
@@ -51,7 +52,8 @@ class SdkInUse(SdkOpenFailed):
         self.since = since
         holder = "another process"
         if pid is not None:
-            holder = f"{'this process' if pid == os.getpid() else f'process {pid}'}, since {since}"
+            holder = "this process" if pid == os.getpid() else f"process {pid}"
+            holder += "" if since is None else f", since {since}"
         super().__init__(
             f"the SDK is in use by {holder} ({path}); one process can have it: run trio-jobs serve there, and use "
             "trio_jobs.connect in the others, or name another seat_lock for another SDK"
@@ -69,6 +71,8 @@ class SeatLock:
         self.path = path
         self.left_unclean = False
         """The last session of an earlier holder is not known to have closed. Valid while the lock is held."""
+        self.left: LeftProcess | None = None
+        """The process of the SDK that an earlier holder has left, until `clear_left`. Valid while the lock is held."""
         self._held: HeldLock | None = None
 
     def __repr__(self) -> str:
@@ -106,8 +110,27 @@ class SeatLock:
                 f"{self.path} is not a lock file of trio-jobs; name a file of its own as Service(seat_lock=...)"
             )
         self.left_unclean = bool(text.strip())
+        self.left = LeftProcess.read(text)
         self._held = held
-        held.write(started=_file_lock.start_of_process(), group=os.getpgrp() if hasattr(os, "getpgrp") else None)
+        self._write(self.left)
+
+    def name_process(self, pid: int) -> None:
+        """The process of the SDK has started. If this process is killed, the next holder ends what is left of it."""
+        self._write(LeftProcess.of(pid))
+
+    def clear_left(self) -> None:
+        """What an earlier holder has left has ended."""
+        self.left = None
+        self._write(None)
+
+    def _write(self, process: LeftProcess | None) -> None:
+        if self._held is not None:
+            self._held.write(
+                started=_file_lock.start_of_process(),
+                group=os.getpgrp() if hasattr(os, "getpgrp") else None,
+                process=None if process is None else process.pid,
+                process_started=None if process is None else process.started,
+            )
 
     def release(self, *, unclean: bool) -> None:
         """Release the lock. Releasing twice is harmless.

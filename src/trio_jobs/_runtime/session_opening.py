@@ -15,7 +15,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.jobs import MAX_MESSAGE, escape
 from trio_jobs._engine.openings import Opening, OpeningReason
-from trio_jobs._interruption import Kills
+from trio_jobs._interruption import Kills, StartsProcesses
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.event_log import EventLog
@@ -46,6 +46,9 @@ class SessionOpener:
         self._kills = executor if isinstance(executor, Kills) else None
         self._clock = clock
         self._seat = seat
+        self._left_alive: list[int] = []
+        if seat is not None and isinstance(executor, StartsProcesses):
+            executor.on_started = seat.name_process
         self._knows_unclean = knows_unclean
         self._has_begun = False
         self._stop_scope = trio.CancelScope()
@@ -78,12 +81,27 @@ class SessionOpener:
                     log.warning("waiting: %s", error)
                 self.in_use = error
             else:
-                self.in_use = None
-                return True
+                if self._has_ended_left_process():
+                    self.in_use = None
+                    return True
             with trio.CancelScope() as self._stop_scope:
                 await trio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
         return False
+
+    def _has_ended_left_process(self) -> bool:
+        """Kill what is left of the process of the SDK whose queue was killed. Returns whether it has ended."""
+        if self._seat is None or self._seat.left is None:
+            return True
+        alive = self._seat.left.kill()
+        if alive:
+            if alive != self._left_alive:
+                log.warning("ending what is left of an earlier process of the SDK: %s", alive)
+            self._left_alive = alive
+            self.in_use = SdkInUse(self._seat.path, alive[0], None)
+            return False
+        self._seat.clear_left()
+        return True
 
     def leave_seat(self) -> None:
         """Let another queue have the SDK. No session is open, and nothing is inside."""
