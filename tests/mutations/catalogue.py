@@ -65,6 +65,7 @@ DRAIN: Final = "tests/runtime/test_drain.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
+PROXIES: Final = "tests/server/test_proxies_read_the_same.py"
 PUBLIC_URL: Final = "tests/server/test_public_url.py"
 SSE: Final = "tests/server/test_sse.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
@@ -425,6 +426,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/cors.py",
         "origin is None or origin == self._public.origin or",
         "origin is None or origin.partition(':')[2] == self._public.origin.partition(':')[2] or",
+    ),
+    _M(
+        "body of a refused request",
+        "a request that is hidden in the body of a refused one is executed, past the rules of a proxy",
+        PROXIES,
+        "_server/http_connection.py",
+        "may_follow and body.is_read and self._may_keep(head)",
+        "may_follow and self._may_keep(head)",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(
