@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from support.server import OWNER, WATCHER, bench, make_service
 from support.waiting import deadline
 from trio_jobs import TrioClock
+from trio_jobs._server.http import Page, response
 from trio_jobs._server.metrics import Metrics
 from trio_jobs._server.tokens import Token
 
@@ -181,3 +182,9 @@ async def test_other_paths_and_methods_are_refused(method: str, path: str, statu
 async def test_metrics_can_be_left_out() -> None:
     async with bench(metrics=False) as b:
         assert (await get(b.port, "/metrics", OWNER))[0] == 404
+
+
+def test_a_response_without_a_body_says_no_length_and_one_with_a_line_end_in_a_header_is_our_bug() -> None:
+    assert response(None, Page(204, "", b""), keep=True).lower().count(b"content-") == 1  # x-content-type-options
+    with pytest.raises(AssertionError, match="control character"):
+        response(None, Page(200, "text/plain", b"", (("Location", "/x\r\nSet-Cookie: a=b"),)))

@@ -1,12 +1,13 @@
-"""Plain HTTP on the port of the WebSocket: responses, encoded by h11, and the paths that are not of the API."""
+"""Plain HTTP on the port of the WebSocket: responses, and the paths that are not of the API."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-import h11
 import msgspec
 
 from trio_jobs._backend import Backend
@@ -22,9 +23,12 @@ from trio_jobs._wire.health import health_to_wire
 __all__ = ["JSON", "Page", "Pages", "refusal", "response"]
 
 JSON: Final = "application/json"
-NOT_MODIFIED: Final = 304
+WITHOUT_BODY: Final = frozenset({204, 304})
 #: Headers of a response that does not have its own
 DEFAULTS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_LINE_END: Final = re.compile("\r\n")
 
 
 class Page(NamedTuple):
@@ -132,26 +136,21 @@ def response(head: RequestHead | None, page: Page, *, keep: bool = False) -> byt
 
     Args:
         head: The request; None if it could not be parsed.
-        page: The response.
+        page: The response. Its headers are made by the server; a line end in one of them is our bug, and raises.
         keep: Whether another request may follow on the connection.
     """
-    connection = h11.Connection(h11.SERVER)
-    if head is not None:
-        # made from checked values, since h11 accepts less in headers that the server does not read
-        connection.receive_data(f"{head.method} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("ascii"))
-        connection.next_event()
-    headers = [
-        ("Content-Type", page.content_type),
-        *([] if page.status == NOT_MODIFIED else [("Content-Length", str(len(page.body)))]),
-        *page.headers,
-        *(item for item in DEFAULTS if not any(name == item[0] for name, _ in page.headers)),
-    ]
-    if not keep:
-        headers.append(("Connection", "close"))
-    data = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
-    if page.body and (head is None or head.method != "HEAD"):
-        data += connection.send(h11.Data(data=page.body)) or b""
-    return data + (connection.send(h11.EndOfMessage()) or b"")
+    lines = [f"HTTP/1.1 {page.status} {_PHRASES.get(page.status, '')}"]
+    if page.status not in WITHOUT_BODY:
+        lines += (f"Content-Type: {page.content_type}", f"Content-Length: {len(page.body)}")
+    lines += [f"{name}: {value}" for name, value in page.headers]
+    given = {name for name, _ in page.headers}
+    lines += [f"{name}: {value}" for name, value in DEFAULTS if name not in given]
+    if not (keep or "Connection" in given):
+        lines.append("Connection: close")
+    text = "\r\n".join(lines)
+    assert _LINE_END.sub("", text, len(lines) - 1).isprintable(), "a header has a control character"
+    encoded = text.encode("latin-1") + b"\r\n\r\n"
+    return encoded if head is not None and head.method == "HEAD" else encoded + page.body
 
 
 def refusal(bad: BadRequest) -> Page:
