@@ -128,6 +128,10 @@ class Backend(CommandBackend, Protocol):
         """
         ...
 
+    async def forget(self, job_id: str, *, by: str | None, note: str | None) -> None:
+        """See `Queue.forget`."""
+        ...
+
     async def history(self, job_id: str) -> JobHistory:
         """See `Queue.history`."""
         ...

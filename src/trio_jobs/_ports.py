@@ -113,8 +113,9 @@ class Store(Protocol):
             on_broken: Called once, when no further commit is possible.
 
         Returns:
-            All events of all jobs that are kept, the last Paused or Resumed, and the last of SessionOpening,
-            SessionOpeningFailed, SessionOpened and SessionClosed, in order of `seq`.
+            All events of all jobs that are kept, the last Paused or Resumed, the last of SessionOpening,
+            SessionOpeningFailed, SessionOpened and SessionClosed, and each Forgotten whose job is kept, in order of
+            `seq`.
 
         Raises:
             JournalInUse: Another queue has the store open.
@@ -232,6 +233,15 @@ class Store(Protocol):
 
         Cancelled:
             As with StoreError: each job is removed completely or not at all.
+        """
+        ...
+
+    async def forget(self, jobs: Mapping[str, tuple[int, int]], keys: Sequence[KeyTombstone]) -> None:
+        """Remove the events of final jobs, as `prune` does, and from the stream too.
+
+        After it `oldest` is above the last event of each of these jobs, so that `events` returns none of theirs.
+
+        Arguments, Raises and Cancelled: as `prune`.
         """
         ...
 

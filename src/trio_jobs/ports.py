@@ -12,6 +12,7 @@
 - `Discard` says why a session is discarded; `SdkExecutor.close` takes one.
 - `Clock` is a source of times: `Service.open(clock=...)`.
 - `BacksUp` is a `Store` that `Queue.backup` can copy; `Backup` is what it returns.
+- `KeepsActivity` is a `Store` that keeps what operators did longer than the events of the jobs.
 - `KeepsSecrets` is a `Store` that keeps the keys of tickets and page sessions.
 - `KeyTombstone` is what a store keeps of the key of a removed job.
 - `Backend` is what a server uses of a queue, and `BackendHolder` is what `serve` takes: a `Queue` is one.
@@ -25,6 +26,7 @@ from trio_jobs._call_report import CallReport, RaisedError
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._interruption import Interruption, Interrupts, Kills
+from trio_jobs._kept_activity import KeepsActivity
 from trio_jobs._kept_secrets import KeepsSecrets
 from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, CallHandle, FunctionCall, SdkCall
@@ -43,6 +45,7 @@ __all__ = [
     "FunctionCall",
     "Interruption",
     "Interrupts",
+    "KeepsActivity",
     "KeepsSecrets",
     "KeyTombstone",
     "Kills",

@@ -182,6 +182,7 @@ socket.onopen = async () => {
   got.kinds = await ask("kinds.list");
   got.login = await ask("server.login");
   got.history = await ask("jobs.history", { job });
+  got.forgotten = await ask("jobs.forget", { job: other });
   got.activity = await ask("queue.activity");
   got.health = await ask("queue.health");
   got.statistics = await ask("queue.statistics");

@@ -35,6 +35,7 @@ REBUILD: Final = "tests/stores/test_rebuild.py"
 SECOND_TIMES: Final = "tests/stores/test_second_times.py"
 WRITER_THREAD: Final = "tests/stores/test_writer_thread.py"
 YOUNG: Final = "tests/stores/test_young_journals.py"
+FORGETTING: Final = "tests/runtime/test_forgetting.py"
 RECEIPTS: Final = "tests/runtime/test_receipts.py"
 HEALTH: Final = "tests/runtime/test_health.py"
 HISTORIES: Final = "tests/runtime/test_histories.py"
@@ -2167,6 +2168,62 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/operations.py",
         "            self._event_log.append((ev.DrainStarted(seq=seq, at=now, by=by, note=note),))",
         "            assert seq",
+    ),
+    _M(
+        "activity pruned with the jobs",
+        "after a restart nobody can find out who has cancelled a pruned job",
+        HISTORIES,
+        "_runtime/pruner.py",
+        "                self._activity.keep()\n",
+        "                pass\n",
+    ),
+    _M(
+        "notes of a forgotten job back after a restart",
+        "what an operator noted about a forgotten person is in the journal",
+        FORGETTING,
+        "_runtime/erasure.py",
+        "            self._activity.keep()  # without the notes\n",
+        "",
+    ),
+    _M(
+        "forgotten job back after a crash",
+        "a job that was forgotten just before a crash is there again",
+        FORGETTING,
+        "_engine/projection.py",
+        "            self._forget_now(event)\n        action",
+        "            self._forget_now(event) if self.seq > 99 else None\n        action",
+    ),
+    _M(
+        "pruned before forgotten",
+        "a prune removes the decision to forget a job and leaves the job",
+        FORGETTING,
+        "_runtime/pruner.py",
+        "            except StoreError:\n                return False\n        projection",
+        "            except StoreError:\n                pass\n        projection",
+    ),
+    _M(
+        "forgotten job still in the stream",
+        "a follower that resumes reads the payload of a forgotten job",
+        FORGETTING,
+        "_runtime/feed.py",
+        "        while ring and ring[0].seq <= last:\n            ring.popleft()",
+        "        while ring and ring[0].seq < 0:\n            ring.popleft()",
+    ),
+    _M(
+        "notes of a forgotten job kept",
+        "the activity still says who called about a forgotten job",
+        FORGETTING,
+        "_engine/activity.py",
+        "replace(record, key=None, note=None) if",
+        "replace(record, key=None) if",
+    ),
+    _M(
+        "open job forgotten",
+        "the data of a job is removed while its attempt is under way",
+        FORGETTING,
+        "_runtime/erasure.py",
+        "        if record.state not in FINAL:\n",
+        "        if record.state is None:\n",
     ),
     _M(
         "one mean for all kinds",

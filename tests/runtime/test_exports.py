@@ -47,7 +47,7 @@ PUBLIC = {
     "trio_jobs.events": {
         "class": """
             CancelRequested Cancelled Claimed Completed Corrected DoubtResolved DrainEnded DrainStarted Due
-            Ended Event Failed InDoubt Interrupted JobEvent Overdue
+            Ended Event Failed Forgotten InDoubt Interrupted JobEvent Overdue
             Paused QueueEvent Rescheduled Resumed RetryScheduled Returned RunRestarted SaveFailed Saved Scheduled
             SdkEntered
             SessionClosed SessionOpened SessionOpening SessionOpeningFailed Snoozed Started StepFinished StepStarted
@@ -119,6 +119,7 @@ def test_the_public_names_of_the_ports_are_these() -> None:
         "FunctionCall",
         "Interruption",
         "Interrupts",
+        "KeepsActivity",
         "KeepsSecrets",
         "KeyTombstone",
         "Kills",
@@ -142,6 +143,7 @@ def test_every_method_of_a_port_is_documented() -> None:
             "BacksUp",
             "Clock",
             "Interrupts",
+            "KeepsActivity",
             "KeepsSecrets",
             "RecognizesCallers",
             "SdkExecutor",

@@ -12,9 +12,10 @@ from trio.testing import MockClock
 import trio_jobs
 from support.rig import NO_RETRY, busy_queue, make_rig, open_queue, until_state
 from support.server import OWNER, WATCHER, bench, make_service
-from trio_jobs import MemoryStore
+from trio_jobs import MemoryStore, TrioClock
 from trio_jobs._cli.arguments import parser
 from trio_jobs._cli.commands import COMMANDS
+from trio_jobs._engine.json_values import moment
 
 
 async def test_a_paused_queue_is_not_healthy_and_says_why_since_when_and_by_whom(autojump_clock: MockClock) -> None:
@@ -29,6 +30,13 @@ async def test_a_paused_queue_is_not_healthy_and_says_why_since_when_and_by_whom
         assert health.paused == trio_jobs.Pause("month end", action.at, "Ada")
         await queue.resume()
         assert (queue.health().ok, queue.health().paused) == (True, None)
+        end = moment(TrioClock().now() + 60)
+        await queue.pause("lunch", until=end)
+        pause = queue.health().paused
+        assert pause is not None
+        assert (pause.reason, pause.until) == ("lunch", end)
+        await trio.sleep(61)
+        assert queue.health().ok
 
 
 async def test_health_has_the_last_close_and_the_failed_sessions(autojump_clock: MockClock) -> None:

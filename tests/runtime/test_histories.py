@@ -158,6 +158,42 @@ async def test_the_activity_lists_what_operators_did_to_jobs_and_to_the_queue(au
                 queue.activity(**wrong)
 
 
+@pytest.mark.parametrize("journal", [False, True])
+async def test_the_activity_outlives_the_jobs_and_a_restart(journal: bool, tmp_path: Path) -> None:
+    """What is pruned with the events around it, such as a pause, too."""
+    memory = MemoryStore()
+
+    def store() -> MemoryStore | SqliteStore:
+        return SqliteStore(tmp_path / "jobs.db") if journal else memory
+
+    service = trio_jobs.Service(max_finished_jobs=1)
+
+    @service.handler
+    async def work(what: str) -> None: ...
+
+    async with service.open(store=store()) as queue:
+        await acted(queue)
+        before = queue.activity()
+        assert await runtime_of(queue).pruner.run_once()
+        assert len(queue.list()) == 1
+        assert queue.activity() == before
+        later = (await queue.submit("work", "z", delay=60)).job_id
+        await queue.cancel(later, by="Cyd")
+        before = queue.activity()
+    for _ in range(2):
+        async with service.open(store=store()) as queue:
+            assert queue.activity() == before
+            assert [one.action for one in before] == ["cancel", "resume", "cancel", "pause", "cancel"]
+
+
+async def test_a_list_of_another_version_is_no_reason_not_to_start(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    store.keep_activity('[{"action":"invented","seq":1,"at":1.0}]')
+    async with trio_jobs.Service().open(store=store) as queue:
+        assert queue.activity() == ()
+    assert "what operators did before the last prune cannot be read" in caplog.text
+
+
 async def test_the_activity_survives_a_restart(tmp_path: Path) -> None:
     service = trio_jobs.Service()
 

@@ -116,6 +116,14 @@ def parser() -> argparse.ArgumentParser:
     _add_note(drain)
     _add_note(command("undrain", "accept jobs again after a drain"))
     add_activity(command)
+    forget = command(
+        "forget",
+        "remove the data of a final job now",
+        "Its key stays known, so a submit with it does nothing.",
+        '--key A-1 --note "she asked for it"',
+    )
+    _add_job(forget)
+    _add_note(forget)
     command("status", "show whether the queue is healthy, and how full it is")
     link = "Whoever opens it within five minutes uses the page as the owner of the token. It works once."
     add_login(command("login", "print a link with which the page of the server logs in", link, "--open"))

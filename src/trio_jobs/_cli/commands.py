@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from trio_jobs._cli.histories import activity, history, time
+from trio_jobs._cli.histories import activity, forget, history, time
 from trio_jobs._cli.json_lines import json_line
 from trio_jobs._cli.output import print_error, print_line
 from trio_jobs._cli.status import status
@@ -205,6 +205,7 @@ COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]
     "show": show,
     "history": history,
     "activity": activity,
+    "forget": forget,
     "list": list_jobs,
     "count": count,
     "result": result,

@@ -15,7 +15,7 @@ from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.operator_actions import OperatorAction
 
-__all__ = ["activity", "history", "time"]
+__all__ = ["activity", "forget", "history", "time"]
 
 PAGE = 500  #: actions that are requested at once
 
@@ -56,6 +56,15 @@ def _text(event: Event) -> str:
     if (note := getattr(event, "note", None)) is not None:
         parts.append(f"note: {note}")
     return "  ".join(parts)
+
+
+async def forget(client: Client, arguments: argparse.Namespace) -> int:
+    job: str = arguments.job
+    if arguments.by_key:
+        job = (await client.find(arguments.kind, job)).id
+    await client.forget(job, note=arguments.note)
+    print_line(json_line({"job": job}) if arguments.json else "forgotten: its data is removed, its key stays known")
+    return 0
 
 
 async def activity(client: Client, arguments: argparse.Namespace) -> int:

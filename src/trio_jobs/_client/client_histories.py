@@ -8,14 +8,40 @@ from trio_jobs._client.client_operations import ClientOperations
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.job_history import JobHistory, JobRun
 from trio_jobs._engine.operator_actions import OperatorAction
+from trio_jobs._validation import check_note
 from trio_jobs._wire import conversion
-from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryEvent, HistoryResult
+from trio_jobs._wire.histories import (
+    Activity,
+    ActivityResult,
+    Forget,
+    ForgetResult,
+    History,
+    HistoryEvent,
+    HistoryResult,
+)
 
 __all__ = ["ClientHistories"]
 
 
 class ClientHistories(ClientOperations):
     """A base class of `Client`, which is too long for one module."""
+
+    async def forget(self, job_id: str, *, note: str | None = None) -> None:
+        """Remove the data of a final job now; see `Queue.forget`. It needs a token of scope `control`.
+
+        Args:
+            job_id: The id of the job.
+            note: Why, at most 1,000 characters; recorded.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            InvalidState: The job is not final.
+            StoreError: The job is forgotten, and its data is not removed yet. That is tried again.
+
+        Cancelled:
+            The job may have been forgotten.
+        """
+        await self._call("jobs.forget", Forget(job_id, check_note(note)), ForgetResult)
 
     async def history(self, job_id: str) -> JobHistory:
         """What has happened to a job; see `Queue.history`.

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
+import msgspec
+
 from trio_jobs._engine import queue_events as qe
 from trio_jobs._engine.event_base import Event
 from trio_jobs._engine.operator_actions import ActionName, ActionRecord
@@ -26,6 +28,7 @@ _OF_QUEUE: Final[dict[type[Event], ActionName]] = {
     qe.Resumed: "resume",
     qe.DrainStarted: "drain",
     qe.DrainEnded: "undrain",
+    qe.Forgotten: "forget",
 }
 
 
@@ -37,7 +40,8 @@ def queue_action(event: Event) -> ActionRecord | None:
     note: str | None = event.note  # type: ignore[attr-defined] # by class
     if isinstance(event, qe.Paused):
         note = note or event.reason or None
-    return ActionRecord(name, event.seq, event.at, event.by, note)  # type: ignore[attr-defined] # by class
+    job = event.jobs[0] if isinstance(event, qe.Forgotten) else None
+    return ActionRecord(name, event.seq, event.at, event.by, note, job=job)  # type: ignore[attr-defined] # by class
 
 
 class Activity:
@@ -45,19 +49,31 @@ class Activity:
 
     def __init__(self) -> None:
         self._records: list[ActionRecord] = []
+        self.version = 0
+        """The number of changes."""
 
     def __repr__(self) -> str:
         return f"<Activity {len(self._records)} actions>"
 
     def add(self, record: ActionRecord) -> None:
         """Add the action of the newest event."""
+        self.version += 1
         self._records.append(record)
         if len(self._records) >= MAX_ACTIVITY + SLACK:
             del self._records[:SLACK]
 
     def remove_job(self, job: str) -> None:
         """Remove what was done to a job: its submit was rejected, so nothing of it has happened."""
+        self.version += 1
         self._records = [record for record in self._records if record.job != job]
+
+    def forget_job(self, job: str) -> None:
+        """Keep who did what to a job and when, without its key and without notes, which may be about a person."""
+        self.version += 1
+        self._records = [
+            msgspec.structs.replace(record, key=None, note=None) if record.job == job else record
+            for record in self._records
+        ]
 
     def page(self, before: int | None, until: int) -> Iterator[ActionRecord]:
         """The actions, the newest first.
@@ -71,6 +87,6 @@ class Activity:
             yield self._records[index]
 
     def restore(self, kept: Iterable[ActionRecord]) -> None:
-        """Add what a store has kept of removed jobs."""
+        """Add what a store has kept of removed events. Of what is in the events too, that is believed."""
         by_seq = {record.seq: record for record in [*kept, *self._records]}
         self._records = [by_seq[seq] for seq in sorted(by_seq)][-MAX_ACTIVITY:]

@@ -25,6 +25,7 @@ from trio_jobs._engine.operator_events import Claimed, Corrected, Rescheduled, R
 from trio_jobs._engine.queue_events import (
     DrainEnded,
     DrainStarted,
+    Forgotten,
     Paused,
     Resumed,
     Saved,
@@ -52,6 +53,7 @@ __all__ = [
     "Ended",
     "Event",
     "Failed",
+    "Forgotten",
     "InDoubt",
     "Interrupted",
     "JobEvent",
@@ -376,6 +378,7 @@ AnyEvent = (
     | Resumed
     | DrainStarted
     | DrainEnded
+    | Forgotten
     | SubmitRejected
 )
 

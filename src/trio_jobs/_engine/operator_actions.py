@@ -16,7 +16,7 @@ MAX_ACTIONS: Final = 20  #: actions that are kept with a job, the newest: more a
 
 ActionName = Literal[
     "cancel", "retry", "resolve", "correct", "verify", "reschedule", "run_now", "claim", "release",
-    "pause", "resume", "drain", "undrain",
+    "pause", "resume", "drain", "undrain", "forget",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ class OperatorAction:
 
     action: str
     """cancel, retry, resolve, correct, verify, reschedule, run_now, claim or release: of a job. pause, resume, drain or
-    undrain: of the queue."""
+    undrain: of the queue. forget: what is left of a job."""
     seq: int
     """The number of its event."""
     at: datetime

@@ -17,7 +17,7 @@ from trio_jobs._engine.queue_events import is_unclean
 from trio_jobs._errors import IllegalTransition, QueueBroken
 from trio_jobs._lookup_errors import JobNotFound
 
-__all__ = ["KeyEntry", "Projection"]
+__all__ = ["Forgotten", "KeyEntry", "Projection"]
 
 
 _OF_SESSIONS = (ev.SessionOpening, ev.SessionOpeningFailed, ev.SessionOpened, ev.SessionClosed)
@@ -32,6 +32,19 @@ class KeyEntry(msgspec.Struct, gc=False):
 
     digest: str
     """The digest of the job's payload."""
+
+
+class Forgotten(msgspec.Struct, frozen=True, gc=False):
+    """A job whose events are to be removed."""
+
+    first: int
+    """The number of its first event."""
+
+    last: int
+    """The number of its last event."""
+
+    tombstone: KeyTombstone | None
+    """That of its key, if it had one."""
 
 
 class Projection:
@@ -54,6 +67,8 @@ class Projection:
         """The event that paused the queue; None if it is not paused."""
         self.last_session_event: ev.QueueEvent | None = None
         """The last event of an SDK session; None before the first, and if the store has not kept it."""
+        self.forgotten: dict[str, Forgotten] = {}
+        """The jobs that are forgotten and whose events the store may still have, by id."""
         self.last_close: ev.SessionClosed | None = None
         """The last close of an SDK session, as far as the store has kept it."""
         self.activity = Activity()
@@ -99,6 +114,15 @@ class Projection:
             self._apply_to_queue(event)
         self.seq = seq
 
+    def _forget_now(self, event: ev.Forgotten) -> None:
+        for job in event.jobs:
+            record = self.jobs.get(job)
+            if record is not None:  # at a restart the store may have removed it
+                tombstones = self.forget([job], event.at)
+                first, last = record.submitted_seq, record.last_seq
+                self.forgotten[job] = Forgotten(first, last, tombstones[0] if tombstones else None)
+                self.activity.forget_job(job)
+
     def _apply_to_queue(self, event: ev.Event) -> None:
         if isinstance(event, ev.Paused):
             self.paused = event
@@ -108,6 +132,8 @@ class Projection:
             self.last_session_event = event
             if isinstance(event, ev.SessionClosed):
                 self.last_close = event
+        elif isinstance(event, ev.Forgotten):
+            self._forget_now(event)
         action = queue_action(event)
         if action is not None:
             self.activity.add(action)

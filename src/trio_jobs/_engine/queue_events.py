@@ -11,6 +11,7 @@ __all__ = [
     "RETAINED",
     "DrainEnded",
     "DrainStarted",
+    "Forgotten",
     "Paused",
     "Resumed",
     "SaveFailed",
@@ -140,6 +141,18 @@ class DrainEnded(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     by: str | None = None
     """Who ended it."""
+    note: str | None = None
+    """What that person noted; None for nothing."""
+
+
+@final
+class Forgotten(QueueEvent, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag="forgotten"):
+    """The data of a final job is removed at the request of an operator. Its key stays known."""
+
+    jobs: tuple[str, ...]
+    """The id of the job."""
+    by: str | None = None
+    """Who did it."""
     note: str | None = None
     """What that person noted; None for nothing."""
 

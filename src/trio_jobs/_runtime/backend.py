@@ -95,6 +95,9 @@ class QueueBackend(QueueBackendCommands):
                 await self._queries.result(job_id, in_doubt=in_doubt)
         return self._queries.get(job_id)
 
+    async def forget(self, job_id: str, *, by: str | None, note: str | None) -> None:
+        await self._runtime.erasure.forget(job_id, by=by, note=note)
+
     async def history(self, job_id: str) -> JobHistory:
         return await self._runtime.histories.of_job(job_id)
 

@@ -115,6 +115,8 @@ class EventLog:
             self.restored_at = event.at
         projection.seq = self.committed_seq = self.store.last_seq
         projection.tombstones.add(self.store.keys())
+        # those that the store does not have yet are the newest
+        projection.tombstones.add(one.tombstone for one in projection.forgotten.values() if one.tombstone is not None)
 
     async def aclose(self) -> None:
         """Close the store if this log has opened it. A store that it could not open may be used by another queue.

@@ -79,6 +79,12 @@ class Feed:
     def labels_of(self, job_id: str) -> Mapping[str, str] | None:
         return self._labels_of(job_id)
 
+    def forget(self, last: int) -> None:
+        """Retain no event up to this one. A reader before it gets `Lagged`."""
+        ring = self._ring
+        while ring and ring[0].seq <= last:
+            ring.popleft()
+
     def set_ring_size(self, events: int) -> None:
         """Retain that many events. For the simulator, in which readers must fall behind the ring."""
         self._ring = deque(self._ring, maxlen=events)

@@ -230,6 +230,10 @@ class FromThread(ThreadCommands):
         """See `Queue.undrain`."""
         self._wait(self._runtime.operations.undrain, by=by, note=note)
 
+    def forget(self, job_id: str, *, by: str | None = None, note: str | None = None) -> None:
+        """See `Queue.forget`."""
+        self._wait(self._runtime.erasure.forget, job_id, by=by, note=note)
+
     def history(self, job_id: str) -> JobHistory:
         """See `Queue.history`."""
         return self._wait(self._runtime.histories.of_job, job_id)

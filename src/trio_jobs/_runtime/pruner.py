@@ -8,7 +8,7 @@ same for `CONFIRMED_AFTER` seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import trio
@@ -17,6 +17,7 @@ from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock
+from trio_jobs._runtime.activity_keeper import ActivityKeeper
 from trio_jobs._runtime.event_log import EventLog
 
 __all__ = ["Pruner"]
@@ -70,7 +71,9 @@ class Pruner:
         max_finished_jobs: Mapping[State, int],
         key_retention: float,
         max_keys: int,
+        activity: ActivityKeeper,
     ) -> None:
+        self._activity = activity
         self._event_log = event_log
         self._clock = clock
         self._time: ConfirmedTime | None = None
@@ -82,6 +85,8 @@ class Pruner:
         self._max_keys = max_keys
         self._scope = trio.CancelScope()
         self._has_warned = False
+        self.remove_forgotten: Callable[[], Awaitable[None]] | None = None
+        """Removes what the store still has of forgotten jobs. Nothing is pruned before."""
 
     def job_ended(self, state: State) -> None:
         """A job has entered this final state: prune now if there are too many.
@@ -121,6 +126,11 @@ class Pruner:
         """
         if self._time is None:
             self._time, self._started = ConfirmedTime(self._clock, self._event_log.restored_at), self._clock.elapsed()
+        if self.remove_forgotten is not None:
+            try:
+                await self.remove_forgotten()
+            except StoreError:
+                return False
         projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._time.now()
         elapsed = self._clock.elapsed()
         ids = projection.prunable(
@@ -143,6 +153,8 @@ class Pruner:
                 self._max_keys,
             )
         try:
+            if spans:
+                self._activity.keep()
             await self._event_log.store.prune(spans, tombstones, stale)
         except StoreError as error:  # the jobs are restored at the next start, then pruned again
             log.warning("old jobs could not be removed from the store: %s", error)

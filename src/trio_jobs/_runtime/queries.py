@@ -285,7 +285,9 @@ class Queries:
             ok=not problems,
             problems=tuple(problems),
             in_doubt=self._event_log.count(State.IN_DOUBT),
-            paused=None if paused is None else Pause(paused.reason, paused.occurred_at, paused.by),
+            paused=None
+            if paused is None
+            else Pause(paused.reason, paused.occurred_at, paused.by, to_datetime(paused.until)),
             last_close=None if close is None else _close(close),
             failed_sessions=self._sessions.failed_sessions,
             in_doubt_since=None if doubt is None else to_datetime(doubt.changed_at),

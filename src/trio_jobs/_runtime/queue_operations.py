@@ -267,6 +267,29 @@ class QueueOperations(QueueCommands):
         """
         await self._awaited.operations.undrain(by=by, note=note)
 
+    async def forget(self, job_id: str, *, by: str | None = None, note: str | None = None) -> None:
+        """Remove the data of a final job now: its payload, result, errors, labels and the notes about it.
+
+        Its key stays known, as after its retention: a submit with this key and payload returns the same job and does
+        nothing. Readers of events who have not passed the job's last event get a gap. `activity` keeps who did what to
+        it and when, without notes.
+
+        Args:
+            job_id: The id of the job.
+            by: The name of the operator, 1 to 200 characters; recorded.
+            note: Why, at most 1,000 characters; recorded.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidState: The job is not final, or its call is still inside the SDK.
+            StoreError: The job is forgotten, and its data is not removed yet. That is tried again.
+            OutcomeUnknown: The store did not acknowledge the change within `commit_timeout`.
+
+        Cancelled:
+            The job is forgotten nevertheless; the call is shielded.
+        """
+        await self._awaited.erasure.forget(job_id, by=by, note=note)
+
     async def history(self, job_id: str) -> JobHistory:
         """Return what has happened to a job: its committed events that are kept, by run.
 

@@ -16,6 +16,7 @@ from trio_jobs._engine.jobs import Job, State
 from trio_jobs._errors import StoreError
 from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
+from trio_jobs._runtime.activity_keeper import ActivityKeeper
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.alive_check import AliveCheck
 from trio_jobs._runtime.attempt import AttemptSlot
@@ -26,6 +27,7 @@ from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
 from trio_jobs._runtime.corrections import Corrections
+from trio_jobs._runtime.erasure import Erasure
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.expected_wait import ExpectedWaits
 from trio_jobs._runtime.feed import Feed
@@ -88,6 +90,8 @@ class Runtime:
     pruner: Pruner
     hooks: Hooks
     histories: Histories
+    activity: ActivityKeeper
+    erasure: Erasure
     verification: Verification
     consumer: Consumer
     saver: Saver | None
@@ -188,7 +192,9 @@ def build_runtime(
             on_stuck=on_stuck,
         )
     recorder = AttemptRecorder(event_log=event_log, clock=clock, slot=slot)
+    activity = ActivityKeeper(event_log)
     pruner = Pruner(
+        activity=activity,
         event_log=event_log,
         clock=clock,
         job_retention=settings.job_retention,
@@ -348,6 +354,8 @@ def build_runtime(
         strict_order=settings.strict_order,
     )
     feed = Feed(store, queries.identity_of, queries.labels_of)
+    erasure = Erasure(event_log=event_log, clock=clock, slot=slot, commits=commits, feed=feed, activity=activity)
+    pruner.remove_forgotten = erasure.remove
     reactions = Reactions(
         event_log=event_log,
         handlers=handlers,
@@ -390,6 +398,8 @@ def build_runtime(
         pruner=pruner,
         hooks=called_hooks,
         histories=Histories(event_log),
+        activity=activity,
+        erasure=erasure,
         verification=verification,
         consumer=consumer,
         saver=saver,

@@ -30,7 +30,7 @@ from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy
-from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, TrioJobsError, UsageError
+from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, StoreError, TrioJobsError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
@@ -159,9 +159,12 @@ class Supervisor:
         """
         runtime = self._runtime
         await runtime.event_log.open(runtime.reactions)
+        runtime.activity.restore()
         check_restored_jobs(runtime)
         runtime.feed.seq = runtime.event_log.committed_seq
         await self._open_sdk()
+        with contextlib.suppress(StoreError):  # logged; the pruner tries again
+            await runtime.erasure.remove()
         resume_restored_jobs(runtime)
         log_condition(runtime.queries.health())
         if self._settings.watchdog is not None and isinstance(self._clock, SystemClock):

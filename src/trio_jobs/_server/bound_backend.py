@@ -317,6 +317,9 @@ class BoundBackend:
         if not self._includes(job):
             raise PermissionDenied("the key is in use by a job outside of the bounds of this token: use another key")
 
+    async def forget(self, job_id: str, *, by: str | None, note: str | None) -> None:
+        await self._backend.forget(self._id(job_id), by=by, note=note)
+
     async def cancel(self, job_id: str, *, by: str | None, note: str | None, if_seq: int | None = None) -> CancelAnswer:
         return await self._backend.cancel(self._id(job_id), by=by, note=note, if_seq=if_seq)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trio_jobs._engine.event_cursor import EventSource
-from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._engine.events import Event, Forgotten, JobEvent
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.event_encoding import encode_body, has_hidden
 
@@ -32,6 +32,8 @@ class EventBodies:
 
     def body(self, event: Event) -> bytes:
         """Return the event as the second part of a notification; see `event_encoding.encode_body`."""
+        if isinstance(event, Forgotten) and event.seq not in self._bodies:
+            self._bodies.clear()  # those of the job's events too
         if self._complete is not None and not has_hidden(event, self.scope):
             return self._complete.body(event)
         body = self._bodies.get(event.seq)

@@ -34,6 +34,7 @@ from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.field_scopes import hidden, limit_to
+from trio_jobs._wire.histories import Forget, ForgetResult
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.kinds import KindInfo, KindsResult
@@ -262,6 +263,11 @@ class Methods:
         await self._backend.resolve(job_id, params.resolution, result=result, by=by, note=params.note)
         return w.StateResult(job_id, self._state(job_id))
 
+    async def forget(self, context: RequestContext, params: Forget) -> ForgetResult:
+        job_id = self._whole_id(params.job)
+        await self._backend.forget(job_id, by=context.identity.name, note=params.note)
+        return ForgetResult(job_id, self._events.seq)
+
     async def subscribe(self, context: RequestContext, params: w.Subscribe) -> Subscriber:
         """The connection sends the answer, since the first event must follow it."""
         events = self._events
@@ -355,6 +361,7 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "jobs.cancel": Methods.cancel,
     "jobs.retry": Methods.retry,
     "jobs.resolve": Methods.resolve,
+    "jobs.forget": Methods.forget,
     "jobs.subscribe": Methods.subscribe,
     "jobs.unsubscribe": Methods.unsubscribe,
     "kinds.list": Methods.kinds,

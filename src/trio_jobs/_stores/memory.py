@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._engine.events import Event, Forgotten, JobEvent
 from trio_jobs._engine.job_history import MAX_EVENTS
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.queue_events import last_of_groups
@@ -51,6 +51,7 @@ class MemoryStore:
         self._last_seq = 0
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
         self._secrets: dict[str, str] = {}
+        self._activity: str | None = None
 
     def __repr__(self) -> str:
         return f"<MemoryStore events {self.oldest} to {self._last_seq}>"
@@ -85,9 +86,9 @@ class MemoryStore:
         on_commit(events)
 
     def _begin_chunk(self) -> None:
-        """Start a new chunk. Of the queue events, the next queue needs only the last ones."""
+        """Start a new chunk. Of the queue events, the next queue needs only the last ones, and who is forgotten."""
         self._retained = last_of_groups(self._retained + self._chunk)
-        self._chunk[:] = [event for event in self._chunk if isinstance(event, JobEvent)]
+        self._chunk[:] = [event for event in self._chunk if isinstance(event, JobEvent | Forgotten)]
         self._chunk = []
         self._chunks = [*filter(None, self._chunks), self._chunk]
 
@@ -148,6 +149,14 @@ class MemoryStore:
                 chunk[:] = [event for event in chunk if not (isinstance(event, JobEvent) and event.job in jobs)]
                 await trio.lowlevel.cancel_shielded_checkpoint()
 
+    def activity(self) -> str | None:
+        """See `KeepsActivity.activity`."""
+        return self._activity
+
+    def keep_activity(self, actions: str) -> None:
+        """See `KeepsActivity.keep_activity`."""
+        self._activity = actions
+
     async def secrets(self) -> Mapping[str, str]:
         """See `KeepsSecrets.secrets`."""
         await trio.lowlevel.checkpoint()
@@ -157,6 +166,15 @@ class MemoryStore:
         """See `KeepsSecrets.keep_secret`."""
         await trio.lowlevel.checkpoint()
         self._secrets[name] = value
+
+    async def forget(self, jobs: Mapping[str, tuple[int, int]], keys: Sequence[KeyTombstone]) -> None:
+        """See `Store.forget`."""
+        last = max(span[1] for span in jobs.values())
+        while self._stream and self._stream[0].seq <= last:
+            self._stream.popleft()
+        await self.prune(jobs, keys)
+        for chunk in self._chunks:
+            chunk[:] = [one for one in chunk if not (isinstance(one, Forgotten) and jobs.keys() >= {*one.jobs})]
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""

@@ -19,7 +19,7 @@ from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.health import HealthResult, WireClose, WirePause
-from trio_jobs._wire.histories import ActivityResult, HistoryEvent, HistoryResult
+from trio_jobs._wire.histories import ActivityResult, ForgetResult, HistoryEvent, HistoryResult
 from trio_jobs._wire.job_lists import CountResult, ListResult
 from trio_jobs._wire.kinds import KindInfo, KindsResult
 from trio_jobs._wire.schemas import WireAction, WireAttempt, WireError, WireEvent, WireJob
@@ -73,6 +73,7 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     HistoryResult: _fields("job events more complete"),
     HistoryEvent: _fields(f"run {EVENT_TO_ALL}", f"{EVENT_TO_OPERATORS} payload"),
     ActivityResult: _fields("seq actions more"),
+    ForgetResult: _fields("job seq"),
     HealthResult: _fields(
         "ok problems in_doubt in_doubt_since paused last_close failed_sessions oldest_waiting waiting_since held_by "
         "held_since without_handler",

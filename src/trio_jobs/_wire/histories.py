@@ -12,10 +12,20 @@ from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import Job
 from trio_jobs._wire.codes import MAX_PAGE_BYTES
 from trio_jobs._wire.conversion import event_to_wire
-from trio_jobs._wire.params import Params
+from trio_jobs._wire.params import Note, Params
 from trio_jobs._wire.schemas import OneJobId, Seq, WireAction, WireEvent
 
-__all__ = ["Activity", "ActivityResult", "History", "HistoryEvent", "HistoryOut", "HistoryResult", "history_page"]
+__all__ = [
+    "Activity",
+    "ActivityResult",
+    "Forget",
+    "ForgetResult",
+    "History",
+    "HistoryEvent",
+    "HistoryOut",
+    "HistoryResult",
+    "history_page",
+]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -53,6 +63,20 @@ class HistoryOut(Struct, frozen=True):
     events: list[Raw]
     more: bool
     complete: bool
+
+
+class Forget(Params, frozen=True):
+    """job: the id of the job, or at least its last 6 characters. note: why; recorded."""
+
+    job: OneJobId
+    note: Note = None
+
+
+class ForgetResult(Struct, frozen=True):
+    """job: its whole id. seq: the last event."""
+
+    job: str
+    seq: int
 
 
 class Activity(Params, frozen=True):

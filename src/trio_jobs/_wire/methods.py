@@ -11,7 +11,7 @@ from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.health import HealthResult
-from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryResult
+from trio_jobs._wire.histories import Activity, ActivityResult, Forget, ForgetResult, History, HistoryResult
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.kinds import KindsResult
 from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
@@ -360,6 +360,7 @@ METHODS: Final = {
         Method("jobs.find", Find, WireJob, "watch", True, "The job that has a key, with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
         Method("jobs.count", Count, CountResult, "watch", True, "How many jobs match, also by groups."),
+        Method("jobs.forget", Forget, ForgetResult, "control", False, "Remove the data of a final job now."),
         Method("jobs.history", History, HistoryResult, "watch", True, "The events of a job, by run."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
         Method("jobs.cancel", Cancel, CancelResult, "operate", True, "Cancel a job."),

@@ -82,6 +82,7 @@ class QueueEnvironment(TrioStateMachine):
         self._unanswered: set[tuple[str, str | None]] = set()
         self._returned: list[tuple[str, int]] = []
         self._undelivered: list[Event] = []
+        self._stored: list[Event] = []
         self._plan: FaultPlan | None = None
         self._blocker: Blocker | None = None
 

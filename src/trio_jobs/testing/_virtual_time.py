@@ -294,6 +294,10 @@ class VirtualTimeStore:
         with self._activity.running():
             await self._inner.prune(jobs, keys, stale)
 
+    async def forget(self, jobs: Mapping[str, tuple[int, int]], keys: Sequence[KeyTombstone]) -> None:
+        with self._activity.running():
+            await self._inner.forget(jobs, keys)
+
     def __getattr__(self, name: str) -> Any:
         """Methods that only some stores have, such as a backup."""
         return getattr(self._inner, name)

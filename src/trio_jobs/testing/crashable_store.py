@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
-from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._engine.events import Event, Forgotten, JobEvent
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.queue_events import last_of_groups
 from trio_jobs._errors import OutcomeUnknown, StoreError
@@ -101,7 +101,8 @@ class SimulatedStore:
         self._on_commit = on_commit
         self._token = trio.lowlevel.current_trio_token()
         retained = last_of_groups(self._disk.events)
-        return [event for event in self._disk.events if isinstance(event, JobEvent) or event in retained]
+        kept = (JobEvent, Forgotten)
+        return [event for event in self._disk.events if isinstance(event, kept) or event in retained]
 
     def append(self, events: Sequence[Event]) -> None:
         if self._dead:
@@ -149,6 +150,9 @@ class SimulatedStore:
             disk.keys[key.name] = key
         for key in stale:
             disk.keys.pop(key.name, None)
+
+    async def forget(self, jobs: Mapping[str, tuple[int, int]], keys: Sequence[KeyTombstone]) -> None:
+        await self.prune(jobs, keys)
 
     async def aclose(self) -> None:
         self._commit()

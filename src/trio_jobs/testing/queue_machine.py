@@ -26,9 +26,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from trio_jobs._engine.event_identity import as_stored
-from trio_jobs._engine.events import Event
+from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, JobMayHaveActed, KeyConflict, OutcomeUnknown, QueueFull
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._service import parts_of
@@ -228,6 +229,22 @@ class QueueMachine(QueueEnvironment):
         late = self.model.late(now)
         assert not late, late
         self._check_health(now)
+        if known:
+            await self._check_history(queue.job_ids()[-1])
+
+    async def _check_history(self, job: str) -> None:
+        """The history of a job has its committed events, by run."""
+        try:
+            found = await self.queue.history(job)
+        except JobNotFound:  # pruned in between
+            return
+        numbers = [event.seq for event in found.events]
+        stored = [event.seq for event in self._stored if isinstance(event, JobEvent) and event.job == job]
+        assert found.complete and numbers[: len(stored)] == stored, (
+            f"the history of job {job} has the events {numbers}, and its events are {stored}"
+        )
+        run = self.queue.get(job).run
+        assert found.runs[-1].number == run, f"the history of job {job} ends in run {found.runs[-1].number} of {run}"
 
     def _check_health(self, now: float) -> None:
         """P7: health names each problem while it lasts, and no other."""
@@ -235,6 +252,11 @@ class QueueMachine(QueueEnvironment):
         assert health.ok is (not health.problems), f"P7: health has ok={health.ok} with the problems {health.problems}"
         in_doubt = len(model.in_state(State.IN_DOUBT))
         assert health.in_doubt == in_doubt, f"P7: {in_doubt} jobs are in doubt, and health has {health.in_doubt}"
+        pauses = [event for event in self._stored if isinstance(event, Paused | Resumed)]
+        paused = bool(pauses) and isinstance(pauses[-1], Paused)
+        assert ("paused" in health.problems) is paused is (health.paused is not None), (
+            f"P7: the queue is {'paused' if paused else 'not paused'}, and health has {health.problems}"
+        )
         if model.running is not None:
             job = model.jobs[model.running]
             if job.inside:
@@ -242,7 +264,7 @@ class QueueMachine(QueueEnvironment):
             elif now > job.limit_at + GRACE:
                 assert "overdue" in health.problems, f"P7: job {job.id} is overdue, and health has {health.problems}"
         elif not self.process.log.inside:
-            others = [name for name in health.problems if name not in _OF_SESSIONS]
+            others = [name for name in health.problems if name not in (*_OF_SESSIONS, "paused")]
             assert not others, f"P7: there is no such problem, and health has {others}"
 
     async def _read_events(self) -> None:
@@ -251,6 +273,7 @@ class QueueMachine(QueueEnvironment):
         stored: list[Event] = []
         while page := await store.events(stored[-1].seq if stored else self.model.seq, 200):
             stored += page
+        self._stored += stored
         wrong = self.model.read(stored, self._returned + process.recorder.returned)
         assert not wrong, wrong
         assert self.model.seq == store.last_seq, f"P8: the store has events up to {self.model.seq} of {store.last_seq}"

@@ -9,6 +9,8 @@ import trio
 import trio.testing
 
 from trio_jobs._engine import events as ev
+from trio_jobs._engine.jobs import State
+from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Store
 from trio_jobs.testing._store_events import bodies, completed, expect, numbers, opened, started, submitted
@@ -163,6 +165,35 @@ async def _check_job_events(store: Store, persistent: bool) -> None:
     await store.aclose()
 
 
+async def _check_forgotten_job(store: Store, persistent: bool) -> None:
+    """No event of a forgotten job is returned any more, and those behind its last one are."""
+    await store.open(lambda events: None)
+    store.append([submitted(1, "a"), submitted(2, "b"), completed(3, "a"), submitted(4, "c"), opened(5)])
+    await store.committed(5)
+    key = KeyTombstone(key_name("k", "é"), "a", "digest", State.COMPLETED, 1_700_000_000.5)
+    await store.forget({"a": (1, 3)}, [key])
+    expect(store.oldest == 4, f"after a job was forgotten whose last event is 3, oldest is {store.oldest}, not 4")
+    rest = numbers(await store.events(3, 10))
+    expect(rest == [4, 5], f"behind the last event of a forgotten job there are {rest}, not 4 and 5")
+    try:
+        await store.events(0, 10)
+    except StoreError:
+        pass
+    else:
+        raise AssertionError("events before the last one of a forgotten job can be read")
+    store.append([ev.Forgotten(seq=6, at=1.0, jobs=("b",))])
+    await store.committed(6)
+    await store.aclose()
+    if persistent:
+        events = list(await store.open(lambda events: None))
+        restored = {e.job for e in events if isinstance(e, ev.JobEvent)}
+        expect(restored == {"b", "c"}, f"after job 'a' was forgotten {sorted(restored)} were restored, not 'b' and 'c'")
+        decided = [e for e in events if isinstance(e, ev.Forgotten)]
+        expect(numbers(decided) == [6], "a Forgotten whose job is kept was not restored, or one whose job is gone was")
+        expect(list(store.keys()) == [key], "the tombstone of the forgotten job's key is not kept")
+        await store.aclose()
+
+
 async def _check_late_wait(store: Store, persistent: bool) -> None:
     """`committed` returns after `on_commit` was called, however late it is called."""
     acknowledged: list[ev.Event] = []
@@ -211,6 +242,7 @@ _RULES = (
     _check_closed,
     _check_pages,
     _check_job_events,
+    _check_forgotten_job,
     *PRUNE_RULES,
     _check_late_wait,
     _check_cancelled_wait,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.job_history import MAX_EVENTS
+from trio_jobs._stores.sqlite import rows
 from trio_jobs._stores.sqlite.journal import Journal
 
 __all__ = ["job_events"]
@@ -26,9 +27,13 @@ async def job_events(call: Call, journal: Journal, job: str, first: int, last: i
     windows: list[Sequence[Event]] = []
     count = 0
     for end in range(last, first - 1, -WINDOW):
-        found: Sequence[Event] = await call(partial(journal.job_events, job, max(end - WINDOW + 1, first), end))
+        found: Sequence[Event] = await call(partial(_window, journal, job, max(end - WINDOW + 1, first), end))
         windows.append(found)
         count += len(found)
         if count >= MAX_EVENTS:
             break
     return [event for window in reversed(windows) for event in window][-MAX_EVENTS:]
+
+
+def _window(journal: Journal, job: str, first: int, last: int) -> list[Event]:
+    return [rows.decode(row[2]) for row in rows.of_job(journal.connection, journal.path, job, first, last)]

@@ -27,7 +27,7 @@ from trio_jobs._stores.sqlite.files import finish_renames, prepare_files
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark, HighWaterMarkFile, SyncPace
 from trio_jobs._stores.sqlite.recovery import rebuild
 from trio_jobs._stores.sqlite.rows import Row
-from trio_jobs._stores.sqlite.schema import check_schema, connect, create, get_meta, set_meta, transaction
+from trio_jobs._stores.sqlite.schema import ACTIVITY, check_schema, connect, create, get_meta, set_meta, transaction
 from trio_jobs._stores.sqlite.verification import Contents, check_high_water_mark, read_contents
 
 __all__ = ["Journal"]
@@ -73,6 +73,7 @@ class Journal:
         self._connection: Connection | None = None
         self._high_water_mark_file: HighWaterMarkFile | None = None
         self._tombstones: list[KeyTombstone] = []
+        self.activity: str | None = None  #: see `KeepsActivity.activity`
         self._pruned = 0
         self._key_count = 0
         self._last_of_group: dict[int, int] = {}
@@ -162,6 +163,7 @@ class Journal:
     def _load(self, contents: Contents) -> None:
         self.epoch, self.last_seq, self.oldest = contents.epoch, contents.newest.seq, contents.oldest
         self._tombstones, self._key_count = contents.tombstones, len(contents.tombstones)
+        self.activity = contents.activity
         self._pruned, self._last_of_group, self._retained = contents.pruned, contents.last_of_group, contents.retained
 
     def _open_high_water_mark(self, contents: Contents, stored: HighWaterMark) -> None:
@@ -320,19 +322,18 @@ class Journal:
         """See `rows.find`. Raises `sqlite3.Error`."""
         return rows.find(self.connection, jobs, first, last)
 
-    def job_events(self, job: str, first: int, last: int) -> list[Event]:
-        """See `rows.of_job`. Raises `sqlite3.Error`, `JournalDamaged`, `StoreError`."""
-        return [rows.decode(row[2]) for row in rows.of_job(self.connection, self.path, job, first, last)]
-
     # pruning
 
-    def prune(self, seqs: Sequence[int], oldest: int, tombstones: Sequence[KeyTombstone]) -> None:
+    def prune(
+        self, seqs: Sequence[int], oldest: int, tombstones: Sequence[KeyTombstone], activity: str | None = None
+    ) -> None:
         """Delete events and insert tombstones in one transaction. The last event of each group of `RETAINED` is kept.
 
         Args:
             seqs: The events to delete.
             oldest: The first event from which on there is no gap.
             tombstones: Of the jobs whose events are deleted.
+            activity: See `KeepsActivity.keep_activity`.
 
         Raises:
             sqlite3.Error: Nothing is known to have changed.
@@ -346,6 +347,8 @@ class Journal:
             set_meta(connection, "pruned", str(self._pruned + deleted))
             set_meta(connection, "oldest", str(oldest))
             set_meta(connection, "keys", str(self._key_count + added))
+            if activity is not None:
+                set_meta(connection, ACTIVITY, activity)
         self._retained = sorted(kept)
         self._pruned += deleted
         self._key_count += added

@@ -32,8 +32,12 @@ async def prune(
     jobs: Mapping[str, tuple[int, int]],
     keys: Sequence[KeyTombstone],
     stale: Sequence[KeyTombstone],
+    activity: str | None = None,
 ) -> None:
-    """See `Store.prune`. `call` runs a function in the writer thread, between two groups."""
+    """See `Store.prune`. `call` runs a function in the writer thread, between two groups.
+
+    The activity is written in the first transaction that deletes events.
+    """
     if jobs:
         # queue events are deleted together with the jobs around them
         start = min(journal.oldest, *(first for first, _ in jobs.values()))
@@ -52,7 +56,7 @@ async def prune(
             if n == len(parts):
                 oldest, events = end + 1, events + queue_events
             tombstones = [tombstone_of[job] for job in part if job in tombstone_of]
-            await call(partial(journal.prune, events, oldest, tombstones))
+            await call(partial(journal.prune, events, oldest, tombstones, activity if n == 1 else None))
     for part_of_stale in _split(stale, KEYS_PER_TRANSACTION):
         await call(partial(journal.delete_tombstones, part_of_stale))
 

@@ -22,6 +22,7 @@ from trio_jobs._stores.sqlite.disk import Connection, Disk
 from trio_jobs._stores.sqlite.keys import migrate_tombstones
 
 __all__ = [
+    "ACTIVITY",
     "APPLICATION_ID",
     "BACKUP_ID",
     "HEADER_SIZE",
@@ -46,6 +47,7 @@ SCHEMA_VERSION: Final = 3
 PAGE_SIZE: Final = 4096
 HEADER_SIZE: Final = 100  #: bytes of SQLite's file header
 SECRET: Final = "secret_"  # noqa: S105 - no secret  #: before the name of one in the meta table
+ACTIVITY: Final = "activity"  #: in the meta table: what operators did, see `KeepsActivity`
 _MAGIC: Final = b"SQLite format 3\0"
 
 TABLES: Final = {

@@ -65,6 +65,7 @@ class SqliteStore:
         self._allow_data_loss = allow_data_loss
         self._disk = Disk() if disk is None else disk
         self._durable = DurableStore(self._make_log, stall_after=stall_after)
+        self._activity: str | None = None  # to be written by the next prune
         # a prune must not change what a backup is copying
         self._pruning = trio.Lock()
 
@@ -139,12 +140,27 @@ class SqliteStore:
     ) -> None:
         """See `Store.prune`. Waits until a running backup has ended."""
         async with self._pruning:
-            await prune(self._call, self._durable.log.journal, jobs, keys, stale)
+            activity = self._activity if jobs else None
+            await prune(self._call, self._durable.log.journal, jobs, keys, stale, activity)
+            if activity is self._activity:
+                self._activity = None
+
+    async def forget(self, jobs: Mapping[str, tuple[int, int]], keys: Sequence[KeyTombstone]) -> None:
+        """See `Store.forget`. A prune removes the events from the stream in any case."""
+        await self.prune(jobs, keys)
 
     async def backup(self, to: str) -> Backup:
         """See `BacksUp.backup`. Waits until a running prune has ended."""
         async with self._pruning:
             return await backup(self._call, self._durable.log.journal, self._disk, to)
+
+    def activity(self) -> str | None:
+        """See `KeepsActivity.activity`."""
+        return self._durable.log.journal.activity
+
+    def keep_activity(self, actions: str) -> None:
+        """See `KeepsActivity.keep_activity`."""
+        self._activity = actions
 
     async def secrets(self) -> Mapping[str, str]:
         """See `KeepsSecrets.secrets`."""

@@ -14,7 +14,7 @@ from trio_jobs._stores.sqlite.disk import Connection
 from trio_jobs._stores.sqlite.high_water_mark import HighWaterMark
 from trio_jobs._stores.sqlite.keys import read_tombstones
 from trio_jobs._stores.sqlite.rows import Row, is_sound, retained_group
-from trio_jobs._stores.sqlite.schema import get_meta
+from trio_jobs._stores.sqlite.schema import ACTIVITY, get_meta
 
 __all__ = ["Contents", "RowReader", "check_high_water_mark", "read_contents"]
 
@@ -41,6 +41,8 @@ class Contents:
     """The high-water mark that belongs to these contents."""
     checksum_at_mark: int | None
     """Checksum of the row that the stored high-water mark names; None if it was pruned."""
+    activity: str | None
+    """See `KeepsActivity.activity`."""
 
 
 class RowReader:
@@ -107,6 +109,7 @@ def read_contents(connection: Connection, path: str, stored: HighWaterMark | Non
         retained=rows.retained,
         newest=HighWaterMark(epoch, last_seq, checksum),
         checksum_at_mark=rows.watched_checksum,
+        activity=meta.get(ACTIVITY),
     )
 
 
