@@ -16,6 +16,9 @@ SOURCE = TOP / "src" / "trio_jobs"
 
 #: Accesses to private attributes of other packages, by "file attribute". Members of the standard library count too.
 ACROSS_PACKAGES: dict[str, int] = {
+    # argparse has no public way to list the options of a parser
+    "_cli/completion.py _SubParsersAction": 1,
+    "_cli/completion.py _actions": 2,
     "_cli/signals.py _exit": 1,
     "_runtime/watchdog.py _current_frames": 1,
     "testing/stateful.py _ALLOW_DETERMINISTIC_SCHEDULING": 1,
@@ -24,7 +27,7 @@ ACROSS_PACKAGES: dict[str, int] = {
 
 #: Accesses inside each package of src/trio_jobs, those above included
 IN_SOURCE: dict[str, int] = {
-    "_cli": 1,
+    "_cli": 4,
     "_runtime": 2,
     "_server": 4,
     "_stores": 1,

@@ -13,7 +13,7 @@ from trio_jobs import __version__
 from trio_jobs._cli import argument_types as types
 from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_token
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
-from trio_jobs._cli.history_arguments import add_activity
+from trio_jobs._cli.history_arguments import add_activity, add_kinds
 from trio_jobs._cli.output import print_line
 from trio_jobs._engine.states import State
 from trio_jobs._wire.codes import DEFAULT_PORT
@@ -105,16 +105,18 @@ def parser() -> argparse.ArgumentParser:
     live = "A terminal shows a live table, a pipe JSON lines."
     _add_watch(command("watch", "follow the events of the queue", live, "--job 5f0c21ab"))
     _add_resolve(command("resolve", "resolve a job in doubt", example="--key A-1 done --result 4711"))
-    pause = command("pause", "pause the queue", "The running attempt continues; no other attempt starts.")
+    calm = "The running attempt continues; no other attempt starts."
+    pause = command("pause", "pause the queue", calm, '--reason "month end"')
     pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
     _add_note(command("resume", "resume the queue", "Attempts start again.", '--note "the ledger is back"'))
     drain = command(
         "drain",
         "accept no new jobs, and wait until the accepted ones are done",
         "If the command is interrupted, the queue still accepts no jobs: undrain ends that.",
+        '--note "a new server"',
     )
     _add_note(drain)
-    _add_note(command("undrain", "accept jobs again after a drain"))
+    _add_note(command("undrain", "accept jobs again after a drain", "", '--note "not yet"'))
     add_activity(command)
     forget = command(
         "forget",
@@ -124,7 +126,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_job(forget)
     _add_note(forget)
-    command("status", "show whether the queue is healthy, and how full it is")
+    add_kinds(command, commands)
+    command("status", "show whether the queue is healthy, and how full it is", "", "--json")
     link = "Whoever opens it within five minutes uses the page as the owner of the token. It works once."
     add_login(command("login", "print a link with which the page of the server logs in", link, "--open"))
     add_token(commands.add_parser("token", help="add, list or remove the tokens of people"))

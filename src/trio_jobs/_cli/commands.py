@@ -162,6 +162,13 @@ async def resolve(client: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
+async def kinds(client: Client, arguments: argparse.Namespace) -> int:
+    for kind, schema in (await client.kinds()).items():
+        if not print_answer({"kind": kind, "schema": schema}, arguments.json, escape(kind)):
+            return 0
+    return 0
+
+
 async def pause(client: Client, arguments: argparse.Namespace) -> int:
     await client.pause(arguments.reason)
     print_answer({"paused": True}, arguments.json, "paused: the running attempt continues, no other attempt starts")
@@ -217,4 +224,5 @@ COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]
     "drain": drain,
     "undrain": undrain,
     "status": status,
+    "kinds": kinds,
 }

@@ -48,6 +48,12 @@ def _run(parsed: argparse.Namespace) -> int:
         from trio_jobs._cli.journal import backup_of_file, check_file
 
         return check_file(parsed) if parsed.journal_command == "check" else backup_of_file(parsed)
+    if parsed.command == "completion":
+        from trio_jobs._cli.arguments import parser
+        from trio_jobs._cli.completion import script
+
+        output.print_line(script(parser()))
+        return ExitCode.DONE
     if parsed.command == "token":
         from trio_jobs._cli.named_tokens import change_tokens
 

@@ -27,6 +27,7 @@ from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.health import HealthResult, health_from_wire
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
+from trio_jobs._wire.kinds import KindsResult
 from trio_jobs._wire.schemas import WireJob
 
 __all__ = ["Client"]
@@ -252,6 +253,17 @@ class Client(ClientHistories):
                 if got.result is msgspec.UNSET:
                     raise e.ResultUnavailable(job_id, got.problem or "it was resolved without one")
                 return got.result
+
+    async def kinds(self) -> dict[str, dict[str, Any]]:
+        """The kinds of jobs, in the order of their names, each with the JSON Schema of its payloads.
+
+        A schema is empty where any payload is accepted.
+
+        Cancelled:
+            Nothing has changed.
+        """
+        got = await self._call("kinds.list", w.Nothing(), KindsResult)
+        return {one.kind: one.schema for one in got.kinds}
 
     async def statistics(self) -> Statistics:
         """Counts and sizes of the queue, and the numbers of connections and subscriptions of the server.
