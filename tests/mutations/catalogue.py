@@ -436,6 +436,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "may_follow and body.is_read and self._may_keep(head)",
         "may_follow and self._may_keep(head)",
     ),
+    _M(
+        "stream of a removed token",
+        "a person whose token was removed follows the events until the next restart",
+        SSE,
+        "_server/server.py",
+        "        await self._sse.close_strangers(self.access.problem)\n",
+        "",
+    ),
+    _M(
+        "guesses without a limit",
+        "anybody can try tokens as fast as the server answers",
+        API,
+        "_server/http_server.py",
+        "            if wait > 0:\n",
+        "            if wait > 3600:\n",
+    ),
     # what a client costs the server, what it may see and what it can undo
     _M(
         "connections taken apart while others wait",

@@ -538,3 +538,26 @@ def test_the_query_of_a_list_has_its_conditions() -> None:
         "json",
         "text",
     )
+
+
+async def test_the_position_of_a_job_is_answered_on_request_and_without_a_tag() -> None:
+    async with http_site(shop()) as (b, http):
+        await b.queue.pause()
+        paths = [(await http("POST", "/v1/kinds/double/jobs", n)).headers["location"] for n in range(3)]
+        plain = await http("GET", paths[1])
+        assert "position" not in plain.json
+        for value in ("1", "true"):
+            live = await http("GET", f"{paths[1]}?live={value}", If_None_Match=plain.headers["etag"])
+            assert (live.status, live.json["position"], "etag" in live.headers) == (202, 2, False)
+        assert (await http("GET", f"{paths[1]}?live=yes")).problem == "invalid-params"
+
+
+async def test_requests_without_a_token_are_limited_for_each_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_jobs._server.http_server.STRANGERS", 5)
+    monkeypatch.setattr("trio_jobs._server.http_server.STRANGERS_PER_SECOND", 0.001)
+    async with http_site(shop()) as (b, http):
+        statuses = [(await Http(await b.socket(), None)("GET", "/healthz")).status for _ in range(6)]
+        assert statuses == [200] * 5 + [429]
+        refused = await Http(await b.socket(), None)("GET", "/v1/status")
+        assert (refused.status, refused.problem, int(refused.headers["retry-after"]) > 1) == (429, "too-many", True)
+        assert (await http("GET", "/v1/status")).status == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,9 @@ from support.server import OWNER, WATCHER, Bench, Raw, make_service, patient
 from support.waiting import deadline
 from trio_jobs import JobContext
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._server.named_tokens import NamedToken, write_tokens
 from trio_jobs._server.server import serve
+from trio_jobs._server.tokens import Token
 from trio_jobs._wire.sse import read_id
 
 
@@ -358,3 +361,18 @@ async def test_a_head_request_for_events_ends_at_once() -> None:
 def test_any_text_is_an_id_or_is_not(text: str) -> None:
     found = read_id(text)
     assert found is None or text == f"{found[0]}/{text.rpartition('/')[2]}"
+
+
+async def test_the_stream_of_a_removed_token_ends(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    ada = Token.random("ada", "operate")
+    write_tokens(path, [NamedToken(ada.name, ada.scope, hashlib.sha256(ada.secret.encode()).hexdigest())])
+    async with site(tokens=[OWNER], token_file=path, metrics=False) as b:
+        mine, others = await connect(b, token=ada), await connect(b)
+        await mine.block()
+        write_tokens(path, [])
+        assert [block for block in await mine.rest() if block.event] == []
+        assert b.server.subscriptions == 1
+        await b.queue.submit("double", 1)
+        assert (await others.event()).data["type"] == "submitted"
+        assert (await connect(b, token=ada)).status == 401

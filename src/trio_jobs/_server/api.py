@@ -119,7 +119,7 @@ class Api:
                 context.account.take(cost(params), len(body))
                 if route.answer == "job" and route.verb == "GET":
                     tags = head.listed("if-none-match")
-                    return await self._jobs.get(context, params.job, seconds, tags, request.until_gone)
+                    return await self._jobs.get(context, params, seconds, tags, request.until_gone)
                 if route.conditional and head.get("if-match") is not None:
                     stale = await self._stale(context, head, params.job)
                     if stale is not None:
@@ -145,7 +145,7 @@ class Api:
         if head.method == "HEAD":
             return Page(200, MEDIA_TYPE, b"", cors)
         account = self._accounts.of(identity)
-        stream = SseStream(self._sse, self._sse.events.of(identity.scope), account)
+        stream = SseStream(self._sse, self._sse.events.of(identity.scope), account, identity)
         context = SseContext(HttpContext(identity, account), self._sse, stream.on_news)
         try:
             query = start_of_stream(read_query(head.query), head.get("last-event-id"))

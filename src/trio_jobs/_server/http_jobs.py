@@ -25,6 +25,7 @@ from trio_jobs._wire.schemas import WireJob
 __all__ = ["JobPages", "ShownJob", "check_tags", "matches", "preferred_wait"]
 
 MAX_WAIT: Final = 30.0  #: seconds
+MAX_RETRY_AFTER: Final = 60  #: seconds
 FORMAT: Final = 1  #: of the body of a job; a part of its entity tag
 CACHE: Final = (("Cache-Control", "private, no-cache"), ("Vary", "Authorization"))
 
@@ -76,14 +77,14 @@ class JobPages:
         self._methods = methods
         self._prefix = prefix
 
-    async def view(self, context: HttpContext, job_id: str) -> ShownJob:
-        """The job now, with its result.
+    async def view(self, context: HttpContext, job_id: str, *, live: bool = False) -> ShownJob:
+        """The job now, with its result. live: as of jobs.get.
 
         Raises:
             RpcError: The token does not allow it.
             JobNotFound: There is no such job.
         """
-        found = await self._answer(context, "jobs.get", w.Get(job_id))
+        found = await self._answer(context, "jobs.get", w.Get(job_id, live))
         job: WireJob = found.make()
         body = _encode(job)
         if job.state == "completed":
@@ -97,18 +98,24 @@ class JobPages:
     async def _answer(self, context: HttpContext, method: str, params: Any) -> Any:
         return await self._methods.answer(context, w.METHODS[method], params)
 
-    def page(self, view: ShownJob, *headers: tuple[str, str]) -> Page:
-        """200 if the job is final, otherwise 202 with the time after which to ask again."""
-        given = (("ETag", view.etag), *CACHE, *headers)
+    def page(self, view: ShownJob, *headers: tuple[str, str], live: bool = False) -> Page:
+        """200 if the job is final, otherwise 202 with the time after which to ask again.
+
+        Args:
+            view: The job.
+            headers: Further headers.
+            live: The body has what changes without an event of the job, so that there is no ETag.
+        """
+        given = (*(() if live else (("ETag", view.etag),)), *CACHE, *headers)
         if view.is_final:
             return Page(200, JSON, view.body, given)
-        return Page(202, JSON, view.body, (*given, ("Retry-After", str(self._estimate()))))
+        return Page(202, JSON, view.body, (*given, ("Retry-After", str(self._estimate(view.job.id)))))
 
-    def _estimate(self) -> int:
-        """Seconds after which a job has commonly ended: at least 1, at most 60."""
-        now = self._backend.statistics()
-        mean = now.mean_run or 0.0
-        return max(1, min(60, math.ceil(mean * (now.capacity - now.free + 1))))
+    def _estimate(self, job_id: str) -> int:
+        """Seconds after which the job has commonly ended: at least 1, at most 60."""
+        job = self._backend.live(self._backend.get(job_id, brief=True))
+        mean = self._backend.statistics().mean_run or 0.0
+        return max(1, min(MAX_RETRY_AFTER, math.ceil((job.expected_wait or 0.0) + mean)))
 
     def location(self, job_id: str) -> tuple[str, str]:
         """The header that names the path of a job."""
@@ -134,7 +141,7 @@ class JobPages:
     async def get(
         self,
         context: HttpContext,
-        job_id: str,
+        params: Any,
         seconds: float | None,
         tags: list[str],
         until_gone: Callable[[Callable[[], Awaitable[None]]], Awaitable[object]],
@@ -143,13 +150,15 @@ class JobPages:
 
         Args:
             context: The request.
-            job_id: Its id, or the end of it.
+            params: Of jobs.get.
             seconds: With `tags`: wait until the job is another. Without: until it is final. None: do not wait.
             tags: Of If-None-Match.
             until_gone: See `HttpRequest`.
         """
         check_tags("if-none-match", tags)
-        view = await self.view(context, job_id)
+        view = await self.view(context, params.job, live=params.live)
+        if params.live:
+            return self.page(view, live=True)
         if seconds and (matches(tags, view.etag) if tags else not view.is_final):
             seen, most = view, seconds
 

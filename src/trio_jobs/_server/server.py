@@ -258,6 +258,7 @@ class Server:
                 connection.leave(CloseCode.UNAUTHORISED, problem)
             if number % BATCH == 0:
                 await trio.lowlevel.checkpoint()
+        await self._sse.close_strangers(self.access.problem)
 
     def _on_progress(self, news: Progress) -> None:
         for connection in self._open:

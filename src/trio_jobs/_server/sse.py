@@ -36,6 +36,7 @@ __all__ = ["SseContext", "SseParts", "SseStream", "later", "start_of_stream"]
 KEEP_ALIVE: Final = 15.0  #: seconds between two blocks; proxies commonly close a silent connection after 60 seconds
 RETRY: Final = 1000  #: milliseconds after which a client connects again
 JITTER: Final = 1000  #: milliseconds by which that differs between clients, which a restart disconnects together
+BATCH: Final = 100  #: streams that are looked at in one step of the event loop
 RETRY_LATER: Final = 15_000  #: milliseconds after a refusal that passes
 
 
@@ -106,6 +107,14 @@ class SseParts:
         self.chance = chance
         self.open: dict[SseStream, None] = {}
 
+    async def close_strangers(self, problem: Callable[[Identity], object]) -> None:
+        """End the streams of clients that are not accepted any more. problem: says why one is not; None if it is."""
+        for number, stream in enumerate([*self.open], 1):
+            if problem(stream.identity) is not None:
+                stream.end()
+            if number % BATCH == 0:
+                await trio.lowlevel.checkpoint()
+
     def on_progress(self, news: Progress) -> None:
         """Send a job's progress to the streams."""
         for stream in self.open:
@@ -157,9 +166,12 @@ class SseStream:
         parts: What the streams share.
         shared: The events as the client is sent them.
         account: Of the token.
+        identity: The client.
     """
 
-    def __init__(self, parts: SseParts, shared: SharedEvents, account: Account) -> None:
+    def __init__(self, parts: SseParts, shared: SharedEvents, account: Account, identity: Identity) -> None:
+        self.identity = identity
+        self._is_ended = False
         self._parts = parts
         self._shared = shared
         self._account = account
@@ -175,9 +187,14 @@ class SseStream:
         self._subscriber = subscriber
         self._gap = gap
 
+    def end(self) -> None:
+        """Send nothing more, and end the stream."""
+        self._is_ended = True
+        self._news.set()
+
     def on_news(self, subscriber: Subscriber, at_once: bool) -> None:
         stream = self._stream
-        if stream is None:
+        if stream is None or self._is_ended:
             return
         if at_once and stream.free and not self._is_ready:
             sent = subscriber.collect_nowait()
@@ -220,7 +237,8 @@ class SseStream:
                 await stream.send_frames(head_of_stream(*headers) + retry + begin + gap)
                 subscriber.begin()
                 await until_gone(self.pump)
-            await self._send_rest(stream, subscriber)
+            if not self._is_ended:
+                await self._send_rest(stream, subscriber)
         finally:
             del parts.open[self]
             subscriber.end()
@@ -235,11 +253,13 @@ class SseStream:
         while True:
             with trio.move_on_after(KEEP_ALIVE) as scope:
                 await self._news.wait()
+            if self._is_ended:
+                return
             if scope.cancelled_caught:
                 await stream.send_made(self._keep_alive)
                 continue
             await stream.flush()
-            while self._is_ready:
+            while self._is_ready and not self._is_ended:
                 sent = await subscriber.collect()
                 if sent:
                     await stream.send_frames(b"".join(sent))

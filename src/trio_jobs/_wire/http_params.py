@@ -1,14 +1,14 @@
 """The parameters of a method from an HTTP request: from its path, its query and its body.
 
-In a query, numbers and booleans are written as in JSON, a list as several parameters of its name, and each label as
-`labels=name=value`.
+In a query, numbers are written as in JSON, booleans also as 1 and 0, a list as several parameters of its name, and each
+label as `labels=name=value`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -21,9 +21,10 @@ from trio_jobs._wire.routes import Route
 __all__ = ["QueryField", "build_params", "idempotency_key", "is_json", "query_fields", "read_query"]
 
 MAX_FIELDS: Final = 100  #: parameters of a query
+_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _UTF8: Final = frozenset({"utf-8", "utf8"})
 
-QueryField = Literal["text", "json", "texts", "pairs"]
+QueryField = Literal["text", "json", "bool", "texts", "pairs"]
 
 
 def _bad(why: str) -> RpcError:
@@ -76,10 +77,9 @@ def _form(type_: inspect.Type) -> QueryField:
         return "texts"
     if isinstance(type_, inspect.DictType):
         return "pairs"
+    if isinstance(type_, inspect.BoolType):
+        return "bool"
     return "text" if isinstance(type_, inspect.StrType | inspect.EnumType | inspect.LiteralType) else "json"
-
-
-assert {"text", "json", "texts", "pairs"} == {*get_args(QueryField)}
 
 
 def _from_query(route: Route, query: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -95,6 +95,10 @@ def _from_query(route: Route, query: Mapping[str, list[str]]) -> dict[str, Any]:
             values[name] = _pairs(name, given)
         elif len(given) > 1:
             raise _bad(f"parameter {name} of the query is repeated")
+        elif form == "bool":
+            if given[0] not in _BOOLEANS:
+                raise _bad(f"parameter {name} of the query must be true or false")
+            values[name] = _BOOLEANS[given[0]]
         else:
             values[name] = given[0] if form == "text" else _json(name, given[0])
     return values
@@ -111,7 +115,7 @@ def _json(name: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        raise _bad(f"parameter {name} of the query is not a number or a boolean of JSON") from None
+        raise _bad(f"parameter {name} of the query is not a number of JSON") from None
 
 
 def build_params(

@@ -59,6 +59,7 @@ HTTP_TYPES: Final = {
     417: "expectation-failed",
     421: "unknown-host",
     426: "upgrade-required",
+    429: "too-many",
     431: "head-too-large",
     503: "busy",
 }
