@@ -59,6 +59,7 @@ TOKEN_COMMANDS: Final = "tests/cli/test_token_commands.py"
 FIELDS_BY_SCOPE: Final = "tests/server/test_fields_by_scope.py"
 FIELD_SCOPES: Final = "tests/wire/test_field_scopes.py"
 BOUNDS: Final = "tests/server/test_bounds.py"
+TICKETS: Final = "tests/server/test_tickets.py"
 SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
@@ -658,7 +659,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a token that is bound is sent the events of other jobs",
         BOUNDS,
         "_engine/event_cursor.py",
-        "kind in wanted.kinds) and wanted.bounds.include(kind, labels)",
+        "kind in wanted.kinds) and wanted.bounds.include(kind, labels, event.job)",
         "kind in wanted.kinds)",
     ),
     _M(
@@ -686,6 +687,38 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         '        if False:\n            raise PermissionDenied(f"this token submits',
     ),
     _M(
+        "tickets for everything",
+        "a ticket lists jobs",
+        TICKETS,
+        "_server/methods.py",
+        "method.name not in ticket_methods.ALLOWED",
+        'method.scope != "watch"',
+    ),
+    _M(
+        "tickets for other jobs",
+        "a ticket shows any job",
+        TICKETS,
+        "_server/tickets.py",
+        "    bounds = Bounds(jobs=[payload.job])\n",
+        "    bounds = Bounds()\n",
+    ),
+    _M(
+        "tickets show results",
+        "a ticket for the state of a job shows its result",
+        TICKETS,
+        "_server/ticket_methods.py",
+        'isinstance(value, ResultResult) and "result" in show',
+        "isinstance(value, ResultResult) and identity.ticket is not None",
+    ),
+    _M(
+        "tickets count events",
+        "a ticket tells how many events other jobs have had",
+        TICKETS,
+        "_server/subscriber.py",
+        "            if self.cursor.filter.bounds.jobs is None:",
+        "            if True:",
+    ),
+    _M(
         "messages for watchers",
         "the messages of errors are sent to tokens that may only watch",
         FIELD_SCOPES,
@@ -706,7 +739,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an answer that is made when it can be sent is not limited to the scope of the token",
         FIELDS_BY_SCOPE,
         "_server/methods.py",
-        "            return Deferred(lambda: limit_to(make(), scope))\n",
+        "            return Deferred(lambda: limited(make(), identity))\n",
         "            return Deferred(make)\n",
     ),
     _M(

@@ -113,7 +113,7 @@ def test_a_notification_of_a_later_server_is_passed_over() -> None:
 def test_every_method_has_a_verb_of_one_room_and_a_sentence() -> None:
     for name, row in METHODS.items():
         assert name == row.name
-        assert name.split(".")[0] in ("server", "requests", "jobs", "kinds", "queue")
+        assert name.split(".")[0] in ("server", "requests", "jobs", "kinds", "queue", "tickets")
         assert row.does.endswith(".")
     assert len(METHODS) >= 20
     assert set(NOTIFICATIONS) == {"jobs.event", "jobs.progress", "jobs.position", "jobs.lagged", "jobs.snapshot"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from trio_jobs._cli import argument_types as types
 from trio_jobs._wire.scopes import SCOPES
 
-__all__ = ["add_login", "add_named_tokens", "add_token"]
+__all__ = ["add_login", "add_named_tokens", "add_ticket", "add_token"]
 
 _SCOPES = "watch: look; operate: also submit, cancel, retry and resolve jobs, and pause; control: everything"
 
@@ -69,6 +70,40 @@ def add_named_tokens(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the file of named tokens that `trio-jobs token` changes; it is read again when it changes "
         "(default: FILE-tokens beside the journal)",
+    )
+
+
+def add_ticket(
+    parser: argparse.ArgumentParser,
+    connection: argparse.ArgumentParser,
+    add_job: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """`trio-jobs ticket`."""
+    commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    create = commands.add_parser(
+        "create",
+        parents=[connection],
+        help="make a ticket, and print it",
+        description="Make a ticket. Whoever has it can follow this one job, and change nothing.",
+        epilog="example: trio-jobs ticket create --key A-1 --show result --days 7",
+    )
+    add_job(create)
+    create.add_argument(
+        "--show",
+        action="append",
+        default=[],
+        choices=["result", "payload"],
+        help="what the ticket shows beside the state of the job; can be repeated",
+    )
+    create.add_argument(
+        "--days", type=types.seconds, default=1.0, metavar="DAYS", help="how long it is valid, at most 30 (default: 1)"
+    )
+    commands.add_parser(
+        "revoke",
+        parents=[connection],
+        help="revoke all tickets",
+        description="Revoke all tickets that were made so far. Their clients are disconnected.",
+        epilog="example: trio-jobs ticket revoke",
     )
 
 

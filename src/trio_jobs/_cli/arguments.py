@@ -11,7 +11,7 @@ from typing import Final
 
 from trio_jobs import __version__
 from trio_jobs._cli import argument_types as types
-from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_token
+from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_ticket, add_token
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
 from trio_jobs._cli.history_arguments import add_activity, add_kinds
 from trio_jobs._cli.output import print_line
@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     command("status", "show whether the queue is healthy, and how full it is", "", "--json")
     link = "Whoever opens it within five minutes uses the page as the owner of the token. It works once."
     add_login(command("login", "print a link with which the page of the server logs in", link, "--open"))
+    add_ticket(commands.add_parser("ticket", help="make or revoke tickets for one job"), connection, _add_job)
     add_token(commands.add_parser("token", help="add, list or remove the tokens of people"))
     _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
     return top

@@ -103,6 +103,10 @@ async def _run_client(arguments: argparse.Namespace) -> int:
             from trio_jobs._cli.login import login
 
             return await login(client, arguments)
+        if arguments.command == "ticket":
+            from trio_jobs._cli.ticket import ticket
+
+            return await ticket(client, arguments)
         from trio_jobs._cli.commands import COMMANDS
 
         return await COMMANDS[arguments.command](client, arguments)

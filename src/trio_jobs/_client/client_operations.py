@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from trio_jobs._ports import Backup
 from trio_jobs._validation import check_note
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.access import LoginResult
+from trio_jobs._wire.access import CreateTicket, LoginResult, TicketResult, TicketsRevoked
 from trio_jobs._wire.methods import METHODS
 from trio_jobs._wire.params import Params
 
@@ -61,6 +61,34 @@ class ClientOperations:
             A code may have been made.
         """
         return (await self._call("server.login", w.Nothing(), LoginResult)).code
+
+    async def create_ticket(
+        self, job_id: str, *, seconds: float = 86_400.0, show: Iterable[Literal["state", "result", "payload"]] = ()
+    ) -> str:
+        """Make a ticket, with which anybody can follow one job: a client presents it instead of a token.
+
+        Args:
+            job_id: The id of the job.
+            seconds: For how long it is valid: 1 second to 30 days.
+            show: What it shows beside the state, times and key of the job: "result", "payload" or both.
+
+        Raises:
+            JobNotFound: There is no job with that id.
+            PermissionDenied: The token does not have the scope control.
+
+        Cancelled:
+            A ticket may have been made.
+        """
+        params = CreateTicket(job_id, float(seconds), sorted(set(show)))
+        return (await self._call("tickets.create", params, TicketResult)).ticket
+
+    async def revoke_tickets(self) -> None:
+        """Revoke all tickets of the queue that were made so far, and disconnect their clients.
+
+        Cancelled:
+            They may be revoked.
+        """
+        await self._call("tickets.revoke", w.Nothing(), TicketsRevoked)
 
     async def cancel(self, job_id: str, *, note: str | None = None) -> CancelAnswer:
         """Cancel a job; see `Queue.cancel`.

@@ -27,17 +27,23 @@ class Bounds:
     labels: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_labels)
     """Jobs that have all of these labels, as pairs of name and value; empty for all."""
 
+    jobs: frozenset[str] | None = attrs.field(default=None, converter=_kinds)
+    """The jobs with these ids; None for all."""
+
     def __bool__(self) -> bool:
         """Whether there is a condition."""
-        return self.kinds is not None or bool(self.labels)
+        return self.kinds is not None or bool(self.labels) or self.jobs is not None
 
     def __str__(self) -> str:
         parts = [] if self.kinds is None else [f"kinds {', '.join(sorted(self.kinds))}"]
+        parts += [] if self.jobs is None else [f"job {job}" for job in sorted(self.jobs)]
         parts += [f"label {name}={value}" for name, value in self.labels]
         return " and ".join(parts) or "all jobs"
 
-    def include(self, kind: str, labels: Mapping[str, str] | None) -> bool:
-        """Whether a job of this kind with these labels is one of them."""
+    def include(self, kind: str, labels: Mapping[str, str] | None, job: str = "") -> bool:
+        """Whether a job of this kind, with these labels and this id, is one of them. A new job has no id yet."""
+        if self.jobs is not None and job not in self.jobs:
+            return False
         if self.kinds is not None and kind not in self.kinds:
             return False
         return not self.labels or (labels is not None and all(labels.get(name) == value for name, value in self.labels))

@@ -226,4 +226,4 @@ class Cursor:
         if kind is None:
             self.seq, after = self.source.seq, event.seq - 1
             raise Lagged(after, self.source.seq + 1)
-        return (wanted.kinds is None or kind in wanted.kinds) and wanted.bounds.include(kind, labels)
+        return (wanted.kinds is None or kind in wanted.kinds) and wanted.bounds.include(kind, labels, event.job)

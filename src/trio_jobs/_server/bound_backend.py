@@ -67,7 +67,7 @@ class BoundBackend:
         self._bounds: Final = bounds
 
     def _includes(self, job: Job) -> bool:
-        return self._bounds.include(job.kind, job.labels)
+        return self._bounds.include(job.kind, job.labels, job.id)
 
     def _refuse(self, what: str) -> NoReturn:
         raise PermissionDenied(f"{what} concerns the queue as a whole, and this token is bound to {self._bounds}")

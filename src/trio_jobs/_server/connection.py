@@ -396,5 +396,6 @@ class Connection:
 
         A client whose filter matches few events can resume from that position.
         """
-        sleeping = [s for s in self.subscribers.values() if s.caught_up and s not in self._ready]
+        others = () if self.identity.ticket is not None else self.subscribers.values()
+        sleeping = [s for s in others if s.caught_up and s not in self._ready]
         return b"".join((ping_frame(b"?"), *(s.position() for s in sleeping)))

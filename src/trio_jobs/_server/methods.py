@@ -22,18 +22,19 @@ from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
-from trio_jobs._server import histories
+from trio_jobs._server import histories, ticket_methods
 from trio_jobs._server.access import Access
 from trio_jobs._server.bound_backend import bound, restricted
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.logins import LIFETIME, LoginRefused
 from trio_jobs._server.pacing import STEP, Pacer
 from trio_jobs._server.subscriber import Subscriber
+from trio_jobs._server.ticket_methods import limited
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import LoginResult
 from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
-from trio_jobs._wire.field_scopes import hidden, limit_to
+from trio_jobs._wire.field_scopes import hidden
 from trio_jobs._wire.histories import Forget, ForgetResult
 from trio_jobs._wire.job_lists import Conditions, Count, CountResult, Find, List
 from trio_jobs._wire.jsonrpc import RpcError
@@ -135,7 +136,7 @@ class Methods:
         _require(context, method.scope, method.name)
         if method.scope == "watch" and (getattr(params, "by", None) or getattr(params, "labels", None)):
             _require(context, "operate", "to select by labels, or by who did something,")
-        if context.identity.ticket is not None and method.name != "server.hello":
+        if context.identity.ticket is not None and method.name not in ticket_methods.ALLOWED:
             raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
         if context.identity.bounds:
             return await self._bound_to(context.identity.bounds).execute(context, method, params)
@@ -153,23 +154,28 @@ class Methods:
 
     async def execute(self, context: RequestContext, method: w.Method, params: Any) -> Any:
         """Execute a method that the token allows. Arguments, Raises and Cancelled: as of `answer`."""
-        scope = context.identity.scope
+        identity = context.identity
         if method.name in histories.METHODS:
-            result = await histories.METHODS[method.name](self._backend, params, scope)
+            result = await histories.METHODS[method.name](self._backend, params, identity.scope)
+        elif method.name in ticket_methods.METHODS:
+            result = await ticket_methods.METHODS[method.name](self._access.keys, self._backend, params)
         else:
             result = await _DO[method.name](self, context, params)
         if isinstance(result, Deferred):
             make = result.make
-            return Deferred(lambda: limit_to(make(), scope))
-        return limit_to(result, scope) if isinstance(result, msgspec.Struct) else result
+            return Deferred(lambda: limited(make(), identity))
+        return limited(result, identity)
 
     async def hello(self, context: RequestContext, params: w.Hello) -> w.HelloResult:
         identity = context.identity
+        seq, oldest = self._events.seq, self._events.oldest
+        if identity.ticket is not None:  # how many events other jobs have had is not told
+            seq = oldest = self._backend.get(identity.ticket.job, brief=True).seq
         return w.HelloResult(
             PROTOCOL,
             self._backend.epoch,
-            self._events.seq,
-            self._events.oldest,
+            seq,
+            oldest,
             identity.scope,
             identity.name,
             context.limits,
@@ -286,6 +292,8 @@ class Methods:
         if jobs is not None and len(jobs) == 1:  # one job can be named by the end of its id
             with contextlib.suppress(JobNotFound):
                 jobs = [self._whole_id(jobs[0])]
+        if context.identity.ticket is not None:
+            jobs = [context.identity.ticket.job] if jobs is None else [self._whole_id(job) for job in jobs]
         states = None if params.states is None else frozenset(params.states)
         wanted = Filter(jobs, params.kinds, states, context.identity.bounds)
         subscriber = context.subscribe(params, wanted, after)
@@ -372,7 +380,7 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "queue.backup": Methods.backup,
     "queue.statistics": Methods.statistics,
 }
-assert _DO.keys() | histories.METHODS.keys() == w.METHODS.keys()
+assert _DO.keys() | histories.METHODS.keys() | ticket_methods.METHODS.keys() == w.METHODS.keys()
 
 
 def as_rpc_error(method: str, error: Exception) -> RpcError:

@@ -212,7 +212,8 @@ class Subscriber:
         parts = frames(self._format, events, self.cursor, self._bodies.body)
         if self._catching_up and self.cursor.idle:
             self._catching_up = False
-            parts.append(self.position())
+            if self.cursor.filter.bounds.jobs is None:  # a ticket does not tell how many events other jobs have
+                parts.append(self.position())
         return parts
 
     def position(self) -> bytes:
@@ -228,7 +229,7 @@ class Subscriber:
             kind = (source.identity_of(news.job_id) or ("",))[0]
             if wanted.kinds is not None and kind not in wanted.kinds:
                 return None
-            if not wanted.bounds.include(kind, source.labels_of(news.job_id)):
+            if not wanted.bounds.include(kind, source.labels_of(news.job_id), news.job_id):
                 return None
         return self.notification("jobs.progress", limit_to(progress_to_wire(self.id, news), self._bodies.scope))
 

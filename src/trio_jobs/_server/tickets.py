@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from trio_jobs._engine.bounds import Bounds
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem, TicketRights
 from trio_jobs._server.signatures import decode64, encode64, is_signed_by, key_id, sign, split
 
@@ -73,4 +74,5 @@ def read_ticket(text: str, keys: Collection[bytes], now: float) -> Identity:
     # all clients of one ticket share its limits; the name of the ticket must not be a ticket
     credential = f"{PREFIX}.{signed.kid}.{encode64(_encode(payload))}"
     rights = TicketRights(payload.job, frozenset(payload.show))
-    return Identity("ticket", "watch", credential=credential, until=float(payload.exp), ticket=rights)
+    bounds = Bounds(jobs=[payload.job])
+    return Identity("ticket", "watch", bounds, credential=credential, until=float(payload.exp), ticket=rights)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.access import LoginResult
+from trio_jobs._wire.access import LoginResult, TicketResult, TicketsRevoked
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.health import HealthResult, WireClose, WirePause
 from trio_jobs._wire.histories import ActivityResult, ForgetResult, HistoryEvent, HistoryResult
@@ -60,6 +60,8 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
         "message in_flight messages messages_per_second bytes bytes_per_second subscriptions followed_jobs"
     ),
     LoginResult: _fields("code expires_in"),
+    TicketResult: _fields("ticket expires_at"),
+    TicketsRevoked: _fields(),
     w.CancelRequestResult: _fields("request cancelled"),
     w.SubmitResult: _fields("job created position state expected_wait"),
     ListResult: _fields("seq jobs more next"),

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from trio_jobs._engine.jobs import CancelAnswer, State
-from trio_jobs._wire.access import LoginResult
+from trio_jobs._wire.access import CreateTicket, LoginResult, TicketResult, TicketsRevoked
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.health import HealthResult
 from trio_jobs._wire.histories import Activity, ActivityResult, Forget, ForgetResult, History, HistoryResult
@@ -347,6 +347,8 @@ METHODS: Final = {
     for row in (
         Method("server.hello", Hello, HelloResult, "watch", True, "The history of events, and the scope of the token."),
         Method("server.login", Nothing, LoginResult, "watch", False, "A code with which the page logs in, once."),
+        Method("tickets.create", CreateTicket, TicketResult, "control", False, "Make a ticket, for one job."),
+        Method("tickets.revoke", Nothing, TicketsRevoked, "control", True, "Revoke all tickets."),
         Method(
             "requests.cancel",
             CancelRequest,
