@@ -101,7 +101,7 @@ class FromThread(ThreadCommands):
 
     def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
         """See `Queue.find`."""
-        return self._run(self._runtime.find, kind, key)
+        return self._run(self._runtime.lookups.find, kind, key)
 
     def list(
         self,
@@ -138,7 +138,7 @@ class FromThread(ThreadCommands):
 
         Arguments and errors are those of `Queue.events`.
         """
-        stream = self._run(self._runtime.events, after, jobs, kinds, states)
+        stream = self._run(self._runtime.lookups.events, after, jobs, kinds, states)
         return EventIterator(stream, lambda: self._wait(stream.__anext__))
 
     def progress(self, job_id: str) -> Progress | None:

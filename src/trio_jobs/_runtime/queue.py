@@ -182,7 +182,7 @@ class Queue(QueueOperations):
             AmbiguousJob: `kind` is None, and jobs of several kinds have this key.
             UnknownKind: The function is not registered.
         """
-        return self._runtime.find(kind, key)
+        return self._runtime.lookups.find(kind, key)
 
     def list(
         self,
@@ -269,7 +269,7 @@ class Queue(QueueOperations):
             UsageError: There is no such state.
             AmbiguousJob: The ids of several jobs end with the one that is given.
         """
-        return self._runtime.events(after, jobs, kinds, states)
+        return self._runtime.lookups.events(after, jobs, kinds, states)
 
     def progress(self, job_id: str) -> Progress | None:
         """Return the newest progress of the job's running attempt; None without one, or if the attempt has ended."""

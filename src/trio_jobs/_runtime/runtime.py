@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import trio
 
-from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.job_filter import parse_state
-from trio_jobs._engine.jobs import Job, State
 from trio_jobs._errors import StoreError
-from trio_jobs._event_stream import EventStream
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.activity_keeper import ActivityKeeper
 from trio_jobs._runtime.admission import Admission
@@ -37,6 +33,7 @@ from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.job_commands import JobCommands
 from trio_jobs._runtime.job_context import context_factory
+from trio_jobs._runtime.lookups import Lookups
 from trio_jobs._runtime.operations import Operations
 from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.pruner import Pruner
@@ -102,30 +99,10 @@ class Runtime:
     corrections: Corrections
     admission: Admission
     queries: Queries
+    lookups: Lookups
     operations: Operations
     commands: JobCommands
     reactions: Reactions
-
-    def find(self, kind: str | Callable[..., Any] | None, key: str) -> Job:
-        """See `Queue.find`."""
-        if kind is not None and not isinstance(kind, str):
-            kind = self.submissions.handler(kind).kind
-        return self.queries.live(self.queries.find(kind, key))
-
-    def events(
-        self,
-        after: int | None,
-        jobs: Iterable[str] | None,
-        kinds: Iterable[str] | None,
-        states: Iterable[State | str] | None,
-    ) -> EventStream:
-        """See `Queue.events`."""
-        if jobs is not None:
-            jobs = [*jobs]
-            if len(jobs) == 1:  # one job can be named by the end of its id
-                jobs = [self.queries.id_of(jobs[0])]
-        wanted = Filter(jobs, kinds, None if states is None else frozenset(map(parse_state, states)))
-        return EventStream(self.feed, self.event_log.committed_seq if after is None else after, wanted)
 
 
 def build_runtime(
@@ -408,6 +385,7 @@ def build_runtime(
         corrections=corrections,
         admission=admission,
         queries=queries,
+        lookups=Lookups(event_log=event_log, submissions=submissions, queries=queries, feed=feed),
         operations=operations,
         commands=commands,
         reactions=reactions,
