@@ -10,7 +10,9 @@ from pathlib import Path
 
 from benchmarks import frame, machine, page, text
 
-QUESTIONS = ("throughput", "latency", "fan_out", "frozen", "watchers", "lists", "sdk", "scale", "start_up", "profile")
+QUESTIONS = (
+    "throughput", "latency", "fan_out", "frozen", "watchers", "lists", "sdk", "scale", "pauses", "start_up", "profile"
+)  # fmt: skip
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -89,18 +89,17 @@ BEHIND_SERVERS = (
 
 
 WHY_MEMORY = (
-    "both of those keep one record, or none, and tell nobody. Of a job's time here some 45 % is Trio's own: two tasks "
-    "that wake each other, a cancel scope, an event for whoever waits (see “bare Trio loop, told”, which adds just the "
-    "telling). The rest is three events a job through table, history, store and feed. It would take one event for an "
-    "attempt that begins and ends at once, which the promises forbid (a start is told before the SDK is touched), or the "
-    "engine in a compiled language."
+    "both of those keep one record, or none, and notify nobody. A job is three events here, each of which goes through "
+    "table, history, store and feed, and its payload is checked against the handler's type. Trio's own work, two tasks "
+    "that wake each other, is the same in both loops. Tried and refused: compiled packages (mypyc and Cython are 3 and "
+    "8 % slower). It would take one event for an attempt that begins and ends at once, which the promises forbid: a start "
+    "is published before the SDK is entered."
 )
 WHY_DISK = (
     "a lone producer is told “accepted” only when that is synced, so one sync a job is the least; groups for each job are "
-    "1.0, and start and end share them. Of the time a group takes two fifths are SQLite and the disk, a third is Trio's "
-    "and a job's own Python (which runs at half its speed in memory: each sync lets the caches grow cold), a fifth the way "
-    "to the journal's thread and back. huey commits in the caller's own thread and needs no way there; in ours the event "
-    "loop would stand still for each sync. It would take a sync that Trio itself can wait for (io_uring)."
+    "1.0, and start and end share them. The rest is Trio's and a job's own Python, and the way to the journal's thread and "
+    "back; huey commits in the caller's own thread. Tried and refused: to commit in Trio's thread, which would stand still "
+    "for as long as the disk hangs; a log of our own (3 to 7 %); io_uring (10 % at most)."
 )
 WHY_HUNDRED = (
     "the interpreter is busy, not the disk: the same events as in memory, encoded, checksummed and inserted beside "
@@ -149,15 +148,15 @@ def measure(run: Run) -> Answer:
     return Answer(
         "throughput", "How many jobs a second?", (memory, disk, servers),
         (
-            at_least("in memory, of the bare loop (stretch: 0.9)", ratio(memory, MEMORY, BARE), 0.6, WHY_MEMORY),
-            at_least("in memory, of huey's memory storage (stretch: 0.9)", ratio(memory, MEMORY, HUEY), 0.6, WHY_MEMORY),
+            at_least("in memory, of the bare loop", ratio(memory, MEMORY, BARE), 0.7, WHY_MEMORY),
+            at_least("in memory, of huey's memory storage", ratio(memory, MEMORY, HUEY), 1.05, WHY_MEMORY),
             at_least("with one subscriber, of that without", ratio(memory, FOLLOWED, MEMORY), 0.8),
             at_least(
                 f"in memory, of the fastest that keeps a job's state, one at a time ({fastest.name if fastest else 'none ran'})",
                 None if ours is None or fastest is None else ours.median / fastest.median, 5,
             ),
             at_least("on disk, one producer, of huey's SqliteHuey", ratio(disk, JOURNAL, HUEY_DISK), 1.2, WHY_DISK),
-            at_least("on disk, one producer, of bare SQLite", ratio(disk, JOURNAL, SQLITE), 0.6, WHY_DISK),
+            at_least("on disk, one producer, of bare SQLite", ratio(disk, JOURNAL, SQLITE), 0.8, WHY_DISK),
             at_least("on disk, 100 producers, of huey's SqliteHuey", ratio(disk, HUNDRED, HUEY_DISK), 4, WHY_HUNDRED),
             at_most("on disk, closed loop, p50", None if closed is None else 1000 / closed.median, 1.5, " ms"),
         ),

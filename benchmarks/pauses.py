@@ -1,0 +1,60 @@
+"""The longest pause of the event loop while a queue does what takes long, and what an idle queue costs.
+
+A pause is a turn of the event loop, in seconds of the CPU time of its thread, so that other processes do not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from benchmarks.frame import Answer, Contestant, Row, Run, Table, at_most
+
+ROUNDS = 3
+IDLE = "served, no client"
+
+MANY = Contestant("jobs, 100,000 finished", "ours", ("pauses", "load"), 5000, "in memory", {"finished": 100_000})
+PAUSES = (
+    Contestant("jobs, 100 finished", "ours", ("pauses", "load"), 5000, "in memory", {"finished": 100}),
+    MANY,
+    Contestant("jobs, pruned as they end", "ours", ("pauses", "load"), 5000, "in memory, max_finished_jobs=1000",
+               {"finished": 100, "keep": 1000}),
+    Contestant("jobs, 1,000 subscribers", "ours", ("pauses", "load"), 300, "in memory, each reads all events",
+               {"finished": 100, "readers": 1000}),
+    Contestant("a subscriber from far behind", "ours", ("pauses", "behind"), 3000, "in memory, reads 9,000 events"),
+    Contestant("a backup", "ours", ("pauses", "backup"), 3000, "of a journal, while jobs run", {"folder": ""}),
+)  # fmt: skip
+IDLE_QUEUE = Contestant(IDLE, "ours", ("pauses", "idle"), 0, "3 seconds")
+
+
+def measure(run: Run) -> Answer:
+    run = attrs.evolve(run, rounds=min(run.rounds, ROUNDS))
+    many = attrs.evolve(MANY, arguments={"finished": run.size(100_000)})
+    pauses = Table(
+        "The longest pause", "ms",
+        [pause(*told) for told in run.measure([many if one is MANY else one for one in PAUSES])], "lower",
+        notes=("A full collection of the garbage collector is made in each, at the end.",),
+    )  # fmt: skip
+    [(one, rounds, why)] = run.measure((IDLE_QUEUE,))
+    idle = Table(
+        "An idle queue", "times a second that a thread wakes",
+        [Row(IDLE, "ours", [told["wakes"] for told in rounds], one.setting, skipped=why,
+             extra={"CPU, ms a second": max((told["cpu"] for told in rounds), default=0.0)})], "lower",
+    )  # fmt: skip
+    longest = max((max(row.values) for row in pauses.rows if row.values), default=None)
+    return Answer(
+        "pauses", "How long does the event loop stand still?", (pauses, idle),
+        (
+            at_most("the longest pause of all", longest, 15, " ms"),
+            at_most("an idle served queue wakes a second", idle.rows[0].median if idle.rows[0].values else None, 4),
+        ),
+    )  # fmt: skip
+
+
+def pause(one: Contestant, rounds: list[Any], why: str) -> Row:
+    return Row(one.name, "ours", [told * 1000 for told in rounds], one.setting, skipped=why)
+
+
+if __name__ == "__main__":
+    raise SystemExit("run it as: ./run bench pauses")

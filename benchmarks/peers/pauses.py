@@ -1,0 +1,114 @@
+"""trio-jobs with what takes long: the longest pause of the event loop in each, in seconds of its thread's CPU time."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+import trio_jobs
+from benchmarks.peers.common import answer
+from benchmarks.peers.ours import submit
+
+IDLE = 3.0
+
+
+def service(keep: int = 1_000_000) -> trio_jobs.Service:
+    made = trio_jobs.Service(max_finished_jobs=keep, watchdog=None)
+
+    @made.handler(idempotent=True)
+    async def nothing(number: int) -> None:
+        pass
+
+    return made
+
+
+class Longest:
+    """The longest turn of the event loop: a task that only measures runs once in each."""
+
+    seconds = 0.0
+
+
+@asynccontextmanager
+async def measured() -> AsyncIterator[Longest]:
+    longest = Longest()
+
+    async def turns() -> None:
+        while True:
+            before = time.thread_time()
+            await trio.lowlevel.checkpoint()
+            longest.seconds = max(longest.seconds, time.thread_time() - before)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns)
+        await trio.lowlevel.checkpoint()
+        yield longest
+        gc.collect()
+        await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+
+async def read_all(events: trio_jobs.EventStream) -> None:
+    async for _ in events:
+        pass
+
+
+async def load(jobs: int, finished: int, keep: int = 1_000_000, readers: int = 0) -> float:
+    async with trio.open_nursery() as nursery, service(keep).open() as queue:
+        await submit(queue, finished)
+        for _ in range(readers):
+            nursery.start_soon(read_all, queue.events())
+        gc.collect()
+        async with measured() as longest:
+            await submit(queue, jobs)
+        nursery.cancel_scope.cancel()
+    return longest.seconds
+
+
+async def behind(jobs: int) -> float:
+    async with service().open() as queue:
+        await submit(queue, jobs)
+        async with measured() as longest:
+            left = 3 * jobs
+            async for _ in queue.events(after=0):
+                left -= 1
+                if not left:
+                    break
+    return longest.seconds
+
+
+async def backup(jobs: int, folder: str) -> float:
+    with tempfile.TemporaryDirectory(dir=folder) as there:
+        async with service().open(journal=Path(there) / "jobs.db") as queue:
+            await submit(queue, jobs)
+            async with measured() as longest, trio.open_nursery() as nursery:
+                nursery.start_soon(submit, queue, jobs // 10)
+                await queue.backup(Path(there) / "copy.db")
+    return longest.seconds
+
+
+async def idle() -> dict[str, float]:
+    import resource  # not on Windows
+
+    token = trio_jobs.Token("bench-" + "0" * 20)
+    async with trio_jobs.Service().open() as queue, trio_jobs.serve(queue, port=0, tokens=[token]):
+        await trio.sleep(1)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        await trio.sleep(IDLE)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wakes": (after.ru_nvcsw - before.ru_nvcsw) / IDLE, "cpu": cpu / IDLE * 1000}
+
+
+if __name__ == "__main__":
+    answer(
+        load=lambda jobs, finished, keep=1_000_000, readers=0: trio.run(load, jobs, finished, keep, readers),
+        behind=lambda jobs: trio.run(behind, jobs),
+        backup=lambda jobs, folder: trio.run(backup, jobs, folder),
+        idle=lambda: trio.run(idle),
+    )
