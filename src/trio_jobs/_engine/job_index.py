@@ -8,6 +8,7 @@ takes about 100. The numbers are kept beside the records, since those of a recor
 from __future__ import annotations
 
 import sys
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import chain
@@ -29,7 +30,7 @@ class JobIndex:
     __slots__ = ("_bounds", "_count", "_newest", "_newest_numbers", "_numbers", "_records")
 
     def __init__(self) -> None:
-        self._newest_numbers: list[int] = []
+        self._newest_numbers = array("q")  # no list, of which the collector would visit each number
         self._newest: list[JobRecord] = []
         self._numbers = [self._newest_numbers]
         self._records = [self._newest]
@@ -57,7 +58,7 @@ class JobIndex:
     def _begin_chunk(self) -> None:
         self._bounds[-1] = self._newest_numbers[-1]
         self._bounds.append(sys.maxsize)
-        self._newest_numbers, self._newest = [], []
+        self._newest_numbers, self._newest = array("q"), []
         self._numbers.append(self._newest_numbers)
         self._records.append(self._newest)
 
