@@ -378,3 +378,19 @@ def test_a_hidden_page_follows_doubts_only(chromium: Any, place: Served) -> None
         page.evaluate(script("hide"), False)
         page.clock.run_for(2000)
         opened.wait_for("() => document.body.innerText.includes('hidden 19')")
+
+
+@pytest.mark.campaign
+def test_a_job_is_forgotten_after_a_question_and_only_by_a_token_of_scope_control(chromium: Any, place: Served) -> None:
+    job = place.submit("post_invoice", Invoice("G-1", 1), key="G-1")
+    place.settled(job)
+    with open_page(chromium, place.url, OPERATOR, f"#/job/{job}") as opened:
+        opened.page.wait_for_selector("dl.facts")
+        assert opened.page.locator("text=Forget").count() == 0
+    with open_page(chromium, place.url, CONTROLLER, f"#/job/{job}") as opened:
+        page = opened.page
+        page.click("text=Forget")
+        assert "cannot be restored" in page.inner_text("dialog")
+        page.click("dialog button[type=submit]")
+        page.wait_for_selector("p.empty")
+        assert page.evaluate("location.hash") == "#/jobs"

@@ -5,7 +5,7 @@ import { Lost } from "./client.js";
 import { Raw, pretty } from "./json.js";
 import { Refusal, ask, problem } from "./dialog.js";
 import { FINAL, METHODS } from "./protocol.js";
-import { ACT, DOUBT, JOB } from "./text.js";
+import { ACT, DOUBT, JOB, SUBMIT } from "./text.js";
 
 const OPEN = new Set(["scheduled", "pending", "processing", "saving", "retrying"]);
 
@@ -121,6 +121,18 @@ export async function reschedule(app, job) {
 	if (answer !== undefined) app.say(ACT.done.reschedule);
 }
 
+export const mayForget = (app, job) => app.client.may("jobs.forget") && FINAL.includes(job.state) && !job.inside;
+
+export async function forget(app, job) {
+	const text = note(false);
+	const done = await ask({
+		title: ACT.forgetTitle, means: [ACT.forgetMeans], fields: [named(job), text.element], go: ACT.forgetGo, danger: true,
+		run: () => app.client.ask("jobs.forget", { job: job.id, ...text.params }),
+	});
+	if (done !== undefined) app.say(ACT.done.forget);
+	if (done !== undefined) app.navigate("#/jobs");
+}
+
 export async function verify(app, job) {
 	app.say(ACT.done.verify);
 	await now(app, "jobs.verify", { job: job.id }, (answer) => ACT.verified[answer.answer] ?? ACT.done.verify);
@@ -213,7 +225,7 @@ export async function now(app, method, params, said) {
 export async function correct(app, job) {
 	const whole = await app.client.ask("jobs.get", { job: job.id });
 	const control = h("textarea", { rows: 14, class: "code", spellcheck: "false", value: pretty(whole.text("payload") ?? "null") });
-	const payload = field(ACT.correctTitle, control);
+	const payload = field(SUBMIT.payload, control);
 	const text = note(false);
 	const done = await ask({
 		title: ACT.correctTitle, means: [ACT.correctMeans], fields: [named(job), payload, text.element], go: ACT.correctGo, wide: true,

@@ -7,7 +7,7 @@ import { number } from "./format.js";
 import { JobTable, loading } from "./joblist.js";
 import { path as jobsPath } from "./jobs.js";
 import { term } from "./search.js";
-import { FAILED } from "./text.js";
+import { ACT, FAILED } from "./text.js";
 
 const PAGE = 50, MOST = 1000;
 
@@ -136,6 +136,7 @@ class Group {
 		const tools = [
 			client.may("jobs.retry") && again.length > 0 && button(FAILED.retrySelected(again.length), () => actions.retry(this.app, again), "primary"),
 			client.may("jobs.cancel") && open.length > 0 && button(FAILED.cancelSelected(open.length), () => actions.cancel(this.app, open), "danger"),
+			chosen.length === 1 && actions.mayCorrect(this.app, chosen[0]) && button(ACT.correct, () => actions.correct(this.app, chosen[0])),
 			client.may("jobs.retry") && this.counts.failed > 0 && button(FAILED.retryAll(number(Math.min(this.counts.failed, MOST))), () => this.#all("failed", actions.retryMany)),
 			client.may("jobs.cancel") && this.counts.retrying > 0 && button(FAILED.cancelAll(number(Math.min(this.counts.retrying, MOST))), () => this.#all("retrying", actions.cancelMany), "danger"),
 		].filter(Boolean);

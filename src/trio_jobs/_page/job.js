@@ -104,6 +104,7 @@ export function jobScreen(app, params, id) {
 			actions.mayCorrect(app, job) && button(ACT.correct, () => actions.correct(app, job)),
 			actions.mayCancel(app, job) && button(ACT.cancel, () => actions.cancel(app, [job]), "danger"),
 			actions.mayReschedule(app, job) && button(ACT.runNow, () => actions.now(app, "jobs.reschedule", { job: job.id, now: true }, ACT.done.reschedule)),
+			actions.mayForget(app, job) && button(ACT.forget, () => actions.forget(app, job), "danger"),
 			actions.mayReschedule(app, job) && button(ACT.later, () => actions.reschedule(app, job)),
 			...job.state === "in_doubt" ? doubtActions(app, job) : [actions.mayVerify(app, job) && button(ACT.verify, () => actions.verify(app, job)), ...actions.claims(app, job)],
 		].filter(Boolean);

@@ -70,6 +70,7 @@ export function jobsScreen(app, params) {
 		chosen.replaceChildren(...size === 0 ? [] : [
 			h("span", { role: "status" }, COMMON.selected(size)),
 			again.length > 0 ? button(`${JOBS.retry} ${again.length}`, () => actions.retry(app, again)) : null,
+			jobs.length === 1 && actions.mayCorrect(app, jobs[0]) ? button(JOBS.correct, () => actions.correct(app, jobs[0])) : null,
 			open.length > 0 ? button(`${JOBS.cancel} ${open.length}`, () => actions.cancel(app, open), "danger") : null,
 		].filter(Boolean));
 	}

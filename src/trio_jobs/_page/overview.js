@@ -56,7 +56,7 @@ export function overviewScreen(app) {
 		};
 		const problems = stats.problems.filter((name) => name !== "paused");
 		const lines = [
-			paused === null ? null : h("li", null, OVERVIEW.paused, paused.reason ? [" ", OVERVIEW.reason, ": ", foreign(paused.reason, 300), "."] : null, paused.by ? [" ", OVERVIEW.pausedBy, " ", foreign(paused.by, 100), "."] : null, paused.since ? [" ", time(paused.since)] : null, paused.until ? [" ", OVERVIEW.until, " ", time(paused.until)] : null),
+			paused === null ? null : h("li", null, OVERVIEW.paused, paused.reason ? [" ", OVERVIEW.reason, ": ", foreign(paused.reason, 300), "."] : null, " ", paused.by ? [OVERVIEW.pausedBy, " ", foreign(paused.by, 100), ", "] : [OVERVIEW.pausedAt, " "], time(paused.since), paused.until ? [", ", OVERVIEW.until, " ", time(paused.until)] : null, "."),
 			...problems.map((name) => h("li", null, PROBLEMS[name] ?? foreign(name, 300), ...more(name))),
 			now.held_by ? h("li", null, OVERVIEW.held, " ", jobLink({ id: now.held_by }), " ", time(now.held_since)) : null,
 			now.without_handler ? h("li", null, OVERVIEW.unhandled(number(now.without_handler))) : null,

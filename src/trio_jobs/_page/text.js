@@ -54,7 +54,7 @@ export const OVERVIEW = {
 	running: "Running now", nothing: "No attempt is running.", attempt: (number) => `attempt ${number}`,
 	slots: "Queue", used: (used, capacity) => `${used} of ${capacity} slots are taken`, waiting: (count) => count === 1 ? "1 submit waits for a slot" : `${count} submits wait for a slot`,
 	again: (count) => `${count} jobs are due again and wait for a slot`, mean: "Mean attempt", states: "Jobs by state", newest: "Newest jobs", all: "All jobs",
-	paused: "The queue is paused: no attempt starts.", pausedBy: "paused by", reason: "Reason",
+	paused: "The queue is paused: no attempt starts.", pausedBy: "Paused by", pausedAt: "Paused", reason: "Reason",
 	doubts: (count) => count === 1 ? "1 job is in doubt and waits for a decision." : `${count} jobs are in doubt and wait for a decision.`, decide: "Decide",
 	until: "until", oldest: "Waits longest", closed: "Last closed", closedWell: "", closedBadly: "with an error, ", held: "In strict order, this job blocks the others:", unhandled: (count) => `${count} open jobs have no handler here.`,
 };
@@ -75,7 +75,7 @@ export const JOBS = {
 	go: "Search", fresh: (count) => count === 1 ? "1 new job – show it" : `${count} new jobs – show them`, count: (count) => count === 1 ? "1 job" : `${count} jobs`,
 	empty: "No job matches.", none: "There are no jobs yet.", csv: "Save as CSV", csvBusy: (count) => `Saving … ${count}`, csvCut: (most) => `Only the first ${most} jobs are in the file.`,
 	opened: "This is the end of the id of a job:", expired: "The list was of an earlier state of the server; it begins anew.",
-	stale: "no longer matches", jobs: "Jobs", label: "Conditions that can be added", retry: "Retry", cancel: "Cancel",
+	stale: "no longer matches", jobs: "Jobs", label: "Conditions that can be added", retry: "Retry", correct: "Correct", cancel: "Cancel",
 };
 
 export const SEARCH = {
@@ -136,6 +136,7 @@ export const ACT = {
 	retryTitle: (count) => count === 1 ? "Retry this job?" : `Retry ${count} jobs?`,
 	retryMeans: (count) => count === 1 ? "A new run begins: the job is attempted again, with all its retries." : `A new run of each of the ${count} jobs begins: they are attempted again, with all their retries.`,
 	retryActed: "It may have done its work already. verify is asked first; a job without verify is refused.", verifiedFirst: (count) => `Of ${count} of them verify is asked first whether their work was done.`, refused: (count) => count === 1 ? "One more is left as it is: it may have done its work, and has no verify." : `${count} more are left as they are: they may have done their work, and have no verify.`, most: (most) => `These are the first ${most}; repeat it for the others.`,
+	forget: "Forget", forgetTitle: "Forget this job?", forgetMeans: "Its payload, result, errors and notes are removed now and cannot be restored. Its key stays known.", forgetGo: "Forget it",
 	rescheduleTitle: "When is this job due?", rescheduleMeans: "It does not start before.", rescheduleGo: "Change", due: "Due", dueMissing: "Say when.", later: "Change when it is due", runNow: "Run it now", until: "Until (optional; it then resumes by itself)",
 	verified: { done: "verify says that its work was done.", not_done: "verify says that its work was not done.", unknown: "verify does not know." },
 	even: "Repeat also what may have done its work and has no verify. Its work may then be done twice.",
@@ -149,7 +150,7 @@ export const ACT = {
 	drainTitle: "Accept no new jobs?", drainMeans: "Submits are refused. The jobs that the queue has are finished.", drainGo: "Accept no new jobs",
 	correctTitle: "Correct this job", correctMeans: "A new run begins with the new payload. The old payload is kept in the history of the job.", correctGo: "Correct and run",
 	all: (done) => done === 1 ? "Done." : `${done} done.`,
-	done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", verify: "verify is asked.", claim: "The others see that you work on it.", unclaim: "The others see that you no longer work on it.", reschedule: "It is changed.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
+	done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", verify: "verify is asked.", claim: "The others see that you work on it.", unclaim: "The others see that you no longer work on it.", reschedule: "It is changed.", forget: "The job is forgotten.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
 };
 
 export const ERRORS = {
