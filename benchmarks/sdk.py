@@ -1,4 +1,4 @@
-"""The cost of a call into the SDK: through the thread executor, through Trio's threads, and the least possible."""
+"""The cost of a call into the SDK: through the executors, through Trio's threads, and the least possible."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ CONTESTANTS = (
     Contestant("trio-jobs, a whole job", "ours", ("calls", "queue"), 5000, "submit, run, wait for the result, one by one"),
 )  # fmt: skip
 
+PIPE = "bare pipe, echoed by a process"
+THREAD = "trio-jobs, handler on a thread"
+PROCESS = "trio-jobs, handler in a process"
+
+APART = (
+    Contestant(PIPE, "limit", ("calls", "pipe"), 20_000, "60 bytes in, 60 out, waited for by trio.lowlevel.wait_readable"),
+    Contestant(THREAD, "ours", ("calls", "handler"), 20_000, "a plain handler", {"where": "thread"}),
+    Contestant(PROCESS, "ours", ("calls", "handler"), 20_000, 'executor="process"', {"where": "process"}),
+)  # fmt: skip
+
+SESSIONS = (
+    Contestant("thread", "ours", ("calls", "session"), 200, "a new thread, and back", {"where": "thread"}),
+    Contestant("process", "ours", ("calls", "session"), 5, "a new interpreter that imports the service, and its end", {"where": "process"}),
+)  # fmt: skip
+
 
 def measure(run: Run) -> Answer:
     rows = [times(row) for row in run.race(CONTESTANTS)]
@@ -24,15 +39,24 @@ def measure(run: Run) -> Answer:
         "One call and back", "µs", rows, "lower", (BARE,),
         ("Most of it is two switches between threads, which the operating system does when it likes: compare within this run.",),
     )  # fmt: skip
+    apart = Table(
+        "One call into another process and back", "µs", [times(row) for row in run.race(APART)], "lower", (PIPE, THREAD),
+        ("The message has the kind and the payload; the process decodes it, calls the handler and encodes the report.",),
+    )  # fmt: skip
+    sessions = Table("A session opened and closed", "ms", [times(row, 1e3) for row in run.race(SESSIONS)], "lower")
     return Answer(
-        "sdk", "What does a call into the SDK cost?", (table,),
-        (at_most("thread host, of a bare round trip", ratio(table, HOST, BARE), 1.2),),
+        "sdk", "What does a call into the SDK cost?", (table, apart, sessions),
+        (
+            at_most("thread host, of a bare round trip", ratio(table, HOST, BARE), 1.2),
+            at_most("process, of a bare pipe", ratio(apart, PROCESS, PIPE), 2.5),
+            at_most("process, of a thread", ratio(apart, PROCESS, THREAD), 1.2),
+        ),
     )  # fmt: skip
 
 
-def times(row: Row) -> Row:
-    """Convert calls per second to microseconds per call."""
-    return attrs.evolve(row, values=[1e6 / value for value in row.values])
+def times(row: Row, unit: float = 1e6) -> Row:
+    """Convert calls per second to microseconds per call, or to others of which a second has `unit`."""
+    return attrs.evolve(row, values=[unit / value for value in row.values])
 
 
 if __name__ == "__main__":

@@ -1,27 +1,36 @@
-"""One call at a time into a thread and back, from Trio: through the thread executor, through Trio, and the least
+"""One call at a time into a thread or a process and back, from Trio: through the executors, through Trio, and the least
 possible.
 
 The least, `bare`: one queue into a dedicated thread, one `run_sync_soon` out of it, and a direct wake-up of the waiting
 task. The function returns its argument. The result is in calls per second; most of the time is the two thread switches
 (`switch`).
+
+For a process, `pipe` is the least: a message of 60 bytes into a pipe, the same out of another, waited for by Trio.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
+import msgspec
 import outcome
 import trio
 
 import trio_jobs
 from benchmarks.peers.common import answer, rate, warm
 from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._sdk_call import FunctionCall
+from trio_jobs._sdk_call import FunctionCall, HandlerCall
+from trio_jobs._service import parts_of
+from trio_jobs.ports import SdkExecutor
 
 
 def echo(sdk: object, number: int) -> int:
@@ -90,6 +99,65 @@ def service() -> trio_jobs.Service:
     return made
 
 
+apart = trio_jobs.Service(sdk=sdk, executor="process", seat_lock=None)
+
+
+@apart.handler(on_doubt="hold")
+def plain(sdk: object, number: int) -> int:
+    return number
+
+
+async def pipe(jobs: int) -> float:
+    inbound, outbound = os.pipe(), os.pipe()
+    program = f"import os\nwhile data := os.read({inbound[0]}, 65536): os.write({outbound[1]}, data)"
+    process = subprocess.Popen([sys.executable, "-c", program], pass_fds=(inbound[0], outbound[1]))
+    os.close(inbound[0])
+    os.close(outbound[1])
+    os.set_blocking(outbound[0], False)
+
+    async def call(number: int) -> bytes:
+        os.write(inbound[1], bytes(60))
+        while True:
+            try:
+                return os.read(outbound[0], 65536)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(outbound[0])
+
+    rated = await timed(jobs, call)
+    os.close(inbound[1])
+    process.wait()
+    return rated
+
+
+def executor_of(where: str, nursery: trio.Nursery) -> SdkExecutor:
+    return ThreadExecutor(sdk) if where == "thread" else parts_of(apart).make_executor(nursery)
+
+
+async def handler(jobs: int, where: str) -> float:
+    """A plain handler on a thread or in a process, as the queue calls it."""
+    declared = parts_of(apart).handlers["plain"]
+    async with trio.open_nursery() as nursery:
+        ours = executor_of(where, nursery)
+        await ours.open(trio_jobs.Opening("start", 1, unclean=False))
+        payload = msgspec.Raw(b"5")
+        rated = await timed(jobs, lambda number: ours.call(HandlerCall(declared, payload, None, renew=True)))
+        await ours.close()
+        await ours.stop()
+    return rated
+
+
+async def session(jobs: int, where: str) -> float:
+    """Openings of a session a second, each on a new thread or in a new process."""
+    began = time.perf_counter()
+    for _ in range(jobs):
+        async with trio.open_nursery() as nursery:
+            ours = executor_of(where, nursery)
+            await ours.open(trio_jobs.Opening("start", 1, unclean=False))
+            await ours.close()
+            await ours.stop()
+    return rate(jobs, began)
+
+
 async def handle(jobs: int) -> float:
     """From inside one async handler."""
     async with service().open() as queue:
@@ -110,5 +178,6 @@ async def queue(jobs: int) -> float:
 
 if __name__ == "__main__":
     answer(**{
-        fn.__name__: (lambda jobs, fn=fn: trio.run(fn, jobs)) for fn in (bare, to_thread, host, handle, queue)
+        fn.__name__: (lambda jobs, *, fn=fn, **options: trio.run(functools.partial(fn, jobs, **options)))
+        for fn in (bare, to_thread, host, handle, queue, pipe, handler, session)
     })  # fmt: skip

@@ -2887,6 +2887,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                pass\n",
     ),
     _M(
+        "cancelled while it reads",
+        "a call into the process of the SDK that is cancelled is given up while it is inside",
+        PROCESS,
+        "_executors/process_child.py",
+        "        except (trio.Cancelled, trio.ClosedResourceError):",
+        "        except trio.ClosedResourceError:",
+    ),
+    _M(
         "left program not ended",
         "a program that the SDK of a killed queue has left is in the SDK beside the next session",
         LEFT_PROCESS,

@@ -1,4 +1,9 @@
-"""The process of an SDK, as its queue sees it: started, asked, killed and proven dead."""
+"""The process of an SDK, as its queue sees it: started, asked, killed and proven dead.
+
+For speed, the task that makes a call reads its answer from the pipe itself. Everything else that the process sends,
+such as steps and progress, and the answer to a call that is cancelled, interrupted or killed, is read by a task of the
+process: the caller hands the pipe over to it and is suspended, so that no cancellation reaches what it does.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +22,12 @@ import msgspec
 import trio
 
 from trio_jobs._concurrency import bare_nursery
-from trio_jobs._engine.jobs import MAX_TRACEBACK, ErrorInfo, escape
+from trio_jobs._engine.jobs import MAX_TRACEBACK, ErrorInfo
 from trio_jobs._engine.status import Progress
 from trio_jobs._errors import OutcomeUnknown, SdkCallRefused, SdkCallStuck
 from trio_jobs._executors import process_messages as pm
-from trio_jobs._executors.process_pipes import Pipe, ProcessPipes, read_all, read_some
+from trio_jobs._executors.process_output import OutputLog
+from trio_jobs._executors.process_pipes import CHUNK, ProcessPipes, read_all, read_some
 from trio_jobs._interruption import Interruption
 from trio_jobs._log import Log
 from trio_jobs._sdk_call import SdkCall
@@ -36,8 +42,6 @@ STACK_WAIT: Final = 0.2  #: seconds for the stack of a call that is killed
 EOF_WAIT: Final = 0.5  #: seconds in which a process ends that has closed its pipe
 END_WAIT: Final = 5.0  #: seconds for a process to end after SIGKILL, before it counts as stuck
 EXIT_WAIT: Final = 2.0  #: seconds for a process to end by itself after its last session was closed
-MAX_LINE: Final = 4096  #: bytes of a line of output that are logged
-MAX_OUTPUT: Final = 256 * 1024  #: bytes of its output that are read after its end
 MAX_STACK: Final = 256 * 1024  #: bytes that are read of the stacks of a process
 MAX_LAST: Final = 4 * 1024 * 1024  #: bytes that are read of a process that has died
 
@@ -53,7 +57,7 @@ class SdkProcess:
     def __init__(self, nursery: trio.Nursery, on_end: Callable[[SdkProcess, str], None]) -> None:
         self._on_end = on_end
         self._pipes = ProcessPipes()
-        self._outputs = [_Output(self._pipes.output, "stdout"), _Output(self._pipes.errors, "stderr")]
+        self._outputs = [OutputLog(self._pipes.output, "stdout"), OutputLog(self._pipes.errors, "stderr")]
         self._popen = self._start()
         self.pid: Final = self._popen.pid
         self.has_ended = False
@@ -74,6 +78,12 @@ class SdkProcess:
         self._late_answer: Any = None
         """What a call returned after it was killed. It counts, but nothing may enter before the process is dead."""
         self._frames = pm.FrameReader()
+        self._bodies: list[bytes] = []
+        """Frames that were read, and that the task of the process has not received yet."""
+        self._is_read_directly = False
+        self._is_served = False
+        self._handed_over = trio.Event()
+        self._is_interrupting = False
         self._waiter: trio.lowlevel.Task | None = None
         self._killing = trio.Event()
         self._gone = trio.Event()
@@ -118,10 +128,42 @@ class SdkProcess:
         if not self._pipes.send_now(data):
             with trio.CancelScope(shield=call is not None):
                 await self._pipes.send(data)
+        if call is not None and not self._is_served and not self._is_answered:
+            direct = await self._read_answer()
+            if direct is not None:
+                return direct
         if not self._is_answered:
+            self._hand_over()
             await self._wait_for_answer(can_leave=call is None)
         answer, self._answer = self._answer, None
         return answer
+
+    async def _read_answer(self) -> pm.CallReported | None:
+        """Return the answer to a call; None if the task of the process must read it. Does not raise Cancelled."""
+        fd = self._pipes.outbound.own
+        self._is_read_directly = True
+        try:
+            await trio.lowlevel.wait_readable(fd)
+        except (trio.Cancelled, trio.ClosedResourceError):  # a cancellation is delivered again at the next checkpoint
+            return None
+        finally:
+            self._is_read_directly = False
+        if self._is_answered:  # the process has ended, and its pipes are closed
+            return None
+        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+            self._bodies = self._frames.feed(os.read(fd, CHUNK))
+            if len(self._bodies) == 1 and not self.was_killed:
+                message = pm.decode_from_process(self._bodies[0])
+                if isinstance(message, pm.CallReported) and message.number == self._number:
+                    self._bodies = []
+                    self.inside, self._call, self._is_answered = False, None, True
+                    return message
+        return None
+
+    def _hand_over(self) -> None:
+        """Let the task of the process read from it."""
+        self._is_served = True
+        self._handed_over.set()
 
     async def _wait_for_answer(self, *, can_leave: bool) -> None:
         """Suspend the task, without an event or a cancel scope, which cost as much as the pipes."""
@@ -213,15 +255,30 @@ class SdkProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def _read(self) -> None:
-        while data := await read_some(self._pipes.outbound):
-            try:
-                for body in self._frames.feed(data):
-                    await self._receive(pm.decode_from_process(body))
-            except (ValueError, msgspec.MsgspecError):
-                log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
-                break
+        try:
+            while True:
+                await self._handed_over.wait()
+                self._handed_over = trio.Event()
+                if not await self._serve():
+                    break
+                self._is_served = False
+        except (ValueError, msgspec.MsgspecError):
+            log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
         await trio.sleep(EOF_WAIT)  # it is about to end, or else cannot answer any more
         self._killing.set()
+
+    async def _serve(self) -> bool:
+        """Read until the call is answered, and an interruption is reported. Returns False at the end of the pipe."""
+        data = b""
+        while True:
+            bodies, self._bodies = [*self._bodies, *self._frames.feed(data)], []
+            for body in bodies:
+                await self._receive(pm.decode_from_process(body))
+            if not (self.inside and not self._is_answered) and not self._is_interrupting:
+                return True
+            data = await read_some(self._pipes.outbound)
+            if not data:
+                return False
 
     async def _receive(self, message: Any) -> None:
         call = self._call
@@ -239,6 +296,7 @@ class SdkProcess:
                     report = Progress(job_id, message.done, message.total, message.message)
                     call.running.recorder.progress(call.running, report)
             case pm.InterruptDone():
+                self._is_interrupting = False
                 self.interruptions[message.number] = Interruption(message.was_inside, message.problem)
                 self.interrupt_done.set()
             case _:
@@ -257,6 +315,11 @@ class SdkProcess:
     def interrupt(self, number: int) -> None:
         """Let the process interrupt a call. `interrupt_done` is set when it has."""
         self.interrupt_done = trio.Event()
+        self._is_interrupting = True
+        if self._is_read_directly:
+            trio.lowlevel.notify_closing(self._pipes.outbound.own)  # the caller then hands it over
+        else:
+            self._hand_over()
         self._pipes.push(pm.INTERRUPT + number.to_bytes(pm.NUMBER_SIZE, "little"))
 
     def _reply(self, answer: Any, *, inside: bool = False) -> None:
@@ -267,12 +330,14 @@ class SdkProcess:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             trio.lowlevel.reschedule(waiter)
+        elif self._is_read_directly:
+            trio.lowlevel.notify_closing(self._pipes.outbound.own)
 
     def _conclude(self) -> None:
         """The process is dead: report it. An answer that it has sent before counts."""
         if self.inside and not self._is_answered and self._late_answer is None:
             with contextlib.suppress(ValueError, msgspec.MsgspecError):
-                for body in self._frames.feed(read_all(self._pipes.outbound, MAX_LAST)):
+                for body in [*self._bodies, *self._frames.feed(read_all(self._pipes.outbound, MAX_LAST))]:
                     message = pm.decode_from_process(body)
                     if isinstance(message, pm.CallReported | pm.SessionClosed):
                         self._answered(message, is_late=True)
@@ -318,34 +383,3 @@ def _in_words(code: int, *, killed: bool) -> str:
         return f"ended by itself with {signal.Signals(-code).name}"
     except ValueError:
         return f"ended by itself with signal {-code}"
-
-
-class _Output:
-    """Logs what the process writes, line by line."""
-
-    def __init__(self, pipe: Pipe, name: str) -> None:
-        self._pipe = pipe
-        self._name = name
-        self._rest = b""
-
-    async def run(self) -> None:
-        while data := await read_some(self._pipe):
-            self._add(data)
-            await trio.lowlevel.checkpoint()
-
-    def finish(self) -> None:
-        """Log what the process wrote before its end."""
-        self._add(read_all(self._pipe, MAX_OUTPUT))
-        if self._rest:
-            self._log(self._rest)
-
-    def _add(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._log(line)
-        if len(self._rest) > MAX_LINE:
-            self._log(self._rest)
-            self._rest = b""
-
-    def _log(self, line: bytes) -> None:
-        log.info("%s: %s", self._name, escape(line[:MAX_LINE].decode("utf-8", "replace").rstrip()))

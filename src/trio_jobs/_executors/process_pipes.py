@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["Pipe", "ProcessPipes", "read_all", "read_some"]
+__all__ = ["CHUNK", "Pipe", "ProcessPipes", "read_all", "read_some"]
 
 CHUNK: Final = 65536
 PIPE_BUF: Final = 512  #: bytes that every system writes into a pipe at once, or not at all (POSIX)
