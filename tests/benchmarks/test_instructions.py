@@ -22,9 +22,9 @@ from support.processes import run
 ROOT = Path(__file__).parents[2]
 FEW, MANY = 200, 1000  #: jobs of two runs, whose difference is that of the jobs alone
 
-#: Multiples of the bare loop, 5 % above what was measured; with a subscriber 8 %, since it depends on the time that
+#: Multiples of the bare loop, 5 % above what was measured; with a subscriber 10 %, since it depends on the time that
 #: notifying takes how often that is done. One rises only in a commit that says why
-BUDGETS = {"memory": 2.75, "one subscriber": 3.55, "SDK on a thread": 4.3}
+BUDGETS = {"memory": 2.75, "one subscriber": 3.4, "SDK on a thread": 4.3}
 
 
 def instructions(program: str, jobs: int) -> int:
@@ -53,4 +53,4 @@ def test_a_job_takes_no_more_instructions_than_its_budget(program: str) -> None:
     multiple = of_a_job(program) / of_a_job("bare")
     budget = BUDGETS[program]
     assert multiple <= budget, f"{of_a_job(program):,.0f} instructions, {multiple:.2f} times those of the bare loop"
-    assert multiple > budget * 0.9, f"only {multiple:.2f} times those of the bare loop: lower the budget"
+    assert multiple > budget * 0.85, f"only {multiple:.2f} times those of the bare loop: lower the budget"
