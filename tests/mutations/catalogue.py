@@ -68,6 +68,7 @@ STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
 PROXIES: Final = "tests/server/test_proxies_read_the_same.py"
+HTTP_TICKETS: Final = "tests/server/test_http_tickets.py"
 PUBLIC_URL: Final = "tests/server/test_public_url.py"
 SSE: Final = "tests/server/test_sse.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
@@ -313,7 +314,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a cache answers a watcher with the payload that an operator was sent",
         API,
         "_server/http_jobs.py",
-        ".{job.seq}.{context.identity.scope}.",
+        ".{job.seq}.{rights_of(context.identity)}.",
         ".{job.seq}.",
     ),
     _M(
@@ -385,7 +386,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a browser whose filter lets little pass resumes from an event that is not retained any more",
         SSE,
         "_server/sse.py",
-        "        return subscriber.position() if subscriber.caught_up",
+        "        return self._position(subscriber) if subscriber.caught_up",
         '        return b":\\n\\n" if subscriber.caught_up',
     ),
     _M(
@@ -452,6 +453,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/http_server.py",
         "            if wait > 0:\n",
         "            if wait > 3600:\n",
+    ),
+    _M(
+        "token in a query",
+        "a token is accepted in a URL, from where it gets into logs and histories",
+        HTTP_TICKETS,
+        "_server/handshake.py",
+        "ticket=(t1\\.[A-Za-z0-9._~-]{1,4000})",
+        "ticket=([A-Za-z0-9._~-]{1,4000})",
+    ),
+    _M(
+        "streams of a ticket",
+        "whoever has a link to one job takes as many streams as a token",
+        HTTP_TICKETS,
+        "_server/accounts.py",
+        "MAX_IN_FLIGHT if identity.ticket is None else MAX_OF_TICKET",
+        "MAX_IN_FLIGHT",
     ),
     # what a client costs the server, what it may see and what it can undo
     _M(

@@ -16,6 +16,7 @@ from trio_jobs._wire.codes import MAX_IN_FLIGHT
 
 __all__ = ["Account", "Accounts"]
 
+MAX_OF_TICKET: Final = 2  #: requests and streams of a ticket that wait
 MAX_ACCOUNTS: Final = 10_000  #: tokens that are remembered; one that was not used for the longest time is forgotten
 
 
@@ -32,6 +33,7 @@ class Account:
         own = self.limits = connection_limits(limits, identity.scope)
         self._requests = RateLimiter(own.messages, own.messages_per_second, now)
         self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
+        self._most_waiting = MAX_IN_FLIGHT if identity.ticket is None else MAX_OF_TICKET
         self.waiting = 0
         """Requests that wait for a job, and streams."""
 
@@ -54,8 +56,8 @@ class Account:
 
     def check_wait(self) -> None:
         """Raises `RpcError` if no further request may wait."""
-        if self.waiting >= MAX_IN_FLIGHT:
-            raise too_many("in_flight", f"at most {MAX_IN_FLIGHT} requests and streams of a token may wait", 1.0)
+        if self.waiting >= self._most_waiting:
+            raise too_many("in_flight", f"at most {self._most_waiting} requests and streams of a token may wait", 1.0)
 
     @contextmanager
     def wait(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from trio_jobs._engine.jobs import FINAL
 from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._server.accounts import Accounts
 from trio_jobs._server.cors import OriginRules
+from trio_jobs._server.handshake import ticket_in
 from trio_jobs._server.http import JSON, Page
 from trio_jobs._server.http_connection import HttpRequest, Stream
 from trio_jobs._server.http_context import HttpContext
@@ -87,13 +88,13 @@ class Api:
         if route is None:
             raise BadRequest(405, f"the method must be one of {allow}", (("Allow", allow),), reason=None)
         self._rules.check(head)
-        if request.known is None:
-            why = request.identity if isinstance(request.identity, Problem) else Problem.MISSING
-            raise BadRequest(401, str(why), (("WWW-Authenticate", "Bearer"),), reason=Reason.TOKEN)
+        identity = request.identity
+        if isinstance(identity, Problem):
+            raise BadRequest(401, str(identity), (("WWW-Authenticate", "Bearer"),), reason=Reason.TOKEN)
         if route.answer == "events":
-            return await self._stream(request, route, request.known)
-        page = await self._answer(request, route, in_path, request.known)
-        if cors := self._rules.headers(head):
+            return await self._stream(request, route, identity)
+        page = await self._answer(request, route, in_path, identity)
+        if cors := self._rules.headers(head, identity):
             return Page(page.status, page.content_type, page.body, page.headers + cors)
         return page
 
@@ -109,6 +110,8 @@ class Api:
         try:
             async with request.body.read() as body:
                 query = read_query(head.query)
+                if ticket_in(head) is not None:
+                    del query["ticket"]
                 if route.method == "jobs.list" and "key" in query:
                     route = FIND
                 seconds = self._seconds(query) if route.answer == "job" and route.verb == "GET" else None
@@ -139,7 +142,7 @@ class Api:
             return problem_response(route.method, error, key=key, submits=route.method.startswith("jobs.submit"))
 
     async def _stream(self, request: HttpRequest, route: Route, identity: Identity) -> Page | Stream:
-        head, cors = request.head, self._rules.headers(request.head)
+        head, cors = request.head, self._rules.headers(request.head, identity)
         if head.body != 0:
             raise BadRequest(400, "a GET must not have a body")
         if head.method == "HEAD":
@@ -148,7 +151,10 @@ class Api:
         stream = SseStream(self._sse, self._sse.events.of(identity.scope), account, identity)
         context = SseContext(HttpContext(identity, account), self._sse, stream.on_news)
         try:
-            query = start_of_stream(read_query(head.query), head.get("last-event-id"))
+            asked = read_query(head.query)
+            if ticket_in(head) is not None:
+                del asked["ticket"]
+            query = start_of_stream(asked, head.get("last-event-id"))
             params: Subscribe = build_params(route, {}, query, b"")
             account.take(cost(params), 0)
             account.check_wait()

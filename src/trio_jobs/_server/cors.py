@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final, final
 
 from trio_jobs._server.http import Page
+from trio_jobs._server.identity import Identity
 from trio_jobs._server.origins import is_allowed_origin
 from trio_jobs._server.public_url import PublicUrl
 from trio_jobs._server.refusals import Reason
@@ -21,6 +22,8 @@ __all__ = ["OriginRules"]
 #: Headers of requests that are not simple (https://fetch.spec.whatwg.org/#cors-safelisted-request-header)
 REQUEST_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer"
 EXPOSED: Final = "Location, Retry-After, ETag, Trio-Jobs-Created, Preference-Applied"
+#: A link with a ticket must not reach other servers
+TICKET: Final = (("Access-Control-Allow-Origin", "*"), ("Referrer-Policy", "no-referrer"))
 MAX_AGE: Final = "600"  #: seconds for which a browser may remember the answer to a preflight
 SAME: Final = frozenset({"same-origin", "none"})
 
@@ -63,8 +66,10 @@ class OriginRules:
         if origin is None and site is not None and site not in SAME:
             raise _foreign(site)
 
-    def headers(self, head: RequestHead) -> tuple[tuple[str, str], ...]:
-        """The headers with which a page of a listed origin can read the response."""
+    def headers(self, head: RequestHead, identity: Identity) -> tuple[tuple[str, str], ...]:
+        """The headers with which a page of a listed origin can read the response; any page, with a ticket."""
+        if identity.ticket is not None:
+            return TICKET
         origin = head.get("origin")
         if origin is None or origin not in self._origins:
             return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Collection
 from typing import Final, final
@@ -18,7 +19,7 @@ from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
 from trio_jobs._server.stream import CountedStream
 
-__all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently"]
+__all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently", "ticket_in"]
 
 LINGER: Final = 0.5  #: seconds for a client to read the response before the connection is closed
 
@@ -68,6 +69,20 @@ class Peer:
         """Its address, with the one that a proxy has named, and the name of its token."""
         proxied = "" if self.forwarded_for is None else f" (X-Forwarded-For {self.forwarded_for})"
         return f"{self.host}{proxied}" + ("" if self.name is None else f" ({self.name})")
+
+
+#: Paths that take a ticket in their query, so that a link or an EventSource can have one
+_FOR_TICKETS: Final = re.compile(r"/v1/(events|jobs/[^/]+)")
+#: A ticket; a token is never taken from a query, which ends up in logs and histories
+_TICKET: Final = re.compile(r"(?:^|&)ticket=(t1\.[A-Za-z0-9._~-]{1,4000})(?=&|$)")
+
+
+def ticket_in(head: RequestHead) -> str | None:
+    """The ticket in the query of a request for one job or its events; None without one."""
+    if head.method not in ("GET", "HEAD") or _FOR_TICKETS.fullmatch(head.path) is None:
+        return None
+    found = _TICKET.findall(head.query)
+    return found[0] if len(found) == 1 else None
 
 
 @final
@@ -148,7 +163,10 @@ class RequestReader:
         check_hosts(head, self._hosts)
         if self._tokens is None:
             return ANYONE
+        ticket = ticket_in(head)
         try:
+            if ticket is not None and head.get("authorization") is None:
+                return self._tokens.identify(ticket)
             return self._tokens.authorise(head.get("authorization"), head.listed("sec-websocket-protocol"))
         except InvalidCredential as error:
             return error.problem

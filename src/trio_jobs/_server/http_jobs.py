@@ -16,6 +16,7 @@ from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.jobs import FINAL
 from trio_jobs._server.http import JSON, Page
 from trio_jobs._server.http_context import HttpContext
+from trio_jobs._server.identity import Identity
 from trio_jobs._server.methods import Deferred, Methods
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import ErrorCode
@@ -45,6 +46,11 @@ class ShownJob:
     @property
     def is_final(self) -> bool:
         return self.job.state in FINAL
+
+
+def rights_of(identity: Identity) -> str:
+    """What a client is sent of a job, for its entity tag."""
+    return identity.scope if identity.ticket is None else "-".join(("ticket", *sorted(identity.ticket.show)))
 
 
 def matches(tags: list[str], etag: str) -> bool:
@@ -92,7 +98,7 @@ class JobPages:
             answer = result.make() if isinstance(result, Deferred) else result
             if answer.result is not msgspec.UNSET:
                 body = body[:-1] + b',"result":' + _encode(answer.result) + b"}"
-        tag = f'W/"{self._backend.epoch}.{job.seq}.{context.identity.scope}.{FORMAT}"'
+        tag = f'W/"{self._backend.epoch}.{job.seq}.{rights_of(context.identity)}.{FORMAT}"'
         return ShownJob(job, body + b"\n", tag)
 
     async def _answer(self, context: HttpContext, method: str, params: Any) -> Any:

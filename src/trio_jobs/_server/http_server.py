@@ -14,6 +14,7 @@ from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader
 from trio_jobs._server.http import Page, Pages
 from trio_jobs._server.http_body import BodyMemory
 from trio_jobs._server.http_connection import HttpConnection, HttpRequest, Stream
+from trio_jobs._server.identity import Problem
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.page_logins import LOGIN, LOGOUT, PageLogins
 from trio_jobs._server.places import Places
@@ -103,7 +104,7 @@ class HttpServer:
             connection.end()
 
     async def _respond(self, request: HttpRequest) -> Page | Stream:
-        if request.known is None:
+        if isinstance(request.identity, Problem):
             wait = self._strangers.take(request.peer.host, 1, trio.current_time())
             if wait > 0:
                 after = (("Retry-After", str(math.ceil(wait))),)

@@ -230,7 +230,7 @@ class SseStream:
         stream.on_rest = self._news.set
         retry = encode_retry(RETRY + int(JITTER * parts.chance()))
         gap = b"" if self._gap is None else subscriber.notification("jobs.lagged", self._gap)
-        begin = b"" if self._gap is not None or not subscriber.can_resume else subscriber.position()
+        begin = b"" if self._gap is not None or not subscriber.can_resume else self._position(subscriber)
         parts.open[self] = None
         try:
             with self._account.wait():
@@ -274,7 +274,11 @@ class SseStream:
         """The position of a stream that is up to date: a client whose filter matches few events can resume there."""
         subscriber = self._subscriber
         assert subscriber is not None
-        return subscriber.position() if subscriber.caught_up and not self._is_ready else b":\n\n"
+        return self._position(subscriber) if subscriber.caught_up and not self._is_ready else b":\n\n"
+
+    def _position(self, subscriber: Subscriber) -> bytes:
+        """Not for a ticket: how many events other jobs have had is not told."""
+        return subscriber.position() if self.identity.ticket is None else b":\n\n"
 
     async def _send_rest(self, stream: GuardedStream, subscriber: Subscriber) -> None:
         """What was available when the server stopped."""

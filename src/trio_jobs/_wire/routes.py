@@ -81,6 +81,7 @@ _ALL: Final = (
     _get("/v1/activity", "queue.activity"),
     _get("/v1/events", "jobs.subscribe", "events"),
     _post("/v1/tickets", "tickets.create"),
+    _post("/v1/tickets/revoke", "tickets.revoke"),
 )
 
 #: A list with the parameter `key` is the list of the job that has this key.
