@@ -34,7 +34,12 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "retry": ("id",),
     "resolve": ("id", "done"),
     "backup": ("copy.db",),
+    **dict.fromkeys(("history", "forget", "verify", "claim", "release_claim", "run_now"), ("id",)),
+    "correct": ("id", 1),
+    "reschedule": ("id",),
 }
+#: Their keyword arguments, where one has no default
+KEYWORDS: dict[str, dict[str, Any]] = {"claim": {"by": "ada"}}
 METHODS = sorted(name for name, _ in inspect.getmembers(Queue, inspect.isfunction) if not name.startswith("_"))
 
 
@@ -78,10 +83,10 @@ def step_of(coroutine: Any) -> Any:
 @pytest.mark.parametrize("loop", ["no loop", "another Trio", "asyncio"])
 async def test_p4_a_method_called_in_another_thread_changes_nothing_and_names_from_thread(name: str, loop: str) -> None:
     async with plain_service().open() as queue:
-        method, arguments = getattr(queue, name), ARGUMENTS.get(name, ())
+        method = partial(getattr(queue, name), *ARGUMENTS.get(name, ()), **KEYWORDS.get(name, {}))
 
         async def call() -> Any:
-            result = method(*arguments)
+            result = method()
             return await result if inspect.isawaitable(result) else result
 
         run = {"no loop": lambda: step_of(call()), "another Trio": lambda: trio.run(call)}.get(
@@ -133,7 +138,7 @@ def test_an_async_method_awaited_in_asyncio_around_a_guest_changes_nothing() -> 
         for name in METHODS:
             if inspect.iscoroutinefunction(getattr(Queue, name)):
                 with pytest.raises(UsageError, match="await it in Trio"):
-                    await getattr(queue, name)(*ARGUMENTS.get(name, ()))
+                    await getattr(queue, name)(*ARGUMENTS.get(name, ()), **KEYWORDS.get(name, {}))
         found.append((queue.job_ids(), runtime_of(queue).status.closing, queue.paused))
         stop.set()
         (await asyncio.wait_for(done, 60)).unwrap()
@@ -192,10 +197,13 @@ async def test_what_belongs_to_the_loop_is_refused_in_another_loop() -> None:
 
 
 def test_from_thread_has_every_method_and_property_of_the_queue_with_the_same_signature() -> None:
-    classes = [class_ for class_ in Queue.__mro__ if class_ is not object]
-    own = {name: member for class_ in classes for name, member in vars(class_).items() if not name.startswith("_")}
+
+    def members(facade: type) -> dict[str, Any]:
+        classes = [class_ for class_ in facade.__mro__ if class_ is not object]
+        return {name: member for class_ in classes for name, member in vars(class_).items() if not name.startswith("_")}
+
+    own, others = members(Queue), members(FromThread)
     del own["from_thread"], own["backend"]  # the latter is for servers, which run in the loop
-    others = {name: member for name, member in vars(FromThread).items() if not name.startswith("_")}
     assert others.keys() == own.keys()
     for name, member in own.items():
         other = others[name]
@@ -221,14 +229,14 @@ async def test_from_thread_does_what_the_method_of_the_queue_does(name: str) -> 
             except trio_jobs.TrioJobsError as error:
                 return type(error), str(error)
 
-    arguments = ARGUMENTS.get(name, ())
+    arguments, keywords = ARGUMENTS.get(name, ()), KEYWORDS.get(name, {})
 
     async def call_here(queue: Queue) -> Any:
-        result = getattr(queue, name)(*arguments)
+        result = getattr(queue, name)(*arguments, **keywords)
         return await result if inspect.isawaitable(result) else result
 
     here = await outcome(call_here)
-    there = await outcome(lambda queue: in_thread(lambda: getattr(queue.from_thread, name)(*arguments)))
+    there = await outcome(lambda queue: in_thread(lambda: getattr(queue.from_thread, name)(*arguments, **keywords)))
     if name == "events":
         assert (here, there) == (trio_jobs.EventStream, trio_jobs.EventIterator)
     else:
