@@ -307,6 +307,58 @@ def test_the_service_of_a_main_program_is_found(tmp_path: Path) -> None:
     assert done.stdout == "__mp_main__\n", done.stderr
 
 
+BUSY_MODULE = """
+import contextlib, functools, sys, threading
+import trio, trio_jobs
+
+print("imported")
+threading.Thread(target=threading.Event().wait).start() if __name__ == "__mp_main__" else None
+
+@contextlib.contextmanager
+def open_sdk():
+    try:
+        yield __name__
+    finally:
+        open("closed", "a").write("x")
+
+service = trio_jobs.Service(sdk=open_sdk, executor="process", seat_lock=None)
+
+def decorated(fn):
+    @functools.wraps(fn)
+    def wrapper(*args):
+        return ["decorated", fn(*args)]
+    return wrapper
+
+@service.handler(idempotent=True)
+@decorated
+def work(sdk, what: str) -> list[str]:
+    return sdk
+
+async def main():
+    async with service.open() as queue:
+        print(*await queue.result((await queue.submit("work", "a")).job_id), flush=True)
+        if sys.argv[1:]:
+            await trio.sleep_forever()
+"""
+
+
+def test_a_module_that_prints_decorates_and_leaves_a_thread_has_no_effect_on_its_queue(tmp_path: Path) -> None:
+    done = run_program(tmp_path, BUSY_MODULE + GUARD)
+    assert done.stdout == "imported\ndecorated __mp_main__\n", done.stderr
+    assert (tmp_path / "closed").read_text() == "x"
+
+
+def test_ctrl_c_in_the_terminal_closes_the_sdk(tmp_path: Path) -> None:
+    """The terminal sends it to the whole group."""
+    path = tmp_path / "program.py"
+    path.write_text(BUSY_MODULE + GUARD)
+    with Process([sys.executable, path, "stay"], cwd=tmp_path, group=True) as program:
+        program.out.line_with("decorated")
+        os.killpg(program.pid, signal.SIGINT)
+        program.wait()
+    assert (tmp_path / "closed").read_text() == "x"
+
+
 def test_a_main_program_without_a_guard_is_told_what_is_missing(tmp_path: Path) -> None:
     done = run_program(tmp_path, MAIN + "\ntrio.run(main)\n")
     assert done.returncode == 1
