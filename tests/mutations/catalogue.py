@@ -736,6 +736,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            if True:",
     ),
     _M(
+        "a rate for each connection",
+        "a client multiplies its rate limit by opening more connections",
+        CONNECTION_LIMITS,
+        "_server/request_limiter.py",
+        "            wait = self._account.take_together(units, size)\n",
+        "            wait = 0.0\n",
+    ),
+    _M(
+        "struck for others",
+        "a client is disconnected because of what other connections of its token have sent",
+        CONNECTION_LIMITS,
+        "_server/request_limiter.py",
+        "        if refusal is self._of_others:\n",
+        "        if False:\n",
+    ),
+    _M(
         "messages for watchers",
         "the messages of errors are sent to tokens that may only watch",
         FIELD_SCOPES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from support.server import WATCHER, Raw, bench, make_service, patient
+from support.server import OPERATOR, WATCHER, Raw, bench, make_service, patient
 from trio_jobs import State
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits
 
@@ -120,3 +120,33 @@ async def test_a_payload_of_one_mib_fits_into_a_message() -> None:
         receipt = await client.ask("jobs.submit", kind="length", payload=text, key="\u0001" * 500)
         assert (await client.ask("jobs.result", job=receipt["job"], wait=30))["result"] == len(text)
         await client.say_goodbye()
+
+
+async def test_the_connections_of_one_token_share_a_rate() -> None:
+    """Those of another token do not; and who has kept to the limits of the connection is never disconnected for it."""
+    limits = patient(messages=5, messages_per_second=0.001, token_connections=2, strikes=1)
+    async with bench(limits=limits, metrics=False) as b:
+        clients = [await b.raw() for _ in range(4)]
+        answers = [await client.ask("server.hello") for client in clients for _ in range(4)]
+        refused = [answer["error"]["data"] for answer in answers if "error" in answer]
+        assert len(answers) - len(refused) == 10
+        assert all(data["limit"] == "rate" and data["retry_after"] > 0 for data in refused)
+        assert len(refused) == 6, "more than the strikes of a connection, and all are still connected"
+        other = await b.raw(OPERATOR)
+        assert (await other.ask("server.hello"))["name"] == "ida"
+        for client in (*clients, other):
+            await client.stream.aclose()
+
+
+async def test_refused_requests_count_for_their_own_connection() -> None:
+    """So a client that ignores the refusals is disconnected, although another connection has used up the rate."""
+    limits = patient(messages=5, messages_per_second=0.001, token_connections=1, strikes=1)
+    async with bench(limits=limits, metrics=False) as b:
+        first, second = await b.raw(), await b.raw()
+        for _ in range(5):
+            await first.ask("server.hello")
+        for _ in range(8):
+            await second.send(second.request("server.hello")[1])
+        assert await second.close_code() == 4429
+        for client in (first, second):
+            await client.stream.aclose()

@@ -33,6 +33,9 @@ class Account:
         own = self.limits = connection_limits(limits, identity.scope)
         self._requests = RateLimiter(own.messages, own.messages_per_second, now)
         self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
+        many = 1 if identity.ticket is not None else limits.token_connections
+        self._all_requests = RateLimiter(own.messages * many, own.messages_per_second * many, now)
+        self._all_bytes = RateLimiter(own.bytes * many, own.bytes_per_second * many, now)
         self._most_waiting = MAX_IN_FLIGHT if identity.ticket is None else MAX_OF_TICKET
         self.waiting = 0
         """Requests that wait for a job, and streams."""
@@ -53,6 +56,23 @@ class Account:
             raise too_many("rate", "the rate limit of requests is exceeded; send fewer per second", wait)
         self._requests.take(units, now)
         self._bytes.take(size, now)
+
+    def take_together(self, units: float, size: int) -> float:
+        """Take a request from what all WebSocket connections of the token may send together.
+
+        Args:
+            units: Its cost.
+            size: Its bytes.
+
+        Returns:
+            0 if it was taken; otherwise the seconds after which it can be.
+        """
+        now = trio.current_time()
+        wait = max(self._all_requests.wait_for(units, now), self._all_bytes.wait_for(size, now))
+        if wait == 0:
+            self._all_requests.take(units, now)
+            self._all_bytes.take(size, now)
+        return wait
 
     def check_wait(self) -> None:
         """Raises `RpcError` if no further request may wait."""

@@ -23,7 +23,6 @@ from trio_jobs._server.http_connection import HttpRequest, Stream
 from trio_jobs._server.http_context import HttpContext
 from trio_jobs._server.http_jobs import JobPages, check_tags, matches, preferred_wait
 from trio_jobs._server.identity import Identity, Problem
-from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.methods import Deferred, Methods
 from trio_jobs._server.problem_pages import problem_page, problem_response
 from trio_jobs._server.refusals import Reason
@@ -52,19 +51,19 @@ class Api:
     Args:
         backend: The queue.
         methods: The methods of the protocol.
-        limits: Of the server.
+        accounts: What each token has taken from its limits.
         rules: Which web pages may use the API.
         sse: What the streams of events share.
     """
 
     def __init__(
-        self, backend: Backend, methods: Methods, limits: ServerLimits, rules: OriginRules, sse: SseParts
+        self, backend: Backend, methods: Methods, accounts: Accounts, rules: OriginRules, sse: SseParts
     ) -> None:
         self._sse = sse
         self._methods = methods
         self._backend = backend
         self._rules = rules
-        self._accounts = Accounts(limits)
+        self._accounts = accounts
         self._jobs = JobPages(backend, methods, rules.prefix)
 
     async def respond(self, request: HttpRequest) -> Page | Stream:

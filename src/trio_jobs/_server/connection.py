@@ -26,6 +26,7 @@ from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.status import Progress
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access
+from trio_jobs._server.accounts import Account
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.limits import ServerLimits, connection_limits
@@ -59,6 +60,7 @@ class Connection:
         stream: The stream, with the handshake in `replay`.
         identity: The client.
         access: Who may use the server.
+        account: What its token has taken from its limits.
         shared: The events as it is sent them.
         refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
             the client.
@@ -74,6 +76,7 @@ class Connection:
         methods: Methods,
         limits: ServerLimits,
         shared: SharedEvents,
+        account: Account,
         access: Access,
         pacer: Pacer,
         followed: FollowedJobs,
@@ -99,7 +102,7 @@ class Connection:
         """The handshake has succeeded and the client is served."""
         self._in_flight = 0
         self._waiting: dict[RequestId, trio.CancelScope] = {}
-        self._limiter = RequestLimiter(limits, self.limits)
+        self._limiter = RequestLimiter(limits, self.limits, account)
         self._ready: dict[Subscriber, None] = {}
         self._progress = NewestProgress()
         self._news = WakeUp()

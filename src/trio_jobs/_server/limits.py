@@ -73,6 +73,9 @@ class ServerLimits:
     """Burst of the bytes of requests. A token of scope watch has a sixteenth of this."""
     bytes_per_second: float = 1024.0 * 1024.0
     """Rate of the bytes of requests. A token of scope watch has a sixteenth of this."""
+    token_connections: int = 20
+    """All connections of one token together may send requests and bytes as so many connections; those of a ticket as
+    one. Further requests are refused without a strike, since another connection may have sent the others."""
     frames: int = 1000
     """Burst of frames of any kind, including pings and fragments."""
     frames_per_second: float = 500.0
@@ -84,7 +87,7 @@ class ServerLimits:
     def __attrs_post_init__(self) -> None:
         for name in ("connections", "pending", "head", "subscriptions", "messages", "bytes", "frames"):
             check_number(name, getattr(self, name))
-        for name in ("followed_jobs", "all_followed_jobs"):
+        for name in ("followed_jobs", "all_followed_jobs", "token_connections"):
             check_number(name, getattr(self, name))
         for name in ("head_timeout", "keep_alive", "ping", "write_timeout", "close_timeout"):
             check_seconds(name, getattr(self, name), zero=False)

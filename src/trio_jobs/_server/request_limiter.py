@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from trio_jobs._server.accounts import Account
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits
 from trio_jobs._server.methods import too_many
 from trio_jobs._wire.codes import CloseCode, ErrorCode
@@ -20,10 +21,13 @@ class RequestLimiter:
     Args:
         limits: The limits of the server.
         own: The limits of the connection.
+        account: What all connections of its token have taken.
     """
 
-    def __init__(self, limits: ServerLimits, own: ConnectionLimits) -> None:
+    def __init__(self, limits: ServerLimits, own: ConnectionLimits, account: Account) -> None:
         now = trio.current_time()
+        self._account = account
+        self._of_others: RpcError | None = None
         self._requests = RateLimiter(own.messages, own.messages_per_second, now)
         self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
         self._strikes = None if not limits.strikes else RateLimiter(limits.strikes, limits.strikes / STRIKES_KEPT, now)
@@ -45,13 +49,21 @@ class RequestLimiter:
         if wait == 0:
             self._requests.take(units, now)
             self._bytes.take(size, now)
-            return None
+            wait = self._account.take_together(units, size)
+            if wait == 0:
+                return None
+            why = "the connections of this token together exceed its rate limit; send fewer requests per second"
+            refusal = self._of_others = too_many("rate", why, wait)
+            refusal.id = request_id
+            return refusal
         refusal = too_many("rate", "the rate limit of requests is exceeded; send fewer per second", wait)
         refusal.id = request_id
         return refusal
 
     def close_code(self, refusal: RpcError) -> CloseCode | None:
         """Count a refusal. Returns the code with which the connection is closed because of too many of them, if so."""
+        if refusal is self._of_others:
+            return None  # the client may have kept to its own limits
         if refusal.code not in (ErrorCode.TOO_MANY, ErrorCode.PARSE, ErrorCode.INVALID_REQUEST):
             return None
         if self._strikes is not None and self._strikes.take(1, trio.current_time()):

@@ -24,6 +24,7 @@ from trio_jobs._engine.status import Progress
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access
+from trio_jobs._server.accounts import Accounts
 from trio_jobs._server.api import Api
 from trio_jobs._server.certificates import Certificate, CertificateFiles
 from trio_jobs._server.connection import Connection
@@ -105,7 +106,8 @@ class Server:
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page)
         self._sse = SseParts(backend, self.shared_events, self._pacer, self._followed, random.random)
-        api = Api(backend, self._methods, limits, self._rules, self._sse)
+        self._accounts = Accounts(limits)
+        api = Api(backend, self._methods, self._accounts, self._rules, self._sse)
         self._http = HttpServer(pages, api, self._requests, self._places, limits)
         if page:
             self._http.logins = PageLogins(access.logins, self._rules)
@@ -229,6 +231,7 @@ class Server:
             self._methods,
             self.limits,
             self.shared_events.of(known.scope),
+            self._accounts.of(known),
             self.access,
             self._pacer,
             self._followed,
