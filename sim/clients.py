@@ -19,6 +19,7 @@ from sim.plan import KINDS
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_identity import as_stored
 from trio_jobs._engine.jobs import Receipt, State
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._errors import (
     InvalidState,
     JobCancelled,
@@ -34,7 +35,6 @@ from trio_jobs._errors import (
 )
 from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._runtime.queue import Queue, runtime_of
-from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["Client", "Follower", "MachineDirectory", "resolve_truthfully"]
 

@@ -47,6 +47,7 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._engine.job_history import JobHistory, JobRun
     from trio_jobs._engine.job_list import JobCounts, JobList
     from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, Receipt
+    from trio_jobs._engine.new_job import NewJob
     from trio_jobs._engine.openings import Opening, OpeningReason
     from trio_jobs._engine.operator_actions import OperatorAction
     from trio_jobs._engine.retry import Retry
@@ -96,7 +97,6 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._runtime.report import ShutdownReport, UnfinishedJob
     from trio_jobs._runtime.seat_lock import SdkInUse
     from trio_jobs._runtime.session_work import CloseFailure, CompletedJob
-    from trio_jobs._runtime.submission import NewJob
     from trio_jobs._server.certificates import CertificateFiles
     from trio_jobs._server.limits import ServerLimits
     from trio_jobs._server.server import Server, serve
@@ -219,6 +219,7 @@ _QUEUE = (
     "_engine.job_history",
     "_engine.job_list",
     "_engine.jobs",
+    "_engine.new_job",
     "_engine.openings",
     "_engine.operator_actions",
     "_engine.retry",
@@ -238,7 +239,6 @@ _QUEUE = (
     "_runtime.report",
     "_runtime.seat_lock",
     "_runtime.session_work",
-    "_runtime.submission",
     "_service",
     "_stores.memory",
 )

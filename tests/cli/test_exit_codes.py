@@ -15,8 +15,8 @@ import trio_jobs
 from support.processes import run
 from support.shell import Shell, serving
 from trio_jobs._cli import main as main_module
-from trio_jobs._cli.commands import decode_json
 from trio_jobs._cli.exit_codes import MEANINGS, ExitCode, exit_code
+from trio_jobs._cli.json_source import decode_json
 from trio_jobs._cli.main import main
 from trio_jobs._cli.output import OutputFailed
 

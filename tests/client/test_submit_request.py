@@ -11,11 +11,13 @@ from trio.testing import MockClock
 
 import trio_jobs
 from trio_jobs._client.submit_request import SOON, SubmitRequest
-from trio_jobs._wire.methods import Submit
+from trio_jobs._wire.commands import Submit
 
 
 def request(**times: Any) -> SubmitRequest:
-    arguments = dict.fromkeys(("due_at", "delay", "deadline_at", "deadline_after", "wait", "labels")) | times
+    arguments: dict[str, Any] = (
+        dict.fromkeys(("due_at", "delay", "deadline_at", "deadline_after", "wait", "labels")) | times
+    )
     return SubmitRequest("kind", 1, None, **arguments)
 
 

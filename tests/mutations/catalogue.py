@@ -44,6 +44,7 @@ ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 OPERATOR_COMMANDS: Final = "tests/engine/test_operator_commands.py"
 CORRECTIONS: Final = "tests/runtime/test_corrections.py"
+COMMANDS: Final = "tests/server/test_commands.py"
 VERIFY_NOW: Final = "tests/runtime/test_verify_now.py"
 RESCHEDULING: Final = "tests/runtime/test_rescheduling.py"
 PAUSE: Final = "tests/runtime/test_pause.py"
@@ -891,9 +892,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "operators repeat at will",
         "a token of scope operate repeats what may have acted",
         SERVER_SCOPES,
-        "_server/methods.py",
-        '            _require(context, "control", "jobs.retry with even_if_acted")\n',
-        '            _require(context, "operate", "jobs.retry with even_if_acted")\n',
+        "_server/commands.py",
+        '        require(identity, "control", "jobs.retry with even_if_acted")\n',
+        '        require(identity, "operate", "jobs.retry with even_if_acted")\n',
     ),
     _M(
         "scopes backwards",
@@ -2019,6 +2020,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "dry run that is none",
+        "a bulk operation that should only show what it would do does it",
+        COMMANDS,
+        "_runtime/operations.py",
+        "        if not dry_run:\n            for record in selected:\n                self._retry(",
+        "        if dry_run is not None:\n            for record in selected:\n                self._retry(",
+    ),
+    _M(
+        "bulk repetition by operators",
+        "a token of scope operate repeats what may have been done, without verify",
+        COMMANDS,
+        "_server/commands.py",
+        '        require(identity, "control", "jobs.retry_many with even_if_acted")',
+        '        require(identity, "operate", "jobs.retry_many with even_if_acted")',
+    ),
+    _M(
         "claim renews the age of a job",
         "a claim counts as a change of the job, so a finished one is kept for another week",
         OPERATOR_COMMANDS,
@@ -2667,9 +2684,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "digits of a resolved result lost",
         "a long number in the result that an operator gives is rounded",
         "tests/wire/test_messages.py",
-        "_wire/methods.py",
-        "    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET\n    note: Note = None\n\n\nclass Subscribe",
-        "    result: Any = None\n    note: Note = None\n\n\nclass Subscribe",
+        "_wire/commands.py",
+        "    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET\n",
+        "    result: object = None\n",
     ),
     _M(
         "check ignores an interrupted rebuild",

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from trio_jobs._engine.jobs import State
 from trio_jobs._wire import jsonrpc as m
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, HelloResult, OneJob, Resolve, Snapshot, Submit
+from trio_jobs._wire.commands import Resolve, Submit
+from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, HelloResult, OneJob, Snapshot
 
 
 def refused(text: str | bytes) -> m.RpcError:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 
-__all__ = ["count", "date", "label", "path", "port", "seconds", "wait"]
+__all__ = ["count", "date", "label", "path", "port", "seconds", "span", "wait"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,14 @@ def wait(text: str) -> float:
     """A number of seconds that a server may wait. Raises `argparse.ArgumentTypeError`."""
     must = f"a number of seconds from 0 to {MAX_WAIT} (100 years), not {text!r:.100}"
     return _checked(lambda: check_wait("it", float(text)), must)
+
+
+def span(text: str) -> float:
+    """A number of seconds, or of another unit, such as 90m, 2h or 7d. Raises `argparse.ArgumentTypeError`."""
+    match = _AGO.fullmatch(text)
+    if match is None:
+        return wait(text)
+    return wait(str(float(match[1]) * _UNITS[match[2]]))
 
 
 def count(text: str) -> int:

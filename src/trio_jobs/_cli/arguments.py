@@ -14,6 +14,7 @@ from trio_jobs._cli import argument_types as types
 from trio_jobs._cli.access_arguments import add_login, add_named_tokens, add_ticket, add_token
 from trio_jobs._cli.exit_codes import CHECK_CODES, MEANINGS, ExitCode
 from trio_jobs._cli.history_arguments import add_activity, add_kinds
+from trio_jobs._cli.job_arguments import add_bulk_commands, add_job_commands
 from trio_jobs._cli.output import print_line
 from trio_jobs._engine.states import State
 from trio_jobs._wire.codes import DEFAULT_PORT
@@ -98,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
     _add_note(cancel)
     verified = "If it may have done its work, verify is called first; without a verify it is refused."
     _add_retry(command("retry", "begin a new run of a failed or cancelled job", verified, "--key A-1"))
+    add_job_commands(command, _add_job, _add_note)
+    add_bulk_commands(command, _add_conditions, _add_note)
     ids = "A job is shown with the last 8 characters of its id, by which the other commands find it."
     example = "--state failed --error TimeoutError --since 2d"
     _add_list(command("list", "list jobs, the newest submits first", ids, example))
@@ -108,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
     calm = "The running attempt continues; no other attempt starts."
     pause = command("pause", "pause the queue", calm, '--reason "month end"')
     pause.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody who looks at the queue")
+    pause.add_argument(
+        "--until", type=types.date, metavar="DATE", help="the pause ends by itself, such as 2026-12-01T08:00"
+    )
     _add_note(command("resume", "resume the queue", "Attempts start again.", '--note "the ledger is back"'))
     drain = command(
         "drain",
@@ -189,6 +195,11 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="the name of the handler")
     parser.add_argument("payload", metavar="PAYLOAD", help="JSON; - reads it from standard input")
     parser.add_argument("--key", help="make the submit idempotent: the same key and payload give the same job")
+    parser.add_argument(
+        "--correct",
+        action="store_true",
+        help="if the key belongs to a failed or cancelled job with another payload, start that job again with this one",
+    )
     parser.add_argument("--delay", type=types.wait, metavar="SECONDS", help="start the job no sooner than in SECONDS")
     parser.add_argument("--deadline", type=types.wait, metavar="SECONDS", help="let the job expire in SECONDS")
     parser.add_argument(

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 import attrs
-import msgspec
 
+from trio_jobs._cli import job_commands
 from trio_jobs._cli.histories import activity, forget, history, time
 from trio_jobs._cli.json_lines import json_line
+from trio_jobs._cli.json_source import raw_json, read_payload
 from trio_jobs._cli.output import print_error, print_line
 from trio_jobs._cli.status import status
-from trio_jobs._cli.token_file import decode_text
 from trio_jobs._client.client import Client
 from trio_jobs._engine.job_block import SUFFIX
 from trio_jobs._engine.job_filter import ListConditions
 from trio_jobs._engine.jobs import Job, escape
-from trio_jobs._errors import UsageError
 
-__all__ = ["COMMANDS", "decode_json", "print_answer"]
+__all__ = ["COMMANDS", "print_answer"]
 
 FAILED: Final = 1
 
@@ -31,28 +29,8 @@ def print_answer(value: Any, as_json: bool, text: str) -> bool:
     return print_line(json_line(value) if as_json else text)
 
 
-def decode_json(source: str | bytes, what: str) -> Any:
-    """Decode JSON. Raises `UsageError`, which names `what`."""
-    try:
-        return msgspec.json.decode(source if isinstance(source, str) else decode_text(source))
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise UsageError(f"the {what} is not JSON: {error}") from None
-    except RecursionError:
-        raise UsageError(f"the {what} is nested too deeply") from None
-
-
-def raw_json(source: str | bytes, what: str) -> msgspec.Raw:
-    """Check JSON, and return it with all digits of its numbers. Raises: as `decode_json`."""
-    text = source if isinstance(source, str) else decode_text(source)
-    decode_json(text, what)
-    return msgspec.Raw(msgspec.json.format(text.encode(), indent=-1))
-
-
 async def submit(client: Client, arguments: argparse.Namespace) -> int:
-    if arguments.payload == "-" and sys.stdin is None:
-        raise UsageError("the payload is to be read from standard input, which is closed")
-    source = sys.stdin.buffer.read() if arguments.payload == "-" else arguments.payload
-    payload = raw_json(source, "payload")
+    payload = read_payload(arguments.payload)
     receipt = await client.submit(
         arguments.kind,
         payload,
@@ -61,6 +39,7 @@ async def submit(client: Client, arguments: argparse.Namespace) -> int:
         deadline_after=arguments.deadline,
         wait=arguments.wait,
         labels=dict(arguments.label),
+        correct=arguments.correct,
     )
     answer = {
         "job": receipt.job_id,
@@ -170,7 +149,7 @@ async def kinds(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def pause(client: Client, arguments: argparse.Namespace) -> int:
-    await client.pause(arguments.reason)
+    await client.pause(arguments.reason, until=arguments.until)
     print_answer({"paused": True}, arguments.json, "paused: the running attempt continues, no other attempt starts")
     return 0
 
@@ -225,4 +204,5 @@ COMMANDS: Final[dict[str, Callable[[Client, argparse.Namespace], Awaitable[int]]
     "undrain": undrain,
     "status": status,
     "kinds": kinds,
+    **job_commands.COMMANDS,
 }

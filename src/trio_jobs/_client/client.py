@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from trio_jobs import _errors as e
-from trio_jobs._client.client_histories import ClientHistories
+from trio_jobs._client.client_commands import ClientCommands
 from trio_jobs._client.outbox import Request
 from trio_jobs._client.receiver import Receiver, Routes
 from trio_jobs._client.reconnect import ReconnectingSession
@@ -25,6 +25,7 @@ from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, ServerInfo, Statistics
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
+from trio_jobs._wire.commands import SubmitResult
 from trio_jobs._wire.health import HealthResult, health_from_wire
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.kinds import KindsResult
@@ -34,7 +35,7 @@ __all__ = ["Client"]
 
 
 @final
-class Client(ClientHistories):
+class Client(ClientCommands):
     """A connection to a server, made by `connect`. It gives the same values and raises the same errors as the queue.
 
     While there is no connection, every method waits for one, for at most the `reconnect_timeout` of `connect`; a
@@ -95,6 +96,7 @@ class Client(ClientHistories):
         deadline_after: float | None = None,
         wait: float | None = None,
         labels: Mapping[str, str] | None = None,
+        correct: bool = False,
     ) -> Receipt:
         """Submit a job.
 
@@ -113,6 +115,8 @@ class Client(ClientHistories):
             deadline_after: The same in seconds from now, as with `delay`. Not together with `deadline_at`.
             wait: Seconds to wait for a free slot; 0 for not at all, None for as long as it takes.
             labels: At most 8 names and values of 1 to 64 characters each; see `Queue.submit`.
+            correct: If the key belongs to a failed or cancelled job with another payload, start that job again with
+                this one; see `Queue.correct`.
 
         Returns:
             The receipt with the id of the job.
@@ -129,10 +133,10 @@ class Client(ClientHistories):
             The job may have been accepted. With a key, the same submit returns that job. If the submit waits for a
             slot, the server stops waiting.
         """
-        submit = SubmitRequest(kind, payload, key, due_at, delay, deadline_at, deadline_after, wait, labels)
+        submit = SubmitRequest(kind, payload, key, due_at, delay, deadline_at, deadline_after, wait, labels, correct)
         while True:
             try:
-                got = await self._request(submit.make, w.SubmitResult, repeatable=key is not None, kind=kind)
+                got = await self._request(submit.make, SubmitResult, repeatable=key is not None, kind=kind)
             except e.QueueFull:
                 if not submit.waits_again:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,7 +14,8 @@ from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.states import CancelAnswer, State
 from trio_jobs._ports import Backup
-from trio_jobs._validation import check_note
+from trio_jobs._validation import check_date, check_note
+from trio_jobs._wire import commands as c
 from trio_jobs._wire import conversion
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import CreateTicket, LoginResult, TicketResult, TicketsRevoked
@@ -90,12 +92,13 @@ class ClientOperations:
         """
         await self._call("tickets.revoke", w.Nothing(), TicketsRevoked)
 
-    async def cancel(self, job_id: str, *, note: str | None = None) -> CancelAnswer:
+    async def cancel(self, job_id: str, *, note: str | None = None, if_seq: int | None = None) -> CancelAnswer:
         """Cancel a job; see `Queue.cancel`.
 
         Args:
             job_id: The id of the job.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`).
 
         Returns:
             "cancelled"; "requested" if an attempt is running, which ends as soon as it can, without a retry;
@@ -103,33 +106,38 @@ class ClientOperations:
 
         Raises:
             JobNotFound: There is no job with that id.
+            JobChanged: The job has changed since event `if_seq`.
             InvalidState: The job is in doubt.
 
         Cancelled:
             The job may have been cancelled.
         """
-        return (await self._call("jobs.cancel", w.Cancel(job_id, check_note(note)), w.CancelResult)).answer
+        return (await self._call("jobs.cancel", c.Cancel(job_id, check_note(note), if_seq), c.CancelResult)).answer
 
-    async def retry(self, job_id: str, *, even_if_acted: bool = False, note: str | None = None) -> State:
+    async def retry(
+        self, job_id: str, *, even_if_acted: bool = False, note: str | None = None, if_seq: int | None = None
+    ) -> State:
         """Begin a new run of a failed or cancelled job; see `Queue.retry`.
 
         Args:
             job_id: The id of the job.
             even_if_acted: See `Queue.retry`.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`).
 
         Returns:
             The state of the job: "pending", or "in_doubt" if `verify` is called first; or what has followed already.
 
         Raises:
             JobNotFound: There is no job with that id.
+            JobChanged: The job has changed since event `if_seq`.
             InvalidState: The job is in another state, or see `JobMayHaveActed`.
 
         Cancelled:
             The new run may have begun.
         """
-        params = w.Retry(job_id, even_if_acted, check_note(note))
-        return (await self._call("jobs.retry", params, w.StateResult)).state
+        params = c.Retry(job_id, even_if_acted, check_note(note), if_seq)
+        return (await self._call("jobs.retry", params, c.StateResult)).state
 
     async def resolve(
         self,
@@ -138,6 +146,7 @@ class ClientOperations:
         *,
         result: Any = None,
         note: str | None = None,
+        if_seq: int | None = None,
     ) -> None:
         """Resolve a job in doubt; see `Queue.resolve`.
 
@@ -146,9 +155,11 @@ class ClientOperations:
             resolution: "done" completes the job, "not_done" makes it pending again, "failed" fails it.
             result: With "done": the result of the job, anything that msgspec encodes as JSON.
             note: Why, at most 1,000 characters; recorded.
+            if_seq: Only if this is the last event of the job (`Job.seq`).
 
         Raises:
             JobNotFound: There is no job with that id.
+            JobChanged: The job has changed since event `if_seq`.
             InvalidState: The job is in another state.
             UsageError: The result has no JSON, or is too large.
 
@@ -158,16 +169,23 @@ class ClientOperations:
         body, problem, _ = encode_result(result)
         if problem is not None:
             raise e.UsageError(f"the result cannot be kept: {problem}")
-        params = w.Resolve(job_id, resolution, msgspec.UNSET if body is None else body, check_note(note))
-        await self._call("jobs.resolve", params, w.StateResult)
+        params = c.Resolve(job_id, resolution, msgspec.UNSET if body is None else body, check_note(note), if_seq)
+        await self._call("jobs.resolve", params, c.StateResult)
 
-    async def pause(self, reason: str = "") -> None:
+    async def pause(self, reason: str = "", *, until: datetime | None = None) -> None:
         """Let no further attempt start; see `Queue.pause`. A running attempt continues.
+
+        Args:
+            reason: Why, for everybody who looks at the queue.
+            until: The aware datetime at which the pause ends by itself, by the clock of the server.
+
+        Raises:
+            UsageError: `until` has passed.
 
         Cancelled:
             The queue may have been paused.
         """
-        await self._call("queue.pause", w.Pause(reason), w.Done)
+        await self._call("queue.pause", c.Pause(reason, None if until is None else check_date("until", until)), w.Done)
 
     async def resume(self, *, note: str | None = None) -> None:
         """Let attempts start again; see `Queue.resume`.

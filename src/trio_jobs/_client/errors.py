@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from trio_jobs import _errors as e
+from trio_jobs._engine.json_values import moment
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
+from trio_jobs._operator_errors import JobChanged, JobClaimed
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import ErrorBody
 from trio_jobs._wire.schemas import ErrorData
@@ -28,7 +30,11 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
         case ErrorCode.QUEUE_FULL:
             return e.QueueFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
         case ErrorCode.KEY_CONFLICT:
-            return e.KeyConflict(kind, data.key or "?", job)
+            return e.KeyConflict(kind, data.key or "?", job, error.message.partition("another payload; ")[2])
+        case ErrorCode.JOB_CHANGED:
+            return JobChanged(job, data.state or "?", data.if_seq or 0, data.seq or 0)
+        case ErrorCode.JOB_CLAIMED:
+            return JobClaimed(job, data.state or "?", data.by or "somebody", moment(data.until or 0.0))
         case ErrorCode.SHUTTING_DOWN:
             return e.QueueClosed(error.message)
         case ErrorCode.OUTCOME_UNKNOWN:

@@ -13,7 +13,7 @@ from trio_jobs._client.outbox import Request
 from trio_jobs._engine.handlers import encode_payload
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_seconds, check_text, check_wait
-from trio_jobs._wire.methods import Submit
+from trio_jobs._wire.commands import Submit
 
 __all__ = ["SubmitRequest"]
 
@@ -40,6 +40,7 @@ class SubmitRequest:
         deadline_after: float | None,
         wait: float | None,
         labels: Mapping[str, str] | None,
+        correct: bool = False,
     ) -> None:
         body = encode_payload(kind, payload)
         self._submit = Submit(
@@ -51,6 +52,7 @@ class SubmitRequest:
             delay=None if delay is None else check_wait("delay", delay),
             deadline_after=None if deadline_after is None else check_wait("deadline_after", deadline_after),
             labels=check_labels(labels),
+            correct=correct,
         )
         self._began = trio.current_time()
         self._ends_at = float("inf") if wait is None else self._began + check_seconds("wait", wait)

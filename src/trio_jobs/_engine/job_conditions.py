@@ -13,7 +13,7 @@ from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_number, check_seconds, unknown_keyword
 
-__all__ = ["ID_LENGTH", "MAX_MANY", "CheckedConditions", "JobConditions", "RetriedJobs"]
+__all__ = ["ID_LENGTH", "MAX_MANY", "CheckedConditions", "JobConditions", "RetriedJobs", "check_ids"]
 
 ID_LENGTH: Final = 36  #: characters of an id
 MAX_MANY: Final = 1000  #: jobs that one call lists, cancels or retries
@@ -112,7 +112,7 @@ class CheckedConditions:
             raise UsageError(f"limit must be at most {MAX_MANY}, not {limit}")
         return cls(
             wanted=attrs.evolve(wanted, states=possible if wanted.states is None else wanted.states & possible),
-            ids=None if ids is None else _check_ids(ids),
+            ids=None if ids is None else check_ids(ids),
             submitted_before=None if older_than is None else now - check_seconds("older_than", older_than),
             limit=limit,
         )
@@ -123,7 +123,8 @@ class CheckedConditions:
         return (before is None or record.submitted_at <= before) and self.wanted.matches(record)
 
 
-def _check_ids(ids: Iterable[str]) -> tuple[str, ...]:
+def check_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """Return whole ids of jobs. Raise `UsageError` for anything else."""
     if isinstance(ids, str):
         raise UsageError(f"ids is a list of ids, not {ids!r:.100}")
     found = tuple(ids)

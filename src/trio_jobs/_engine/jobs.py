@@ -285,8 +285,8 @@ class Job:
     attempts: tuple[Attempt, ...] | None
     """The attempts, oldest first. None in a list or a snapshot of a client, where they are not sent."""
     earlier_payloads: dict[int, bytes] | None = attrs.field(repr=False, hash=False)
-    """The payloads that corrections have replaced, as JSON, by the last run that had each: the newest 10. None where
-    `payload` is, and over the wire also without any."""
+    """The payloads that corrections have replaced, as JSON, by the last run that had each: the newest 10. None without
+    any, and where `payload` is."""
     result: bytes | None = attrs.field(repr=False)
     """The result as JSON, set in `completed`. Always None over the wire: use `Client.result`."""
     result_problem: str | None
@@ -363,7 +363,7 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         open_step=open_step(record),
         attempt_count=len(record.attempts),
         attempts=None if brief else tuple(map(_attempt, record.attempts)),
-        earlier_payloads=None if brief else {run: bytes(payload) for run, payload in record.earlier},
+        earlier_payloads=None if brief or not record.earlier else {run: bytes(old) for run, old in record.earlier},
         result=None if brief or record.result is None else bytes(record.result),
         result_problem=record.result_problem,
         reason=record.reason,

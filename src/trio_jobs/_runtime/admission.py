@@ -14,6 +14,7 @@ import trio
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import JobRecord, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._errors import KeyConflict, QueueClosed, QueueFull, StoreError, TrioJobsError, UsageError
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
@@ -24,7 +25,7 @@ from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.pending_submits import PendingSubmit, PendingSubmits
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
-from trio_jobs._runtime.submission import NewJob, Submission, SubmissionFactory, without_repeated_keys
+from trio_jobs._runtime.submission import Submission, SubmissionFactory, without_repeated_keys
 from trio_jobs._validation import check_by, check_seconds
 
 __all__ = ["Admission"]

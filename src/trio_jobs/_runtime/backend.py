@@ -15,6 +15,7 @@ from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.payload_codec import json_schema
 from trio_jobs._engine.status import Health, Progress, Statistics
@@ -23,7 +24,6 @@ from trio_jobs._kept_secrets import KeepsSecrets
 from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend_commands import QueueBackendCommands
 from trio_jobs._runtime.runtime import Runtime
-from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["QueueBackend"]
 

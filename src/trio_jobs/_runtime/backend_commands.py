@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from trio_jobs._backend_commands import NewSubmit
 from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._engine.jobs import Receipt
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.operator_events import VerifyWord
 from trio_jobs._runtime.runtime import Runtime
-from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["QueueBackendCommands"]
+
+SOON: Final = 0.05  #: seconds that a submit of many jobs may wait at least: it passes checkpoints also if it does not
 
 
 class QueueBackendCommands:
@@ -35,7 +37,7 @@ class QueueBackendCommands:
             )
             for one in jobs
         ]
-        with trio.move_on_after(wait):
+        with trio.move_on_after(max(wait, SOON)):
             return await admission.submit_many(new, by=by)
         raise admission.queue_full()
 

@@ -11,6 +11,7 @@ from trio_jobs._backend import Backend
 from trio_jobs._engine.job_filter import ListConditions
 from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Job, Receipt, State
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._event_stream import EventStream
 from trio_jobs._runtime.backend import QueueBackend
@@ -18,7 +19,6 @@ from trio_jobs._runtime.from_thread import FromThread
 from trio_jobs._runtime.queue_operations import QueueOperations
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.runtime import Runtime
-from trio_jobs._runtime.submission import NewJob
 
 __all__ = ["Queue", "runtime_of"]
 

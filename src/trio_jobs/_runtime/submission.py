@@ -4,46 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, final
+from typing import Any, Final
 
-import attrs
 import msgspec
 
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.job_id import uuid7
+from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.payload_digest import digest, same_digest
 from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
 from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_text, check_wait, plain_text
 
-__all__ = ["NewJob", "Submission", "SubmissionFactory", "without_repeated_keys"]
+__all__ = ["Submission", "SubmissionFactory", "without_repeated_keys"]
 
 UNNOTICED: Final = 0.001  #: seconds that a submit takes without a wait
-
-
-@final
-@attrs.define
-class NewJob:
-    """A job for `Queue.submit_many`. The fields correspond to the arguments of `Queue.submit`."""
-
-    handler: str | Callable[..., Any]
-    """The handler function, or its kind."""
-    payload: Any
-    """A value of the handler's payload type."""
-    key: str | None = None
-    """1 to 500 characters. A submit with the same key and payload returns the same job."""
-    due_at: datetime | None = None
-    """An aware datetime before which the job does not start."""
-    delay: float | None = None
-    """The same in seconds from now, at most 100 years."""
-    deadline_at: datetime | None = None
-    """An aware datetime at which the job expires."""
-    deadline_after: float | None = None
-    """The same in seconds from now."""
-    labels: Mapping[str, str] | None = None
-    """At most 8 names and values of 1 to 64 characters each, by which jobs are listed and counted."""
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):

@@ -29,11 +29,12 @@ from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request import BadRequest, RequestHead
 from trio_jobs._server.sse import SseContext, SseParts, SseStream, later, start_of_stream
 from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.commands import SubmitResult
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.http_params import build_params, idempotency_key, is_json, read_query
 from trio_jobs._wire.job_lists import ListResult
 from trio_jobs._wire.jsonrpc import RpcError
-from trio_jobs._wire.methods import WAITING, Lagged, SubmitResult, Subscribe
+from trio_jobs._wire.methods import WAITING, Lagged, Subscribe
 from trio_jobs._wire.params import Wait
 from trio_jobs._wire.problems import problem_of
 from trio_jobs._wire.routes import FIND, Route, find_routes

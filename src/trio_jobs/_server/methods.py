@@ -15,24 +15,25 @@ from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.event_cursor import Filter
-from trio_jobs._engine.handlers import NULL
-from trio_jobs._engine.job_filter import EVERY_JOB, JobFilter, ListConditions, parse_group
+from trio_jobs._engine.job_filter import EVERY_JOB, JobFilter, parse_group
 from trio_jobs._engine.job_list import JobCounts, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
-from trio_jobs._server import histories, ticket_methods
+from trio_jobs._operator_errors import JobChanged, JobClaimed
+from trio_jobs._server import commands, histories, ticket_methods
 from trio_jobs._server.access import Access
 from trio_jobs._server.bound_backend import bound, restricted
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.logins import LIFETIME, LoginRefused
 from trio_jobs._server.pacing import STEP, Pacer
+from trio_jobs._server.requirements import list_conditions, require
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._server.ticket_methods import limited
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import LoginResult
-from trio_jobs._wire.codes import PROTOCOL, ErrorCode, Scope
+from trio_jobs._wire.codes import PROTOCOL, ErrorCode
 from trio_jobs._wire.conversion import backup_to_wire, error_to_wire, job_to_wire, statistics_to_wire
 from trio_jobs._wire.field_scopes import hidden
 from trio_jobs._wire.histories import Forget, ForgetResult
@@ -41,7 +42,6 @@ from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.kinds import KindInfo, KindsResult
 from trio_jobs._wire.pages import JobPage, ListOut
 from trio_jobs._wire.schemas import ErrorData, RequestId
-from trio_jobs._wire.scopes import includes
 
 __all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_error", "too_many"]
 
@@ -133,9 +133,9 @@ class Methods:
         Cancelled:
             As the corresponding method of the queue.
         """
-        _require(context, method.scope, method.name)
+        require(context.identity, method.scope, method.name)
         if method.scope == "watch" and (getattr(params, "by", None) or getattr(params, "labels", None)):
-            _require(context, "operate", "to select by labels, or by who did something,")
+            require(context.identity, "operate", "to select by labels, or by who did something,")
         if context.identity.ticket is not None and method.name not in ticket_methods.ALLOWED:
             raise RpcError(ErrorCode.PERMISSION_DENIED, f"a ticket does not allow {method.name}")
         if context.identity.bounds:
@@ -159,6 +159,8 @@ class Methods:
             result = await histories.METHODS[method.name](self._backend, params, identity.scope)
         elif method.name in ticket_methods.METHODS:
             result = await ticket_methods.METHODS[method.name](self._access.keys, self._backend, params)
+        elif method.name in commands.METHODS:
+            result = await commands.METHODS[method.name](self._backend, identity, params)
         else:
             result = await _DO[method.name](self, context, params)
         if isinstance(result, Deferred):
@@ -193,21 +195,6 @@ class Methods:
     async def cancel_request(self, context: RequestContext, params: w.CancelRequest) -> w.CancelRequestResult:
         return w.CancelRequestResult(params.request, context.cancel_request(params.request))
 
-    async def submit(self, context: RequestContext, params: w.Submit) -> w.SubmitResult:
-        receipt = await self._backend.submit(
-            params.kind,
-            NULL if params.payload is msgspec.UNSET else params.payload,
-            key=params.key,
-            due_at=_moment(params.due_at),
-            delay=params.delay,
-            deadline_at=_moment(params.deadline_at),
-            deadline_after=params.deadline_after,
-            wait=params.wait,
-            labels=params.labels,
-            by=context.identity.name,
-        )
-        return w.SubmitResult(receipt.job_id, receipt.created, receipt.position, receipt.state, receipt.expected_wait)
-
     async def get(self, context: RequestContext, params: w.Get) -> Deferred:
         return self._whole(params.live, lambda: self._backend.get(params.job))
 
@@ -233,7 +220,7 @@ class Methods:
     async def count(self, context: RequestContext, params: Count) -> CountResult:
         wanted, group = _filter(context, params), None if params.group is None else parse_group(params.group)
         if group is not None and group[0] == "label":
-            _require(context, "operate", "to group by labels")
+            require(context.identity, "operate", "to group by labels")
         values: Counter[str] = Counter()
         seq, total = self._events.seq, 0
         steps = self._backend.count_steps(wanted, group, values)
@@ -248,26 +235,6 @@ class Methods:
         if job.result is not None and len(job.result) > MAX_KEPT:
             return Deferred(lambda: _result(context, self._backend.get(params.job)))
         return _result(context, job)
-
-    async def cancel(self, context: RequestContext, params: w.Cancel) -> w.CancelResult:
-        job_id = self._whole_id(params.job)
-        answer = await self._backend.cancel(job_id, by=context.identity.name, note=params.note)
-        return w.CancelResult(job_id, answer, self._state(job_id))
-
-    async def retry(self, context: RequestContext, params: w.Retry) -> w.StateResult:
-        if params.even_if_acted:
-            _require(context, "control", "jobs.retry with even_if_acted")
-        job_id = self._whole_id(params.job)
-        by = context.identity.name
-        await self._backend.retry(job_id, even_if_acted=params.even_if_acted, by=by, note=params.note)
-        return w.StateResult(job_id, self._state(job_id))
-
-    async def resolve(self, context: RequestContext, params: w.Resolve) -> w.StateResult:
-        job_id = self._whole_id(params.job)
-        result = None if params.result is msgspec.UNSET else params.result
-        by = context.identity.name
-        await self._backend.resolve(job_id, params.resolution, result=result, by=by, note=params.note)
-        return w.StateResult(job_id, self._state(job_id))
 
     async def forget(self, context: RequestContext, params: Forget) -> ForgetResult:
         job_id = self._whole_id(params.job)
@@ -309,10 +276,6 @@ class Methods:
 
     async def kinds(self, context: RequestContext, params: w.Nothing) -> KindsResult:
         return KindsResult([KindInfo(kind, schema) for kind, schema in sorted(self._backend.kinds().items())])
-
-    async def pause(self, context: RequestContext, params: w.Pause) -> w.Done:
-        await self._backend.pause(params.reason, by=context.identity.name)
-        return w.Done(self._events.seq)
 
     async def resume(self, context: RequestContext, params: w.Noted) -> w.Done:
         await self._backend.resume(by=context.identity.name, note=params.note)
@@ -360,27 +323,23 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
     "server.hello": Methods.hello,
     "server.login": Methods.login,
     "requests.cancel": Methods.cancel_request,
-    "jobs.submit": Methods.submit,
     "jobs.get": Methods.get,
     "jobs.find": Methods.find,
     "jobs.list": Methods.list,
     "jobs.count": Methods.count,
     "jobs.result": Methods.result,
-    "jobs.cancel": Methods.cancel,
-    "jobs.retry": Methods.retry,
-    "jobs.resolve": Methods.resolve,
     "jobs.forget": Methods.forget,
     "jobs.subscribe": Methods.subscribe,
     "jobs.unsubscribe": Methods.unsubscribe,
     "kinds.list": Methods.kinds,
-    "queue.pause": Methods.pause,
     "queue.resume": Methods.resume,
     "queue.drain": Methods.drain,
     "queue.undrain": Methods.undrain,
     "queue.backup": Methods.backup,
     "queue.statistics": Methods.statistics,
 }
-assert _DO.keys() | histories.METHODS.keys() | ticket_methods.METHODS.keys() == w.METHODS.keys()
+_NAMES: Final = histories.METHODS.keys() | ticket_methods.METHODS.keys() | commands.METHODS.keys()
+assert _DO.keys() | _NAMES == w.METHODS.keys()
 
 
 def as_rpc_error(method: str, error: Exception) -> RpcError:
@@ -398,6 +357,13 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
             code, data = ErrorCode.AMBIGUOUS_JOB, ErrorData(jobs=[*error.job_ids], given=error.given)
         case InvalidCursor():
             code, data = ErrorCode.INVALID_CURSOR, ErrorData(given=error.cursor)
+        case JobChanged():
+            data = ErrorData(job=error.job_id, state=error.state, if_seq=error.if_seq, seq=error.seq)
+            code = ErrorCode.JOB_CHANGED
+        case JobClaimed():
+            until = error.until.timestamp()
+            code = ErrorCode.JOB_CLAIMED
+            data = ErrorData(job=error.job_id, state=error.state, by=error.claimed_by, until=until)
         case e.JobMayHaveActed():
             code, data = ErrorCode.MAY_HAVE_ACTED, ErrorData(job=error.job_id, state=error.state)
         case e.InvalidState():
@@ -425,28 +391,8 @@ def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcE
     return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
 
 
-def _require(context: RequestContext, least: Scope, what: str) -> None:
-    """Refuse `what` to a token whose scope does not include `least`."""
-    scope = context.identity.scope
-    if not includes(scope, least):
-        raise RpcError(ErrorCode.PERMISSION_DENIED, f"{what} requires a token of scope {least}; this one has {scope}")
-
-
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:
-    wanted = JobFilter.of(
-        ListConditions(
-            state=params.state,
-            states=params.states,
-            kind=params.kind,
-            key_prefix=params.key_prefix,
-            error_type=params.error_type,
-            may_have_acted=params.may_have_acted,
-            labels=params.labels,
-            by=params.by,
-            since=_moment(params.since),
-            until=_moment(params.until),
-        )
-    )
+    wanted = JobFilter.of(list_conditions(params))
     return restricted(wanted, context.identity.bounds) or wanted
 
 

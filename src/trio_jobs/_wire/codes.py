@@ -53,6 +53,8 @@ class ErrorCode(IntEnum):
     MAY_HAVE_ACTED = -32019  # a retry was refused: the job may have done its work, and its handler has no verify
     AMBIGUOUS_JOB = -32020  # data: jobs, the ids of the jobs that can be meant; nothing was done
     INVALID_CURSOR = -32021  # list from the beginning
+    JOB_CHANGED = -32022  # data: if_seq, seq; it has changed since event if_seq, nothing was done
+    JOB_CLAIMED = -32023  # data: by, until; somebody else has claimed it, nothing was done
 
 
 class CloseCode(IntEnum):

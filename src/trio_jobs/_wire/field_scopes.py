@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from trio_jobs._wire import commands as c
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.access import LoginResult, TicketResult, TicketsRevoked
 from trio_jobs._wire.codes import Scope
@@ -63,12 +64,16 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     TicketResult: _fields("ticket expires_at"),
     TicketsRevoked: _fields(),
     w.CancelRequestResult: _fields("request cancelled"),
-    w.SubmitResult: _fields("job created position state expected_wait"),
+    c.SubmitResult: _fields("job created position state expected_wait"),
     ListResult: _fields("seq jobs more next"),
     CountResult: _fields("seq total groups others"),
     w.ResultResult: _fields("job state final withheld error may_have_acted", "result problem reason"),
-    w.CancelResult: _fields("job answer state"),
-    w.StateResult: _fields("job state"),
+    c.CancelResult: _fields("job answer state"),
+    c.StateResult: _fields("job state"),
+    c.SubmitManyResult: _fields("jobs"),
+    c.CancelManyResult: _fields("jobs dry_run"),
+    c.RetryManyResult: _fields("jobs refused may_have_acted verified_first dry_run"),
+    c.VerifyResult: _fields("job answer state may_have_acted"),
     w.SubscribeResult: _fields("subscription epoch seq"),
     w.UnsubscribeResult: _fields("subscription seq"),
     w.Done: _fields("seq"),

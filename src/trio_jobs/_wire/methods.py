@@ -7,17 +7,17 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from trio_jobs._engine.jobs import CancelAnswer, State
+from trio_jobs._engine.jobs import State
+from trio_jobs._wire import commands as c
 from trio_jobs._wire.access import CreateTicket, LoginResult, TicketResult, TicketsRevoked
 from trio_jobs._wire.codes import PROTOCOL, Scope
 from trio_jobs._wire.health import HealthResult
 from trio_jobs._wire.histories import Activity, ActivityResult, Forget, ForgetResult, History, HistoryResult
 from trio_jobs._wire.job_lists import Count, CountResult, Find, List, ListResult
 from trio_jobs._wire.kinds import KindsResult
-from trio_jobs._wire.params import Kind, Note, Params, Seconds, Time, Wait
+from trio_jobs._wire.params import Kind, Note, Params, Wait
 from trio_jobs._wire.schemas import (
     JobId,
-    Labels,
     OneJobId,
     RequestId,
     Seq,
@@ -71,8 +71,8 @@ class HelloResult(Struct, frozen=True, omit_defaults=True):
 
 
 class CancelRequest(Params, frozen=True):
-    """request: the id of a request of this connection that waits: a jobs.submit for a slot, a jobs.result or a
-    queue.drain. It is answered with error -32018, unless its answer is under way."""
+    """request: the id of a request of this connection that waits: a jobs.submit or jobs.submit_many for slots, a
+    jobs.result, a jobs.verify or a queue.drain. It is answered with error -32018, unless its answer is under way."""
 
     request: RequestId
 
@@ -82,36 +82,6 @@ class CancelRequestResult(Struct, frozen=True):
 
     request: RequestId
     cancelled: bool
-
-
-class Submit(Params, frozen=True):
-    """payload: null by default; all digits of its numbers are kept. key: the same key and payload give the same job.
-    due_at: the job does not start before this date. delay: nor before these seconds are over. deadline_at,
-    deadline_after: the job expires at this date, or after these seconds. Dates are compared with the clock of the
-    server; seconds do not depend on any clock. At most one of due_at and delay, and one of deadline_at and
-    deadline_after. wait: for a free slot. labels: by which jobs are listed and counted; a known key keeps those that it
-    has."""
-
-    kind: Kind
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
-    due_at: Time | None = None
-    deadline_at: Time | None = None
-    wait: Wait = 0.0
-    delay: Seconds | None = None
-    deadline_after: Seconds | None = None
-    labels: Labels | None = None
-
-
-class SubmitResult(Struct, frozen=True, omit_defaults=True):
-    """created: false if the key was known. position: in the channel, 1 for the next job to start; 0 for a job
-    that does not wait there. expected_wait: seconds until it starts; absent where nobody can know, as in a pause."""
-
-    job: str
-    created: bool
-    position: int
-    state: State
-    expected_wait: float | None = None
 
 
 class OneJob(Params, frozen=True):
@@ -124,22 +94,6 @@ class Get(OneJob, frozen=True):
     """live: with the position of a pending job and its expected wait."""
 
     live: bool = False
-
-
-class Cancel(Params, frozen=True):
-    """job: as of jobs.get. note: why; recorded."""
-
-    job: OneJobId
-    note: Note = None
-
-
-class Retry(Params, frozen=True):
-    """even_if_acted: repeat the job although it may have done its work and its handler has no verify; needs a token of
-    scope control. note: why; recorded."""
-
-    job: OneJobId
-    even_if_acted: bool = False
-    note: Note = None
 
 
 class Result(Params, frozen=True):
@@ -163,32 +117,6 @@ class ResultResult(Struct, frozen=True, omit_defaults=True):
     error: WireError | None = None
     may_have_acted: bool = False
     withheld: bool = False
-
-
-class CancelResult(Struct, frozen=True):
-    """answer: cancelled; requested (an attempt is running and is cancelled, no retry follows); too_late (the job is
-    final)."""
-
-    job: str
-    answer: CancelAnswer
-    state: State
-
-
-class StateResult(Struct, frozen=True):
-    """state: of the job now."""
-
-    job: str
-    state: State
-
-
-class Resolve(Params, frozen=True):
-    """resolution: what the job in doubt came to. result: with done only; all digits of its numbers are kept. note: why;
-    recorded."""
-
-    job: OneJobId
-    resolution: Literal["done", "not_done", "failed"]
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    note: Note = None
 
 
 class Subscribe(Params, frozen=True):
@@ -224,12 +152,6 @@ class UnsubscribeResult(Struct, frozen=True):
 
     subscription: str
     seq: int
-
-
-class Pause(Params, frozen=True):
-    """reason: why the queue is paused; shown wherever the state of the queue is."""
-
-    reason: Annotated[str, Meta(max_length=1000)] = ""
 
 
 class Noted(Params, frozen=True):
@@ -357,7 +279,15 @@ METHODS: Final = {
             True,
             "Stop waiting for the answer to a request, so that it no longer counts as in flight.",
         ),
-        Method("jobs.submit", Submit, SubmitResult, "operate", False, "Submit a job."),
+        Method("jobs.submit", c.Submit, c.SubmitResult, "operate", False, "Submit a job."),
+        Method(
+            "jobs.submit_many",
+            c.SubmitMany,
+            c.SubmitManyResult,
+            "operate",
+            False,
+            "Submit several jobs: all or none.",
+        ),
         Method("jobs.get", Get, WireJob, "watch", True, "A job with its attempts."),
         Method("jobs.find", Find, WireJob, "watch", True, "The job that has a key, with its attempts."),
         Method("jobs.list", List, ListResult, "watch", True, "A page of jobs."),
@@ -365,13 +295,26 @@ METHODS: Final = {
         Method("jobs.forget", Forget, ForgetResult, "control", False, "Remove the data of a final job now."),
         Method("jobs.history", History, HistoryResult, "watch", True, "The events of a job, by run."),
         Method("jobs.result", Result, ResultResult, "watch", True, "The result of a job."),
-        Method("jobs.cancel", Cancel, CancelResult, "operate", True, "Cancel a job."),
-        Method("jobs.retry", Retry, StateResult, "operate", False, "Begin a new run of a failed or cancelled job."),
-        Method("jobs.resolve", Resolve, StateResult, "operate", False, "Resolve a job in doubt."),
+        Method("jobs.cancel", c.Cancel, c.CancelResult, "operate", True, "Cancel a job."),
+        Method("jobs.cancel_many", c.CancelMany, c.CancelManyResult, "operate", False, "Cancel the jobs that match."),
+        Method("jobs.retry", c.Retry, c.StateResult, "operate", False, "Begin a new run of a failed or cancelled job."),
+        Method(
+            "jobs.retry_many",
+            c.RetryMany,
+            c.RetryManyResult,
+            "operate",
+            False,
+            "Retry the jobs that match.",
+        ),
+        Method("jobs.resolve", c.Resolve, c.StateResult, "operate", False, "Resolve a job in doubt."),
+        Method("jobs.correct", c.Correct, c.StateResult, "operate", False, "Begin a new run with another payload."),
+        Method("jobs.verify", c.Verify, c.VerifyResult, "operate", True, "Call verify now."),
+        Method("jobs.reschedule", c.Reschedule, c.StateResult, "operate", False, "Change when a waiting job is due."),
+        Method("jobs.claim", c.Claim, c.StateResult, "operate", True, "Show who works on a job."),
         Method("jobs.subscribe", Subscribe, SubscribeResult, "watch", True, "Start a stream of events."),
         Method("jobs.unsubscribe", Unsubscribe, UnsubscribeResult, "watch", True, "End a stream."),
         Method("kinds.list", Nothing, KindsResult, "watch", True, "The kinds of jobs, with the schemas of payloads."),
-        Method("queue.pause", Pause, Done, "operate", True, "Pause the queue: no further attempt starts."),
+        Method("queue.pause", c.Pause, Done, "operate", True, "Pause the queue: no further attempt starts."),
         Method("queue.resume", Noted, Done, "operate", True, "End a pause. An error if the queue drains instead."),
         Method(
             "queue.drain",
@@ -403,7 +346,7 @@ METHODS: Final = {
     )
 }
 
-WAITING: Final = frozenset({"jobs.submit", "jobs.result", "queue.drain"})
+WAITING: Final = frozenset({"jobs.submit", "jobs.submit_many", "jobs.result", "jobs.verify", "queue.drain"})
 """Methods that requests.cancel cancels: a cancelled one has done nothing that another request would not do again."""
 
 NOTIFICATIONS: Final = {

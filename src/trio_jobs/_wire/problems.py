@@ -43,6 +43,8 @@ STATUSES: Final = {
     ErrorCode.CANCELLED: 503,
     ErrorCode.MAY_HAVE_ACTED: 409,
     ErrorCode.AMBIGUOUS_JOB: 409,
+    ErrorCode.JOB_CHANGED: 412,
+    ErrorCode.JOB_CLAIMED: 409,
 }
 
 #: The types of refusals of the HTTP server itself, by status
@@ -99,6 +101,9 @@ class Problem(Struct, frozen=True, omit_defaults=True):
     epoch: str | None = None
     seq: int | None = None
     oldest: int | None = None
+    if_seq: int | None = None
+    by: str | None = None
+    until: float | None = None
 
 
 def title_of(slug: str) -> str:

@@ -194,3 +194,6 @@ class ErrorData(Struct, frozen=True, omit_defaults=True):
     epoch: str | None = None
     seq: int | None = None
     oldest: int | None = None
+    if_seq: int | None = None
+    by: str | None = None
+    until: float | None = None
