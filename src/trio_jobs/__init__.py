@@ -37,6 +37,7 @@ from trio_jobs import _export
 if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs import events as events
     from trio_jobs import ports as ports
+    from trio_jobs._backup import Backup
     from trio_jobs._client.client import Client
     from trio_jobs._client.connect import connect
     from trio_jobs._client.subscription import Subscription
@@ -89,7 +90,6 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._executors.handle import SdkHandle
     from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
     from trio_jobs._operator_errors import JobChanged, JobClaimed
-    from trio_jobs._ports import Backup
     from trio_jobs._runtime.clock import SystemClock, TrioClock
     from trio_jobs._runtime.from_thread import EventIterator, FromThread
     from trio_jobs._runtime.job_context import AsyncJobContext, JobContext
@@ -213,6 +213,7 @@ __all__ = [
 #: What is imported when a name is first used: all names of its group, and before them those of a queue
 _MODULES = ("events", "ports")
 _QUEUE = (
+    "_backup",
     "_engine.directives",
     "_engine.job_conditions",
     "_engine.job_filter",

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from trio_jobs._backend_commands import CommandBackend
+from trio_jobs._backup import Backup
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
@@ -18,7 +19,6 @@ from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.status import Health, Progress, Statistics
-from trio_jobs._ports import Backup
 
 __all__ = ["Backend", "BackendHolder"]
 

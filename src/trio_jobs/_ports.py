@@ -12,6 +12,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import attrs
 
+from trio_jobs._backup import Backup
 from trio_jobs._call_report import CallReport
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
@@ -19,25 +20,7 @@ from trio_jobs._engine.openings import Opening, OpeningReason
 from trio_jobs._errors import StoreError
 from trio_jobs._sdk_call import SdkCall
 
-__all__ = ["BacksUp", "Backup", "Clock", "Discard", "RecognizesCallers", "SdkExecutor", "Store"]
-
-
-@final
-@attrs.frozen
-class Backup:
-    """A copy of a journal."""
-
-    path: str
-    """The file of the copy."""
-
-    seq: int
-    """`seq` of the last event in the copy."""
-
-    events: int
-    """How many events the copy has."""
-
-    size: int
-    """The size of the file, in bytes."""
+__all__ = ["BacksUp", "Clock", "Discard", "RecognizesCallers", "SdkExecutor", "Store"]
 
 
 @final

@@ -22,13 +22,14 @@
 
 from trio_jobs import _export
 from trio_jobs._backend import Backend, BackendHolder
+from trio_jobs._backup import Backup
 from trio_jobs._call_report import CallReport, RaisedError
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._interruption import Interruption, Interrupts, Kills
 from trio_jobs._kept_activity import KeepsActivity
 from trio_jobs._kept_secrets import KeepsSecrets
-from trio_jobs._ports import BacksUp, Backup, Clock, Discard, RecognizesCallers, SdkExecutor, Store
+from trio_jobs._ports import BacksUp, Clock, Discard, RecognizesCallers, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, CallHandle, FunctionCall, SdkCall
 
 __all__ = [

@@ -69,9 +69,9 @@ def post(book, amount: int, job: trio_jobs.JobContext):
         print("close", flush=True)
 """
 
-#: For each phase: the exit code of `serve`, and the state of the job
+#: For each phase: the exit code of `serve`, and the states that the job may have
 PHASES = {
-    "open": (0, "pending"),
+    "open": (0, "scheduled pending"),  # it may have become due
     "call": (0, "completed"),
     "call and raises": (0, "in_doubt"),
     "save": (0, "completed"),
@@ -133,6 +133,6 @@ def test_a_stop_in_each_phase_closes_the_sdk_once_and_leaves_the_job_in_the_stat
     assert "Traceback" not in done.stderr or phase.endswith("raises")
     sessions = (tmp_path / "closed").read_text().split()
     assert sessions == [str(number + 1) for number in range(len(sessions))]
-    assert journal(tmp_path).state == state
+    assert journal(tmp_path).state in state.split()
     booked = (tmp_path / "book").read_text() if (tmp_path / "book").exists() else ""
     assert booked == ("A-1\n" if state == "completed" else "")

@@ -9,11 +9,11 @@ from typing import Any, Final
 import attrs
 import trio
 
+from trio_jobs._backup import Backup
 from trio_jobs._cli.commands import print_answer
 from trio_jobs._client.client import Client
 from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import StoreError, UsageError
-from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.check import CheckResult, check
 from trio_jobs._stores.sqlite.store import SqliteStore
 

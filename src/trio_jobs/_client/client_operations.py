@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from trio_jobs import _errors as e
+from trio_jobs._backup import Backup
 from trio_jobs._client.outbox import Lane, Request
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.states import CancelAnswer, State
-from trio_jobs._ports import Backup
 from trio_jobs._validation import check_date, check_note
 from trio_jobs._wire import commands as c
 from trio_jobs._wire import conversion

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import trio
 
+from trio_jobs._backup import Backup
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
@@ -21,7 +22,6 @@ from trio_jobs._engine.payload_codec import json_schema
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._kept_secrets import KeepsSecrets
-from trio_jobs._ports import Backup
 from trio_jobs._runtime.backend_commands import QueueBackendCommands
 from trio_jobs._runtime.runtime import Runtime
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Unpack, final
 
+from trio_jobs._backup import Backup
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
@@ -19,7 +20,6 @@ from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._event_stream import EventStream
-from trio_jobs._ports import Backup
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.thread_commands import ThreadCommands
 

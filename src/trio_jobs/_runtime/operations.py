@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from trio_jobs._backup import Backup
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler, encode_result
@@ -19,7 +20,7 @@ from trio_jobs._engine.job_conditions import CheckedConditions, JobConditions, R
 from trio_jobs._engine.jobs import CancelAnswer, EndedBy, JobRecord, State, escape, to_datetime
 from trio_jobs._engine.safety import may_repeat
 from trio_jobs._errors import InvalidState, QueueClosed, UnknownKind, UsageError
-from trio_jobs._ports import BacksUp, Backup, Clock
+from trio_jobs._ports import BacksUp, Clock
 from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.caller import CallerCheck

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Unpack
 
+from trio_jobs._backup import Backup
 from trio_jobs._engine import decide
 from trio_jobs._engine.job_conditions import JobConditions, RetriedJobs
 from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, State
 from trio_jobs._engine.operator_actions import OperatorAction
-from trio_jobs._ports import Backup
 from trio_jobs._runtime.queue_commands import QueueCommands
 
 __all__ = ["QueueOperations"]

@@ -11,7 +11,7 @@ import trio
 
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.limits import RateLimiter, ServerLimits, connection_limits
-from trio_jobs._server.methods import too_many
+from trio_jobs._server.rpc_errors import too_many
 from trio_jobs._wire.codes import MAX_IN_FLIGHT
 
 __all__ = ["Account", "Accounts"]

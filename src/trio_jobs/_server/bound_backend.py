@@ -15,6 +15,7 @@ import attrs
 
 from trio_jobs._backend import Backend
 from trio_jobs._backend_commands import NewSubmit
+from trio_jobs._backup import Backup
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.decide import Resolution
 from trio_jobs._engine.event_cursor import EventSource
@@ -28,7 +29,6 @@ from trio_jobs._engine.operator_events import VerifyWord
 from trio_jobs._engine.status import Health, Progress, Statistics
 from trio_jobs._errors import KeyConflict, PermissionDenied
 from trio_jobs._lookup_errors import AmbiguousJob, JobNotFound
-from trio_jobs._ports import Backup
 
 __all__ = ["BoundBackend", "bound", "restricted"]
 

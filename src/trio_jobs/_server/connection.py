@@ -30,11 +30,12 @@ from trio_jobs._server.accounts import Account
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.identity import Identity
 from trio_jobs._server.limits import ServerLimits, connection_limits
-from trio_jobs._server.methods import Deferred, Methods, as_rpc_error, too_many
+from trio_jobs._server.methods import Deferred, Methods
 from trio_jobs._server.newest_progress import NewestProgress
 from trio_jobs._server.pacing import Pacer
 from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request_limiter import RequestLimiter
+from trio_jobs._server.rpc_errors import as_rpc_error, too_many
 from trio_jobs._server.shared_events import SharedEvents
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.subscriber import Subscriber
@@ -62,10 +63,8 @@ class Connection:
         access: Who may use the server.
         account: What its token has taken from its limits.
         shared: The events as it is sent them.
-        refusal: The close code and the reason with which the connection is closed after its handshake; None to serve
-            the client.
-        on_refused: Called when a request is refused because of a limit, and when the client is disconnected because of
-            what it has sent or not read.
+        refusal: The close code and the reason for a client that is not served; None to serve it.
+        on_refused: Called when a request is refused, and when the client is disconnected, because of a limit.
     """
 
     def __init__(
@@ -395,10 +394,7 @@ class Connection:
                 self._scope.cancel()
 
     def _ping(self) -> bytes:
-        """A ping, followed by the position of each subscription that is up to date.
-
-        A client whose filter matches few events can resume from that position.
-        """
+        """A ping, and the position of each subscription that is up to date, from which the client can resume."""
         others = () if self.identity.ticket is not None else self.subscribers.values()
         sleeping = [s for s in others if s.caught_up and s not in self._ready]
         return b"".join((ping_frame(b"?"), *(s.position() for s in sleeping)))

@@ -7,7 +7,7 @@ from typing import Final
 
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._server.limits import ServerLimits
-from trio_jobs._server.methods import too_many
+from trio_jobs._server.rpc_errors import too_many
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import RpcError

@@ -1,4 +1,4 @@
-"""The methods of the protocol, and the mapping of their errors. Each corresponds to a method of `Queue`."""
+"""The methods of the protocol. Each corresponds to a method of `Queue`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 import attrs
 import msgspec
 
-from trio_jobs import _errors as e
 from trio_jobs._backend import Backend
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.event_cursor import Filter
@@ -20,8 +19,7 @@ from trio_jobs._engine.job_list import JobCounts, encode_cursor
 from trio_jobs._engine.jobs import FINAL, Job, State
 from trio_jobs._engine.json_values import moment
 from trio_jobs._log import Log
-from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
-from trio_jobs._operator_errors import JobChanged, JobClaimed
+from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._server import commands, histories, ticket_methods
 from trio_jobs._server.access import Access
 from trio_jobs._server.bound_backend import bound, restricted
@@ -43,7 +41,7 @@ from trio_jobs._wire.kinds import KindInfo, KindsResult
 from trio_jobs._wire.pages import JobPage, ListOut
 from trio_jobs._wire.schemas import ErrorData, RequestId
 
-__all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext", "as_rpc_error", "too_many"]
+__all__ = ["ConnectionStats", "Deferred", "Methods", "RequestContext"]
 
 
 log: Final = Log("trio_jobs.server")
@@ -340,55 +338,6 @@ _DO: Final[dict[str, Callable[[Methods, RequestContext, Any], Awaitable[Any]]]] 
 }
 _NAMES: Final = histories.METHODS.keys() | ticket_methods.METHODS.keys() | commands.METHODS.keys()
 assert _DO.keys() | _NAMES == w.METHODS.keys()
-
-
-def as_rpc_error(method: str, error: Exception) -> RpcError:
-    """Convert an error of a method to an error of the protocol. Called where it is handled, since it may be logged."""
-    if isinstance(error, RpcError):
-        return error
-    if not isinstance(error, e.TrioJobsError):
-        log.exception("%s failed", method)  # noqa: LOG004 - see above
-        return RpcError(ErrorCode.INTERNAL, "internal error of the server; its log has the details")
-    code, data = ErrorCode.INTERNAL, None
-    match error:
-        case JobNotFound():
-            code, data = ErrorCode.JOB_NOT_FOUND, ErrorData(job=error.job_id, key=error.key)
-        case AmbiguousJob():
-            code, data = ErrorCode.AMBIGUOUS_JOB, ErrorData(jobs=[*error.job_ids], given=error.given)
-        case InvalidCursor():
-            code, data = ErrorCode.INVALID_CURSOR, ErrorData(given=error.cursor)
-        case JobChanged():
-            data = ErrorData(job=error.job_id, state=error.state, if_seq=error.if_seq, seq=error.seq)
-            code = ErrorCode.JOB_CHANGED
-        case JobClaimed():
-            until = error.until.timestamp()
-            code = ErrorCode.JOB_CLAIMED
-            data = ErrorData(job=error.job_id, state=error.state, by=error.claimed_by, until=until)
-        case e.JobMayHaveActed():
-            code, data = ErrorCode.MAY_HAVE_ACTED, ErrorData(job=error.job_id, state=error.state)
-        case e.InvalidState():
-            code, data = ErrorCode.INVALID_STATE, ErrorData(job=error.job_id, state=error.state)
-        case e.KeyConflict():
-            code, data = ErrorCode.KEY_CONFLICT, ErrorData(job=error.job_id, key=error.key)
-        case e.QueueFull():
-            code = ErrorCode.QUEUE_FULL
-            data = ErrorData(capacity=error.capacity, waiting=error.waiting, retry_after=error.retry_after)
-        case e.QueueClosed():
-            code = ErrorCode.SHUTTING_DOWN
-        case e.OutcomeUnknown():
-            code = ErrorCode.OUTCOME_UNKNOWN
-        case e.StoreError():
-            code = ErrorCode.STORE
-        case e.PermissionDenied():
-            code = ErrorCode.PERMISSION_DENIED
-        case e.UsageError():
-            code = ErrorCode.INVALID_PARAMS
-    return RpcError(code, str(error), data)
-
-
-def too_many(limit: str, message: str, retry_after: float | None = None) -> RpcError:
-    """The refusal of a request beyond a limit, one of those named at `ErrorCode.TOO_MANY`. Nothing was done."""
-    return RpcError(ErrorCode.TOO_MANY, message, ErrorData(limit=limit, retry_after=retry_after))
 
 
 def _filter(context: RequestContext, params: Conditions) -> JobFilter:

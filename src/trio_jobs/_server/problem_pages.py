@@ -9,8 +9,8 @@ import msgspec
 
 from trio_jobs._errors import InvalidPayload, UnknownKind
 from trio_jobs._server.http import Page
-from trio_jobs._server.methods import as_rpc_error
 from trio_jobs._server.request import BadRequest
+from trio_jobs._server.rpc_errors import as_rpc_error
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.problems import HTTP_TYPES, PROBLEM, STATUSES, Problem, field_errors, problem_of

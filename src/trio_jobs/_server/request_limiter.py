@@ -6,7 +6,7 @@ import trio
 
 from trio_jobs._server.accounts import Account
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits
-from trio_jobs._server.methods import too_many
+from trio_jobs._server.rpc_errors import too_many
 from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.methods import ConnectionLimits

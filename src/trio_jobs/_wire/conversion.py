@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trio_jobs._backup import Backup
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, to_datetime
@@ -20,7 +21,6 @@ from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.states import State
 from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
 from trio_jobs._engine.transitions import STATE_AFTER
-from trio_jobs._ports import Backup
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_HISTORY_BYTES
 from trio_jobs._wire.schemas import WireAction, WireAttempt, WireError, WireEvent, WireJob

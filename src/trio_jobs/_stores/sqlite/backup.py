@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import trio
 
+from trio_jobs._backup import Backup
 from trio_jobs._errors import StoreError
-from trio_jobs._ports import Backup
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.errors import describe
 from trio_jobs._stores.sqlite.journal import Journal

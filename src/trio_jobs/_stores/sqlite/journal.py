@@ -395,11 +395,8 @@ class Journal:
                     self._disk.close_without_checkpoint(connection, self.path)
 
     def _sync_wal(self) -> None:
-        """Make sure that what can be read of the WAL is on the disk.
-
-        A process that was killed, or a sync that failed, may have left it in the system's memory alone. A power cut
-        could then bring back an older WAL, to be checkpointed over newer pages.
-        """
+        """Sync the WAL: after a kill or a failed sync it may be in the system's memory alone, and a power cut could
+        bring back an older one, to be checkpointed over newer pages."""
         if not self._in_memory and self._disk.size(self.path + "-wal") is not None:
             self._disk.rewrite(self.path + "-wal")
             self._disk.sync_folder(self.path)  # its name may be as new as its last bytes

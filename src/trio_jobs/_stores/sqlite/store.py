@@ -13,10 +13,10 @@ from typing import Any
 import trio
 
 from trio_jobs import _export
+from trio_jobs._backup import Backup
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._errors import StoreError
-from trio_jobs._ports import Backup
 from trio_jobs._stores.durable_store import STALL_AFTER, DurableStore
 from trio_jobs._stores.sqlite.backup import backup
 from trio_jobs._stores.sqlite.disk import Disk
