@@ -173,7 +173,18 @@ socket.onopen = async () => {
   await ask("jobs.result", { job: other, wait: 10 });
   const hung = (await ask("jobs.submit", { kind: "hang", payload: "x" })).job;
   got.doubt = await ask("jobs.result", { job: hung, wait: 10, in_doubt: "answer" });
+  got.claimed = await ask("jobs.claim", { job: hung });
+  got.verified = await ask("jobs.verify", { job: hung });
   got.resolved = await ask("jobs.resolve", { job: hung, resolution: "failed" });
+  got.many = await ask("jobs.submit_many", { jobs: [{ kind: "double", payload: 3, delay: 600 }] });
+  const late = got.many.jobs[0].job;
+  got.rescheduled = await ask("jobs.reschedule", { job: late, delay: 900 });
+  got.cancelledMany = await ask("jobs.cancel_many", { ids: [late] });
+  got.retriedMany = await ask("jobs.retry_many", { ids: [late], dry_run: true });
+  got.corrected = await ask("jobs.correct", { job: late, payload: 4 });
+  got.correction = await ask("jobs.result", { job: late, wait: 10 });
+  got.ticket = await ask("tickets.create", { job });
+  got.revoked = await ask("tickets.revoke");
   got.backup = await ask("queue.backup", { name: "copy" });
   got.list = await ask("jobs.list", { state: "completed" });
   got.drained = await ask("queue.drain");
@@ -218,7 +229,15 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert got["retried"]["state"] == "pending"
         assert [got["stopped"][0]["cancelled"], got["stopped"][1]] == [True, {"code": -32018}]
         assert (got["doubt"]["state"], got["resolved"]["state"]) == ("in_doubt", "failed")
-        assert len(got["list"]["jobs"]) == 2
+        assert "code" not in got["claimed"]
+        assert got["verified"]["code"] < 0  # the handler has no verify
+        late = got["many"]["jobs"][0]["job"]
+        assert "code" not in got["rescheduled"]
+        assert (got["cancelledMany"]["jobs"], got["retriedMany"]["jobs"]) == ([late], [late])
+        assert (got["corrected"]["job"], got["correction"]["result"]) == (late, 8)
+        assert got["ticket"]["ticket"].startswith("t1.")
+        assert "code" not in got["revoked"]
+        assert len(got["list"]["jobs"]) == 3
         assert (got["refused"]["code"], got["nosuch"]["code"]) == (-32012, -32004)
         assert got["statistics"]["jobs"]["failed"] == 1
         assert got["backup"]["code"] < 0  # there is no journal
@@ -227,7 +246,7 @@ async def test_a_browser_does_all_methods(site: Site, tmp_path: Path) -> None:
         assert got["events"] == list(range(first, last + 1))
         assert last <= got["statistics"]["seq"]  # what has come since the feed last told is left to who resumes
         assert all("seq" in got[what] for what in ("paused", "resumed", "drained", "undrained"))
-    assert set(re.findall(r'ask\("([a-z.]+)"', ALL_METHODS)) == METHODS.keys()
+    assert set(re.findall(r'ask\("([a-z._]+)"', ALL_METHODS)) == METHODS.keys()
 
 
 @needs_browser
