@@ -104,7 +104,7 @@ async def until_ready(port: int, tls: ssl.SSLContext | None) -> None:
     with deadline("the proxy forwards to the service"):
         while True:
             with suppress(OSError, trio.BrokenResourceError):
-                if b'{"ok":true}' in await answer(port, tls, "/healthz"):
+                if b'{"ok":true,' in await answer(port, tls, "/healthz"):
                     return
             await trio.sleep(0.05)
 

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from trio_jobs import testing
 VALUES: dict[str, Any] = {
     "str": "x", "str | None": "x", "int": 3, "int | None": 3, "float": 0.5, "float | None": 0.5, "bool": True,
     "str | int | None": 5, "tuple[str, ...]": ("a", "b"), "dict[str, int]": {"post": 2},
+    "datetime": datetime(2026, 11, 29, tzinfo=UTC),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from support.server import OPERATOR, OWNER, WATCHER, Bench, bench
+from support.server import OPERATOR, OWNER, WATCHER, Bench, bench, patient
 from trio_jobs import JobFailed, PermissionDenied, Token, connect
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.methods import METHODS
@@ -36,7 +36,7 @@ def is_valid(value: Any, type_: Any) -> bool:
 
 @pytest.mark.parametrize("token", [OWNER, OPERATOR, WATCHER], ids=lambda token: token.scope)
 async def test_a_method_is_refused_exactly_if_the_scope_does_not_include_its_own(token: Token) -> None:
-    async with bench(metrics=False) as b:
+    async with bench(limits=patient(messages=10_000), metrics=False) as b:
         client = await b.raw(token)
         for name, row in METHODS.items():
             answer = await client.ask(name, **params_of(name))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from support.server import OWNER, WATCHER, Bench, Raw, bench, make_service
+from support.server import OWNER, WATCHER, Bench, Raw, bench, make_service, patient
 from support.waiting import deadline
 from trio_jobs import Client, JobNotFound, PermissionDenied, Token, connect
 from trio_jobs._cli.main import main
@@ -74,7 +74,7 @@ async def test_a_ticket_shows_what_it_says(show: list[Any]) -> None:
 
 
 async def test_a_ticket_allows_no_other_method() -> None:
-    async with bench(metrics=False) as b:
+    async with bench(limits=patient(messages=10_000), metrics=False) as b:
         job, _ = await two_jobs(b)
         client = await b.raw(await made(b, job))
         seq = b.queue.statistics().seq
