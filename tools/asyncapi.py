@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tools.output import print_or_write
 from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
 from trio_jobs._wire.jsonrpc import ErrorBody
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
@@ -162,16 +163,9 @@ def _notification(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the document, or write it with --write; from the top of the repository. Gives the exit code."""
-    if list(arguments) not in ([], ["--write"]):
-        print(f"usage: python -m tools.asyncapi [--write]   (writes {PATH})", file=sys.stderr)
-        return 2
-    if arguments:
-        PATH.write_bytes(encoded())
-    else:
-        sys.stdout.buffer.write(encoded())
-    return 0
+    """See `print_or_write`."""
+    return print_or_write("tools.asyncapi", PATH, encoded(), arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

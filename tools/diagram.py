@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from tools.output import print_or_write
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._engine.transitions import TABLE, Transition
 
@@ -77,16 +78,8 @@ def _row(row: Transition) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it with --write. Run at the top of the repository. Returns the exit code."""
-    if list(arguments) not in ([], ["--write"]):
-        print(f"usage: python -m tools.diagram [--write]   (writes {PATH})", file=sys.stderr)
-        return 2
-    if arguments:
-        with open(PATH, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - one file, no path arithmetic
-            file.write(page())
-    else:
-        sys.stdout.write(page())
-    return 0
+    """See `print_or_write`."""
+    return print_or_write("tools.diagram", PATH, page().encode(), arguments)
 
 
 if __name__ == "__main__":

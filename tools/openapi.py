@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tools.output import print_or_write
 from trio_jobs._engine.handlers import MAX_PAYLOAD
 from trio_jobs._wire.http_params import query_fields
 from trio_jobs._wire.methods import NOTIFICATIONS
@@ -221,16 +222,9 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the document, or write it with --write; from the top of the repository. Gives the exit code."""
-    if list(arguments) not in ([], ["--write"]):
-        print(f"usage: python -m tools.openapi [--write]   (writes {PATH})", file=sys.stderr)
-        return 2
-    if arguments:
-        PATH.write_bytes(encoded())
-    else:
-        sys.stdout.buffer.write(encoded())
-    return 0
+    """See `print_or_write`."""
+    return print_or_write("tools.openapi", PATH, encoded(), arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

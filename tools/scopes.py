@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from tools.output import print_or_write
 from trio_jobs._wire.field_scopes import FIELD_SCOPES
 from trio_jobs._wire.methods import METHODS
 from trio_jobs._wire.scopes import SCOPES
@@ -59,16 +60,9 @@ def _name(type_: type[msgspec.Struct]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the page, or write it with --write. Gives the exit code."""
-    if list(arguments) not in ([], ["--write"]):
-        print(f"usage: python -m tools.scopes [--write]   (writes {PATH})", file=sys.stderr)
-        return 2
-    if arguments:
-        PATH.write_text(page(), encoding="utf-8")
-    else:
-        print(page())
-    return 0
+    """See `print_or_write`."""
+    return print_or_write("tools.scopes", PATH, page().encode(), arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

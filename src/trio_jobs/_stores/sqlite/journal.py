@@ -78,14 +78,11 @@ class Journal:
         self._key_count = 0
         self._last_of_group: dict[int, int] = {}
         self._retained: list[int] = []
-        # device and inode of the file and its WAL, as opened
-        self._identities: dict[str, tuple[int, int] | None] = {}
-        # the rows of a `write` whose outcome is unknown
-        self._pending: list[Row] = []
+        self._identities: dict[str, tuple[int, int] | None] = {}  #: device and inode of the file and its WAL, as opened
+        self._pending: list[Row] = []  #: the rows of a `write` whose outcome is unknown
         # a commit has failed, and it is unknown how much of the WAL is on the disk: it must not be checkpointed
         self._wal_is_uncertain = False
-        # at the opening, before SQLite creates one
-        self._had_wal = True
+        self._had_wal = True  #: at the opening, before SQLite creates one
 
     @property
     def connection(self) -> Connection:
