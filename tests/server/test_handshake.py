@@ -61,7 +61,7 @@ async def reader() -> AsyncIterator[Requests]:
         certificate_not_after = None
 
     async with make_service().open() as queue:
-        yield Requests(Pages(queue.backend, Stats()), ServerLimits())
+        yield Requests(Pages(queue.backend, Stats()), patient())
 
 
 class Requests:
