@@ -66,7 +66,7 @@ def test_each_question_measures_trio_jobs_and_the_limits(question: str, answers:
     for row in told:
         if "stands still" not in row.skipped:  # what waits for frozen subscribers, and should
             assert row.values, f"{row.name}: {row.skipped}"
-            assert all(value > 0 for value in row.values)
+            assert all(value > 0 or question == "pauses" for value in row.values), "a pause may be none"
 
 
 @pytest.mark.campaign

@@ -2416,7 +2416,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "payload in the history of a watcher",
         "a token of scope watch reads payloads in the history of a job",
         SERVED_HISTORIES,
-        "_wire/histories.py",
+        "_wire/history_pages.py",
         "_encode(limited(HistoryEvent(**fields, run=run.number, payload=payload)))",
         "_encode(HistoryEvent(**fields, run=run.number, payload=payload))",
     ),

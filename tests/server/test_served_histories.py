@@ -15,7 +15,7 @@ from support.server import OWNER, WATCHER, bench, make_service
 from trio_jobs import PermissionDenied, Queue, events
 from trio_jobs._cli.arguments import parser
 from trio_jobs._cli.commands import COMMANDS
-from trio_jobs._wire import histories
+from trio_jobs._wire import history_pages as histories
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.conversion import action_to_wire
 from trio_jobs._wire.field_scopes import limit_to
 from trio_jobs._wire.health import HealthResult, health_to_wire
-from trio_jobs._wire.histories import Activity, ActivityResult, History, HistoryOut, history_page
+from trio_jobs._wire.histories import Activity, ActivityResult, History
+from trio_jobs._wire.history_pages import HistoryOut, history_page
 from trio_jobs._wire.params import Params
 
 __all__ = ["METHODS"]
