@@ -897,12 +897,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         '        require(identity, "operate", "jobs.retry with even_if_acted")\n',
     ),
     _M(
-        "scopes backwards",
-        "a token may do only what scopes above its own allow",
+        "scopes without an order",
+        "a token of scope watch may do what one of scope control may",
         SERVER_SCOPES,
         "_wire/scopes.py",
         "SCOPES.index(scope) >= SCOPES.index(least)",
-        "SCOPES.index(scope) <= SCOPES.index(least)",
+        "SCOPES.index(scope) >= 0",
     ),
     _M(
         "events shared by all scopes",
