@@ -399,14 +399,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                return problem_response(route.method, error)\n",
     ),
     _M(
-        "stream cut off at the stop",
-        "the last events before a stop are not sent to browsers",
-        SSE,
-        "_server/sse.py",
-        "            await self._send_rest(stream, subscriber)\n",
-        "            stream.forget_owner()\n",
-    ),
-    _M(
         "end of a stream not noticed",
         "each browser that has gone away costs a stream",
         SSE,
@@ -545,14 +537,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "if not name.endswith(tuple(hosts)) and not _is_address",
     ),
     _M(
-        "traceback in a result",
-        "a token that only watches reads the traceback of a failed job",
-        METHODS,
-        "_server/methods.py",
-        "        error=error_to_wire(job.error),\n",
-        "        error=error_to_wire(job.error, traceback=True),\n",
-    ),
-    _M(
         "list by scanning",
         "a page of jobs in the middle of a list looks at all jobs before it",
         LISTING,
@@ -575,14 +559,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/job_table.py",
         "            block.states[state] ^= bit\n",
         "",
-    ),
-    _M(
-        "error kept in the bitmaps",
-        "a job is listed by an error that it no longer has",
-        JOB_FILTERS,
-        "_engine/job_table.py",
-        '                block.clear("error_type", error.type, bit)\n',
-        "                pass\n",
     ),
     _M(
         "holes of removed jobs",
@@ -1436,14 +1412,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/attempt_result.py",
         "wait_before(record.retries_used + 1, chance)",
         "wait_before(max(record.retries_used, 1), chance)",
-    ),
-    _M(
-        "one crash too many",
-        "a job that kills the process is repeated once more than allowed",
-        MACHINE,
-        "_engine/attempt_result.py",
-        "if crash and record.crashes + 1 >= rules.max_crashes",
-        "if crash and record.crashes >= rules.max_crashes",
     ),
     _M(
         "attempt numbers reused",
@@ -3860,14 +3828,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/saver.py",
         "            self._sessions.discard(discard)\n        if result",
         "            pass\n        if result",
-    ),
-    _M(
-        "save that overran counts as saved",
-        "the jobs of a save that was cancelled at its limit are completed",
-        SIMULATOR,
-        "_runtime/saver.py",
-        "            if report.problem is None:\n",
-        "            if report.error is None:\n",
     ),
     _M(
         "late return never saved",
