@@ -2044,6 +2044,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if asked_at is None and self._waiting < 0 and self._loop_waits():\n",
     ),
     _M(
+        "one crash too many",
+        "a job that kills the process is repeated once more than allowed",
+        POISON,
+        "_engine/attempt_result.py",
+        "if crash and record.crashes + 1 >= rules.max_crashes",
+        "if crash and record.crashes >= rules.max_crashes",
+    ),
+    _M(
         "alive not asked beside unsaved work",
         "while work is not saved, a job that must wait for alive is received and put back without end",
         ALIVE,
