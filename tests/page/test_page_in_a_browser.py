@@ -14,7 +14,6 @@ import trio
 
 import trio_jobs
 from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, served
-from trio_jobs._wire.methods import METHODS
 
 pytestmark = needs_browser
 
@@ -265,7 +264,6 @@ def test_a_login_link_opens_the_page_once_and_a_logout_ends_the_session_in_all_t
         opened.page.wait_for_selector("text=used up or too old")
 
 
-@pytest.mark.skipif("jobs.correct" not in METHODS, reason="the server has no corrections")
 def test_a_job_is_corrected_with_the_keyboard_alone(chromium: Any, place: Served) -> None:
     wrong = place.submit("post_invoice", Invoice("C-1", -500), key="C-1")
     place.settled(wrong)
@@ -309,7 +307,6 @@ def press_tab_until(page: Any, text: str) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.skipif("jobs.correct" not in METHODS, reason="the server has no corrections")
 def test_all_jobs_of_an_error_are_retried_after_a_question_that_names_their_number(
     chromium: Any, place: Served
 ) -> None:

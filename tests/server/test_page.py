@@ -22,7 +22,7 @@ from trio_jobs._wire.methods import METHODS
 
 FOLDER = Path(str(files("trio_jobs"))) / "_page"
 NAMES = sorted(file.name for file in FOLDER.iterdir())
-MOST_BYTES = 150 * 1024
+MOST_BYTES = 150_000
 
 
 async def ask(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:

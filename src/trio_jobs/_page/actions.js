@@ -1,10 +1,11 @@
 // What a person can do, each with its consequence in words. Only what the token may do is offered; the server decides.
 
 import { button, field, foreign, h } from "./dom.js";
-import { Lost } from "./client.js";
+import { foreseen } from "./client.js";
+import { seconds } from "./format.js";
 import { Raw, pretty } from "./json.js";
 import { Refusal, ask, problem } from "./dialog.js";
-import { FINAL, METHODS } from "./protocol.js";
+import { FINAL } from "./protocol.js";
 import { ACT, DOUBT, JOB, SUBMIT } from "./text.js";
 
 const OPEN = new Set(["scheduled", "pending", "processing", "saving", "retrying"]);
@@ -16,6 +17,21 @@ export const mayCorrect = (app, job) => app.client.may("jobs.correct") && ["fail
 export const mayVerify = (app, job) => app.client.may("jobs.verify") && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true);
 export const mayReschedule = (app, job) => app.client.may("jobs.reschedule") && ["scheduled", "retrying"].includes(job.state);
 export const mayClaim = (app, job) => app.client.may("jobs.claim") && ["in_doubt", "failed"].includes(job.state);
+
+// Whether a job can be selected; null if the token may do nothing with several
+export const selectable = (app) => app.client.may("jobs.retry") || app.client.may("jobs.cancel") ? (job) => mayRetry(app, job) || mayCancel(app, job) : null;
+
+// The keys of a screen. picked(): the jobs that they act on; focused(): the one that is corrected
+export function keys(app, picked, focused) {
+	const many = (may, run) => () => {
+		const jobs = picked().filter((job) => may(app, job));
+		if (jobs.length > 0) run(app, jobs);
+	};
+	return {
+		r: many(mayRetry, retry), x: many(mayCancel, cancel),
+		c: () => { const job = focused(); if (job && mayCorrect(app, job)) correct(app, job); },
+	};
+}
 
 function note(required) {
 	const control = h("textarea", { rows: 2, maxlength: 500, autocomplete: "off" });
@@ -33,9 +49,6 @@ function note(required) {
 	}, get params() { const text = control.value.trim(); return text ? { note: text } : {}; } };
 }
 
-// Only if the job is still as it is shown
-const unchanged = (method, job) => (METHODS[method].params.includes("if_seq") ? { if_seq: job.seq } : {});
-
 const named = (job) => h("p", { class: "subject" }, foreign(job.kind, 100), " ", job.key ? foreign(job.key, 200) : foreign(job.id));
 
 async function one(app, method, params) {
@@ -44,19 +57,23 @@ async function one(app, method, params) {
 	return answer;
 }
 
+// Ask, do it, and say that it is done
+async function act(app, question, said) {
+	const answer = await ask(question);
+	if (answer !== undefined) app.say(said(answer));
+}
+
 const MOST = 1000;
 
 // A new run of a job, or of several
 export async function retry(app, jobs) {
-	if (jobs.length > 1) return await retryMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
+	if (jobs.length > 1) return retryMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
 	const [job] = jobs;
 	const even = choice(app, job.acted);
-	const done = await ask({
+	await act(app, {
 		title: ACT.retryTitle(1), means: [ACT.retryMeans(1), job.acted && ACT.retryActed], fields: [named(job), even.element], go: ACT.retryGo, danger: job.acted,
 		run: () => one(app, "jobs.retry", { job: job.id, ...even.params }),
-	});
-	if (done !== undefined) app.say(ACT.done.retry);
-	return done;
+	}, () => ACT.done.retry);
 }
 
 function choice(app, acted) {
@@ -70,7 +87,7 @@ export async function retryMany(app, conditions) {
 	const plan = await app.client.ask("jobs.retry_many", { ...conditions, limit: MOST, dry_run: true });
 	const even = choice(app, plan.refused.length > 0);
 	const text = note(false);
-	const answer = await ask({
+	await act(app, {
 		title: ACT.retryTitle(plan.jobs.length),
 		means: [
 			ACT.retryMeans(plan.jobs.length), plan.jobs.length === MOST && ACT.most(MOST),
@@ -78,31 +95,25 @@ export async function retryMany(app, conditions) {
 		],
 		fields: [even.element, text.element], go: plan.jobs.length === 1 ? ACT.retryGo : ACT.retryAllGo, danger: plan.may_have_acted.length > 0,
 		run: () => one(app, "jobs.retry_many", { ...conditions, limit: MOST, ...even.params, ...text.params }),
-	});
-	if (answer !== undefined) app.say([ACT.all(answer.jobs.length), answer.refused.length > 0 && ACT.refused(answer.refused.length)].filter(Boolean).join(" "));
-	return answer;
+	}, (answer) => [ACT.all(answer.jobs.length), answer.refused.length > 0 && ACT.refused(answer.refused.length)].filter(Boolean).join(" "));
 }
 
 export async function cancel(app, jobs) {
-	if (jobs.length > 1) return await cancelMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
+	if (jobs.length > 1) return cancelMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
 	const text = note(false);
-	const answer = await ask({
+	await act(app, {
 		title: ACT.cancelTitle(1), means: [ACT.cancelMeans(1)], fields: [named(jobs[0]), text.element], go: ACT.cancelGo, danger: true,
 		run: () => one(app, "jobs.cancel", { job: jobs[0].id, ...text.params }),
-	});
-	if (answer !== undefined) app.say(ACT.done[answer.answer]);
-	return answer;
+	}, ({ answer }) => ACT.done[answer]);
 }
 
 export async function cancelMany(app, conditions) {
 	const plan = await app.client.ask("jobs.cancel_many", { ...conditions, limit: MOST, dry_run: true });
 	const text = note(false);
-	const answer = await ask({
+	await act(app, {
 		title: ACT.cancelTitle(plan.jobs.length), means: [ACT.cancelMeans(plan.jobs.length), plan.jobs.length === MOST && ACT.most(MOST)], fields: [text.element], go: ACT.cancelAllGo, danger: true,
 		run: () => one(app, "jobs.cancel_many", { ...conditions, limit: MOST, ...text.params }),
-	});
-	if (answer !== undefined) app.say(ACT.all(answer.jobs.length));
-	return answer;
+	}, ({ jobs }) => ACT.all(jobs.length));
 }
 
 // When a waiting job is due
@@ -110,27 +121,27 @@ export async function reschedule(app, job) {
 	const when = h("input", { type: "datetime-local" });
 	const due = field(ACT.due, when);
 	const text = note(false);
-	const answer = await ask({
+	await act(app, {
 		title: ACT.rescheduleTitle, means: [ACT.rescheduleMeans], fields: [named(job), due, text.element], go: ACT.rescheduleGo,
 		run: () => {
 			if (!when.value) due.refuse(ACT.dueMissing);
 			if (!when.value) throw new Refusal(ACT.dueMissing);
-			return one(app, "jobs.reschedule", { job: job.id, due_at: new Date(when.value).getTime() / 1000, ...text.params });
+			return one(app, "jobs.reschedule", { job: job.id, due_at: seconds(when), ...text.params });
 		},
-	});
-	if (answer !== undefined) app.say(ACT.done.reschedule);
+	}, () => ACT.done.reschedule);
 }
 
 export const mayForget = (app, job) => app.client.may("jobs.forget") && FINAL.includes(job.state) && !job.inside;
 
 export async function forget(app, job) {
 	const text = note(false);
-	const done = await ask({
+	await act(app, {
 		title: ACT.forgetTitle, means: [ACT.forgetMeans], fields: [named(job), text.element], go: ACT.forgetGo, danger: true,
 		run: () => app.client.ask("jobs.forget", { job: job.id, ...text.params }),
+	}, () => {
+		app.navigate("#/jobs");
+		return ACT.done.forget;
 	});
-	if (done !== undefined) app.say(ACT.done.forget);
-	if (done !== undefined) app.navigate("#/jobs");
 }
 
 export async function verify(app, job) {
@@ -138,7 +149,7 @@ export async function verify(app, job) {
 	await now(app, "jobs.verify", { job: job.id }, (answer) => ACT.verified[answer.answer] ?? ACT.done.verify);
 }
 
-const isClaimed = (job) => job.claimed_until !== undefined && job.claimed_until !== null && job.claimed_until > Date.now() / 1000;
+const isClaimed = (job) => (job.claimed_until ?? 0) > Date.now() / 1000;
 
 // The buttons of a claim: to take it, to take it from somebody else, or to end it
 export function claims(app, job) {
@@ -154,9 +165,9 @@ export function claimed(job) {
 }
 
 const RESOLUTIONS = {
-	done: [ACT.doneTitle, ACT.doneMeans, ACT.doneGo, false],
-	not_done: [ACT.notDoneTitle, ACT.notDoneMeans, ACT.notDoneGo, true],
-	failed: [ACT.failedTitle, ACT.failedMeans, ACT.failedGo, false],
+	done: [ACT.doneTitle, ACT.doneMeans, DOUBT.done, false],
+	not_done: [ACT.notDoneTitle, ACT.notDoneMeans, DOUBT.notDone, true],
+	failed: [ACT.failedTitle, ACT.failedMeans, DOUBT.failed, false],
 };
 
 export async function resolve(app, job, resolution) {
@@ -164,20 +175,18 @@ export async function resolve(app, job, resolution) {
 	const text = note(true);
 	const control = h("textarea", { rows: 2, class: "code", spellcheck: "false" });
 	const result = resolution === "done" ? field(DOUBT.result, control) : null;
-	const done = await ask({
+	await act(app, {
 		title,
 		means: [means],
 		fields: [named(job), text.element, result],
 		go,
 		danger,
 		run: () => {
-			const params = { job: job.id, resolution, note: text.read(), ...unchanged("jobs.resolve", job) };
+			const params = { job: job.id, resolution, note: text.read(), if_seq: job.seq };
 			if (result !== null && control.value.trim()) params.result = json(control.value, result);
 			return one(app, "jobs.resolve", params);
 		},
-	});
-	if (done !== undefined) app.say(ACT.done.resolve);
-	return done;
+	}, () => ACT.done.resolve);
 }
 
 // A text in JSON, to be sent with all its digits. What is wrong is said beside the field
@@ -195,20 +204,18 @@ export function json(text, element) {
 export async function pause(app) {
 	const control = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
 	const until = h("input", { type: "datetime-local" });
-	const done = await ask({
-		title: ACT.pauseTitle, means: [ACT.pauseMeans], fields: [field(ACT.reason, control), field(ACT.until, until)], go: ACT.pauseGo,
-		run: () => one(app, "queue.pause", { reason: control.value.trim(), ...(until.value ? { until: new Date(until.value).getTime() / 1000 } : {}) }),
-	});
-	if (done !== undefined) app.say(ACT.done.pause);
+	await act(app, {
+		title: ACT.pauseTitle, means: [ACT.pauseMeans], fields: [field(ACT.reason, control), field(ACT.until, until)], go: ACT.pause,
+		run: () => one(app, "queue.pause", { reason: control.value.trim(), ...(until.value ? { until: seconds(until) } : {}) }),
+	}, () => ACT.done.pause);
 }
 
 export async function drain(app) {
-	const done = await ask({
-		title: ACT.drainTitle, means: [ACT.drainMeans], go: ACT.drainGo, danger: true,
+	await act(app, {
+		title: ACT.drainTitle, means: [ACT.drainMeans], go: ACT.drain, danger: true,
 		// the answer comes when the last job is done, which may take hours: the next look shows what has begun
 		run: async () => { app.client.ask("queue.drain").then(() => app.refresh(), () => {}); app.refresh(); return true; },
-	});
-	if (done !== undefined) app.say(ACT.done.drain);
+	}, () => ACT.done.drain);
 }
 
 // What needs no question
@@ -217,7 +224,7 @@ export async function now(app, method, params, said) {
 		const answer = await one(app, method, params);
 		app.say(typeof said === "function" ? said(answer) : said);
 	} catch (error) {
-		if (!(error instanceof Lost) && error.code === undefined) throw error;
+		foreseen(error);
 		app.say(problem(error), true);
 	}
 }
@@ -227,10 +234,10 @@ export async function correct(app, job) {
 	const control = h("textarea", { rows: 14, class: "code", spellcheck: "false", value: pretty(whole.text("payload") ?? "null") });
 	const payload = field(SUBMIT.payload, control);
 	const text = note(false);
-	const done = await ask({
+	await act(app, {
 		title: ACT.correctTitle, means: [ACT.correctMeans], fields: [named(job), payload, text.element], go: ACT.correctGo, wide: true,
 		run: async () => {
-			const params = { job: job.id, payload: json(control.value, payload), ...unchanged("jobs.correct", whole), ...text.params };
+			const params = { job: job.id, payload: json(control.value, payload), if_seq: whole.seq, ...text.params };
 			try {
 				return await one(app, "jobs.correct", params);
 			} catch (error) {
@@ -238,7 +245,5 @@ export async function correct(app, job) {
 				throw error;
 			}
 		},
-	});
-	if (done !== undefined) app.say(ACT.done.correct);
-	return done;
+	}, () => ACT.done.correct);
 }

@@ -1,6 +1,6 @@
 // The screen Activity: what people did.
 
-import { foreign, h, put, visible } from "./dom.js";
+import { foreign, h, heads, put, visible } from "./dom.js";
 import { calm } from "./feed.js";
 import { jobPath, shortId, time } from "./format.js";
 import { loading } from "./joblist.js";
@@ -17,20 +17,20 @@ export function activityScreen(app, params) {
 
 	async function load() {
 		try {
-			const page = await app.client.ask("queue.activity", { limit: PAGE, ...(cursor === null ? {} : { before: Number(cursor) }) });
+			const page = await app.client.ask("queue.activity", { limit: PAGE, before: cursor === null ? undefined : Number(cursor) });
 			if (ended) return;
 			const events = page.actions;
 			put(state, h("p", { class: events.length === 0 ? "empty" : "hint" }, events.length === 0 ? ACTIVITY.none : ACTIVITY.intro));
 			put(list, events.length === 0 ? null : h("table", { class: "activity" },
 				h("caption", { class: "unseen" }, ACTIVITY.title),
-				h("thead", null, h("tr", null, [ACTIVITY.when, ACTIVITY.who, ACTIVITY.what, ACTIVITY.job, ACTIVITY.note].map((name) => h("th", { scope: "col" }, name)))),
+				heads([ACTIVITY.when, ACTIVITY.who, ACTIVITY.what, ACTIVITY.job, ACTIVITY.note]),
 				h("tbody", null, events.map((event) => h("tr", null,
 					h("td", null, time(event.at)), h("td", null, event.by ? foreign(event.by, 100) : ACTIVITY.queue), h("td", null, ACTIONS[event.action] ?? foreign(event.action, 60), event.detail ? `: ${DETAIL[event.detail] ?? visible(event.detail)}` : ""),
 					h("td", null, event.job ? h("a", { href: jobPath(event.job) }, event.key ? foreign(event.key, 100) : "…" + shortId(event.job)) : "–"),
 					h("td", null, event.note ? foreign(event.note, 500) : "–"))))));
 			put(paging, cursor === null ? null : h("a", { href: "#/activity" }, COMMON.first), page.more ? h("a", { href: `#/activity?before=${events.at(-1).seq}` }, COMMON.next) : null);
 		} catch (error) {
-			if (!app.failed(state, error)) throw error;
+			app.failed(state, error);
 		}
 	}
 

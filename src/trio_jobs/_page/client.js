@@ -24,6 +24,11 @@ export class Lost extends Error {
 	}
 }
 
+// Passes over what a connection and a server can answer; another error is one of this page
+export function foreseen(error) {
+	if (!(error instanceof Lost || error instanceof RpcError)) throw error;
+}
+
 // What a request takes of the rate, as docs/clients.md says
 function cost(method, { limit = 0 }) {
 	const fixed = { "jobs.count": 3, "jobs.history": 5, "jobs.retry_many": 10, "jobs.cancel_many": 10 }[method] ?? 1;

@@ -1,7 +1,7 @@
 // The jobs that match as CSV. A spreadsheet runs a cell that begins with = + - or @ as a formula, so such a cell begins
 // with an apostrophe.
 
-import { Lost } from "./client.js";
+import { foreseen } from "./client.js";
 import { problem } from "./dialog.js";
 import { JOBS } from "./text.js";
 
@@ -36,20 +36,20 @@ export function save(name, type, parts) {
 export async function saveCsv(app, conditions, told) {
 	if (conditions === null) return;
 	const parts = ["\ufeff", COLUMNS.join(","), "\r\n"];
-	let count = 0, after = null;
+	let count = 0, after;
 	told(JOBS.csvBusy(0));
 	try {
 		do {
-			const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: 500, ...(after === null ? {} : { after }) });
+			const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: 500, after });
 			parts.push(page.jobs.map((job) => line(job) + "\r\n").join(""));
 			count += page.jobs.length;
-			after = page.more ? page.next ?? null : null;
+			after = page.more ? page.next : undefined;
 			told(JOBS.csvBusy(count));
-		} while (after !== null && count < MOST);
+		} while (after && count < MOST);
 		save(`jobs-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.csv`, "text/csv;charset=utf-8", parts);
-		if (after !== null) app.say(JOBS.csvCut(count));
+		if (after) app.say(JOBS.csvCut(count));
 	} catch (error) {
-		if (!(error instanceof Lost) && error.code === undefined) throw error;
+		foreseen(error);
 		app.say(problem(error), true);
 	} finally {
 		told(null);

@@ -1,7 +1,7 @@
 // Dialogs. Each says what follows, before it is done; what goes wrong is said in it, and it stays open.
 
-import { button, h, visible } from "./dom.js";
-import { Lost } from "./client.js";
+import { button, h, submitButton, visible } from "./dom.js";
+import { Lost, foreseen } from "./client.js";
 import { ACT, COMMON, ERRORS } from "./text.js";
 
 export function problem(error) {
@@ -21,9 +21,8 @@ export class Refusal extends Error {}
 
 export function ask({ title, means = [], fields = [], go, danger = false, run, wide = false }) {
 	return new Promise((done) => {
-		const before = document.activeElement;
 		const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-		const submit = h("button", { type: "submit", class: danger ? "danger" : "primary" }, go);
+		const submit = submitButton(go, danger ? "danger" : "primary");
 		const progress = h("p", { class: "working", role: "status" });
 		let answer, working = false;
 		const back = button(ACT.close, () => dialog.close());
@@ -41,8 +40,8 @@ export function ask({ title, means = [], fields = [], go, danger = false, run, w
 						answer = await run((text) => { progress.textContent = text; });
 						dialog.close();
 					} catch (error) {
-						if (!(error instanceof Refusal || error instanceof Lost || error.code !== undefined)) throw error;
-						trouble.textContent = error instanceof Refusal ? error.message : problem(error);
+						if (!(error instanceof Refusal)) foreseen(error);
+						trouble.textContent = problem(error);
 						trouble.hidden = false;
 					} finally {
 						working = false;
@@ -51,29 +50,29 @@ export function ask({ title, means = [], fields = [], go, danger = false, run, w
 					}
 				},
 			},
-			h("h2", { id: "dialog-title" }, title),
 			means.filter(Boolean).map((text) => h("p", null, text)),
 			fields,
 			trouble,
 			progress,
 			h("div", { class: "buttons" }, back, submit),
 		);
-		const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: wide ? "wide" : "" }, form);
-		dialog.addEventListener("close", () => {
-			dialog.remove();
-			if (before?.isConnected) before.focus();
-			done(answer);
-		});
-		document.body.append(dialog);
-		dialog.showModal();
+		const dialog = open(title, wide ? "wide" : "", form, () => done(answer));
 		(form.querySelector("textarea, input:not([type=checkbox]), select") ?? submit).focus();
 	});
 }
 
 export function show(title, content) {
+	const dialog = open(title, "", [content, h("div", { class: "buttons" }, button(COMMON.close, () => dialog.close(), "primary"))]);
+}
+
+function open(title, kind, content, onclose = () => {}) {
 	const before = document.activeElement;
-	const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), content, h("div", { class: "buttons" }, button(COMMON.close, () => dialog.close(), "primary")));
-	dialog.addEventListener("close", () => { dialog.remove(); if (before?.isConnected) before.focus(); });
+	const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: kind, onclose: () => {
+		dialog.remove();
+		if (before?.isConnected) before.focus();
+		onclose();
+	} }, h("h2", { id: "dialog-title" }, title), content);
 	document.body.append(dialog);
 	dialog.showModal();
+	return dialog;
 }

@@ -62,17 +62,42 @@ export function foreignBlock(text, attributes = {}) {
 	return h("pre", { class: "foreign block", dir: "auto", tabindex: "0", ...attributes }, visible(text));
 }
 
+// Buttons that are replaced only if others are offered; the focus stays in their place, or goes to `otherwise`
+export function offer(toolbar, buttons, otherwise, mark = "") {
+	const fresh = buttons.filter(Boolean);
+	const shows = fresh.map((each) => each.textContent).join("|") + mark;
+	if (toolbar.dataset.shows === shows) return;
+	const focused = [...toolbar.children].indexOf(document.activeElement);
+	toolbar.replaceChildren(...fresh);
+	if (focused >= 0) (toolbar.children[Math.min(focused, fresh.length - 1)] ?? otherwise)?.focus();
+	toolbar.dataset.shows = shows;
+}
+
+// The rows of a list of facts that have a value
+export function rows(pairs) {
+	return pairs.filter(([, value]) => value && [value].flat(9).some(Boolean)).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)));
+}
+
+// The head of a table
+export function heads(names) {
+	return h("thead", null, h("tr", null, names.map((name) => h("th", { scope: "col" }, name))));
+}
+
 export function button(label, onclick, kind = "") {
 	return h("button", { type: "button", class: kind, onclick }, label);
 }
 
 let last = 0;
 
+export const hint = (...children) => h("p", { class: "hint" }, children);
+
+export const submitButton = (label, kind = "primary") => h("button", { type: "submit", class: kind }, label);
+
 // A labelled control; what is wrong with it is said beside it
-export function field(label, control, hint = null) {
+export function field(label, control, more = null) {
 	control.id ||= `field-${++last}`;
 	const problem = h("p", { class: "problem", id: `${control.id}-problem`, hidden: true });
-	const told = hint === null ? null : h("p", { class: "hint", id: `${control.id}-hint` }, hint);
+	const told = more === null ? null : h("p", { class: "hint", id: `${control.id}-hint` }, more);
 	control.setAttribute("aria-describedby", [problem.id, told?.id].filter(Boolean).join(" "));
 	const element = h("div", { class: "field" }, h("label", { for: control.id }, label), told, control, problem);
 	element.refuse = (why) => {

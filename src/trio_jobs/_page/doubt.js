@@ -1,7 +1,7 @@
 // The screen In doubt: what nobody knows, and the three answers.
 
 import * as actions from "./actions.js";
-import { button, foreign, h, put } from "./dom.js";
+import { button, foreign, h, hint, put, rows } from "./dom.js";
 import { calm } from "./feed.js";
 import { jobLink, time } from "./format.js";
 import { loading, reason, why } from "./joblist.js";
@@ -30,7 +30,7 @@ export function doubtScreen(app, params) {
 
 	async function load() {
 		try {
-			const page = await app.client.ask("jobs.list", { state: "in_doubt", limit: PAGE, ...(cursor === null ? {} : { after: cursor }) });
+			const page = await app.client.ask("jobs.list", { state: "in_doubt", limit: PAGE, after: cursor ?? undefined });
 			const jobs = await Promise.all(page.jobs.map(async (brief) => {
 				const card = known.get(brief.id);
 				if (card?.job.seq === brief.seq) return card.job;
@@ -46,12 +46,12 @@ export function doubtScreen(app, params) {
 		} catch (error) {
 			if (error.code === -32004) again(); // decided and removed in between
 			else if (error.code === -32021) app.navigate("#/doubt");
-			else if (!app.failed(state, error)) throw error;
+			else app.failed(state, error);
 		}
 	}
 
 	function draw(jobs, page) {
-		put(state, jobs.length === 0 ? h("p", { class: "empty good" }, DOUBT.none) : h("p", { class: "hint" }, DOUBT.intro, app.client.may("jobs.resolve") ? "" : ` ${DOUBT.watch}`));
+		put(state, jobs.length === 0 ? h("p", { class: "empty good" }, DOUBT.none) : hint(DOUBT.intro, app.client.may("jobs.resolve") ? "" : ` ${DOUBT.watch}`));
 		const ids = new Set(jobs.map((job) => job.id));
 		for (const [id, { element }] of known) {
 			if (ids.has(id)) continue;
@@ -71,10 +71,7 @@ export function doubtScreen(app, params) {
 			} else cards.append(element);
 			known.set(job.id, { job, element });
 		}
-		paging.replaceChildren(...[
-			cursor === null ? null : h("a", { href: "#/doubt" }, COMMON.first),
-			page.more && page.next ? h("a", { href: `#/doubt?after=${encodeURIComponent(page.next)}` }, COMMON.next) : null,
-		].filter(Boolean));
+		put(paging, cursor && h("a", { href: "#/doubt" }, COMMON.first), page.more && h("a", { href: `#/doubt?after=${encodeURIComponent(page.next)}` }, COMMON.next));
 	}
 
 	function card(job) {
@@ -93,7 +90,7 @@ export function doubtScreen(app, params) {
 			h("p", { class: "question" }, DOUBT.question(attempt?.number)),
 			job.inside ? h("p", { class: "notice" }, DOUBT.inside) : null,
 			actions.claimed(job),
-			h("dl", { class: "facts" }, facts.filter(([, value]) => value && [value].flat(5).some(Boolean)).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+			h("dl", { class: "facts" }, rows(facts)),
 			h("div", { class: "toolbar", role: "group", "aria-label": JOB.actions }, doubtActions(app, job)));
 	}
 

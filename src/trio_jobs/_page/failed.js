@@ -1,7 +1,7 @@
 // The screen Failed: jobs that failed or will be tried again, grouped by their error.
 
 import * as actions from "./actions.js";
-import { button, foreign, h, put } from "./dom.js";
+import { button, foreign, h, hint, offer, put } from "./dom.js";
 import { calm } from "./feed.js";
 import { number } from "./format.js";
 import { JobTable, loading } from "./joblist.js";
@@ -25,7 +25,7 @@ export function failedScreen(app, params) {
 			const names = new Map();
 			for (const [name, count] of grouped(failed)) names.set(name, { failed: count, retrying: 0 });
 			for (const [name, count] of grouped(retrying)) names.set(name, { failed: 0, ...names.get(name), retrying: count });
-			put(state, names.size === 0 ? h("p", { class: "empty good" }, FAILED.none) : h("p", { class: "hint" }, FAILED.intro));
+			put(state, names.size === 0 ? h("p", { class: "empty good" }, FAILED.none) : hint(FAILED.intro));
 			for (const [name, group] of groups) if (!names.has(name)) { group.element.remove(); group.close(); groups.delete(name); }
 			for (const [name, counts] of names) {
 				if (!groups.has(name)) {
@@ -36,18 +36,13 @@ export function failedScreen(app, params) {
 				groups.get(name).update(counts);
 			}
 		} catch (error) {
-			if (!app.failed(state, error)) throw error;
+			app.failed(state, error);
 		}
 	}
 
 	const again = calm(load, 1000);
 	const focused = () => [...groups.values()].find((group) => group.table?.focused);
 	const first = () => [...groups.values()].find((group) => group.table);
-	const acts = (may, act) => {
-		const table = focused()?.table;
-		const jobs = (table?.selected.size > 0 ? table.chosen : [table?.focused?.job].filter(Boolean)).filter((job) => may(app, job));
-		if (jobs.length > 0) act(app, jobs);
-	};
 	return {
 		title: FAILED.title,
 		element: h("div", null, h("h1", null, FAILED.title), state, list),
@@ -59,8 +54,7 @@ export function failedScreen(app, params) {
 		close: () => { ended = true; again.end(); for (const group of groups.values()) group.close(); },
 		keys: {
 			j: () => (focused() ?? first())?.table.move(1), k: () => (focused() ?? first())?.table.move(-1), s: () => focused()?.table.toggle(),
-			r: () => acts(actions.mayRetry, actions.retry), x: () => acts(actions.mayCancel, actions.cancel),
-			c: () => { const job = focused()?.table.focused.job; if (job && actions.mayCorrect(app, job)) actions.correct(app, job); },
+			...actions.keys(app, () => focused()?.table.picked ?? [], () => focused()?.table.focused.job),
 		},
 	};
 }
@@ -109,7 +103,7 @@ class Group {
 			if (this.table === null) {
 				this.table = new JobTable({
 					caption: this.name, columns: ["state", "job", "kind", "attempts", "changed", "why"],
-					selectable: this.app.client.may("jobs.retry") || this.app.client.may("jobs.cancel") ? (job) => actions.mayRetry(this.app, job) || actions.mayCancel(this.app, job) : null,
+					selectable: actions.selectable(this.app),
 					stale: (job) => !["failed", "retrying"].includes(job.state), onselect: () => this.#showTools(),
 				});
 				this.content.replaceChildren(this.tools, h("div", { class: "scroll" }, this.table.element));
@@ -125,7 +119,7 @@ class Group {
 			}
 			this.#showTools();
 		} catch (error) {
-			if (!this.app.failed(this.content, error)) throw error;
+			this.app.failed(this.content, error);
 		}
 	}
 
@@ -133,19 +127,13 @@ class Group {
 		if (this.table === null) return;
 		const chosen = this.table.chosen, again = chosen.filter((job) => actions.mayRetry(this.app, job)), open = chosen.filter((job) => actions.mayCancel(this.app, job));
 		const { client } = this.app;
-		const tools = [
+		offer(this.tools, [
 			client.may("jobs.retry") && again.length > 0 && button(FAILED.retrySelected(again.length), () => actions.retry(this.app, again), "primary"),
 			client.may("jobs.cancel") && open.length > 0 && button(FAILED.cancelSelected(open.length), () => actions.cancel(this.app, open), "danger"),
 			chosen.length === 1 && actions.mayCorrect(this.app, chosen[0]) && button(ACT.correct, () => actions.correct(this.app, chosen[0])),
 			client.may("jobs.retry") && this.counts.failed > 0 && button(FAILED.retryAll(number(Math.min(this.counts.failed, MOST))), () => this.#all("failed", actions.retryMany)),
 			client.may("jobs.cancel") && this.counts.retrying > 0 && button(FAILED.cancelAll(number(Math.min(this.counts.retrying, MOST))), () => this.#all("retrying", actions.cancelMany), "danger"),
-		].filter(Boolean);
-		const labels = tools.map((each) => each.textContent).join("|") + chosen.map((job) => job.id).join();
-		if (this.tools.dataset.shows === labels) return;
-		const focused = [...this.tools.children].indexOf(document.activeElement);
-		this.tools.replaceChildren(...tools);
-		if (focused >= 0) (this.tools.children[Math.min(focused, tools.length - 1)] ?? this.toggle).focus();
-		this.tools.dataset.shows = labels;
+		], this.toggle, chosen.map((job) => job.id).join());
 	}
 
 	async #all(state, act) {
@@ -153,18 +141,18 @@ class Group {
 			if (this.name) await act(this.app, { state, error_type: this.name });
 			else await act(this.app, { ids: (await this.#withoutError([state], MOST)).map((job) => job.id) });
 		} catch (error) {
-			if (!this.app.failed(this.content, error)) throw error;
+			this.app.failed(this.content, error);
 		}
 	}
 
 	async #withoutError(states, most) {
 		const jobs = [];
-		let after = null;
+		let after;
 		do {
-			const page = await this.app.client.ask("jobs.list", { states, order: "newest", limit: 500, ...(after === null ? {} : { after }) });
+			const page = await this.app.client.ask("jobs.list", { states, order: "newest", limit: 500, after });
 			jobs.push(...page.jobs.filter((job) => !job.error));
-			after = page.more ? page.next ?? null : null;
-		} while (after !== null && jobs.length < most);
+			after = page.more ? page.next : undefined;
+		} while (after && jobs.length < most);
 		return jobs.slice(0, most);
 	}
 

@@ -50,6 +50,9 @@ export function duration(seconds) {
 	return `${Math.floor(seconds / 86400)} days`;
 }
 
+// The time that a person has chosen
+export const seconds = (control) => new Date(control.value).getTime() / 1000;
+
 export function size(bytes) {
 	return bytes < 1024 ? `${bytes} B` : bytes < 1048576 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1048576).toFixed(1)} MiB`;
 }

@@ -3,7 +3,7 @@
 import * as actions from "./actions.js";
 import { save } from "./csv.js";
 import { diagram, pathOf } from "./diagram.js";
-import { button, foreign, foreignBlock, h, put } from "./dom.js";
+import { button, foreign, foreignBlock, h, heads, hint, offer, put, rows } from "./dom.js";
 import { problem } from "./dialog.js";
 import { after, calm } from "./feed.js";
 import { badge, called, duration, jobPath, number, shortId, size, time } from "./format.js";
@@ -48,7 +48,7 @@ export function jobScreen(app, params, id) {
 			body.hidden = job === null;
 			if (error.code === -32004) put(state, h("p", { class: "empty" }, JOB.gone));
 			else if (error.code === -32020) put(state, h("p", null, JOB.many), h("ul", null, error.data.jobs.map((each) => h("li", null, h("a", { href: jobPath(each) }, each)))));
-			else if (!app.failed(state, error)) throw error;
+			else app.failed(state, error);
 		}
 	}
 
@@ -56,7 +56,7 @@ export function jobScreen(app, params, id) {
 		// what is known already is not asked for again
 		let answer = null;
 		for (let page = 0; page < 20 && answer?.more !== false; page += 1) {
-			answer = await app.client.ask("jobs.history", { job: job.id, ...(logSeq > 0 ? { after: logSeq } : {}) });
+			answer = await app.client.ask("jobs.history", { job: job.id, after: logSeq || undefined });
 			const fresh = answer.events.map(({ payload, ...event }) => event);
 			if (fresh.length > 0) logSeq = fresh.at(-1).seq;
 			log = [...log.filter((event) => event.seq <= (fresh[0]?.seq ?? Infinity) - 1), ...fresh].slice(-4 * MOST_EVENTS);
@@ -65,13 +65,13 @@ export function jobScreen(app, params, id) {
 	}
 
 	async function loadResult() {
-		if (job.state !== "completed") { put(result, h("p", { class: "hint" }, JOB.noResult)); return; }
+		if (job.state !== "completed") { put(result, hint(JOB.noResult)); return; }
 		if (resultSeq === job.seq) return;
 		const answer = await app.client.ask("jobs.result", { job: job.id, wait: 0 });
 		if (ended) return;
 		resultSeq = job.seq;
 		const text = answer.text("result");
-		put(result, text === undefined ? h("p", { class: "hint" }, answer.problem ? foreign(answer.problem) : JOB.noResult) : data(text, "result"));
+		put(result, text === undefined ? hint(answer.problem ? foreign(answer.problem) : JOB.noResult) : data(text, "result"));
 	}
 
 	// JSON of any size: its beginning, and the rest on demand
@@ -83,7 +83,7 @@ export function jobScreen(app, params, id) {
 		else {
 			const all = button(JOB.whole, () => { block.replaceWith(foreignBlock(text, { "aria-label": name })); all.remove(); told.remove(); }, "small");
 			const block = foreignBlock(text.slice(0, SHOWN), { "aria-label": name });
-			const told = h("p", { class: "hint" }, JOB.large(size(raw.length)));
+			const told = hint(JOB.large(size(raw.length)));
 			holder.append(told, block, h("div", { class: "toolbar" }, all, file));
 		}
 		return holder;
@@ -92,14 +92,15 @@ export function jobScreen(app, params, id) {
 	function drawOnce() {
 		const text = whole.text("payload");
 		const earlier = Object.keys(whole.earlier_payloads ?? {}).map((run) => h("details", null, h("summary", null, JOB.earlier(run)), foreignBlock(pretty(textAt(whole.text("earlier_payloads"), [run])).slice(0, SHOWN))));
-		put(payload, text === undefined ? h("p", { class: "hint" }, JOB.hidden) : data(text, "payload"), earlier);
+		put(payload, text === undefined ? hint(JOB.hidden) : data(text, "payload"), earlier);
 	}
 
 	function draw() {
 		put(title, called(job));
 		document.title = app.titled(`${called(job).textContent}`);
 		put(head, badge(job.state), " ", h("span", { class: "means" }, MEANS[job.state]), job.cancel_requested ? h("p", { class: "notice" }, JOB.cancelRequested) : null, job.inside ? h("p", { class: "notice" }, JOB.inside) : null, actions.claimed(job), job.state === "processing" ? progressLine(progress) : null);
-		const may = [
+		// the buttons act on the job as it is now
+		offer(toolbar, [
 			actions.mayRetry(app, job) && button(ACT.retry, () => actions.retry(app, [job])),
 			actions.mayCorrect(app, job) && button(ACT.correct, () => actions.correct(app, job)),
 			actions.mayCancel(app, job) && button(ACT.cancel, () => actions.cancel(app, [job]), "danger"),
@@ -107,17 +108,9 @@ export function jobScreen(app, params, id) {
 			actions.mayForget(app, job) && button(ACT.forget, () => actions.forget(app, job), "danger"),
 			actions.mayReschedule(app, job) && button(ACT.later, () => actions.reschedule(app, job)),
 			...job.state === "in_doubt" ? doubtActions(app, job) : [actions.mayVerify(app, job) && button(ACT.verify, () => actions.verify(app, job)), ...actions.claims(app, job)],
-		].filter(Boolean);
-		const labels = may.map((each) => each.textContent).join();
-		if (toolbar.dataset.shows !== labels + job.seq) {
-			// the buttons act on the job as it is now
-			const focused = [...toolbar.children].indexOf(document.activeElement);
-			toolbar.replaceChildren(...may);
-			if (focused >= 0) (toolbar.children[Math.min(focused, may.length - 1)] ?? title).focus();
-			toolbar.dataset.shows = labels + job.seq;
-		}
+		], title, job.seq);
 		put(drawn, diagram(pathOf(log.length > 0 ? log : [{ type: "", state: job.state }])));
-		const rows = [
+		put(facts, rows([
 			[JOB.key, job.key && foreign(job.key, 500)],
 			[JOB.kind, h("a", { href: jobsPath(term("kind", job.kind), null) }, foreign(job.kind, 200))],
 			[JOB.id, h("span", { class: "id" }, job.id)],
@@ -135,30 +128,29 @@ export function jobScreen(app, params, id) {
 			[JOB.acted, job.acted && JOB.actedYes],
 			[JOB.reason, reason(job.reason) && foreign(reason(job.reason), 1000)],
 			[JOB.error, job.error && why(job)],
-		];
-		put(facts, rows.filter(([, value]) => value).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+		]));
 		drawAttempts();
 		drawEvents();
 	}
 
 	function drawAttempts() {
-		const rows = [...whole.history ?? []].reverse();
-		if (rows.length === 0) { put(attempts, h("p", { class: "hint" }, JOB.noAttempts)); return; }
+		const past = [...whole.history ?? []].reverse();
+		if (past.length === 0) { put(attempts, hint(JOB.noAttempts)); return; }
 		put(attempts, h("table", null,
-			h("thead", null, h("tr", null, [JOB.number, JOB.started, JOB.took, JOB.outcome, JOB.entered].map((name) => h("th", { scope: "col" }, name)))),
-			h("tbody", null, rows.map((attempt) => h("tr", null,
+			heads([JOB.number, JOB.started, JOB.took, JOB.outcome, JOB.entered]),
+			h("tbody", null, past.map((attempt) => h("tr", null,
 				h("th", { scope: "row" }, number(attempt.number), attempt.run > 1 ? ` (${JOB.run} ${attempt.run})` : ""),
 				h("td", null, time(attempt.started_at)),
 				h("td", null, attempt.ended_at === undefined ? JOB.running : duration(attempt.ended_at - attempt.started_at)),
 				h("td", null, attempt.outcome ? OUTCOME[attempt.outcome] ?? attempt.outcome : JOB.running, attempt.ended_by ? `, ${JOB.endedBy(attempt.ended_by)}` : "", attempt.late ? `, ${JOB.late}` : "",
-					attempt.error ? h("div", null, why({ error: attempt.error }), attempt.error.code !== undefined && attempt.error.code !== null ? [" ", `(${JOB.code} `, foreign(attempt.error.code, 60), ")"] : null,
+					attempt.error ? h("div", null, why({ error: attempt.error }), (attempt.error.code ?? null) !== null ? [" ", `(${JOB.code} `, foreign(attempt.error.code, 60), ")"] : null,
 						attempt.error.traceback ? h("details", null, h("summary", null, JOB.traceback), foreignBlock(attempt.error.traceback)) : null) : null),
 				h("td", null, attempt.entered ? JOB.yes : JOB.no))))));
 	}
 
 	function drawEvents() {
 		const shown = log.slice(-MOST_EVENTS).reverse();
-		put(events, logWhole ? log.length > MOST_EVENTS ? h("p", { class: "hint" }, JOB.cutEvents(MOST_EVENTS)) : null : h("p", { class: "hint" }, JOB.live),
+		put(events, logWhole ? log.length > MOST_EVENTS ? hint(JOB.cutEvents(MOST_EVENTS)) : null : hint(JOB.live),
 			h("ol", { class: "events" }, shown.map((event) => h("li", null, time(event.at), " ", h("span", { class: "event" }, described(event)), event.by ? [` ${ACTIVITY.by} `, foreign(event.by, 100)] : null, event.note ? [" “", foreign(event.note, 500), "”"] : null, reason(event.reason) ? [" – ", foreign(reason(event.reason), 300)] : null, event.error ? [" – ", why({ error: event.error })] : null))));
 	}
 
@@ -180,9 +172,7 @@ export function jobScreen(app, params, id) {
 		},
 		close: () => { ended = true; again.end(); },
 		keys: {
-			r: () => { if (job && actions.mayRetry(app, job)) actions.retry(app, [job]); },
-			c: () => { if (job && actions.mayCorrect(app, job)) actions.correct(app, job).catch((error) => app.say(problem(error), true)); },
-			x: () => { if (job && actions.mayCancel(app, job)) actions.cancel(app, [job]); },
+			...actions.keys(app, () => [job].filter(Boolean), () => job),
 		},
 	};
 }

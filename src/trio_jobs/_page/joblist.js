@@ -119,6 +119,9 @@ export class JobTable {
 
 	get chosen() { return [...this.selected].map((id) => this.rows.get(id)?.job).filter(Boolean); }
 
+	// What a key acts on: the selected jobs, or else the one with the focus
+	get picked() { return this.selected.size > 0 ? this.chosen : [this.focused?.job].filter(Boolean); }
+
 	get focused() {
 		const row = document.activeElement?.closest?.("tr[data-job]");
 		return row && this.body.contains(row) ? this.rows.get(row.dataset.job) : undefined;

@@ -36,7 +36,7 @@ export function jobsScreen(app, params) {
 	const table = new JobTable({
 		caption: JOBS.title,
 		columns: ["state", "job", "kind", "attempts", "submitted", "changed", "why"],
-		selectable: app.client.may("jobs.retry") || app.client.may("jobs.cancel") ? (job) => actions.mayRetry(app, job) || actions.mayCancel(app, job) : null,
+		selectable: actions.selectable(app),
 		stale: (job) => conditions?.states !== undefined && !conditions.states.includes(job.state),
 		onselect: showChosen,
 	});
@@ -60,7 +60,7 @@ export function jobsScreen(app, params) {
 			put(direct, JOBS.opened, " ", jobLink(job), " ", foreign(job.kind, 80));
 			direct.hidden = false;
 		} catch (error) {
-			if (error.code === undefined && !("sent" in error)) throw error;
+			foreseen(error);
 		}
 	}
 
@@ -99,7 +99,7 @@ export function jobsScreen(app, params) {
 			if (error.code === -32021) {
 				app.say(JOBS.expired);
 				app.navigate(path(query, null));
-			} else if (!app.failed(list, error)) throw error;
+			} else app.failed(list, error);
 		}
 	}
 
@@ -113,11 +113,7 @@ export function jobsScreen(app, params) {
 		const next = last.more && last.next ? path(query, last.next) : null;
 		if (next !== null && before.size < 1000) before.set(last.next, cursor);
 		const previous = cursor === null ? null : path(query, before.get(cursor) ?? null);
-		paging.replaceChildren(...[
-			previous === null ? null : h("a", { href: path(query, null) }, COMMON.first),
-			previous === null ? null : h("a", { href: previous, rel: "prev" }, COMMON.previous),
-			next === null ? null : h("a", { href: next, rel: "next" }, COMMON.next),
-		].filter(Boolean));
+		put(paging, previous && [h("a", { href: path(query, null) }, COMMON.first), h("a", { href: previous, rel: "prev" }, COMMON.previous)], next && h("a", { href: next, rel: "next" }, COMMON.next));
 	}
 
 	// At most once a second: what is shown is corrected in place, what is new is announced
@@ -133,7 +129,7 @@ export function jobsScreen(app, params) {
 			fresh.textContent = JOBS.fresh(added.length === PAGE ? `${PAGE}+` : added.length);
 			if (!fresh.isConnected) freshBar.replaceChildren(fresh);
 		} catch (error) {
-			if (error.code === undefined && !("sent" in error)) throw error;
+			foreseen(error);
 		}
 	}, 1000);
 
@@ -143,7 +139,6 @@ export function jobsScreen(app, params) {
 		else app.navigate(path(input.value.trim(), null));
 	} }, h("label", { for: "search" }, JOBS.search), input, h("button", { type: "submit" }, JOBS.go), h("p", { class: "hint", id: "search-hint" }, JOBS.hint), wrong);
 
-	const focused = () => table.focused?.job;
 	return {
 		title: JOBS.title,
 		element: h("div", null, h("h1", null, JOBS.title), form, chips, direct, h("div", { class: "toolbar" }, count, chosen, csv), freshBar, list, paging),
@@ -156,16 +151,9 @@ export function jobsScreen(app, params) {
 		keys: {
 			"/": () => input.focus(),
 			j: () => table.move(1), k: () => table.move(-1), s: () => table.toggle(),
-			r: () => acts(actions.mayRetry, actions.retry),
-			x: () => acts(actions.mayCancel, actions.cancel),
-			c: () => { const job = focused(); if (job && actions.mayCorrect(app, job)) actions.correct(app, job); },
+			...actions.keys(app, () => table.picked, () => table.focused?.job),
 		},
 	};
-
-	function acts(may, act) {
-		const jobs = (table.selected.size > 0 ? table.chosen : [focused()].filter(Boolean)).filter((job) => may(app, job));
-		if (jobs.length > 0) act(app, jobs);
-	}
 }
 
 function conditionsOf(query) {

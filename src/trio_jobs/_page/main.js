@@ -1,8 +1,8 @@
 // The page as a whole: login, the connection, which screen is shown, the keyboard, what is announced.
 
 import { activityScreen } from "./activity.js";
-import { Client, Lost } from "./client.js";
-import { button, field, h, put, visible } from "./dom.js";
+import { Client, Lost, foreseen } from "./client.js";
+import { button, field, h, put, submitButton, visible } from "./dom.js";
 import { isOpen, problem, show } from "./dialog.js";
 import { doubtScreen } from "./doubt.js";
 import { failedScreen } from "./failed.js";
@@ -73,13 +73,12 @@ class App {
 		toastTimer = setTimeout(() => { toast.hidden = true; live.replaceChildren(); alerts.replaceChildren(); }, 6000);
 	}
 
-	// Shows that something could not be loaded. Returns false if the error is one of this page
+	// Shows that something could not be loaded. Throws an error of this page
 	failed(place, error) {
-		if (error instanceof Lost) return true; // the bar says it, and the screen is loaded again afterwards
-		if (error.code === undefined) return false;
+		foreseen(error);
+		if (error instanceof Lost) return; // the bar says it, and the screen is loaded again afterwards
 		place.replaceChildren(h("p", { class: "problem", role: "alert" }, COMMON.failed, problem(error)));
 		place.hidden = false;
-		return true;
 	}
 
 	navigate(path) {
@@ -94,7 +93,7 @@ class App {
 
 	refresh() {
 		this.screen?.load();
-		this.look().catch(ignoreLost);
+		this.look().catch(foreseen);
 	}
 
 	// The numbers of the queue
@@ -135,14 +134,14 @@ class App {
 			if (event.type === "paused") this.paused = { reason: event.reason, by: event.by, since: event.at, until: event.until };
 			if (event.type === "resumed") this.paused = null;
 		}
-		if (document.hidden && news.count > 0) this.look().catch(ignoreLost);
+		if (document.hidden && news.count > 0) this.look().catch(foreseen);
 		else if (news.lost || [...news.jobs.values()].some((events) => events.some(({ state }) => state === "in_doubt" || state === "failed"))) this.#lookSoon();
 		else if (news.count > 0 && this.doubts > 0) this.#lookSoon();
 		this.screen?.take(news);
 	}
 
 	#lookSoon() {
-		this.lookTimer ??= setTimeout(() => { this.lookTimer = null; this.look().catch(ignoreLost); }, 700);
+		this.lookTimer ??= setTimeout(() => { this.lookTimer = null; this.look().catch(foreseen); }, 700);
 	}
 
 	#status({ status, code }) {
@@ -160,14 +159,14 @@ class App {
 			addEventListener("hashchange", this.route);
 			this.route();
 			this.ticker = setInterval(() => { if (!document.hidden) tick(root); }, 5000);
-			this.watcher = setInterval(() => { if (!document.hidden && this.client.status === "open") this.look().catch(ignoreLost); }, 10000);
+			this.watcher = setInterval(() => { if (!document.hidden && this.client.status === "open") this.look().catch(foreseen); }, 10000);
 		} else if (status === "open" && this.lost) {
 			this.say(CONNECTION.restored);
 			checkBuild();
 		}
 		if (status === "open") {
 			this.lost = false;
-			this.look().catch(ignoreLost);
+			this.look().catch(foreseen);
 		}
 		if (status === "waiting" && this.started && !this.lost) {
 			this.lost = true;
@@ -240,9 +239,9 @@ class App {
 	};
 
 	// Nobody looks: events of doubts alone, for the title and the notification
-	hide() { if (this.started) this.client.follow({ states: ["in_doubt"] }).catch(ignoreLost); }
+	hide() { if (this.started) this.client.follow({ states: ["in_doubt"] }).catch(foreseen); }
 
-	unhide() { if (this.started) this.client.follow({}).catch(ignoreLost); }
+	unhide() { if (this.started) this.client.follow({}).catch(foreseen); }
 
 	close() {
 		this.screen?.close();
@@ -254,10 +253,6 @@ class App {
 		this.client.stop();
 		if (app === this) app = null;
 	}
-}
-
-function ignoreLost(error) {
-	if (!(error instanceof Lost) && error.code === undefined) throw error;
 }
 
 let app = null, pending = null;
@@ -282,7 +277,7 @@ function login(why = null, waiting = null) {
 		// what no server accepts as a token cannot be sent as one
 		if (given && !/^[\x21-\x7e]+$/.test(given)) told.textContent = LOGIN[4401];
 		else await begin({ token: given });
-	} }, h("h1", null, NAME), h("h2", null, LOGIN.title), field(LOGIN.token, token, LOGIN.hint), told, h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, LOGIN.button)));
+	} }, h("h1", null, NAME), h("h2", null, LOGIN.title), field(LOGIN.token, token, LOGIN.hint), told, h("div", { class: "buttons" }, submitButton(LOGIN.button)));
 	form.tell = (text) => { told.textContent = text ?? ""; };
 	form.tell(why);
 	pending = h("main", { class: "login" }, form);
@@ -376,6 +371,10 @@ async function begin(given = null) {
 }
 begin();
 
-// for what is wrong in the page itself: it must not look as if all were well
-addEventListener("unhandledrejection", ({ reason }) => { app?.say(visible(String(reason?.message ?? reason)), true); });
+// An action that failed before its question; and what is wrong in the page itself, which must not look as if all were well
+addEventListener("unhandledrejection", (event) => {
+	const { reason } = event;
+	app?.say(problem(reason instanceof Error ? reason : new Error(String(reason))), true);
+	try { foreseen(reason); event.preventDefault(); } catch { /* the console has it */ }
+});
 addEventListener("error", ({ message }) => { app?.say(visible(message), true); });

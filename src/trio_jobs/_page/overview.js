@@ -1,7 +1,7 @@
 // The screen Overview: whether all is well, what runs, what waits.
 
 import * as actions from "./actions.js";
-import { button, foreign, h, put } from "./dom.js";
+import { button, foreign, h, hint, offer, put, rows } from "./dom.js";
 import { after, calm } from "./feed.js";
 import { badge, duration, jobLink, number, time } from "./format.js";
 import { JobTable, loading, progressLine } from "./joblist.js";
@@ -41,7 +41,7 @@ export function overviewScreen(app) {
 			draw();
 		} catch (error) {
 			trouble ??= h("div");
-			if (!app.failed(trouble, error)) throw error;
+			app.failed(trouble, error);
 			health.after(trouble);
 		}
 	}
@@ -64,34 +64,27 @@ export function overviewScreen(app) {
 		health.className = `health ${problems.length > 0 ? "bad" : paused === null ? "good" : "warn"}`;
 		put(health, lines.length === 0 ? h("p", null, OVERVIEW.well) : h("ul", null, lines));
 		const draining = problems.includes("draining");
-		const offers = [
+		offer(tools, [
 			client.may("queue.pause") && (paused === null ? button(ACT.pause, () => actions.pause(app)) : button(ACT.resume, () => actions.now(app, "queue.resume", {}, ACT.done.resume), "primary")),
 			client.may("queue.drain") && !draining && button(ACT.drain, () => actions.drain(app)),
 			client.may("queue.undrain") && draining && button(ACT.undrain, () => actions.now(app, "queue.undrain", {}, ACT.done.undrain)),
-		].filter(Boolean);
-		const labels = offers.map((each) => each.textContent).join();
-		if (tools.dataset.shows !== labels) {
-			const focused = [...tools.children].indexOf(document.activeElement);
-			tools.replaceChildren(...offers);
-			tools.children[focused]?.focus();
-			tools.dataset.shows = labels;
-		}
+		]);
 		const count = stats.jobs.in_doubt ?? 0;
 		put(doubts, count === 0 ? null : h("p", { class: "alert" }, OVERVIEW.doubts(count), " ", h("a", { href: "#/doubt" }, OVERVIEW.decide)));
 		drawRunning();
-		put(sdk, [
+		put(sdk, rows([
 			[OVERVIEW.session, `${number(stats.session)}, ${stats.inside ? OVERVIEW.busy.toLowerCase() : OVERVIEW.idle.toLowerCase()}`],
 			[OVERVIEW.mean, typeof stats.mean_run === "number" ? duration(stats.mean_run) : null],
 			[OVERVIEW.closed, now.last_close ? [now.last_close.failed ? OVERVIEW.closedBadly : OVERVIEW.closedWell, time(now.last_close.at)] : null],
 			[OVERVIEW.oldest, now.oldest_waiting ? [jobLink({ id: now.oldest_waiting }), " ", time(now.waiting_since)] : null],
-		].filter(([, value]) => value).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+		]));
 		const used = stats.capacity - stats.free;
 		put(slots, h("meter", { max: stats.capacity, value: used, high: stats.capacity * 0.9, "aria-label": OVERVIEW.used(used, stats.capacity) }), h("p", null, OVERVIEW.used(number(used), number(stats.capacity)), stats.waiting_callers ? [". ", OVERVIEW.waiting(stats.waiting_callers)] : null, stats.waiting_jobs ? [". ", OVERVIEW.again(stats.waiting_jobs)] : null, "."));
 		put(states, STATES.map((state) => h("li", null, h("a", { class: `tile ${state} ${stats.jobs[state] ? "some" : "zero"}`, href: state === "in_doubt" ? "#/doubt" : jobsPath(`state:${state}`, null), title: MEANS[state] }, h("span", { class: "amount" }, number(stats.jobs[state] ?? 0)), " ", h("span", { class: "name" }, STATE[state])))));
 	}
 
 	function drawRunning() {
-		if (job === null || !["processing", "saving"].includes(job.state)) { put(running, h("p", { class: "hint" }, OVERVIEW.nothing)); return; }
+		if (job === null || !["processing", "saving"].includes(job.state)) { put(running, hint(OVERVIEW.nothing)); return; }
 		put(running,
 			h("p", null, badge(job.state), " ", jobLink(job), " ", h("span", { class: "kind" }, foreign(job.kind, 80)), `, ${OVERVIEW.attempt(job.attempts || 1)}, `, time(job.changed_at)),
 			progressLine(progress));

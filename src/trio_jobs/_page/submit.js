@@ -1,10 +1,10 @@
 // The screen Submit: a job by hand, from the schema of its kind if the server has one.
 
 import * as actions from "./actions.js";
-import { button, field, h, put, visible } from "./dom.js";
+import { button, field, h, put, submitButton, visible } from "./dom.js";
 import { Refusal, problem } from "./dialog.js";
-import { Lost } from "./client.js";
-import { jobPath } from "./format.js";
+import { foreseen } from "./client.js";
+import { jobPath, seconds } from "./format.js";
 import { COMMON, SUBMIT } from "./text.js";
 
 export function submitScreen(app, params) {
@@ -32,7 +32,7 @@ export function submitScreen(app, params) {
 			put(kindField, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), choice));
 			draw();
 		} catch (error) {
-			if (!app.failed(trouble, error)) throw error;
+			app.failed(trouble, error);
 		}
 	}
 
@@ -59,13 +59,13 @@ export function submitScreen(app, params) {
 			if (key.value) asked.key = key.value;
 			const pairs = labels.value.split("\n").filter((line) => line.includes("=")).map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]);
 			if (pairs.length > 0) asked.labels = Object.fromEntries(pairs);
-			if (later.value) asked.due_at = new Date(later.value).getTime() / 1000;
+			if (later.value) asked.due_at = seconds(later);
 			const receipt = await app.client.ask("jobs.submit", asked);
 			app.say(receipt.created ? SUBMIT.created : SUBMIT.known);
 			app.navigate(jobPath(receipt.job));
 		} catch (error) {
 			if (error instanceof Refusal) return;
-			if (!(error instanceof Lost) && error.code === undefined) throw error;
+			foreseen(error);
 			if (error.code === -32602 && !blame(error.message)) rawField.refuse(error.message);
 			trouble.textContent = problem(error);
 			trouble.hidden = false;
@@ -85,7 +85,7 @@ export function submitScreen(app, params) {
 
 	return {
 		title: SUBMIT.title,
-		element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, kindField, keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, SUBMIT.go)))),
+		element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, kindField, keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, submitButton(SUBMIT.go)))),
 		load, take: () => {}, close: () => {}, keys: {},
 	};
 }

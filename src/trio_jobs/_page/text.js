@@ -28,12 +28,14 @@ export const CONNECTION = {
 	updated: "The server has another version than this page.", reload: "Reload the page",
 };
 
+const ADDRESS = "The server does not allow this page: start it with --allow-host, --origin or --public-url for the address that you use.";
+
 export const LOGIN = {
 	title: "Log in", token: "Token", button: "Log in",
 	hint: "Paste the token of the server: trio-jobs serve prints where it is. Leave it empty for a server without tokens.",
-	0: "The server cannot be reached. Try again.", 403: "The server does not allow this page: start it with --allow-host, --origin or --public-url for the address that you use.", 429: "Too many tries. Wait a minute.", 503: "The server cannot store the session now. Try again.",
+	0: "The server cannot be reached. Try again.", 403: ADDRESS, 429: "Too many tries. Wait a minute.", 503: "The server cannot store the session now. Try again.",
 	4401: "The server does not accept this token.",
-	4403: "The server does not allow this page: start it with --allow-host or --origin for the address that you use.",
+	4403: ADDRESS,
 	4400: "The server has refused the connection.",
 	empty: "The server needs a token.", ended: "You are logged out: the server no longer accepts the token.",
 	code: "The login link is used up or too old. Get another one, or paste a token.",
@@ -143,11 +145,11 @@ export const ACT = {
 	cancelTitle: (count) => count === 1 ? "Cancel this job?" : `Cancel ${count} jobs?`,
 	cancelMeans: (count) => count === 1 ? "It will not be attempted again. If an attempt is running, its end is awaited or interrupted." : `They will not be attempted again. If an attempt is running, its end is awaited or interrupted.`,
 	cancelGo: "Cancel it", cancelAllGo: "Cancel them", retryGo: "Retry it", retryAllGo: "Retry them",
-	doneTitle: "It was done?", doneMeans: "The job becomes completed. It is not attempted again.", doneGo: "It was done",
-	notDoneTitle: "It was not done?", notDoneMeans: "The job is attempted again. If its work was done after all, it is done twice.", notDoneGo: "It was not done",
-	failedTitle: "It failed?", failedMeans: "The job becomes failed. It is not attempted again, unless somebody retries it.", failedGo: "It failed",
-	pauseTitle: "Pause the queue?", pauseMeans: "The attempt that is running continues. No other one starts until the queue is resumed. Jobs are accepted.", pauseGo: "Pause",
-	drainTitle: "Accept no new jobs?", drainMeans: "Submits are refused. The jobs that the queue has are finished.", drainGo: "Accept no new jobs",
+	doneTitle: "It was done?", doneMeans: "The job becomes completed. It is not attempted again.",
+	notDoneTitle: "It was not done?", notDoneMeans: "The job is attempted again. If its work was done after all, it is done twice.",
+	failedTitle: "It failed?", failedMeans: "The job becomes failed. It is not attempted again, unless somebody retries it.",
+	pauseTitle: "Pause the queue?", pauseMeans: "The attempt that is running continues. No other one starts until the queue is resumed. Jobs are accepted.",
+	drainTitle: "Accept no new jobs?", drainMeans: "Submits are refused. The jobs that the queue has are finished.",
 	correctTitle: "Correct this job", correctMeans: "A new run begins with the new payload. The old payload is kept in the history of the job.", correctGo: "Correct and run",
 	all: (done) => done === 1 ? "Done." : `${done} done.`,
 	done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", verify: "verify is asked.", claim: "The others see that you work on it.", unclaim: "The others see that you no longer work on it.", reschedule: "It is changed.", forget: "The job is forgotten.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
