@@ -120,6 +120,10 @@ class Backend(CommandBackend, Protocol):
         """The JSON schema of the payloads of each kind; an empty one if any payload fits or there is no schema."""
         ...
 
+    def has_verify(self, kind: str) -> bool:
+        """Whether the handler of this kind has a verify."""
+        ...
+
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         """The job when it is final, or after `timeout` seconds as it is then. With "raise" a doubt ends the wait too.
 

@@ -3885,4 +3885,20 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "ended = request.known is not None and self._logins.log_out(request.known)",
         "ended = request.known is not None and self._logins.log_out(request.known) is not None",
     ),
+    _M(
+        "verify offered for every kind",
+        "the page offers to call a verify that there is not",
+        COMMANDS,
+        "_runtime/backend.py",
+        "        return handler is not None and handler.verify is not None\n",
+        "        return handler is not None\n",
+    ),
+    _M(
+        "page at the prefix without a slash",
+        "a browser is sent the page, whose links lead outside of the prefix",
+        PUBLIC_URL,
+        "_server/http.py",
+        "        if self._page and self._prefix and head.path == self._prefix:\n",
+        "        if not self._page and self._prefix and head.path == self._prefix:\n",
+    ),
 )

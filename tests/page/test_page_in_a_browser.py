@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ def make_service() -> trio_jobs.Service:
 
     @service.handler(attempt_timeout=0.01, on_doubt="hold")
     async def hang(sdk: str, name: str) -> None:
+        await trio.sleep_forever()
+
+    async def was_sent(sdk: str, job: trio_jobs.JobContext) -> trio_jobs.Verdict:
+        return trio_jobs.Unknown()
+
+    @service.handler(attempt_timeout=0.01, verify=was_sent)
+    async def send(sdk: str, name: str) -> None:
         await trio.sleep_forever()
 
     @service.handler(retry=trio_jobs.Retry(0))
@@ -138,6 +146,31 @@ def test_a_failed_job_is_found_and_retried_with_the_keyboard_alone(chromium: Any
         assert "Pending → Processing → Failed → Pending" in page.inner_text("figcaption")
         assert page.evaluate("location.hash") == f"#/job/{jobs[1]}"
     assert place.call(place.queue.get, jobs[1]).run == 2
+
+
+def test_verify_is_offered_for_the_kinds_of_jobs_that_have_one(chromium: Any, place: Served) -> None:
+    jobs = {kind: place.submit(kind, "x", key=kind) for kind in ("hang", "send")}
+    place.settled(*jobs.values())
+    with open_page(chromium, place.url, OPERATOR, "#/doubt") as opened:
+        page = opened.page
+        page.wait_for_selector("li.card >> nth=1")
+        for kind, said in (("hang", "There is no verify"), ("send", "does not know")):
+            card = page.locator(f"li.card[data-job='{jobs[kind]}']")
+            assert said in card.inner_text()
+            assert card.locator("text=Ask verify now").count() == (kind == "send")
+
+
+def test_the_page_works_under_a_path_with_and_without_its_slash(chromium: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/queue"
+    with served(make_service(), port=port, public_url=url) as place:
+        with open_page(chromium, url, OPERATOR, "#/jobs") as opened:
+            opened.page.wait_for_selector("p.empty")
+            assert opened.page.url == f"{url}/#/jobs"
+            job = place.submit("post_invoice", Invoice("P-1", 1), key="P-1")
+            place.settled(job)
+            opened.page.wait_for_selector("tr[data-job]")
 
 
 def test_job_data_is_shown_as_text_whatever_it_is(chromium: Any, place: Served) -> None:

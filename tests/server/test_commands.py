@@ -12,6 +12,7 @@ import pytest
 import trio
 
 import trio_jobs
+from support.http_client import http_site
 from support.waiting import deadline
 from trio_jobs import (
     Client,
@@ -103,6 +104,17 @@ async def ended(client: Client, job_id: str) -> trio_jobs.Job:
         with contextlib.suppress(trio_jobs.JobFailed):
             await client.result(job_id)
         return await client.get(job_id)
+
+
+async def test_a_kind_says_whether_its_handler_has_a_verify() -> None:
+    made = service(Ledger())
+
+    @made.handler(idempotent=True)
+    async def mail(ledger: Ledger, address: str) -> None: ...
+
+    async with http_site(made) as (_, http):
+        kinds = (await http("GET", "/v1/kinds")).json["kinds"]
+    assert {each["kind"]: each["verify"] for each in kinds} == {"mail": False, "post": True}
 
 
 async def test_a_corrected_invoice_is_submitted_under_its_number() -> None:

@@ -45,6 +45,18 @@ async def test_paths_may_have_the_prefix_and_links_have_it() -> None:
         client.reset()
 
 
+async def test_the_prefix_without_a_slash_leads_to_the_page() -> None:
+    async with http_site(public_url=URL) as (_, http):
+        for method in ("GET", "HEAD"):
+            answer = await http(method, "/queue", Host=HOST)
+            assert (answer.status, answer.headers["location"]) == (308, "/queue/")
+        assert (await http("GET", "/queue/", Host=HOST)).headers["content-type"].startswith("text/html")
+        assert (await http("POST", "/queue", Host=HOST)).status == 405
+    for settings in ({"public_url": URL, "page": False}, {"public_url": "https://jobs.example:8443"}):
+        async with http_site(**settings) as (_, http):
+            assert (await http("GET", "/queue", Host=HOST)).status == 404
+
+
 async def test_the_own_origin_is_that_of_the_public_url_whatever_a_proxy_says() -> None:
     async with http_site(public_url=URL) as (b, http):
         assert (await http("POST", "/v1/queue/pause", Host=HOST, Origin="https://jobs.example:8443")).status == 200

@@ -110,7 +110,7 @@ def served(service: Service, **arguments: Any) -> Iterator[Served]:
 
     async def main() -> None:
         nonlocal place
-        port = 0
+        port = arguments.pop("port", 0)
         async with service.open() as queue:
             while place is None or not place.stopping:
                 async with trio_jobs.serve(queue, port=port, **arguments) as server:

@@ -8,13 +8,15 @@ import { Refusal, ask, problem } from "./dialog.js";
 import { FINAL } from "./protocol.js";
 import { ACT, DOUBT, JOB, SUBMIT } from "./text.js";
 
+export const hasVerify = (app, job) => app.client.kinds.get(job.kind)?.verify === true;
+
 const OPEN = new Set(["scheduled", "pending", "processing", "saving", "retrying"]);
 
 export const mayRetry = (app, job) => app.client.may("jobs.retry") && FINAL.includes(job.state) && job.state !== "completed";
 export const mayCancel = (app, job) => app.client.may("jobs.cancel") && OPEN.has(job.state) && !job.cancel_requested;
 export const mayResolve = (app, job) => app.client.may("jobs.resolve") && job.state === "in_doubt";
 export const mayCorrect = (app, job) => app.client.may("jobs.correct") && ["failed", "cancelled"].includes(job.state) && !job.acted;
-export const mayVerify = (app, job) => app.client.may("jobs.verify") && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true);
+export const mayVerify = (app, job) => app.client.may("jobs.verify") && hasVerify(app, job) && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true);
 export const mayReschedule = (app, job) => app.client.may("jobs.reschedule") && ["scheduled", "retrying"].includes(job.state);
 export const mayClaim = (app, job) => app.client.may("jobs.claim") && ["in_doubt", "failed"].includes(job.state);
 
@@ -69,9 +71,9 @@ const MOST = 1000;
 export async function retry(app, jobs) {
 	if (jobs.length > 1) return retryMany(app, { ids: jobs.slice(0, MOST).map((job) => job.id) });
 	const [job] = jobs;
-	const even = choice(app, job.acted);
+	const even = choice(app, job.acted && !hasVerify(app, job));
 	await act(app, {
-		title: ACT.retryTitle(1), means: [ACT.retryMeans(1), job.acted && ACT.retryActed], fields: [named(job), even.element], go: ACT.retryGo, danger: job.acted,
+		title: ACT.retryTitle(1), means: [ACT.retryMeans(1), job.acted && (hasVerify(app, job) ? ACT.retryAsks : ACT.retryActed)], fields: [named(job), even.element], go: ACT.retryGo, danger: job.acted,
 		run: () => one(app, "jobs.retry", { job: job.id, ...even.params }),
 	}, () => ACT.done.retry);
 }

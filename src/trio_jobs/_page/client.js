@@ -54,6 +54,7 @@ export class Client extends EventTarget {
 		this.url = url;
 		this.secret = secret;
 		this.hello = null;
+		this.kinds = new Map();
 		this.status = "connecting";
 	}
 
@@ -93,6 +94,8 @@ export class Client extends EventTarget {
 	async #greet(socket) {
 		try {
 			this.hello = await this.#send("server.hello", {});
+			const { kinds } = await this.#send("kinds.list", {});
+			this.kinds = new Map(kinds.map((each) => [each.kind, each]));
 			if (socket !== this.#socket) return;
 			await this.#subscribe(socket);
 		} catch (error) {

@@ -81,7 +81,7 @@ export function doubtScreen(app, params) {
 		const facts = [
 			[DOUBT.why, [attempt?.outcome ? DOUBT.attempt(attempt.number, OUTCOME[attempt.outcome] ?? attempt.outcome) : null, reason(job.reason) && job.reason !== attempt?.outcome ? [attempt?.outcome ? "; " : "", foreign(reason(job.reason), 300)] : null]],
 			[JOB.error, attempt?.error ? why({ error: attempt.error }) : job.error ? why(job) : null],
-			[DOUBT.verify, job.log && (asked ? DOUBT.verifyUnknown : DOUBT.verifyNever)],
+			[DOUBT.verify, asked ? DOUBT.verifyUnknown : !actions.hasVerify(app, job) ? DOUBT.verifyNone : job.log && DOUBT.verifyNever],
 			[DOUBT.doing, steps(log, attempt)],
 			[DOUBT.since, time(job.changed_at)],
 		];

@@ -1,7 +1,7 @@
 // The screen Submit: a job by hand, from the schema of its kind if the server has one.
 
 import * as actions from "./actions.js";
-import { button, field, h, put, submitButton, visible } from "./dom.js";
+import { button, field, h, submitButton, visible } from "./dom.js";
 import { Refusal, problem } from "./dialog.js";
 import { foreseen } from "./client.js";
 import { jobPath, seconds } from "./format.js";
@@ -9,7 +9,6 @@ import { COMMON, SUBMIT } from "./text.js";
 
 export function submitScreen(app, params) {
 	const choice = h("select", { id: "kind", onchange: draw });
-	const kindField = h("div");
 	const key = h("input", { type: "text", maxlength: 500, autocomplete: "off" });
 	const keyField = field(SUBMIT.key, key, SUBMIT.keyHint);
 	const raw = h("textarea", { rows: 12, class: "code", spellcheck: "false" });
@@ -19,27 +18,11 @@ export function submitScreen(app, params) {
 	const form = h("fieldset", { class: "payload" }, h("legend", null, SUBMIT.hint));
 	const mode = button("", () => { asForm = !asForm; draw(); }, "small");
 	const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-	const known = new Map();
+	const { kinds } = app.client;
 	let asForm = true, parts = null, busy = false;
 
-	async function load() {
-		if (known.size > 0) return;
-		try {
-			const answer = await app.client.ask("kinds.list");
-			for (const each of answer.kinds) known.set(each.kind, each.schema);
-			choice.replaceChildren(...[...known.keys()].map((name) => h("option", { value: name }, visible(name))));
-			if (known.has(params.get("kind"))) choice.value = params.get("kind");
-			put(kindField, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), choice));
-			draw();
-		} catch (error) {
-			app.failed(trouble, error);
-		}
-	}
-
-	const schema = () => known.get(choice.value) ?? null;
-
 	function draw() {
-		const found = schema();
+		const found = kinds.get(choice.value)?.schema ?? null;
 		parts = found === null ? null : asForm ? objectForm(found) : null;
 		form.replaceChildren(h("legend", null, SUBMIT.hint), ...parts === null ? [rawField] : parts.map(({ element }) => element));
 		mode.hidden = found === null || objectForm(found) === null;
@@ -83,10 +66,13 @@ export function submitScreen(app, params) {
 		return part !== undefined;
 	}
 
+	choice.append(...[...kinds.keys()].map((name) => h("option", { value: name }, visible(name))));
+	if (kinds.has(params.get("kind"))) choice.value = params.get("kind");
+	draw();
 	return {
 		title: SUBMIT.title,
-		element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, kindField, keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, submitButton(SUBMIT.go)))),
-		load, take: () => {}, close: () => {}, keys: {},
+		element: h("div", { class: "narrow" }, h("h1", null, SUBMIT.title), h("form", { onsubmit: go }, h("div", { class: "field" }, h("label", { for: "kind" }, SUBMIT.kind), choice), keyField, form, h("div", null, mode), h("details", null, h("summary", null, COMMON.more), field(SUBMIT.labels, labels), field(SUBMIT.later, later)), trouble, h("div", { class: "buttons" }, submitButton(SUBMIT.go)))),
+		load: () => {}, take: () => {}, close: () => {}, keys: {},
 	};
 }
 

@@ -87,6 +87,10 @@ class QueueBackend(QueueBackendCommands):
             self._schemas = {kind: json_schema(handler.payload_type) for kind, handler in handlers.items()}
         return self._schemas
 
+    def has_verify(self, kind: str) -> bool:
+        handler = self._runtime.handlers.get(kind)
+        return handler is not None and handler.verify is not None
+
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         job_id = self._runtime.event_log.committed_job(job_id).id
         with trio.move_on_after(timeout):

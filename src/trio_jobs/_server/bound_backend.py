@@ -156,6 +156,9 @@ class BoundBackend:
         own = self._bounds.kinds
         return {kind: schema for kind, schema in self._backend.kinds().items() if own is None or kind in own}
 
+    def has_verify(self, kind: str) -> bool:
+        return self._backend.has_verify(kind)
+
     async def wait_final(self, job_id: str, timeout: float, *, in_doubt: Literal["wait", "raise"]) -> Job:
         return await self._backend.wait_final(self._id(job_id), timeout, in_doubt=in_doubt)
 

@@ -46,6 +46,7 @@ class Pages:
     Args:
         metrics: The source of /metrics; None if the server does not offer that path.
         page: Offer the web page.
+        prefix: The path of the public URL; empty for the root.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Pages:
         metrics: Metrics | None = None,
         *,
         page: bool = False,
+        prefix: str = "",
     ) -> None:
         self._backend = backend
         self._connection_stats = connection_stats
         self._metrics = metrics
         self._page = page
+        self._prefix = prefix
 
     def answer(self, head: RequestHead, token: Identity | None) -> Page:
         """Return the response to a request.
@@ -89,6 +92,9 @@ class Pages:
                 why = f"the metrics are of all jobs, and this token is bound to {token.bounds}"
                 raise BadRequest(403, why, reason=None)
             return Page(200, self._metrics.content_type, self._metrics.text())
+        if self._page and self._prefix and head.path == self._prefix:
+            # without the slash, the links of the page would lead outside of the prefix
+            return Page(308, "text/plain; charset=utf-8", b"", (("Location", f"{self._prefix}/"),))
         if self._page:
             found = page_response(
                 head.path, if_none_match=head.get("if-none-match"), accept_encoding=head.get("accept-encoding")

@@ -273,7 +273,8 @@ class Methods:
         return w.UnsubscribeResult(params.subscription, seq)
 
     async def kinds(self, context: RequestContext, params: w.Nothing) -> KindsResult:
-        return KindsResult([KindInfo(kind, schema) for kind, schema in sorted(self._backend.kinds().items())])
+        found = sorted(self._backend.kinds().items())
+        return KindsResult([KindInfo(kind, schema, self._backend.has_verify(kind)) for kind, schema in found])
 
     async def resume(self, context: RequestContext, params: w.Noted) -> w.Done:
         await self._backend.resume(by=context.identity.name, note=params.note)

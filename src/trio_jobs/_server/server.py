@@ -104,7 +104,7 @@ class Server:
         self.shared_events = EventsByScope(backend.events)
         self._open: dict[Connection, None] = {}
         self._places = Places(limits)
-        pages = Pages(backend, self, self._metrics, page=page)
+        pages = Pages(backend, self, self._metrics, page=page, prefix=self._rules.prefix)
         self._sse = SseParts(backend, self.shared_events, self._pacer, self._followed, random.random)
         self._accounts = Accounts(limits)
         api = Api(backend, self._methods, self._accounts, self._rules, self._sse)

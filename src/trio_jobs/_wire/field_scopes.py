@@ -89,7 +89,7 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     WirePause: _fields("reason since until", "by"),
     WireClose: _fields("session at failed", "problem"),
     KindsResult: _fields("kinds"),
-    KindInfo: _fields("kind schema"),
+    KindInfo: _fields("kind schema verify"),
     w.BackupResult: _fields("path seq events size"),
     w.StatisticsResult: _fields(
         "jobs capacity free waiting_callers waiting_jobs session sdk_busy seq ok problems connections subscriptions "

@@ -10,10 +10,12 @@ __all__ = ["KindInfo", "KindsResult"]
 
 
 class KindInfo(Struct, frozen=True):
-    """kind: the name of a handler. schema: of its payloads, JSON Schema 2020-12. Empty: any payload."""
+    """kind: the name of a handler. schema: of its payloads, JSON Schema 2020-12. Empty: any payload. verify: whether
+    its handler has a verify, which says whether the work of a job was done."""
 
     kind: str
     schema: dict[str, Any]
+    verify: bool = False
 
 
 class KindsResult(Struct, frozen=True):
