@@ -120,7 +120,7 @@ def _operation(route: Route, refs: dict[Any, Any], components: dict[str, Any]) -
     if route.path == FIND.path:
         description += " With the parameter `key`: the job that has this key; then only `kind` can be given beside it."
     operation: dict[str, Any] = {
-        "operationId": f"{route.verb.lower()}_{row.name.replace('.', '_')}",
+        "operationId": _id(route),
         "summary": row.does,
         "description": description,
         "parameters": _parameters(route, fields),
@@ -133,6 +133,15 @@ def _operation(route: Route, refs: dict[Any, Any], components: dict[str, Any]) -
         schema = _body(route, fields)
         operation["requestBody"] = {"required": "required" in schema, "content": {_JSON: {"schema": schema}}}
     return operation
+
+
+def _id(route: Route) -> str:
+    return f"{route.verb.lower()}_{route.row.name.replace('.', '_')}"
+
+
+def _link(route: Route) -> dict[str, Any]:
+    """From a submitted job to an operation for it."""
+    return {"operationId": _id(route), "parameters": {"job": "$response.body#/id"}}
 
 
 def _body(route: Route, fields: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +165,7 @@ def _parameters(route: Route, fields: dict[str, Any]) -> list[dict[str, Any]]:
             continue
         schema = fields["properties"][name]
         if form == "pairs":
-            schema = {"type": "array", "items": {"type": "string", "pattern": "="}, "maxItems": 8}
+            schema = {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}, "maxItems": 8}
         elif (route.method, name) == ("jobs.subscribe", "after"):
             schema = {"type": "string", "description": "epoch/seq: behind that event."}
         found.append({"name": name, "in": "query", "schema": schema})
@@ -200,18 +209,22 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
         return {"200": {"description": "It is done.", "content": content}}
     content = {_JSON: {"schema": {"$ref": _REF.format(name="JobWithResult")}}}
     usual = ["ETag"]
+    links: dict[str, Any] = {}
     if route.body == "payload":
+        links = {"links": {_id(other): _link(other) for other in ROUTES if "job" in other.names}}
         usual += ["Location", "Trio-Jobs-Created", "Preference-Applied"]
     responses: dict[str, Any] = {
         "200": {
             "description": "The job is final: completed, failed or cancelled.",
             "headers": {name: _header(name) for name in usual},
             "content": content,
+            **links,
         },
         "202": {
             "description": "The job is not final; a job in doubt waits for a person.",
             "headers": {name: _header(name) for name in (*usual, "Retry-After")},
             "content": content,
+            **links,
         },
     }
     if route.verb == "GET":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.http_client import Http, http_site
-from support.server import OWNER, WATCHER, Bench, make_service, patient
+from support.http_client import Http, Response, http_site
+from support.server import OWNER, WATCHER, Bench, Raw, make_service, patient
 from support.waiting import deadline
 from trio_jobs import Fail, Service
 from trio_jobs._errors import OutcomeUnknown, QueueFull, StoreError
 from trio_jobs._runtime.queue import runtime_of
-from trio_jobs._server.http_jobs import preferred_wait
+from trio_jobs._server.http_jobs import entity_tags, preferred_wait
 from trio_jobs._server.problem_pages import problem_response
 from trio_jobs._server.server import serve
 from trio_jobs._wire.codes import ErrorCode
@@ -309,6 +310,48 @@ async def test_an_action_that_is_meant_for_the_job_as_it_was_is_refused(verb: st
         assert (await http("POST", f"{path}/{verb}", body, If_Match="*")).status == (200 if verb == "cancel" else 409)
 
 
+@pytest.mark.parametrize("verb", ["correct", "reschedule"])
+async def test_of_two_requests_with_the_same_tag_one_alone_is_done(verb: str, tmp_path: Path) -> None:
+    """A journal commits in another thread, and in the meantime the second request is compared with the old state."""
+    async with (
+        shop().open(journal=tmp_path / "jobs.db") as queue,
+        serve(queue, port=0, tokens=[OWNER], limits=patient()) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as one,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as two,
+    ):
+        clients = [Http(Raw(stream), OWNER) for stream in (one, two)]
+        await queue.pause()
+        path = f"/v1/jobs/{(await queue.submit('invoice', Invoice('A', 1), delay=60)).job_id}"
+        if verb == "correct":
+            assert await queue.cancel(path.rpartition("/")[2]) == "cancelled"
+        tag = (await clients[0]("GET", path)).headers["etag"]
+        answers: list[Response] = []
+
+        async def ask(client: Http, number: int) -> None:
+            body = {"payload": {"folio": "A", "total_cents": number}} if verb == "correct" else {"delay": 60 * number}
+            answers.append(await client("POST", f"{path}/{verb}", body, If_Match=tag))
+
+        async with trio.open_nursery() as nursery:
+            for number, client in enumerate(clients, 2):
+                nursery.start_soon(ask, client, number)
+        assert sorted(answer.status for answer in answers) == [200, 412]
+        assert {answer.problem for answer in answers if answer.status == 412} == {"precondition-failed"}
+        assert (await clients[0]("GET", path)).headers["etag"] != tag
+        await queue.cancel(path.rpartition("/")[2])
+
+
+@given(st.lists(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'))))
+def test_an_entity_tag_can_contain_commas(opaque: list[str]) -> None:
+    tags = [f'{weak}"{text}"' for text in opaque for weak in ("", "W/")]
+    assert entity_tags("if-match", " ,".join(tags) or None) == tags
+
+
+@pytest.mark.parametrize("value", ["x", '"', '"a" "b"', '"a"x', 'w/"a"', '"a b"', '*"a"', '"a\x7f"'])
+def test_other_entity_tags_are_refused(value: str) -> None:
+    with pytest.raises(RpcError, match="header if-match is not a list of entity tags"):
+        entity_tags("if-match", value)
+
+
 # other methods
 
 
@@ -550,6 +593,7 @@ async def test_the_position_of_a_job_is_answered_on_request_and_without_a_tag() 
             live = await http("GET", f"{paths[1]}?live={value}", If_None_Match=plain.headers["etag"])
             assert (live.status, live.json["position"], "etag" in live.headers) == (202, 2, False)
         assert (await http("GET", f"{paths[1]}?live=yes")).problem == "invalid-params"
+        await b.queue.resume()
 
 
 async def test_requests_without_a_token_are_limited_for_each_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ FIELDS = {
     "root": {"openapi", "info", "servers", "paths", "components", "security"},
     "operation": {"operationId", "summary", "description", "parameters", "requestBody", "responses"},
     "parameter": {"name", "in", "required", "schema", "description"},
-    "response": {"description", "headers", "content", "$ref"},
+    "response": {"description", "headers", "content", "links", "$ref"},
     "components": {"schemas", "responses", "securitySchemes"},
 }
 PATH = Path(trio_jobs.__file__).parent / "openapi.json"
@@ -66,6 +66,9 @@ def test_each_route_is_an_operation_with_the_fields_of_openapi(api: dict[str, An
             assert re.fullmatch(r"[1-5]\d\d|default", status)
             assert set(response) <= FIELDS["response"]
             assert "$ref" in response or response["description"]
+            for link in response.get("links", {}).values():
+                assert link["operationId"] in ids
+                assert link["parameters"] == {"job": "$response.body#/id"}
         body = operation.get("requestBody")
         assert body is None or set(body) <= {"required", "content", "description"}
 

@@ -15,18 +15,19 @@ import msgspec
 from trio_jobs._backend import Backend
 from trio_jobs._engine.jobs import FINAL
 from trio_jobs._lookup_errors import JobNotFound
+from trio_jobs._operator_errors import JobChanged
 from trio_jobs._server.accounts import Accounts
 from trio_jobs._server.cors import OriginRules
 from trio_jobs._server.handshake import ticket_in
 from trio_jobs._server.http import JSON, Page
 from trio_jobs._server.http_connection import HttpRequest, Stream
 from trio_jobs._server.http_context import HttpContext
-from trio_jobs._server.http_jobs import JobPages, check_tags, matches, preferred_wait
+from trio_jobs._server.http_jobs import JobPages, ShownJob, entity_tags, matches, preferred_wait
 from trio_jobs._server.identity import Identity, Problem
 from trio_jobs._server.methods import Deferred, Methods
 from trio_jobs._server.problem_pages import problem_page, problem_response
 from trio_jobs._server.refusals import Reason
-from trio_jobs._server.request import BadRequest, RequestHead
+from trio_jobs._server.request import BadRequest
 from trio_jobs._server.sse import SseContext, SseParts, SseStream, later, start_of_stream
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.commands import SubmitResult
@@ -43,6 +44,19 @@ from trio_jobs._wire.sse import MEDIA_TYPE
 __all__ = ["Api"]
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def _page(result: Any) -> Page:
+    """The response with the result of a method."""
+    made = result.make() if isinstance(result, Deferred) else result
+    return Page(200, JSON, _encode(made) + b"\n")
+
+
+def _changed(view: ShownJob) -> Page:
+    """The response to a request that is meant for the job as it was."""
+    job = view.job
+    problem = problem_of("precondition-failed", 412, f"job {job.id} has changed since; it is {job.state}")
+    return problem_page(msgspec.structs.replace(problem, job=job.id, state=str(job.state)), ("ETag", view.etag))
 
 
 @final
@@ -121,19 +135,16 @@ class Api:
                 key = getattr(params, "key", None)
                 context.account.take(cost(params), len(body))
                 if route.answer == "job" and route.verb == "GET":
-                    tags = head.listed("if-none-match")
+                    tags = entity_tags("if-none-match", head.get("if-none-match"))
                     return await self._jobs.get(context, params, seconds, tags, request.until_gone)
                 if route.conditional and head.get("if-match") is not None:
-                    stale = await self._stale(context, head, params.job)
-                    if stale is not None:
-                        return stale
+                    return await self._conditional(request, route, context, params)
                 if route is FIND:
                     return await self._found(context, params)
                 result = await self._call(request, route, context, params)
             if route.answer == "job":
                 return await self._submitted(request, context, result)
-            made = result.make() if isinstance(result, Deferred) else result
-            return Page(200, JSON, _encode(made) + b"\n")
+            return _page(result)
         except BadRequest:
             raise
         except Exception as error:
@@ -210,18 +221,22 @@ class Api:
             raise RpcError(ErrorCode.CANCELLED, "the wait was ended, and nothing was done")
         return result
 
-    async def _stale(self, context: HttpContext, head: RequestHead, job_id: str) -> Page | None:
-        """The refusal of a request that is meant for the job as it was; None if the job is still that."""
-        tags = head.listed("if-match")
-        check_tags("if-match", tags)
-        view = await self._jobs.view(context, job_id)
-        if matches(tags, view.etag):
-            return None
-        why = f"job {view.job.id} has changed since; it is {view.job.state}"
-        problem = problem_of("precondition-failed", 412, why)
-        return problem_page(
-            msgspec.structs.replace(problem, job=view.job.id, state=str(view.job.state)), ("ETag", view.etag)
-        )
+    async def _conditional(self, request: HttpRequest, route: Route, context: HttpContext, params: Any) -> Page:
+        """The response to a request that is meant for the job as it was.
+
+        The entity tag is compared with what is committed, and the request is executed later. Where the method can
+        compare, it does so again when it decides, so that of two requests with the same tag only one is done.
+        """
+        tags = entity_tags("if-match", request.head.get("if-match"))
+        view = await self._jobs.view(context, params.job)
+        if not matches(tags, view.etag):
+            return _changed(view)
+        if "*" not in tags and getattr(params, "if_seq", 0) is None:
+            params = msgspec.structs.replace(params, if_seq=view.job.seq)
+        try:
+            return _page(await self._call(request, route, context, params))
+        except JobChanged:
+            return _changed(await self._jobs.view(context, view.job.id))
 
     async def _submitted(self, request: HttpRequest, context: HttpContext, result: SubmitResult) -> Page:
         """The response to a submit: the job, after the wait that the client prefers."""

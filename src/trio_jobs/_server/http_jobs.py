@@ -23,7 +23,7 @@ from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.schemas import WireJob
 
-__all__ = ["JobPages", "ShownJob", "check_tags", "matches", "preferred_wait"]
+__all__ = ["JobPages", "ShownJob", "entity_tags", "matches", "preferred_wait"]
 
 MAX_WAIT: Final = 30.0  #: seconds
 MAX_RETRY_AFTER: Final = 60  #: seconds
@@ -32,7 +32,9 @@ CACHE: Final = (("Cache-Control", "private, no-cache"), ("Vary", "Authorization"
 
 _encode: Final = msgspec.json.Encoder().encode
 _WAIT: Final = re.compile(r"wait\s*=\s*\"?([0-9]{1,6})\"?")
-_TAG: Final = re.compile(r'(?:W/)?"([!#-~]*)"')
+#: Elements of a list (https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3): a tag can contain commas
+_TAGS: Final = re.compile(r'(?:[ \t]*+(?:(?:\*|(?:W/)?"[!#-~]*+")[ \t]*+)?+(?:,|\Z))*+')
+_TAG: Final = re.compile(r'\*|(?:W/)?"[!#-~]*"')
 
 
 @attrs.frozen
@@ -59,10 +61,17 @@ def matches(tags: list[str], etag: str) -> bool:
     return any(tag == "*" or tag.removeprefix("W/") == own for tag in tags)
 
 
-def check_tags(name: str, tags: list[str]) -> None:
-    """Raises `RpcError` unless each of them is an entity tag."""
-    if any(tag != "*" and _TAG.fullmatch(tag) is None for tag in tags):
+def entity_tags(name: str, value: str | None) -> list[str]:
+    """The elements of header If-Match or If-None-Match, each an entity tag or "*"; empty without the header.
+
+    Raises:
+        RpcError: It is not a list of entity tags.
+    """
+    if not value:
+        return []
+    if _TAGS.fullmatch(value) is None:
         raise RpcError(ErrorCode.INVALID_PARAMS, f"header {name} is not a list of entity tags")
+    return _TAG.findall(value)
 
 
 def preferred_wait(preferences: list[str]) -> float | None:
@@ -161,7 +170,6 @@ class JobPages:
             tags: Of If-None-Match.
             until_gone: See `HttpRequest`.
         """
-        check_tags("if-none-match", tags)
         view = await self.view(context, params.job, live=params.live)
         if params.live:
             return self.page(view, live=True)
