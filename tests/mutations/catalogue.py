@@ -44,6 +44,7 @@ ACTIONS: Final = "tests/runtime/test_operator_actions.py"
 OPERATIONS: Final = "tests/runtime/test_operations.py"
 OPERATOR_COMMANDS: Final = "tests/engine/test_operator_commands.py"
 CORRECTIONS: Final = "tests/runtime/test_corrections.py"
+ONE_VOUCHER: Final = "tests/runtime/test_one_voucher_per_key.py"
 COMMANDS: Final = "tests/server/test_commands.py"
 VERIFY_NOW: Final = "tests/runtime/test_verify_now.py"
 RESCHEDULING: Final = "tests/runtime/test_rescheduling.py"
@@ -1962,6 +1963,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/corrections.py",
         " and not tombstone.may_have_acted",
         "",
+    ),
+    _M(
+        "verify that cannot tell permits a correction",
+        "a job about which verify answers Unknown is corrected, and a key has two vouchers",
+        ONE_VOUCHER,
+        "_engine/fold.py",
+        '    if event.answer == "not_done":\n',
+        '    if event.answer != "done":\n',
+    ),
+    _M(
+        "keys kept as long as jobs",
+        "a key is free as soon as its job is pruned, and the next submit books its voucher again",
+        ONE_VOUCHER,
+        "_runtime/pruner.py",
+        "take_stale(now - self._key_retention,",
+        "take_stale(now - min(self._job_retention.values()),",
     ),
     _M(
         "verify on request never called in strict order",
