@@ -128,8 +128,11 @@ def test_the_key_p_pauses_and_resumes(tmp_path: Path) -> None:
             screen.wait_for("booked 2 ")
             screen.write("p")
             screen.wait_for("paused, p resumes")
+            booked = max(int(count) for count in re.findall(r"booked (\d+) ", "\n".join(screen.lines())))
             screen.write("p")
-            assert process.wait() == 0
+            screen.wait_for(f"booked {booked + 2} ")  # one more may have been under way
+            process.send_signal(signal.SIGINT)
+            assert process.wait() == 130
 
 
 def test_a_terminal_that_is_closed_does_not_break_the_booking_off(tmp_path: Path) -> None:

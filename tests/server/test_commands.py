@@ -96,7 +96,6 @@ async def served(*tokens: trio_jobs.Token) -> AsyncIterator[tuple[Queue, Ledger,
                         await trio.sleep(0.001)
             yield queue, ledger, clients
             done.set()
-            nursery.cancel_scope.cancel()
 
 
 async def ended(client: Client, job_id: str) -> trio_jobs.Job:
@@ -225,6 +224,7 @@ async def test_many_jobs_are_submitted_as_one() -> None:
         with pytest.raises(QueueFull):
             await client.submit_many([NewJob("post", {"n": n}) for n in range(3)])
         assert queue.statistics().jobs[State.PENDING] == 3, "none of the three is accepted"
+        await client.resume()
 
 
 async def test_a_dry_run_says_what_a_bulk_operation_would_do() -> None:

@@ -148,8 +148,8 @@ async def count_calls(path: Path) -> int:
     return disk.calls
 
 
-#: The campaign hangs in each call; the tests in every seventh, so that it is not always the same call of a group
-any_call = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.campaign), 7])
+#: The campaign hangs in each call; the tests in every 23rd, so that it is not always the same call of a group
+any_call = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.campaign), 23])
 
 
 @any_call
