@@ -102,7 +102,7 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
 
 
 def test_every_limit_and_code_that_the_page_names_is_so() -> None:
-    from trio_jobs._client.session import MAX_RECEIVED
+    from trio_jobs._client.stream import MAX_RECEIVED
     from trio_jobs._engine.handlers import MAX_PAYLOAD
     from trio_jobs._server.limits import ServerLimits
     from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, MAX_PAGE_BYTES, CloseCode, ErrorCode

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import trio_jobs
 from support.fake_server import LIMITS, FakeConnection, answering, fake_server
 from support.waiting import deadline
-from trio_jobs._client import handshake, reconnect, session
+from trio_jobs._client import handshake, reconnect, session, stream
 
 
 @pytest.fixture(autouse=True)
@@ -274,22 +274,22 @@ async def test_a_half_open_connection_is_noticed_by_a_ping(monkeypatch: pytest.M
 
 async def test_a_large_message_may_take_its_time_if_the_server_reads_on(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = trio.testing.lockstep_stream_pair()
-    stream = handshake.ClientStream(ours, lambda: None)
+    sender = stream.ClientStream(ours, lambda: None)
     received = 0
 
     async def read() -> None:
         nonlocal received
         while received < 2**20:
-            await trio.sleep(handshake.SEND_TIMEOUT * 0.9)
-            received += len(await theirs.receive_some(handshake.CHUNK))
+            await trio.sleep(stream.SEND_TIMEOUT * 0.9)
+            received += len(await theirs.receive_some(stream.CHUNK))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        await stream.send_all(bytes(2**20))
-    assert (received, stream.problem) == (2**20, "")
+        await sender.send_all(bytes(2**20))
+    assert (received, sender.problem) == (2**20, "")
     with pytest.raises(trio.BrokenResourceError, match="read nothing for 5 s"):
-        await stream.send_all(b"x")
-    assert stream.problem
+        await sender.send_all(b"x")
+    assert sender.problem
 
 
 async def test_a_cancelled_result_gives_back_its_place_at_once() -> None:
@@ -358,7 +358,7 @@ async def test_a_stream_whose_next_page_is_too_large_ends_with_an_error_and_the_
             await connection.answer(request, answering(request))
             if request["method"] == "jobs.subscribe":
                 subscribed += 1
-                await connection.websocket.send_message("x" * (session.MAX_RECEIVED + 1))
+                await connection.websocket.send_message("x" * (stream.MAX_RECEIVED + 1))
 
     async with fake_server(talk) as url, connected(url) as client:
         with pytest.raises(trio_jobs.ConnectionFailed, match="more than 16777216 bytes"):

@@ -83,6 +83,8 @@ QUEUE_MACHINE: Final = "tests/harness/test_queue_machine.py"
 CONNECTION_LIMITS: Final = "tests/server/test_limits_of_a_connection.py"
 PACING: Final = "tests/client/test_pacing.py"
 EXPORTS: Final = "tests/runtime/test_exports.py"
+CLIENT_STREAM: Final = "tests/client/test_client_stream.py"
+FRAME_DECODER: Final = "tests/wire/test_frame_decoder.py"
 HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
 PROCESS_ASYNC: Final = "tests/runtime/test_process_async.py"
@@ -3105,6 +3107,78 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/opening_retries.py",
         " or is_a(error, UsageError) or",
         " or",
+    ),
+    _M(
+        "text not checked across fragments",
+        "what is no text is kept until its message is complete",
+        FRAME_DECODER,
+        "_wire/frame_decoder.py",
+        "            self._checker.decode(payload, is_complete)\n",
+        "            pass\n",
+    ),
+    _M(
+        "length of a fragment forgotten",
+        "a message in fragments can have any size",
+        FRAME_DECODER,
+        "_wire/frame_decoder.py",
+        "if len(self._message) + length > self._max_message:",
+        "if length > self._max_message:",
+    ),
+    _M(
+        "new message inside another one",
+        "a message that begins within another one is decoded, and the other one is not missed",
+        FRAME_DECODER,
+        "_wire/frame_decoder.py",
+        "stop <= end and not self._type and length",
+        "stop <= end and length",
+    ),
+    _M(
+        "masked frame of a server accepted",
+        "the mask of a frame is taken for text",
+        FRAME_DECODER,
+        "_wire/frame_decoder.py",
+        "if first != _TEXT_FRAME or length > 127:",
+        "if first != _TEXT_FRAME:",
+    ),
+    _M(
+        "control frame in two reads",
+        "a ping of which the first read has the header alone is passed on without its payload",
+        FRAME_DECODER,
+        "_wire/frame_decoder.py",
+        "                if stop > end:\n                    break\n",
+        "",
+    ),
+    _M(
+        "frames with the head lost",
+        "an event that comes in one packet with the answer to the handshake is missing",
+        CLIENT_STREAM,
+        "_client/stream.py",
+        "            self._early = self.answer[end:]\n",
+        "            data = data[: len(data) - len(self.answer) + end]\n",
+    ),
+    _M(
+        "pings without an end",
+        "a server that sends pings and reads nothing fills the memory of the client",
+        CLIENT_STREAM,
+        "_client/stream.py",
+        "while len(self._control) > MAX_CONTROL and not self._has_ended:",
+        "while False:",
+    ),
+    _M(
+        "broken protocol without a close frame",
+        "a server is not sent why its connection ends",
+        CLIENT_STREAM,
+        "_client/session.py",
+        "            await self._refuse(error)\n",
+        "",
+    ),
+    _M(
+        "failed send leaves the reader",
+        "after a failed send a client waits for messages of a dead connection",
+        CLIENT_STREAM,
+        "_client/stream.py",
+        "            await trio.aclose_forcefully(self._stream)  # so that `receive` ends, too\n",
+        "",
     ),
     _M(
         "refusal without an id dropped",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http
 import re
 import ssl
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,12 +18,12 @@ import trio
 from trio_jobs._engine.jobs import escape
 from trio_jobs._errors import ConnectionFailed, UsageError
 
-__all__ = ["ClientStream", "Rejected", "Untrusted", "dial", "parse_url", "rejection"]
+__all__ = ["MAX_HEAD", "Rejected", "Untrusted", "dial", "end_of_head", "parse_url", "rejection"]
 
-SEND_TIMEOUT: Final = 5.0  #: seconds in which the server must accept a part of what is sent
-CHUNK: Final = 64 * 1024  #: bytes of such a part
 MAX_HEAD: Final = 64 * 1024  #: bytes of the answer to the handshake
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([ -~]*))?\r?\n")
+_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1[0-9]{2}")
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
 _LATER: Final = frozenset({408, 425, 429})  #: beside those from 500 on: another attempt may succeed
 _ADVICE: Final = {
     401: "check the token",
@@ -111,6 +110,19 @@ def rejection(url: str, answer: bytes) -> Rejected | None:
     return Rejected(f"{url} answered the handshake with {said}{advice}", status, retry_after)
 
 
+def end_of_head(answer: bytes) -> int | None:
+    """Where the head of an answer that accepts the handshake ends, and frames begin. None if there is no such head.
+
+    Interim answers (RFC 9110, section 15.2) may come before it.
+    """
+    at = 0
+    while (end := _HEAD_END.search(answer, at)) is not None and _INTERIM.match(answer, at):
+        if answer[at + 9 : at + 12] == b"101":
+            return end.end()
+        at = end.end()
+    return None
+
+
 def _header(line: bytes) -> tuple[str, str]:
     name, _, value = line.decode("latin-1").partition(":")
     return name.strip().lower(), value.strip()
@@ -124,65 +136,6 @@ def _detail(body: bytes) -> str:
         return ""
     reason = next((found[key] for key in ("error", "detail") if key in found), "") if isinstance(found, dict) else ""
     return escape(reason)[:200] if isinstance(reason, str) else ""
-
-
-class ClientStream(trio.abc.Stream):
-    """The stream that trio-websocket gets.
-
-    trio-websocket waits for ever for a handshake if the server closes the connection during it, as a server does that
-    stops or that has reached its connection limit. And a send is not bounded in time; here each part of it is, so that
-    a large message may take its time over a slow connection.
-
-    Args:
-        stream: The stream to the server.
-        on_end: Called at the end of the stream.
-
-    Attributes:
-        answer: The start of the answer to the handshake; empty after `opened`.
-        problem: Why this stream has ended the connection; empty if it has not.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> None:
-        self.answer = b""
-        self.problem = ""
-        self._stream = stream
-        self._on_end = on_end
-        self._is_open = False
-
-    def opened(self) -> None:
-        """The handshake has succeeded."""
-        self._is_open = True
-        self.answer = b""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._on_end()
-            raise
-        if not self._is_open:
-            self.answer += data
-        if not data or len(self.answer) > MAX_HEAD:
-            self._on_end()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            for at in range(0, len(data), CHUNK):
-                with trio.move_on_after(SEND_TIMEOUT) as scope:
-                    await self._stream.send_all(data[at : at + CHUNK])
-                if scope.cancelled_caught:
-                    self.problem = f"the server read nothing for {SEND_TIMEOUT:g} s"
-                    raise trio.BrokenResourceError(self.problem)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._on_end()
-            raise
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 async def dial(

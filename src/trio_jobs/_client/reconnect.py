@@ -21,9 +21,10 @@ from wsproto.utilities import ProtocolError
 
 from trio_jobs._client.backoff import Backoff
 from trio_jobs._client.errors import as_exception
-from trio_jobs._client.handshake import ClientStream, Rejected, Untrusted, dial, parse_url, rejection
+from trio_jobs._client.handshake import Rejected, Untrusted, dial, parse_url, rejection
 from trio_jobs._client.outbox import Request
-from trio_jobs._client.session import MAX_RECEIVED, ConnectionLost, Session, TooLarge
+from trio_jobs._client.session import ConnectionLost, Session, TooLarge
+from trio_jobs._client.stream import ClientStream
 from trio_jobs._concurrency import single_cause
 from trio_jobs._errors import ConnectionFailed, InvalidPayload, OutcomeUnknown, PermissionDenied, UsageError
 from trio_jobs._log import Log
@@ -160,7 +161,6 @@ class ReconnectingSession:
                         self._where.path or "/ws",
                         subprotocols=[PROTOCOL],
                         extra_headers=self._headers,
-                        max_message_size=MAX_RECEIVED,
                     )
                 if handshake.cancelled_caught:
                     raise ConnectionLost("the server closed the connection during the handshake")

@@ -19,26 +19,27 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_jobs._client.backoff import Backoff
-from trio_jobs._client.handshake import ClientStream
 from trio_jobs._client.outbox import Outbox, Request
 from trio_jobs._client.pacer import Pacer, assumed_limits
+from trio_jobs._client.stream import ClientStream
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._errors import ConnectionFailed, OutcomeUnknown, UsageError
 from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
+from trio_jobs._wire.frame_decoder import InvalidFrame
 from trio_jobs._wire.jsonrpc import Answer, ErrorBody, Notification, encode_request, read_from_server
 from trio_jobs._wire.methods import WAITING, CancelRequest, HelloResult
 from trio_jobs._wire.params import Params
 from trio_jobs._wire.schemas import ErrorData
 
-__all__ = ["MAX_RECEIVED", "ConnectionLost", "Session", "TooLarge"]
+__all__ = ["ConnectionLost", "Session", "TooLarge"]
 
-MAX_RECEIVED: Final = 16 * 1024 * 1024  #: bytes of a message from the server: a page of 500 jobs with long errors
 PING: Final = 20.0  #: seconds between two pings, as on the server
 PONG: Final = 10.0  #: seconds for the answer to a ping
 TICK: Final = 1.0  #: seconds between two looks at what waits; after it a wait for a result lets another one wait
 ANSWER_TIMEOUT: Final = 120.0  #: seconds for an answer beyond its wait: four times the default of `commit_timeout`
 REFUSED_FOR: Final = 30.0  #: seconds after which a request that is refused again and again raises
+CLOSE_TIMEOUT: Final = 1.0  #: seconds for the close of a WebSocket
 FIRST_PAUSE: Final = 0.05  #: seconds after a refusal without `retry_after`; doubled with each further one
 LONGEST_PAUSE: Final = 5.0
 HELLO: Final = 200  #: bytes of a server.hello at most
@@ -244,12 +245,11 @@ class Session:
         """Handle messages until the connection is lost, then raise `ConnectionLost`. Cancelled: the session ends."""
         try:
             while True:
-                message = read_from_server(await self._websocket.get_message())
-                if isinstance(message, Notification):
-                    self.useful = True
-                    self._on_notification(message)
-                elif message is not None:
-                    self._on_message(message)
+                messages = await self._stream.receive()
+                if messages is None:
+                    await self._websocket.get_message()  # raises why the connection was closed
+                elif not self._closing:
+                    self._handle(messages)
         except ConnectionClosed as closed:
             if self._closing:
                 await (
@@ -259,10 +259,32 @@ class Session:
         except msgspec.MsgspecError as error:
             self.lost = ConnectionLost(f"a message of the server is invalid: {error}", blames=True)
             raise self.lost from error
+        except InvalidFrame as error:
+            self.lost = ConnectionLost(f"the server sent {error.reason}", error.code, blames=True)
+            await self._refuse(error)
+            raise self.lost from None
         finally:
             self.lost = self.lost or ConnectionLost("the connection was closed")
             for request in [*self._in_flight.values(), *self._outbox]:
                 request.end(self.lost)
+
+    def _handle(self, messages: list[str | bytes]) -> None:
+        for text in messages:
+            message = read_from_server(text)
+            if isinstance(message, Notification):
+                self.useful = True
+                self._on_notification(message)
+            elif message is not None:
+                self._on_message(message)
+
+    async def _refuse(self, error: InvalidFrame) -> None:
+        """Close the WebSocket because of what the server has sent, within a second."""
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                self._stream.closing = True
+                nursery.start_soon(self._stream.discard)
+                await self._websocket.aclose(error.code, error.reason)
+                nursery.cancel_scope.cancel()
 
     def _on_message(self, answer: Answer) -> None:
         number = answer.id
@@ -368,16 +390,14 @@ class Session:
 
     async def aclose(self) -> None:
         """Close the WebSocket, within a second. `read` then waits to be cancelled."""
-        self._closing = True
-        with trio.move_on_after(1):
+        self._closing = self._stream.closing = True
+        with trio.move_on_after(CLOSE_TIMEOUT):
             await self._websocket.aclose()
 
     def _lose(self, closed: ConnectionClosed) -> ConnectionLost:
         if self.lost is None:
             code, reason = (None, "") if closed.reason is None else (closed.reason.code, closed.reason.reason or "")
-            if code == CloseCode.TOO_BIG and str(MAX_RECEIVED) in reason:
-                why = f"the server sent a message of more than {MAX_RECEIVED} bytes"
-            elif self._stream.problem:
+            if self._stream.problem:
                 why = self._stream.problem
             else:
                 detail = f" ({code}{', ' + reason if reason else ''})" if code is not None else ""

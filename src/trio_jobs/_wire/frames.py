@@ -1,7 +1,8 @@
 """WebSocket frames (RFC 6455, section 5): those of the server are encoded here, those of a client are counted.
 
-wsproto decodes what is received. It keeps every fragment of a message, also one of a single byte or of none, so that a
-message far below the size limit can use any amount of memory. `FrameLimiter` reads the frame headers before wsproto.
+`frame_decoder` decodes those of a server, wsproto those of a client. wsproto keeps every fragment of a message, also
+one of a single byte or of none, so that a message far below the size limit can use any amount of memory.
+`FrameLimiter` reads the frame headers before wsproto.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Final
 
 from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
 
-__all__ = ["FrameLimiter", "LimitExceeded", "close_frame", "ping_frame", "text_frame", "text_header"]
+__all__ = ["CLOSE", "FrameLimiter", "LimitExceeded", "close_frame", "ping_frame", "text_frame", "text_header"]
 
 _PING: Final = 0x9
-_CLOSE: Final = 0x8
+CLOSE: Final = 0x8  #: the opcode of a close frame
 _LONG: Final = struct.Struct("!BBQ").pack
 _MIDDLE: Final = struct.Struct("!BBH").pack
 
@@ -39,7 +40,7 @@ def ping_frame(payload: bytes = b"") -> bytes:
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame. `reason` is truncated to 123 bytes."""
     payload = struct.pack("!H", code) + reason.encode()[:123].decode(errors="ignore").encode()
-    return bytes((0x80 | _CLOSE, len(payload))) + payload
+    return bytes((0x80 | CLOSE, len(payload))) + payload
 
 
 class LimitExceeded(Exception):
@@ -99,7 +100,7 @@ class FrameLimiter:
         self._skip = length
         opcode = first & 0x0F
         if opcode & 0x8:
-            self.closed = self.closed or opcode == _CLOSE
+            self.closed = self.closed or opcode == CLOSE
             return
         self._fragments += 1
         self._message += length
