@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -20,9 +20,13 @@ from support.http_client import Http, Response, http_site, parse_head
 from support.server import OWNER, WATCHER, Bench, Raw, make_service, patient
 from support.waiting import deadline
 from trio_jobs import JobContext
+from trio_jobs._runtime import feed
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._server.http_connection import UntilGone
 from trio_jobs._server.named_tokens import NamedToken, write_tokens
 from trio_jobs._server.server import serve
+from trio_jobs._server.sse import SseStream
+from trio_jobs._server.stream import GuardedStream
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.sse import read_id
 
@@ -296,17 +300,60 @@ async def test_a_client_that_disconnects_frees_its_place_at_once() -> None:
             assert runtime_of(b.queue).feed.readers == readers
 
 
-async def test_a_stop_sends_what_is_available_and_ends_the_stream() -> None:
+def notify_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the feed notify its readers of the next events, and then of none: nothing later is sent before the stop."""
+    monkeypatch.setattr(feed, "SHARE", 1e-9)
+    monkeypatch.setattr(feed, "LONGEST", 3600.0)
+
+
+async def test_a_stop_sends_each_stream_what_is_available_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to streams that share one cursor, and behind a page of events that a filter does not match."""
     async with make_service().open() as queue:
         async with serve(queue, port=0, tokens=[OWNER], limits=patient()) as server:
             b = Bench(queue, server)
-            events = await connect(b)
-            await events.block()
-            jobs = await run(b, 20)
-        blocks = await events.rest()
-        await events.raw.stream.aclose()
-        completed = [block.data["job"] for block in blocks if block.data and block.data["type"] == "completed"]
-        assert completed == jobs
+            waiting = (await queue.submit("wait", 0, delay=3600)).job_id
+            queries = ["", "", "", f"?jobs={waiting}", "?kinds=wait"]
+            streams = [await connect(b, query) for query in queries]
+            for events in streams:
+                await events.block()
+                await events.block()
+            await wait_all_tasks_blocked(0.01)
+            notify_once(monkeypatch)
+            jobs = await run(b, 100)
+            await queue.cancel(waiting)
+        for query, events in zip(queries, streams, strict=True):
+            blocks = [block.data for block in await events.rest() if block.event == "jobs.event"]
+            await events.raw.stream.aclose()
+            ended = [event["job"] for event in blocks if event["type"] in ("completed", "cancelled")]
+            assert ended == ([waiting] if query else [*jobs, waiting]), query
+
+
+async def test_a_stop_while_events_are_being_sent_leaves_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop cancels the task that sends, in the step in which it has read the events and not sent them yet."""
+    stopping = trio.Event()
+    run_stream = SseStream.run
+
+    async def run_until_cancelled(self: SseStream, until_gone: Any, headers: Any, stream: GuardedStream) -> None:
+        async def until_stopping(wait: Callable[[], Awaitable[object]]) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await stopping.wait()
+                self.on_news(cast("Any", None), False)
+                nursery.cancel_scope.cancel()
+
+        await run_stream(self, cast("UntilGone", until_stopping), headers, stream)
+
+    monkeypatch.setattr(SseStream, "run", run_until_cancelled)
+    async with site() as b:
+        events = await connect(b)
+        first = (await events.block(), await events.block())[1].seq
+        await wait_all_tasks_blocked(0.01)
+        notify_once(monkeypatch)
+        await run(b, 100)
+        last = runtime_of(b.queue).feed.seq
+        stopping.set()
+        seen = [block.seq for block in await events.rest() if block.event == "jobs.event"]
+        assert seen == [*range(first + 1, last + 1)]
 
 
 async def test_a_stream_resumes_over_a_restart(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from trio_jobs._server.limits import ServerLimits
@@ -90,3 +91,40 @@ async def test_a_write_that_is_cancelled_half_way_is_continued_by_the_next() -> 
             opcodes.append(frame.opcode)
         assert (length, opcodes[-1]) == (3_000_000, Opcode.CLOSE)
         assert not stream.free
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["before it begins", "while the kernel takes nothing"])
+async def test_a_write_of_which_nothing_may_be_lost_is_made_by_the_next_if_it_was_cancelled(full: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for s in (ours, theirs):
+            s.setblocking(False)
+        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits())
+        if full:
+            with pytest.raises(BlockingIOError):
+                while ours.send(b"."):
+                    pass
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all_of, b"first ")
+                if full:
+                    await wait_all_tasks_blocked()
+                scope.cancel()
+        assert (stream.dead, stream.free) == (False, False)
+        got = b""
+        with contextlib.suppress(BlockingIOError):
+            while more := theirs.recv(1 << 20):
+                got += more
+        await stream.send_frames(b"second")
+        assert got.strip(b".") + theirs.recv(100) == b"first second"
+        assert stream.free
+
+
+async def test_a_write_over_tls_is_made_by_the_next_if_it_was_cancelled_before_it_began() -> None:
+    ours, theirs = memory_stream_pair()
+    stream = GuardedStream(ours, None, ServerLimits())
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await stream.send_all_of(b"first ")
+    await stream.send_frames(b"second")
+    assert await theirs.receive_some() == b"first second"

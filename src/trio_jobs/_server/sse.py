@@ -262,7 +262,7 @@ class SseStream:
             while self._is_ready and not self._is_ended:
                 sent = await subscriber.collect()
                 if sent:
-                    await stream.send_frames(b"".join(sent))
+                    await stream.send_all_of(b"".join(sent))
                 if subscriber.caught_up:
                     self._is_ready = False
                     subscriber.join(self._shared.multicasts, stream)
@@ -281,12 +281,17 @@ class SseStream:
         return subscriber.position() if self.identity.ticket is None else b":\n\n"
 
     async def _send_rest(self, stream: GuardedStream, subscriber: Subscriber) -> None:
-        """What was available when the server stopped."""
+        """The events that were available when the server stopped; none behind a snapshot that may have lost a page."""
         if stream.dead or stream.silent:
             return
         await stream.flush()
-        while sent := subscriber.collect_nowait():
-            await stream.send_frames(b"".join(sent))
+        subscriber.leave()
+        while subscriber.can_resume:
+            sent = await subscriber.collect()
+            if sent:
+                await stream.send_frames(b"".join(sent))
+            if subscriber.caught_up:
+                return
 
 
 async def later(headers: tuple[tuple[str, str], ...], stream: GuardedStream) -> None:

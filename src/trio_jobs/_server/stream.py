@@ -205,7 +205,7 @@ class GuardedStream(trio.abc.Stream):
             self.on_rest()
 
     async def flush(self) -> None:
-        """Send what `send_nowait` has kept. Raises and Cancelled: as `send_all`."""
+        """Send what was kept for the next write. Raises and Cancelled: as `send_all`."""
         if self._rest or self.dead:
             async with self._turn():
                 await self._write(b"")
@@ -231,6 +231,16 @@ class GuardedStream(trio.abc.Stream):
         async with self._turn():
             if not self.silent:
                 await self._write(data)
+
+    async def send_all_of(self, data: bytes) -> None:
+        """Send joined frames of this server, of which a cancel must lose none. Raises: as `send_all`.
+
+        Cancelled:
+            The next write begins with what was not sent. Over TLS the stream is dead if a part was sent.
+        """
+        self._rest += data
+        self.free = False
+        await self.flush()
 
     async def send_made(self, make: Callable[[], bytes]) -> None:
         """Send what `make` returns. It is called when the lock is acquired, so a waiting answer takes no memory.
@@ -287,13 +297,13 @@ class GuardedStream(trio.abc.Stream):
         if self.dead:
             raise trio.BrokenResourceError("an earlier write failed or was cut off")
         self.dead = True  # until the write is complete, or its rest is known
+        begun = bool(self._rest)
+        data, self._rest = self._rest + data, b""
         if isinstance(self._transport, trio.SSLStream):
             await self._write_tls(data)
         elif self._raw is None:
             await self._transport.send_all(data)
         else:
-            begun = bool(self._rest)
-            data, self._rest = self._rest + data, b""
             await self._write_plain(self._raw, memoryview(data), begun)
         self.dead = False
 
@@ -315,7 +325,7 @@ class GuardedStream(trio.abc.Stream):
                     await trio.lowlevel.wait_writable(raw)
             except trio.Cancelled:
                 if begun or len(data) < whole:  # the next write sends the rest
-                    self._rest = bytes(data)
+                    self._rest = bytes(data) + self._rest
                 self.dead = False
                 raise
             if scope.cancelled_caught:

@@ -141,12 +141,16 @@ class Subscriber:
         """Attach to the feed."""
         self.cursor.attach()
 
-    def end(self) -> None:
-        """Leave the multicast and the feed. Repeated calls have no effect; nothing else may be called after it."""
+    def leave(self) -> None:
+        """Leave the multicast, if it is in one. Its own cursor, at the same position, is not attached to the feed."""
         if self._multicast is not None:
             multicast, self._multicast = self._multicast, None
             self.cursor = self._own(self.cursor.position)
             multicast.leave(self)
+
+    def end(self) -> None:
+        """Leave the multicast and the feed. Repeated calls have no effect; nothing else may be called after it."""
+        self.leave()
         self.cursor.end()
 
     def join(self, multicasts: Multicasts, stream: GuardedStream) -> None:
