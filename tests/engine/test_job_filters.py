@@ -80,7 +80,7 @@ class TableAgainstList(RuleBasedStateMachine):
 
     @rule(
         count=st.integers(1, 24), step=st.integers(1, 3), kind=KINDS, state=STATES, keys=st.lists(KEYS, min_size=1),
-        by=PEOPLE, labels=LABELS, at=st.floats(0, 9),
+        by=PEOPLE, labels=LABELS, at=st.floats(0, 9), error=ERRORS,
     )  # fmt: skip
     def submit(self, count: int, step: int, kind: str, state: State, keys: list[str | None], **fields: Any) -> None:
         for number in range(count):
@@ -89,6 +89,7 @@ class TableAgainstList(RuleBasedStateMachine):
                 f"{self.seq:036x}", kind, msgspec.Raw(b"1"), fields["at"], self.seq, 0.0, self.seq, state,
                 keys[number % len(keys)], None, fields["by"], labels=fields["labels"], attempts=(ENTERED,),
             )  # fmt: skip
+            record.error = None if fields["error"] is None else ErrorInfo(fields["error"])
             self.table.append(record)
             self.jobs.append(record)
 
@@ -188,6 +189,27 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.parametrize("error", [None, "TypeError"], ids=["none", "another"])
+@pytest.mark.parametrize("in_block", [True, False])
+def test_a_job_is_listed_and_counted_by_the_error_that_it_has_now(in_block: bool, error: str | None) -> None:
+    table, payload = JobTable(), msgspec.Raw(b"1")
+    jobs = [JobRecord(f"{n:036x}", "post", payload, 0.0, n, 0.0, n, State.PENDING) for n in range(1, 10)]
+    for job in jobs:  # with the ninth, the first eight are in a block
+        table.append(job)
+    job = jobs[3 if in_block else 8]
+    for kind in ("OSError", error, "OSError", error):
+        before = facts(job)
+        job.error = None if kind is None else ErrorInfo(kind)
+        if in_block:
+            table.update(job, before)
+        for listed in ("OSError", "TypeError"):
+            wanted = JobFilter(error_type=listed)
+            found = [job for _, job in table.scan(wanted) if job is not None]
+            assert found == ([job] if kind == listed else [])
+            values: Counter[str] = Counter()
+            assert sum(table.count(wanted, "error_type", "", values)) == +values[listed] == (kind == listed)
 
 
 TestTableAgainstList = TableAgainstList.TestCase

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from support.rig import HostKind, Rig, busy_queue, ended, make_rig, until_state
+from support.rig import HostKind, Rig, busy_queue, ended, make_rig, until
 from trio_jobs import (
     Done,
     Fail,
@@ -122,7 +122,7 @@ async def test_the_request_waits_for_the_running_attempt(autojump_clock: MockClo
         assert scope.cancelled_caught
         hold.release()
         await ended(queue, running.job_id)
-        assert (await ended(queue, job_id)).state is State.COMPLETED or await until_state(queue, job_id, "completed")
+        await until(queue, job_id, lambda job: job.state is State.COMPLETED)
 
 
 async def test_two_people_who_ask_at_once_get_the_same_answer(autojump_clock: MockClock) -> None:

@@ -9,12 +9,13 @@ import pytest
 import trio
 from msgspec import Struct
 
-from support.server import OPERATOR, OWNER, WATCHER, Bench, Raw, bench, make_service
+from support.server import OPERATOR, OWNER, WATCHER, Bench, Raw, bench, make_service, patient
 from support.waiting import deadline
 from trio_jobs import JobFailed, PermissionDenied, Token, connect
 from trio_jobs._wire.codes import Scope
 from trio_jobs._wire.field_scopes import FIELD_SCOPES, structs_in
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
+from trio_jobs._wire.schemas import WireJob
 from trio_jobs._wire.scopes import includes
 
 SECRET = "s3cret"
@@ -67,7 +68,7 @@ async def everything(b: Bench, client: Raw, jobs: list[str]) -> list[tuple[type[
     found = []
     asked: list[tuple[str, dict[str, Any]]] = [
         *[("jobs.get", {"job": job}) for job in jobs],
-        *[("jobs.result", {"job": job}) for job in jobs],
+        *[(method, {"job": job}) for job in jobs for method in ("jobs.result", "jobs.history")],
         ("jobs.find", {"key": "A-1"}),
         ("jobs.list", {}),
         ("jobs.count", {"group": "state"}),
@@ -98,7 +99,7 @@ async def everything(b: Bench, client: Raw, jobs: list[str]) -> list[tuple[type[
 
 @TOKENS
 async def test_a_token_is_sent_the_fields_of_its_scope_alone(token: Token) -> None:
-    async with bench(service(), metrics=False) as b:
+    async with bench(service(), metrics=False, limits=patient(messages=1000)) as b:
         jobs = await written_queue(b)
         client = await b.raw(token)
         seen: set[str] = set()
@@ -111,6 +112,21 @@ async def test_a_token_is_sent_the_fields_of_its_scope_alone(token: Token) -> No
             assert seen == set()
         else:
             assert {"by", "labels", "payload", "message", "traceback", "reason", "result", "step"} <= seen
+        await client.stream.aclose()
+
+
+@TOKENS
+async def test_a_traceback_is_sent_with_a_job_that_is_asked_for_alone_and_to_no_token_that_watches(
+    token: Token,
+) -> None:
+    async with bench(service(), metrics=False, limits=patient(messages=1000)) as b:
+        jobs = await written_queue(b)
+        client = await b.raw(token)
+        for type_, sent in await everything(b, client, jobs):
+            text = msgspec.json.encode(sent).decode()
+            has_failed = type_ is WireJob and sent["id"] == jobs[0]
+            assert ("raise ValueError" in text) is (has_failed and token is not WATCHER), sent
+            assert ("traceback" in text) is (has_failed and token is not WATCHER), sent
         await client.stream.aclose()
 
 

@@ -137,7 +137,7 @@ async def test_jobs_are_listed_in_pages_and_read() -> None:
         await with_client(b.server.url, talk)
 
 
-async def test_a_failure_has_its_traceback_only_for_a_control_token() -> None:
+async def test_a_failed_job_that_is_asked_for_has_its_tracebacks_but_not_for_a_token_that_watches() -> None:
     service = Service()
 
     @service.handler(retry=Retry(max_retries=0))
@@ -151,6 +151,7 @@ async def test_a_failure_has_its_traceback_only_for_a_control_token() -> None:
         result = await client.ask("jobs.result", job=ids[0], wait=5)
         assert (result["state"], result["error"]["message"]) == ("failed", "no such account")
         assert "result" not in result
+        assert "traceback" not in result["error"], "jobs.get and jobs.find alone send it"
         retried = await client.ask("jobs.retry", job=ids[0])
         assert retried["state"] == "pending"
         assert (await client.ask("jobs.result", job=ids[0], wait=5))["state"] == "failed"

@@ -144,7 +144,13 @@ async def everything_committed(queue: Queue) -> None:
 
 
 async def until_state(queue: Queue, job_id: str, state: str) -> Job:
-    return await until(queue, job_id, lambda job: job.state == state)
+    """The job, once it is in this state. Raises `AssertionError` at once if it is final, in another one."""
+
+    def says(job: Job) -> bool:
+        assert not job.is_final or job.state == state, f"the job is {job.state}, and does not become {state}: {job}"
+        return job.state == state
+
+    return await until(queue, job_id, says)
 
 
 async def ended(queue: Queue, job_id: str) -> Job:
