@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from trio.testing import MockClock
 
 from support import processes
+from support.process_rig import end_served
 from support.rig import BOTH, HostKind, make_clock
 from support.waiting import DEADLINE, time_limit
 from trio_jobs._runtime import seat_lock
@@ -98,10 +100,24 @@ def children_end_with_their_test() -> Iterator[None]:
     processes.end_processes(keep=before)
 
 
-@pytest.fixture(params=BOTH)
-def kind(request: pytest.FixtureRequest) -> HostKind:
-    """Both executors, one after the other."""
-    return cast("HostKind", request.param)
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> Iterator[HostKind]:
+    """Both executors in this process, one after the other, and the one with a process if the test says so."""
+    yield cast("HostKind", request.param)
+    end_served()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`in_process` marks tests of what must hold on each executor. To start a process takes half a second, so most of
+    them run with one in the campaign only; those with `suite=True` always."""
+    given = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
+    if "kind" not in metafunc.fixturenames or "kind" in given:
+        return
+    kinds: list[Any] = list(BOTH)
+    mark = metafunc.definition.get_closest_marker("in_process")
+    if mark is not None and sys.platform != "win32":
+        kinds.append(pytest.param("process", marks=[] if mark.kwargs.get("suite") else [pytest.mark.campaign]))
+    metafunc.parametrize("kind", kinds, indirect=True)
 
 
 @pytest.fixture

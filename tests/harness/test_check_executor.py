@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
+from trio_jobs._call_report import RaisedError
+from trio_jobs._engine.jobs import ErrorInfo
 from trio_jobs._executors.call_boundary import interrupt_call
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs.ports import CallReport, Discard, Interruption, SdkCall
-from trio_jobs.testing import ConformanceError, check_executor
+from trio_jobs._executors.wrapping import WrappingExecutor
+from trio_jobs._service import Service, parts_of
+from trio_jobs.ports import CallReport, Discard, Interruption, SdkCall, SdkExecutor
+from trio_jobs.testing import ConformanceError, check_executor, executor_check
 
 
 async def test_the_thread_executor_keeps_the_contract() -> None:
@@ -228,3 +233,67 @@ async def test_raises_false_returns_the_report() -> None:
     assert not report.ok
     assert "which does not name the PlannedError that the SDK's close raised" in str(report)
     assert "the executor: 11 checks, 2 findings" in str(report)
+
+
+# an SDK in another process
+
+
+def make_process_executor(service: Service, nursery: trio.Nursery) -> SdkExecutor:
+    return parts_of(service).make_executor(nursery)
+
+
+def check_rules(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let `check_executor` check only these rules, each of which starts processes."""
+    for rules in ("_RULES", "THREAD_RULES", "INTERRUPT_RULES", "KILL_RULES"):
+        kept = tuple(rule for rule in getattr(executor_check, rules) if rule.__name__ in names)
+        monkeypatch.setattr(executor_check, rules, kept)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(None, id="all", marks=pytest.mark.campaign),
+        pytest.param(("_check_concurrent_call", "_check_kill"), id="two"),
+    ],
+)
+async def test_the_process_executor_keeps_the_contract(
+    rules: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rules is not None:
+        check_rules(monkeypatch, *rules)
+    report = await check_executor(make_process_executor, remote=True)
+    assert len(report.checked) == (22 if rules is None else len(rules))
+    assert not report.left_out
+
+
+class LingeringExecutor(WrappingExecutor):
+    """Reports a call as over before its process is dead."""
+
+    has_lost_session = waits_for_queue = False
+
+    def __init__(self, inner: SdkExecutor, nursery: trio.Nursery) -> None:
+        super().__init__(inner)
+        self.nursery = nursery
+        self.killed = trio.Event()
+
+    async def call(self, call: SdkCall) -> CallReport:
+        self.nursery.start_soon(super().call, call)
+        await self.killed.wait()
+        return CallReport(error=RaisedError(ErrorInfo("SdkProcessKilled", "it was killed"), killed=True))
+
+    def kill(self) -> None:
+        self.killed.set()
+
+
+@pytest.mark.campaign
+async def test_an_executor_that_does_not_wait_for_the_death_of_a_process_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_rules(monkeypatch, "_check_kill")
+    with pytest.raises(ConformanceError, match="a call ended while its process was alive"):
+        await check_executor(
+            lambda service, nursery: LingeringExecutor(make_process_executor(service, nursery), nursery),
+            remote=True,
+            timeout=5,
+        )

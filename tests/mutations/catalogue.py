@@ -2860,6 +2860,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "died=False",
     ),
     _M(
+        "opening ends a call of the process",
+        "an opening beside a call that is inside the process of the SDK kills it",
+        CHECK_EXECUTOR,
+        "_executors/process.py",
+        "        if self.inside:\n            raise SdkCallStuck",
+        "        if False:\n            raise SdkCallStuck",
+    ),
+    _M(
         "death of the SDK not counted",
         "a job that kills the process of the SDK does so for ever",
         ATTEMPTS_TABLE,

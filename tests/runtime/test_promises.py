@@ -29,10 +29,13 @@ from support.rig import (
     until,
     until_state,
 )
-from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkOpenFailed, State
+from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkCallError, SdkOpenFailed, State
+from trio_jobs._executors.process_child import STACK_WAIT
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+
+pytestmark = pytest.mark.in_process
 
 
 class Wrong(Exception):
@@ -42,6 +45,7 @@ class Wrong(Exception):
 # P1: one at a time
 
 
+@pytest.mark.in_process(suite=True)
 async def test_p1_attempts_never_overlap(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue, trio.open_nursery() as nursery:
@@ -116,8 +120,11 @@ async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockCloc
 # P2: one thread
 
 
-async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_trios(mock_clock: MockClock) -> None:
-    rig = make_rig("thread", verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
+@pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=pytest.mark.campaign)], indirect=True)
+async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_trios(
+    kind: HostKind, mock_clock: MockClock
+) -> None:
+    rig = make_rig(kind, verifies=True, retry=trio_jobs.Retry(1, waits=[0]))
     rig.sdk.script("call", Wrong())
     rig.sdk.script("verify", trio_jobs.NotDone())
     async with rig.open() as queue:
@@ -205,7 +212,9 @@ async def test_p3_if_opening_fails_no_job_is_consumed(error: BaseException, kind
     with pytest.raises(SdkOpenFailed, match=r"could not be opened \(tries: 1\)") as caught:
         async with rig.open():
             raise AssertionError("the block must not begin")
-    assert caught.value.__cause__ is error
+    cause = caught.value.__cause__
+    assert cause is error or (isinstance(cause, SdkCallError) and cause.class_name == type(error).__name__)
+    assert (kind == "process") == isinstance(cause, SdkCallError)
     assert [step.operation for step in rig.sdk.steps] == ["open"]
     rig.sdk.check()
 
@@ -304,16 +313,22 @@ async def test_p3_a_close_that_hangs_is_given_up_after_close_timeout(kind: HostK
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life)
         await rig.reached(hold)
-        if kind == "thread":
+        if kind != "trio":
             await pass_time(clock, 3)
+        if kind == "process":
+            await pass_time(clock, STACK_WAIT)
     [report] = reports
     assert report is not None
-    assert not report.sdk_closed
-    assert report.sdk_problem in ("a call has not returned", "it did not close in time")
+    assert report.sdk_closed == (kind == "process")
+    if kind == "process":
+        assert report.sdk_problem == "it did not close in time; its process was killed"
+    else:
+        assert report.sdk_problem in ("a call has not returned", "it did not close in time")
     assert rig.sdk.count("close") == 1
     hold.release()
 
 
+@pytest.mark.in_process(suite=True)
 async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     rig.sdk.script("close", Wrong("the book is warm"))
@@ -483,6 +498,7 @@ async def test_p5_a_job_ends_once_per_run(kind: HostKind, clock: MockClock) -> N
 # P6: honest
 
 
+@pytest.mark.in_process(suite=True)
 async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, retry=NO_RETRY)
     rig.sdk.script("call", Wrong("half done"))

@@ -13,6 +13,8 @@ from support.rig import NO_RETRY, HostKind, Rig, ended, make_rig, outcomes, unti
 from trio_jobs import Done, Fail, JobMayHaveActed, NotDone, Queue, RetriedJobs, Retry, State, Unknown
 from trio_jobs.testing import Blocker, CrashableStore
 
+pytestmark = pytest.mark.in_process
+
 #: A declaration that permits no repetition after an error, and what the job becomes
 AT_MOST_ONCE: list[tuple[dict[str, Any], State]] = [
     ({"on_doubt": "hold"}, State.IN_DOUBT),
@@ -73,6 +75,7 @@ async def test_p12_on_doubt_retry_repeats_an_attempt_that_raised(autojump_clock:
     [(Done("voucher"), State.COMPLETED, 1), (NotDone(), State.COMPLETED, 2), (Unknown(), State.IN_DOUBT, 1)],
     ids=["done", "not done", "unknown"],
 )
+@pytest.mark.in_process(suite=True)
 async def test_p12_verify_decides_about_an_attempt_that_raised_and_retry_beside_it_only_tunes(
     kind: HostKind, clock: MockClock, answer: Any, state: State, calls: int
 ) -> None:

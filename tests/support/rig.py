@@ -17,13 +17,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
+from support.process_rig import make_process_service, serve_sdk
 from support.waiting import deadline
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
-HostKind = Literal["thread", "trio"]
+HostKind = Literal["thread", "trio", "process"]
 BOTH: tuple[HostKind, ...] = ("thread", "trio")
 
 #: As `open_retry`: an opening that fails is not retried. As `retry`: a job is not
@@ -46,7 +47,7 @@ class Rig:
 
     async def reached(self, hold: Blocker) -> None:
         """Wait until a call has reached `hold`."""
-        await (hold.reached() if self.kind == "thread" else hold.reached_in_trio())
+        await (hold.reached_in_trio() if self.kind == "trio" else hold.reached())
 
 
 @asynccontextmanager
@@ -66,6 +67,11 @@ def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any]
     Args:
         verifies: The handler has a verify, which passes the kind of the job to the SDK's verify.
     """
+    if kind == "process":
+        served = serve_sdk()
+        declaration = declared({**rules, "verify": True} if verifies else rules)
+        declaration.pop("verify", None)
+        return Rig(served, kind, make_process_service(settings or {}, declaration, verifies=verifies))
     sdk = FakeSdk()
     service = service_for(sdk, kind, **(settings or {}))
 
@@ -95,6 +101,7 @@ def declared(rules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def service_for(sdk: FakeSdk, kind: HostKind, **settings: Any) -> Service:
+    assert kind != "process", "its process must find the service: use make_rig"
     return (
         Service(sdk=sdk.session, **settings) if kind == "thread" else Service(async_sdk=sdk.async_session, **settings)
     )

@@ -104,6 +104,8 @@ class ProcessExecutor:
         return problem
 
     async def open(self, opening: Opening) -> None:
+        if self.inside:
+            raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
         await self._call_on_killed()
         if self._process is None or self._process.has_ended:
             self._process = await self._start()
@@ -190,7 +192,10 @@ class ProcessExecutor:
             return Interruption(was_inside=False)
         process.interrupt(number)
         await process.interrupt_done.wait()
-        return process.interruptions.pop(number, Interruption(was_inside=False))
+        interruption = process.interruptions.pop(number, Interruption(was_inside=False))
+        if interruption.was_inside:
+            self._interrupted_call = number
+        return interruption
 
     def handle(self, enter: Callable[[], Awaitable[None]], leave: Callable[[], None]) -> Any:
         return SdkHandle(self, enter, leave, lambda fn, args: RemoteCall(fn, args, self._setup.module))

@@ -52,7 +52,7 @@ class _Calls:
         return self.reports[what]
 
     async def interrupt(self, number: int) -> Interruption:
-        return await self.executor.interrupt(number, lambda session: self.hits.append((number, threading.get_ident())))
+        return await self._fixture.interrupt(number, lambda session: self.hits.append((number, threading.get_ident())))
 
     async def expect_no_hit(self, number: int, moment: str) -> None:
         """Expect that call `number`, which has left, can no longer be interrupted."""
@@ -124,7 +124,7 @@ async def _leave_while_interrupted(fixture: ExecutorFixture, calls: _Calls, numb
         release.wait(fixture.timeout)
 
     async with fixture.tasks() as nursery:
-        nursery.start_soon(calls.executor.interrupt, number, linger)
+        nursery.start_soon(fixture.interrupt, number, linger)
         try:
             with trio.move_on_after(fixture.timeout):
                 await reached.wait()
@@ -171,7 +171,7 @@ async def _check_failed_interruption(fixture: ExecutorFixture) -> None:
             def fail(session: object, error: BaseException = error) -> None:
                 raise error
 
-            interruption = await calls.executor.interrupt(number, fail)
+            interruption = await fixture.interrupt(number, fail)
             expect(
                 interruption.problem is not None and "no such port" in interruption.problem,
                 f"interrupt returned {interruption!r}, which does not say what the function raised",

@@ -11,7 +11,7 @@ import trio
 from trio_jobs._call_report import CallReport
 from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect, returned
 
-__all__ = ["THREAD_RULES"]
+__all__ = ["LOCAL_THREAD_RULES", "THREAD_RULES"]
 
 ABANDON_TIMEOUT: Final = 5.0  #: seconds within which the caller of an abandoned call must continue
 
@@ -56,6 +56,7 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
         blocker.release()
     expect(sdk.max_concurrent == 1, f"{sdk.max_concurrent} calls were in the SDK at once")
     expect(returned(results[0]) == "first", "the result of the first call was lost")
+    expect(executor.is_open, "the session of a call was ended by a second call, open or close")
     expect(await executor.close() is True, "close did not return True after the call had returned")
     await executor.stop()
 
@@ -114,4 +115,5 @@ async def _check_abandoned_call(fixture: ExecutorFixture) -> None:
     await executor.stop()
 
 
-THREAD_RULES: Final = (_check_concurrent_call, _check_cancelled_call, _check_abandoned_call)
+THREAD_RULES: Final = (_check_concurrent_call, _check_cancelled_call)
+LOCAL_THREAD_RULES: Final = (_check_abandoned_call,)  # a thread cannot be ended

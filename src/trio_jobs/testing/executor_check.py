@@ -13,11 +13,15 @@ import trio
 from trio_jobs._call_report import CallReport
 from trio_jobs._errors import SessionDiscarded
 from trio_jobs._exception_tree import leaves
-from trio_jobs._interruption import Interrupts
+from trio_jobs._interruption import Interrupts, Kills
 from trio_jobs._ports import Discard, SdkExecutor
-from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, PlannedError, UnusualError, expect, returned
+from trio_jobs.testing import _remote_session
+from trio_jobs.testing._executor_errors import PlannedError, UnusualError
+from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect, fixture_for, returned
 from trio_jobs.testing._executor_interrupt_check import INTERRUPT_RULES
-from trio_jobs.testing._executor_thread_check import THREAD_RULES
+from trio_jobs.testing._executor_kill_check import KILL_RULES
+from trio_jobs.testing._executor_thread_check import LOCAL_THREAD_RULES, THREAD_RULES
+from trio_jobs.testing._remote_session import MakeObject
 from trio_jobs.testing._sdk_objects import SdkObjects
 from trio_jobs.testing.fake_sdk import FakeSdk
 from trio_jobs.testing.report import CheckReport, collect
@@ -27,11 +31,16 @@ __all__ = ["check_executor"]
 TIMEOUT: Final = 20.0  #: seconds to wait for a thread to reach a point
 DESTROY_TIMEOUT: Final = 2.0  #: seconds to wait for objects to be destroyed after the executor has stopped
 
-MakeExecutor = Callable[[Callable[[], Any], trio.Nursery], SdkExecutor]
+MakeExecutor = Callable[[Any, trio.Nursery], SdkExecutor]
 
 
 async def check_executor(
-    make_executor: MakeExecutor, *, asynchronous: bool = False, timeout: float = TIMEOUT, raises: bool = True
+    make_executor: MakeExecutor,
+    *,
+    asynchronous: bool = False,
+    remote: bool = False,
+    timeout: float = TIMEOUT,
+    raises: bool = True,
 ) -> CheckReport:
     """Check that an SDK executor keeps its contract, each rule with a new executor.
 
@@ -40,8 +49,12 @@ async def check_executor(
     Args:
         make_executor: Called with a function that returns a context manager for an SDK session (an async one if
             `asynchronous`), and a nursery for the executor's tasks. Returns an executor that is not open.
+            If `remote`, the first argument is a `Service` instead, a global of a module that any process can import.
         asynchronous: Calls are `async def` and run in the caller's task, so the rules about concurrent and abandoned
             calls are left out. Otherwise calls run where the SDK lives, one at a time.
+        remote: The SDK lives in another process, which inherits the environment variables of this one. The executor
+            opens the `sdk` of the service there, and makes each `HandlerCall` with the handler of the same kind. It
+            conforms to `Kills`, and the rules about processes that are killed or die are checked too.
         timeout: Seconds of real time to wait for a thread; a check ends after three times that.
         raises: Raise if there are findings. Otherwise the report has them.
 
@@ -57,18 +70,17 @@ async def check_executor(
 
     def check(rule: Callable[[ExecutorFixture], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            sdk = FakeSdk()
             raised: BaseException | None = None
             with trio.move_on_after(timeout * 3) as scope:
                 async with trio.open_nursery() as nursery:
-                    factory = sdk.async_session if asynchronous else sdk.session
-                    fixture = ExecutorFixture(make_executor(factory, nursery), sdk, not asynchronous, timeout)
+                    fixture = fixture_for(lambda opens: make_executor(opens, nursery), asynchronous, remote, timeout)
                     try:
                         await rule(fixture)
                     except Exception as error:
                         raised = error
                     finally:
                         fixture.release()
+                        await fixture.end()
                     nursery.cancel_scope.cancel()
             if raised is not None:
                 raise raised
@@ -79,13 +91,24 @@ async def check_executor(
     async with trio.open_nursery() as nursery:
         sdk = FakeSdk()
         factory = sdk.async_session if asynchronous else sdk.session
-        interrupts = isinstance(make_executor(factory, nursery), Interrupts)
+        executor = make_executor(_remote_session.service if remote else factory, nursery)
+        interrupts, kills = isinstance(executor, Interrupts), isinstance(executor, Kills)
         nursery.cancel_scope.cancel()
-    rules = [*_RULES, *([] if asynchronous else THREAD_RULES), *(INTERRUPT_RULES if interrupts else ())]
+    rules: list[Callable[[ExecutorFixture], Awaitable[None]]] = [*_RULES]
+    if not remote:
+        rules += _LOCAL_RULES
+    if not asynchronous:
+        rules += THREAD_RULES if remote else (*THREAD_RULES, *LOCAL_THREAD_RULES)
+    if interrupts:
+        rules += INTERRUPT_RULES
+    if remote and kills:
+        rules += KILL_RULES
     checks = [((rule.__doc__ or rule.__name__).splitlines()[0].rstrip("."), check(rule)) for rule in rules]
     left_out = ["concurrent and abandoned calls: an asynchronous executor has none"] if asynchronous else []
     if not interrupts and not asynchronous:
         left_out.append("interruptions: the executor does not conform to trio_jobs.ports.Interrupts")
+    if remote and not kills:
+        left_out.append("kills: the executor does not conform to trio_jobs.ports.Kills")
     report = await collect("the executor", checks, tuple(left_out))
     return report.check() if raises else report
 
@@ -154,7 +177,7 @@ async def _check_failing_open(fixture: ExecutorFixture) -> None:
     for error in (PlannedError("busy"), SystemExit(3)):
         sdk.script("open", error)
         raised = await fixture.raised(lambda: executor.open(FIRST))
-        expect(raised is error, f"open raised {raised!r} where the SDK raised {error!r}")
+        expect(fixture.is_same(raised, error), f"open raised {raised!r} where the SDK raised {error!r}")
         expect(not executor.is_open and not executor.inside, "the executor is open or busy after an open that failed")
         expect(executor.session == 0, f"an open that failed was given the session number {executor.session}")
     await executor.open(FIRST)
@@ -243,20 +266,26 @@ async def _check_failing_call(fixture: ExecutorFixture) -> None:
 
 async def _check_objects(fixture: ExecutorFixture) -> None:
     """What the SDK made is destroyed on the session's thread: results, and the frames of exceptions (P2)."""
-    executor, sdk, objects = fixture.executor, fixture.sdk, SdkObjects()
+    executor, sdk, remote = fixture.executor, fixture.sdk, fixture.remote
+    objects = SdkObjects() if remote is None else remote.objects
 
-    def fail() -> None:
+    def make() -> Any:
+        return objects.make() if remote is None else MakeObject(fails=False)
+
+    def fail() -> Any:
+        if remote is not None:
+            return MakeObject(fails=True)
         made = objects.make()
         raise PlannedError(f"with an object on thread {made.home}")
 
     sdk.script("open", fail)
     expect(
-        isinstance(await fixture.raised(lambda: executor.open(FIRST)), PlannedError),
+        fixture.is_a(await fixture.raised(lambda: executor.open(FIRST)), PlannedError),
         "open did not raise what the SDK raised",
     )
     for discards in (False, True):
         await executor.open(FIRST)
-        sdk.script("call", objects.make, fail, objects.make, fail)
+        sdk.script("call", make, fail, make, fail)
         for _ in range(4):
             await fixture.call("x")
         await executor.close(Discard("PlannedError", by_last_call=True) if discards else None)
@@ -307,12 +336,12 @@ async def _check_handle(fixture: ExecutorFixture) -> None:
     await executor.open(FIRST)
     handle = executor.handle(enter, lambda: calls.append("leave"))
     if fixture.threaded:
-        result = await handle.call(lambda session: session.call("x"))
+        result = await handle.call(_remote_session.call_x)
         expect(result == "x", f"the handle returned {result!r} for a call that returned 'x'")
         expect(calls == ["enter", "leave"], f"around one call the handle called {calls}, not enter and leave")
         fixture.sdk.script("call", PlannedError())
-        error = await fixture.raised(lambda: handle.call(lambda session: session.call("bad")))
-        expect(isinstance(error, PlannedError), f"the handle raised {error!r} where the SDK raised PlannedError")
+        error = await fixture.raised(lambda: handle.call(_remote_session.call_x))
+        expect(fixture.is_a(error, PlannedError), f"the handle raised {error!r} where the SDK raised PlannedError")
         expect(calls == ["enter", "leave"] * 2, f"around two calls, the second failing, the handle called {calls}")
     else:
         expect(await handle.acall("x") == "x", "the handle of an asynchronous executor is not the session")
@@ -340,5 +369,6 @@ async def _check_lost_session(fixture: ExecutorFixture) -> None:
 _RULES: Final = (
     *(_check_open_call_close, _check_repeated_close, _check_reopen),
     *(_check_failing_open, _check_failing_close, _check_discard, _check_failing_call, _check_objects),
-    *(_check_cancelled_open, _check_handle, _check_lost_session),
+    *(_check_handle, _check_lost_session),
 )
+_LOCAL_RULES: Final = (_check_cancelled_open,)

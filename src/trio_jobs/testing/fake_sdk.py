@@ -23,100 +23,21 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
 import attrs
 import trio
 
+from trio_jobs.testing._blocker import Blocker
 from trio_jobs.testing._checked_managers import CheckedAsyncManager, CheckedManager
-from trio_jobs.testing._virtual_time import ThreadActivity, current_activity
+from trio_jobs.testing._virtual_time import current_activity
 
 __all__ = ["Blocker", "FakeSdk", "FakeSession", "Operation", "Slow", "Step"]
 
 Operation = Literal["open", "call", "verify", "save", "close"]
-
-TIMEOUT: Final = 30.0  #: seconds of real time
-
-
-class Blocker:
-    """Blocks the operation that takes it until the test releases it.
-
-    Args:
-        then: The item that takes effect after the release, as if it had been scripted in place of the blocker.
-        timeout: Seconds of real time after which a blocked thread fails, so that a test that never releases it ends.
-    """
-
-    def __init__(self, then: Any = None, *, timeout: float = TIMEOUT) -> None:
-        self.then = then
-        """The item that takes effect after the release."""
-        self._timeout = timeout
-        self._blocked: list[ThreadActivity] = []
-        self._reached = threading.Event()
-        self._released = threading.Event()
-        self._reached_in_trio = trio.Event()
-        self._released_in_trio = trio.Event()
-
-    def __repr__(self) -> str:
-        state = "released" if self._released.is_set() else "reached" if self._reached.is_set() else "not reached"
-        return f"<Blocker {state}>"
-
-    def release(self) -> None:
-        """Let the blocked operations continue; later ones do not block. Call it in Trio's thread."""
-        self._released.set()
-        self._released_in_trio.set()
-        blocked, self._blocked = self._blocked, []
-        for activity in blocked:
-            activity.begin()
-
-    async def reached(self) -> None:
-        """Wait until an operation on a thread is blocked. It takes no virtual time.
-
-        Raises:
-            AssertionError: No operation reached the blocker within `timeout` seconds of real time.
-
-        Cancelled:
-            Takes effect when the wait is over.
-        """
-        await trio.to_thread.run_sync(self._reached.wait, self._timeout)
-        assert self._reached.is_set(), f"no call reached this blocker within {self._timeout:g} s"
-
-    async def reached_in_trio(self) -> None:
-        """Wait until an operation in Trio is blocked.
-
-        Cancelled:
-            Nothing has changed.
-        """
-        await self._reached_in_trio.wait()
-
-    def block(self) -> None:
-        """Block the calling thread until the release.
-
-        Raises:
-            AssertionError: The blocker was not released within `timeout` seconds of real time.
-        """
-        activity = current_activity()
-        if activity is not None:  # virtual time may pass while this thread is blocked
-            activity.token.run_sync_soon(self._set_blocked, activity)
-        self._reached.set()
-        assert self._released.wait(self._timeout), f"this blocker was not released within {self._timeout:g} s"
-
-    async def ablock(self) -> None:
-        """Block the calling task until the release.
-
-        Cancelled:
-            The blocker counts as reached.
-        """
-        self._reached.set()
-        self._reached_in_trio.set()
-        await self._released_in_trio.wait()
-
-    def _set_blocked(self, activity: ThreadActivity) -> None:
-        if not self._released.is_set():  # otherwise the thread is running again
-            self._blocked.append(activity)
-            activity.end()
 
 
 @attrs.frozen
@@ -166,6 +87,8 @@ class FakeSdk:
         self.thrown: list[BaseException] = []
         """What was thrown into sessions that were discarded, in order."""
         self._concurrent = 0
+        self._inside: Counter[int] = Counter()  # operations in progress, by session
+        self._lost: set[int] = set()  # sessions whose process has ended
         self._sessions = 0
         self._scripts: dict[Operation, deque[Any]] = {operation: deque() for operation in get_args(Operation)}
         self._by_number: dict[tuple[Operation, int], Any] = {}
@@ -296,6 +219,7 @@ class FakeSdk:
             if operation != "open" and not session.is_open:
                 self.misuse.append(f"{what} in session {session.number}, which is not open")
             self._concurrent += 1
+            self._inside[session.number] += 1
             self.max_concurrent = max(self.max_concurrent, self._concurrent)
             script = self._scripts[operation]
             number = operation, self.count(operation)
@@ -303,9 +227,19 @@ class FakeSdk:
                 return self._by_number.pop(number)
             return script.popleft() if script else what
 
-    def _leave(self) -> None:
+    def _leave(self, session: FakeSession) -> None:
         with self._lock:
-            self._concurrent -= 1
+            if session.number not in self._lost:
+                self._concurrent -= 1
+                self._inside[session.number] -= 1
+
+    def _lose(self, session: FakeSession) -> None:
+        """The process of a session has ended: nothing of it is in the SDK any more."""
+        with self._lock:
+            self._concurrent -= self._inside[session.number]
+            self._lost.add(session.number)
+            self.open_sessions -= session.is_open
+            session.is_open = False
 
     def _perform(self, session: FakeSession, operation: Operation, what: str) -> Any:
         item = self._enter(session, operation, what)
@@ -321,7 +255,7 @@ class FakeSdk:
                 raise item
             return item() if callable(item) else item
         finally:
-            self._leave()
+            self._leave(session)
 
     async def _aperform(self, session: FakeSession, operation: Operation, what: str) -> Any:
         item = self._enter(session, operation, what)
@@ -337,7 +271,7 @@ class FakeSdk:
             result = item() if callable(item) else item
             return await result if inspect.isawaitable(result) else result
         finally:
-            self._leave()
+            self._leave(session)
 
 
 class FakeSession:
