@@ -34,13 +34,14 @@ def measure(run: Run) -> Answer:
         "One start", "ms of CPU time", rows, "lower", (LEAST,),
         ("User and system time of a process, with everything compiled before. Wall time is the same on an idle machine.",),
     )  # fmt: skip
-    why = "the classes of a queue are made, and the annotations of the public ones evaluated, when a name is first used"
+    why = "a queue has 47 attrs classes in 146 modules, and each class is compiled anew at every start"
     help_row = table.row(HELP)
     return Answer(
         "start_up", "What does a start cost?", (table,),
         (
+            at_most(f"{IMPORT}, of trio, msgspec and attrs", ratio(table, IMPORT, LEAST), 1.25),
             at_most(f"{SERVICE}, of trio, msgspec and attrs", ratio(table, SERVICE, LEAST), 1.25, why=why),
-            at_most("trio-jobs --help, CPU time", None if help_row is None else help_row.median, 150, " ms", why=why),
+            at_most("trio-jobs --help, CPU time", None if help_row is None else help_row.median, 150, " ms"),
         ),
     )  # fmt: skip
 

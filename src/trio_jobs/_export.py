@@ -8,12 +8,11 @@ names, where most of them are not defined; so the annotations are evaluated firs
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
 __all__ = ["export", "on_first_use"]
 
@@ -76,6 +75,10 @@ def on_first_use(
 
 
 def _evaluate_annotations(class_: type) -> None:
+    import inspect  # `import trio_jobs` alone needs neither
+
+    import attrs
+
     if "__annotations__" in vars(class_):
         class_.__annotations__ = inspect.get_annotations(class_, eval_str=True)
     if attrs.has(class_):

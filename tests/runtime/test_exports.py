@@ -254,7 +254,7 @@ NOT_FOR_A_HELP = f"{NOT_FOR_A_QUEUE} trio msgspec trio_jobs._runtime trio_jobs._
 @pytest.mark.parametrize(
     ("program", "unwanted"),
     [
-        pytest.param("import trio_jobs", NOT_FOR_A_HELP, id="import"),
+        pytest.param("import trio_jobs", f"{NOT_FOR_A_HELP} attr inspect", id="import"),
         pytest.param("import trio_jobs; trio_jobs.Service(); trio_jobs.Queue", NOT_FOR_A_QUEUE, id="queue"),
         pytest.param("from trio_jobs._cli.main import main; main(['--help'])", NOT_FOR_A_HELP, id="help"),
     ],
