@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,8 +17,10 @@ from wsproto.frame_protocol import CloseReason, Opcode
 
 import trio_jobs
 from support.processes import Process, run
-from support.server import Raw, handshake, make_service, patient
+from support.server import Raw, free_port, handshake, make_service, patient
 from support.waiting import deadline
+from trio_jobs._server.http_jobs import MAX_WAIT
+from trio_jobs._server.sse import KEEP_ALIVE
 
 PAGE = ROOT / "docs" / "howto" / "proxy.md"
 DEPLOY = ROOT / "docs" / "howto" / "deploy.md"
@@ -38,13 +39,6 @@ def configuration(language: str, port: int, upstream: int, replaced: Mapping[str
         assert found in text
         text = text.replace(found, put)
     return re.sub(r"(listen |bind :)443", rf"\g<1>{port}", text)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def nginx(
@@ -97,6 +91,11 @@ async def answer(port: int, tls: ssl.SSLContext | None, path: str, method: str =
     async with await connected(port, tls) as stream:
         await stream.send_all(f"{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode())
         return b"".join([chunk async for chunk in stream])
+
+
+def request(path: str, *headers: str, method: str = "GET") -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", f"Host: {NAME}", f"Authorization: Bearer {TOKEN.secret}", *headers)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 async def until_ready(port: int, tls: ssl.SSLContext | None) -> None:
@@ -162,6 +161,70 @@ async def test_pings_keep_an_idle_connection_through_the_proxy(
                     with pytest.raises((EOFError, trio.BrokenResourceError)):
                         await client.frame()
                     await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("proxy", [nginx, haproxy])
+async def test_a_stream_of_events_passes_the_proxy_at_once_and_stays_open_while_nothing_happens(
+    proxy: Callable[..., list[str]],
+    tmp_path: Path,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The proxy closes a connection on which nothing is sent for two seconds; the keep-alive blocks prevent it."""
+    monkeypatch.setattr("trio_jobs._server.sse.KEEP_ALIVE", 0.4)
+    port, tls = free_port(), trusting(certificate)
+    async with (
+        make_service().open() as queue,
+        trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME]) as server,
+    ):
+        with started(proxy, tmp_path, port, server.port, *certificate, {"60s": "2s"}):
+            await until_ready(port, tls)
+            async with await connected(port, tls) as stream:
+                await stream.send_all(request("/v1/events"))
+                received = b""
+                with deadline("three seconds of keep-alive blocks, then an event"):
+                    while received.count(b"\nid: ") < 8:
+                        received += await stream.receive_some()
+                    assert b"event: " not in received
+                    receipt = await queue.submit("double", 21)
+                    await queue.result(receipt.job_id)
+                    while received.count(b"event: jobs.event") < 3:
+                        more = await stream.receive_some()
+                        assert more, received
+                        received += more
+                assert received.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("proxy", [nginx, haproxy])
+async def test_a_job_is_submitted_and_waited_for_through_the_proxy(
+    proxy: Callable[..., list[str]], tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    port, tls = free_port(), trusting(certificate)
+    async with (
+        make_service().open() as queue,
+        trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME]) as server,
+    ):
+        with started(proxy, tmp_path, port, server.port, *certificate):
+            await until_ready(port, tls)
+            async with await connected(port, tls) as stream:
+                headers = (
+                    "Content-Type: application/json",
+                    "Content-Length: 2",
+                    "Prefer: wait=30",
+                    "Connection: close",
+                )
+                await stream.send_all(request("/v1/kinds/double/jobs", *headers, method="POST") + b"21")
+                response = b"".join([chunk async for chunk in stream])
+            assert response.startswith(b"HTTP/1.1 200 ")
+            assert b'"result":42}' in response
+
+
+def test_the_proxies_wait_longer_than_the_service() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for pattern in (r"proxy_read_timeout (\d+)s", r"timeout server (\d+)s", r"timeout client (\d+)s"):
+        found = [int(seconds) for seconds in re.findall(pattern, text)]
+        assert found
+        assert min(found) > max(KEEP_ALIVE, MAX_WAIT)
 
 
 @pytest.mark.parametrize("proxy", [nginx, haproxy])

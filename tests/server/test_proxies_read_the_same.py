@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import trio_jobs
 from support.processes import Process
-from support.server import OWNER, make_service
+from support.server import OWNER, free_port, make_service
 from support.waiting import DEADLINE, wait_until
 from trio_jobs._server.request import RequestHead, parse
 
@@ -61,12 +61,6 @@ TOKEN = f"Authorization: Bearer {OWNER.secret}"
 MARK = crlf("POST /v1/queue/pause HTTP/1.1", HOST, TOKEN, "Content-Type: application/json", "Content-Length: 2",
             "Connection: close") + b"{}"  # fmt: skip
 HIDDEN = crlf("POST /v1/queue/drain HTTP/1.1", HOST, TOKEN, "Content-Length: 0")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Site:

@@ -208,6 +208,14 @@ class Raw:
         self.stream.socket.close()
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def descriptors() -> int:
     return len([*Path("/proc/self/fd").iterdir()])
 
