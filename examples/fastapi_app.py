@@ -1,5 +1,5 @@
 import signal
-from typing import Annotated
+from typing import Annotated, Any
 
 import trio
 from fastapi import FastAPI, Header
@@ -19,6 +19,11 @@ class Label(BaseModel):
 async def submit(label: Label, idempotency_key: Annotated[str | None, Header()] = None) -> dict[str, str]:
     receipt = await app.state.queue.submit(print_label, label.text, key=idempotency_key)
     return {"job": receipt.job_id, "state": receipt.state}
+
+
+@app.get("/labels/{job}/job")
+async def show(job: str) -> dict[str, Any]:
+    return app.state.queue.get(job).to_dict()  # times are ISO 8601 strings
 
 
 @app.get("/labels/{job}")

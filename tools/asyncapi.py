@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of `trio-jobs.v1`, generated from the types that decode it.
+"""The AsyncAPI 3.1 document of `trio-jobs.v1`, generated from the types that decode it.
 
 `python -m tools.asyncapi` prints it, with --write it is written into the package, from where the server sends it. A
 test fails when that file is stale.
@@ -63,7 +63,7 @@ def document() -> dict[str, Any]:
             "messages": [_in_channel(notification.name)],
         }
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "trio-jobs",
             "version": PROTOCOL.rpartition(".v")[2] + ".0.0",

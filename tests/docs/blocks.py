@@ -16,6 +16,7 @@ HTML comments directly above a fence, which no reader sees, change that:
 - `<!-- new program -->`: a Python block that begins another program.
 - `<!-- background: http://127.0.0.1:7373/healthz -->`: runs until the page ends or the next such program begins; the
   page goes on when the URL answers.
+- `<!-- beside -->`: with `background`: runs beside the earlier ones, which go on.
 - `<!-- exits: 137 -->`: the exit status to expect instead of 0.
 - `<!-- needs: starlette, curl -->`: modules or programs without which the rest of the page is skipped.
 
@@ -35,7 +36,7 @@ __all__ = ["ROOT", "Block", "blocks", "pages", "programs"]
 
 ROOT: Final = Path(__file__).parents[2]
 EXECUTED: Final = frozenset({"python", "sh", "bash", "console", "shell", "pycon", "py"})
-MARKERS: Final = frozenset({"background", "end of", "exits", "needs", "new program", "not run", "tested in"})
+MARKERS: Final = frozenset({"background", "beside", "end of", "exits", "needs", "new program", "not run", "tested in"})
 
 _FENCE: Final = re.compile(r"^( *)(`{3,}|~{3,})([^`\n]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"<!-- *([a-z ]+?)(?:: *(.*?))? *-->")

@@ -69,7 +69,8 @@ class PageRun:
                 pytest.skip("the shell blocks need sh")
             command = ["sh", "-eu", "-c", f"exec {text}" if "background" in first.markers else text]
         if "background" in first.markers:
-            self.stop()  # the one before: both may have the same SDK
+            if "beside" not in first.markers:
+                self.stop()  # the one before: both may have the same SDK
             self._start(command, self._with_free_ports(first.markers["background"]), first.markers.get("needs", ""))
             return
         with Process(command, cwd=self.folder, env=self.env, group=True) as process:

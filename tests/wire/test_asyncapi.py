@@ -1,6 +1,6 @@
 """The AsyncAPI document: current, and valid as far as can be said without the schema of AsyncAPI itself.
 
-The rules are those of https://www.asyncapi.com/docs/reference/specification/v3.0.0: required fields, fields that exist,
+The rules are those of https://www.asyncapi.com/docs/reference/specification/v3.1.0: required fields, fields that exist,
 references that lead somewhere, keys of the allowed characters, and messages of an operation that are its channel's.
 """
 
@@ -69,7 +69,7 @@ def test_the_document_in_the_package_is_current() -> None:
 
 
 def test_required_fields_are_there_and_no_unknown_ones(api: dict[str, Any]) -> None:
-    assert re.fullmatch(r"3\.0\.\d+", api["asyncapi"])
+    assert re.fullmatch(r"3\.1\.\d+", api["asyncapi"])
     assert {"title", "version"} <= set(api["info"]) <= FIELDS["info"]
     assert set(api) <= FIELDS["root"]
     assert set(api["components"]) <= FIELDS["components"]
