@@ -4072,4 +4072,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if self._page and self._prefix and head.path == self._prefix:\n",
         "        if not self._page and self._prefix and head.path == self._prefix:\n",
     ),
+    _M(
+        "import missing in a module of the page",
+        "what the page does when something has gone wrong raises another error instead",
+        PAGE,
+        "_page/jobs.js",
+        'import { foreseen } from "./client.js";\n',
+        "",
+    ),
 )

@@ -74,7 +74,8 @@ def plant(mutation: Mutation, folder: Path) -> None:
     file = folder / mutation.package / mutation.file
     source = file.read_text(encoding="utf-8")
     mutated = mutation.apply(source)
-    compile(mutated, str(file), "exec")
+    if file.suffix == ".py":
+        compile(mutated, str(file), "exec")
     for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
         compiled.unlink()
     file.unlink()  # a link, whose file stays as it is

@@ -43,7 +43,9 @@ def test_the_catalogue_has_at_least_40_bugs() -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_still_fits_the_code(mutation: Mutation) -> None:
     source = (PACKAGE.parent / mutation.package / mutation.file).read_text(encoding="utf-8")
-    compile(mutation.apply(source), mutation.file, "exec")
+    mutated = mutation.apply(source)
+    if mutation.file.endswith(".py"):
+        compile(mutated, mutation.file, "exec")
 
 
 def test_the_page_names_every_mutation() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,18 @@ import trio
 from troubled_queue import in_trouble, screens
 
 import trio_jobs
-from support.page import CONTROLLER, OPERATOR, WATCHER, Opened, Served, browser, needs_browser, open_page, served
+from support.page import (
+    CONTROLLER,
+    OPERATOR,
+    WATCHER,
+    Opened,
+    Served,
+    browser,
+    needs_browser,
+    open_page,
+    script,
+    served,
+)
 from support.processes import Process
 from support.waiting import DEADLINE
 
@@ -63,6 +75,9 @@ class Child:
     def kill(self) -> None:
         self._process.kill()
         self._process.finish()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def listed(self) -> dict[str, Any]:
         """What the page is to show: the newest jobs."""
@@ -112,6 +127,40 @@ def test_the_page_shows_the_jobs_of_the_server_after_each_kill_without_a_reload(
     child.kill()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="stops a process with a signal")
+def test_a_server_that_is_silent_for_a_minute_is_shown_as_lost_and_followed_again(
+    chromium: Any, tmp_path: Path
+) -> None:
+    """A stopped process is like a network that is gone: nothing says so, and connections to it hang."""
+    child = Child(tmp_path)
+    child.work(10)
+    with open_page(chromium, f"http://127.0.0.1:{child.port}/", None, "#/jobs") as opened:
+        page = opened.page
+        page.clock.install()
+        page.fill("form.login input", CONTROLLER.secret)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("tr[data-job]")
+        shows(opened, child.listed())
+        child.signal(signal.SIGSTOP)
+        try:
+            for _ in range(60):
+                page.clock.run_for(1_000)
+                page.wait_for_timeout(1)
+            assert page.is_visible(".bar") and "No connection" in page.inner_text(".bar")
+            assert page.inner_text(".live") == ""
+        finally:
+            child.signal(signal.SIGCONT)
+        child.work(10)
+        for _ in range(100):
+            page.clock.run_for(500)
+            if not page.is_visible(".bar"):
+                break
+            page.wait_for_timeout(20)
+        shows(opened, child.listed())
+        assert page.inner_text(".live") == "Live"
+    child.kill()
+
+
 def test_thousands_of_events_a_second_freeze_neither_the_page_nor_its_memory(chromium: Any) -> None:
     service = trio_jobs.Service(buffer=1000)
 
@@ -121,20 +170,69 @@ def test_thousands_of_events_a_second_freeze_neither_the_page_nor_its_memory(chr
     with served(service) as place:
 
         async def work_on(seconds: float) -> int:
-            end, before = trio.current_time() + seconds, place.queue.statistics().seq
+            end, before, done = trio.current_time() + seconds, place.queue.statistics().seq, 0
             while trio.current_time() < end:
-                await place.queue.submit_many([trio_jobs.NewJob(work, number) for number in range(20)])
-                await trio.sleep(0.03)  # a job has three events: about 2,000 a second
+                due = int((seconds + trio.current_time() - end) * 700) - done  # a job has three events
+                await place.queue.submit_many([trio_jobs.NewJob(work, number) for number in range(min(due, 200))])
+                done += min(due, 200)
+                await trio.sleep(0.02)
             return place.queue.statistics().seq - before
 
         place.run(work_on, 0.5)
-        with open_page(chromium, place.url, OPERATOR, "#/jobs") as opened:
-            opened.page.wait_for_selector("tr[data-job]")
-            opened.page.evaluate(LONG_TASKS)
+        with open_page(chromium, place.url, None, "#/jobs") as opened:
+            page = opened.page
+            frames: list[str] = []
+            page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
+            page.fill("form.login input", OPERATOR.secret)
+            page.keyboard.press("Enter")
+            page.wait_for_selector("tr[data-job]")
+            page.evaluate(LONG_TASKS)
             events = place.run(work_on, 10.0)
             assert events > 10_000
-            assert opened.page.evaluate("window.longest") < 100
-            assert opened.page.evaluate("document.querySelectorAll('*').length") < 2_000
+            longest = page.evaluate("window.longest")
+            assert page.evaluate("document.querySelectorAll('*').length") < 2_000
+            assert len(frames) > 100
+            print(f"{events / 10:,.0f} events/s: the longest task of the page took {longest:.0f} ms")
+            assert longest < 100
+
+            measure = page.context.new_cdp_session(page)
+            measure.send("Performance.enable")
+
+            def busy() -> float:
+                """Seconds for which the page has worked."""
+                metrics = measure.send("Performance.getMetrics")["metrics"]
+                return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+
+            page.clock.install()
+            page.evaluate(script("hide"), True)
+            page.clock.run_for(31_000)
+            page.wait_for_timeout(300)
+            frames.clear()
+            before = busy()
+            assert place.run(work_on, 3.0) > 3_000
+            took = busy() - before
+            print(f"hidden: {len(frames)} frames, and {took * 1000:.0f} ms of work in 3 s")
+            assert frames == [] and took < 0.1
+
+
+def test_a_search_among_100_000_jobs_is_answered_in_200_milliseconds(chromium: Any, tmp_path: Path) -> None:
+    """From the search to the rows on the screen, with the number of jobs that match."""
+    child = Child(tmp_path)
+    for _ in range(20):
+        child.work(5_000)
+    searches = ["state:failed", "state:completed", "kind:work", "since:2d", "acted:no", "error:Other", "nothing", ""]
+    searches += [f"{number}" for number in range(11, 41)]
+    searches += [f"state:failed error:Fail key:{number}" for number in range(50, 60)]
+    took = []
+    with open_page(chromium, f"http://127.0.0.1:{child.port}/", CONTROLLER, "#/jobs") as opened:
+        shows(opened, child.listed())
+        for search in searches:
+            opened.page.wait_for_timeout(500)  # as fast as a person asks; the server limits the rate of a connection
+            took.append(opened.page.evaluate(script("search"), search))
+    child.kill()
+    took.sort()
+    print(f"p50 {took[len(took) // 2]:.0f} ms, p95 {took[len(took) * 95 // 100]:.0f} ms, at most {took[-1]:.0f} ms")
+    assert took[len(took) // 2] < 200
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

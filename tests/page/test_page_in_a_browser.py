@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,7 +13,7 @@ import pytest
 import trio
 
 import trio_jobs
-from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, served
+from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, script, served
 
 pytestmark = needs_browser
 
@@ -37,11 +36,6 @@ HOSTILE = (
 class Invoice:
     folio: str
     total_cents: int
-
-
-def script(name: str) -> str:
-    """A script of this folder, without its comment."""
-    return Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8").partition("\n")[2]
 
 
 def make_service() -> trio_jobs.Service:

@@ -203,6 +203,42 @@ def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
         assert set(elsewhere) <= {"http://www.w3.org"}, name  # the name of SVG's elements, which is not loaded
 
 
+def test_what_a_module_uses_of_another_one_is_exported_there_and_imported() -> None:
+    """A missing import is found by no parser, and raises where it is reached: often when something has gone wrong."""
+    codes = {
+        name: re.sub(r"^\s*//.*$", "", (FOLDER / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for name in NAMES
+        if name.endswith(".js")
+    }
+    exports = {
+        name: {*re.findall(r"^export (?:async )?(?:const|function|class) (\w+)", code, re.MULTILINE)}
+        for name, code in codes.items()
+    } | {"protocol.js": {"PROTOCOL", "BEARER", "METHODS", "STATES", "FINAL", "MOVES"}}
+    everything = set[str]().union(*exports.values())
+    for name, code in codes.items():
+        known = {*re.findall(r"\b(?:const|let|function|class) (\w+)", code)}
+        for names, module in re.findall(r'^import \{ (.*?) \} from "\./(\w+\.js)";', code, re.MULTILINE):
+            for given in names.split(", "):
+                outside, _, inside = given.partition(" as ")
+                assert outside in exports[module], (name, given)
+                assert len(re.findall(rf"\b{inside or outside}\b", code)) > 1, f"{name} does not use {given}"
+                known.add(inside or outside)
+        bound = {word for args in re.findall(r"\(([^()]*)\) (?:=>|\{)", code) for word in re.findall(r"\w+", args)}
+        bound |= {*re.findall(r"\b(\w+) =>", code)}
+        bound |= {
+            word
+            for names in re.findall(r"(?:const|let) [\[{(](.*?)[\]})] =", code)
+            for word in re.findall(r"\w+", names)
+        }
+        for line in re.findall(r"^\t*(?:const|let) (.*);$", code, re.MULTILINE):
+            bound |= {*re.findall(r", (\w+)(?= =|,|$)", line)}
+        uses = {*re.findall(r"(?<![.\w#])(\w+)\(|\.(?:catch|then)\((\w+)\)|\b([A-Z][A-Z_]+)[.\[]", code)}
+        calls = {word for found in uses for word in found if word}
+        assert calls & everything <= known | bound | {*re.findall(r"^\t(?:async )?(\w+)\(.*\{$", code, re.MULTILINE)}, (
+            name
+        )
+
+
 def test_the_page_makes_no_markup_from_text() -> None:
     """The policy would refuse it, in browsers that know Trusted Types."""
     makers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function|srcdoc"

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -22,7 +23,18 @@ try:
 except ImportError:  # the tests skip
     sync_api = None  # type: ignore[assignment] # as above
 
-__all__ = ["CONTROLLER", "OPERATOR", "WATCHER", "Opened", "Served", "browser", "needs_browser", "open_page", "served"]
+__all__ = [
+    "CONTROLLER",
+    "OPERATOR",
+    "WATCHER",
+    "Opened",
+    "Served",
+    "browser",
+    "needs_browser",
+    "open_page",
+    "script",
+    "served",
+]
 
 T = TypeVar("T")
 
@@ -40,6 +52,14 @@ needs_browser = pytest.mark.skipif(
     sync_api is None or find_browser() is None,
     reason="no Playwright or no Chromium: apt-get install chromium, or name one in TRIO_JOBS_BROWSER",
 )
+
+
+SCRIPTS = Path(__file__).parents[1] / "page"
+
+
+def script(name: str) -> str:
+    """A script of the tests of the page, without its comment."""
+    return (SCRIPTS / f"{name}.js").read_text(encoding="utf-8").partition("\n")[2]
 
 
 @attrs.define
@@ -210,6 +230,6 @@ def open_page(
             page.keyboard.press("Enter")
             page.wait_for_selector("header nav a")
         yield Opened(page, troubles)
-        assert troubles == []
+        assert troubles == [], troubles
     finally:
         window.close()

@@ -6,6 +6,7 @@ import { BEARER, METHODS, PROTOCOL } from "./protocol.js";
 
 const RANKS = { watch: 0, operate: 1, control: 2 };
 const GONE = -32010, TOO_MANY = -32016;
+const ANSWER_TIME = 15000;
 const HOPELESS = new Set([4400, 4401, 4403]);
 
 export class RpcError extends Error {
@@ -70,6 +71,7 @@ export class Client extends EventTarget {
 		if (this.secret) offered.push(BEARER + btoa(this.secret).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""));
 		const socket = this.#socket = new WebSocket(this.url, offered);
 		this.#tell("connecting");
+		this.#timer = setTimeout(() => this.#cut(socket), ANSWER_TIME);
 		socket.onopen = () => this.#greet(socket);
 		socket.onmessage = ({ data }) => { if (socket === this.#socket) this.#take(JSON.parse(data), data); };
 		socket.onclose = ({ code, reason }) => { if (socket === this.#socket) this.#ended(code, reason); };
@@ -102,11 +104,30 @@ export class Client extends EventTarget {
 			if (!(error instanceof Lost)) throw error;
 			return;
 		}
+		clearTimeout(this.#timer);
 		this.#failures = 0;
 		this.#tell("open");
 	}
 
+	// A network that is gone does not say so: what should have answered long ago is lost
+	#cut(socket) {
+		if (socket !== this.#socket) return;
+		this.#ended();
+		socket.close();
+	}
+
+	async inTime(answer) {
+		const socket = this.#socket;
+		const timer = setTimeout(() => this.#cut(socket), ANSWER_TIME);
+		try {
+			return await answer;
+		} finally {
+			clearTimeout(timer);
+		}
+	}
+
 	#ended(code, reason) {
+		clearTimeout(this.#timer);
 		this.#socket = null;
 		this.#forget();
 		if (this.#stopped) return;

@@ -96,8 +96,7 @@ export class JobTable {
 	}
 
 	#select(id, on) {
-		if (on) this.selected.add(id);
-		else this.selected.delete(id);
+		this.selected[on ? "add" : "delete"](id);
 		this.#tellSelected();
 	}
 
@@ -105,8 +104,7 @@ export class JobTable {
 		for (const { job, box } of this.rows.values()) {
 			if (box.disabled) continue;
 			box.checked = this.all.checked;
-			if (box.checked) this.selected.add(job.id);
-			else this.selected.delete(job.id);
+			this.selected[box.checked ? "add" : "delete"](job.id);
 		}
 		this.#tellSelected();
 	}

@@ -1,6 +1,7 @@
 // The screen Jobs: pages of jobs by cursor, a search, CSV of what matches.
 
 import * as actions from "./actions.js";
+import { foreseen } from "./client.js";
 import { saveCsv } from "./csv.js";
 import { button, foreign, h, put } from "./dom.js";
 import { calm } from "./feed.js";

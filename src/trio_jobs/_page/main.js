@@ -99,7 +99,7 @@ class App {
 	// The numbers of the queue
 	async look() {
 		const { client } = this;
-		const [stats, health] = await Promise.all([client.ask("queue.statistics"), client.ask("queue.health")]);
+		const [stats, health] = await client.inTime(Promise.all([client.ask("queue.statistics"), client.ask("queue.health")]));
 		this.stats = stats;
 		this.health = health;
 		this.paused = health.paused ?? null;
@@ -185,9 +185,9 @@ class App {
 		const { client } = this;
 		const { name, scope } = client.hello;
 		this.navLinks.clear();
-		const links = Object.entries({ overview: "#/", jobs: "#/jobs", doubt: "#/doubt", failed: "#/failed", activity: "#/activity", submit: "#/submit" })
-			.filter(([each]) => { const needs = SCREENS[each]?.[2]; return !needs || client.may(needs); })
-			.map(([each, href]) => { const link = h("a", { href }, NAV[each]); this.navLinks.set(each, link); return h("li", null, link); });
+		const links = ["overview", "jobs", "doubt", "failed", "activity", "submit"]
+			.filter((each) => { const needs = SCREENS[each]?.[2]; return !needs || client.may(needs); })
+			.map((each) => { const link = h("a", { href: each === "overview" ? "#/" : `#/${each}` }, NAV[each]); this.navLinks.set(each, link); return h("li", null, link); });
 		this.status = h("span", { class: "live" });
 		this.bar = h("div", { class: "bar", hidden: true });
 		this.content = h("main", { id: "content", tabindex: "-1" });
@@ -349,6 +349,7 @@ document.addEventListener("visibilitychange", () => {
 		if (hiding === "hidden") app?.unhide();
 		hiding = null;
 		app?.client.hurry();
+		app?.look().catch(foreseen);
 		tick(root);
 	}
 });
