@@ -35,6 +35,7 @@ async def produce(queue: trio_jobs.Queue, life: str, name: int) -> None:
         else:
             await queue.submit(fail, "because", key=f"{life}/{name}/{n}")
         n += 1
+        await trio.sleep(0.005)  # enough events for each life, and not so many that following them all takes long
 
 
 async def main(journal: str, secret: str, life: str) -> None:
