@@ -42,7 +42,8 @@ class Contestant:
 
     asked: the module in peers/ and its action. arguments: of the action, besides `jobs`. size: how many jobs (calls,
     updates) a round has, so that it takes about 1 s. setting: the setup, shown in the table. package: the package to
-    install. server: the server that it needs. keeps_state: the state of each job can be queried.
+    install. server: the server that it needs. keeps_state: the state of each job can be queried. timeout: seconds that
+    its process may take.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contestant:
     package: str = ""
     server: str = ""
     keeps_state: bool = True
+    timeout: float = TIMEOUT
 
 
 @attrs.frozen
@@ -212,9 +214,11 @@ class Run:
         paths = [str(ROOT), *([str(ROOT / "src")] if contestant.environment == "own" else [])]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         try:
-            done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=TIMEOUT)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=contestant.timeout
+            )
         except subprocess.TimeoutExpired:
-            raise NotHere(f"it did not end within {TIMEOUT:g} s") from None
+            raise NotHere(f"it did not end within {contestant.timeout:g} s") from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
             raise NotHere(last[:200])
