@@ -6,7 +6,7 @@ It shares no code with the engine: `rows` defines what an event means, and each 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sim.clients import Follower
 from sim.job_rules import Life, check_job
@@ -166,12 +166,12 @@ def _check_followers(
             continue
         event_filter = follower.filter
 
-        def matches(row: Row, event_filter: dict[str, object] = event_filter) -> bool:
+        def matches(row: Row, event_filter: dict[str, Any] = event_filter) -> bool:
             if "kinds" in event_filter:
-                return kinds.get(row.job, "") in event_filter["kinds"]  # type: ignore[operator]
+                return kinds.get(row.job, "") in event_filter["kinds"]
             if "states" in event_filter:
                 return row.type in ("completed", "failed")
-            return not event_filter or row.job in event_filter["jobs"]  # type: ignore[operator]
+            return not event_filter or row.job in event_filter["jobs"]
 
         expected = [
             row.seq

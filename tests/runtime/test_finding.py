@@ -92,11 +92,11 @@ async def test_p6_a_key_and_an_id_find_no_job_before_its_submit_is_committed() -
         nursery.start_soon(lambda: queue.submit("post", 1, key="A-1"))
         await trio.testing.wait_all_tasks_blocked()
         (job_id,) = runtime_of(queue).event_log.projection.jobs
-        with pytest.raises(JobNotFound, match="no job with key"):
-            queue.find("post", "A-1")
-        with pytest.raises(JobNotFound):
-            queue.get(job_id[-8:])
-        store.keep()
+        with store.kept_at_the_end():
+            with pytest.raises(JobNotFound, match="no job with key"):
+                queue.find("post", "A-1")
+            with pytest.raises(JobNotFound):
+                queue.get(job_id[-8:])
         assert queue.find("post", "A-1").id == queue.get(job_id[-8:]).id == job_id
 
 

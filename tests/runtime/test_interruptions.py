@@ -345,6 +345,7 @@ async def test_a_stop_interrupts_verify_which_is_asked_again_at_the_next_start(m
     assert queue.report is not None
     assert queue.report.sdk_closed
     async with open_queue(service(), store=store) as queue:
+        await until_state(queue, receipt.job_id, "completed")
         assert await queue.result(receipt.job_id) == "found"
     assert asked == [1, 1]
 

@@ -264,19 +264,19 @@ class _Vfs(apsw.VFS):
         self._disk = disk
         super().__init__(name, base="")
 
-    def xFullPathname(self, name: str) -> str:  # noqa: N802
+    def xFullPathname(self, name: str) -> str:
         return name
 
-    def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+    def xAccess(self, pathname: str, flags: int) -> bool:
         self._disk.call(pathname)
         return pathname in self._disk.files
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+    def xDelete(self, filename: str, syncdir: bool) -> None:
         self._disk.call(filename)
         self._disk.files.pop(filename, None)
         self._disk.note(Step("delete", filename))
 
-    def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
+    def xOpen(self, name: Any, flags: list[int]) -> Any:
         path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
         self._disk.call(path)
         logs = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
@@ -285,13 +285,13 @@ class _Vfs(apsw.VFS):
         flags[1] = flags[0]
         return _VfsFile(self._disk, path, is_new_log)
 
-    def xRandomness(self, numbytes: int) -> bytes:  # noqa: N802
+    def xRandomness(self, numbytes: int) -> bytes:
         return random.Random(numbytes).randbytes(numbytes)
 
-    def xSleep(self, microseconds: int) -> int:  # noqa: N802
+    def xSleep(self, microseconds: int) -> int:
         return microseconds
 
-    def xCurrentTime(self) -> float:  # noqa: N802
+    def xCurrentTime(self) -> float:
         return 2_460_000.5
 
 
@@ -305,52 +305,52 @@ class _VfsFile:
     def _file(self) -> Contents:
         return self._disk.files[self._name]
 
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+    def xRead(self, amount: int, offset: int) -> bytes:
         self._disk.call(self._name)
         return bytes(self._file.data[offset : offset + amount])
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:
         self._disk.call(self._name)
         if not self._disk.has_room(self._name, offset + len(data)):
             raise apsw.FullError("no room")
         self._file.write(offset, data)
         self._disk.note(Step("write", self._name, offset, bytes(data)))
 
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+    def xTruncate(self, newsize: int) -> None:
         self._disk.call(self._name)
         self._file.truncate(newsize)
         self._disk.note(Step("truncate", self._name, newsize))
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         self._disk.call(self._name, is_sync=True)
         self._disk.note(Step("sync", self._name))
         if self._is_new_log:
             self._disk.note(Step("folder"))
             self._is_new_log = False
 
-    def xFileSize(self) -> int:  # noqa: N802
+    def xFileSize(self) -> int:
         self._disk.call(self._name)
         return len(self._file.data)
 
-    def xLock(self, level: int) -> None:  # noqa: N802
+    def xLock(self, level: int) -> None:
         pass
 
-    def xUnlock(self, level: int) -> None:  # noqa: N802
+    def xUnlock(self, level: int) -> None:
         pass
 
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
+    def xCheckReservedLock(self) -> bool:
         return False
 
-    def xFileControl(self, op: int, ptr: int) -> bool:  # noqa: N802
+    def xFileControl(self, op: int, ptr: int) -> bool:
         return False
 
-    def xSectorSize(self) -> int:  # noqa: N802
+    def xSectorSize(self) -> int:
         return SECTOR
 
-    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+    def xDeviceCharacteristics(self) -> int:
         return 0
 
-    def xClose(self) -> None:  # noqa: N802
+    def xClose(self) -> None:
         pass
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -42,6 +43,15 @@ class SlowStore(MemoryStore):
         if kept:
             super().append(kept)
         self._notify()
+
+    @contextmanager
+    def kept_at_the_end(self) -> Iterator[None]:
+        """Commit everything when the block has ended: a call that waits for a commit is shielded, so a test that fails
+        before would wait for it until its limit."""
+        try:
+            yield
+        finally:
+            self.keep()
 
     def hold(self) -> None:
         """Be slow again after `keep`."""

@@ -114,12 +114,11 @@ class Cursor:
         on_available: Called, synchronously, when there are events to read again.
     """
 
-    # "filter" is the word of the design and of the wire; the builtin of that name is not needed here
     def __init__(
         self,
         source: EventSource,
         after: int,
-        filter: Filter,  # noqa: A002
+        filter: Filter,  # noqa: A002 - the word of the wire; the builtin is not needed here
         on_available: Callable[[], None],
     ) -> None:
         self.source = source

@@ -209,7 +209,7 @@ class Methods:
                 break
 
             def step() -> tuple[int | None, bool]:
-                return backend.page(wanted, order, after, min(STEP, page.room), page.take)  # noqa: B023
+                return backend.page(wanted, order, after, min(STEP, page.room), page.take)  # noqa: B023 - called in this round
 
             after, more = await self._pacer.run(step)
         cursor = encode_cursor(after, wanted, order, backend.epoch) if more and isinstance(after, int) else None

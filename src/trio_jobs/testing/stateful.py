@@ -99,7 +99,7 @@ else:
     Base = RuleBasedStateMachine
 
 
-class TrioStateMachine(Base):  # type: ignore[misc]
+class TrioStateMachine(Base):  # type: ignore[misc] # see Base
     """A `RuleBasedStateMachine` whose rules, initializers, invariants and `teardown` may be `async def`.
 
     A step that waits for an event that cannot arrive raises `Stuck`: immediately if no thread and no I/O could cause
@@ -233,4 +233,4 @@ def _make_scheduling_repeatable() -> None:
     import trio._core._run as run
 
     hypothesis.register_random(run._r)
-    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc] # it is Final

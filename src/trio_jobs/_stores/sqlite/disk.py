@@ -69,7 +69,8 @@ class Disk:
         """
         setconfig = getattr(connection, "setconfig", None)
         if setconfig is not None:
-            setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined,unused-ignore]
+            off = sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE  # type: ignore[attr-defined,unused-ignore] # since Python 3.12
+            setconfig(off, True)
             connection.close()
             return
         try:

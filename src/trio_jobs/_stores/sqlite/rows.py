@@ -112,7 +112,7 @@ def delete(connection: Connection, seqs: Sequence[int]) -> int:
 def find(connection: Connection, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
     """`seq` and job of the events of these jobs with `seq` from `first` to `last`."""
     places = ", ".join("?" * len(jobs))
-    return connection.execute(  # type: ignore[no-any-return]
+    return connection.execute(  # type: ignore[no-any-return] # of untyped rows
         f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608 - placeholders
         (first, last, *jobs),
     ).fetchall()
