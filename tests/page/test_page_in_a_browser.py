@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -61,6 +63,14 @@ def make_service() -> trio_jobs.Service:
     @service.handler(attempt_timeout=0.01, verify=was_sent)
     async def send(sdk: str, name: str) -> None:
         await trio.sleep_forever()
+
+    @service.handler(idempotent=True)
+    async def say(sdk: str, texts: list[str], job: trio_jobs.AsyncJobContext) -> list[str]:
+        async def nothing() -> None: ...
+
+        for text in texts:
+            await job.step(text[:100], nothing)
+        return texts
 
     @service.handler(retry=trio_jobs.Retry(0))
     async def echo(sdk: str, text: str) -> str:
@@ -142,6 +152,23 @@ def test_a_failed_job_is_found_and_retried_with_the_keyboard_alone(chromium: Any
     assert place.call(place.queue.get, jobs[1]).run == 2
 
 
+def test_a_number_within_a_key_is_found_and_a_payload_is_there_to_be_looked_up(chromium: Any, place: Served) -> None:
+    jobs = {key: place.submit("hang", f"of {key}", key=key) for key in ("DE1 R-17 a0", "DE1 R-18 b1")}
+    place.settled(*jobs.values())
+    with open_page(chromium, place.url, OPERATOR, "#/jobs") as opened:
+        page = opened.page
+        for search, found in (("r-17", ["DE1 R-17 a0"]), ("DE1 R-18 b1", ["DE1 R-18 b1"]), ("R-19", [])):
+            page.fill("#search", search)
+            page.keyboard.press("Enter")
+            opened.wait_for("search => decodeURIComponent(location.hash).endsWith(search.replace(/ /g, '+'))", search)
+            page.wait_for_selector("main :is(table, p.empty)")
+            assert page.locator("tr[data-job] a.job").all_inner_texts() == found
+        assert "Of the newest 2 jobs, 0 have it" in page.inner_text("p.empty")
+        opened.go("#/doubt")
+        page.click("summary >> nth=0")
+        assert page.inner_text("li.card pre >> nth=0") == '"of DE1 R-17 a0"'
+
+
 def test_verify_is_offered_for_the_kinds_of_jobs_that_have_one(chromium: Any, place: Served) -> None:
     jobs = {kind: place.submit(kind, "x", key=kind) for kind in ("hang", "send")}
     place.settled(*jobs.values())
@@ -170,16 +197,25 @@ def test_the_page_works_under_a_path_with_and_without_its_slash(chromium: Any) -
 def test_job_data_is_shown_as_text_whatever_it_is(chromium: Any, place: Served) -> None:
     jobs = [place.submit("echo", text, key=text[:400], labels={"l": text[:60] or "-"}) for text in HOSTILE]
     large = place.submit("echo", "a\u202e<b>" + "y" * 1_000_000, key="large")
-    place.settled(*jobs, large)
+    said = place.submit("say", [*HOSTILE])
+    place.settled(*jobs, said, large)
+
+    async def act() -> None:
+        for job, text in zip(jobs, HOSTILE, strict=True):
+            await place.queue.retry(job, even_if_acted=True, by=text[:60].strip() or "x", note=text[:400])
+        await place.queue.pause(" ".join(HOSTILE)[:400], by="ada")
+
+    place.run(act)
     seen = script("seen")
     good = {"odd": False, "images": 0, "bold": 0, "scripts": 1, "wide": False, "links": [], "bare": 0}
     with open_page(chromium, place.url, CONTROLLER, viewport={"width": 390, "height": 800}) as opened:
         page = opened.page
         for path, ready in [
             ("#/jobs", "tr[data-job] >> nth=11"),
-            ("#/failed", "button.fold"),
-            ("#/", "tr[data-job]"),
-            *[(f"#/job/{job}", "dl.facts") for job in jobs],
+            ("#/failed", "h1"),
+            ("#/activity", "td"),
+            ("#/", ".health li"),
+            *[(f"#/job/{job}", "dl.facts") for job in (*jobs[::2], said)],
         ]:
             opened.go(path)
             page.wait_for_selector(ready)
@@ -254,10 +290,16 @@ def test_the_modules_of_the_page_keep_digits_and_read_searches(chromium: Any, pl
             "may_have_acted": True,
             "key_prefix": "A-1",
         },
+        "key": "A-1",
+        "id": None,
+    }
+    assert got["spaces"] == {
+        "conditions": {"states": ["failed"], "key_prefix": "A 1 7"},
+        "key": "A 1 7",
         "id": None,
     }
     assert got["wrong"] == ["SearchError"] * 8
-    assert got["id"] == {"conditions": {"key_prefix": "0f2a91bc"}, "id": "0f2a91bc"}
+    assert got["id"] == {"conditions": {"key_prefix": "0f2a91bc"}, "key": "0f2a91bc", "id": "0f2a91bc"}
     assert got["cells"] == ["'=1+1", "'-5", "'+x", "'@y", '"a,b"', '"q""q"', "-5", "plain", '"two\nlines"', ""]
     assert got["older"] is True
     assert (got["newer"]["state"], got["newer"]["seq"], got["newer"]["run"]) == ("pending", 9, 2)
@@ -402,6 +444,83 @@ def test_a_hidden_page_follows_doubts_only(chromium: Any, place: Served) -> None
         page.evaluate(script("hide"), False)
         page.clock.run_for(2000)
         opened.wait_for("() => document.body.innerText.includes('hidden 19')")
+
+
+@pytest.mark.campaign
+def test_a_hidden_page_notifies_of_a_doubt_if_a_person_has_asked_for_it(chromium: Any, place: Served) -> None:
+    def doubt(name: str) -> str:
+        place.settled(job := place.submit("hang", name, key=name))
+        return job
+
+    for answer in ("denied", "granted"):
+        with open_page(chromium, place.url, OPERATOR) as opened:
+            page = opened.page
+            page.evaluate(script("notice"), answer)
+            count = place.run(place.queue.count).total
+            page.evaluate(script("hide"), True)
+            doubt(f"{answer} 1")
+            opened.wait_for("count => document.title.startsWith(`(${count}) `)", count + 1)
+            assert page.evaluate("notices.length") == 0  # nobody has asked for it
+            page.evaluate(script("hide"), False)
+            page.click("text=Notify")
+            if answer == "denied":
+                opened.wait_for("() => document.querySelector('.toast').textContent.includes('does not allow')")
+                assert page.get_attribute("button[aria-pressed]", "aria-pressed") == "false"
+                continue
+            page.wait_for_selector("button[aria-pressed=true]:text-is('Notifying')")
+            doubt("seen")
+            opened.wait_for("count => document.title.startsWith(`(${count}) `)", count + 2)
+            assert page.evaluate("notices.length") == 0  # whoever looks at the page sees it there
+            page.evaluate(script("hide"), True)
+            doubt("secret")
+            opened.wait_for("() => notices.length === 1")
+            shown = page.evaluate("notices.map(({ title, options }) => title + ' ' + JSON.stringify(options))")
+            assert "in doubt" in shown[0] and "secret" not in shown[0]  # the texts of jobs stay in the page
+            page.evaluate("notices[0].onclick()")
+            page.evaluate(script("hide"), False)
+            page.wait_for_selector("li.card")
+            assert page.evaluate("location.hash") == "#/doubt" and page.evaluate("notices[0].closed")
+            page.click("text=Notifying")
+            page.wait_for_selector("button[aria-pressed=false]:text-is('Notify')")
+            page.evaluate(script("hide"), True)
+            doubt("unasked")
+            opened.wait_for("count => document.title.startsWith(`(${count}) `)", count + 4)
+            assert page.evaluate("notices.length") == 1
+
+
+@pytest.mark.campaign
+def test_a_page_of_another_origin_can_do_nothing_though_it_has_a_token(chromium: Any, place: Served) -> None:
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None: ...
+
+    elsewhere = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=elsewhere.serve_forever, args=(0.05,))
+    thread.start()
+    window = chromium.new_context()
+    try:
+        for name in ("127.0.0.1", "localhost"):
+            page = window.new_page()
+            page.goto(f"http://{name}:{elsewhere.server_port}/")
+            assert page.evaluate(script("foreign"), [place.url, CONTROLLER.secret]) == {
+                "json": "refused",
+                "form": "refused",
+                "blind": "opaque",
+                "login": "refused",
+                "read": "refused",
+                "socket": 4403,
+            }
+            page.close()
+        assert place.call(place.queue.health).paused is None
+    finally:
+        window.close()
+        elsewhere.shutdown()
+        elsewhere.server_close()
+        thread.join()
 
 
 @pytest.mark.campaign

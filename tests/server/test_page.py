@@ -234,9 +234,9 @@ def test_what_a_module_uses_of_another_one_is_exported_there_and_imported() -> N
             bound |= {*re.findall(r", (\w+)(?= =|,|$)", line)}
         uses = {*re.findall(r"(?<![.\w#])(\w+)\(|\.(?:catch|then)\((\w+)\)|\b([A-Z][A-Z_]+)[.\[]", code)}
         calls = {word for found in uses for word in found if word}
-        assert calls & everything <= known | bound | {*re.findall(r"^\t(?:async )?(\w+)\(.*\{$", code, re.MULTILINE)}, (
-            name
-        )
+        assert calls & everything <= known | bound | {
+            *re.findall(r"^\t(?:async )?\*?(\w+)\(.*\{$", code, re.MULTILINE)
+        }, name
 
 
 def test_the_page_makes_no_markup_from_text() -> None:

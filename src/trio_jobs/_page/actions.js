@@ -12,13 +12,14 @@ export const hasVerify = (app, job) => app.client.kinds.get(job.kind)?.verify ==
 
 const OPEN = new Set(["scheduled", "pending", "processing", "saving", "retrying"]);
 
-export const mayRetry = (app, job) => app.client.may("jobs.retry") && FINAL.includes(job.state) && job.state !== "completed";
-export const mayCancel = (app, job) => app.client.may("jobs.cancel") && OPEN.has(job.state) && !job.cancel_requested;
-export const mayResolve = (app, job) => app.client.may("jobs.resolve") && job.state === "in_doubt";
-export const mayCorrect = (app, job) => app.client.may("jobs.correct") && ["failed", "cancelled"].includes(job.state) && !job.acted;
-export const mayVerify = (app, job) => app.client.may("jobs.verify") && hasVerify(app, job) && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true);
-export const mayReschedule = (app, job) => app.client.may("jobs.reschedule") && ["scheduled", "retrying"].includes(job.state);
-export const mayClaim = (app, job) => app.client.may("jobs.claim") && ["in_doubt", "failed"].includes(job.state);
+const may = (method, fits) => (app, job) => app.client.may(method) && fits(job, app);
+export const mayRetry = may("jobs.retry", (job) => FINAL.includes(job.state) && job.state !== "completed");
+export const mayCancel = may("jobs.cancel", (job) => OPEN.has(job.state) && !job.cancel_requested);
+export const mayResolve = may("jobs.resolve", (job) => job.state === "in_doubt");
+export const mayCorrect = may("jobs.correct", (job) => ["failed", "cancelled"].includes(job.state) && !job.acted);
+export const mayVerify = may("jobs.verify", (job, app) => hasVerify(app, job) && (job.state === "in_doubt" || ["failed", "cancelled"].includes(job.state) && job.acted === true));
+export const mayReschedule = may("jobs.reschedule", (job) => ["scheduled", "retrying"].includes(job.state));
+export const mayClaim = may("jobs.claim", (job) => ["in_doubt", "failed"].includes(job.state));
 
 // Whether a job can be selected; null if the token may do nothing with several
 export const selectable = (app) => app.client.may("jobs.retry") || app.client.may("jobs.cancel") ? (job) => mayRetry(app, job) || mayCancel(app, job) : null;
@@ -54,7 +55,7 @@ function note(required) {
 const named = (job) => h("p", { class: "subject" }, foreign(job.kind, 100), " ", job.key ? foreign(job.key, 200) : foreign(job.id));
 
 async function one(app, method, params) {
-	const answer = await app.client.ask(method, params);
+	const answer = await app.ask(method, params);
 	app.refresh();
 	return answer;
 }
@@ -86,7 +87,7 @@ function choice(app, acted) {
 
 // All that match. The server says first what it would do, so that the question names it
 export async function retryMany(app, conditions) {
-	const plan = await app.client.ask("jobs.retry_many", { ...conditions, limit: MOST, dry_run: true });
+	const plan = await app.ask("jobs.retry_many", { ...conditions, limit: MOST, dry_run: true });
 	const even = choice(app, plan.refused.length > 0);
 	const text = note(false);
 	await act(app, {
@@ -110,7 +111,7 @@ export async function cancel(app, jobs) {
 }
 
 export async function cancelMany(app, conditions) {
-	const plan = await app.client.ask("jobs.cancel_many", { ...conditions, limit: MOST, dry_run: true });
+	const plan = await app.ask("jobs.cancel_many", { ...conditions, limit: MOST, dry_run: true });
 	const text = note(false);
 	await act(app, {
 		title: ACT.cancelTitle(plan.jobs.length), means: [ACT.cancelMeans(plan.jobs.length), plan.jobs.length === MOST && ACT.most(MOST)], fields: [text.element], go: ACT.cancelAllGo, danger: true,
@@ -133,13 +134,13 @@ export async function reschedule(app, job) {
 	}, () => ACT.done.reschedule);
 }
 
-export const mayForget = (app, job) => app.client.may("jobs.forget") && FINAL.includes(job.state) && !job.inside;
+export const mayForget = may("jobs.forget", (job) => FINAL.includes(job.state) && !job.inside);
 
 export async function forget(app, job) {
 	const text = note(false);
 	await act(app, {
 		title: ACT.forgetTitle, means: [ACT.forgetMeans], fields: [named(job), text.element], go: ACT.forgetGo, danger: true,
-		run: () => app.client.ask("jobs.forget", { job: job.id, ...text.params }),
+		run: () => app.ask("jobs.forget", { job: job.id, ...text.params }),
 	}, () => {
 		app.navigate("#/jobs");
 		return ACT.done.forget;
@@ -216,7 +217,7 @@ export async function drain(app) {
 	await act(app, {
 		title: ACT.drainTitle, means: [ACT.drainMeans], go: ACT.drain, danger: true,
 		// the answer comes when the last job is done, which may take hours: the next look shows what has begun
-		run: async () => { app.client.ask("queue.drain").then(() => app.refresh(), () => {}); app.refresh(); return true; },
+		run: async () => { app.ask("queue.drain").then(() => app.refresh(), () => {}); app.refresh(); return true; },
 	}, () => ACT.done.drain);
 }
 
@@ -232,7 +233,7 @@ export async function now(app, method, params, said) {
 }
 
 export async function correct(app, job) {
-	const whole = await app.client.ask("jobs.get", { job: job.id });
+	const whole = await app.ask("jobs.get", { job: job.id });
 	const control = h("textarea", { rows: 14, class: "code", spellcheck: "false", value: pretty(whole.text("payload") ?? "null") });
 	const payload = field(SUBMIT.payload, control);
 	const text = note(false);

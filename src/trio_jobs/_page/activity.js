@@ -13,12 +13,11 @@ export function activityScreen(app, params) {
 	const list = h("div", { class: "scroll" });
 	const paging = h("nav", { class: "paging", "aria-label": ACTIVITY.title });
 	const cursor = params.get("before");
-	let ended = false;
 
 	async function load() {
 		try {
-			const page = await app.client.ask("queue.activity", { limit: PAGE, before: cursor === null ? undefined : Number(cursor) });
-			if (ended) return;
+			const page = await app.ask("queue.activity", { limit: PAGE, before: cursor === null ? undefined : Number(cursor) });
+			if (again.ended) return;
 			const events = page.actions;
 			put(state, h("p", { class: events.length === 0 ? "empty" : "hint" }, events.length === 0 ? ACTIVITY.none : ACTIVITY.intro));
 			put(list, events.length === 0 ? null : h("table", { class: "activity" },
@@ -40,7 +39,7 @@ export function activityScreen(app, params) {
 		element: h("div", null, h("h1", null, ACTIVITY.title), state, list, paging),
 		load,
 		take: (news) => { if (news.queue.length > 0 || news.lost || [...news.jobs.values()].some((events) => events.some((event) => event.by || event.action))) again(); },
-		close: () => { ended = true; again.end(); },
+		close: again.end,
 		keys: {},
 	};
 }

@@ -177,6 +177,14 @@ export class Client extends EventTarget {
 		}
 	}
 
+	// Jobs, the newest first, in pages
+	async *pages(conditions) {
+		for (let page = { more: true }; page.more;) {
+			page = await this.ask("jobs.list", { ...conditions, order: "newest", limit: 500, after: page.next });
+			yield page.jobs;
+		}
+	}
+
 	// Stay within the rate of the connection: after too many refusals the server closes it
 	async #pace(units) {
 		const { messages: burst = 40, messages_per_second: rate = 20 } = this.hello?.limits ?? {};

@@ -36,18 +36,16 @@ export function save(name, type, parts) {
 export async function saveCsv(app, conditions, told) {
 	if (conditions === null) return;
 	const parts = ["\ufeff", COLUMNS.join(","), "\r\n"];
-	let count = 0, after;
+	let count = 0;
 	told(JOBS.csvBusy(0));
 	try {
-		do {
-			const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: 500, after });
-			parts.push(page.jobs.map((job) => line(job) + "\r\n").join(""));
-			count += page.jobs.length;
-			after = page.more ? page.next : undefined;
+		for await (const jobs of app.client.pages(conditions)) {
+			if (count >= MOST) { app.say(JOBS.csvCut(count)); break; }
+			parts.push(jobs.map((job) => line(job) + "\r\n").join(""));
+			count += jobs.length;
 			told(JOBS.csvBusy(count));
-		} while (after && count < MOST);
+		}
 		save(`jobs-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.csv`, "text/csv;charset=utf-8", parts);
-		if (after) app.say(JOBS.csvCut(count));
 	} catch (error) {
 		foreseen(error);
 		app.say(problem(error), true);

@@ -15,22 +15,18 @@ export function oneLine(text, most = 300) {
 	return visible(short.replace(/\s*\n\s*/g, " ⏎ "));
 }
 
+const isGiven = (value) => (value ?? false) !== false;
+
 function fill(element, attributes, children) {
 	for (const [name, value] of Object.entries(attributes ?? {})) {
-		if (value === null || value === undefined || value === false) continue;
+		if (!isGiven(value)) continue;
 		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
 		else if (name === "class") element.setAttribute("class", value);
 		else if (name in { value: 1, checked: 1, disabled: 1, open: 1, indeterminate: 1 }) element[name] = value;
 		else element.setAttribute(name, value === true ? "" : String(value));
 	}
-	append(element, children);
+	element.append(...children.flat(Infinity).filter(isGiven));
 	return element;
-}
-
-function append(element, children) {
-	for (const child of children.flat(Infinity)) {
-		if (child !== null && child !== undefined && child !== false) element.append(child);
-	}
 }
 
 export function h(tag, attributes, ...children) {
@@ -76,6 +72,10 @@ export function offer(toolbar, buttons, otherwise, mark = "") {
 // The rows of a list of facts that have a value
 export function rows(pairs) {
 	return pairs.filter(([, value]) => value && [value].flat(9).some(Boolean)).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)));
+}
+
+export function section(name, heading, content, kind = null) {
+	return h("section", { class: kind, "aria-labelledby": name }, h("h2", { id: name }, heading), content);
 }
 
 // The head of a table

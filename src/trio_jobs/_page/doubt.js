@@ -1,10 +1,11 @@
 // The screen In doubt: what nobody knows, and the three answers.
 
 import * as actions from "./actions.js";
-import { button, foreign, h, hint, put, rows } from "./dom.js";
+import { button, foreign, foreignBlock, h, hint, put, rows } from "./dom.js";
 import { calm } from "./feed.js";
 import { jobLink, time } from "./format.js";
 import { loading, reason, why } from "./joblist.js";
+import { begin } from "./json.js";
 import { COMMON, DOUBT, OUTCOME, JOB } from "./text.js";
 
 const PAGE = 20;
@@ -26,22 +27,22 @@ export function doubtScreen(app, params) {
 	const state = h("div", null, loading());
 	const paging = h("nav", { class: "paging", "aria-label": DOUBT.title });
 	const known = new Map();
-	let ended = false, at = null;
+	let at = null;
 
 	async function load() {
 		try {
-			const page = await app.client.ask("jobs.list", { state: "in_doubt", limit: PAGE, after: cursor ?? undefined });
+			const page = await app.ask("jobs.list", { state: "in_doubt", limit: PAGE, after: cursor ?? undefined });
 			const jobs = await Promise.all(page.jobs.map(async (brief) => {
 				const card = known.get(brief.id);
 				if (card?.job.seq === brief.seq) return card.job;
 				const [job, log] = await Promise.all([
-					app.client.ask("jobs.get", { job: brief.id }),
+					app.ask("jobs.get", { job: brief.id }),
 					// for others than those who decide, its steps are withheld
-					app.client.may("jobs.resolve") ? app.client.ask("jobs.history", { job: brief.id }) : { events: null },
+					app.client.may("jobs.resolve") ? app.ask("jobs.history", { job: brief.id }) : { events: null },
 				]);
 				return Object.assign(job, { log: log.events });
 			}));
-			if (ended) return;
+			if (again.ended) return;
 			draw(jobs.filter((job) => job.state === "in_doubt"), page);
 		} catch (error) {
 			if (error.code === -32004) again(); // decided and removed in between
@@ -76,7 +77,7 @@ export function doubtScreen(app, params) {
 
 	function card(job) {
 		const attempt = job.history?.at(-1);
-		const log = job.log ?? [];
+		const log = job.log ?? [], payload = job.text("payload");
 		const asked = log.some((event) => event.type === "in_doubt" && event.asked && event.attempt === (attempt?.number ?? event.attempt));
 		const facts = [
 			[DOUBT.why, [attempt?.outcome ? DOUBT.attempt(attempt.number, OUTCOME[attempt.outcome] ?? attempt.outcome) : null, reason(job.reason) && job.reason !== attempt?.outcome ? [attempt?.outcome ? "; " : "", foreign(reason(job.reason), 300)] : null]],
@@ -91,7 +92,8 @@ export function doubtScreen(app, params) {
 			job.inside ? h("p", { class: "notice" }, DOUBT.inside) : null,
 			actions.claimed(job),
 			h("dl", { class: "facts" }, rows(facts)),
-			h("div", { class: "toolbar", role: "group", "aria-label": JOB.actions }, doubtActions(app, job)));
+			h("div", { class: "toolbar", role: "group", "aria-label": JOB.actions }, doubtActions(app, job)),
+			payload && h("details", null, h("summary", null, JOB.payload), foreignBlock(begin(payload))));
 	}
 
 	function steps(log, attempt) {
@@ -118,7 +120,7 @@ export function doubtScreen(app, params) {
 		take: (news) => {
 			if (news.lost || [...news.jobs].some(([id, events]) => known.has(id) || events.some((event) => event.state === "in_doubt"))) again();
 		},
-		close: () => { ended = true; again.end(); },
+		close: again.end,
 		keys: { j: () => move(1), k: () => move(-1) },
 	};
 }

@@ -16,12 +16,11 @@ export function failedScreen(app, params) {
 	const state = h("div", null, loading());
 	const list = h("ul", { class: "groups" });
 	const groups = new Map();
-	let ended = false;
 
 	async function load() {
 		try {
-			const [failed, retrying] = await Promise.all(["failed", "retrying"].map((each) => app.client.ask("jobs.count", { state: each, group: "error_type" })));
-			if (ended) return;
+			const [failed, retrying] = await Promise.all(["failed", "retrying"].map((each) => app.ask("jobs.count", { state: each, group: "error_type" })));
+			if (again.ended) return;
 			const names = new Map();
 			for (const [name, count] of grouped(failed)) names.set(name, { failed: count, retrying: 0 });
 			for (const [name, count] of grouped(retrying)) names.set(name, { failed: 0, ...names.get(name), retrying: count });
@@ -51,7 +50,7 @@ export function failedScreen(app, params) {
 			for (const group of groups.values()) group.take(news);
 			if (news.lost || news.jobs.size > 0) again();
 		},
-		close: () => { ended = true; again.end(); for (const group of groups.values()) group.close(); },
+		close: () => { again.end(); for (const group of groups.values()) group.close(); },
 		keys: {
 			j: () => (focused() ?? first())?.table.move(1), k: () => (focused() ?? first())?.table.move(-1), s: () => focused()?.table.toggle(),
 			...actions.keys(app, () => focused()?.table.picked ?? [], () => focused()?.table.focused.job),
@@ -98,7 +97,7 @@ class Group {
 		if (this.content.hidden || this.ended) return;
 		try {
 			const states = ["failed", "retrying"];
-			const page = this.name ? await this.app.client.ask("jobs.list", { states, order: "newest", limit: PAGE, error_type: this.name }) : { jobs: await this.#withoutError(states, PAGE) };
+			const page = this.name ? await this.app.ask("jobs.list", { states, order: "newest", limit: PAGE, error_type: this.name }) : { jobs: await this.#withoutError(states, PAGE) };
 			if (this.ended) return;
 			if (this.table === null) {
 				this.table = new JobTable({
@@ -147,12 +146,10 @@ class Group {
 
 	async #withoutError(states, most) {
 		const jobs = [];
-		let after;
-		do {
-			const page = await this.app.client.ask("jobs.list", { states, order: "newest", limit: 500, after });
-			jobs.push(...page.jobs.filter((job) => !job.error));
-			after = page.more ? page.next : undefined;
-		} while (after && jobs.length < most);
+		for await (const page of this.app.client.pages({ states })) {
+			jobs.push(...page.filter((job) => !job.error));
+			if (jobs.length >= most) break;
+		}
 		return jobs.slice(0, most);
 	}
 

@@ -74,7 +74,7 @@ export function after(job, event) {
 
 // Calls `run` at once, and again no sooner than `pause` milliseconds after its end
 export function calm(run, pause) {
-	let timer = null, busy = false, again = false, ended = false;
+	let timer = null, busy = false, again = false;
 	const start = async () => {
 		again = false;
 		busy = true;
@@ -82,10 +82,11 @@ export function calm(run, pause) {
 			await run();
 		} finally {
 			busy = false;
-			timer = setTimeout(() => { timer = null; if (again && !ended) start(); }, pause);
+			timer = setTimeout(() => { timer = null; if (again && !call.ended) start(); }, pause);
 		}
 	};
 	const call = () => { if (timer === null && !busy) start(); else again = true; };
-	call.end = () => { ended = true; clearTimeout(timer); };
+	call.ended = false;
+	call.end = () => { call.ended = true; clearTimeout(timer); };
 	return call;
 }

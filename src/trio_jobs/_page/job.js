@@ -3,12 +3,12 @@
 import * as actions from "./actions.js";
 import { save } from "./csv.js";
 import { diagram, pathOf } from "./diagram.js";
-import { button, foreign, foreignBlock, h, heads, hint, offer, put, rows } from "./dom.js";
+import { button, foreign, foreignBlock, h, heads, hint, offer, put, rows, section } from "./dom.js";
 import { problem } from "./dialog.js";
 import { after, calm } from "./feed.js";
 import { badge, called, duration, jobPath, number, shortId, size, time } from "./format.js";
 import { loading, progressLine, reason, why } from "./joblist.js";
-import { pretty, textAt } from "./json.js";
+import { begin, pretty, textAt } from "./json.js";
 import { doubtActions } from "./doubt.js";
 import { path as jobsPath } from "./jobs.js";
 import { term } from "./search.js";
@@ -20,31 +20,28 @@ export function jobScreen(app, params, id) {
 	const title = h("h1", null, JOB.title);
 	const head = h("div", { class: "job-head" });
 	const toolbar = h("div", { class: "toolbar actions", role: "group", "aria-label": JOB.actions });
-	const path = h("section", { "aria-labelledby": "path" }, h("h2", { id: "path" }, JOB.path));
 	const drawn = h("div");
-	path.append(drawn);
 	const facts = h("dl", { class: "facts" });
 	const attempts = h("div", { class: "scroll attempts" });
 	const events = h("div", { class: "scroll" });
 	const payload = h("div"), result = h("div");
-	const section = (name, heading, ...content) => h("section", { "aria-labelledby": name }, h("h2", { id: name }, heading), content);
-	const body = h("div", { hidden: true }, head, toolbar, path, section("facts", JOB.facts, facts), section("attempts", JOB.attempts, attempts), section("payload", JOB.payload, payload), section("result", JOB.result, result), section("events", JOB.events, events));
+	const body = h("div", { hidden: true }, head, toolbar, section("path", JOB.path, drawn), section("facts", JOB.facts, facts), section("attempts", JOB.attempts, attempts), section("payload", JOB.payload, payload), section("result", JOB.result, result), section("events", JOB.events, events));
 	const state = h("div", null, loading());
-	let job = null, whole = null, log = [], logWhole = false, logSeq = 0, ended = false, progress = null, resultSeq = -1;
+	let job = null, whole = null, log = [], logWhole = false, logSeq = 0, progress = null, resultSeq = -1;
 
 	async function load() {
 		try {
-			whole = await app.client.ask("jobs.get", { job: id });
+			whole = await app.ask("jobs.get", { job: id });
 			job = { ...whole };
 			await loadHistory();
-			if (ended) return;
+			if (again.ended) return;
 			state.replaceChildren();
 			body.hidden = false;
 			draw();
 			drawOnce();
 			await loadResult();
 		} catch (error) {
-			if (ended) return;
+			if (again.ended) return;
 			body.hidden = job === null;
 			if (error.code === -32004) put(state, h("p", { class: "empty" }, JOB.gone));
 			else if (error.code === -32020) put(state, h("p", null, JOB.many), h("ul", null, error.data.jobs.map((each) => h("li", null, h("a", { href: jobPath(each) }, each)))));
@@ -56,7 +53,7 @@ export function jobScreen(app, params, id) {
 		// what is known already is not asked for again
 		let answer = null;
 		for (let page = 0; page < 20 && answer?.more !== false; page += 1) {
-			answer = await app.client.ask("jobs.history", { job: job.id, after: logSeq || undefined });
+			answer = await app.ask("jobs.history", { job: job.id, after: logSeq || undefined });
 			const fresh = answer.events.map(({ payload, ...event }) => event);
 			if (fresh.length > 0) logSeq = fresh.at(-1).seq;
 			log = [...log.filter((event) => event.seq <= (fresh[0]?.seq ?? Infinity) - 1), ...fresh].slice(-4 * MOST_EVENTS);
@@ -67,8 +64,8 @@ export function jobScreen(app, params, id) {
 	async function loadResult() {
 		if (job.state !== "completed") { put(result, hint(JOB.noResult)); return; }
 		if (resultSeq === job.seq) return;
-		const answer = await app.client.ask("jobs.result", { job: job.id, wait: 0 });
-		if (ended) return;
+		const answer = await app.ask("jobs.result", { job: job.id, wait: 0 });
+		if (again.ended) return;
 		resultSeq = job.seq;
 		const text = answer.text("result");
 		put(result, text === undefined ? hint(answer.problem ? foreign(answer.problem) : JOB.noResult) : data(text, "result"));
@@ -91,7 +88,7 @@ export function jobScreen(app, params, id) {
 
 	function drawOnce() {
 		const text = whole.text("payload");
-		const earlier = Object.keys(whole.earlier_payloads ?? {}).map((run) => h("details", null, h("summary", null, JOB.earlier(run)), foreignBlock(pretty(textAt(whole.text("earlier_payloads"), [run])).slice(0, SHOWN))));
+		const earlier = Object.keys(whole.earlier_payloads ?? {}).map((run) => h("details", null, h("summary", null, JOB.earlier(run)), foreignBlock(begin(textAt(whole.text("earlier_payloads"), [run])))));
 		put(payload, text === undefined ? hint(JOB.hidden) : data(text, "payload"), earlier);
 	}
 
@@ -170,7 +167,7 @@ export function jobScreen(app, params, id) {
 			if (mine.length > 0 || news.progress.has(job.id)) draw();
 			if (mine.length > 0 || news.lost) again();
 		},
-		close: () => { ended = true; again.end(); },
+		close: again.end,
 		keys: {
 			...actions.keys(app, () => [job].filter(Boolean), () => job),
 		},

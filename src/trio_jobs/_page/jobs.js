@@ -9,9 +9,9 @@ import { jobLink, number } from "./format.js";
 import { JobTable, loading } from "./joblist.js";
 import { STATES } from "./protocol.js";
 import { SearchError, parse, term } from "./search.js";
-import { COMMON, JOBS, STATE } from "./text.js";
+import { ACT, COMMON, JOBS, STATE } from "./text.js";
 
-const PAGE = 50;
+const PAGE = 50, LOOKED = 2000;
 // where each page of a list came from, so that there is a way back; bounded by what a person can click
 const before = new Map();
 
@@ -25,14 +25,14 @@ export function jobsScreen(app, params) {
 	const freshBar = h("div", { class: "fresh-bar", role: "status" });
 	const chosen = h("div", { class: "chosen" });
 	const list = h("div", { class: "scroll" }, loading());
-	const paging = h("nav", { class: "paging", "aria-label": JOBS.jobs });
+	const paging = h("nav", { class: "paging", "aria-label": JOBS.title });
 	const csv = button(JOBS.csv, () => saveCsv(app, conditions, (text) => { csv.textContent = text ?? JOBS.csv; csv.disabled = text !== null; }));
 	const chips = h("div", { class: "chips", role: "group", "aria-label": JOBS.label }, STATES.map((state) => {
 		const on = conditionsOf(query).states?.includes(state) ?? false;
 		const others = query.replace(/(^|\s)state:\S*/g, "").trim();
 		return h("a", { class: "chip", href: path(on ? others : `${term("state", state)} ${others}`.trim(), null), "aria-current": on ? "true" : null }, STATE[state]);
 	}));
-	let conditions = null, shown = false, last = null, matched = null, ended = false;
+	let conditions = null, key = "", shown = false, last = null, matched = null;
 
 	const table = new JobTable({
 		caption: JOBS.title,
@@ -44,7 +44,7 @@ export function jobsScreen(app, params) {
 
 	try {
 		const found = parse(query);
-		conditions = found.conditions;
+		({ conditions, key } = found);
 		if (found.id !== null) findId(found.id);
 	} catch (error) {
 		if (!(error instanceof SearchError)) throw error;
@@ -56,8 +56,8 @@ export function jobsScreen(app, params) {
 
 	async function findId(id) {
 		try {
-			const job = await app.client.ask("jobs.get", { job: id });
-			if (ended) return;
+			const job = await app.ask("jobs.get", { job: id });
+			if (again.ended) return;
 			put(direct, JOBS.opened, " ", jobLink(job), " ", foreign(job.kind, 80));
 			direct.hidden = false;
 		} catch (error) {
@@ -70,17 +70,17 @@ export function jobsScreen(app, params) {
 		const again = jobs.filter((job) => actions.mayRetry(app, job)), open = jobs.filter((job) => actions.mayCancel(app, job));
 		chosen.replaceChildren(...size === 0 ? [] : [
 			h("span", { role: "status" }, COMMON.selected(size)),
-			again.length > 0 ? button(`${JOBS.retry} ${again.length}`, () => actions.retry(app, again)) : null,
-			jobs.length === 1 && actions.mayCorrect(app, jobs[0]) ? button(JOBS.correct, () => actions.correct(app, jobs[0])) : null,
-			open.length > 0 ? button(`${JOBS.cancel} ${open.length}`, () => actions.cancel(app, open), "danger") : null,
+			again.length > 0 ? button(`${ACT.retry} ${again.length}`, () => actions.retry(app, again)) : null,
+			jobs.length === 1 && actions.mayCorrect(app, jobs[0]) ? button(ACT.correct, () => actions.correct(app, jobs[0])) : null,
+			open.length > 0 ? button(`${ACT.cancel} ${open.length}`, () => actions.cancel(app, open), "danger") : null,
 		].filter(Boolean));
 	}
 
 	async function fetchPage() {
-		const page = await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: PAGE, ...(cursor === null ? {} : { after: cursor }) });
+		const page = await app.ask("jobs.list", { ...conditions, order: "newest", limit: PAGE, ...(cursor === null ? {} : { after: cursor }) });
 		// a search that takes long answers with what it has
-		while (page.jobs.length === 0 && page.more && page.next && !ended) {
-			Object.assign(page, await app.client.ask("jobs.list", { ...conditions, order: "newest", limit: PAGE, after: page.next }));
+		while (page.jobs.length === 0 && page.more && page.next && !again.ended) {
+			Object.assign(page, await app.ask("jobs.list", { ...conditions, order: "newest", limit: PAGE, after: page.next }));
 		}
 		return page;
 	}
@@ -89,8 +89,9 @@ export function jobsScreen(app, params) {
 		if (conditions === null) return;
 		try {
 			const [page] = await Promise.all([fetchPage(), counted()]);
-			if (ended) return;
+			if (again.ended) return;
 			last = page;
+			if (page.jobs.length === 0 && key && cursor === null) { await within(); return; }
 			shown = true;
 			table.show(page.jobs);
 			freshBar.replaceChildren();
@@ -104,10 +105,26 @@ export function jobsScreen(app, params) {
 		}
 	}
 
+	// No key begins so: look within the keys of the newest jobs
+	async function within() {
+		const found = [], others = { ...conditions, key_prefix: undefined };
+		let looked = 0;
+		for await (const jobs of app.client.pages(others)) {
+			looked += jobs.length;
+			found.push(...jobs.filter((job) => job.key?.toLowerCase().includes(key.toLowerCase())));
+			if (looked >= LOOKED) break;
+		}
+		if (again.ended) return;
+		csv.hidden = true;
+		count.textContent = "";
+		table.show(found);
+		list.replaceChildren(h("p", { class: found.length > 0 ? "hint" : "empty" }, looked > 0 ? JOBS.within(number(found.length), number(looked)) : JOBS.empty), found.length > 0 ? table.element : "");
+	}
+
 	async function counted() {
-		const { total } = await app.client.ask("jobs.count", conditions);
+		const { total } = await app.ask("jobs.count", conditions);
 		matched = total;
-		if (!ended) count.textContent = JOBS.count(number(total) === "1" ? 1 : number(total));
+		if (!again.ended) count.textContent = JOBS.count(number(total) === "1" ? 1 : number(total));
 	}
 
 	function showPaging() {
@@ -122,7 +139,7 @@ export function jobsScreen(app, params) {
 		if (!shown || conditions === null) return;
 		try {
 			const [page] = await Promise.all([fetchPage(), counted()]);
-			if (ended) return;
+			if (again.ended) return;
 			const added = page.jobs.filter((job) => !table.rows.has(job.id));
 			for (const job of page.jobs) table.update(job);
 			if (table.rows.size === 0 && added.length > 0) { await load(); return; }
@@ -138,7 +155,7 @@ export function jobsScreen(app, params) {
 		event.preventDefault();
 		if (input.value.trim() === query.trim()) load();
 		else app.navigate(path(input.value.trim(), null));
-	} }, h("label", { for: "search" }, JOBS.search), input, h("button", { type: "submit" }, JOBS.go), h("p", { class: "hint", id: "search-hint" }, JOBS.hint), wrong);
+	} }, h("label", { for: "search" }, JOBS.search), input, h("button", { type: "submit" }, JOBS.search), h("p", { class: "hint", id: "search-hint" }, JOBS.hint), wrong);
 
 	return {
 		title: JOBS.title,
@@ -148,7 +165,7 @@ export function jobsScreen(app, params) {
 			const touched = table.take(news);
 			if (touched || news.count > 0 && (cursor === null || matched === null)) again();
 		},
-		close: () => { ended = true; again.end(); },
+		close: again.end,
 		keys: {
 			"/": () => input.focus(),
 			j: () => table.move(1), k: () => table.move(-1), s: () => table.toggle(),

@@ -82,6 +82,9 @@ export function pretty(text) {
 	return parts.join("");
 }
 
+// The JSON text, or its beginning if it is long
+export const begin = (text, most = 20000) => text.length < most ? pretty(text) : text.slice(0, most);
+
 // A request, in which `Raw` values of its parameters stay as they are
 export function encode(request) {
 	const raws = [];

@@ -13,7 +13,7 @@ import { jobsScreen } from "./jobs.js";
 import { overviewScreen } from "./overview.js";
 import { STATES } from "./protocol.js";
 import { submitScreen } from "./submit.js";
-import { LoginRefused, session } from "./session.js";
+import { LoginRefused, quiet, session } from "./session.js";
 import { COMMON, CONNECTION, HELP, LOGIN, MEANS, NAME, NAV, NOTICE } from "./text.js";
 
 const HIDDEN_AFTER = 30000;
@@ -79,6 +79,11 @@ class App {
 		if (error instanceof Lost) return; // the bar says it, and the screen is loaded again afterwards
 		place.replaceChildren(h("p", { class: "problem", role: "alert" }, COMMON.failed, problem(error)));
 		place.hidden = false;
+	}
+
+	// What the server answers
+	ask(method, params) {
+		return this.client.ask(method, params);
 	}
 
 	navigate(path) {
@@ -221,8 +226,7 @@ class App {
 		const [, name = "", rest = "", query = ""] = /^#\/([a-z]*)(?:\/([^?]*))?(?:\?(.*))?$/.exec(location.hash) ?? [];
 		const [make, part, needs] = SCREENS[name] ?? SCREENS[""];
 		if (needs && !this.client.may(needs)) { this.navigate("#/"); return; }
-		let id = "";
-		try { id = decodeURIComponent(rest); } catch { id = rest; }
+		const id = quiet(() => decodeURIComponent(rest)) ?? rest;
 		this.screen?.close();
 		const screen = this.screen = make(this, new URLSearchParams(query), id.slice(0, 64));
 		document.title = this.titled(screen.title);
@@ -287,13 +291,8 @@ function login(why = null, waiting = null) {
 	if (waiting === null) token.focus();
 }
 
-function store(name, value) {
-	try { localStorage.setItem(`trio-jobs.${name}`, value); } catch { /* the browser keeps nothing */ }
-}
-
-function stored(name) {
-	try { return localStorage.getItem(`trio-jobs.${name}`) ?? ""; } catch { return ""; }
-}
+const store = (name, value) => quiet(() => localStorage.setItem(`trio-jobs.${name}`, value));
+const stored = (name) => quiet(() => localStorage.getItem(`trio-jobs.${name}`));
 
 const wantsNotices = () => stored("notices") === "on" && typeof Notification !== "undefined" && Notification.permission === "granted";
 

@@ -1,7 +1,7 @@
 // The screen Overview: whether all is well, what runs, what waits.
 
 import * as actions from "./actions.js";
-import { button, foreign, h, hint, offer, put, rows } from "./dom.js";
+import { button, foreign, h, hint, offer, put, rows, section } from "./dom.js";
 import { after, calm } from "./feed.js";
 import { badge, duration, jobLink, number, time } from "./format.js";
 import { JobTable, loading, progressLine } from "./joblist.js";
@@ -18,7 +18,7 @@ export function overviewScreen(app) {
 	const states = h("ul", { class: "tiles" });
 	const newest = h("div", { class: "scroll" }, loading());
 	const table = new JobTable({ caption: OVERVIEW.newest, columns: ["state", "job", "kind", "submitted", "why"] });
-	let job = null, progress = null, ended = false, trouble = null;
+	let job = null, progress = null, trouble = null;
 
 	async function load() {
 		try {
@@ -28,7 +28,7 @@ export function overviewScreen(app) {
 				client.ask("jobs.list", { states: ["processing", "saving"], limit: 1 }),
 				client.ask("jobs.list", { order: "newest", limit: 10 }),
 			]);
-			if (ended) return;
+			if (again.ended) return;
 			if (job?.id !== current.jobs[0]?.id) progress = null;
 			job = current.jobs[0] ?? null;
 			const ids = latest.jobs.map((each) => each.id).join();
@@ -75,7 +75,7 @@ export function overviewScreen(app) {
 		put(sdk, rows([
 			[OVERVIEW.session, `${number(stats.session)}, ${stats.inside ? OVERVIEW.busy.toLowerCase() : OVERVIEW.idle.toLowerCase()}`],
 			[OVERVIEW.mean, typeof stats.mean_run === "number" ? duration(stats.mean_run) : null],
-			[OVERVIEW.closed, now.last_close ? [now.last_close.failed ? OVERVIEW.closedBadly : OVERVIEW.closedWell, time(now.last_close.at)] : null],
+			[OVERVIEW.closed, now.last_close ? [now.last_close.failed && OVERVIEW.closedBadly, time(now.last_close.at)] : null],
 			[OVERVIEW.oldest, now.oldest_waiting ? [jobLink({ id: now.oldest_waiting }), " ", time(now.waiting_since)] : null],
 		]));
 		const used = stats.capacity - stats.free;
@@ -96,11 +96,11 @@ export function overviewScreen(app) {
 		element: h("div", null,
 			h("h1", null, OVERVIEW.title), health, doubts, tools,
 			h("div", { class: "columns" },
-				h("section", { class: "card", "aria-labelledby": "running" }, h("h2", { id: "running" }, OVERVIEW.running), running),
-				h("section", { class: "card", "aria-labelledby": "sdk" }, h("h2", { id: "sdk" }, OVERVIEW.sdk), sdk),
-				h("section", { class: "card", "aria-labelledby": "slots" }, h("h2", { id: "slots" }, OVERVIEW.slots), slots)),
-			h("section", { "aria-labelledby": "states" }, h("h2", { id: "states" }, OVERVIEW.states), states),
-			h("section", { "aria-labelledby": "newest" }, h("h2", { id: "newest" }, OVERVIEW.newest), newest, h("p", null, h("a", { href: jobsPath("", null) }, OVERVIEW.all)))),
+				section("running", OVERVIEW.running, running, "card"),
+				section("sdk", OVERVIEW.sdk, sdk, "card"),
+				section("slots", OVERVIEW.slots, slots, "card")),
+			section("states", OVERVIEW.states, states),
+			section("newest", OVERVIEW.newest, [newest, h("p", null, h("a", { href: jobsPath("", null) }, OVERVIEW.all))])),
 		load: async () => again(),
 		take: (news) => {
 			table.take(news);
@@ -111,7 +111,7 @@ export function overviewScreen(app) {
 			}
 			if (news.count > 0) again();
 		},
-		close: () => { ended = true; again.end(); },
+		close: again.end,
 		keys: { j: () => table.move(1), k: () => table.move(-1) },
 	};
 }

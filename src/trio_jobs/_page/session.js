@@ -4,6 +4,11 @@ const KEY = "trio-jobs.session", ASK_TIME = 250;
 
 const others = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("trio-jobs");
 
+// A browser may keep nothing
+export function quiet(act) {
+	try { return act(); } catch { return null; }
+}
+
 export class LoginRefused extends Error {
 	constructor(status) {
 		super(`HTTP ${status}`);
@@ -33,7 +38,7 @@ class Session {
 	#take = null;
 
 	#kept() {
-		try { return sessionStorage.getItem(KEY); } catch { return null; }
+		return quiet(() => sessionStorage.getItem(KEY));
 	}
 
 	// Whether the address is a login link
@@ -73,11 +78,11 @@ class Session {
 	}
 
 	keep(secret) {
-		try { sessionStorage.setItem(KEY, secret); } catch { /* the session ends with the page */ }
+		quiet(() => sessionStorage.setItem(KEY, secret));
 	}
 
 	forget() {
-		try { sessionStorage.removeItem(KEY); } catch { /* there was none */ }
+		quiet(() => sessionStorage.removeItem(KEY));
 	}
 
 	// Log out, in all tabs

@@ -43,7 +43,7 @@ export function submitScreen(app, params) {
 			const pairs = labels.value.split("\n").filter((line) => line.includes("=")).map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]);
 			if (pairs.length > 0) asked.labels = Object.fromEntries(pairs);
 			if (later.value) asked.due_at = seconds(later);
-			const receipt = await app.client.ask("jobs.submit", asked);
+			const receipt = await app.ask("jobs.submit", asked);
 			app.say(receipt.created ? SUBMIT.created : SUBMIT.known);
 			app.navigate(jobPath(receipt.job));
 		} catch (error) {

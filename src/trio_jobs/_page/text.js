@@ -58,7 +58,7 @@ export const OVERVIEW = {
 	again: (count) => `${count} jobs are due again and wait for a slot`, mean: "Mean attempt", states: "Jobs by state", newest: "Newest jobs", all: "All jobs",
 	paused: "The queue is paused: no attempt starts.", pausedBy: "Paused by", pausedAt: "Paused", reason: "Reason",
 	doubts: (count) => count === 1 ? "1 job is in doubt and waits for a decision." : `${count} jobs are in doubt and wait for a decision.`, decide: "Decide",
-	until: "until", oldest: "Waits longest", closed: "Last closed", closedWell: "", closedBadly: "with an error, ", held: "In strict order, this job blocks the others:", unhandled: (count) => `${count} open jobs have no handler here.`,
+	until: "until", oldest: "Waits longest", closed: "Last closed", closedBadly: "with an error, ", held: "In strict order, this job blocks the others:", unhandled: (count) => `${count} open jobs have no handler here.`,
 };
 
 export const PROBLEMS = {
@@ -74,17 +74,17 @@ export const PROBLEMS = {
 
 export const JOBS = {
 	title: "Jobs", search: "Search", hint: "The begin of a key, such as an invoice number; or conditions: state:failed since:2d kind: error: label: by: until: acted:",
-	go: "Search", fresh: (count) => count === 1 ? "1 new job – show it" : `${count} new jobs – show them`, count: (count) => count === 1 ? "1 job" : `${count} jobs`,
-	empty: "No job matches.", none: "There are no jobs yet.", csv: "Save as CSV", csvBusy: (count) => `Saving … ${count}`, csvCut: (most) => `Only the first ${most} jobs are in the file.`,
+	fresh: (count) => count === 1 ? "1 new job – show it" : `${count} new jobs – show them`, count: (count) => count === 1 ? "1 job" : `${count} jobs`,
+	empty: "No job matches.", within: (count, most) => `No key begins so. Of the newest ${most} jobs, ${count} have it within their key.`, none: "There are no jobs yet.", csv: "Save as CSV", csvBusy: (count) => `Saving … ${count}`, csvCut: (most) => `Only the first ${most} jobs are in the file.`,
 	opened: "This is the end of the id of a job:", expired: "The list was of an earlier state of the server; it begins anew.",
-	stale: "no longer matches", jobs: "Jobs", label: "Conditions that can be added", retry: "Retry", correct: "Correct", cancel: "Cancel",
+	stale: "no longer matches", label: "Conditions that can be added",
 };
 
 export const SEARCH = {
 	noField: (name, names) => `There is no condition “${name}:”. There are: ${names.map((each) => each + ":").join(" ")}. For a key with a colon, write key:${name}:…`,
 	noState: (name, states) => `There is no state “${name}”. There are: ${states.join(", ")}.`,
 	noValue: (name) => `What should follow “${name}:” is missing.`, noLabel: "A label is written label:name=value.", noActed: "Write acted:yes or acted:no.",
-	noTime: (text) => `“${text}” is no time. Write 2d, 3h, 2026-11-29 or 2026-11-29T14:30.`, twoKeys: "There can be one key only. Put a key with spaces in quotes.",
+	noTime: (text) => `“${text}” is no time. Write 2d, 3h, 2026-11-29 or 2026-11-29T14:30.`, twoKeys: "There can be one key only.",
 };
 
 export const JOB = {
