@@ -35,6 +35,7 @@ from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
 from trio_jobs.testing import FakeSdk, FakeSession, QueueMachine, Slow
 from trio_jobs.testing._example_service import example_service
+from trio_jobs.testing._operator_rules import COMMANDS
 from trio_jobs.testing.stateful import invariant, rule, run_state_machine_as_test
 
 BOUNDED = settings(
@@ -129,10 +130,11 @@ def test_a_handler_that_books_before_it_checks_is_found() -> None:
         run_state_machine_as_test(Uncorrected, settings=FIND)
 
 
-def found(machine: type[QueueMachine]) -> str:
-    """The error with which the machine fails."""
+def found(machine: type[QueueMachine], *, operators: bool = False) -> str:
+    """The error with which the machine fails. Without operators, it is at what it must find in fewer steps."""
+    tried = machine if operators else type(machine.__name__, (machine,), {"operate": None})
     with pytest.raises(BaseException) as caught:
-        run_state_machine_as_test(machine, settings=FIND)
+        run_state_machine_as_test(tried, settings=FIND)
     return f"{type(caught.value).__name__}: {caught.value}"
 
 
@@ -250,8 +252,28 @@ def test_a_consumer_that_fails_is_found(plant: pytest.MonkeyPatch) -> None:
     assert found(InMemory).startswith("QueueBroken")
 
 
+def test_a_dry_run_that_changes_something_is_found(plant: pytest.MonkeyPatch) -> None:
+    change = Queue.cancel_many
+
+    async def always(self: Queue, *, dry_run: bool = False, **conditions: Any) -> Any:
+        return await change(self, **conditions)
+
+    plant.setattr(Queue, "cancel_many", always)
+    assert "a dry run (cancel many) has changed something" in found(InMemory, operators=True)
+
+
+def test_a_claim_that_replaces_another_one_is_found(plant: pytest.MonkeyPatch) -> None:
+    claim = Queue.claim
+
+    async def taking_over(self: Queue, job_id: str, **arguments: Any) -> None:
+        await claim(self, job_id, **{**arguments, "take_over": True})
+
+    plant.setattr(Queue, "claim", taking_over)
+    assert "eve has claimed a job" in found(InMemory, operators=True)
+
+
 def count_calls(machine: type[QueueMachine], name: str, calls: Counter[str]) -> None:
-    """Count in `calls` how often the rule of that name returns."""
+    """Count in `calls` how often the rule of that name returns, and each command of an operator."""
     step = getattr(machine, name)
     declared = getattr(step, RULE_MARKER)
 
@@ -259,6 +281,7 @@ def count_calls(machine: type[QueueMachine], name: str, calls: Counter[str]) -> 
     def counting(self: QueueMachine, /, **arguments: Any) -> Any:
         result = step(self, **arguments)
         calls[name] += 1
+        calls[arguments.get("what", "")] += 1
         return result
 
     adapted = copy.copy(declared)
@@ -292,4 +315,4 @@ def test_every_rule_runs_and_jobs_reach_every_final_state() -> None:
     run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))
     assert seen >= {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}, seen
     assert len(rules) >= 9
-    assert not [name for name in (*rules, "drained") if calls[name] < 5], calls
+    assert not [name for name in (*rules, *COMMANDS, "drained") if calls[name] < 5], calls

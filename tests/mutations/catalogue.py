@@ -2031,6 +2031,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "take_stale(now - min(self._job_retention.values()),",
     ),
     _M(
+        "claim of somebody else replaced",
+        "of two people who work on a job, the second one is not told that the first one does",
+        QUEUE_MACHINE,
+        "_engine/operator_commands.py",
+        "    if take_over or not is_claimed(record, now) or record.claimed_by == by:",
+        "    if take_over or not is_claimed(record, now) or record.claimed_by != by:",
+    ),
+    _M(
         "verify on request never called in strict order",
         "with strict_order, the answer of verify for a failed job is awaited forever",
         VERIFY_NOW,

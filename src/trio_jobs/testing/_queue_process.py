@@ -125,6 +125,11 @@ class QueueProcess:
         self.read: list[Event] = []
         """The events it has read."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process was asked to stop, or has crashed."""
+        return self._stop.is_set() or self._crashed
+
     async def open(self, nursery: trio.Nursery) -> None:
         """Start the queue in `nursery`, which raises what ends the queue."""
         await nursery.start(self._run)

@@ -11,8 +11,9 @@
 
     TestInvoices = Invoices.TestCase
 
-The rules submit jobs (with and without a key, with a delay, with a deadline), cancel, retry, resolve, pause, advance
-time, drain, restart and crash, and make SDK calls fail. The invariant checks what can be observed from outside: one
+The rules submit jobs (with and without a key, with a delay, with a deadline), cancel, retry, resolve, correct, verify,
+reschedule, claim and forget them, one or many at once, pause, advance time, drain, restart and crash, and make SDK
+calls fail. The invariant checks what can be observed from outside: one
 attempt at a time and one thread (P1, P2); every acknowledged job exists (P4); state transitions are legal and events
 have no gap (P5, P8); a job is completed only if its handler returned (P6); health names each problem (P7); readers
 receive the stored events (P8); slots are counted (P9); no attempt exceeds its limit unreported (P10). Time is virtual
@@ -33,10 +34,11 @@ from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._service import parts_of
-from trio_jobs.testing._environment import FAULTS, QueueEnvironment
+from trio_jobs.testing._environment import FAULTS
 from trio_jobs.testing._instrumented import CallSite
 from trio_jobs.testing._model import GRACE
-from trio_jobs.testing.stateful import Bundle, invariant, precondition, rule, st
+from trio_jobs.testing._operator_rules import OperatorRules
+from trio_jobs.testing.stateful import invariant, precondition, rule, st
 
 __all__ = ["QueueMachine"]
 
@@ -56,7 +58,7 @@ def _submits(draw: st.DrawFn) -> tuple[str, Any]:
     return kind, draw(machine.payload_strategy(kind))
 
 
-class QueueMachine(QueueEnvironment):
+class QueueMachine(OperatorRules):
     """Drives the queue of a service with rules and checks its promises; see the head of this module.
 
     A subclass overrides `make_service`, sets the class variables `payloads`, `storage`, `queue_settings` and `quiet` as
@@ -65,7 +67,7 @@ class QueueMachine(QueueEnvironment):
     At most one fault is planned at a time, for the next call with its number, whichever job makes it.
     """
 
-    jobs = Bundle("jobs")
+    jobs = OperatorRules.jobs
     """The ids of submitted jobs, for rules of subclasses."""
 
     # rules of the callers
@@ -214,10 +216,10 @@ class QueueMachine(QueueEnvironment):
                 state = queue.get(job.id).state
                 assert state == job.state, f"job {job.id} is {state}, but {job.state} by its events"
         statistics = queue.statistics()
-        # every pending job has a slot; a job in doubt that waits to be verified has one too
+        # every pending job has a slot; a job that waits to be verified has one too
         pending = statistics.jobs[State.PENDING]
         taken = statistics.capacity - statistics.free
-        most = pending + statistics.jobs[State.IN_DOUBT]
+        most = pending + statistics.jobs[State.IN_DOUBT] + self._awaited
         assert min(pending, statistics.capacity) <= taken <= most, (
             f"P9: {taken} slots are taken by {pending} to {most} jobs"
         )
