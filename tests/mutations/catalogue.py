@@ -20,6 +20,7 @@ EXECUTORS: Final = "tests/runtime/test_executors.py"
 EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
 WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
 FEED: Final = "tests/runtime/test_feed.py"
+FROZEN: Final = "tests/cli/test_frozen_modules.py"
 EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
 CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
 PROMISES: Final = "tests/runtime/test_promises.py"
@@ -1705,6 +1706,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/feed.py",
         "            self._published.set()\n",
         "            pass\n",
+    ),
+    _M(
+        "many events for many readers in one step",
+        "a thousand subscribers that handle a burst of events stop the event loop for 30 ms",
+        FEED,
+        "_runtime/feed.py",
+        "since_checkpoint += cursor.weight * heaviness",
+        "since_checkpoint += cursor.weight",
+    ),
+    _M(
+        "modules visited by each collection",
+        "each full collection in a server visits all modules, and stops the event loop for that time",
+        FROZEN,
+        "_cli/serve.py",
+        "        gc.freeze()\n",
+        "",
     ),
     _M(
         "notifications not paced",

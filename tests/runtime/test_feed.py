@@ -168,6 +168,31 @@ async def test_many_readers_are_woken_with_pauses_in_which_a_reader_can_leave() 
         cursor.detach()
 
 
+@pytest.mark.parametrize("events", [1, 31, 200, 4000])
+async def test_the_readers_woken_in_one_turn_of_the_loop_have_a_bounded_number_of_events(events: int) -> None:
+    """A reader handles all new events in one step, so a thousand readers of a burst stop the loop for long."""
+    feed, store = make()
+    woken = [0]
+    cursors = [Cursor(feed, 0, Filter(), lambda: woken.append(woken.pop() + 1)) for _ in range(100)]
+    for cursor in cursors:
+        cursor.attach()
+    publish(feed, store, ["a"] * events)
+
+    class Turns(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            woken.append(0)
+
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    await feed.run_once()
+    trio.lowlevel.remove_instrument(turns)
+    assert sum(woken) == len(cursors)
+    assert max(woken) <= module.AT_ONCE
+    assert max(woken) == 1 or max(woken) * events <= 2 * module.AT_ONCE * module.EVENTS_AT_ONCE
+    for cursor in cursors:
+        cursor.detach()
+
+
 async def test_an_event_of_one_job_wakes_only_its_readers() -> None:
     feed, store = make()
     cursors = [Cursor(feed, 0, Filter([f"j{i}"]), lambda: None) for i in range(50)]

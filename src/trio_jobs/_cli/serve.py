@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +43,7 @@ from trio_jobs._server.tokens import Token, known
 from trio_jobs._service import Service, parts_of
 from trio_jobs._service_parts import use_executor
 
-__all__ = ["load_service", "run_server"]
+__all__ = ["load_service", "modules_not_collected", "run_server"]
 
 log: Final = Log("trio_jobs.serve")
 
@@ -78,7 +81,27 @@ def run_server(arguments: argparse.Namespace) -> int:
     service = load_service(arguments.service)
     if arguments.executor is not None:
         use_executor(service, parts_of(service), service.settings, arguments.executor)
-    return trio.run(_serve, service, arguments)
+    with modules_not_collected():
+        return trio.run(_serve, service, arguments)
+
+
+@contextmanager
+def modules_not_collected() -> Iterator[None]:
+    """Exclude what exists now from the garbage collector, which is what modules consist of.
+
+    So a full collection does not visit it, which takes half of the time, and it is known that nothing of it becomes
+    garbage. That is not known of what exists once the SDK is open: a session that is discarded may have to be collected
+    to free what it uses. A process that has called `gc.freeze` itself is left alone.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    try:
+        gc.freeze()
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _certificate(arguments: argparse.Namespace) -> CertificateFiles | None:

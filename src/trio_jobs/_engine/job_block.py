@@ -43,7 +43,7 @@ class Block:
     def __init__(self, number: int, records: Sequence[JobRecord]) -> None:
         self.number = number
         self.records: list[JobRecord | None] = [*records]
-        self.numbers = [record.submitted_seq for record in records]
+        self.numbers = array("q", [record.submitted_seq for record in records])
         """The numbers of the submits, also of jobs that were removed since."""
         self.live = (1 << len(records)) - 1
         self.states: dict[str, int] = dict.fromkeys(State, 0)
@@ -72,8 +72,8 @@ class Block:
         self.ends = "\n".join([*[record.id[-SUFFIX:].rjust(SUFFIX) for record in records], ""])
         """The last `SUFFIX` characters of each id, and a line feed after each."""
         with_key = sorted((record.key, offset) for offset, record in enumerate(records) if record.key is not None)
-        self.keys = [key for key, _ in with_key]
-        """The keys in their order."""
+        self.keys = tuple(key for key, _ in with_key)
+        """The keys in their order. As a tuple of texts, the garbage collector does not visit them."""
         self.key_offsets = array("H", [offset for _, offset in with_key])
         """The offsets of their jobs."""
         self.key_bitmaps = [0]
