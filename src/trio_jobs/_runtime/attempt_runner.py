@@ -7,7 +7,6 @@ the handler has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -22,9 +21,7 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import JobRecord, Outcome, State
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
-from trio_jobs._ports import Clock, SdkExecutor
 from trio_jobs._runtime.attempt import (
-    AttemptSlot,
     RunningAttempt,
     call_unprotected,
     captured,
@@ -32,13 +29,10 @@ from trio_jobs._runtime.attempt import (
     log_fields,
 )
 from trio_jobs._runtime.attempt_scope import AttemptScope
-from trio_jobs._runtime.event_log import EventLog
-from trio_jobs._runtime.interrupter import Interrupter
+from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.job_context import ContextFactory
-from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
-from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verification import Verification, not_started
 from trio_jobs._sdk_call import CallHandle, HandlerCall
 
@@ -52,44 +46,32 @@ FIRST_ATTEMPTS: Final = 100
 
 
 class AttemptRunner:
-    """Runs handlers, one attempt at a time.
-
-    Args:
-        chance: Returns a random number, uniform in [0, 1).
-    """
+    """Runs handlers, one attempt at a time."""
 
     def __init__(
         self,
+        parts: CallParts,
         *,
-        event_log: EventLog,
-        executor: SdkExecutor,
-        clock: Clock,
         scheduler: Scheduler,
-        handlers: Mapping[str, Handler],
-        sessions: SdkSessionManager,
-        slot: AttemptSlot,
-        overruns: OverrunMonitor,
-        interrupter: Interrupter,
         verification: Verification,
         make_context: ContextFactory,
         saver: Saver | None,
         max_crashes: int,
-        chance: Callable[[], float],
     ) -> None:
-        self._event_log = event_log
-        self._executor = executor
-        self._clock = clock
+        self._event_log = parts.event_log
+        self._executor = parts.executor
+        self._clock = parts.clock
         self._scheduler = scheduler
-        self._handlers = handlers
-        self._sessions = sessions
-        self._slot = slot
-        self._overruns = overruns
-        self._interrupter = interrupter
+        self._handlers = parts.handlers
+        self._sessions = parts.sessions
+        self._slot = parts.slot
+        self._overruns = parts.overruns
+        self._interrupter = parts.interrupter
         self._verification = verification
         self._make_context = make_context
         self._saver = saver
         self._max_crashes = max_crashes
-        self._chance = chance
+        self._chance = parts.chance
         self._attempts = 0
         self.scope = AttemptScope()
         """The scope of the attempts without a limit. The task that calls `run` must leave it."""

@@ -19,6 +19,7 @@ from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.attempt_recorder import AttemptRecorder
 from trio_jobs._runtime.attempt_runner import AttemptRunner
 from trio_jobs._runtime.blocking_job import BlockingJob
+from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.consumer import Consumer
@@ -182,7 +183,7 @@ def build_runtime(
     slot.recorder = recorder
     make_context = context_factory(recorder, token)
     requests = VerifyRequests(channel)
-    verification = Verification(
+    parts = CallParts(
         event_log=event_log,
         executor=executor,
         clock=clock,
@@ -191,32 +192,25 @@ def build_runtime(
         slot=slot,
         overruns=overruns,
         interrupter=interrupter,
+        chance=chance.random,
+    )
+    verification = Verification(
+        parts,
         scheduler=scheduler,
         make_context=make_context,
         requests=requests,
         strict_order=settings.strict_order,
         max_crashes=settings.max_crashes,
-        chance=chance.random,
     )
     saver = None
     if settings.save is not None:
         calls = SaveCalls(
+            parts,
             save=settings.save,
-            executor=executor,
-            clock=clock,
-            overruns=overruns,
-            interrupter=interrupter,
-            sessions=sessions,
-            handlers=handlers,
             timeout=settings.save_timeout,
         )
         saver = sessions.unsaved = recorder.unsaved = Saver(
-            event_log=event_log,
-            executor=executor,
-            clock=clock,
-            handlers=handlers,
-            sessions=sessions,
-            slot=slot,
+            parts,
             channel=channel,
             verification=verification,
             estimates=estimates,
@@ -225,23 +219,14 @@ def build_runtime(
             save_after_jobs=settings.save_after_jobs,
             save_after=settings.save_after,
             min_interval=settings.min_interval,
-            chance=chance.random,
         )
     runner = AttemptRunner(
-        event_log=event_log,
-        executor=executor,
-        clock=clock,
+        parts,
         scheduler=scheduler,
-        handlers=handlers,
-        sessions=sessions,
-        slot=slot,
-        overruns=overruns,
-        interrupter=interrupter,
         verification=verification,
         make_context=make_context,
         saver=saver,
         max_crashes=settings.max_crashes,
-        chance=chance.random,
     )
     consumer = Consumer(
         event_log=event_log,

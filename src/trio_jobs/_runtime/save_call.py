@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import outcome
 import trio
 
 from trio_jobs._call_report import CallReport, report_error
-from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import ErrorInfo
 from trio_jobs._engine.openings import OpeningReason
 from trio_jobs._engine.retry import DEFAULT_RETRY
-from trio_jobs._ports import Clock, Discard, SdkExecutor
+from trio_jobs._ports import Discard
 from trio_jobs._runtime.attempt import RunningAttempt
-from trio_jobs._runtime.interrupter import Interrupter
-from trio_jobs._runtime.overrun_monitor import OverrunMonitor
+from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.saver import SaveReport
-from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._sdk_call import SaveCall
 
 __all__ = ["SaveCalls"]
@@ -28,39 +25,30 @@ class SaveCalls:
     """Calls `save`, and describes what came of it.
 
     Args:
+        parts: Of the session, which is renewed after an error or an interruption; and of the handlers, whose retry
+            policies are asked about what `save` raises.
         save: A function of the SDK; it may be asynchronous if the SDK is.
-        executor: Has the session.
-        clock: The source of times.
-        overruns: Watches the limit.
-        interrupter: Has interrupted the call if it exceeded its limit.
-        sessions: Renews the session after that.
-        handlers: By kind. Their retry policies are asked about what `save` raises.
         timeout: The limit in seconds.
     """
 
     def __init__(
         self,
+        parts: CallParts,
         *,
         save: Callable[[Any], Any],
-        executor: SdkExecutor,
-        clock: Clock,
-        overruns: OverrunMonitor,
-        interrupter: Interrupter,
-        sessions: SdkSessionManager,
-        handlers: Mapping[str, Handler],
         timeout: float,
     ) -> None:
         self._save = save
-        self._executor = executor
-        self._clock = clock
-        self._overruns = overruns
-        self._interrupter = interrupter
-        self._sessions = sessions
+        self._executor = parts.executor
+        self._clock = parts.clock
+        self._overruns = parts.overruns
+        self._interrupter = parts.interrupter
+        self._sessions = parts.sessions
         self._timeout = timeout
-        self._renew = sessions.renew_after_error
+        self._renew = parts.sessions.renew_after_error
         # all handlers of an asynchronous SDK are asynchronous, and enter it at their start
-        self._has_async_sdk = any(handler.is_async and handler.enters_at_start for handler in handlers.values())
-        self._retries = {kind: handler.rules.retry for kind, handler in handlers.items()}
+        self._has_async_sdk = any(handler.is_async and handler.enters_at_start for handler in parts.handlers.values())
+        self._retries = {kind: handler.rules.retry for kind, handler in parts.handlers.items()}
 
     def new(self) -> SaveCall:
         """Return a call of `save`."""

@@ -13,7 +13,7 @@ that cannot be saved is then alone, and no other pays for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -25,16 +25,14 @@ from trio_jobs._concurrency import NEVER, bare_nursery
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_writer import AttemptResult
-from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, JobRecord, Outcome
 from trio_jobs._engine.saving import Unsaved
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._log import Log
-from trio_jobs._ports import Clock, Discard, SdkExecutor
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt
-from trio_jobs._runtime.event_log import EventLog
+from trio_jobs._ports import Discard
+from trio_jobs._runtime.attempt import RunningAttempt
+from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.job_channel import JobChannel
-from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, QueueStatus
 from trio_jobs._runtime.verification import Verification, can_verify
 from trio_jobs._runtime.waits import LOOK_EVERY, sleep_until
@@ -91,18 +89,12 @@ class Saver:
         save_after_jobs: A group of this size is saved.
         save_after: Seconds from the first return of a group until it is saved.
         min_interval: The least time between two saves in seconds.
-        chance: Returns a random number, uniform in [0, 1).
     """
 
     def __init__(
         self,
+        parts: CallParts,
         *,
-        event_log: EventLog,
-        executor: SdkExecutor,
-        clock: Clock,
-        handlers: Mapping[str, Handler],
-        sessions: SdkSessionManager,
-        slot: AttemptSlot,
         channel: JobChannel,
         verification: Verification,
         estimates: Estimates,
@@ -111,14 +103,13 @@ class Saver:
         save_after_jobs: int,
         save_after: float,
         min_interval: float,
-        chance: Callable[[], float],
     ) -> None:
-        self._event_log = event_log
-        self._executor = executor
-        self._clock = clock
-        self._handlers = handlers
-        self._sessions = sessions
-        self._slot = slot
+        self._event_log = parts.event_log
+        self._executor = parts.executor
+        self._clock = parts.clock
+        self._handlers = parts.handlers
+        self._sessions = parts.sessions
+        self._slot = parts.slot
         self._channel = channel
         self._verification = verification
         self._estimates = estimates
@@ -127,7 +118,7 @@ class Saver:
         self._save_after_jobs = save_after_jobs
         self._save_after = save_after
         self._min_interval = min_interval
-        self._chance = chance
+        self._chance = parts.chance
         self._group: list[JobRecord] = []
         self._since = 0.0
         self._failed: list[JobRecord] = []

@@ -30,14 +30,11 @@ from trio_jobs._errors import SdkCallRefused
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import JobNotFound
-from trio_jobs._ports import Clock, Discard, SdkExecutor
-from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt, call_unprotected, captured, log_fields
-from trio_jobs._runtime.event_log import EventLog
-from trio_jobs._runtime.interrupter import Interrupter
+from trio_jobs._ports import Clock, Discard
+from trio_jobs._runtime.attempt import RunningAttempt, call_unprotected, captured, log_fields
+from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.job_context import ContextFactory
-from trio_jobs._runtime.overrun_monitor import OverrunMonitor
 from trio_jobs._runtime.scheduler import Scheduler
-from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.verify_requests import VerifyRequests, word_of
 from trio_jobs._runtime.waits import sleep_until
 from trio_jobs._sdk_call import CallHandle, VerifyCall
@@ -48,44 +45,32 @@ log: Final = Log("trio_jobs.consumer")
 
 
 class Verification:
-    """Calls `verify`, one call at a time.
-
-    Args:
-        chance: Returns a random number, uniform in [0, 1).
-    """
+    """Calls `verify`, one call at a time."""
 
     def __init__(
         self,
+        parts: CallParts,
         *,
-        event_log: EventLog,
-        executor: SdkExecutor,
-        clock: Clock,
-        handlers: Mapping[str, Handler],
-        sessions: SdkSessionManager,
-        slot: AttemptSlot,
-        overruns: OverrunMonitor,
-        interrupter: Interrupter,
         scheduler: Scheduler,
         make_context: ContextFactory,
         requests: VerifyRequests,
         strict_order: bool,
         max_crashes: int,
-        chance: Callable[[], float],
     ) -> None:
-        self._event_log = event_log
-        self._executor = executor
-        self._clock = clock
-        self._handlers = handlers
-        self._sessions = sessions
-        self._slot = slot
-        self._overruns = overruns
-        self._interrupter = interrupter
+        self._event_log = parts.event_log
+        self._executor = parts.executor
+        self._clock = parts.clock
+        self._handlers = parts.handlers
+        self._sessions = parts.sessions
+        self._slot = parts.slot
+        self._overruns = parts.overruns
+        self._interrupter = parts.interrupter
         self._scheduler = scheduler
         self._make_context = make_context
         self._requests = requests
         self._strict_order = strict_order
         self._max_crashes = max_crashes
-        self._chance = chance
+        self._chance = parts.chance
 
     # within an attempt
 
