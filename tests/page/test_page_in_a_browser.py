@@ -45,7 +45,7 @@ def make_service() -> trio_jobs.Service:
     async def open_sdk() -> AsyncIterator[str]:
         yield "sdk"
 
-    service = trio_jobs.Service(async_sdk=open_sdk, renew_after_error=False)
+    service = trio_jobs.Service(async_sdk=open_sdk, renew_after_error=False, drain_timeout=0.5)
 
     @service.handler(on_doubt="hold")
     async def post_invoice(sdk: str, invoice: Invoice) -> str:
@@ -179,6 +179,11 @@ def test_verify_is_offered_for_the_kinds_of_jobs_that_have_one(chromium: Any, pl
             card = page.locator(f"li.card[data-job='{jobs[kind]}']")
             assert said in card.inner_text()
             assert card.locator("text=Ask verify now").count() == (kind == "send")
+        page.click("text=Ask verify now")
+        assert "attempted again" in page.inner_text("dialog")
+        page.click("dialog button[type=submit]")
+        page.wait_for_selector("dialog", state="detached")
+        assert page.inner_text(".toast") == "verify does not know."
 
 
 def test_the_page_works_under_a_path_with_and_without_its_slash(chromium: Any) -> None:
@@ -349,6 +354,8 @@ def test_a_job_is_corrected_with_the_keyboard_alone(chromium: Any, place: Served
             page.keyboard.press("Enter")
             page.wait_for_selector("dialog .field .problem:visible")  # what is wrong is said beside the field
             assert problem in page.inner_text("dialog .field .problem:visible")
+            assert page.locator("dialog .problem:visible").count() == 1
+            assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
             page.keyboard.press("Escape")
             page.wait_for_selector("dialog", state="detached")
         page.keyboard.press("c")
@@ -521,6 +528,31 @@ def test_a_page_of_another_origin_can_do_nothing_though_it_has_a_token(chromium:
         elsewhere.shutdown()
         elsewhere.server_close()
         thread.join()
+
+
+@pytest.mark.campaign
+def test_a_job_is_submitted_by_hand_and_what_is_wrong_is_said_beside_its_field(chromium: Any, place: Served) -> None:
+    with open_page(chromium, place.url, OPERATOR, "#/submit?kind=post_invoice") as opened:
+        page = opened.page
+        page.get_by_label("Key").fill("H-1")
+        page.get_by_label("folio").fill("H-1")
+        page.get_by_label("total_cents").fill("many")
+        page.keyboard.press("Enter")
+        assert page.inner_text(".field .problem:visible") == "This must be a whole number."
+        assert page.evaluate("document.activeElement.getAttribute('aria-invalid')") == "true"
+        page.click("text=As JSON")
+        page.get_by_label("Payload (JSON)").fill('{"folio": "H-1", "total_cents": "many"}')
+        page.click("button:text-is('Submit')")
+        page.wait_for_selector(".field .problem:visible")
+        assert "total_cents" in page.inner_text(".field .problem:visible")
+        page.click("text=As a form")
+        page.get_by_label("total_cents").fill("12")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dl.facts")
+        job = next(iter(place.call(place.queue.list)))
+        assert page.evaluate("location.hash") == f"#/job/{job.id}"
+        assert (job.key, job.by) == ("H-1", "ada")
+        assert place.call(place.queue.get, job.id).payload == b'{"folio":"H-1","total_cents":12}'
 
 
 @pytest.mark.campaign

@@ -44,8 +44,7 @@ function note(required) {
 		const text = control.value.trim();
 		if (required && !text) {
 			element.refuse(ACT.noteMissing);
-			control.focus();
-			throw new Refusal(ACT.noteMissing);
+			throw new Refusal();
 		}
 		element.refuse("");
 		return text;
@@ -128,7 +127,7 @@ export async function reschedule(app, job) {
 		title: ACT.rescheduleTitle, means: [ACT.rescheduleMeans], fields: [named(job), due, text.element], go: ACT.rescheduleGo,
 		run: () => {
 			if (!when.value) due.refuse(ACT.dueMissing);
-			if (!when.value) throw new Refusal(ACT.dueMissing);
+			if (!when.value) throw new Refusal();
 			return one(app, "jobs.reschedule", { job: job.id, due_at: seconds(when), ...text.params });
 		},
 	}, () => ACT.done.reschedule);
@@ -148,8 +147,10 @@ export async function forget(app, job) {
 }
 
 export async function verify(app, job) {
-	app.say(ACT.done.verify);
-	await now(app, "jobs.verify", { job: job.id }, (answer) => ACT.verified[answer.answer] ?? ACT.done.verify);
+	await act(app, {
+		title: ACT.verifyTitle, means: [ACT.verifyMeans], fields: [named(job)], go: ACT.verify,
+		run: () => one(app, "jobs.verify", { job: job.id }),
+	}, ({ answer }) => ACT.verified[answer]);
 }
 
 const isClaimed = (job) => (job.claimed_until ?? 0) > Date.now() / 1000;
@@ -200,7 +201,7 @@ export function json(text, element) {
 		return value;
 	} catch (error) {
 		element.refuse(error.message);
-		throw new Refusal(error.message);
+		throw new Refusal();
 	}
 }
 
@@ -224,8 +225,8 @@ export async function drain(app) {
 // What needs no question
 export async function now(app, method, params, said) {
 	try {
-		const answer = await one(app, method, params);
-		app.say(typeof said === "function" ? said(answer) : said);
+		await one(app, method, params);
+		app.say(said);
 	} catch (error) {
 		foreseen(error);
 		app.say(problem(error), true);
@@ -244,8 +245,9 @@ export async function correct(app, job) {
 			try {
 				return await one(app, "jobs.correct", params);
 			} catch (error) {
-				if (error.code === -32602) payload.refuse(error.message);
-				throw error;
+				if (error.code !== -32602) throw error;
+				payload.refuse(error.message);
+				throw new Refusal();
 			}
 		},
 	}, () => ACT.done.correct);

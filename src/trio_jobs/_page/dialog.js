@@ -15,10 +15,10 @@ export function isOpen() {
 	return document.querySelector("dialog[open]") !== null;
 }
 
-// Resolves with what `run` returned, or undefined if the person went back. `run` may throw; a thrown `Refusal` is
-// shown as it is
+// Something is wrong with a field, which says it
 export class Refusal extends Error {}
 
+// Resolves with what `run` returned, or undefined if the person went back
 export function ask({ title, means = [], fields = [], go, danger = false, run, wide = false }) {
 	return new Promise((done) => {
 		const trouble = h("p", { class: "problem", role: "alert", hidden: true });
@@ -40,7 +40,8 @@ export function ask({ title, means = [], fields = [], go, danger = false, run, w
 						answer = await run((text) => { progress.textContent = text; });
 						dialog.close();
 					} catch (error) {
-						if (!(error instanceof Refusal)) foreseen(error);
+						if (error instanceof Refusal) return;
+						foreseen(error);
 						trouble.textContent = problem(error);
 						trouble.hidden = false;
 					} finally {

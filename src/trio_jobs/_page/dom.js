@@ -96,15 +96,17 @@ export const submitButton = (label, kind = "primary") => h("button", { type: "su
 // A labelled control; what is wrong with it is said beside it
 export function field(label, control, more = null) {
 	control.id ||= `field-${++last}`;
-	const problem = h("p", { class: "problem", id: `${control.id}-problem`, hidden: true });
+	const problem = h("p", { class: "problem", id: `${control.id}-problem`, role: "alert", hidden: true });
 	const told = more === null ? null : h("p", { class: "hint", id: `${control.id}-hint` }, more);
 	control.setAttribute("aria-describedby", [problem.id, told?.id].filter(Boolean).join(" "));
 	const element = h("div", { class: "field" }, h("label", { for: control.id }, label), told, control, problem);
 	element.refuse = (why) => {
 		problem.hidden = !why;
 		problem.textContent = why ? visible(why) : "";
-		if (why) control.setAttribute("aria-invalid", "true");
-		else control.removeAttribute("aria-invalid");
+		if (why) {
+			control.setAttribute("aria-invalid", "true");
+			control.focus();
+		} else control.removeAttribute("aria-invalid");
 	};
 	return element;
 }

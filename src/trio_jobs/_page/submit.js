@@ -18,14 +18,15 @@ export function submitScreen(app, params) {
 	const form = h("fieldset", { class: "payload" }, h("legend", null, SUBMIT.hint));
 	const mode = button("", () => { asForm = !asForm; draw(); }, "small");
 	const trouble = h("p", { class: "problem", role: "alert", hidden: true });
-	const { kinds } = app.client;
+	const { kinds } = app.client, forms = new Map();
 	let asForm = true, parts = null, busy = false;
 
 	function draw() {
-		const found = kinds.get(choice.value)?.schema ?? null;
-		parts = found === null ? null : asForm ? objectForm(found) : null;
+		const kind = choice.value;
+		if (!forms.has(kind)) forms.set(kind, objectForm(kinds.get(kind)?.schema));
+		parts = asForm ? forms.get(kind) : null;
 		form.replaceChildren(h("legend", null, SUBMIT.hint), ...parts === null ? [rawField] : parts.map(({ element }) => element));
-		mode.hidden = found === null || objectForm(found) === null;
+		mode.hidden = forms.get(kind) === null;
 		mode.textContent = asForm ? SUBMIT.json : SUBMIT.form;
 	}
 
@@ -37,10 +38,10 @@ export function submitScreen(app, params) {
 		rawField.refuse("");
 		try {
 			const kind = choice.value;
-			const payload = parts === null ? actions.json(raw.value.trim() || "null", rawField) : actions.json(gather(parts), rawField);
+			const payload = actions.json(parts === null ? raw.value.trim() || "null" : gather(parts), rawField);
 			const asked = { kind, payload };
 			if (key.value) asked.key = key.value;
-			const pairs = labels.value.split("\n").filter((line) => line.includes("=")).map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]);
+			const pairs = [...labels.value.matchAll(/^([^=\n]*)=(.*)$/gm)].map(([, name, text]) => [name.trim(), text.trim()]);
 			if (pairs.length > 0) asked.labels = Object.fromEntries(pairs);
 			if (later.value) asked.due_at = seconds(later);
 			const receipt = await app.ask("jobs.submit", asked);
@@ -49,7 +50,7 @@ export function submitScreen(app, params) {
 		} catch (error) {
 			if (error instanceof Refusal) return;
 			foreseen(error);
-			if (error.code === -32602 && !blame(error.message)) rawField.refuse(error.message);
+			if (error.code === -32602 && blame(error.message)) return;
 			trouble.textContent = problem(error);
 			trouble.hidden = false;
 		} finally {
@@ -60,9 +61,8 @@ export function submitScreen(app, params) {
 	// The server names the place of what is wrong: `$.total_cents`
 	function blame(message) {
 		const name = /\$\.([A-Za-z0-9_]+)/.exec(message)?.[1];
-		const part = parts?.find((each) => each.name === name);
+		const part = parts === null ? { element: rawField } : parts.find((each) => each.name === name);
 		part?.element.refuse(message);
-		part?.control.focus();
 		return part !== undefined;
 	}
 
@@ -112,16 +112,15 @@ function gather(parts) {
 		if (type === "string") value = JSON.stringify(text);
 		else if (type === "integer" || type === "number") {
 			const good = type === "integer" ? /^-?(0|[1-9]\d*)$/ : /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
-			if (!good.test(text)) refuse(element, control, SUBMIT.bad(type === "integer" ? "a whole number" : "a number"));
-		} else if (text === "") refuse(element, control, SUBMIT.bad("filled in"));
+			if (!good.test(text)) refuse(element, SUBMIT.bad(type === "integer" ? "a whole number" : "a number"));
+		} else if (text === "") refuse(element, SUBMIT.bad("filled in"));
 		else value = actions.json(text, element).text;
 		members.push(`${JSON.stringify(name)}: ${value}`);
 	}
 	return `{${members.join(", ")}}`;
 }
 
-function refuse(element, control, why) {
+function refuse(element, why) {
 	element.refuse(why);
-	control.focus();
-	throw new Refusal(why);
+	throw new Refusal();
 }

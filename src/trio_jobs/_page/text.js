@@ -89,7 +89,7 @@ export const SEARCH = {
 
 export const JOB = {
 	title: "Job", facts: "Details", gone: "There is no such job. It may have been removed because of its age.", many: "Several jobs end like that:", path: "The way of this job", diagram: (path) => `The states of a job. This job: ${path}`, key: "Key", kind: "Kind", id: "Id", by: "Submitted by", labels: "Labels",
-	submitted: "Submitted", changed: "Last change", due: "Due", deadline: "Expires", run: "Run", runs: (run) => `${run} (a person has retried the job)`, retries: "Retries used", reason: "Reason", acted: "May have acted", actedYes: "Yes: the SDK was entered, and it is not known what that left behind",
+	submitted: "Submitted", changed: "Last change", due: "Due", deadline: "Expires", run: "Run", runs: (run) => `${run} (a person has retried or corrected the job)`, retries: "Retries used", reason: "Reason", acted: "May have acted", actedYes: "Yes: the SDK was entered, and it is not known what that left behind",
 	error: "Last error", code: "code", traceback: "Traceback", attempts: "Attempts", payload: "Payload", result: "Result", events: "What happened", cancelRequested: "A cancel is requested.", inside: "The call into the SDK has not returned.", noAttempts: "No attempt has started.", number: "No.", started: "Started", took: "Took", outcome: "Outcome", entered: "Entered the SDK", yes: "yes", no: "no", late: "after its limit", endedBy: (limit) => `ended by the ${limit} limit`, running: "running", snoozes: "Snoozed", position: "Position", expected: "Starts in about",
 	hidden: "A token of scope operate or control is needed to see it.", large: (size) => `It has ${size}; this is the beginning.`, whole: "Show all", noResult: "There is no result.", save: "Save as a file", back: "All jobs", live: "Events of before this page was opened are not shown.", claimed: "is working on it", earlier: (run) => `Payload of run ${run}`, actions: "Actions",
 	cutEvents: (count) => `The newest ${count} events are shown.`,
@@ -134,7 +134,7 @@ export const SUBMIT = {
 };
 
 export const ACT = {
-	retry: "Retry", cancel: "Cancel", correct: "Correct", resolve: "Decide", pause: "Pause", resume: "Resume", drain: "Accept no new jobs", undrain: "Accept new jobs again", verify: "Ask verify now", note: "Note", noteNeeded: "Say how you know. It is kept with the job.", noteMissing: "A note is needed.", reason: "Reason", close: "Back", working: "Working …",
+	retry: "Retry", cancel: "Cancel", correct: "Correct", resolve: "Decide", pause: "Pause", resume: "Resume", drain: "Accept no new jobs", undrain: "Accept new jobs again", verify: "Ask verify now", verifyTitle: "Ask verify now?", verifyMeans: "verify looks whether the work was done. If it was, the job becomes completed; if not, a job in doubt is attempted again.", note: "Note", noteNeeded: "Say how you know. It is kept with the job.", noteMissing: "A note is needed.", reason: "Reason", close: "Back", working: "Working …",
 	retryTitle: (count) => count === 1 ? "Retry this job?" : `Retry ${count} jobs?`,
 	retryMeans: (count) => count === 1 ? "A new run begins: the job is attempted again, with all its retries." : `A new run of each of the ${count} jobs begins: they are attempted again, with all their retries.`,
 	retryAsks: "It may have done its work already, so verify is asked first.", retryActed: "It may have done its work already, and there is no verify that could be asked. Repeating it needs a token of scope control.", verifiedFirst: (count) => `Of ${count} of them verify is asked first whether their work was done.`, refused: (count) => count === 1 ? "One more is left as it is: it may have done its work, and has no verify." : `${count} more are left as they are: they may have done their work, and have no verify.`, most: (most) => `These are the first ${most}; repeat it for the others.`,
@@ -152,7 +152,7 @@ export const ACT = {
 	drainTitle: "Accept no new jobs?", drainMeans: "Submits are refused. The jobs that the queue has are finished.",
 	correctTitle: "Correct this job", correctMeans: "A new run begins with the new payload. The old payload is kept in the history of the job.", correctGo: "Correct and run",
 	all: (done) => done === 1 ? "Done." : `${done} done.`,
-	done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", verify: "verify is asked.", claim: "The others see that you work on it.", unclaim: "The others see that you no longer work on it.", reschedule: "It is changed.", forget: "The job is forgotten.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
+	done: { retry: "The job starts again.", cancelled: "The job is cancelled.", requested: "The cancel is requested; the running attempt ends first.", too_late: "Too late: the job has ended.", resolve: "Decided.", pause: "The queue is paused.", resume: "The queue is resumed.", claim: "The others see that you work on it.", unclaim: "The others see that you no longer work on it.", reschedule: "It is changed.", forget: "The job is forgotten.", correct: "The corrected job starts.", drain: "No new jobs are accepted.", undrain: "New jobs are accepted." },
 };
 
 export const ERRORS = {
