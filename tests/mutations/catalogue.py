@@ -74,6 +74,7 @@ PROXIES: Final = "tests/server/test_proxies_read_the_same.py"
 HTTP_TICKETS: Final = "tests/server/test_http_tickets.py"
 PUBLIC_URL: Final = "tests/server/test_public_url.py"
 SSE: Final = "tests/server/test_sse.py"
+MANY_BODIES: Final = "tests/server/test_many_bodies.py"
 HTTP_CONNECTION: Final = "tests/server/test_http_connection.py"
 CERTIFICATES: Final = "tests/server/test_certificates.py"
 PAGES: Final = "tests/server/test_pages.py"
@@ -265,6 +266,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/http_body.py",
         "        if not self._waiting and size <= self.free:\n",
         "        if size <= self.free:\n",
+    ),
+    _M(
+        "memory of all bodies",
+        "clients that send bodies at the same time take as much memory as they like",
+        MANY_BODIES,
+        "_server/http_body.py",
+        "        if not self._waiting and size <= self.free:\n",
+        "        if not self._waiting:\n",
     ),
     _M(
         "slow body waited for",
