@@ -62,12 +62,12 @@ LAST = "01890000-0000-7000-8000-ffffffffffff"  # the job that the last update is
 READER = """
 import json, selectors, socket, sys
 told = json.loads(sys.argv[1])
-head, ask = bytes.fromhex(told["head"]), bytes.fromhex(told["ask"])
+heads, ask = [bytes.fromhex(head) for head in told["head"].split(",")], bytes.fromhex(told["ask"])
 last = b"01890000-0000-7000-8000-ffffffffffff"
 poll = selectors.DefaultSelector()
 asleep, left = [], told["count"] - told["frozen"]
 for number in range(told["count"]):
-    s = socket.socket()
+    s, head = socket.socket(), heads[number % len(heads)]
     frozen = number * told["frozen"] // told["count"] != (number + 1) * told["frozen"] // told["count"]
     if frozen:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -99,6 +99,66 @@ while True:
     if not poll.get_map():
         break
 """
+
+
+# requests over HTTP
+
+POSTER = """
+import json, selectors, socket, sys, time
+told = json.loads(sys.argv[1])
+request = bytes.fromhex(told["request"])
+poll = selectors.DefaultSelector()
+
+def measure(count):
+    left, begun = count, time.perf_counter()
+    waiting = 0
+    for key in poll.get_map().values():
+        if left:
+            key.fileobj.sendall(request)
+            left, waiting = left - 1, waiting + 1
+    while waiting:
+        for key, _ in poll.select():
+            data = key.data[0] + key.fileobj.recv(1 << 16)
+            head, end, body = data.partition(b"\\r\\n\\r\\n")
+            if not data:
+                sys.exit("a connection was closed")
+            if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split(None, 1)[0]):
+                key.data[0] = data
+                continue
+            if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 202")):
+                sys.exit(f"answered {data[:300]!r}")
+            key.data[0] = b""
+            if left:
+                key.fileobj.sendall(request)
+                left -= 1
+            else:
+                waiting -= 1
+    return time.perf_counter() - begun
+
+for _ in range(told["clients"]):
+    s = socket.create_connection(("127.0.0.1", told["port"]))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    poll.register(s, selectors.EVENT_READ, [b""])
+measure(told["warm"])
+print(told["count"] / measure(told["count"]), flush=True)
+"""
+
+
+def submit_request(port: int, token: str) -> bytes:
+    """A submit of the HTTP API, on a connection that is kept."""
+    body = b'{"number":21}'
+    return (
+        f"POST /v1/kinds/double/jobs HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def poster(port: int, token: str, clients: int, count: int) -> list[str]:
+    """The command of a process with so many clients, each of which sends its next request after the response to the
+    last. It prints the requests per second."""
+    request = submit_request(port, token).hex()
+    told = {"port": port, "request": request, "clients": clients, "count": count, "warm": warm(count)}
+    return [sys.executable, "-c", POSTER, json.dumps(told)]
 
 
 def handshake(port: int, token: str) -> bytes:

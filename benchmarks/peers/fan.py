@@ -1,4 +1,4 @@
-"""One update to many websocket subscribers: ours, and the limit. Others' are in `fan_asyncio`.
+"""One update to many websocket subscribers: ours, also by server-sent events, and the limit. Others' are in `fan_asyncio`.
 
 A process of its own holds all subscribers; those that are not frozen read all they get, and the clock stops when each
 of them has got the last update. Frozen ones never read; whoever waits for them stands still, and says so.
@@ -83,11 +83,35 @@ def too_far_behind(feed: Feed, readers: int) -> bool:
     return sum(cursor.weight for cursor in near) < readers
 
 
-async def ours(subscribers: int, frozen: int, updates: int, burst: int) -> float:
+STREAMS = 50  # of one token, which can have 64
+
+
+async def listeners(stack: AsyncExitStack, port: int, count: int) -> subprocess.Popen[bytes]:
+    """Connected readers of server-sent events."""
+    heads = [
+        f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token.secret}\r\n\r\n".encode()
+        for token in sse_tokens(count)
+    ]
+    told = json.dumps({"port": port, "count": count, "frozen": 0, "head": ",".join(map(bytes.hex, heads)), "ask": ""})
+    process = subprocess.Popen([sys.executable, "-c", READER, told], stdout=subprocess.PIPE)
+    stack.callback(end, process)
+    await trio.to_thread.run_sync(line, process, abandon_on_cancel=True)
+    return process
+
+
+def sse_tokens(count: int) -> list[trio_jobs.Token]:
+    return [trio_jobs.Token(f"stream-{number:020}", f"stream {number}") for number in range(-(-count // STREAMS))]
+
+
+async def ours(subscribers: int, frozen: int, updates: int, burst: int, *, sse: bool = False) -> float:
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(trio_jobs.Service().open())
-        server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=[TOKEN], metrics=False))
-        process = await readers(stack, server.port, subscribers, frozen=frozen, subscribe=True)
+        tokens = [TOKEN, *sse_tokens(subscribers)]
+        server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=tokens, metrics=False))
+        if sse:
+            process = await listeners(stack, server.port, subscribers)
+        else:
+            process = await readers(stack, server.port, subscribers, frozen=frozen, subscribe=True)
         await subscribed(queue, subscribers)
         feed = runtime_of(queue).feed
         seq = feed.seq
@@ -211,6 +235,7 @@ async def send(
 if __name__ == "__main__":
     answer(
         ours=lambda jobs, subscribers, frozen, burst: trio.run(ours, subscribers, frozen, jobs, burst),
+        sse=lambda jobs, subscribers, burst: trio.run(partial(ours, sse=True), subscribers, 0, jobs, burst),
         sockets=lambda jobs, subscribers, frozen: sockets(subscribers, frozen, jobs),
         trio_sockets=lambda jobs, subscribers, frozen, give_up: trio.run(
             trio_sockets, subscribers, frozen, jobs, give_up
