@@ -219,7 +219,7 @@ class Client:
     def _check_conflict(self, job: dict[str, Any], job_id: str) -> None:
         known = self._observer.clients.accepted.get(job_id)
         self._note(f"gets KeyConflict for {job['key']}")
-        if known is not None and known[1] == job["payload"]:
+        if known is not None and known[1] == job["payload"] and not self._observer.plan.operators:
             self._observer.report("keys", f"{job['key']} conflicts although its payload is the same")
 
     # other requests
@@ -247,7 +247,7 @@ class Client:
 
     def _check_pruned(self, job: str) -> None:
         """P4: an accepted job is unknown only if it was pruned."""
-        if self._observer.plan.settings["job_retention"] > 100:
+        if self._observer.plan.settings["job_retention"] > 100 and job not in self._observer.clients.forgotten:
             self._observer.report("P4", f"{self._observer.name(job)} was accepted and is not known any more")
 
     async def _get(self) -> None:
@@ -402,7 +402,7 @@ class Follower:
 
     def _record_gap(self, lagged: Lagged) -> None:
         self._observer.note(self.name, f"lagged behind events {lagged.after + 1} to {lagged.oldest - 1}")
-        if self._observer.plan.settings["job_retention"] > 100:
+        if self._observer.plan.settings["job_retention"] > 100 and not self._observer.clients.forgotten:
             self._observer.report(
                 "P8", f"events {lagged.after + 1} to {lagged.oldest - 1} are missing although none is pruned"
             )

@@ -10,7 +10,7 @@ import attrs
 
 from sim.observer import Call, Observer
 from sim.plan import KINDS, STUCK_AFTER, WAITS, KindRules
-from sim.rows import FINAL_TYPES, Row
+from sim.rows import FINAL_TYPES, NEW_RUNS, Row
 
 __all__ = ["Life", "check_job"]
 
@@ -59,9 +59,12 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
 
 
 def _one_end(observer: Observer, job: str, rows: Sequence[Row]) -> None:
-    """P5: each run has one final state, and only a retry follows it."""
-    for before, row in pairwise(rows):
-        if before.type in FINAL_TYPES and (row.type != "retried" or before.type == "completed"):
+    """P5: each run has one final state. Only a retry or a correction follows it; and verify, called by an operator,
+    can complete a failed job."""
+    for before, row in pairwise(row for row in rows if row.type not in ("claimed", "verified")):
+        found = before.type == "failed" and row.type == "completed" and row.reason == "verified"
+        again = row.type in NEW_RUNS and before.type != "completed"
+        if before.type in FINAL_TYPES and not found and not again:
             observer.report("P5", f"{observer.name(job)} is {before.type} and then {row.type}")
 
 
@@ -83,6 +86,8 @@ def _no_blind_repetition(
     for row in rows:
         if row.type in FINAL_TYPES:
             acted = row.acted
+        elif row.type == "verified" and row.answer != "unknown":
+            acted = row.answer == "done"
         if row.outcome is not None:
             unknown = row.entered and row.outcome not in _KNOWN
             doubt_since, settled = (row.time, "") if unknown else (None, "")
@@ -95,13 +100,17 @@ def _no_blind_repetition(
         elif row.type == "retried":
             unasked = acted and not row.even_if_acted and rules.on_doubt != "retry"
             settled = "retried unasked" if unasked else "retried"
+        elif row.type == "corrected":
+            settled = "corrected"
+            if acted:
+                observer.report("P12", f"{observer.name(job)} is corrected, and it may have acted (event {row.seq})")
         elif row.type == "started" and doubt_since is not None:
             asked = any(call.how == "NotDone" and call.began >= doubt_since - _RESOLUTION for call in verifies)
             allowed = (
                 (settled == "not_done" and asked)
                 or (settled == "resolved" and "not_done" in observer.clients.resolved.get(job, ()))
                 or (settled == "on_doubt" and rules.on_doubt == "retry")
-                or settled in ("retried", "returned", "save_failed")
+                or settled in ("retried", "corrected", "returned", "save_failed")
             )
             if not allowed:
                 why = settled or "nothing"
@@ -122,6 +131,8 @@ def _repeated_on_purpose(observer: Observer, job: str, rows: Sequence[Row], rule
             if acted and not row.even_if_acted:
                 observer.report("P12", f"{observer.name(job)} is retried unasked, and it may have acted")
             permitted = rules.consents or row.even_if_acted
+        elif row.type == "corrected":
+            permitted = rules.consents
         elif row.type == "started" and acted and not permitted:
             observer.report("P12", f"{observer.name(job)} is repeated, and it may have acted (event {row.seq})")
 
@@ -157,7 +168,7 @@ def _retries(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules
         # a verify that has no answer killed the process, like an attempt
         crashes += verifying and (row.verifying or (row.type == "failed" and row.reason == "poison"))
         verifying = row.verifying
-        if row.type == "retried":
+        if row.type in NEW_RUNS:
             used, crashes, cancelled = 0, 0, False
         elif row.type == "cancel_requested":
             cancelled = True
@@ -200,7 +211,7 @@ def _no_attempt_after_cancel(observer: Observer, job: str, rows: Sequence[Row]) 
     for row in rows:
         if row.type == "cancel_requested":
             requested = True
-        elif row.type == "retried":
+        elif row.type in NEW_RUNS:
             requested = False
         elif requested and row.type in ("started", "retrying", "snoozed"):
             observer.report("cancel", f"{observer.name(job)} is {row.type} (event {row.seq}) after its cancel")
@@ -251,7 +262,7 @@ def _deadlines(observer: Observer, job: str, rows: Sequence[Row], lives: Sequenc
                 observer.report("P10", f"{observer.name(job)} expires before its deadline")
             elif before is not None and row.outcome is None and before.type not in ("in_doubt", "released"):
                 _check_punctual(observer, f"{observer.name(job)} expires", row.time, max(since, before.time), lives)
-        if row.type == "retried" and over:
+        if row.type in NEW_RUNS and over:
             deadline = None
         before = row
 
@@ -260,7 +271,7 @@ def _timers(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[L
     """A job is requeued when it is due."""
     due: _End | None = None
     for row in rows:
-        if row.type == "due" and due is not None:
+        if row.type == "due" and due is not None and not row.early:
             over, since = due.passed(observer, row.time, lives)
             if not over:
                 observer.report("due", f"{observer.name(job)} is requeued too early (event {row.seq})")
@@ -268,10 +279,11 @@ def _timers(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[L
                 # the timer is set at the commit
                 since = max(since, due.row.time)
                 _check_punctual(observer, f"{observer.name(job)} is requeued", row.time, since, lives)
-        if row.type in ("retrying", "snoozed", "scheduled"):
+        if row.type in ("retrying", "snoozed", "scheduled", "rescheduled"):
             assert row.due_at is not None
-            due = _End(row, row.due_at, row.delay if row.type == "scheduled" else max(row.due_at - row.at, 0.0))
-        elif row.type not in ("cancel_requested",):
+            given = row.type in ("scheduled", "rescheduled")
+            due = _End(row, row.due_at, row.delay if given else max(row.due_at - row.at, 0.0))
+        elif row.type not in ("cancel_requested", "claimed"):
             due = None
 
 

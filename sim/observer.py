@@ -62,6 +62,8 @@ class ClientRecord:
     """What `cancel` returned, by job."""
     resolved: dict[str, list[str]] = attrs.Factory(dict)
     """How `resolve` was called, by job."""
+    forgotten: set[str] = attrs.Factory(set)
+    """The jobs that operators requested to be forgotten."""
     snapshots: list[tuple[str, int, str, int]] = attrs.Factory(list)
     """What `get` returned: job, seq, state and number of attempts."""
     events: dict[int, bytes] = attrs.Factory(dict)

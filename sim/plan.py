@@ -14,6 +14,7 @@ import attrs
 __all__ = [
     "CALL_KINDS",
     "KINDS",
+    "OPERATED_FROM",
     "CallBehaviour",
     "CallKind",
     "ClockChange",
@@ -42,6 +43,8 @@ _MISTAKES: Final = ("raise", "slow", "nonsense")
 
 ATTEMPT_TIMEOUT: Final = 2.0
 STUCK_AFTER: Final = 3.0
+#: The first seed whose schedule has operators. Those below do not, so that their recorded effects stay comparable
+OPERATED_FROM: Final = 2_000_000
 WAITS: Final = (0.5, 1.0)
 
 
@@ -191,6 +194,8 @@ class Plan:
     """The probability that `alive` says that a session is lost, raises or hangs; None if the service has no `alive`."""
     close_failures: float
     """The probability that closing the SDK fails."""
+    operators: int
+    """How many operators give commands while the clients run."""
 
     def stream(self, name: str) -> random.Random:
         """A random stream for one part of the schedule."""
@@ -296,4 +301,5 @@ def draw(seed: int) -> Plan:
         save_faults=save_faults,
         alive_faults=alive_faults,
         close_failures=random.Random(f"{seed}/closes").choice((0.0, 0.0, 0.0, 0.3)),
+        operators=random.Random(f"{seed}/operators").choice((1, 1, 2)) if seed >= OPERATED_FROM else 0,
     )

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["FINAL_TYPES", "STATE_AFTER", "Row", "read"]
+__all__ = ["FINAL_TYPES", "NEW_RUNS", "STATE_AFTER", "Row", "read"]
 
 
 class Row(msgspec.Struct, gc=False):
@@ -35,6 +35,8 @@ class Row(msgspec.Struct, gc=False):
     deadline_after: float | None = None
     uses_retry: bool = True
     even_if_acted: bool = False
+    early: bool = False
+    answer: str = ""
     step: str = ""
     unclean: bool = False
     problem: str | None = None
@@ -60,5 +62,8 @@ STATE_AFTER: Final = {
     "failed": "failed",
     "cancelled": "cancelled",
     "retried": "pending",
+    "corrected": "pending",
+    "rescheduled": "scheduled",
 }
 FINAL_TYPES: Final = ("completed", "failed", "cancelled")
+NEW_RUNS: Final = ("retried", "corrected")  #: events of operators with which a job begins again

@@ -20,6 +20,7 @@ from sim.journal import SimStore
 from sim.machine import Machine, Steps
 from sim.memory import SimMemory
 from sim.observer import Observer
+from sim.operators import Operator
 from sim.oracle import check
 from sim.plan import CALM, KINDS, Plan, draw
 from sim.sdk import sim_service
@@ -204,6 +205,8 @@ class _ScheduleRun:
         async with trio.open_nursery() as nursery:
             for number in range(1, self.plan.clients + 1):
                 nursery.start_soon(Client(self.observer, self._directory, number).run)
+            for number in range(1, self.plan.operators + 1):
+                nursery.start_soon(Operator(self.observer, self._directory, number).run)
         done.set()
 
     async def _run_life(self, number: int, body: Callable[[Queue], Any], *, calm: bool) -> None:

@@ -2065,6 +2065,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    if take_over or not is_claimed(record, now) or record.claimed_by != by:",
     ),
     _M(
+        "verify of a forgotten job",
+        "who waits for verify of a job that is forgotten meanwhile waits until the queue stops",
+        VERIFY_NOW,
+        "_runtime/erasure.py",
+        "        self._requests.drop(record)\n",
+        "",
+    ),
+    _M(
+        "verify on request at once",
+        "verify is called before an SDK can find its own work, answers NotDone, and the work is done again",
+        VERIFY_NOW,
+        "_runtime/job_commands.py",
+        "            if delay:  # before that",
+        "            if delay is None:  # before that",
+    ),
+    _M(
         "verify on request never called in strict order",
         "with strict_order, the answer of verify for a failed job is awaited forever",
         VERIFY_NOW,

@@ -100,6 +100,23 @@ async def test_a_job_in_doubt_is_asked_about_again(autojump_clock: MockClock) ->
     assert rig.sdk.calls() == ["book"]
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["", "strict order"])
+async def test_the_request_waits_until_verify_delay_has_passed_since_the_attempt(
+    autojump_clock: MockClock, strict: bool
+) -> None:
+    """P12: before that, verify could answer NotDone about work that is done, which would be repeated."""
+    rig = make_rig("trio", verifies=True, verify_delay=30, settings={"strict_order": strict})
+    rig.sdk.script("call", OSError("the answer is lost"))
+    rig.sdk.script("verify", Done(7))
+    async with rig.open() as queue:
+        receipt = await queue.submit("work", "book")
+        began = trio.current_time()
+        await trio.sleep(10)
+        assert queue.get(receipt.job_id).state is State.IN_DOUBT
+        assert await queue.verify(receipt.job_id, by="ada") == "done"
+        assert trio.current_time() >= began + 30
+
+
 async def test_in_strict_order_the_job_in_doubt_that_blocks_the_queue_is_asked_about_again(
     autojump_clock: MockClock,
 ) -> None:
@@ -176,6 +193,41 @@ async def test_a_retry_replaces_a_request_that_was_not_answered(autojump_clock: 
         hold.release()
         assert (await ended(queue, job_id)).state is State.COMPLETED
     assert rig.sdk.calls() == ["book", "running"], "verify was called once, and has found the work done"
+
+
+@pytest.mark.parametrize("how", ["forgotten", "pruned"])
+async def test_a_job_that_is_removed_before_verify_is_called_ends_the_wait(autojump_clock: MockClock, how: str) -> None:
+    rig = make_rig("trio", verifies=True, on_doubt="fail", settings={"job_retention": 100.0})
+    async with rig.open() as queue:
+        job_id = await failed_after_acting(queue, rig)
+        hold = Blocker("running")
+        rig.sdk.script("call", hold)
+        await queue.submit("work", "running")
+        await hold.reached_in_trio()
+        errors: list[Exception] = []
+
+        async def ask() -> None:
+            try:
+                await queue.verify(job_id)
+            except (InvalidState, JobNotFound) as error:
+                errors.append(error)
+
+        with trio.fail_after(10_000):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await wait_all_tasks_blocked()
+                if how == "forgotten":
+                    await queue.forget(job_id)
+                else:
+                    await trio.sleep(1000)
+                    assert job_id not in queue.job_ids()
+                    hold.release()
+        assert type(errors[0]) is (InvalidState if how == "forgotten" else JobNotFound)
+        hold.release()
+        other = await queue.submit("work", "other")
+        await ended(queue, other.job_id)
+        statistics = queue.statistics()
+        assert statistics.free == statistics.capacity, "its slot is free"
 
 
 async def test_verify_is_refused_where_it_makes_no_sense(autojump_clock: MockClock) -> None:

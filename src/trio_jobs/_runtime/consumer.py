@@ -85,8 +85,9 @@ class Consumer:
             if not sessions.ready():  # the wait was long, or the SDK is not open
                 record = await self._receive_when_ready(record)
         channel.received(record)
-        if not self._event_log.contains(record):
-            return  # the submit was rejected while the job was in delivery
+        if not self._event_log.contains(record):  # pruned, or its submit was rejected while it was in delivery
+            self._verification.refuse_request(record)
+            return
         if record.state in FINAL and self._verification.is_requested(record):
             await self._verification.answer_request(record)
         elif self._strict_order:

@@ -21,6 +21,7 @@ from trio_jobs._runtime.attempt import AttemptSlot
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.verify_requests import VerifyRequests
 from trio_jobs._validation import check_by, check_note
 
 __all__ = ["Erasure"]
@@ -40,7 +41,9 @@ class Erasure:
         commits: CommitWaiter,
         feed: Feed,
         activity: ActivityKeeper,
+        requests: VerifyRequests,
     ) -> None:
+        self._requests = requests
         self._activity = activity
         self._event_log = event_log
         self._projection = event_log.projection
@@ -67,6 +70,7 @@ class Erasure:
             raise InvalidState(record.id, record.state, "only a completed, failed or cancelled job can be forgotten")
         if self._slot.attempt_of(record) is not None:
             raise InvalidState(record.id, record.state, "its call is still inside the SDK; wait for it to return")
+        self._requests.drop(record)
         seq, now = self._event_log.next_seq, self._clock.now()
         self._event_log.append((ev.Forgotten(seq=seq, at=now, jobs=(record.id,), by=by, note=note),))
 

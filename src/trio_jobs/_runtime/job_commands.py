@@ -23,6 +23,7 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.shared_state import QueueStatus
+from trio_jobs._runtime.verification import remaining_delay
 from trio_jobs._runtime.verify_requests import VerifyRequests
 from trio_jobs._validation import check_by, check_date, check_note, check_seconds, check_wait
 
@@ -128,6 +129,10 @@ class JobCommands:
             self._event_log.append(events)
             if self._strict_order:
                 self._blocking_job.notify(record)
+                return
+            delay = remaining_delay(record, self._corrections.handler_of(record), self._clock)
+            if delay:  # before that, verify could not find what has been done
+                self._scheduler.schedule_verify(record, delay)
                 return
         self._scheduler.requeue(record)
 

@@ -316,7 +316,9 @@ def build_runtime(
         strict_order=settings.strict_order,
     )
     feed = Feed(store, queries.identity_of, queries.labels_of)
-    erasure = Erasure(event_log=event_log, clock=clock, slot=slot, commits=commits, feed=feed, activity=activity)
+    erasure = Erasure(
+        event_log=event_log, clock=clock, slot=slot, commits=commits, feed=feed, activity=activity, requests=requests
+    )
     pruner.remove_forgotten = erasure.remove
     reactions = Reactions(
         event_log=event_log,

@@ -151,6 +151,10 @@ class Verification:
         """Whether an operator has requested that verify is called for this job."""
         return self._requests.get(record) is not None
 
+    def refuse_request(self, record: JobRecord) -> None:
+        """The job is not known any more. Has no effect without a request."""
+        self._requests.answer(record, JobNotFound(record.id))
+
     async def answer_request(self, record: JobRecord) -> None:
         """Call verify for a failed or cancelled job, as an operator has requested.
 
@@ -169,7 +173,7 @@ class Verification:
         if not answer.asked:
             return  # the queue stops
         if not self._event_log.contains(record):
-            self._requests.answer(record, JobNotFound(record.id))
+            self.refuse_request(record)
             return
         now, seq = self._clock.now(), self._event_log.next_seq
         self._event_log.append(decide.answered(record, answer, request.by, now, seq, request.note))
