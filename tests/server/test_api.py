@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.http_client import Http, Response, http_site
-from support.server import OWNER, WATCHER, Bench, Raw, make_service, patient
+from support.server import OWNER, WATCHER, Bench, Raw, handshake, make_service, patient
 from support.waiting import deadline
-from trio_jobs import Fail, Service
+from trio_jobs import Fail, Service, Token
 from trio_jobs._errors import OutcomeUnknown, QueueFull, StoreError
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.http_jobs import entity_tags, preferred_wait
@@ -597,11 +597,32 @@ async def test_the_position_of_a_job_is_answered_on_request_and_without_a_tag() 
 
 
 async def test_requests_without_a_token_are_limited_for_each_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_jobs._server.http_server.STRANGERS", 5)
-    monkeypatch.setattr("trio_jobs._server.http_server.STRANGERS_PER_SECOND", 0.001)
+    monkeypatch.setattr("trio_jobs._server.handshake.STRANGERS", 5)
+    monkeypatch.setattr("trio_jobs._server.handshake.STRANGERS_PER_SECOND", 0.001)
     async with http_site(shop()) as (b, http):
         statuses = [(await Http(await b.socket(), None)("GET", "/healthz")).status for _ in range(6)]
         assert statuses == [200] * 5 + [429]
         refused = await Http(await b.socket(), None)("GET", "/v1/status")
         assert (refused.status, refused.problem, int(refused.headers["retry-after"]) > 1) == (429, "too-many", True)
         assert (await http("GET", "/v1/status")).status == 200
+
+
+async def test_websocket_handshakes_without_a_token_are_limited_for_each_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the requests of HTTP, and before the handshake is answered. A client with a token is not concerned."""
+    monkeypatch.setattr("trio_jobs._server.handshake.STRANGERS", 3)
+    monkeypatch.setattr("trio_jobs._server.handshake.STRANGERS_PER_SECOND", 0.001)
+    async with http_site(shop()) as (b, _):
+        assert (await Http(await b.socket(), None)("GET", "/healthz")).status == 200
+        heads: list[bytes] = []
+        for _ in range(3):
+            client = await b.socket()
+            await client.send(handshake(Token("wrong-" + "9" * 20, "eve")))
+            heads.append(await client.read_head())
+            await client.stream.aclose()
+        assert [head[:12] for head in heads] == [b"HTTP/1.1 101", b"HTTP/1.1 101", b"HTTP/1.1 429"]
+        assert b"Retry-After: " in heads[-1]
+        known = await b.raw()
+        assert (await known.ask("server.hello"))["name"] == "ann"
+        await known.stream.aclose()

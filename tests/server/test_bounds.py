@@ -18,6 +18,7 @@ from support.waiting import deadline
 from trio_jobs import AmbiguousJob, JobFailed, JobNotFound, PermissionDenied, Token, connect
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.job_filter import JobFilter
+from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.bound_backend import BoundBackend, restricted
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.methods import METHODS
@@ -259,3 +260,25 @@ def test_a_restricted_filter_matches_what_both_match(
     found = restricted(wanted, bounds)
     assert both == (found is not None and Bounds(found.kinds, found.labels).include(kind, job_labels))
     assert found is None or restricted(found, bounds) == found
+
+
+async def test_events_of_a_pruned_job_outside_of_the_bounds_are_not_sent() -> None:
+    """Its kind is not known any more, so a reader gets a gap; and then the events within its bounds."""
+    async with bench(make_service(drain_timeout=0.0, job_retention=0.0), metrics=False, tokens=[OWNER, KIND]) as b:
+        other = (await b.queue.submit("fail", "no", key="K-secret")).job_id
+        with suppress(JobFailed):
+            await b.queue.result(other)
+        seq = b.queue.statistics().seq
+        while await runtime_of(b.queue).pruner.run_once():
+            pass
+        assert other not in b.queue.job_ids()
+        client = await b.raw(KIND)
+        for after in range(seq):
+            answer = await client.ask("jobs.subscribe", subscription=f"s{after}", after=after, epoch=b.queue.epoch)
+            assert "error" not in answer or answer["error"]["code"] == ErrorCode.CANNOT_RESUME
+        own = (await b.queue.submit("double", 1)).job_id
+        with deadline("the events of the job within the bounds"):
+            while not any(own in str(one) and "completed" in str(one) for one in client.notifications):
+                await client.ask("server.hello")
+        assert not any(other in str(one) or "K-secret" in str(one) for one in client.notifications)
+        await close(client)

@@ -148,6 +148,27 @@ async def test_a_ticket_that_is_not_valid_is_refused_with_its_reason() -> None:
         assert Problem.CHANGED in await refused(b, secret[:-1] + ("A" if secret[-1] != "A" else "B"))
 
 
+async def test_a_ticket_has_two_streams_over_all_of_its_connections() -> None:
+    """A link that was sent to many people does not take the server's streams from others."""
+    async with bench(metrics=False) as b:
+        job, _ = await two_jobs(b)
+        ticket = await made(b, job)
+        first, second, owner = await b.raw(ticket), await b.raw(ticket), await b.raw()
+        for name in "ab":
+            assert "error" not in await first.ask("jobs.subscribe", subscription=name)
+        refused = await second.ask("jobs.subscribe", subscription="c")
+        assert refused["error"]["data"]["limit"] == "in_flight"
+        for name in "abc":
+            assert "error" not in await owner.ask("jobs.subscribe", subscription=name)
+        await first.ask("jobs.unsubscribe", subscription="a")
+        assert "error" not in await second.ask("jobs.subscribe", subscription="c")
+        await first.stream.aclose()
+        with deadline("the server has noticed that the client is gone"):
+            while "error" in await second.ask("jobs.subscribe", subscription="d"):
+                await trio.sleep(0.05)
+        await close(second, owner)
+
+
 async def test_a_revocation_disconnects_the_clients_of_tickets_alone() -> None:
     async with bench(metrics=False) as b:
         job, _ = await two_jobs(b)

@@ -36,6 +36,7 @@ class Account:
         many = 1 if identity.ticket is not None else limits.token_connections
         self._all_requests = RateLimiter(own.messages * many, own.messages_per_second * many, now)
         self._all_bytes = RateLimiter(own.bytes * many, own.bytes_per_second * many, now)
+        self._is_ticket = identity.ticket is not None
         self._most_waiting = MAX_IN_FLIGHT if identity.ticket is None else MAX_OF_TICKET
         self.waiting = 0
         """Requests that wait for a job, and streams."""
@@ -78,6 +79,20 @@ class Account:
         """Raises `RpcError` if no further request may wait."""
         if self.waiting >= self._most_waiting:
             raise too_many("in_flight", f"at most {self._most_waiting} requests and streams of a token may wait", 1.0)
+
+    def begin_stream(self) -> None:
+        """A subscription begins. Those of a ticket are limited over all of its connections; others by connection.
+
+        Raises:
+            RpcError: There are too many.
+        """
+        if self._is_ticket:
+            self.check_wait()
+            self.waiting += 1
+
+    def end_stream(self) -> None:
+        """A subscription has ended."""
+        self.waiting -= self._is_ticket
 
     @contextmanager
     def wait(self) -> Iterator[None]:

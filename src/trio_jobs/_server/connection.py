@@ -301,7 +301,7 @@ class Connection:
     # subscriptions
 
     def subscribe(self, params: w.Subscribe, wanted: Filter, after: int) -> Subscriber:
-        self._followed.add(params.subscription, wanted, self.subscribers)
+        self._followed.add(params.subscription, wanted, self.subscribers, self._limiter.account)
         subscriber = Subscriber(
             params.subscription, self._backend, self._shared.bodies, self._pacer, wanted, after, self._on_news
         )
@@ -318,7 +318,7 @@ class Connection:
 
     def _end(self, subscriber: Subscriber) -> None:
         subscriber.end()
-        self._followed.remove(subscriber)
+        self._followed.remove(subscriber, self._limiter.account)
 
     async def _begin(self, request_id: RequestId, subscriber: Subscriber) -> None:
         """Send the answer, then start the stream, so that the first event follows the answer."""

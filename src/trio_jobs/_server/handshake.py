@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Collection
@@ -10,6 +11,7 @@ from typing import Final, final
 import attrs
 import trio
 
+from trio_jobs._server.address_limiter import AddressLimiter
 from trio_jobs._server.credentials import Credentials
 from trio_jobs._server.http import refusal, response
 from trio_jobs._server.identity import Identity, InvalidCredential, Problem
@@ -21,6 +23,8 @@ from trio_jobs._server.stream import CountedStream
 
 __all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently", "ticket_in"]
 
+STRANGERS: Final = 200  #: requests without a token of one address at once: some loads of the web page
+STRANGERS_PER_SECOND: Final = 50.0  #: their rate
 LINGER: Final = 0.5  #: seconds for a client to read the response before the connection is closed
 
 
@@ -106,6 +110,7 @@ class RequestReader:
         public: PublicUrl | None = None,
     ) -> None:
         self._public = public
+        self._strangers = AddressLimiter(STRANGERS, STRANGERS_PER_SECOND)
         self._hosts = hosts
         self._tokens = tokens
         self._head_limit = head_limit
@@ -131,6 +136,8 @@ class RequestReader:
             if head.path != "/ws" and not wants_websocket(head):
                 return FirstRequest(head, more)
             identity = self.check(head)
+            if isinstance(identity, Problem):
+                self.limit_strangers(peer)
             handshake = replay(head)
             if more or head.body != 0:
                 raise BadRequest(400, "data was sent before the handshake was answered")
@@ -170,6 +177,17 @@ class RequestReader:
             return self._tokens.authorise(head.get("authorization"), head.listed("sec-websocket-protocol"))
         except InvalidCredential as error:
             return error.problem
+
+    def limit_strangers(self, peer: Peer) -> None:
+        """Count a request of a client that cannot be identified.
+
+        Raises:
+            BadRequest: Too many of them come from its address.
+        """
+        wait = self._strangers.take(peer.host, 1, trio.current_time())
+        if wait > 0:
+            after = (("Retry-After", str(math.ceil(wait))),)
+            raise BadRequest(429, "too many requests without a token come from this address", after, reason=Reason.RATE)
 
     async def _begin_tls(self, transport: trio.SSLStream[trio.abc.Stream], peer: Peer) -> bool:
         """Return whether the TLS handshake has succeeded."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import socket
-from typing import Final, final
+from typing import final
 
 import trio
 
-from trio_jobs._server.address_limiter import AddressLimiter
 from trio_jobs._server.api import Api
 from trio_jobs._server.handshake import FirstRequest, Peer, RequestReader
 from trio_jobs._server.http import Page, Pages
@@ -18,15 +16,10 @@ from trio_jobs._server.identity import Problem
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.page_logins import LOGIN, LOGOUT, PageLogins
 from trio_jobs._server.places import Places
-from trio_jobs._server.refusals import Reason
-from trio_jobs._server.request import BadRequest
 from trio_jobs._server.stream import GuardedStream
 from trio_jobs._wire.routes import PREFIX
 
 __all__ = ["HttpServer"]
-
-STRANGERS: Final = 200  #: requests without a token of one address at once: some loads of the web page
-STRANGERS_PER_SECOND: Final = 50.0  #: their rate
 
 
 @final
@@ -50,7 +43,6 @@ class HttpServer:
         self.logins: PageLogins | None = None
         """The logins of the page; None if the server has no page."""
         self._memory = BodyMemory()
-        self._strangers = AddressLimiter(STRANGERS, STRANGERS_PER_SECOND)
         self._open: dict[HttpConnection, None] = {}
 
     @property
@@ -105,12 +97,7 @@ class HttpServer:
 
     async def _respond(self, request: HttpRequest) -> Page | Stream:
         if isinstance(request.identity, Problem):
-            wait = self._strangers.take(request.peer.host, 1, trio.current_time())
-            if wait > 0:
-                after = (("Retry-After", str(math.ceil(wait))),)
-                raise BadRequest(
-                    429, "too many requests without a token come from this address", after, reason=Reason.RATE
-                )
+            self._requests.limit_strangers(request.peer)
         if request.head.path.startswith(PREFIX):
             return await self._api.respond(request)
         if self.logins is not None and request.head.path in (LOGIN, LOGOUT):

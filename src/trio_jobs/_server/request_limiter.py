@@ -26,7 +26,8 @@ class RequestLimiter:
 
     def __init__(self, limits: ServerLimits, own: ConnectionLimits, account: Account) -> None:
         now = trio.current_time()
-        self._account = account
+        self.account = account
+        """What all connections of its token have taken."""
         self._of_others: RpcError | None = None
         self._requests = RateLimiter(own.messages, own.messages_per_second, now)
         self._bytes = RateLimiter(own.bytes, own.bytes_per_second, now)
@@ -49,7 +50,7 @@ class RequestLimiter:
         if wait == 0:
             self._requests.take(units, now)
             self._bytes.take(size, now)
-            wait = self._account.take_together(units, size)
+            wait = self.account.take_together(units, size)
             if wait == 0:
                 return None
             why = "the connections of this token together exceed its rate limit; send fewer requests per second"
