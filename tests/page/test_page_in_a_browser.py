@@ -152,6 +152,7 @@ def test_a_failed_job_is_found_and_retried_with_the_keyboard_alone(chromium: Any
     assert place.call(place.queue.get, jobs[1]).run == 2
 
 
+@pytest.mark.campaign
 def test_a_number_within_a_key_is_found_and_a_payload_is_there_to_be_looked_up(chromium: Any, place: Served) -> None:
     jobs = {key: place.submit("hang", f"of {key}", key=key) for key in ("DE1 R-17 a0", "DE1 R-18 b1")}
     place.settled(*jobs.values())
@@ -169,6 +170,7 @@ def test_a_number_within_a_key_is_found_and_a_payload_is_there_to_be_looked_up(c
         assert page.inner_text("li.card pre >> nth=0") == '"of DE1 R-17 a0"'
 
 
+@pytest.mark.campaign
 def test_verify_is_offered_for_the_kinds_of_jobs_that_have_one(chromium: Any, place: Served) -> None:
     jobs = {kind: place.submit(kind, "x", key=kind) for kind in ("hang", "send")}
     place.settled(*jobs.values())
@@ -186,6 +188,7 @@ def test_verify_is_offered_for_the_kinds_of_jobs_that_have_one(chromium: Any, pl
         assert page.inner_text(".toast") == "verify does not know."
 
 
+@pytest.mark.campaign
 def test_the_page_works_under_a_path_with_and_without_its_slash(chromium: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

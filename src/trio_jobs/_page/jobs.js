@@ -116,7 +116,7 @@ export function jobsScreen(app, params) {
 		}
 		if (again.ended) return;
 		csv.hidden = true;
-		count.textContent = "";
+		count.textContent = JOBS.count(found.length);
 		table.show(found);
 		list.replaceChildren(h("p", { class: found.length > 0 ? "hint" : "empty" }, looked > 0 ? JOBS.within(number(found.length), number(looked)) : JOBS.empty), found.length > 0 ? table.element : "");
 	}
