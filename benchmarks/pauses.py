@@ -15,6 +15,14 @@ ROUNDS = 3
 IDLE = "served, no client"
 
 MANY = Contestant("jobs, 100,000 finished", "ours", ("pauses", "load"), 5000, "in memory", {"finished": 100_000})
+SERVED = Contestant(
+    "jobs, 100,000 finished, served",
+    "ours",
+    ("pauses", "load"),
+    5000,
+    "in memory, modules not collected",
+    {"finished": 100_000, "served": True},
+)
 PAUSES = (
     Contestant("jobs, 100 finished", "ours", ("pauses", "load"), 5000, "in memory", {"finished": 100}),
     MANY,
@@ -22,6 +30,9 @@ PAUSES = (
                {"finished": 100, "keep": 1000}),
     Contestant("jobs, 1,000 subscribers", "ours", ("pauses", "load"), 300, "in memory, each reads all events",
                {"finished": 100, "readers": 1000}),
+    SERVED,
+    Contestant("jobs, 1,000 subscribers, served", "ours", ("pauses", "load"), 300, "the same, modules not collected",
+               {"finished": 100, "readers": 1000, "served": True}),
     Contestant("a subscriber from far behind", "ours", ("pauses", "behind"), 3000, "in memory, reads 9,000 events"),
     Contestant("a backup", "ours", ("pauses", "backup"), 3000, "of a journal, while jobs run", {"folder": ""}),
 )  # fmt: skip
@@ -30,10 +41,12 @@ IDLE_QUEUE = Contestant(IDLE, "ours", ("pauses", "idle"), 0, "3 seconds")
 
 def measure(run: Run) -> Answer:
     run = attrs.evolve(run, rounds=min(run.rounds, ROUNDS))
-    many = attrs.evolve(MANY, arguments={"finished": run.size(100_000)})
+    many = {
+        one: attrs.evolve(one, arguments={**one.arguments, "finished": run.size(100_000)}) for one in (MANY, SERVED)
+    }
     pauses = Table(
         "The longest pause", "ms",
-        [pause(*told) for told in run.measure([many if one is MANY else one for one in PAUSES])], "lower",
+        [pause(*told) for told in run.measure([many.get(one, one) for one in PAUSES])], "lower",
         notes=("A full collection of the garbage collector is made in each, at the end.",),
     )  # fmt: skip
     [(one, rounds, why)] = run.measure((IDLE_QUEUE,))
@@ -43,10 +56,12 @@ def measure(run: Run) -> Answer:
              extra={"CPU, ms a second": max((told["cpu"] for told in rounds), default=0.0)})], "lower",
     )  # fmt: skip
     longest = max((max(row.values) for row in pauses.rows if row.values), default=None)
+    served = max((max(row.values) for row in pauses.rows if row.values and row.name.endswith("served")), default=None)
     return Answer(
         "pauses", "How long does the event loop stand still?", (pauses, idle),
         (
             at_most("the longest pause of all", longest, 15, " ms", WHY),
+            at_most("the longest pause as with `trio-jobs serve`, whose modules are not collected", served, 15, " ms"),
             at_most("an idle served queue wakes a second", idle.rows[0].median if idle.rows[0].values else None, 4),
         ),
     )  # fmt: skip

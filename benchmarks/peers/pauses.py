@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -14,6 +14,7 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import answer
 from benchmarks.peers.ours import submit
+from trio_jobs._cli.serve import modules_not_collected
 
 IDLE = 3.0
 
@@ -34,7 +35,7 @@ class Longest:
     seconds = 0.0
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def measured() -> AsyncIterator[Longest]:
     longest = Longest()
 
@@ -58,7 +59,12 @@ async def read_all(events: trio_jobs.EventStream) -> None:
         pass
 
 
-async def load(jobs: int, finished: int, keep: int = 1_000_000, readers: int = 0) -> float:
+def load(jobs: int, finished: int, keep: int = 1_000_000, readers: int = 0, served: bool = False) -> float:
+    with modules_not_collected() if served else contextlib.nullcontext():
+        return trio.run(loaded, jobs, finished, keep, readers)
+
+
+async def loaded(jobs: int, finished: int, keep: int, readers: int) -> float:
     async with trio.open_nursery() as nursery, service(keep).open() as queue:
         await submit(queue, finished)
         for _ in range(readers):
@@ -107,7 +113,7 @@ async def idle() -> dict[str, float]:
 
 if __name__ == "__main__":
     answer(
-        load=lambda jobs, finished, keep=1_000_000, readers=0: trio.run(load, jobs, finished, keep, readers),
+        load=load,
         behind=lambda jobs: trio.run(behind, jobs),
         backup=lambda jobs, folder: trio.run(backup, jobs, folder),
         idle=lambda: trio.run(idle),
