@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,12 +12,13 @@ from msgspec import Struct
 
 from support.server import OPERATOR, OWNER, WATCHER, Bench, Raw, bench, make_service, patient
 from support.waiting import deadline
-from trio_jobs import JobFailed, PermissionDenied, Token, connect
-from trio_jobs._wire.codes import Scope
+from trio_jobs import JobFailed, PermissionDenied, Queue, Token, connect
+from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._wire.codes import ErrorCode, Scope
 from trio_jobs._wire.field_scopes import FIELD_SCOPES, structs_in
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS
 from trio_jobs._wire.schemas import WireJob
-from trio_jobs._wire.scopes import includes
+from trio_jobs._wire.scopes import SCOPES, includes
 
 SECRET = "s3cret"
 TOKENS = pytest.mark.parametrize("token", [OWNER, OPERATOR, WATCHER], ids=lambda token: token.scope)
@@ -41,6 +43,9 @@ def check_fields(sent: dict[str, Any], type_: type[Struct], scope: Scope, seen: 
 async def written_queue(b: Bench) -> list[str]:
     """Jobs in which everything that people and handlers can write is the secret."""
     labels, queue = {SECRET: SECRET}, b.queue
+    gone = (await queue.submit("say", SECRET, key="A-2", by=SECRET)).job_id
+    await queue.result(gone)
+    await queue.forget(gone, by=SECRET, note=SECRET)  # first, since no event before it is kept
     failed = (await queue.submit("fail", SECRET, key="A-1", labels=labels, by=SECRET)).job_id
     with pytest.raises(JobFailed):
         await queue.result(failed)
@@ -49,7 +54,26 @@ async def written_queue(b: Bench) -> list[str]:
     await queue.pause("for everybody", by=SECRET)
     cancelled = (await queue.submit("say", SECRET, labels=labels, by=SECRET)).job_id
     await queue.cancel(cancelled, by=SECRET)
+    await written_by_operators(queue, cancelled)
     return [failed, done, cancelled]
+
+
+async def written_by_operators(queue: Queue, cancelled: str) -> None:
+    """What operators did: each of their commands, with a note that is the secret."""
+    who: Any = {"by": SECRET, "note": SECRET}
+    await queue.claim(cancelled, **who)
+    await queue.release_claim(cancelled, **who)
+    await queue.correct(cancelled, SECRET + " again", **who)
+    await queue.reschedule(cancelled, delay=1000, **who)
+    await queue.run_now(cancelled, **who)
+    await queue.claim(cancelled, **who)
+    await queue.cancel_many(ids=[cancelled], **who)
+    await queue.retry(cancelled, **who, even_if_acted=True)
+    await queue.cancel(cancelled, **who)
+    await queue.resume(**who)
+    with trio.move_on_after(0.01):
+        await queue.drain(**who)
+    await queue.undrain(**who)
 
 
 def service() -> Any:
@@ -63,9 +87,13 @@ def service() -> Any:
     return made
 
 
-async def everything(b: Bench, client: Raw, jobs: list[str]) -> list[tuple[type[Struct], dict[str, Any]]]:
-    """Every answer that a query can have, and all events since the first."""
+async def everything(
+    b: Bench, client: Raw, jobs: list[str], *, own: Sequence[str] | None = None
+) -> list[tuple[type[Struct], dict[str, Any]]]:
+    """Every answer that a query can have, and all events since the first that is kept. A bound token, which sees its
+    `own` jobs alone, is refused what concerns the queue as a whole, and other jobs."""
     found = []
+    after = runtime_of(b.queue).feed.oldest - 1
     asked: list[tuple[str, dict[str, Any]]] = [
         *[("jobs.get", {"job": job}) for job in jobs],
         *[(method, {"job": job}) for job in jobs for method in ("jobs.result", "jobs.history")],
@@ -74,7 +102,7 @@ async def everything(b: Bench, client: Raw, jobs: list[str]) -> list[tuple[type[
         ("jobs.count", {"group": "state"}),
         ("queue.statistics", {}),
         ("server.hello", {}),
-        ("jobs.subscribe", {"subscription": "s", "after": 0, "epoch": b.queue.epoch}),
+        ("jobs.subscribe", {"subscription": "s", "after": after, "epoch": b.queue.epoch}),
         ("jobs.subscribe", {"subscription": "t", "snapshot": True}),
     ]
     for name, row in METHODS.items():
@@ -83,9 +111,12 @@ async def everything(b: Bench, client: Raw, jobs: list[str]) -> list[tuple[type[
             asked.append((name, {}))  # a query that was added since
     for method, params in asked:
         answer = await client.ask(method, **params)
-        assert "code" not in answer.get("error", {}), (method, answer)
+        refused = answer.get("error") or {}
+        if own is not None and refused.get("code") in (ErrorCode.PERMISSION_DENIED, ErrorCode.JOB_NOT_FOUND):
+            continue
+        assert "code" not in refused, (method, answer)
         found.append((METHODS[method].result, answer))
-    last = b.queue.statistics().seq
+    last = b.queue.statistics().seq if own is None else max(b.queue.get(job).seq for job in own)
     with deadline("all events and the snapshot"):
         seen, pages = 0, 0
         while seen < last or not pages:
@@ -111,8 +142,79 @@ async def test_a_token_is_sent_the_fields_of_its_scope_alone(token: Token) -> No
             assert SECRET not in text
             assert seen == set()
         else:
-            assert {"by", "labels", "payload", "message", "traceback", "reason", "result", "step"} <= seen
+            written = {"by", "labels", "payload", "message", "traceback", "reason", "result", "step", "note"}
+            assert written <= seen
         await client.stream.aclose()
+
+
+BOUNDS: list[dict[str, Any]] = [{"kinds": ["say"]}, {"labels": {SECRET: SECRET}}]
+BOUND = [
+    Token(f"{scope}-{number}-" + "1" * 20, f"{scope}-{number}", scope, **bounds)
+    for scope in SCOPES
+    for number, bounds in enumerate(BOUNDS)
+]
+
+
+@pytest.mark.parametrize("token", BOUND, ids=lambda token: token.name)
+async def test_a_bound_token_is_sent_the_fields_of_its_scope_and_no_job_outside(token: Token) -> None:
+    async with bench(service(), metrics=False, limits=patient(messages=1000), tokens=[OWNER, *BOUND]) as b:
+        jobs = await written_queue(b)
+        other = (await b.queue.submit("double", 1, key="outside")).job_id
+        await b.queue.result(other)
+        client = await b.raw(token)
+        seen: set[str] = set()
+        own = jobs if token.labels else jobs[1:]
+        found = await everything(b, client, [*jobs, other], own=own)
+        for type_, sent in found:
+            check_fields(sent, type_, token.scope, seen)
+        text = msgspec.json.encode([sent for _, sent in found]).decode()
+        assert other not in text
+        assert "outside" not in text
+        assert (jobs[0] in text) is bool(token.labels), "a job of another kind"
+        assert jobs[1] in text
+        if token.scope == "watch":
+            assert SECRET not in text
+            assert seen == set()
+        else:
+            assert {"by", "labels", "payload", "reason", "result", "step", "note"} <= seen
+        await client.stream.aclose()
+
+
+@pytest.mark.parametrize("show", [[], ["result"], ["payload"], ["payload", "result"]], ids=str)
+async def test_a_ticket_is_sent_the_fields_of_watch_and_what_it_shows(show: list[Any]) -> None:
+    allowed = {"result": {"result", "result_problem", "problem"}, "payload": {"payload", "earlier_payloads"}}
+    async with bench(service(), metrics=False, limits=patient(messages=1000)) as b:
+        jobs, after = await written_queue(b), runtime_of(b.queue).feed.oldest - 1
+        for job in jobs:
+            async with connect(b.server.url, token=OWNER.secret) as owner:
+                ticket = await owner.create_ticket(job, show=show)
+            client = await b.raw(Token(ticket, "ticket"))
+            seen: set[str] = set()
+            asked: list[tuple[str, dict[str, Any]]] = [
+                ("server.hello", {}),
+                ("jobs.get", {"job": job}),
+                ("jobs.result", {"job": job}),
+                ("jobs.subscribe", {"subscription": "s", "snapshot": True}),
+                ("jobs.subscribe", {"subscription": "t", "after": after, "epoch": b.queue.epoch}),
+            ]
+            for method, params in asked:
+                answer = await client.ask(method, **params)
+                assert "code" not in (answer.get("error") or {}), (method, answer)
+                written_in(answer, METHODS[method].result, seen)
+            last, reached, pages = b.queue.get(job).seq, 0, 0
+            with deadline("the events of the job and the snapshot"):
+                while reached < last or not pages:
+                    told = await client.next_notification()
+                    reached = max(reached, told["params"].get("seq", 0) if told["method"] == "jobs.event" else 0)
+                    pages += told["method"] == "jobs.snapshot"
+                    written_in(told["params"], NOTIFICATIONS[told["method"]].params, seen)
+            assert seen <= {name for one in show for name in allowed[one]}, (job, seen)
+            await client.stream.aclose()
+
+
+def written_in(sent: dict[str, Any], type_: type[Struct], seen: set[str]) -> None:
+    """Add to `seen` the fields that need more than watch, at every depth."""
+    check_fields(sent, type_, "control", seen)
 
 
 @TOKENS
