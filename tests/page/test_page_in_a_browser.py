@@ -347,6 +347,12 @@ def test_a_job_is_corrected_with_the_keyboard_alone(chromium: Any, place: Served
     with open_page(chromium, place.url, OPERATOR, f"#/job/{wrong}") as opened:
         page = opened.page
         page.wait_for_selector("dl.facts")
+        page.keyboard.press("c")
+        page.wait_for_selector("dialog[open]")
+        opened.go("#/jobs")  # as the browser's button Back does
+        page.wait_for_selector("dialog", state="detached")
+        opened.go(f"#/job/{wrong}")
+        page.wait_for_selector("dl.facts")
         for text, problem in (('{"folio": "C-1", "total_cents": "five"}', "total_cents"), ("{", "JSON")):
             page.keyboard.press("c")
             page.wait_for_selector("dialog[open]")
@@ -420,8 +426,10 @@ def test_a_page_whose_session_ends_says_so_and_one_of_another_version_is_loaded_
         with place.away():
             page.wait_for_selector(".bar:visible")
         page.wait_for_selector("text=another version")  # and not again
+        page.click("text=Help")
         page.evaluate(script("logout"))
         page.wait_for_selector("form.login")
+        assert page.locator("dialog").count() == 0  # it would be in the way of the login
         assert "no longer accepts" in page.inner_text("form.login")
 
 

@@ -11,9 +11,7 @@ export function problem(error) {
 	return known.endsWith(": ") ? known + visible(error.message) : known;
 }
 
-export function isOpen() {
-	return document.querySelector("dialog[open]") !== null;
-}
+export const opened = () => document.querySelector("dialog[open]");
 
 // Something is wrong with a field, which says it
 export class Refusal extends Error {}

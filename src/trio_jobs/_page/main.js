@@ -3,7 +3,7 @@
 import { activityScreen } from "./activity.js";
 import { Client, Lost, foreseen } from "./client.js";
 import { button, field, h, put, submitButton, visible } from "./dom.js";
-import { isOpen, problem, show } from "./dialog.js";
+import { opened, problem, show } from "./dialog.js";
 import { doubtScreen } from "./doubt.js";
 import { failedScreen } from "./failed.js";
 import { Feed } from "./feed.js";
@@ -227,6 +227,7 @@ class App {
 		const [make, part, needs] = SCREENS[name] ?? SCREENS[""];
 		if (needs && !this.client.may(needs)) { this.navigate("#/"); return; }
 		const id = quiet(() => decodeURIComponent(rest)) ?? rest;
+		opened()?.close();
 		this.screen?.close();
 		const screen = this.screen = make(this, new URLSearchParams(query), id.slice(0, 64));
 		document.title = this.titled(screen.title);
@@ -248,6 +249,7 @@ class App {
 	unhide() { if (this.started) this.client.follow({}).catch(foreseen); }
 
 	close() {
+		opened()?.close();
 		this.screen?.close();
 		this.screen = null;
 		removeEventListener("hashchange", this.route);
@@ -306,7 +308,7 @@ async function checkBuild() {
 	} catch { return; }
 	if (build === BUILD || app === null) return;
 	const writes = [...document.querySelectorAll("textarea, input[type=text]")].some((each) => each.value);
-	if (!isOpen() && !writes && sessionStorage.getItem("trio-jobs.reloaded") !== build) {
+	if (!opened() && !writes && sessionStorage.getItem("trio-jobs.reloaded") !== build) {
 		sessionStorage.setItem("trio-jobs.reloaded", build);
 		location.reload();
 		return;
@@ -326,7 +328,7 @@ function help() {
 
 let prefix = false;
 addEventListener("keydown", (event) => {
-	if (event.ctrlKey || event.metaKey || event.altKey || app?.screen == null || isOpen() || stored("keys") === "off" && event.key !== "?") return;
+	if (event.ctrlKey || event.metaKey || event.altKey || app?.screen == null || opened() || stored("keys") === "off" && event.key !== "?") return;
 	if (event.target.matches("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
 	const went = prefix;
 	prefix = false;
