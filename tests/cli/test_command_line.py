@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
     done = run(command, env=shell.environment)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
+
+
+def test_serve_logs_where_the_http_api_and_its_description_are(shell: Shell) -> None:
+    [line] = [log["message"] for log in shell.logs if "HTTP" in log["message"]]
+    http = shell.url.replace("ws://", "http://").removesuffix("/ws")
+    assert line == f"the HTTP API is at {http}/v1, described by {http}/openapi.json"
+    with urllib.request.urlopen(f"{http}/openapi.json") as response:
+        assert "/v1/kinds" in json.load(response)["paths"]
 
 
 def test_the_token_is_in_a_file_for_its_owner_alone(shell: Shell) -> None:

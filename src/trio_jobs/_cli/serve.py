@@ -273,6 +273,8 @@ async def _serve_queue(
         record = _record(found, server.port)
         try:
             log.info("trio-jobs %s serves %s at %s", __version__, arguments.service, server.url)
+            http = server.url.replace("ws", "http", 1).removesuffix("/ws")
+            log.info("the HTTP API is at %s/v1, described by %s/openapi.json", http, http)
             log.info("%s", found.where or f"the token is in {record}")
             if arguments.watch_token_file is not None:
                 log.info("the token of scope watch is in %s", arguments.watch_token_file)
