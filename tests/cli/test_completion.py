@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from support.processes import run
 from support.server import OWNER, bench, make_service
 from trio_jobs._cli.arguments import parser
 from trio_jobs._cli.commands import COMMANDS
-from trio_jobs._cli.completion import script
+from trio_jobs._cli.completion import fish_script, script
 from trio_jobs._cli.main import main
+from trio_jobs._engine.states import State
 
 
 async def test_the_command_kinds_lists_them_with_their_schemas(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +38,29 @@ def test_the_script_names_every_command(capsys: pytest.CaptureFixture[str]) -> N
     assert shown == script(parser()) + "\n"
     for name in (*COMMANDS, "serve", "journal", "token", "completion"):
         assert f"    {name}) echo" in shown
+
+
+def test_the_script_for_fish_names_every_command_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "fish"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in (*COMMANDS, "serve", "journal", "token", "completion"):
+        assert sum(f"-n __fish_use_subcommand -a {name} -d '" in line for line in lines) == 1, name
+    of_list = [line for line in lines if "'__fish_seen_subcommand_from list'" in line]
+    assert any("-l kind -r -a '(trio-jobs kinds 2>/dev/null)' -d '" in line for line in of_list)
+    assert any(f"-l state -r -a '{' '.join(State)}' -d '" in line for line in of_list)
+    assert any("-l json -d '" in line for line in of_list), "an option without a value"
+    assert any("from submit' -a '(trio-jobs kinds" in line for line in lines), "its first argument is a kind"
+    assert any("from journal' -a check -d '" in line for line in lines)
+    for line in lines[1:]:
+        assert len(shlex.split(line.replace("\\'", ""))) >= 4, "each quote has an end"
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+def test_fish_completes_commands_and_states(tmp_path: Path) -> None:
+    (tmp_path / "completion").write_text(fish_script(parser()))
+    typed = f"source {tmp_path}/completion; complete -C 'trio-jobs hist'; complete -C 'trio-jobs list --state in_'"
+    done = run(["fish", "--no-config", "-c", typed], check=True)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["history", "in_doubt"]
 
 
 TYPED = """

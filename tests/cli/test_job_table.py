@@ -96,3 +96,45 @@ def test_the_table_shows_for_how_long_a_job_is_in_its_state_and_what_is_wrong() 
     shown = screen.file.getvalue()  # type: ignore[attr-defined] # a StringIO
     assert "1.5 min" in shown, "since its start, not since its last event"
     assert "paused since noon by Ada: month end" in shown
+
+
+def shown(jobs: JobTable, width: int, now: datetime) -> str:
+    out = Console(file=io.StringIO(), width=width, height=30, color_system=None)
+    out.print(_render(jobs, width, 30, now))
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_shows_who_works_on_a_job_until_the_claim_ends(width: int) -> None:
+    jobs = job_table(2, 0, 0)
+    jobs.apply(events.InDoubt(seq=4, at=0.0, job="pending-001", reason="crashed"))
+    jobs.apply(events.Claimed(seq=5, at=1.0, job="pending-001", until=900.0, by="ada"))
+    jobs.apply(events.Claimed(seq=6, at=1.0, job="pending-000", until=900.0))
+    text = shown(jobs, width, datetime.fromtimestamp(60, UTC))
+    assert "ada works on it; crashed" in text
+    assert "somebody works on it" in text, "for a client that is not sent who it is"
+    rows = [row.job for row in jobs.visible(9)]
+    assert rows == ["pending-001", "pending-000"], "a doubt comes first, and a claim moves nothing"
+    assert "works on it" not in shown(jobs, width, datetime.fromtimestamp(901, UTC))
+    jobs.apply(events.Claimed(seq=7, at=2.0, job="pending-001", by="ada"))
+    assert "ada" not in shown(jobs, width, datetime.fromtimestamp(60, UTC))
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_table_fits_below_long_lines_about_the_queue(width: int) -> None:
+    jobs = job_table(100, 100)
+    jobs.troubles = [
+        "paused since 2026-11-29 12:59:07 UTC by bob until 2026-11-29 14:59:07 UTC: the end of the month"
+    ] * 3
+    lines = shown(jobs, width, datetime.fromtimestamp(60, UTC)).splitlines()
+    assert len(lines) < 30, "the first line would be lost"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_shows_when_a_job_is_due(width: int) -> None:
+    jobs = job_table(1, 0, 0)
+    jobs.apply(events.Rescheduled(seq=2, at=0.0, job="pending-000", due_at=660.0))
+    assert "due in 10 min" in shown(jobs, width, datetime.fromtimestamp(60, UTC))
+    jobs.apply(events.Due(seq=3, at=660.0, job="pending-000"))
+    assert "due in" not in shown(jobs, width, datetime.fromtimestamp(661, UTC))

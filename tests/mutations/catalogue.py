@@ -96,6 +96,7 @@ SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
 OUTPUT: Final = "tests/cli/test_output.py"
+JOB_TABLE: Final = "tests/cli/test_job_table.py"
 EXIT_CODES: Final = "tests/cli/test_exit_codes.py"
 TOKEN_FILE: Final = "tests/cli/test_token_file.py"
 CALLERS: Final = "tests/runtime/test_callers.py"
@@ -2063,6 +2064,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/operator_commands.py",
         "    if take_over or not is_claimed(record, now) or record.claimed_by == by:",
         "    if take_over or not is_claimed(record, now) or record.claimed_by != by:",
+    ),
+    _M(
+        "claim that has ended shown",
+        "the table says that somebody works on a job who gave it up hours ago",
+        JOB_TABLE,
+        "_cli/watch.py",
+        "        if self.claimed_until is not None and self.claimed_until > now:\n",
+        "        if self.claimed_until is not None:\n",
     ),
     _M(
         "handshakes without a token unlimited",

@@ -22,8 +22,9 @@ def add_activity(command: Callable[..., argparse.ArgumentParser]) -> None:
 def add_kinds(command: Callable[..., argparse.ArgumentParser], commands: Any) -> None:
     """Add the commands `kinds` and `completion`. command, commands: as in `arguments.parser`."""
     command("kinds", "list the kinds of jobs", "With --json, with the JSON Schema of their payloads.", "--json")
-    parser = commands.add_parser(
-        "completion", help="print a script with which bash and zsh complete commands and kinds"
+    parser = commands.add_parser("completion", help="print a script with which a shell completes commands and kinds")
+    parser.description = "Print a script with which a shell completes commands, options, states and kinds."
+    parser.add_argument(
+        "shell", nargs="?", choices=("bash", "zsh", "fish"), default="bash", help="the shell (default: bash)"
     )
-    parser.description = "Print a script with which bash and zsh complete commands, options, states and kinds."
     parser.epilog = 'example: eval "$(trio-jobs completion)"'

@@ -50,9 +50,9 @@ def _run(parsed: argparse.Namespace) -> int:
         return check_file(parsed) if parsed.journal_command == "check" else backup_of_file(parsed)
     if parsed.command == "completion":
         from trio_jobs._cli.arguments import parser
-        from trio_jobs._cli.completion import script
+        from trio_jobs._cli.completion import fish_script, script
 
-        output.print_line(script(parser()))
+        output.print_line((fish_script if parsed.shell == "fish" else script)(parser()))
         return ExitCode.DONE
     if parsed.command == "token":
         from trio_jobs._cli.named_tokens import change_tokens

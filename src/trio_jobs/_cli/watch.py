@@ -18,7 +18,7 @@ from trio_jobs._client.client import Client
 from trio_jobs._client.subscription import Subscription
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._concurrency import WakeUp
-from trio_jobs._engine.events import Event, InDoubt, JobEvent, QueueEvent
+from trio_jobs._engine.events import Claimed, Event, InDoubt, JobEvent, QueueEvent, Verified
 from trio_jobs._engine.job_block import SUFFIX
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
 from trio_jobs._engine.json_values import moment
@@ -33,6 +33,7 @@ FRAME: Final = 0.1  #: seconds between two updates of the screen
 HEALTH: Final = 5.0  #: seconds between two requests for the health of the queue, at most
 _COLOURS: Final = {"completed": "green", "failed": "red", "in_doubt": "magenta", "processing": "cyan"}
 _WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
+_TIMED: Final = frozenset({State.SCHEDULED, State.RETRYING})
 
 
 async def watch(client: Client, arguments: argparse.Namespace) -> int:
@@ -83,6 +84,20 @@ class Row:
     detail: str = ""
     since: datetime | None = None
     """Since when the job is in its state, as far as the updates say."""
+    due: datetime | None = None
+    """When a job that waits for a time becomes due."""
+    claimed_by: str = ""
+    """Who works on the job; empty for a client that is not sent it."""
+    claimed_until: datetime | None = None
+
+    def text(self, now: datetime) -> str:
+        """The last column: who works on the job, when it is due, and its error or reason."""
+        parts = []
+        if self.claimed_until is not None and self.claimed_until > now:
+            parts.append(f"{self.claimed_by or 'somebody'} works on it")
+        if self.due is not None and self.state in _TIMED:
+            parts.append(f"due in {age(now, self.due)}")
+        return "; ".join([*parts, self.detail] if self.detail else parts)
 
 
 class JobTable:
@@ -105,6 +120,7 @@ class JobTable:
                 for job in update.jobs:
                     detail = job.reason if job.error is None else str(job.error)
                     row = Row(job.id, job.kind, job.key or "", job.state, job.attempt_count, detail, job.changed_at)
+                    row.due, row.claimed_by, row.claimed_until = job.due_at, job.claimed_by or "", job.claimed_until
                     self.rows[job.id] = row
                 self._trim()
             case Gap():
@@ -122,6 +138,9 @@ class JobTable:
         if not isinstance(event, JobEvent):
             self.notice = f"{event.type}: {reason}" if reason else event.type
             return
+        if isinstance(event, Claimed | Verified):
+            self._remark(event)
+            return
         row = self.rows.pop(event.job, None) or Row(event.job)
         self.rows[event.job] = row
         row.kind = event.kind or row.kind
@@ -129,11 +148,21 @@ class JobTable:
         if event.state is not None and event.state != row.state:
             row.state, row.since = str(event.state), event.occurred_at
         row.attempt = getattr(event, "attempt", 0) or row.attempt
+        row.due = moment(due) if (due := getattr(event, "due_at", None)) is not None else None
         error: ErrorInfo | None = getattr(event, "error", None)
         row.detail = reason if error is None else str(error)
         if row.state in FINAL:
             self.ended[row.state] += 1
             self._trim()
+        if row.state == State.COMPLETED:
+            row.claimed_until = None
+
+    def _remark(self, event: Claimed | Verified) -> None:
+        """Apply an event that changes neither the state of a job nor its place in the table."""
+        row = self.rows.get(event.job)
+        if isinstance(event, Claimed) and row is not None:
+            row.claimed_by = event.by or ""
+            row.claimed_until = None if event.until is None else moment(event.until)
 
     def _trim(self) -> None:
         final = [job for job, row in self.rows.items() if row.state in FINAL]
@@ -222,7 +251,8 @@ def _render(jobs: JobTable, width: int, height: int, now: datetime) -> Any:
     if width >= 80:
         table.add_column("for", no_wrap=True, justify="right")
     table.add_column("detail", no_wrap=True, ratio=1)
-    for row in jobs.visible(max(min(ROWS, height - 7 - len(jobs.troubles)), 3)):
+    above = sum(-(-len(line) // width) for line in title.plain.splitlines())  # a long line is wrapped
+    for row in jobs.visible(max(min(ROWS, height - 6 - above), 3)):
         # Text, so that no data is read as markup
         cells = [Text(row.job[-SUFFIX:])]
         if width >= 72:
@@ -234,5 +264,5 @@ def _render(jobs: JobTable, width: int, height: int, now: datetime) -> Any:
             cells.append(Text(str(row.attempt or "")))
         if width >= 80:
             cells.append(Text("" if row.since is None else age(row.since, now)))
-        table.add_row(*cells, Text(escape(row.detail)))
+        table.add_row(*cells, Text(escape(row.text(now))))
     return table
