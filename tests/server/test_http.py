@@ -75,7 +75,7 @@ async def test_the_description_of_the_protocol_needs_no_token() -> None:
     async with bench() as b:
         status, headers, body = await get(b.port, "/asyncapi.json")
         assert (status, headers["content-type"]) == (200, "application/json")
-        assert json.loads(body)["asyncapi"] == "3.0.0"
+        assert json.loads(body)["asyncapi"] == "3.1.0"
         status, headers, body = await get(b.port, "/asyncapi.json", method="HEAD")
         assert (status, body) == (200, b"")
         assert int(headers["content-length"]) > 1000
