@@ -11,9 +11,17 @@ from benchmarks.frame import Answer, Contestant, Row, Run, Table, at_most
 JOBS: Final = 1_000_000
 TIMEOUT: Final = 600.0
 
-MEMORY = Contestant("in memory", "ours", ("million", "life"), JOBS, "one producer", {"producers": 1}, timeout=TIMEOUT)
+MEMORY = Contestant(
+    "in memory", "ours", ("million", "life"), JOBS, "one producer", {"producers": 1, "kind": "nothing"}, timeout=TIMEOUT
+)
 JOURNAL = Contestant(
-    "journal", "ours", ("million", "life"), JOBS, "100 producers", {"producers": 100, "folder": ""}, timeout=TIMEOUT
+    "journal",
+    "ours",
+    ("million", "life"),
+    JOBS,
+    "100 producers, idempotent",
+    {"producers": 100, "kind": "nothing_twice", "folder": ""},
+    timeout=TIMEOUT,
 )
 WHY_PAUSE = (
     "a full collection of the garbage collector, which visits all that modules consist of, 32,000 objects. "

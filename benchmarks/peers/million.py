@@ -17,8 +17,8 @@ from pathlib import Path
 import trio
 
 from benchmarks.peers.common import answer
-from benchmarks.peers.many import resident, service
-from benchmarks.peers.ours import submit
+from benchmarks.peers.many import resident
+from benchmarks.peers.ours import service, submit
 
 LONG = 0.015  #: seconds from which a pause is counted
 EARLY = 0.15  #: share of the jobs after which memory is read first: from there on a queue of a million prunes
@@ -60,7 +60,7 @@ def folder_for(folder: str | None) -> Iterator[Path | None]:
             yield Path(there) / "jobs.db"
 
 
-async def life(jobs: int, producers: int, folder: str | None = None) -> dict[str, float]:
+async def life(jobs: int, producers: int, kind: str, folder: str | None = None) -> dict[str, float]:
     """Jobs a second, and what they took: CPU in µs a job, memory in bytes after some and after all, pauses in seconds
     and their number, jobs that are kept, bytes of the journal and seconds to open it again."""
     with folder_for(folder) as journal:
@@ -73,7 +73,7 @@ async def life(jobs: int, producers: int, folder: str | None = None) -> dict[str
             async def run(share: float) -> int:
                 async with trio.open_nursery() as nursery:
                     for _ in range(producers):
-                        nursery.start_soon(submit, queue, round(jobs * share / producers))
+                        nursery.start_soon(submit, queue, round(jobs * share / producers), kind)
                 turns.skip()  # to read the memory is no work of the queue
                 return resident() - before
 
@@ -101,4 +101,4 @@ if __name__ == "__main__":
     if sys.platform == "win32":
         sys.exit("this system does not tell how much CPU time a process took")
     logging.disable(logging.WARNING)
-    answer(life=lambda jobs, producers, folder=None: trio.run(life, jobs, producers, folder))
+    answer(life=lambda jobs, producers, kind, folder=None: trio.run(life, jobs, producers, kind, folder))
