@@ -15,6 +15,7 @@ __all__ = ["CHECKS", "MUTATIONS", "SIMULATOR", "Mutation"]
 
 SIMULATOR: Final = "simulator"
 MACHINE: Final = "tests/engine/test_machine.py"
+SIMULATOR_TESTS: Final = "tests/simulator/test_simulator.py"
 STORES: Final = "tests/stores/test_conformance.py"
 EXECUTORS: Final = "tests/runtime/test_executors.py"
 EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
@@ -2096,6 +2097,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/event_cursor.py",
         "        if kind is None:\n            self.seq, after",
         "        if kind is None:\n            return True\n            self.seq, after",
+    ),
+    _M(
+        "correction of what no verify can find",
+        "a job whose handler has no verify starts again with another payload, though it may have done its work",
+        SIMULATOR_TESTS,
+        "_engine/operator_commands.py",
+        "    if record.has_acted:\n        how = (",
+        "    if record.has_acted and rules.verifies:\n        how = (",
     ),
     _M(
         "verify of a forgotten job",
