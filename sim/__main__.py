@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import functools
 import multiprocessing
 import sys
 import time
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--sweep", type=int, metavar="SEED", help="run one seed with a crash at each step of its first life"
     )
+    parser.add_argument("--kills", action="store_true", help="the SDK has a process, which is killed and dies")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="use N worker processes (default: 1)")
     parser.add_argument("--seconds", type=float, metavar="S", help="start no schedule after S seconds")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write a digest of the effects of each schedule")
@@ -38,16 +40,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keep-going", action="store_true", help="continue after a broken promise")
     options = parser.parse_args(argv)
     if options.seed is not None:
-        schedule = simulate(options.seed, crash_at=options.crash_at)
+        schedule = simulate(options.seed, crash_at=options.crash_at, kills=options.kills)
         print(schedule.timeline)
         print(f"seed {schedule.seed}: {schedule.steps} steps, history {schedule.digest}")
-        return print_failure(schedule, options.crash_at)
+        return print_failure(schedule, options.crash_at, kills=options.kills)
     if options.sweep is not None:
-        return _many(_swept(options.sweep), options.keep_going, options.seconds)
+        return _many(_swept(options.sweep, options.kills), options.keep_going, options.seconds, kills=options.kills)
     seeds = range(options.first, options.first + options.schedules)
-    schedules = _in_processes(seeds, options.jobs) if options.jobs > 1 else map(simulate, seeds)
+    run = functools.partial(simulate, kills=options.kills)
+    schedules = _in_processes(seeds, options.jobs, options.kills) if options.jobs > 1 else map(run, seeds)
     if options.record is None and options.compare is None:
-        return _many(schedules, options.keep_going, options.seconds, len(seeds))
+        return _many(schedules, options.keep_going, options.seconds, len(seeds), kills=options.kills)
     made = Recording.begin()
     code = _many(_recorded(schedules, made), options.keep_going, options.seconds, len(seeds))
     if options.record is not None:
@@ -74,13 +77,13 @@ def _compare(made: Recording, path: Path) -> int:
     return 1 if seeds or not both else 0
 
 
-def print_failure(schedule: Schedule, crash_at: int | None = None) -> int:
+def print_failure(schedule: Schedule, crash_at: int | None = None, *, kills: bool = False) -> int:
     """Print the violations of one schedule and return the exit code."""
     for violation in schedule.violations:
         print(violation)
     if schedule.violations:
         at = "" if crash_at is None else f" --crash-at {crash_at}"
-        print(f"reproduce: python -m sim --seed {schedule.seed}{at}")
+        print(f"reproduce: python -m sim --seed {schedule.seed}{at}{' --kills' if kills else ''}")
     return 1 if schedule.violations else 0
 
 
@@ -89,6 +92,8 @@ def _many(
     keep_going: bool,
     seconds: float | None,
     wanted: int | None = None,
+    *,
+    kills: bool = False,
 ) -> int:
     """Run schedules until the first failure or the end of the time.
 
@@ -97,6 +102,7 @@ def _many(
         keep_going: Continue after a failure.
         seconds: Real seconds after which no schedule is started.
         wanted: How many schedules there are; None if unknown.
+        kills: The SDK has a process.
     """
     began = time.perf_counter()
     done = steps = crashes = failures = 0
@@ -109,7 +115,7 @@ def _many(
             failures += 1
             if failures == 1:
                 print(schedule.timeline)
-            print_failure(schedule, crash_at)
+            print_failure(schedule, crash_at, kills=kills)
             if not keep_going:
                 break
         if seconds is not None and time.perf_counter() - began >= seconds and done != wanted:
@@ -124,24 +130,24 @@ def _many(
     return 1 if failures else 0
 
 
-def _swept(seed: int) -> Iterator[tuple[int, Schedule]]:
+def _swept(seed: int, kills: bool) -> Iterator[tuple[int, Schedule]]:
     """Run the seed with a crash at step 1, step 2 and so on, until the first machine ends before that step."""
     step = 1
     while True:
-        schedule = simulate(seed, crash_at=step)
+        schedule = simulate(seed, crash_at=step, kills=kills)
         if not any(moment.what == "dies (life 1)" for moment in schedule.timeline.moments):
             return
         yield step, schedule
         step += 1
 
 
-def _in_processes(seeds: range, jobs: int) -> Iterator[Schedule]:
+def _in_processes(seeds: range, jobs: int, kills: bool) -> Iterator[Schedule]:
     """Run the schedules in worker processes; they are returned in the order of their seeds."""
     batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
         try:
-            for schedules in pool.map(simulate_all, batches):
+            for schedules in pool.map(functools.partial(simulate_all, kills=kills), batches):
                 yield from schedules
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

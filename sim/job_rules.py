@@ -24,6 +24,14 @@ _KNOWN: Final = ("completed", "already_done", "error", "fail", "cancel", "snooze
 _VOUCHED: Final = ("completed", "already_done", "fail", "cancel", "snooze", "retry_after")
 #: Reasons of jobs that fail when no retry is left
 _GIVEN_UP: Final = ("error", "retry_after", "timed_out", "not_done", "save_failed")
+#: Outcomes of attempts whose process has ended in a call
+_UNKNOWN: Final = {"killed", "died", "timed_out", "expired", "cancelled", "stopped", "crashed", "inside"}
+#: Seconds after its limit in which a call can end by itself
+_KILL_GRACE: Final = 1.0
+#: Seconds after its limit in which a process that is killed may end, before its call is stuck
+_KILL_TIME: Final = 11.0
+#: Seconds after its limit in which a call is killed, and its process ends
+_KILL_LIMIT: Final = 2.0
 _COUNTED: Final = ("error", "timed_out", "retry_after", "crashed")
 
 
@@ -56,6 +64,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
     _settling(observer, job, rows, rules, verifies)
     for call in calls:
         _limits(observer, job, call, rows, rules, lives)
+        _killed(observer, job, call, rows, rules, lives)
 
 
 def _one_end(observer: Observer, job: str, rows: Sequence[Row]) -> None:
@@ -172,7 +181,7 @@ def _retries(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules
             used, crashes, cancelled = 0, 0, False
         elif row.type == "cancel_requested":
             cancelled = True
-        crashed = row.outcome == "crashed"
+        crashed = row.outcome in ("crashed", "died")
         crashes += crashed or row.crashed
         used_before = used
         used += crashed
@@ -314,6 +323,38 @@ def _settling(observer: Observer, job: str, rows: Sequence[Row], rules: KindRule
             observer.report("settling", f"{observer.name(job)} is verified {passed:.3f} s after its attempt")
 
 
+def _killed(
+    observer: Observer, job: str, call: Call, rows: Sequence[Row], rules: KindRules, lives: Sequence[Life]
+) -> None:
+    """P11: a call over its limit ends with its process, and no other call does; nobody knows what it came to."""
+    plan = observer.plan
+    life = lives[call.life - 1] if call.life <= len(lives) else None
+    if not plan.kills or life is None or call.ended is None:
+        return
+    if call.how in ("killed", "died"):
+        outcomes = {row.outcome for row in rows if row.attempt == call.attempt and row.outcome is not None}
+        if not outcomes <= _UNKNOWN:
+            what = f"the process ended in a call of {observer.name(job)}"
+            observer.report("P11", f"{what}, and the attempt is {sorted(outcomes)}")
+    if rules.timeout is None or rules.calls or not observer.machine_clock.is_steady:
+        return
+    if life.stop_requested is not None and call.ended >= life.stop_requested:
+        return  # the stop may have ended it
+    took = call.ended - call.began
+    if took > rules.timeout + _KILL_LIMIT and not plan.slow_deaths:
+        observer.report("P11", f"a call of {observer.name(job)} takes {took:.3f} s, and its limit is {rules.timeout} s")
+    if call.how == "killed" and took < rules.timeout + _KILL_GRACE - _RESOLUTION:
+        first = rows[0]
+        expired = (
+            first.deadline_at is not None
+            and call.ended
+            >= _End(first, first.deadline_at, first.deadline_after).passed(observer, call.ended, lives)[1]
+        )
+        cancelled = any(at <= call.ended for at in observer.clients.cancel_requests.get(job, ()))
+        if not (expired or cancelled or plan.disk.fails):
+            observer.report("P11", f"a call of {observer.name(job)} is killed after {took:.3f} s")
+
+
 def _limits(
     observer: Observer, job: str, call: Call, rows: Sequence[Row], rules: KindRules, lives: Sequence[Life]
 ) -> None:
@@ -359,5 +400,6 @@ def _limits(
         observer.report(
             "P7", f"attempt {call.attempt} of {observer.name(job)} takes {took:.3f} s and is not reported overdue"
         )
-    if took > limit + STUCK_AFTER + _GRACE + _TIMER_LIMIT and not any(row.inside for row in reports):
+    stuck_after = max(STUCK_AFTER, _KILL_TIME) if observer.plan.kills else STUCK_AFTER
+    if took > limit + stuck_after + _GRACE + _TIMER_LIMIT and not any(row.inside for row in reports):
         observer.report("P7", f"attempt {call.attempt} of {observer.name(job)} is stuck and not reported")

@@ -37,8 +37,8 @@ class Call:
     ended: float | None = None
     """None while it is inside."""
     how: str = ""
-    """"returned", "raised", "cancelled" or "died"; the answer of a verify; what was wrong with an `alive` or a close;
-    "done" of an open or close."""
+    """"returned", "raised", "cancelled", "killed" or "died"; the answer of a verify; what was wrong with an `alive` or
+    a close; "done" of an open or close."""
     booked: bool = False
 
 
@@ -100,6 +100,9 @@ class Observer:
         self.open_sessions: list[int] = []
         # sessions in which something has gone wrong: they may hold half of some work, and must not be called again
         self.dirty_sessions: set[int] = set()
+        self.dead_sessions: set[int] = set()
+        """Sessions whose process has ended."""
+        self.deaths = plan.stream("deaths")
         self.seats: list[tuple[float, bool]] = [(-1.0, True)]
         """Times at which it changed whether the last session was closed well."""
         self._seat_before = True
@@ -173,6 +176,35 @@ class Observer:
         for call in [call for call in self.inside if call.session == session and call.what in ("open", "close")]:
             self.leave(call, how)
 
+    # processes
+
+    def time_to_die(self) -> float:
+        """Virtual seconds until a process that is killed has ended."""
+        if not happens(self.deaths, self.plan.slow_deaths):
+            return 0.2
+        return self.deaths.choice((1.0, 4.0, 9.0))
+
+    def dies_within(self) -> float | None:
+        """Virtual seconds after which the process dies, if what has begun is not over then; None if it does not."""
+        if not happens(self.deaths, self.plan.deaths):
+            return None
+        return self.deaths.choice((0.0, 0.0, 0.001, 0.004, 0.05, 0.3))
+
+    def idle_deaths(self) -> tuple[float, ...]:
+        """Virtual seconds after an opening at which the process dies, if nothing is inside."""
+        return (self.deaths.choice((0.1, 1.0, 5.0)),) if happens(self.deaths, self.plan.deaths) else ()
+
+    def process_ended(self, session: int, how: str) -> None:
+        """The process of a session has ended: what was inside has ended with it, and its memory is lost."""
+        self.dead_sessions.add(session)
+        for call in [call for call in self.inside if call.session == session]:
+            self.leave(call, how)
+        for call in self.memory.pop(session, ()):
+            self.note("sdk", f"loses the booking of {self.name(call.job)}")
+        if session in self.open_sessions:
+            self.open_sessions.remove(session)
+        self.note("sdk", f"the process of session {session} {'was ' if how == 'killed' else ''}{how}")
+
     # calls
 
     def enter_call(self, life: int, session: int, job: str, kind: str, attempt: int, number: int) -> Call:
@@ -243,7 +275,7 @@ class Observer:
             call.ended, call.how = self.clock(), how
             self.effects.call("leaves", call.session, call.what, call.job, how)
             self._update_unverified(call)
-            went_wrong = call.what in ("call", "save") and how in ("raised", "cancelled")
+            went_wrong = call.what in ("call", "save") and how in ("raised", "cancelled", "killed", "died")
             if went_wrong and not (call.what == "call" and self._vouches(call, how)):
                 self.dirty_sessions.add(call.session)
             if call.what == "alive" and how != "returned":

@@ -23,6 +23,7 @@ __all__ = [
     "KindRules",
     "Plan",
     "draw",
+    "draw_with_kills",
 ]
 
 CallKind = Literal[
@@ -196,6 +197,12 @@ class Plan:
     """The probability that closing the SDK fails."""
     operators: int
     """How many operators give commands while the clients run."""
+    kills: bool = False
+    """The SDK has a process, which is killed when a call exceeds its limit, and which dies by itself."""
+    deaths: float = 0.0
+    """The probability that the process dies during a call, an opening or a close."""
+    slow_deaths: float = 0.0
+    """The probability that a process that is killed does not end at once."""
 
     def stream(self, name: str) -> random.Random:
         """A random stream for one part of the schedule."""
@@ -239,6 +246,21 @@ def _draw_clock_changes(rng: random.Random) -> tuple[ClockChange, ...]:
             seconds = -seconds
         changes.append(ClockChange(rng.expovariate(1 / 4), seconds, suspends))
     return tuple(changes)
+
+
+def draw_with_kills(seed: int) -> Plan:
+    """Draw the plan of a seed whose SDK has a process. The rest of it is that of `draw`."""
+    rng = random.Random(f"{seed}/kills")
+    return attrs.evolve(
+        draw(seed),
+        thread=True,
+        interrupts=False,
+        kills=True,
+        deaths=rng.choice((0.0, 0.1, 0.3)),
+        slow_deaths=rng.choice((0.0, 0.0, 0.5)),
+        bad_verify=rng.choice((0.0, 0.3)),
+        save_faults=rng.choice((0.2, 0.5)),
+    )
 
 
 def draw(seed: int) -> Plan:

@@ -22,7 +22,7 @@ from sim.memory import SimMemory
 from sim.observer import Observer
 from sim.operators import Operator
 from sim.oracle import check
-from sim.plan import CALM, KINDS, Plan, draw
+from sim.plan import CALM, KINDS, Plan, draw, draw_with_kills
 from sim.sdk import sim_service
 from sim.timeline import Timeline, Violation
 from trio_jobs._engine.jobs import FINAL, State
@@ -69,7 +69,7 @@ class Schedule:
     timeline: Timeline = attrs.field(repr=False, eq=False)
 
 
-def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
+def simulate(seed: int, *, crash_at: int | None = None, kills: bool = False) -> Schedule:
     """Run the schedule of a seed.
 
     The same seed gives exactly the same history in any process with the same Python, Trio and trio-jobs. A broken
@@ -78,8 +78,9 @@ def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
     Args:
         seed: Any integer.
         crash_at: The step at which the first machine dies, instead of the planned one.
+        kills: The SDK has a process that is killed and dies, see `draw_with_kills`.
     """
-    plan = draw(seed)
+    plan = draw_with_kills(seed) if kills else draw(seed)
     if crash_at is not None and not plan.memory:
         plan = attrs.evolve(plan, crashes=(crash_at, *plan.crashes[1:]))
     began = time.perf_counter()
@@ -115,9 +116,9 @@ def simulate(seed: int, *, crash_at: int | None = None) -> Schedule:
     )
 
 
-def simulate_all(seeds: Sequence[int]) -> list[Schedule]:
+def simulate_all(seeds: Sequence[int], kills: bool = False) -> list[Schedule]:
     """Run the schedules of these seeds one after another."""
-    return [simulate(seed) for seed in seeds]
+    return [simulate(seed, kills=kills) for seed in seeds]
 
 
 class _ScheduleRun:

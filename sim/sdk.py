@@ -18,6 +18,7 @@ import trio
 from sim.machine import Machine
 from sim.observer import Call, happens
 from sim.plan import KINDS, STUCK_AFTER, WAITS, CallBehaviour, KindRules
+from sim.process import LoopProcessExecutor
 from trio_jobs._call_report import CallReport
 from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, SessionLost, Snooze
 from trio_jobs._engine.handlers import Handler
@@ -60,7 +61,11 @@ def sim_service(machine: Machine, *, calm: bool) -> Service:
     if plan.thread:
         interrupt = _Session.interrupt if plan.interrupts else None
         service = Service(
-            executor=lambda nursery: LoopThreadExecutor(sdk.session, machine),
+            executor=lambda nursery: (
+                LoopProcessExecutor(sdk.session, machine, calm=calm)
+                if plan.kills
+                else LoopThreadExecutor(sdk.session, machine)
+            ),
             save=save,
             interrupt=interrupt,
             alive=alive,
@@ -150,7 +155,7 @@ class _Sdk:
         try:
             yield _Session(self, number)
         finally:
-            if machine.alive:
+            if machine.alive and number not in observer.dead_sessions:
                 observer.closing(number, machine.number)
                 fails = self._close_fails()
                 machine.script.append((0.005, lambda: observer.closed(number, machine.number, failed=fails)))
@@ -196,7 +201,7 @@ class _Session:
         self._sdk = sdk
         self._machine = sdk.machine
         self._observer = sdk.observer
-        self._number = number
+        self.number = self._number = number
 
     def _begin(self, job: JobContext | AsyncJobContext, payload: int) -> tuple[Call, CallBehaviour] | None:
         """Record the entry of a call; None on a dead machine."""
@@ -272,11 +277,14 @@ class _Session:
                 long = FOREVER
             self._machine.freed = trio.Event()
             self._machine.hanging = lambda: observer.leave(call, "raised")
+        after = behaviour.after
+        if observer.plan.kills and behaviour.before < 0.01:  # it hangs after it has booked
+            after, long = after + long, 0.0
         script.append(
             (behaviour.before + long, (lambda: observer.book(call)) if is_booking(behaviour) else (lambda: None))
         )
         returns = behaviour.kind in ("return", "slow", "hang")
-        script.append((behaviour.after, lambda: observer.leave(call, "returned" if returns else "raised")))
+        script.append((after, lambda: observer.leave(call, "returned" if returns else "raised")))
         raise_for(behaviour)
         return f"voucher {payload}"
 
@@ -390,7 +398,8 @@ class _Session:
             return 0.01, OSError("cannot look")
         if mistake == "nonsense":
             return 0.01, "yes"
-        seconds = 2.0 if mistake == "slow" else observer.rng.choice((0.0, 0.01, 0.2))
+        slow = 4.0 if observer.plan.kills else 2.0  # a process that does not answer is killed
+        seconds = slow if mistake == "slow" else observer.rng.choice((0.0, 0.01, 0.2))
         return seconds, Done(f"found {job[-6:]}") if observer.finds(job, self._number) else NotDone()
 
 

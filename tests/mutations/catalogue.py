@@ -94,6 +94,7 @@ PROCESS_ASYNC: Final = "tests/runtime/test_process_async.py"
 LEFT_PROCESS: Final = "tests/runtime/test_left_process.py"
 PROCESS_FAULTS: Final = "tests/runtime/test_process_faults.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
+KILLS: Final = "tests/simulator/test_kills.py"
 CHECK_EXECUTOR: Final = "tests/harness/test_check_executor.py"
 METRICS: Final = "tests/server/test_metrics.py"
 OUTPUT: Final = "tests/cli/test_output.py"
@@ -2958,6 +2959,57 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/process.py",
         "        if self.inside:\n            raise SdkCallStuck",
         "        if False:\n            raise SdkCallStuck",
+    ),
+    _M(
+        "killed attempt repeated unasked",
+        "an attempt whose process was killed counts as one that is known to have failed",
+        KILLS,
+        "_engine/attempt_result.py",
+        "            reason = str(ending.outcome)\n            if _may_have_acted(ending, rules):",
+        "            reason = str(ending.outcome)\n"
+        '            if reason != "killed" and _may_have_acted(ending, rules):',
+    ),
+    _M(
+        "killed save counts as saved",
+        "the jobs of a save whose process ended are completed",
+        KILLS,
+        "_runtime/save_call.py",
+        "        if error.killed or error.died:\n            return SaveReport(str(error.info), interrupted=True,",
+        "        if error.killed or error.died:\n            return SaveReport(",
+    ),
+    _M(
+        "lost session counts as closed well",
+        "a session whose process has ended is not recorded as one that was not closed",
+        KILLS,
+        "_runtime/sdk_session.py",
+        "            closed = await executor.close(self._discard)\n",
+        "            closed = await executor.close(self._discard)\n"
+        "        if self._is_lost():\n            executor.take_close_problem()\n",
+    ),
+    _M(
+        "call killed at once",
+        "a call is killed as soon as it has been cancelled, and gets no time to end",
+        KILLS,
+        "_runtime/overrun_monitor.py",
+        "            if now < kill_at:\n                return",
+        "            if now < kill_at - 2:\n                return",
+    ),
+    _M(
+        "call over its limit not killed",
+        "a call that exceeds its limit is left alone in its process",
+        KILLS,
+        "_runtime/overrun_monitor.py",
+        "            self._kills.kill()\n",
+        "            pass\n",
+    ),
+    _M(
+        "death in verify counts as not done",
+        "a verify whose process ended is taken for an answer that nothing was done",
+        KILLS,
+        "_runtime/verification.py",
+        "            error = report.error\n            if error.killed or error.died:\n",
+        "            error = report.error\n"
+        "            if error.killed or error.died:\n                return VerifyAnswer(NotDone())\n",
     ),
     _M(
         "death of the SDK not counted",

@@ -1,0 +1,65 @@
+"""The promises hold when the process of the SDK is killed and dies (P1, P6, P11): schedules of the simulator."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+import pytest
+
+from sim import simulate
+from sim.__main__ import main
+from sim.plan import draw, draw_with_kills
+
+ENDS: Final = re.compile(r"(call|verify|save|alive)(?: of job \w+)?: (killed|died)")
+
+
+def assert_no_violation(seed: int, crash_at: int | None = None) -> None:
+    schedule = simulate(seed, crash_at=crash_at, kills=True)
+    assert not schedule.violations, f"seed {seed}, crash at {crash_at}\n{schedule.timeline}\n{schedule.violations}"
+
+
+def test_every_promise_holds_in_50_schedules_with_kills() -> None:
+    for seed in range(50):
+        assert_no_violation(seed)
+
+
+@pytest.mark.campaign
+def test_every_promise_holds_in_5_000_schedules_with_kills() -> None:
+    for seed in range(1_000, 6_000):
+        assert_no_violation(seed)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("seed", [4, 11])
+def test_every_promise_holds_with_kills_and_a_crash_at_any_step_of_the_first_life(seed: int) -> None:
+    for step in range(1, 250):
+        assert_no_violation(seed, step)
+
+
+@pytest.mark.campaign
+def test_a_process_ends_in_every_kind_of_operation() -> None:
+    """Otherwise the schedules would not show much."""
+    ends: Counter[str] = Counter()
+    for seed in range(400):
+        for moment in simulate(seed, kills=True).timeline.moments:
+            if end := ENDS.fullmatch(moment.what):
+                ends[f"{end[1]} {end[2]}"] += 1
+            ends["stuck"] += moment.what == "its process does not end"
+    for wanted in ("call killed", "call died", "verify killed", "verify died", "save killed", "save died", "stuck"):
+        assert ends[wanted], ends
+
+
+def test_kills_change_nothing_else_in_the_plan_of_a_seed() -> None:
+    for seed in range(20):
+        plan, with_kills = draw(seed), draw_with_kills(seed)
+        assert with_kills.kills
+        assert (plan.kinds, plan.settings, plan.crashes) == (with_kills.kinds, with_kills.settings, with_kills.crashes)
+
+
+def test_a_failure_says_that_the_schedule_has_kills(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--schedules", "2", "--kills"]) == 0
+    assert capsys.readouterr().out.startswith("2 schedules, ")
+    assert main(["--seed", "3", "--kills"]) == 0
+    assert "starts (life 1)" in capsys.readouterr().out
