@@ -254,7 +254,7 @@ def check_rules(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     "rules",
     [
         pytest.param(None, id="all", marks=pytest.mark.campaign),
-        pytest.param(("_check_concurrent_call", "_check_kill"), id="two"),
+        pytest.param(("_check_concurrent_call", "_check_late_return"), id="two"),
     ],
 )
 async def test_the_process_executor_keeps_the_contract(
@@ -263,7 +263,7 @@ async def test_the_process_executor_keeps_the_contract(
     if rules is not None:
         check_rules(monkeypatch, *rules)
     report = await check_executor(make_process_executor, remote=True)
-    assert len(report.checked) == (22 if rules is None else len(rules))
+    assert len(report.checked) == (23 if rules is None else len(rules))
     assert not report.left_out
 
 

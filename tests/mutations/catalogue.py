@@ -2961,6 +2961,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if False:\n            raise SdkCallStuck",
     ),
     _M(
+        "state of a library in the main module lost",
+        "the main program gets a new module in the process, without what libraries keep in the old one",
+        PROCESS,
+        "_sdk_process/locate.py",
+        "        vars(main).update(runpy.run_path(setup.path, run_name=MAIN))\n",
+        "        loaded = runpy.run_path(setup.path, run_name=MAIN)\n"
+        '        main = sys.modules["__main__"] = type(sys)(MAIN)\n'
+        "        vars(main).update(loaded)\n",
+    ),
+    _M(
+        "next job in a process that is killed",
+        "a call that returns while its process is killed lets the next one into that process",
+        CHECK_EXECUTOR,
+        "_executors/process_child.py",
+        "            if len(self._bodies) == 1 and not self.was_killed:",
+        "            if len(self._bodies) == 1:",
+    ),
+    _M(
         "killed attempt repeated unasked",
         "an attempt whose process was killed counts as one that is known to have failed",
         KILLS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from xml.etree import ElementTree as ET
 import pytest
 import trio
 
+from support.process_queues import has_ended
 from support.processes import Process, run
 from support.sdks import EXAMPLES, sdk_environment, sdk_python
+from support.waiting import wait_until
 from trio_jobs import SqliteStore
 from trio_jobs.events import Completed, Submitted
 
@@ -100,14 +103,56 @@ def test_p1_a_second_queue_does_not_break_the_lock_of_one_that_is_in_the_book(fo
     assert third.stdout == "broken into\n", "the first was killed"
 
 
+PROCESS = CHILD.with_name("gnucash_process.py")
+
+
 @pytest.mark.campaign
-def test_p11_a_call_that_hangs_is_killed_and_the_next_process_breaks_its_lock(folder: Path) -> None:
-    """The SDK has the main thread of that process."""
-    command = [sdk_python("gnucash"), CHILD.with_name("gnucash_process.py")]
-    done = run(command, cwd=folder, env=sdk_environment(), check=True)
-    assert done.stdout.splitlines() == ["A-0 True killed completed", "A-1 True completed"]
+def test_p11_a_call_that_hangs_with_the_interpreter_locked_is_over_2_s_after_its_limit(folder: Path) -> None:
+    """The SDK has the main thread of that process. The next one breaks the lock of the one that was killed."""
+    done = run([sdk_python("gnucash"), PROCESS, "hang"], cwd=folder, env=sdk_environment(), check=True)
+    first, seconds, second, _ = done.stdout.splitlines()
+    assert re.fullmatch(r"A-0 [0-9a-f]{32} killed", first), "verify found it"
+    assert second == "A-1 True completed"
+    print(first, seconds)
+    assert 1 <= float(seconds.split()[1]) < 1 + 2, "its limit is 1 s"
     assert booked(folder) == Counter(["A-0", "A-1"])
     assert not (folder / "book.gnucash.LCK").exists()
+
+
+@pytest.mark.campaign
+def test_p1_p6_a_service_killed_at_50_random_moments_leaves_no_process_in_the_book_and_books_once(folder: Path) -> None:
+    """Calls hang with the interpreter locked, and are killed too."""
+    chance = random.Random(3)
+    longest, submitted = 0.0, 0
+    for _ in range(50):
+        process = child_in_process(folder, submitted, 1, 1)
+        submitted += 1
+        if chance.random() < 0.9:
+            assert process.out.line() == "submitted\n", process.err.rest()
+        time.sleep(chance.uniform(0, 3))
+        process.kill()
+        process.wait()
+        killed = time.monotonic()
+        wait_until(lambda: all(has_ended(pid) for pid in pids(folder)), "all processes to end", seconds=10)
+        longest = max(longest, time.monotonic() - killed)
+        process.end()
+        assert max(booked(folder).values(), default=1) == 1, "an invoice is in the book twice"
+    done = child_in_process(folder, submitted, 0, 0).finish(timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert booked(folder) == Counter(f"A-{n}" for n in range(submitted))
+    assert not (folder / "two").exists(), "two processes had the book open"
+    print(f"50 kills, {len(pids(folder))} processes, the last one ended {longest:.2f} s after its service")
+    assert longest < 1
+
+
+def child_in_process(folder: Path, *words: object) -> Process:
+    command: list[str | Path] = [sdk_python("gnucash"), PROCESS, *map(str, words)]
+    return Process(command, cwd=folder, env=sdk_environment())
+
+
+def pids(folder: Path) -> list[int]:
+    path = folder / "pids"
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
 @pytest.mark.campaign

@@ -100,3 +100,17 @@ def test_p3_an_office_that_a_killed_service_has_left_is_ended_before_the_next_se
         assert done.stdout == "O-1 is in row 1\n"
         assert office(tmp_path) == []
     assert ordered(tmp_path) == ["O-1"]
+
+
+def test_p11_a_call_that_hangs_with_the_interpreter_locked_is_killed_in_process_and_its_office_by_on_killed(
+    python: Path, tmp_path: Path
+) -> None:
+    done = run([python, CHILD.with_name("office_process.py")], cwd=tmp_path, env=sdk_environment(), check=True)
+    first, second = (line.split() for line in done.stdout.splitlines())
+    assert first[:2] == ["O-1", "killed"]
+    assert second[:2] == ["O-2", "completed"]
+    assert 3 <= float(first[2]) < 3 + 2, "its limit is 3 s"
+    assert (tmp_path / "ended").read_text() == "1 True\n", "the office of the killed process was still there"
+    assert ordered(tmp_path) == ["O-1", "O-2"]
+    assert office(tmp_path) == []
+    print(done.stdout)

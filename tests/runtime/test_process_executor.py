@@ -279,9 +279,11 @@ MAIN = """
 import contextlib, sys
 import trio, trio_jobs
 
+vars(sys.modules["__main__"])["state of a library"] = "kept"
+
 @contextlib.contextmanager
 def open_sdk():
-    yield __name__
+    yield __name__ + " " + vars(sys.modules["__main__"])["state of a library"]
 
 service = trio_jobs.Service(sdk=open_sdk, executor="process", seat_lock=None)
 
@@ -304,7 +306,7 @@ def run_program(folder: Path, text: str, *args: str) -> subprocess.CompletedProc
 
 def test_the_service_of_a_main_program_is_found(tmp_path: Path) -> None:
     done = run_program(tmp_path, MAIN + GUARD)
-    assert done.stdout == "__mp_main__\n", done.stderr
+    assert done.stdout == "__mp_main__ kept\n", done.stderr
 
 
 BUSY_MODULE = """

@@ -164,6 +164,26 @@ async def test_on_killed_is_called_for_a_process_that_is_killed_while_the_sdk_op
     assert opening.unclean is False
 
 
+@pytest.mark.parametrize("how", ["dies", pytest.param("hangs", marks=pytest.mark.campaign)])
+async def test_p6_a_verify_whose_process_ends_answers_nothing_and_is_asked_again_by_a_person(
+    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job stays in doubt; the death is not taken for an answer, and counts against no job that follows."""
+    monkeypatch.setenv("LEDGER_VERIFIES", how)
+    async with process_ledger.service.open() as queue:
+        receipt = await queue.submit("doubted", "book")
+        with deadline("verify to be asked", LIMIT), pytest.raises(trio_jobs.JobInDoubt):
+            await queue.result(receipt.job_id, in_doubt="raise")
+        job = queue.get(receipt.job_id)
+        assert (job.state, job.reason) == (State.IN_DOUBT, "error")
+        assert [attempt.outcome for attempt in job.attempts or ()] == [Outcome.ERROR]
+        assert await result_of(queue, "unlimited", "opening") == ["killed", 3, True]
+        with deadline("the answer", LIMIT):
+            await queue.verify(receipt.job_id)
+            assert await queue.result(receipt.job_id) == ["killed", True]
+    assert ledger.read_text() == f"{receipt.job_id}\n"
+
+
 # what a call can do
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import runpy
 import sys
-import types
 from typing import Any, Final
 
 from trio_jobs._errors import UsageError
@@ -47,8 +46,9 @@ def find_service(setup: Setup) -> Service:
 def _globals_of(setup: Setup) -> dict[str, Any]:
     if setup.module == MAIN:
         assert setup.path is not None
-        main = types.ModuleType(MAIN)
-        main.__dict__.update(runpy.run_path(setup.path, run_name=MAIN))
-        sys.modules[MAIN] = sys.modules["__main__"] = main
+        # not a new module: libraries keep their own state in `__main__`, as that of LibreOffice does
+        main = sys.modules["__main__"]
+        vars(main).update(runpy.run_path(setup.path, run_name=MAIN))
+        sys.modules[MAIN] = main
         return vars(main)
     return vars(importlib.import_module(setup.module))

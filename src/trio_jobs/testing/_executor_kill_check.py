@@ -27,6 +27,15 @@ def _parts(fixture: ExecutorFixture) -> tuple[Kills, RemoteSdk]:
 
 async def _end_blocked_call(fixture: ExecutorFixture, end: Callable[[], None]) -> RaisedError:
     """End a call that is blocked with `end`. Returns the error of its report."""
+    report = await _end_call(fixture, end, returns=False)
+    error = report.error
+    expect(error is not None and report.entered, f"the call whose process has ended returned {report!r}")
+    assert error is not None
+    return error
+
+
+async def _end_call(fixture: ExecutorFixture, end: Callable[[], None], *, returns: bool) -> CallReport:
+    """End a call that is blocked, and then may return all the same. Returns its report."""
     _, remote = _parts(fixture)
     blocker = fixture.blocker()
     fixture.sdk.script("call", blocker)
@@ -43,15 +52,14 @@ async def _end_blocked_call(fixture: ExecutorFixture, end: Callable[[], None]) -
         nursery.start_soon(call)
         await blocker.reached()
         end()
+        if returns:
+            blocker.release()
         with trio.move_on_after(fixture.timeout):
             await has_ended.wait()
         expect(has_ended.is_set(), "the caller of the call still waits")
         expect(was_dead == [True], "a call ended while its process was alive (P1)")
     _lose(remote, blocker)
-    error = reports[0].error
-    expect(error is not None and reports[0].entered, f"the call whose process has ended returned {reports[0]!r}")
-    assert error is not None
-    return error
+    return reports[0]
 
 
 def _lose(remote: RemoteSdk, *blockers: Blocker) -> None:
@@ -96,6 +104,16 @@ async def _check_kill(fixture: ExecutorFixture) -> None:
     await fixture.executor.open(FIRST)
     error = await _end_blocked_call(fixture, kills.kill)
     expect(error.killed and not error.died, f"the report of a call that was killed is {error!r}")
+    await _expect_a_new_session(fixture, 2)
+
+
+async def _check_late_return(fixture: ExecutorFixture) -> None:
+    """A call that returns while its process is killed does not let the next one into that process (P1)."""
+    kills, _ = _parts(fixture)
+    await fixture.executor.open(FIRST)
+    report = await _end_call(fixture, kills.kill, returns=True)
+    killed = report.error is not None and report.error.killed
+    expect(killed or report.result is not None, f"a call that returned while it was killed returned {report!r}")
     await _expect_a_new_session(fixture, 2)
 
 
@@ -201,6 +219,6 @@ async def _check_killed_close(fixture: ExecutorFixture) -> None:
 
 
 KILL_RULES: Final = (
-    *(_check_kill, _check_kill_without_a_call, _check_abandon, _check_death),
+    *(_check_kill, _check_late_return, _check_kill_without_a_call, _check_abandon, _check_death),
     *(_check_killed_opening, _check_killed_close),
 )
