@@ -3224,7 +3224,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     _M(
         "tracebacks read on the SDK's thread",
-        "an exception whose `__traceback__` raises ends the thread of the SDK, and the attempt never ends",
+        "an exception of the opening whose `__traceback__` raises ends the thread of the SDK, and the start never ends",
         HOSTILE_ERRORS,
         "_executors/thread.py",
         "            result = _captured(work)\n",

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 
 import trio_jobs
 from support.rig import NO_RETRY, ended, last, make_rig, until_state
+from support.waiting import deadline
 from trio_jobs import EndedBy, Job, MemoryStore, NotDone, Queue, Retry, Service, State, TrioClock
 from trio_jobs._runtime.waits import LOOK_EVERY
 from trio_jobs.testing import Blocker
@@ -49,9 +50,10 @@ async def paused(clock: TrioClock, service: Service | None = None, **options: An
 async def seconds_until(queue: Queue, job_id: str, says: Callable[[Job], bool], *, within: float = 2 * HOUR) -> float:
     """The seconds on Trio's clock until `says` is true of the job."""
     began = trio.current_time()
-    while not says(queue.get(job_id)):
-        await trio.sleep(1)
-        assert trio.current_time() - began < within, "it never happens"
+    with deadline("the seconds pass"):
+        while not says(queue.get(job_id)):
+            await trio.sleep(1)
+            assert trio.current_time() - began < within, "it never happens"
     return trio.current_time() - began
 
 

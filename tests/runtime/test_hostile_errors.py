@@ -133,7 +133,10 @@ async def test_an_error_of_opening_the_sdk_is_reported(make: Callable[[], BaseEx
     def sdk() -> Any:
         raise make()
 
-    with pytest.raises(trio_jobs.SdkOpenFailed, match=r"the SDK could not be opened \(tries: 1\): \w"):
+    with (
+        deadline("the end of the opening"),
+        pytest.raises(trio_jobs.SdkOpenFailed, match=r"the SDK could not be opened \(tries: 1\): \w"),
+    ):
         async with Service(sdk=sdk, open_retry=NO_RETRY).open():
             raise AssertionError
 

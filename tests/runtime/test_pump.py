@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -115,17 +116,19 @@ async def test_the_pump_is_called_every_few_seconds_on_the_thread_of_the_sdk(moc
 
 
 async def test_p1_the_pump_is_not_called_during_a_call_and_goes_before_the_next_one(mock_clock: MockClock) -> None:
-    program, hold = Program(), Blocker()
-    program.script["call"].append(hold)
+    """Eight times: between two calls the SDK is idle for a moment, in which a pump that waits for that may run."""
+    program, holds = Program(), [Blocker() for _ in range(8)]
+    program.script["call"] += holds
     async with open_queue(service_with(program)) as queue:
-        jobs = [await queue.submit("work", what) for what in "ab"]
-        await hold.reached()
-        await pass_time(mock_clock, 60)
-        assert program.record == ["open", "a"]
-        hold.release()
+        jobs = [await queue.submit("work", what) for what in "abcdefghi"]
+        for what, hold in zip("abcdefgh", holds, strict=True):
+            await hold.reached()
+            await pass_time(mock_clock, 60)
+            assert program.record[-1] == what
+            hold.release()
         for job in jobs:
             await queue.result(job.job_id)
-    assert program.record == ["open", "a", "pump", "b", "close"]
+    assert program.record == ["open", "a", *itertools.chain(*(("pump", what) for what in "bcdefghi")), "close"]
 
 
 async def test_a_call_waits_until_the_pump_has_returned(mock_clock: MockClock) -> None:

@@ -110,6 +110,7 @@ async def test_the_save_of_a_step_completes_the_other_jobs_of_the_group(way: str
         other = await queue.submit("book", "x")
         await until_state(queue, other.job_id, "saving")
         await queue.submit("steps", "a")
+        await until_state(queue, other.job_id, "completed")
         assert await queue.result(other.job_id) == "x in 1"
         assert queue.statistics().jobs[State.COMPLETED] == 1
         await drain(queue)

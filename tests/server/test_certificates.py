@@ -107,7 +107,7 @@ async def test_new_connections_get_a_renewed_certificate_and_open_ones_stay(
     first, second, third = (make_certificate(tmp_path / name) for name in ("first", "second", "third"))
     replace(live, first)
     files = CertificateFiles(live / "cert.pem", live / "key.pem")
-    async with bench(limits=patient(), tls=files) as b:
+    async with bench(limits=patient(close_timeout=1.0), tls=files) as b:
         assert await served(b) == der(first[0])
         stream: Any = await connected(b)
         client = Raw(stream)
