@@ -60,7 +60,7 @@ class Link:
     def send(self, message: Any) -> None:
         data = memoryview(pm.encode(message))
         if self._is_forked:
-            os.kill(os.getpid(), signal.SIGKILL)  # a handler has forked, and the SDK is not in this process
+            _end_now()  # a handler has forked, and the SDK is not in this process
         with self._sending:
             if _file_of(self.outbound) != self._outbound_file:
                 raise OSError("the SDK has closed the descriptors of its process, and has opened another file")
@@ -297,7 +297,7 @@ class ControlThread(threading.Thread):
                     self._cancel(number)
                 elif signal_.startswith(pm.INTERRUPT):
                     self._interrupt(number)
-        os.kill(os.getpid(), signal.SIGKILL)  # nothing else ends a thread that is in a call
+        _end_now()  # nothing else ends a thread that is in a call
 
     def _cancel(self, number: int) -> None:
         job = self._link.current
@@ -316,6 +316,11 @@ def _file_of(fd: int) -> tuple[int, int]:
     """Which file a descriptor is. The SDK can close it, and its number is then that of the next file that it opens."""
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
+
+
+def _end_now() -> None:
+    """End this process from any thread, without any cleanup. On Windows SIGTERM does the same as TerminateProcess."""
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _ignore(*_: object) -> None:
