@@ -232,7 +232,7 @@ class VoucherRun:
             "retry many": lambda: queue.retry_many(kind=kind),
             "cancel": lambda: queue.cancel(job),
             "resolve": self._resolve,
-            "give up": lambda: queue.resolve(job, "failed"),
+            "give up": self._give_up,
             "run now": lambda: queue.run_now(job),
             "forget": lambda: queue.forget(job),
         }
@@ -242,6 +242,12 @@ class VoucherRun:
         job = self._queue.get(self._job_id or "nothing")
         if not job.inside:
             await self._queue.resolve(job.id, "done" if self._ledger.of(self.KEY) else "not_done")
+
+    async def _give_up(self) -> None:
+        """Resolve a doubt as failed, which says that nothing is done, unless a call is inside."""
+        job = self._queue.get(self._job_id or "nothing")
+        if job.inside or not self._ledger.of(self.KEY):
+            await self._queue.resolve(job.id, "failed")
 
     async def _request(self, name: str, request: Callable[[], Awaitable[Any]], ledger: Ledger) -> None:
         try:
