@@ -343,6 +343,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         '"[!#-+.-~]*+")[ \\t]*+)?+(?:,',
     ),
     _M(
+        "estimate looked up again",
+        "each submit over HTTP reads the whole channel, so that a long queue makes submits slow",
+        API,
+        "_server/api.py",
+        "        starts_in = (result.expected_wait or 0.0) if result.created and not wait else None\n",
+        "        starts_in = None\n",
+    ),
+    _M(
         "tag of another scope",
         "a cache answers a watcher with the payload that an operator was sent",
         API,

@@ -18,6 +18,7 @@ from support.server import OWNER, WATCHER, Bench, Raw, handshake, make_service, 
 from support.waiting import deadline
 from trio_jobs import Fail, Service, Token
 from trio_jobs._errors import OutcomeUnknown, QueueFull, StoreError
+from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._server.http_jobs import entity_tags, preferred_wait
 from trio_jobs._server.problem_pages import problem_response
@@ -581,6 +582,23 @@ def test_the_query_of_a_list_has_its_conditions() -> None:
         "json",
         "text",
     )
+
+
+async def test_the_response_to_a_new_job_does_not_take_the_longer_the_more_jobs_are_pending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Retry-After is the estimate of the submit; to look the position of the job up again reads the whole channel."""
+    async with http_site(shop()) as (b, http):
+        await b.queue.pause()
+
+        def position(_: object, record: object) -> int:
+            raise AssertionError(record)
+
+        monkeypatch.setattr(JobChannel, "position", position)
+        for number in range(3):
+            accepted = await http("POST", "/v1/kinds/double/jobs", number)
+            assert (accepted.status, accepted.headers["retry-after"]) == (202, "1")
+        await b.queue.resume()
 
 
 async def test_the_position_of_a_job_is_answered_on_request_and_without_a_tag() -> None:

@@ -253,4 +253,5 @@ class Api:
                 await request.until_gone(until_final)
         view = await self._jobs.view(context, result.job)
         created = ("Trio-Jobs-Created", "true" if result.created else "false")
-        return self._jobs.page(view, self._jobs.location(result.job), created, *applied)
+        starts_in = (result.expected_wait or 0.0) if result.created and not wait else None
+        return self._jobs.page(view, self._jobs.location(result.job), created, *applied, starts_in=starts_in)

@@ -113,24 +113,29 @@ class JobPages:
     async def _answer(self, context: HttpContext, method: str, params: Any) -> Any:
         return await self._methods.answer(context, w.METHODS[method], params)
 
-    def page(self, view: ShownJob, *headers: tuple[str, str], live: bool = False) -> Page:
+    def page(
+        self, view: ShownJob, *headers: tuple[str, str], live: bool = False, starts_in: float | None = None
+    ) -> Page:
         """200 if the job is final, otherwise 202 with the time after which to ask again.
 
         Args:
             view: The job.
             headers: Further headers.
             live: The body has what changes without an event of the job, so that there is no ETag.
+            starts_in: The expected seconds until the job starts. None: they are looked up, which takes the longer the
+                more jobs are pending.
         """
         given = (*(() if live else (("ETag", view.etag),)), *CACHE, *headers)
         if view.is_final:
             return Page(200, JSON, view.body, given)
-        return Page(202, JSON, view.body, (*given, ("Retry-After", str(self._estimate(view.job.id)))))
+        return Page(202, JSON, view.body, (*given, ("Retry-After", str(self._estimate(view.job.id, starts_in)))))
 
-    def _estimate(self, job_id: str) -> int:
+    def _estimate(self, job_id: str, starts_in: float | None) -> int:
         """Seconds after which the job has commonly ended: at least 1, at most 60."""
-        job = self._backend.live(self._backend.get(job_id, brief=True))
+        if starts_in is None:
+            starts_in = self._backend.live(self._backend.get(job_id, brief=True)).expected_wait or 0.0
         mean = self._backend.statistics().mean_run or 0.0
-        return max(1, min(MAX_RETRY_AFTER, math.ceil((job.expected_wait or 0.0) + mean)))
+        return max(1, min(MAX_RETRY_AFTER, math.ceil(starts_in + mean)))
 
     def location(self, job_id: str) -> tuple[str, str]:
         """The header that names the path of a job."""
