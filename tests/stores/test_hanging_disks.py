@@ -222,10 +222,12 @@ async def synced_afterwards(path: Path) -> AsyncIterator[SqliteStore]:
     await store.committed(2)
     disk.gate.open()
     disk.gate.close()
-    yield store
-    await disk.gate.until_blocked()
-    disk.gate.open()
-    await store.aclose()
+    try:
+        yield store
+        await disk.gate.until_blocked()
+    finally:
+        disk.gate.open()
+        await store.aclose()
 
 
 async def test_the_high_water_mark_is_synced_without_another_group(tmp_path: Path) -> None:
