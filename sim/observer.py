@@ -102,6 +102,8 @@ class Observer:
         self.dirty_sessions: set[int] = set()
         self.dead_sessions: set[int] = set()
         """Sessions whose process has ended."""
+        self.stuck_processes: dict[int, float | None] = {}
+        """When a process that had not ended when it was killed did end, by its session; None if it has not."""
         self.deaths = plan.stream("deaths")
         self.seats: list[tuple[float, bool]] = [(-1.0, True)]
         """Times at which it changed whether the last session was closed well."""
@@ -131,6 +133,7 @@ class Observer:
             call.ended, call.how = self.clock(), "died"
             self._update_unverified(call)
         self.inside.clear()
+        self.stuck_processes.clear()
         self.memory.clear()
         self.open_sessions.clear()
 
@@ -197,6 +200,8 @@ class Observer:
     def process_ended(self, session: int, how: str) -> None:
         """The process of a session has ended: what was inside has ended with it, and its memory is lost."""
         self.dead_sessions.add(session)
+        if session in self.stuck_processes:
+            self.stuck_processes[session] = self.clock()
         for call in [call for call in self.inside if call.session == session]:
             self.leave(call, how)
         for call in self.memory.pop(session, ()):

@@ -245,6 +245,8 @@ class LoopProcessExecutor:
         await self._machine.sleep(min(needs, longest))
         if needs > longest and not dead.is_set():
             self._observer.note("sdk", "its process does not end")
+            if self._number is not None and self._machine.alive:
+                self._observer.stuck_processes[self._number] = None
             stuck.set()
             await self._machine.sleep(needs - longest)
         self._die(dead, "killed")

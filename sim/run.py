@@ -285,7 +285,10 @@ class _ScheduleRun:
     def _was_inside(self, life: int) -> bool:
         """Whether a call was in the SDK at the stop request or after it."""
         since = self.now() if self._stop_requested is None else self._stop_requested
-        return any(call.life == life and (call.ended is None or call.ended >= since) for call in self.observer.calls)
+        stuck = self.observer.stuck_processes.values()
+        return any(ended is None or ended >= since for ended in stuck) or any(
+            call.life == life and (call.ended is None or call.ended >= since) for call in self.observer.calls
+        )
 
     def _check_left(self, queue: Queue) -> None:
         """P5: the report names each job that is not final."""

@@ -20,6 +20,17 @@ def assert_no_violation(seed: int, crash_at: int | None = None) -> None:
     assert not schedule.violations, f"seed {seed}, crash at {crash_at}\n{schedule.timeline}\n{schedule.violations}"
 
 
+#: Seeds that found a fault
+FOUND = {
+    3316: "a call returned late, its process did not end, and the consumer looked for ever whether it can be saved",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND, ids=str)
+def test_seeds_that_found_a_fault_with_kills_break_no_promise(seed: int) -> None:
+    assert_no_violation(seed)
+
+
 def test_every_promise_holds_in_50_schedules_with_kills() -> None:
     for seed in range(50):
         assert_no_violation(seed)

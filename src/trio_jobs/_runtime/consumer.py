@@ -126,6 +126,7 @@ class Consumer:
             await trio.sleep_forever()
         if sessions.must_renew() and sessions.is_clean:
             await saver.save()
+        await saver.end_if_stuck()
         await self._after_call()
         return None
 

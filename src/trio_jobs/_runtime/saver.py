@@ -218,6 +218,13 @@ class Saver:
         elif not (self._executor.is_open or self._executor.inside):  # it was lost
             self.session_ends(None)
 
+    async def end_if_stuck(self) -> None:
+        """Decide what becomes of the group if no session is open and a call is inside, whose process does not end."""
+        if self._executor.inside and not self._executor.is_open:
+            await self._sessions.wait_settled()  # it may be an opening or a close
+            if self._group and not self._executor.is_open:
+                self.session_ends(None)
+
     async def save(self) -> None:
         """Save the group. Its jobs are completed when this returns, or it is decided what becomes of them.
 
