@@ -351,6 +351,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        starts_in = None\n",
     ),
     _M(
+        "position of each pending job",
+        "each get of a pending job reads the whole channel, so that a watcher of a long queue keeps the loop busy",
+        API,
+        "_server/http_jobs.py",
+        "        if starts_in is None and pending > MAX_LOOKED_UP:\n",
+        "        if starts_in is None and pending < 0:\n",
+    ),
+    _M(
         "tag of another scope",
         "a cache answers a watcher with the payload that an operator was sent",
         API,

@@ -584,10 +584,11 @@ def test_the_query_of_a_list_has_its_conditions() -> None:
     )
 
 
-async def test_the_response_to_a_new_job_does_not_take_the_longer_the_more_jobs_are_pending(
+async def test_the_response_with_a_pending_job_takes_no_longer_with_more_pending_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Retry-After is the estimate of the submit; to look the position of the job up again reads the whole channel."""
+    """Retry-After is the estimate of the submit, or with many jobs that of the last one. To look a position up reads
+    the whole channel."""
     async with http_site(shop()) as (b, http):
         await b.queue.pause()
 
@@ -598,6 +599,9 @@ async def test_the_response_to_a_new_job_does_not_take_the_longer_the_more_jobs_
         for number in range(3):
             accepted = await http("POST", "/v1/kinds/double/jobs", number)
             assert (accepted.status, accepted.headers["retry-after"]) == (202, "1")
+        monkeypatch.setattr("trio_jobs._server.http_jobs.MAX_LOOKED_UP", 2)
+        asked = await http("GET", accepted.headers["location"])
+        assert (asked.status, asked.headers["retry-after"]) == (202, "1")
         await b.queue.resume()
 
 

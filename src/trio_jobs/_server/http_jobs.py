@@ -13,7 +13,7 @@ import trio
 
 from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Cursor, Filter
-from trio_jobs._engine.jobs import FINAL
+from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._server.http import JSON, Page
 from trio_jobs._server.http_context import HttpContext
 from trio_jobs._server.identity import Identity
@@ -27,6 +27,7 @@ __all__ = ["JobPages", "ShownJob", "entity_tags", "matches", "preferred_wait"]
 
 MAX_WAIT: Final = 30.0  #: seconds
 MAX_RETRY_AFTER: Final = 60  #: seconds
+MAX_LOOKED_UP: Final = 200  #: pending jobs; to look the position of one up reads them all
 FORMAT: Final = 1  #: of the body of a job; a part of its entity tag
 CACHE: Final = (("Cache-Control", "private, no-cache"), ("Vary", "Authorization"))
 
@@ -122,8 +123,8 @@ class JobPages:
             view: The job.
             headers: Further headers.
             live: The body has what changes without an event of the job, so that there is no ETag.
-            starts_in: The expected seconds until the job starts. None: they are looked up, which takes the longer the
-                more jobs are pending.
+            starts_in: The expected seconds until the job starts. None: they are looked up, or with many pending jobs
+                those of the last one.
         """
         given = (*(() if live else (("ETag", view.etag),)), *CACHE, *headers)
         if view.is_final:
@@ -132,9 +133,12 @@ class JobPages:
 
     def _estimate(self, job_id: str, starts_in: float | None) -> int:
         """Seconds after which the job has commonly ended: at least 1, at most 60."""
-        if starts_in is None:
+        statistics = self._backend.statistics()
+        mean, pending = statistics.mean_run or 0.0, statistics.jobs.get(State.PENDING, 0)
+        if starts_in is None and pending > MAX_LOOKED_UP:
+            starts_in = pending * mean
+        elif starts_in is None:
             starts_in = self._backend.live(self._backend.get(job_id, brief=True)).expected_wait or 0.0
-        mean = self._backend.statistics().mean_run or 0.0
         return max(1, min(MAX_RETRY_AFTER, math.ceil(starts_in + mean)))
 
     def location(self, job_id: str) -> tuple[str, str]:
