@@ -104,6 +104,8 @@ class ProcessExecutor:
         return problem
 
     async def open(self, opening: Opening) -> None:
+        if self._process is not None and self._process.was_killed:
+            await self._process.kill_and_wait()  # one that does not end is looked at again only after some seconds
         if self.inside:
             raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
         await self._call_on_killed()
