@@ -310,7 +310,8 @@ class _ScheduleRun:
             excused = plan.disk.fails > 0 and not isinstance(error, JournalDamaged) and machine.number <= plan.lives
         else:
             excused = not calm and (
-                isinstance(error, SdkCallStuck) or (isinstance(error, SdkOpenFailed) and plan.open_failures > 0)
+                isinstance(error, SdkCallStuck)
+                or (isinstance(error, SdkOpenFailed) and (plan.open_failures > 0 or plan.deaths > 0))
             )
         if not excused:
             known = isinstance(error, TrioJobsError) and not isinstance(error, QueueBroken)
