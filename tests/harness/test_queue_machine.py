@@ -290,6 +290,9 @@ def count_calls(machine: type[QueueMachine], name: str, calls: Counter[str]) -> 
     setattr(machine, name, counting)
 
 
+STATES = {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}
+
+
 def test_every_rule_runs_and_jobs_reach_every_final_state() -> None:
     """A machine whose jobs never become final would find nothing."""
     seen: set[str] = set()
@@ -312,9 +315,13 @@ def test_every_rule_runs_and_jobs_reach_every_final_state() -> None:
     rules = [name for name in dir(Counting) if hasattr(getattr(Counting, name), RULE_MARKER)]
     for name in rules:
         count_calls(Counting, name, calls)
-    run_state_machine_as_test(Counting, settings=settings(BOUNDED, max_examples=200, phases=[Phase.generate]))
-    assert seen >= {"completed", "failed", "cancelled", "in_doubt", "scheduled", "restarted"}, seen
+    wanted = (*rules, *COMMANDS, "drained")
+    for n in range(10):  # each name of a class draws other examples; some never draw one of the commands
+        run_state_machine_as_test(
+            type(f"Counting{n}", (Counting,), {}), settings=settings(BOUNDED, max_examples=50, phases=[Phase.generate])
+        )
+        if not any(calls[name] < 5 for name in wanted) and seen >= STATES:
+            break
+    assert seen >= STATES, seen
     assert len(rules) >= 9
-    assert not [name for name in (*rules, "drained") if calls[name] < 5], calls
-    # which value of a strategy is drawn in few examples is not under the control of this test
-    assert len([name for name in COMMANDS if calls[name]]) >= len(COMMANDS) - 2, calls
+    assert not [name for name in wanted if calls[name] < 5], calls
