@@ -18,8 +18,9 @@ import attrs
 import msgspec
 import trio
 
+from trio_jobs._client.connection_errors import ConnectionLost
 from trio_jobs._client.errors import as_exception
-from trio_jobs._client.session import ConnectionLost, Session
+from trio_jobs._client.session import Session
 from trio_jobs._client.updates import Gap, Snapshot, Update
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._errors import ConnectionFailed, TrioJobsError

@@ -20,10 +20,11 @@ from trio_websocket import HandshakeError, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
 from trio_jobs._client.backoff import Backoff
+from trio_jobs._client.connection_errors import ConnectionLost, TooLarge
 from trio_jobs._client.errors import as_exception
 from trio_jobs._client.handshake import Rejected, Untrusted, dial, parse_url, rejection
 from trio_jobs._client.outbox import Request
-from trio_jobs._client.session import ConnectionLost, Session, TooLarge
+from trio_jobs._client.session import Session
 from trio_jobs._client.stream import ClientStream
 from trio_jobs._concurrency import single_cause
 from trio_jobs._errors import ConnectionFailed, InvalidPayload, OutcomeUnknown, PermissionDenied, UsageError

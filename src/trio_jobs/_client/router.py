@@ -6,9 +6,10 @@ import contextlib
 
 import trio
 
+from trio_jobs._client.connection_errors import ConnectionLost, TooLarge
 from trio_jobs._client.receiver import Receiver
 from trio_jobs._client.reconnect import ReconnectingSession
-from trio_jobs._client.session import ConnectionLost, Session, TooLarge
+from trio_jobs._client.session import Session
 from trio_jobs._errors import (
     ConnectionFailed,
     OutcomeUnknown,

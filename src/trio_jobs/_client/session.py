@@ -19,11 +19,12 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_jobs._client.backoff import Backoff
+from trio_jobs._client.connection_errors import ConnectionLost, TooLarge
 from trio_jobs._client.outbox import Outbox, Request
 from trio_jobs._client.pacer import Pacer, assumed_limits
 from trio_jobs._client.stream import ClientStream
 from trio_jobs._concurrency import WakeUp
-from trio_jobs._errors import ConnectionFailed, OutcomeUnknown, UsageError
+from trio_jobs._errors import OutcomeUnknown, UsageError
 from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.frame_decoder import InvalidFrame
@@ -32,7 +33,7 @@ from trio_jobs._wire.methods import WAITING, CancelRequest, HelloResult
 from trio_jobs._wire.params import Params
 from trio_jobs._wire.schemas import ErrorData
 
-__all__ = ["ConnectionLost", "Session", "TooLarge"]
+__all__ = ["Session"]
 
 PING: Final = 20.0  #: seconds between two pings, as on the server
 PONG: Final = 10.0  #: seconds for the answer to a ping
@@ -48,43 +49,6 @@ SHORT_WAIT: Final = 5.0  #: the same where the server cannot cancel a wait, so t
 
 #: The server has closed the connection because of what was sent, or has failed. To send the same again does not help.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1011, CloseCode.BAD_MESSAGE, CloseCode.TOO_MANY})
-
-
-class ConnectionLost(ConnectionFailed):
-    """The connection is lost.
-
-    Args:
-        why: The reason.
-        code: The close code; None without a close frame.
-        reason: The reason in the close frame.
-        blames: The reason may be a request of this client, or an answer to it: the same may happen again.
-        sent: The request of this caller was sent, so that it may have been done.
-    """
-
-    def __init__(
-        self, why: str, code: int | None = None, reason: str = "", *, blames: bool = False, sent: bool = False
-    ) -> None:
-        self.code = code
-        self.reason = reason
-        self.blames = blames
-        self.sent = sent
-        super().__init__(why)
-
-
-class TooLarge(ConnectionFailed):
-    """A request is larger than the server, or a proxy before it, accepts.
-
-    Args:
-        size: The bytes of the request.
-        most: The limit that the server announces, which the request exceeds; None if it was refused although it does
-            not exceed that.
-    """
-
-    def __init__(self, size: int, most: int | None) -> None:
-        self.size = size
-        self.most = most
-        limit = f"the server accepts {most}" if most is not None else "the server or a proxy before it accepts fewer"
-        super().__init__(f"the request has {size} bytes; {limit}")
 
 
 class Session:
