@@ -68,6 +68,7 @@ SERVER_SCOPES: Final = "tests/server/test_scopes.py"
 REQUEST: Final = "tests/server/test_request.py"
 REFUSALS: Final = "tests/server/test_refusals.py"
 DRAIN: Final = "tests/runtime/test_drain.py"
+RETENTION: Final = "tests/runtime/test_retention.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
@@ -743,6 +744,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/event_cursor.py",
         "kind in wanted.kinds) and wanted.bounds.include(kind, labels, event.job)",
         "kind in wanted.kinds)",
+    ),
+    _M(
+        "kinds pruned too early",
+        "a reader of one kind loses the events of a job that is pruned before it reads them",
+        RETENTION,
+        "_runtime/pruner.py",
+        "            self.on_prune(projection.jobs[job_id])\n",
+        "            pass\n",
+    ),
+    _M(
+        "kinds kept for ever",
+        "what is retained of pruned jobs grows without end",
+        RETENTION,
+        "_runtime/feed.py",
+        "            if len(self._pruned) > len(self._ring):\n",
+        "            if False:\n",
     ),
     _M(
         "labels of a later event",

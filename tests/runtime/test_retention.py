@@ -8,8 +8,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import NO_RETRY, busy_queue, ended, make_rig, until_state
-from trio_jobs import JobNotFound, State
+from trio_jobs import JobNotFound, Queue, Service, State
 from trio_jobs._runtime.pruner import BATCH
+from trio_jobs._runtime.queue import runtime_of
+from trio_jobs.events import Completed, JobEvent
 from trio_jobs.testing import Blocker
 
 
@@ -170,3 +172,51 @@ async def test_a_retry_within_its_deadline_still_expires_at_it(autojump_clock: M
         await trio.sleep(51)
         assert queue.get(receipt.job_id).reason == "expired"
         await queue.cancel(blocker.job_id)
+
+
+def short_lived() -> Service:
+    service = Service(job_retention=0.0, watchdog=None)
+
+    @service.handler
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @service.handler
+    async def triple(n: int) -> int:
+        return 3 * n
+
+    return service
+
+
+async def pruned(queue: Queue, jobs: int, *, keys: bool = False) -> list[str]:
+    """The ids of that many jobs, which have ended and are pruned; every other one is of kind "double"."""
+    receipts = [
+        await queue.submit("double" if n % 2 else "triple", n, key=f"K-{n}" if keys else None) for n in range(jobs)
+    ]
+    for receipt in receipts:
+        await queue.result(receipt.job_id)
+    while await runtime_of(queue).pruner.run_once():
+        pass
+    assert not queue.job_ids()
+    return [receipt.job_id for receipt in receipts]
+
+
+async def test_a_reader_of_one_kind_receives_the_events_of_jobs_that_were_pruned_before_it_read_them() -> None:
+    async with short_lived().open() as queue:
+        ids = await pruned(queue, 6, keys=True)
+        stream = queue.events(after=0, kinds=["double"])
+        received = [await anext(stream)]
+        while received[-1].seq < queue.statistics().seq:
+            received.append(await anext(stream))
+        assert {event.job for event in received if isinstance(event, JobEvent)} == {*ids[1::2]}
+        assert {event.key for event in received if isinstance(event, Completed)} == {"K-1", "K-3", "K-5"}
+
+
+async def test_of_pruned_jobs_only_those_with_recent_events_are_known_to_the_feed() -> None:
+    async with short_lived().open() as queue:
+        feed = runtime_of(queue).feed
+        feed.set_ring_size(8)
+        ids = [job for _ in range(20) for job in await pruned(queue, 2)]
+        known = [job for job in ids if feed.identity_of(job) is not None]
+        assert ids[-1] in known
+        assert len(known) <= 9

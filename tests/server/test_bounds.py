@@ -263,7 +263,7 @@ def test_a_restricted_filter_matches_what_both_match(
 
 
 async def test_events_of_a_pruned_job_outside_of_the_bounds_are_not_sent() -> None:
-    """Its kind is not known any more, so a reader gets a gap; and then the events within its bounds."""
+    """Its kind is retained as long as its events are. A reader that asks for older ones gets a gap."""
     async with bench(make_service(drain_timeout=0.0, job_retention=0.0), metrics=False, tokens=[OWNER, KIND]) as b:
         other = (await b.queue.submit("fail", "no", key="K-secret")).job_id
         with suppress(JobFailed):

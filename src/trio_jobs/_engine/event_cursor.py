@@ -75,11 +75,11 @@ class EventSource(Protocol):
         ...
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
-        """A job's kind and its key, if it has one; None once the job is pruned."""
+        """A job's kind and its key, if it has one; None once the job is pruned and its events have left the ring."""
         ...
 
     def labels_of(self, job_id: str) -> Mapping[str, str] | None:
-        """A job's labels, by name; None without any, and once the job is pruned."""
+        """A job's labels, by name; None without any, and as `identity_of`."""
         ...
 
     def recent(self, after: int) -> Sequence[Event] | None:

@@ -22,6 +22,7 @@ import trio
 
 from trio_jobs._engine.event_cursor import Cursor
 from trio_jobs._engine.events import Event, JobEvent
+from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._errors import Lagged
 from trio_jobs._ports import Store
 
@@ -56,6 +57,8 @@ class Feed:
         self._identity_of = identity_of
         self._labels_of = labels_of
         self._ring: deque[Event] = deque(maxlen=RING)
+        # of pruned jobs with events in the ring: the last event, kind and key, labels
+        self._pruned: dict[str, tuple[int, tuple[str, str | None], Mapping[str, str] | None]] = {}
         self._published = trio.Event()
         self._by_job: dict[str, dict[Cursor, None]] = {}
         self._broad: dict[Cursor, None] = {}
@@ -75,16 +78,30 @@ class Feed:
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
-        return self._identity_of(job_id)
+        found = self._identity_of(job_id)
+        return self._pruned[job_id][1] if found is None and job_id in self._pruned else found
 
     def labels_of(self, job_id: str) -> Mapping[str, str] | None:
-        return self._labels_of(job_id)
+        return self._pruned[job_id][2] if job_id in self._pruned else self._labels_of(job_id)
+
+    def job_pruned(self, record: JobRecord) -> None:
+        """Retain the kind, the key and the labels of a job that is about to be pruned while its events are in the ring:
+        readers that have not passed them yet may want only some jobs."""
+        if self._ring and record.last_seq >= self._ring[0].seq:
+            self._pruned[record.id] = (record.last_seq, (record.kind, record.key), record.labels)
+            if len(self._pruned) > len(self._ring):
+                self._drop_pruned()
+
+    def _drop_pruned(self) -> None:
+        first = self._ring[0].seq if self._ring else self.seq + 1
+        self._pruned = {job: kept for job, kept in self._pruned.items() if kept[0] >= first}
 
     def forget(self, last: int) -> None:
         """Retain no event up to this one. A reader before it gets `Lagged`."""
         ring = self._ring
         while ring and ring[0].seq <= last:
             ring.popleft()
+        self._drop_pruned()
 
     def set_ring_size(self, events: int) -> None:
         """Retain that many events. For the simulator, in which readers must fall behind the ring."""

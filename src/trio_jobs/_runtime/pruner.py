@@ -87,6 +87,8 @@ class Pruner:
         self._has_warned = False
         self.remove_forgotten: Callable[[], Awaitable[None]] | None = None
         """Removes what the store still has of forgotten jobs. Nothing is pruned before."""
+        self.on_prune: Callable[[JobRecord], None] = lambda record: None
+        """Called with each job before it is removed."""
 
     def job_ended(self, state: State) -> None:
         """A job has entered this final state: prune now if there are too many.
@@ -142,6 +144,8 @@ class Pruner:
             for job_id in ids
             if (record := projection.jobs[job_id]).last_seq <= committed
         }
+        for job_id in spans:
+            self.on_prune(projection.jobs[job_id])
         tombstones = projection.forget(spans, now)
         stale = projection.tombstones.take_stale(now - self._key_retention, self._max_keys, BATCH)
         if not spans and not stale:

@@ -320,6 +320,7 @@ def build_runtime(
         event_log=event_log, clock=clock, slot=slot, commits=commits, feed=feed, activity=activity, requests=requests
     )
     pruner.remove_forgotten = erasure.remove
+    pruner.on_prune = feed.job_pruned
     reactions = Reactions(
         event_log=event_log,
         handlers=handlers,
