@@ -157,6 +157,8 @@ class SdkProcess:
                 if isinstance(message, pm.CallReported) and message.number == self._number:
                     self._bodies = []
                     self.inside, self._call, self._is_answered = False, None, True
+                    if self._is_interrupting:  # the report of that has not been read
+                        self._hand_over()
                     return message
         return None
 
@@ -258,10 +260,10 @@ class SdkProcess:
         try:
             while True:
                 await self._handed_over.wait()
-                self._handed_over = trio.Event()
                 if not await self._serve():
                     break
-                self._is_served = False
+                # nothing is left to read, so what was handed over meanwhile is done too
+                self._is_served, self._handed_over = False, trio.Event()
         except (ValueError, msgspec.MsgspecError):
             log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
         await trio.sleep(EOF_WAIT)  # it is about to end, or else cannot answer any more
