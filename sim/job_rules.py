@@ -266,8 +266,9 @@ def _deadlines(observer: Observer, job: str, rows: Sequence[Row], lives: Sequenc
         if over and row.type == "started" and since < row.time - _RESOLUTION:
             observer.report("P10", f"{observer.name(job)} starts {row.time - since:.6f} s after its deadline")
         if row.type == "failed" and row.reason == "expired":
-            cut = row.outcome is not None and not observer.machine_clock.is_steady
-            if not over and not cut:  # a clock that changes during an attempt is noticed a minute later
+            # a clock that changes during an attempt is noticed a minute later
+            cut = row.outcome is not None or (before is not None and before.outcome == "expired")
+            if not over and (not cut or observer.machine_clock.is_steady):
                 observer.report("P10", f"{observer.name(job)} expires before its deadline")
             elif before is not None and row.outcome is None and before.type not in ("in_doubt", "released"):
                 _check_punctual(observer, f"{observer.name(job)} expires", row.time, max(since, before.time), lives)
