@@ -55,7 +55,7 @@ def test_the_script_for_fish_names_every_command_with_its_options(capsys: pytest
         assert len(shlex.split(line.replace("\\'", ""))) >= 4, "each quote has an end"
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed: apt-get install fish")
 def test_fish_completes_commands_and_states(tmp_path: Path) -> None:
     (tmp_path / "completion").write_text(fish_script(parser()))
     typed = f"source {tmp_path}/completion; complete -C 'trio-jobs hist'; complete -C 'trio-jobs list --state in_'"
@@ -76,7 +76,7 @@ complete_as trio-jobs journal ch
 """
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed: apt-get install bash")
 def test_bash_completes_commands_kinds_states_and_options(tmp_path: Path) -> None:
     (tmp_path / "completion").write_text(script(parser()))
     done = run(["bash", "-c", TYPED, "bash", str(tmp_path / "completion")], check=True)
