@@ -2127,7 +2127,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "events of pruned jobs for everybody",
         "a token that is bound to a kind reads the events of pruned jobs of other kinds",
-        BOUNDS,
+        FEED,
         "_engine/event_cursor.py",
         "        if kind is None:\n            self.seq, after",
         "        if kind is None:\n            return True\n            self.seq, after",
