@@ -81,8 +81,8 @@ class SdkProcess:
         self._bodies: list[bytes] = []
         """Frames that were read, and that the task of the process has not received yet."""
         self._is_read_directly = False
-        self._is_served = False
         self._handed_over = trio.Event()
+        """The task of the process reads from it."""
         self._is_interrupting = False
         self._waiter: trio.lowlevel.Task | None = None
         self._killing = trio.Event()
@@ -128,7 +128,7 @@ class SdkProcess:
         if not self._pipes.send_now(data):
             with trio.CancelScope(shield=call is not None):
                 await self._pipes.send(data)
-        if call is not None and not self._is_served and not self._is_answered:
+        if call is not None and not self._handed_over.is_set() and not self._is_answered:
             direct = await self._read_answer()
             if direct is not None:
                 return direct
@@ -164,7 +164,6 @@ class SdkProcess:
 
     def _hand_over(self) -> None:
         """Let the task of the process read from it."""
-        self._is_served = True
         self._handed_over.set()
 
     async def _wait_for_answer(self, *, can_leave: bool) -> None:
@@ -263,7 +262,7 @@ class SdkProcess:
                 if not await self._serve():
                     break
                 # nothing is left to read, so what was handed over meanwhile is done too
-                self._is_served, self._handed_over = False, trio.Event()
+                self._handed_over = trio.Event()
         except (ValueError, msgspec.MsgspecError):
             log.error("the process %d of the SDK has written into the pipe of its queue", self.pid)
         await trio.sleep(EOF_WAIT)  # it is about to end, or else cannot answer any more

@@ -78,11 +78,12 @@ class Feed:
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
-        found = self._identity_of(job_id)
-        return self._pruned[job_id][1] if found is None and job_id in self._pruned else found
+        kept = self._pruned.get(job_id)
+        return self._identity_of(job_id) if kept is None else kept[1]
 
     def labels_of(self, job_id: str) -> Mapping[str, str] | None:
-        return self._pruned[job_id][2] if job_id in self._pruned else self._labels_of(job_id)
+        kept = self._pruned.get(job_id)
+        return self._labels_of(job_id) if kept is None else kept[2]
 
     def job_pruned(self, record: JobRecord) -> None:
         """Retain the kind, the key and the labels of a job that is about to be pruned while its events are in the ring:
