@@ -6,17 +6,23 @@ event by its time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import final
+from typing import Final, final
 
 import attrs
 
 from sim.plan import ClockChange
 from trio_jobs._runtime.clock import TrioClock
 
-__all__ = ["EPOCH", "SimClock"]
+__all__ = ["EPOCH", "EventLoopStandsStill", "SimClock"]
 
 EPOCH = 1_700_000_000.0  #: UTC at virtual time 0
+READINGS: Final = 100_000  #: of the elapsed seconds; a step of Trio's scheduler reads them some times
+
+
+class EventLoopStandsStill(Exception):
+    """A task of the queue loops without a checkpoint, and would do so for ever."""
 
 
 @attrs.frozen
@@ -39,6 +45,10 @@ class SimClock(TrioClock):
         super().__init__(EPOCH)
         self._eras = [_Era(0.0, EPOCH, 0.0)]
         self._readings: dict[float, float] = {}
+        self.step: Callable[[], int] = lambda: 0
+        """Returns the number of the step of Trio's scheduler; 0 if the steps are not counted."""
+        self._last_step = 0
+        self._count = 0
 
     @property
     def is_steady(self) -> bool:
@@ -49,6 +59,15 @@ class SimClock(TrioClock):
         now = super().now()
         self._readings[now] = self.monotonic()
         return now
+
+    def elapsed(self) -> float:
+        self._count += 1
+        if self._count == READINGS:
+            step, self._count = self.step(), 0
+            if step and step == self._last_step:
+                raise EventLoopStandsStill(f"the clock is read {READINGS} times in one step of the scheduler")
+            self._last_step = step
+        return super().elapsed()
 
     def change(self, change: ClockChange) -> None:
         """Set the wall clock, or suspend the machine."""

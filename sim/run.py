@@ -131,6 +131,7 @@ class _ScheduleRun:
         self.steps = Steps(STEP_LIMIT, self._on_step_limit)
         self._now: Callable[[], float] = lambda: 0.0
         self.observer = Observer(plan, timeline, self.now)
+        self.observer.machine_clock.step = lambda: self.steps.count
         self._disk_rng = plan.stream("disk")
         self.disk = SimDisk(self._disk_rng, self._on_clash, self.observer.effects.event)
         self.memory = SimMemory(self.disk)

@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +19,9 @@ from hypothesis import HealthCheck, Phase, settings
 from trio.testing import MockClock
 
 from support import processes
+from support.forked_sdk import fork_sdk_processes
 from support.process_rig import end_served
-from support.rig import BOTH, HostKind, make_clock
+from support.rig import BOTH, IN_PROCESS, HostKind, make_clock
 from support.waiting import DEADLINE, time_limit
 from trio_jobs._runtime import seat_lock
 
@@ -101,22 +101,24 @@ def children_end_with_their_test() -> Iterator[None]:
 
 
 @pytest.fixture
-def kind(request: pytest.FixtureRequest) -> Iterator[HostKind]:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostKind]:
     """Both executors in this process, one after the other, and the one with a process if the test says so."""
-    yield cast("HostKind", request.param)
+    kind, _, is_started = request.param.partition(" ")
+    if kind == "process" and not is_started:
+        fork_sdk_processes(monkeypatch)
+    yield cast("HostKind", kind)
     end_served()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`in_process` marks tests of what must hold on each executor. To start a process takes half a second, so most of
-    them run with one in the campaign only; those with `suite=True` always."""
+    """`in_process` marks tests of what must hold on each executor. The process of the SDK is a fork there, since to
+    start one takes a third of a second; in the campaign it is started."""
     given = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
     if "kind" not in metafunc.fixturenames or "kind" in given:
         return
     kinds: list[Any] = list(BOTH)
-    mark = metafunc.definition.get_closest_marker("in_process")
-    if mark is not None and sys.platform != "win32":
-        kinds.append(pytest.param("process", marks=[] if mark.kwargs.get("suite") else [pytest.mark.campaign]))
+    if metafunc.definition.get_closest_marker("in_process") is not None:
+        kinds += IN_PROCESS
     metafunc.parametrize("kind", kinds, indirect=True)
 
 

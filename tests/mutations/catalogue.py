@@ -93,6 +93,7 @@ HOSTILE_SERVER: Final = "tests/client/test_hostile_server.py"
 PROCESS: Final = "tests/runtime/test_process_executor.py"
 PROCESS_ASYNC: Final = "tests/runtime/test_process_async.py"
 LEFT_PROCESS: Final = "tests/runtime/test_left_process.py"
+PROCESS_MESSAGES: Final = "tests/runtime/test_process_messages.py"
 PROCESS_FAULTS: Final = "tests/runtime/test_process_faults.py"
 SDK_OBJECTS: Final = "tests/runtime/test_sdk_objects.py"
 KILLS: Final = "tests/simulator/test_kills.py"
@@ -3205,6 +3206,38 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/process_child.py",
         "        except (trio.Cancelled, trio.ClosedResourceError):",
         "        except trio.ClosedResourceError:",
+    ),
+    _M(
+        "two readers of a process",
+        "a task reads the report of an interruption while the next call reads its answer, which ends the queue",
+        PROCESS_MESSAGES,
+        "_executors/process_child.py",
+        "                await self._handed_over.wait()\n",
+        "                await self._handed_over.wait()\n                self._handed_over = trio.Event()\n",
+    ),
+    _M(
+        "report of an interruption not read",
+        "nobody reads the report of an interruption that was sent when its call had just been answered",
+        PROCESS_MESSAGES,
+        "_executors/process_child.py",
+        "                    if self._is_interrupting:  #",
+        "                    if False:  #",
+    ),
+    _M(
+        "stuck process looked at all the time",
+        "openings follow each other without a pause beside a process that does not end",
+        PROCESS_MESSAGES,
+        "_executors/process.py",
+        "        if self._process is not None and self._process.was_killed:\n            await",
+        "        if False:\n            await",
+    ),
+    _M(
+        "save beside a stuck process",
+        "the event loop stands still when a call returned while its process was killed, and that does not end",
+        KILLS,
+        "_runtime/consumer.py",
+        "        await saver.end_if_stuck()\n",
+        "",
     ),
     _M(
         "left program not ended",

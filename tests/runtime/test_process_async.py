@@ -14,6 +14,7 @@ import pytest
 
 import trio_jobs
 from support import process_ledger
+from support.forked_sdk import fork_sdk_processes
 from support.process_ledger import Ledger, do_call
 from support.process_queues import LIMIT, result_of, use_seat
 from support.rig import until_state
@@ -25,8 +26,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process exe
 
 
 @pytest.fixture(autouse=True)
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The file of the SDK."""
+    if request.node.get_closest_marker("started") is None:
+        fork_sdk_processes(monkeypatch)
     return use_seat(tmp_path, monkeypatch)
 
 

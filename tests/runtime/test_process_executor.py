@@ -18,6 +18,7 @@ import trio
 
 import trio_jobs
 from support import process_ledger
+from support.forked_sdk import fork_sdk_processes
 from support.process_queues import LIMIT, has_ended, result_of, use_seat, with_settings
 from support.processes import Process, run
 from support.rig import until, until_state
@@ -31,11 +32,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process exe
 
 
 @pytest.fixture(autouse=True)
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The file of the SDK."""
+    if request.node.get_closest_marker("started") is None:
+        fork_sdk_processes(monkeypatch)
     return use_seat(tmp_path, monkeypatch)
 
 
+@pytest.mark.started
 async def test_p11_a_session_is_opened_used_and_closed_in_one_process(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "trio_jobs.sdk")
     async with process_ledger.service.open() as queue:
@@ -90,7 +94,7 @@ async def test_a_call_reports_progress_and_sees_that_its_limit_has_passed() -> N
     ]
 
 
-@pytest.mark.parametrize("how", ["hang", "stop"])
+@pytest.mark.parametrize("how", [pytest.param("hang", marks=pytest.mark.started), "stop"])
 async def test_p11_a_call_that_hangs_is_killed_at_its_limit_and_verify_finds_its_work(how: str, ledger: Path) -> None:
     """Also if it holds the interpreter, so that no other thread of its process can run, or is stopped."""
     process_ledger.killed.clear()
@@ -460,6 +464,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import trio
 from support import process_ledger
+from support.forked_sdk import fork_sdk_processes
 
 async def main():
     async with process_ledger.service.open() as queue:

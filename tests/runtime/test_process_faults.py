@@ -20,20 +20,24 @@ import trio
 
 import trio_jobs
 from support import process_ledger
+from support.forked_sdk import fork_sdk_processes
 from support.process_queues import LIMIT, has_ended, result_of, use_seat, with_settings
 from support.rig import until, until_state
 from support.waiting import deadline, wait_until
 from trio_jobs import JobFailed, Outcome, State
 from trio_jobs._executors import process_child
 from trio_jobs._executors.process_child import SdkProcess
+from trio_jobs._executors.process_pipes import ProcessPipes
 from trio_jobs._runtime.queue import runtime_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
 
 
 @pytest.fixture(autouse=True)
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The file of the SDK."""
+    if request.node.get_closest_marker("started") is None:
+        fork_sdk_processes(monkeypatch)
     return use_seat(tmp_path, monkeypatch)
 
 
@@ -92,6 +96,7 @@ async def _end_the_process(queue: trio_jobs.Queue) -> None:
             await trio.sleep(0.01)
 
 
+@pytest.mark.started
 async def test_a_job_needs_every_message_at_which_its_process_is_killed(
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,18 +108,19 @@ async def test_a_job_needs_every_message_at_which_its_process_is_killed(
     assert set(ledger.with_name("steps").read_text().splitlines()) == set(STEPS)
 
 
+@pytest.mark.started
 async def test_a_process_that_is_killed_while_it_starts_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while its queue runs, which does not end with it."""
     kills: list[int] = []
-    start = SdkProcess._start
+    start = process_child.start_process
 
-    def start_and_kill(process: SdkProcess) -> Any:
-        started = start(process)
+    def start_and_kill(pipes: ProcessPipes) -> Any:
+        started = start(pipes)
         if kills:
             os.kill(started.pid, kills.pop())
         return started
 
-    monkeypatch.setattr(SdkProcess, "_start", start_and_kill)
+    monkeypatch.setattr(process_child, "start_process", start_and_kill)
     kills.append(signal.SIGKILL)
     settings: dict[str, Any] = {"open_retry": trio_jobs.Retry(1, waits=[0])}
     async with with_settings(**settings).open() as queue:
@@ -303,6 +309,7 @@ async def test_errors_and_results_have_the_limits_that_they_have_on_a_thread() -
         assert "2,000,002 bytes" in (job.result_problem or "") or job.result_problem
 
 
+@pytest.mark.started
 async def test_memory_limit_costs_the_call_that_exceeds_it_and_no_queue() -> None:
     async with with_settings(memory_limit=2 * 1024**3).open() as queue:
         with pytest.raises(JobFailed, match="MemoryError"):

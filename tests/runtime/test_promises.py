@@ -18,6 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.processes import run
 from support.rig import (
+    IN_PROCESS,
     NO_RETRY,
     HostKind,
     busy_queue,
@@ -29,8 +30,10 @@ from support.rig import (
     until,
     until_state,
 )
-from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkCallError, SdkOpenFailed, State
+from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkCallError, SdkOpenFailed, State, TrioClock
+from trio_jobs._engine.json_values import moment
 from trio_jobs._executors.process_child import STACK_WAIT
+from trio_jobs._runtime.overrun_monitor import KILL_GRACE
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
@@ -45,7 +48,6 @@ class Wrong(Exception):
 # P1: one at a time
 
 
-@pytest.mark.in_process(suite=True)
 async def test_p1_attempts_never_overlap(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue, trio.open_nursery() as nursery:
@@ -120,7 +122,7 @@ async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockCloc
 # P2: one thread
 
 
-@pytest.mark.parametrize("kind", ["thread", pytest.param("process", marks=pytest.mark.campaign)], indirect=True)
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
 async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_trios(
     kind: HostKind, mock_clock: MockClock
 ) -> None:
@@ -328,7 +330,6 @@ async def test_p3_a_close_that_hangs_is_given_up_after_close_timeout(kind: HostK
     hold.release()
 
 
-@pytest.mark.in_process(suite=True)
 async def test_p3_a_close_that_raises_is_closed_and_reported(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     rig.sdk.script("close", Wrong("the book is warm"))
@@ -498,7 +499,6 @@ async def test_p5_a_job_ends_once_per_run(kind: HostKind, clock: MockClock) -> N
 # P6: honest
 
 
-@pytest.mark.in_process(suite=True)
 async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, retry=NO_RETRY)
     rig.sdk.script("call", Wrong("half done"))
@@ -512,15 +512,17 @@ async def test_p6_a_job_is_completed_only_if_its_handler_returned(kind: HostKind
     assert caught.value.may_have_acted
 
 
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
 async def test_p6_a_job_with_an_unknown_outcome_is_in_doubt(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    kind: HostKind, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rig = make_rig("trio", attempt_timeout=1)
-    rig.sdk.script("call", Blocker())
-    async with rig.open() as queue:
+    rig, hold = make_rig(kind, attempt_timeout=1), Blocker()
+    rig.sdk.script("call", hold)
+    async with rig.open_jumping() as queue:
         receipt = await queue.submit("work", "a", key="K\x1b[2J")
         job = await until_state(queue, receipt.job_id, "in_doubt")
-        assert last(job).outcome is Outcome.TIMED_OUT
+        hold.release()
+        assert last(job).outcome is (Outcome.KILLED if kind == "process" else Outcome.TIMED_OUT)
         assert queue.health().in_doubt == 1
         await wait_all_tasks_blocked()
     assert r"key K\x1b[2J" in caplog.text, "foreign text is shown escaped"
@@ -535,25 +537,28 @@ async def test_p6_a_job_with_an_unknown_outcome_is_in_doubt(
 )
 @pytest.mark.parametrize("error", [Wrong("bug"), SystemExit(1)], ids=["error", "exit"])
 async def test_p7_health_reports_a_loop_that_has_died(
-    loop: str, error: BaseException, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    loop: str, error: BaseException, kind: HostKind, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = make_rig("trio")
+    rig = make_rig(kind)
+    is_open = trio.Event()
 
     async def die(self: Any) -> None:
-        await trio.sleep(1)
+        await is_open.wait()
         raise error
 
     monkeypatch.setattr(f"trio_jobs._runtime.{loop}.run", die)
     with pytest.raises(QueueBroken if isinstance(error, Exception) else SystemExit):
         async with rig.open():
+            is_open.set()
             await trio.sleep_forever()
     rig.sdk.check()
+    assert [step.operation for step in rig.sdk.steps] == ["open", "close"]
 
 
 async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    kind: HostKind, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = make_rig("trio")
+    rig = make_rig(kind)
 
     async def die(self: Any) -> None:
         raise trio_jobs.StoreError("gone")
@@ -568,25 +573,65 @@ async def test_p7_a_loop_that_dies_does_not_hide_what_the_body_raised(
     assert isinstance(caught.value.__cause__, Wrong)
 
 
-async def test_p7_health_names_each_problem_until_it_is_over(mock_clock: MockClock) -> None:
-    rig = make_rig("thread", attempt_timeout=10, stuck_after=20, verifies=True)
+async def test_p7_health_names_each_problem_until_it_is_over(kind: HostKind, autojump_clock: MockClock) -> None:
+    """A call that outlives its limit is overdue; then it is stuck on a thread, is killed in a process, and in the loop
+    it ends at its limit."""
+    settings = {"renew_after_jobs": 1}
+    rig = make_rig(kind, attempt_timeout=10, stuck_after=20, verifies=True, settings=settings)
     hold = Blocker("late")
     rig.sdk.script("call", hold)
-    async with rig.open() as queue:
+    rig.sdk.script("verify", trio_jobs.Done("found"))
+    seen: list[tuple[float, tuple[str, ...]]] = []
+    async with rig.open_jumping() as queue:
         assert queue.health() == trio_jobs.Health(ok=True, problems=(), in_doubt=0, without_handler=0)
+        began = trio.current_time()
         receipt = await queue.submit("work", "a")
-        await hold.reached()
-        assert queue.health().ok
-        await pass_time(mock_clock, 10)
-        assert queue.health().problems == ("overdue",)
-        await pass_time(mock_clock, 20)
-        assert queue.health().problems == ("stuck",)
+        await trio.sleep(0.5)
+        for _ in range(32):
+            if not seen or seen[-1][1] != queue.health().problems:
+                seen.append((trio.current_time() - began, queue.health().problems))
+            await trio.sleep(1)
         hold.release()
-        assert await queue.result(receipt.job_id) == "late"
-        await wait_all_tasks_blocked()
-        assert queue.health().ok
+        assert await queue.result(receipt.job_id) == ("late" if kind == "thread" else "found")
+        for what in "bc":  # each closes the session before it
+            await queue.result((await queue.submit("work", what)).job_id)
+        assert queue.health().problems == ()
         queue.close_to_submits()
         assert "stopping" in queue.health().problems
+    assert (
+        seen
+        == {
+            "thread": [(0.5, ()), (10.5, ("overdue",)), (30.5, ("stuck",))],
+            "process": [(0.5, ()), (10.5, ("overdue",)), (11.5, ("close_failed",))],
+            "trio": [(0.5, ())],
+        }[kind]
+    )
+
+
+@pytest.mark.parametrize("problem", ["paused", "opening_sdk", "sessions_failing"])
+async def test_p7_health_is_degraded_while_no_job_can_run_and_recovers_by_itself(
+    problem: str, kind: HostKind, autojump_clock: MockClock
+) -> None:
+    rig = make_rig(kind, retry=NO_RETRY, settings={"renew_after_jobs": 1, "open_retry": trio_jobs.Retry(1, waits=[60])})
+    async with rig.open_jumping() as queue:
+        if problem == "paused":
+            await queue.pause(until=moment(TrioClock().now() + 60))
+        else:
+            fails = 1 if problem == "opening_sdk" else 3
+            rig.sdk.script("call", *(Wrong() for _ in range(fails)))
+            for n in range(fails):
+                failed = await queue.submit("work", f"fails {n}")
+                await until_state(queue, failed.job_id, "failed")
+            if problem == "opening_sdk":
+                rig.sdk.script("open", Wrong("not yet"), "open")
+        receipt = await queue.submit("work", "a")
+        await trio.sleep(30)
+        assert problem in queue.health().problems
+        assert not queue.health().ok
+        assert await queue.result(receipt.job_id) == "a"
+        await queue.result((await queue.submit("work", "b")).job_id)
+        assert queue.health().problems == ()
+    rig.sdk.check()
 
 
 # P9: bounded
@@ -603,21 +648,23 @@ async def test_p9_the_queue_has_exactly_buffer_slots(kind: HostKind, clock: Mock
         assert len(queue.list()) == 4
 
 
-async def test_p9_jobs_outside_the_channel_are_bounded_by_max_waiting(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", settings={"max_waiting": 2})
-    async with rig.open() as queue:
+async def test_p9_jobs_outside_the_channel_are_bounded_by_max_waiting(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
+    rig = make_rig(kind, settings={"max_waiting": 2})
+    async with rig.open_jumping() as queue:
         for n in range(2):
             await queue.submit("work", str(n), delay=100)
         with pytest.raises(QueueFull) as caught:
             await queue.submit("work", "one too many", delay=100)
         assert (caught.value.capacity, caught.value.waiting) == (2, 2)
-        await queue.submit("work", "now")
-    assert rig.sdk.calls() == ["now"]
+        await queue.result((await queue.submit("work", "now")).job_id)
+    assert rig.sdk.calls()[0] == "now"
 
 
-async def test_p9_final_jobs_beyond_their_maximum_are_pruned(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", settings={"max_finished_jobs": 10})
-    async with rig.open() as queue:
+async def test_p9_final_jobs_beyond_their_maximum_are_pruned(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"max_finished_jobs": 10})
+    async with rig.open_jumping() as queue:
         for n in range(30):
             await queue.result((await queue.submit("work", str(n))).job_id)
         await trio.sleep(61)
@@ -651,20 +698,32 @@ class Bound:
     ],
     ids=str,
 )
-async def test_p10_the_record_says_which_bound_ended_the_attempt(bound: Bound, autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", attempt_timeout=bound.attempt_timeout, settings={"drain_timeout": 0})
-    rig.sdk.script("call", Blocker())
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
+async def test_p10_the_record_says_which_bound_ended_the_attempt(
+    bound: Bound, kind: HostKind, autojump_clock: MockClock
+) -> None:
+    """In a process a call is killed that does not end by itself."""
+    rig = make_rig(kind, attempt_timeout=bound.attempt_timeout, settings={"drain_timeout": 0, "cancel_timeout": 3})
+    hold = Blocker()
+    rig.sdk.script("call", hold)
     began = trio.current_time()
     with trio.move_on_after(bound.stop_at or 1000) as stop:
-        async with rig.open() as queue:
+        async with rig.open_jumping() as queue:
             receipt = await queue.submit("work", "a", deadline_after=bound.deadline_after)
             await until_state(queue, receipt.job_id, "in_doubt")
     if bound.stop_at is None:
         assert not stop.cancelled_caught
     attempt = last(queue.get(receipt.job_id))
     assert attempt.ended_by is bound.ended_by
-    assert attempt.outcome is bound.outcome
-    assert trio.current_time() - began == 5
+    took = trio.current_time() - began
+    hold.release()
+    if kind == "trio":
+        assert (attempt.outcome, took) == (bound.outcome, 5)
+    else:
+        outcome = Outcome.KILLED if bound.outcome is Outcome.TIMED_OUT else bound.outcome
+        grace = 3 if bound.stop_at else KILL_GRACE
+        assert attempt.outcome is outcome
+        assert took == pytest.approx(5 + grace + STACK_WAIT)
 
 
 async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClock) -> None:

@@ -75,7 +75,6 @@ async def test_p12_on_doubt_retry_repeats_an_attempt_that_raised(autojump_clock:
     [(Done("voucher"), State.COMPLETED, 1), (NotDone(), State.COMPLETED, 2), (Unknown(), State.IN_DOUBT, 1)],
     ids=["done", "not done", "unknown"],
 )
-@pytest.mark.in_process(suite=True)
 async def test_p12_verify_decides_about_an_attempt_that_raised_and_retry_beside_it_only_tunes(
     kind: HostKind, clock: MockClock, answer: Any, state: State, calls: int
 ) -> None:

@@ -8,6 +8,7 @@ import pickle
 from typing import Any, Final
 
 import trio_jobs
+from support.process_time import around_thread
 from trio_jobs import Service
 from trio_jobs.testing import FakeSession
 from trio_jobs.testing._remote_sdk import RemoteSdk
@@ -22,8 +23,10 @@ _served: list[RemoteSdk] = []
 
 def serve_sdk() -> RemoteSdk:
     """An SDK for the processes of this test."""
-    _served.append(RemoteSdk())
-    return _served[-1]
+    served = RemoteSdk()
+    served.around_thread = around_thread
+    _served.append(served)
+    return served
 
 
 def end_served() -> None:

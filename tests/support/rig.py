@@ -7,17 +7,20 @@ the store, and these tests are about the executor and the store as they are.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
 import attrs
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-import trio_jobs
+import trio_jobs.testing
 from support.process_rig import make_process_service, serve_sdk
+from support.process_time import virtual_time_of_processes
 from support.waiting import deadline
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
@@ -26,6 +29,12 @@ from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 HostKind = Literal["thread", "trio", "process"]
 BOTH: tuple[HostKind, ...] = ("thread", "trio")
+#: The executor with a process, as parameters of the fixture `kind`
+IN_PROCESS: Final = (
+    ("process", pytest.param("process started", id="started", marks=pytest.mark.campaign))
+    if sys.platform != "win32"
+    else ()
+)
 
 #: As `open_retry`: an opening that fails is not retried. As `retry`: a job is not
 NO_RETRY = trio_jobs.Retry(0)
@@ -44,6 +53,20 @@ class Rig:
 
     def open(self, **kwargs: Any) -> AbstractAsyncContextManager[Queue]:
         return open_queue(self.service, **kwargs)
+
+    @asynccontextmanager
+    async def open_jumping(self, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
+        """As `open`, on each executor with a clock that jumps when nothing can happen. See `jumping_clock`."""
+        if self.kind == "thread":
+            async with trio_jobs.testing.open_queue(self.service, seed=seed, **kwargs) as queue:
+                yield queue
+        elif self.kind == "process":
+            with virtual_time_of_processes():
+                async with open_queue(self.service, seed=seed, **kwargs) as queue:
+                    yield queue
+        else:
+            async with open_queue(self.service, seed=seed, **kwargs) as queue:
+                yield queue
 
     async def reached(self, hold: Blocker) -> None:
         """Wait until a call has reached `hold`."""

@@ -32,7 +32,7 @@ from trio_jobs._interruption import Interruption
 from trio_jobs._log import Log
 from trio_jobs._sdk_call import SdkCall
 
-__all__ = ["SdkProcess"]
+__all__ = ["SdkProcess", "start_process"]
 
 log: Final = Log("trio_jobs.sdk")
 
@@ -58,7 +58,7 @@ class SdkProcess:
         self._on_end = on_end
         self._pipes = ProcessPipes()
         self._outputs = [OutputLog(self._pipes.output, "stdout"), OutputLog(self._pipes.errors, "stderr")]
-        self._popen = self._start()
+        self._popen = start_process(self._pipes)
         self.pid: Final = self._popen.pid
         self.has_ended = False
         self.inside = False
@@ -89,26 +89,6 @@ class SdkProcess:
         self._gone = trio.Event()
         self._scope = trio.CancelScope(shield=True)
         nursery.start_soon(self._run)
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        pipes = self._pipes
-        # this package may have been imported from a folder that is only on the path of this process
-        program = _PROGRAM.format(folder=str(Path(__file__).resolve().parents[2]))
-        numbers = [str(number) for number in (*pipes.inherited, os.getpid())]
-        try:
-            return subprocess.Popen(  # noqa: S603 # our own program
-                [sys.executable, "-u", "-c", program, *numbers],
-                stdin=subprocess.DEVNULL,
-                stdout=pipes.output.child,
-                stderr=pipes.errors.child,
-                pass_fds=pipes.inherited,
-                start_new_session=True,
-            )
-        except BaseException:
-            pipes.close()
-            raise
-        finally:
-            pipes.close_childs_ends()
 
     async def ask(self, message: Any, call: SdkCall | None = None) -> Any:
         """Send a message and return the answer; an `ErrorInfo` if the process ends instead.
@@ -354,6 +334,27 @@ class SdkProcess:
             self._reply(self._late_answer or ErrorInfo(kind, message, traceback=stack[-MAX_TRACEBACK:] or None))
         self.interrupt_done.set()
         self._gone.set()
+
+
+def start_process(pipes: ProcessPipes) -> subprocess.Popen[bytes]:
+    """Start a process with its ends of the pipes, which are closed here; if it cannot be started, so are all others."""
+    # this package may have been imported from a folder that is only on the path of this process
+    program = _PROGRAM.format(folder=str(Path(__file__).resolve().parents[2]))
+    numbers = [str(number) for number in (*pipes.inherited, os.getpid())]
+    try:
+        return subprocess.Popen(  # noqa: S603 # our own program
+            [sys.executable, "-u", "-c", program, *numbers],
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.output.child,
+            stderr=pipes.errors.child,
+            pass_fds=pipes.inherited,
+            start_new_session=True,
+        )
+    except BaseException:
+        pipes.close()
+        raise
+    finally:
+        pipes.close_childs_ends()
 
 
 async def _record_step(call: SdkCall, message: pm.StepMessage) -> str | None:

@@ -27,7 +27,7 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.waits import LOOK_EVERY
 
-__all__ = ["GRACE", "OverrunMonitor"]
+__all__ = ["GRACE", "KILL_GRACE", "OverrunMonitor"]
 
 log: Final = Log("trio_jobs.overrun_monitor")
 

@@ -12,6 +12,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Client, Connection, Listener
 from pickle import PicklingError
 from typing import Any, Final, cast
@@ -39,6 +40,8 @@ class RemoteSdk(FakeSdk):
         """The objects that were made and destroyed in the processes."""
         self.on_interrupt: Callable[[Any], Any] = lambda session: None
         """What `interrupt` of the service calls."""
+        self.around_thread: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Entered by each thread that does the operations of a process."""
         key = secrets.token_bytes(16)
         self._listener = Listener(("127.0.0.1", 0), authkey=key, backlog=8)
         self._key = key
@@ -106,20 +109,24 @@ class RemoteSdk(FakeSdk):
                 connection.send(None)
                 return
             connection.send(None)
-            while True:
-                operation, argument = connection.recv()
-                if operation == "made":
-                    self.objects.made += 1
-                elif operation == "destroyed":
-                    self.objects.record(argument)
-                else:
-                    _send(connection, *self._answer(pid, operation, argument))
+            with self.around_thread():
+                self._serve_thread(connection, pid)
         except (OSError, EOFError):
             pass  # the process has ended
         finally:
             self._ended.wait()  # another thread must not get the same identifier
             if connection not in self._lives.values():
                 connection.close()
+
+    def _serve_thread(self, connection: Connection, pid: int) -> None:
+        while True:
+            operation, argument = connection.recv()
+            if operation == "made":
+                self.objects.made += 1
+            elif operation == "destroyed":
+                self.objects.record(argument)
+            else:
+                _send(connection, *self._answer(pid, operation, argument))
 
     def _answer(self, pid: int, operation: str, argument: Any) -> tuple[bool, Any]:
         """Returns whether it raised, and what it raised or returned."""

@@ -31,7 +31,14 @@ from trio_jobs._ports import Discard, SdkExecutor, Store
 from trio_jobs._sdk_call import CallEnd, SdkCall
 from trio_jobs.testing.crashable_store import SimulatedStore
 
-__all__ = ["ExecutorLog", "ThreadActivity", "VirtualTimeExecutor", "VirtualTimeStore", "current_activity"]
+__all__ = [
+    "ExecutorLog",
+    "ThreadActivity",
+    "VirtualTimeExecutor",
+    "VirtualTimeStore",
+    "current_activity",
+    "working_for",
+]
 
 _INF: Final = float("inf")
 
@@ -41,6 +48,16 @@ _thread_local: Final = threading.local()
 def current_activity() -> ThreadActivity | None:
     """The activity counter of the queue in virtual time that the calling thread works for; None on other threads."""
     return getattr(_thread_local, "activity", None)
+
+
+@contextmanager
+def working_for(activity: ThreadActivity) -> Iterator[None]:
+    """In the block, the calling thread works for the queue of this counter."""
+    _thread_local.activity = activity
+    try:
+        yield
+    finally:
+        _thread_local.activity = None
 
 
 class ThreadActivity:
@@ -151,12 +168,8 @@ class _RecordedCall(SdkCall):
         self._log = log
 
     def invoke(self, sdk: Any) -> Any:
-        _thread_local.activity = self._activity
-        try:
-            with self._log.call():
-                return self._call.invoke(sdk)
-        finally:
-            _thread_local.activity = None
+        with working_for(self._activity), self._log.call():
+            return self._call.invoke(sdk)
 
     def returned(self, value: Any) -> CallReport:
         return self._call.returned(value)
