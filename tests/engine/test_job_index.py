@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from trio_jobs._engine import job_index
-from trio_jobs._engine.job_index import JobIndex
+from trio_jobs._engine.job_index import FinalJobs, OpenJobs
 from trio_jobs._engine.jobs import JobRecord, State
 
 KINDS = ("post", "print", "send")
@@ -23,7 +23,7 @@ def record(number: int, kind: str) -> JobRecord:
 class IndexAgainstList(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.index = JobIndex()
+        self.indexes = (OpenJobs(), FinalJobs())
         self.model: list[tuple[int, JobRecord]] = []
         self.newest = 0
 
@@ -32,7 +32,8 @@ class IndexAgainstList(RuleBasedStateMachine):
         for _ in range(count):
             self.newest += step
             added = record(self.newest, kind)
-            self.index.append(self.newest, added)
+            for index in self.indexes:
+                index.append(self.newest, added)
             self.model.append((self.newest, added))
 
     @rule(data=st.data())
@@ -40,18 +41,21 @@ class IndexAgainstList(RuleBasedStateMachine):
         if self.model:
             number, removed = self.model.pop(data.draw(st.integers(0, len(self.model) - 1)))
             removed.state_seq = self.newest + 1  # a record has changed already when it leaves its place
-            self.index.remove(number)
+            for index in self.indexes:
+                index.remove(number)
 
     @rule(first=st.booleans(), count=st.integers(1, 20))
     def remove_from_one_end(self, first: bool, count: int) -> None:
         for _ in range(min(count, len(self.model))):
             number, _ = self.model.pop(0 if first else -1)
-            self.index.remove(number)
+            for index in self.indexes:
+                index.remove(number)
 
     @invariant()
     def all_jobs_are_there_in_order(self) -> None:
-        assert [*self.index] == [job for _, job in self.model]
-        assert len(self.index) == len(self.model)
+        for index in self.indexes:
+            assert [*index] == [job for _, job in self.model]
+            assert len(index) == len(self.model)
 
 
 @pytest.fixture(autouse=True)

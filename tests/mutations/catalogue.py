@@ -1393,8 +1393,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "after a restart events are numbered from the last event of a job",
         SIMULATOR,
         "_runtime/event_log.py",
-        "        projection.seq = self.committed_seq = self.store.last_seq\n",
-        "        self.committed_seq = projection.seq\n",
+        "        projection.seq = self._committed_seq = self.store.last_seq\n",
+        "        self._committed_seq = projection.seq\n",
     ),
     _M(
         "pause lost at restart",
@@ -1598,8 +1598,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is called before the start of the attempt is on the disk",
         SIMULATOR,
         "_runtime/attempt_runner.py",
-        "            if event_log.durable and self._awaits_start(record, handler):\n                with running",
-        "            if event_log.durable and not self._awaits_start(record, handler):\n                with running",
+        "            if self._event_log.durable and self._awaits_start(record, handler):\n",
+        "            if self._event_log.durable and not self._awaits_start(record, handler):\n",
     ),
     _M(
         "entry not awaited",
@@ -1638,7 +1638,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that the consumer received keeps its slot",
         SIMULATOR,
         "_runtime/consumer.py",
-        "        channel.received(record)\n",
+        "            channel.received(record)\n",
         "",
     ),
     _M(
@@ -2050,8 +2050,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an answer of verify that is older than the last attempt permits a correction",
         OPERATOR_COMMANDS,
         "_engine/fold.py",
-        "    record.unsaved = None\n    record.not_done = False\n",
-        "    record.unsaved = None\n",
+        "    if record.not_done:\n        record.not_done = False\n",
+        "",
     ),
     _M(
         "key of a correction",
@@ -2162,8 +2162,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "with strict_order, the answer of verify for a failed job is awaited forever",
         VERIFY_NOW,
         "_runtime/consumer.py",
-        "        if record.state in FINAL and self._verification",
-        "        if record.state in FINAL and not self._strict_order and self._verification",
+        "            if record.state in FINAL and verification",
+        "            if record.state in FINAL and not self._strict_order and verification",
     ),
     _M(
         "claim ends a wait",
@@ -2218,7 +2218,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a claim counts as a change of the job, so a finished one is kept for another week",
         OPERATOR_COMMANDS,
         "_engine/fold.py",
-        "    if type(event) in REMARKS:\n        return after\n",
+        "    if is_remark:\n        return after\n",
         "",
     ),
     _M(
@@ -2418,9 +2418,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an attempt that waits for a failing disk starts although the queue was paused meanwhile",
         SIMULATOR,
         "_runtime/attempt_runner.py",
-        "        events = decide.start(record, handler.enters_at_start",
-        "        await event_log.committed(event_log.projection.seq)\n"
-        "        events = decide.start(record, handler.enters_at_start",
+        "        if not self._start(record, handler):\n",
+        "        await self._event_log.committed(self._event_log.projection.seq)\n"
+        "        if not self._start(record, handler):\n",
     ),
     _M(
         "note lost",
@@ -2523,15 +2523,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a submit to a paused queue is told to wait for a second",
         RECEIPTS,
         "_runtime/expected_wait.py",
-        "        if self._projection.paused is not None or self._sessions.failing:\n",
-        "        if self._sessions.failing:\n",
+        "        if own is None or self._projection.paused is not None or self._sessions.failing:\n",
+        "        if own is None or self._sessions.failing:\n",
     ),
     _M(
         "kind of a removed job still counted",
         "estimates grow with each job that is cancelled while it waits",
         "tests/runtime/test_job_channel.py",
         "_runtime/job_channel.py",
-        "            self._removed(record)\n            self.release()\n",
+        "            self.received(record)\n",
         "            self.used -= 1\n            self.release()\n",
     ),
     _M(
@@ -2644,17 +2644,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a delay of ten minutes takes a day when the wall clock is set back by a day",
         CLOCK_STEPS,
         "_engine/fold.py",
-        "    elif isinstance(event, ev.Submitted):\n"
-        "        record.due_elapsed = None if record.delay is None else elapsed + record.delay\n",
-        "    elif isinstance(event, ev.Submitted):\n        record.due_elapsed = None\n",
+        "        record.due_elapsed = _end_of(event.delay, elapsed)\n    return record\n",
+        "        record.due_elapsed = None\n    return record\n",
     ),
     _M(
         "deadline measured by the wall clock",
         "a job with a deadline in an hour expires at once when the wall clock is set forward",
         CLOCK_STEPS,
         "_engine/fold.py",
-        "record.deadline_elapsed = None if record.deadline_after is None else",
-        "record.deadline_elapsed = None if True else",
+        "        record.deadline_elapsed = _end_of(event.deadline_after, elapsed)\n    if isinstance",
+        "        record.deadline_elapsed = None\n    if isinstance",
     ),
     _M(
         "restored wait of a year",
@@ -2751,7 +2750,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the log says that a call has ended, although it is still inside",
         ATTEMPTS,
         "_runtime/attempt_runner.py",
-        "        elif result.outcome is not Outcome.INSIDE:",
+        "        elif ended is not Outcome.INSIDE:",
         "        else:",
     ),
     _M(
@@ -3017,9 +3016,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an attempt whose process was killed counts as one that is known to have failed",
         KILLS,
         "_engine/attempt_result.py",
-        "            reason = str(ending.outcome)\n            if _may_have_acted(ending, rules):",
-        "            reason = str(ending.outcome)\n"
-        '            if reason != "killed" and _may_have_acted(ending, rules):',
+        "            reason = str(outcome)\n            if _may_have_acted(ending, rules):",
+        '            reason = str(outcome)\n            if reason != "killed" and _may_have_acted(ending, rules):',
     ),
     _M(
         "killed save counts as saved",
@@ -3068,7 +3066,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that kills the process of the SDK does so for ever",
         ATTEMPTS_TABLE,
         "_engine/fold.py",
-        " or event.outcome is Outcome.DIED:",
+        " or outcome is Outcome.DIED:",
         ":",
     ),
     _M(
@@ -3533,7 +3531,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a payload with NaN is accepted, and its handler gets None",
         PAYLOAD_CHECK,
         "_engine/handlers.py",
-        '            if not is_json and b"null" in body:\n',
+        '            if b"null" in body and class_ is not msgspec.Raw:\n',
         "            if False:\n",
     ),
     _M(
@@ -4065,7 +4063,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a service that no longer permits it repeats what waited for a retry",
         DECLARED,
         "_engine/decide.py",
-        "    if not may_repeat(record, rules, automatic=True):\n",
+        "    if record.may_have_acted and not may_repeat(record, rules, automatic=True):\n",
         "    if False:\n",
     ),
     _M(
@@ -4097,8 +4095,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that a save completed has no result",
         SAVING_ENGINE,
         "_engine/fold.py",
-        "record.result, record.result_problem = unsaved.result, unsaved.problem",
-        "record.result, record.result_problem = None, unsaved.problem",
+        "record.unsaved.result or UNSET, record.unsaved.problem",
+        "UNSET, record.unsaved.problem",
     ),
     _M(
         "discarded session uses a retry",
@@ -4129,8 +4127,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job is completed when its handler returns, and its work is still in the memory of the SDK",
         SAVES,
         "_runtime/attempt_runner.py",
-        "        if saver is not None and returned:\n",
-        "        if saver is None and returned:\n",
+        "        if saver is not None and ended is Outcome.COMPLETED:\n",
+        "        if saver is None and ended is Outcome.COMPLETED:\n",
     ),
     _M(
         "spoilt session saved",

@@ -70,19 +70,20 @@ def end(
         seq: The number of the first event.
         elapsed: See `is_expired`.
     """
-    if _is_settled(record, ending):
+    outcome = ending.outcome
+    if (record.state is not State.PROCESSING or outcome is Outcome.UNSAVED) and _is_settled(record, ending):
         return ()
-    if ending.outcome is Outcome.COMPLETED or ending.outcome is Outcome.ALREADY_DONE:
+    if outcome is Outcome.COMPLETED or outcome is Outcome.ALREADY_DONE:
         return (
             ev.Completed(
-                seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=ending.outcome,
+                seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=outcome,
                 entered=ending.entered, late=ending.late, problem=ending.problem,
                 result=UNSET if ending.result is None else ending.result,
-                reason="returned" if ending.outcome is Outcome.COMPLETED else "verified",
+                reason="returned" if outcome is Outcome.COMPLETED else "verified",
             ),
         )  # fmt: skip
     out = EventWriter(record, now, seq, ending, elapsed=elapsed)
-    match ending.outcome:
+    match outcome:
         case Outcome.FAIL:
             out.write(ev.Failed, reason="fail")
         case Outcome.CANCEL:
@@ -97,7 +98,7 @@ def end(
         case Outcome.ERROR:
             _after_error(out, record, ending, rules, chance)
         case Outcome.TIMED_OUT | Outcome.KILLED:
-            reason = str(ending.outcome)
+            reason = str(outcome)
             if _may_have_acted(ending, rules):
                 _enter_doubt(out, record, rules, chance, reason=reason)
             else:
@@ -122,7 +123,7 @@ def end(
         case Outcome.INSIDE:
             return stuck(record, ending.ended_by or EndedBy.STOP, now, seq, reason="stopped")
         case _:
-            assert_never(ending.outcome)
+            assert_never(outcome)
     return out.events
 
 

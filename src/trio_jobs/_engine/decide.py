@@ -136,9 +136,9 @@ def start(record: JobRecord, entered: bool, rules: Rules, now: float, seq: int, 
     """
     if record.state is not State.PENDING:
         return ()
-    if is_expired(record, now, elapsed):
+    if record.deadline_at is not None and is_expired(record, now, elapsed):
         return expire(record, now, seq, elapsed)
-    if not may_repeat(record, rules, automatic=True):
+    if record.may_have_acted and not may_repeat(record, rules, automatic=True):
         return doubted(record, rules, now, seq, "not_permitted")
     return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
 

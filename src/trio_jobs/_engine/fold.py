@@ -1,4 +1,8 @@
-"""Applies events to jobs. The only code that writes a `JobRecord`; the table of transitions is looked up each time."""
+"""Applies events to jobs. The only code that writes a `JobRecord`; the table of transitions is looked up each time.
+
+To write a field of a Struct takes ten times as long as to read it. So the changes that every job undergoes write only
+what is not as it should be.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from trio_jobs._engine.operator_events import REMARKS
 from trio_jobs._engine.transitions import TRANSITIONS, target
 from trio_jobs._errors import IllegalTransition
 
-__all__ = ["begin", "fold", "stamp"]
+__all__ = ["begin", "fold"]
 
 MAX_EARLIER: Final = 10  #: payloads that corrections have replaced are kept with the job, the newest ones
 
@@ -31,142 +35,151 @@ _ByOperator = (
 _BEGIN = {event: rows[None] for event, rows in TRANSITIONS.items() if None in rows}
 
 
-def begin(event: ev.Submitted) -> JobRecord:
-    """The record of a new job, from its first event."""
+def begin(event: ev.Submitted, elapsed: float | None = None) -> JobRecord:
+    """The record of a new job, from its first event.
+
+    Args:
+        event: The event.
+        elapsed: See `fold`.
+    """
     assert event.payload is not UNSET  # only a client's events are without
-    return JobRecord(
+    seq, at = event.seq, event.at
+    record = JobRecord(
         event.job,
         event.kind,
         event.payload,
-        event.at,
-        event.seq,
-        event.at,
-        event.seq,
+        at,
+        seq,
+        at,
+        seq,
         _BEGIN[type(event)],
         event.key,
         event.digest,
         event.by,
-        event.due_at if isinstance(event, ev.Scheduled) else None,
-        event.deadline_at,
-        state_seq=event.seq,
-        moved_seq=event.seq,
-        delay=event.delay if isinstance(event, ev.Scheduled) else None,
-        deadline_after=event.deadline_after,
         labels=event.labels,
+        state_seq=seq,
+        moved_seq=seq,
+        changed_elapsed=elapsed,
     )
+    if event.deadline_at is not None:
+        record.deadline_at, record.deadline_after = event.deadline_at, event.deadline_after
+        record.deadline_elapsed = _end_of(event.deadline_after, elapsed)
+    if isinstance(event, ev.Scheduled):
+        record.due_at, record.delay = event.due_at, event.delay
+        record.due_elapsed = _end_of(event.delay, elapsed)
+    return record
 
 
-def fold(record: JobRecord, event: ev.JobEvent) -> State:
+def fold(record: JobRecord, event: ev.JobEvent, elapsed: float | None = None) -> State:
     """Apply `event` to `record`, and return the state after it.
+
+    Args:
+        record: The job.
+        event: Its next event.
+        elapsed: When it happened, on the clock of elapsed seconds; None for an event of an earlier process. The times
+            in events are dates, and the wall clock may be set. So the waits that this process has begun end, and ages
+            are measured, on a clock that is never set.
 
     Raises:
         IllegalTransition: The table does not allow the event in this state, or the event is not newer than the record.
             Nothing was changed.
     """
     try:
-        after, change = _MOVES[type(event)][record.state]
+        after, change, is_remark = _MOVES[type(event)][record.state]
     except KeyError:
-        after = target(record.state, type(event))  # raises, and says why
-    if event.seq <= record.last_seq:
-        raise IllegalTransition(f"event {event.seq} cannot follow event {record.last_seq} of job {record.id}")
+        target(record.state, type(event))  # raises, and says why
+        raise
+    seq = event.seq
+    if seq <= record.last_seq:
+        raise IllegalTransition(f"event {seq} cannot follow event {record.last_seq} of job {record.id}")
     if change is not None:
-        change(record, event)
-    record.last_seq = event.seq
-    if type(event) in REMARKS:
+        change(record, event, elapsed)
+    record.last_seq = seq
+    if is_remark:
         return after
     if record.state is not after:
         record.state = after
-        record.state_seq = event.seq
-    record.moved_seq = event.seq
+        record.state_seq = seq
+    record.moved_seq = seq
     record.changed_at = event.at
+    if elapsed is not None:
+        record.changed_elapsed = elapsed
     return after
 
 
-def stamp(record: JobRecord, event: ev.JobEvent, elapsed: float) -> None:
-    """After `event` was applied, record that it happened at this moment of the clock of elapsed seconds.
-
-    The times in events are dates, and the wall clock may be set. So the waits that this process has begun end, and
-    ages are measured, on a clock that is never set.
-    """
-    if type(event) in REMARKS:
-        return
-    record.changed_elapsed = elapsed
-    if isinstance(event, ev.Ended):
-        if event.outcome is not None:
-            record.ended_elapsed = elapsed
-        record.due_elapsed = None if record.delay is None else elapsed + record.delay
-    elif isinstance(event, ev.Started):
-        record.started_elapsed = elapsed
-        record.due_elapsed = None
-    elif isinstance(event, ev.Submitted):
-        record.due_elapsed = None if record.delay is None else elapsed + record.delay
-        record.deadline_elapsed = None if record.deadline_after is None else elapsed + record.deadline_after
-    elif isinstance(event, ev.Rescheduled):
-        record.due_elapsed = None if record.delay is None else elapsed + record.delay
-    elif isinstance(event, ev.Due):
-        if event.early:
-            record.due_elapsed = None
-    elif isinstance(event, ev.Corrected) and event.deadline_after is not None:
-        record.deadline_elapsed = elapsed + event.deadline_after
-    elif record.deadline_after is None:  # a new run may have none
-        record.deadline_elapsed = None
+def _end_of(wait: float | None, elapsed: float | None) -> float | None:
+    """When a wait that begins now ends, on the clock of elapsed seconds; None for one that ends at a date."""
+    return None if wait is None or elapsed is None else elapsed + wait
 
 
-def _started(record: JobRecord, event: ev.Started) -> None:
+def _started(record: JobRecord, event: ev.Started, elapsed: float | None) -> None:
     record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))
-    record.due_at = record.delay = None
-    record.reason = ""
-    record.error = None
-    record.unsaved = None
-    record.not_done = False
+    record.started_elapsed = elapsed
+    if record.due_at is not None:
+        record.due_at = record.delay = record.due_elapsed = None
+    if record.reason:
+        record.reason = ""
+    if record.error is not None:
+        record.error = None
+    if record.unsaved is not None:
+        record.unsaved = None
+    if record.not_done:
+        record.not_done = False
 
 
-def _due(record: JobRecord, event: ev.Due) -> None:
+def _due(record: JobRecord, event: ev.Due, elapsed: float | None) -> None:
     # otherwise due_at stays, since it orders the jobs that wait for a slot
     if event.early:
-        record.due_at, record.delay = event.at, None
+        record.due_at, record.delay, record.due_elapsed = event.at, None, None
         _keep_action(record, event, "run_now")
 
 
-def _rescheduled(record: JobRecord, event: ev.Rescheduled) -> None:
+def _rescheduled(record: JobRecord, event: ev.Rescheduled, elapsed: float | None) -> None:
     record.due_at, record.delay = event.due_at, event.delay
+    record.due_elapsed = _end_of(event.delay, elapsed)
     record.reason = "rescheduled"
     _keep_action(record, event, "reschedule")
 
 
-def _entered(record: JobRecord, event: ev.SdkEntered) -> None:
+def _entered(record: JobRecord, event: ev.SdkEntered, elapsed: float | None) -> None:
     record.attempts[-1].entered = True
 
 
-def _step_started(record: JobRecord, event: ev.StepStarted) -> None:
+def _step_started(record: JobRecord, event: ev.StepStarted, elapsed: float | None) -> None:
     record.steps = {**record.steps, event.step: None}
     record.attempts[-1].entered = True  # a step acts, through the SDK or not
 
 
-def _step_finished(record: JobRecord, event: ev.StepFinished) -> None:
+def _step_finished(record: JobRecord, event: ev.StepFinished, elapsed: float | None) -> None:
     assert event.result is not UNSET  # only a client's events are without
     record.steps = {**record.steps, event.step: event.result}
 
 
-def _cancel_requested(record: JobRecord, event: ev.CancelRequested) -> None:
+def _cancel_requested(record: JobRecord, event: ev.CancelRequested, elapsed: float | None) -> None:
     record.cancel_requested = True
     _keep_action(record, event, "cancel", "requested")
 
 
-def _overdue(record: JobRecord, event: ev.Overdue) -> None:
+def _overdue(record: JobRecord, event: ev.Overdue, elapsed: float | None) -> None:
     record.attempts[-1].overdue = True
 
 
-def _ended(record: JobRecord, event: ev.Ended) -> None:
-    if event.outcome is not None:
+def _ended(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
+    outcome, error = event.outcome, event.error
+    if outcome is not None:
         attempt = record.attempts[-1]
         attempt.ended_at = event.at
-        attempt.outcome = event.outcome
-        attempt.ended_by = event.ended_by
-        attempt.entered = event.entered
-        attempt.late = event.late
-        attempt.error = event.error
-        if event.outcome is Outcome.CRASHED or event.outcome is Outcome.DIED:
+        attempt.outcome = outcome
+        record.ended_elapsed = elapsed
+        if attempt.ended_by is not event.ended_by:
+            attempt.ended_by = event.ended_by
+        if attempt.entered is not event.entered:
+            attempt.entered = event.entered
+        if attempt.late is not event.late:
+            attempt.late = event.late
+        if attempt.error is not error:
+            attempt.error = error
+        if outcome is Outcome.CRASHED or outcome is Outcome.DIED:
             record.crashes += 1
             record.retries_used += 1
     if event.crashed:
@@ -174,11 +187,17 @@ def _ended(record: JobRecord, event: ev.Ended) -> None:
     if record.steps and not event.may_have_acted and not isinstance(event, ev.InDoubt | ev.Returned):
         # the handler, verify or an operator says that nothing is half done: an open step may start again
         record.steps = {name: result for name, result in record.steps.items() if result is not None}
-    record.may_have_acted = event.may_have_acted
-    record.not_done = record.not_done or event.reason == "not_done"
-    record.doubt = None
+    if record.may_have_acted is not event.may_have_acted:
+        record.may_have_acted = event.may_have_acted
+    if event.reason == "not_done":
+        record.not_done = True
+    if record.doubt is not None:
+        record.doubt = None
+    if record.due_elapsed is not None:
+        record.due_elapsed = None
     record.reason = event.reason
-    record.error = event.error
+    if record.error is not error:
+        record.error = error
     if event.action is not None or event.by is not None:
         _operator_ended(record, event)
 
@@ -198,45 +217,49 @@ def _keep_action(record: JobRecord, event: _ByOperator, action: ActionName, deta
     record.actions = (*record.actions[1 - MAX_ACTIONS :], kept)
 
 
-def _returned(record: JobRecord, event: ev.Returned) -> None:
-    _ended(record, event)
+def _returned(record: JobRecord, event: ev.Returned, elapsed: float | None) -> None:
+    _ended(record, event, elapsed)
     record.unsaved = Unsaved(None if event.result is UNSET else event.result, event.problem)
 
 
-def _completed(record: JobRecord, event: ev.Completed) -> None:
-    _ended(record, event)
-    record.claimed_by = record.claimed_until = None
-    unsaved, record.unsaved = record.unsaved, None
-    if unsaved is not None and event.result is UNSET and event.problem is None:  # the handler has returned it before
-        record.result, record.result_problem = unsaved.result, unsaved.problem
-    else:
-        record.result = None if event.result is UNSET else event.result
-        record.result_problem = event.problem
+def _completed(record: JobRecord, event: ev.Completed, elapsed: float | None) -> None:
+    _ended(record, event, elapsed)
+    if record.claimed_by is not None:
+        record.claimed_by = record.claimed_until = None
+    result, problem = event.result, event.problem
+    if record.unsaved is not None:
+        if result is UNSET and problem is None:  # the handler has returned it before
+            result, problem = record.unsaved.result or UNSET, record.unsaved.problem
+        record.unsaved = None
+    record.result = None if result is UNSET else result
+    if record.result_problem is not problem:
+        record.result_problem = problem
 
 
-def _retrying(record: JobRecord, event: ev.RetryScheduled) -> None:
-    _ended(record, event)
-    _wait(record, event)
+def _retrying(record: JobRecord, event: ev.RetryScheduled, elapsed: float | None) -> None:
+    _ended(record, event, elapsed)
+    _wait(record, event, elapsed)
     if event.uses_retry:
         record.retries_used += 1
     else:
         record.snoozes += 1
 
 
-def _snoozed(record: JobRecord, event: ev.Snoozed) -> None:
-    _ended(record, event)
-    _wait(record, event)
+def _snoozed(record: JobRecord, event: ev.Snoozed, elapsed: float | None) -> None:
+    _ended(record, event, elapsed)
+    _wait(record, event, elapsed)
     record.snoozes += 1
 
 
-def _wait(record: JobRecord, event: ev.RetryScheduled | ev.Snoozed) -> None:
+def _wait(record: JobRecord, event: ev.RetryScheduled | ev.Snoozed, elapsed: float | None) -> None:
     record.due_at = event.due_at
     record.delay = max(event.due_at - event.at, 0.0)
+    record.due_elapsed = _end_of(record.delay, elapsed)
 
 
-def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
+def _in_doubt(record: JobRecord, event: ev.InDoubt, elapsed: float | None) -> None:
     before = record.doubt
-    _ended(record, event)
+    _ended(record, event, elapsed)
     # an answer of verify does not change how the attempt ended
     outcome = event.outcome or (before.outcome if before is not None else Outcome.INSIDE)
     record.doubt = Doubt(outcome, event.retryable, event.inside, event.asked, event.interrupted, event.verifying)
@@ -244,13 +267,13 @@ def _in_doubt(record: JobRecord, event: ev.InDoubt) -> None:
         record.crashes += 1  # the process died during the last call of verify
 
 
-def _final(record: JobRecord, event: ev.Ended) -> None:
-    _ended(record, event)
+def _final(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
+    _ended(record, event, elapsed)
     record.due_at = record.delay = None
     record.unsaved = None
 
 
-def _retried(record: JobRecord, event: ev.RunRestarted) -> None:
+def _retried(record: JobRecord, event: ev.RunRestarted, elapsed: float | None) -> None:
     _new_run(record, event)
     record.repeats = event.even_if_acted
     _keep_action(record, event, "retry", "even_if_acted" if event.even_if_acted else "")
@@ -265,12 +288,12 @@ def _new_run(record: JobRecord, event: ev.RunRestarted | ev.Corrected) -> None:
     if record.deadline_at is not None:
         expired = record.deadline_at <= event.at if event.expired is None else event.expired
         if expired:  # otherwise the new run would expire before it starts
-            record.deadline_at = record.deadline_after = None
+            record.deadline_at = record.deadline_after = record.deadline_elapsed = None
     record.reason = ""
     record.error = None
 
 
-def _corrected(record: JobRecord, event: ev.Corrected) -> None:
+def _corrected(record: JobRecord, event: ev.Corrected, elapsed: float | None) -> None:
     assert event.payload is not UNSET  # only a client's events are without
     record.earlier = (*record.earlier[1 - MAX_EARLIER :], (record.run, record.payload))
     _new_run(record, event)
@@ -279,10 +302,11 @@ def _corrected(record: JobRecord, event: ev.Corrected) -> None:
     record.repeats = False
     if event.deadline_at is not None:
         record.deadline_at, record.deadline_after = event.deadline_at, event.deadline_after
+        record.deadline_elapsed = _end_of(event.deadline_after, elapsed)
     _keep_action(record, event, "correct")
 
 
-def _verified(record: JobRecord, event: ev.Verified) -> None:
+def _verified(record: JobRecord, event: ev.Verified, elapsed: float | None) -> None:
     if event.answer == "not_done":
         record.may_have_acted = False
         record.not_done = True
@@ -292,12 +316,12 @@ def _verified(record: JobRecord, event: ev.Verified) -> None:
     _keep_action(record, event, "verify", event.answer)
 
 
-def _claimed(record: JobRecord, event: ev.Claimed) -> None:
+def _claimed(record: JobRecord, event: ev.Claimed, elapsed: float | None) -> None:
     record.claimed_by, record.claimed_until = (None, None) if event.until is None else (event.by, event.until)
     _keep_action(record, event, "release" if event.until is None else "claim")
 
 
-_CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
+_CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any, float | None], None]] = {
     ev.Due: _due,
     ev.Rescheduled: _rescheduled,
     ev.Started: _started,
@@ -322,6 +346,6 @@ _CHANGES: dict[type[ev.Event], Callable[[JobRecord, Any], None]] = {
 }
 
 _MOVES = {
-    event: {before: (after, _CHANGES.get(event)) for before, after in moves.items()}
+    event: {before: (after, _CHANGES.get(event), event in REMARKS) for before, after in moves.items()}
     for event, moves in TRANSITIONS.items()
 }

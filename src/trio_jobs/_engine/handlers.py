@@ -20,7 +20,7 @@ from trio_jobs._engine import payload_codec
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import OnDoubt
 from trio_jobs._engine.lazy_values import NotRunError, close_lazy, lazy_noun
-from trio_jobs._engine.payload_check import PayloadCheck, refuse_not_finite
+from trio_jobs._engine.payload_check import EXACT, PayloadCheck, refuse_not_finite
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._engine.safety import declared_rules
 from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
@@ -138,18 +138,19 @@ class Handler:
                 back from its JSON as it was given, or its JSON is longer than 1 MiB.
         """
         try:
-            body = payload_codec.encode(payload)
-            is_json = type(payload) is msgspec.Raw
-            if is_json:
+            body, class_ = payload_codec.encode(payload), type(payload)
+            if class_ is msgspec.Raw:
                 body = msgspec.json.format(body, indent=-1)  # without white space, and without a reference to a message
             if len(body) > MAX_PAYLOAD:
                 raise ValueError(f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
-            if not is_json and b"null" in body:
+            if b"null" in body and class_ is not msgspec.Raw:
                 refuse_not_finite(payload)
             value = self.decode(body)
-            self.check.refuse_unknown_names(body)
-            if not is_json:
-                self.check.refuse_difference(payload, value, msgspec.Raw(body))
+            if class_ not in EXACT or class_ is not type(value) or payload != value:
+                if self.check.has_names:
+                    self.check.refuse_unknown_names(body)
+                if class_ is not msgspec.Raw:
+                    self.check.refuse_difference(payload, value, msgspec.Raw(body))
         except Exception as error:  # an encoder and a type's own __post_init__ can raise anything
             close_lazy(payload)
             raise InvalidPayload(self.kind, describe(error).message or class_name(error)) from error

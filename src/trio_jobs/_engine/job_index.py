@@ -1,8 +1,10 @@
 """The jobs of one state in the order in which they came into it. Pure.
 
-It is appended to at its end only, since a job enters a state by its newest event, and loses jobs anywhere. So it
-consists of chunks, short enough for a removal to be cheap, found by bisection: 16 bytes for each job, where a dict
-takes about 100. The numbers are kept beside the records, since those of a record change.
+An index is appended to at its end only, since a job enters a state by its newest event, and loses jobs anywhere. There
+are two kinds, with the same methods. Every job passes through open states, and their indexes are dicts, which take the
+least time. Final jobs stay, and theirs consist of chunks, short enough for a removal to be cheap, found by bisection:
+16 bytes for each job, where a dict takes about 100. The numbers are kept beside the records, since those of a record
+change.
 """
 
 from __future__ import annotations
@@ -12,17 +14,53 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from trio_jobs._engine.jobs import JobRecord
 
-__all__ = ["JobIndex"]
+__all__ = ["FinalJobs", "JobIndex", "OpenJobs"]
 
 CHUNK: Final = 512  #: jobs of a chunk: a removal moves at most 4 KiB
 
 
-class JobIndex:
-    """Jobs in the order of a number that each has in this index. It must not change during an iteration.
+class JobIndex(Protocol):
+    """Jobs in the order of a number that each has in this index. It must not change during an iteration."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[JobRecord]: ...
+
+    def append(self, number: int, record: JobRecord, /) -> None:
+        """Add a job with a number above all numbers that were added before."""
+        ...
+
+    def remove(self, number: int, /) -> None:
+        """Remove the job with this number."""
+        ...
+
+
+class OpenJobs:
+    """A `JobIndex` of an open state."""
+
+    __slots__ = ("_by_number", "append", "remove")
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, JobRecord] = {}
+        self.append: Final = self._by_number.__setitem__
+        self.remove: Final = self._by_number.__delitem__
+
+    def __repr__(self) -> str:
+        return f"<OpenJobs {len(self)} jobs>"
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        return iter(self._by_number.values())
+
+
+class FinalJobs:
+    """A `JobIndex` of a final state.
 
     There is always a last chunk, to which jobs are appended; it may be empty.
     """
@@ -39,7 +77,7 @@ class JobIndex:
         self._count = 0
 
     def __repr__(self) -> str:
-        return f"<JobIndex {self._count} jobs>"
+        return f"<FinalJobs {self._count} jobs>"
 
     def __len__(self) -> int:
         return self._count
@@ -48,7 +86,6 @@ class JobIndex:
         return chain.from_iterable(self._records)
 
     def append(self, number: int, record: JobRecord) -> None:
-        """Add a job with a number above all numbers that were added before."""
         if len(self._newest) == CHUNK:
             self._begin_chunk()
         self._newest_numbers.append(number)
@@ -63,11 +100,13 @@ class JobIndex:
         self._records.append(self._newest)
 
     def remove(self, number: int) -> None:
-        """Remove the job with this number."""
-        chunk = bisect_left(self._bounds, number) if len(self._bounds) > 1 else 0
-        numbers = self._numbers[chunk]
-        at = 0 if numbers[0] == number else bisect_left(numbers, number)  # most jobs leave a state in its order
-        assert numbers[at] == number
+        chunk = at = 0
+        numbers = self._numbers[0]
+        if not numbers or numbers[0] != number:  # most jobs are pruned in their order
+            chunk = bisect_left(self._bounds, number)
+            numbers = self._numbers[chunk]
+            at = bisect_left(numbers, number)
+            assert numbers[at] == number
         del numbers[at]
         del self._records[chunk][at]
         self._count -= 1

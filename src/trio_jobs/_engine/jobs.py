@@ -167,7 +167,7 @@ class JobRecord(msgspec.Struct, gc=False):
     delay: float | None = None
     deadline_after: float | None = None
     # on the clock of elapsed seconds: the ends of these waits, and when the last event, the start and the end of the
-    # last attempt were recorded. None if that was not in this process. Written by `fold.stamp`
+    # last attempt were recorded. None if that was not in this process
     due_elapsed: float | None = None
     deadline_elapsed: float | None = None
     changed_elapsed: float | None = None

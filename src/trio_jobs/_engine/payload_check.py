@@ -20,12 +20,13 @@ from msgspec import inspect as mi
 from trio_jobs._engine import payload_codec
 from trio_jobs._engine.payload_digest import canonical_json
 
-__all__ = ["PayloadCheck", "refuse_not_finite"]
+__all__ = ["EXACT", "PayloadCheck", "refuse_not_finite"]
 
 _PLAIN: Final = (dict, list, tuple, set, frozenset, str, int, float, bool, type(None))
 _decode: Final = msgspec.json.Decoder(float_hook=str).decode  # no number is out of range
 _ARRAYS: Final = (mi.ListType, mi.VarTupleType, mi.TupleType, mi.SetType, mi.FrozenSetType, mi.NamedTupleType)
-_EXACT: Final = frozenset({str, int, float, bool, type(None)})
+EXACT: Final = frozenset({str, int, float, bool, type(None)})
+"""Values of these classes come back as they were given if they come back equal, and of the same class."""
 _NUMBERS: Final = (int, float, Decimal)
 
 
@@ -56,13 +57,14 @@ class PayloadCheck:
         except Exception:  # what cannot be inspected, such as a type of pydantic's own, is not checked
             self._info = None
         classes: set[Any] = set()
-        self._has_names = self._info is not None and _collect(self._info, classes, set())
+        self.has_names: Final = self._info is not None and _collect(self._info, classes, set())
+        """Whether `refuse_unknown_names` can refuse anything."""
         # `==` sees every attribute of every class, so that no other comparison is necessary
         self._equality_suffices = self._info is not None and all(map(_compares_all, classes))
 
     def refuse_unknown_names(self, body: bytes) -> None:
         """Raise `ValueError` for a name in JSON that the classes of the type do not have."""
-        if self._has_names and self._info is not None:
+        if self._info is not None:
             _check(self._info, _decode(body), "$")
 
     def refuse_difference(self, given: Any, back: Any, body: msgspec.Raw) -> None:
@@ -125,7 +127,7 @@ def _compares_all(class_: Any) -> bool:
 
 def _compare(given: Any, back: Any, path: str) -> None:
     class_ = type(given)
-    if class_ in _EXACT and class_ is type(back) and given == back:  # most values
+    if class_ in EXACT and class_ is type(back) and given == back:  # most values
         return
     if isinstance(given, set | frozenset) and not isinstance(back, set | frozenset):
         raise ValueError(f"a set comes back as a {type(back).__name__}; declare it as set[...] - at `{path}`")

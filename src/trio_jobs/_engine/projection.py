@@ -8,8 +8,9 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.activity import Activity, queue_action
-from trio_jobs._engine.fold import begin, fold, stamp
-from trio_jobs._engine.job_index import JobIndex
+from trio_jobs._engine.event_base import JobEvent
+from trio_jobs._engine.fold import begin, fold
+from trio_jobs._engine.job_index import FinalJobs, JobIndex, OpenJobs
 from trio_jobs._engine.job_table import JobTable, facts
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
@@ -57,7 +58,7 @@ class Projection:
         """The jobs, by id."""
         self.by_submit = JobTable()
         """The jobs in the order of their submits, and which of them match a filter."""
-        self.by_state = {state: JobIndex() for state in State}
+        self.by_state: dict[State, JobIndex] = {state: FinalJobs() if state in FINAL else OpenJobs() for state in State}
         """The jobs of each state in the order in which they reached it (`state_seq`)."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         """The jobs with a key, by kind and key."""
@@ -88,31 +89,31 @@ class Projection:
         seq = event.seq
         if seq != self.seq + 1:
             raise IllegalTransition(f"event {seq} cannot follow event {self.seq}")
-        if isinstance(event, ev.JobEvent):
-            job = event.job
-            record = self.jobs.get(job)
+        if isinstance(event, JobEvent):
+            record = self.jobs.get(event.job)
             if record is None:
-                record = self._add(event)
+                self._add(event, elapsed)
             else:
-                before, number = record.state, record.state_seq
+                before, number, actions = record.state, record.state_seq, record.actions
                 known = facts(record) if record.place < self.by_submit.tail_place else None
-                actions = record.actions
-                after = fold(record, event)
-                if record.actions is not actions:
-                    self.activity.add(record.actions[-1].of_job(job, record.kind, record.key))
+                after = fold(record, event, elapsed)
                 if before is not after:
                     by_state = self.by_state
                     by_state[before].remove(number)
                     by_state[after].append(seq, record)
                 if known is not None:
                     self.by_submit.update(record, known)
-                if isinstance(event, ev.Corrected) and record.key is not None:
-                    self.keys[record.kind, record.key].digest = event.digest or ""
-            if elapsed is not None:
-                stamp(record, event, elapsed)
+                if record.actions is not actions:
+                    self._acted(record, event)
         else:
             self._apply_to_queue(event)
         self.seq = seq
+
+    def _acted(self, record: JobRecord, event: JobEvent) -> None:
+        """An operator has done something to a job."""
+        self.activity.add(record.actions[-1].of_job(record.id, record.kind, record.key))
+        if isinstance(event, ev.Corrected) and record.key is not None:
+            self.keys[record.kind, record.key].digest = event.digest or ""
 
     def _forget_now(self, event: ev.Forgotten) -> None:
         for job in event.jobs:
@@ -144,17 +145,16 @@ class Projection:
         version that did not keep its last event, so nothing is known of it."""
         return self.seq > 0 if self.last_session_event is None else is_unclean(self.last_session_event)
 
-    def _add(self, event: ev.JobEvent) -> JobRecord:
+    def _add(self, event: JobEvent, elapsed: float | None) -> None:
         job = event.job
         if not isinstance(event, ev.Submitted):
             raise QueueBroken(f"{type(event).__name__} (event {event.seq}) is of job {job!r:.100}, which is not known")
-        record = begin(event)
+        record = begin(event, elapsed)
         self.jobs[job] = record
         self.by_submit.append(record)
         self.by_state[record.state].append(event.seq, record)
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
-        return record
 
     def retract(self, job_id: str) -> None:
         """Remove a job whose submit was rejected. The numbers of its events are not used again."""

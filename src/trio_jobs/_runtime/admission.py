@@ -55,6 +55,7 @@ class Admission:
         self._submissions = submissions
         self._corrections = corrections
         self._event_log = event_log
+        self._durable = event_log.durable
         self._projection = event_log.projection
         self._channel = channel
         self._caller = caller
@@ -98,13 +99,15 @@ class Admission:
         """
         if self._status.closing:
             raise QueueClosed("the queue accepts no new jobs: it is draining or has stopped")
-        if self._event_log.durable and (trouble := self._event_log.store.trouble) is not None:
+        if self._durable and (trouble := self._event_log.store.trouble) is not None:
             raise StoreError(f"no jobs are accepted now: {trouble}")
 
-    async def submit(self, job: NewJob, *, wait: float | None, by: str | None, correct: bool = False) -> Receipt:
+    async def submit_job(self, job: NewJob, *, wait: float | None, by: str | None, correct: bool = False) -> Receipt:
+        return await self.submit(self._submissions.of(job), wait, by, correct)
+
+    async def submit(self, new: Submission, wait: float | None, by: str | None, correct: bool) -> Receipt:
         if by is not None:
             by = check_by(by)
-        new = self._submissions.make(job)
         if correct and new.key is None:
             raise UsageError("correct=True replaces the payload of the job that has a key: give key")
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -113,7 +116,9 @@ class Admission:
             if known is not None:
                 await self._known_committed(known.job_id)
                 return known
-        self.refuse_if_closing()
+        durable = self._durable
+        if durable or self._status.closing:
+            self.refuse_if_closing()
         if new.due is not None:
             self.refuse_if_too_many_wait(1)
         elif not self._channel.try_reserve():
@@ -130,23 +135,24 @@ class Admission:
                 assert known is not None
                 await self._known_committed(known.job_id)
                 return known
-        durable = self._event_log.durable
         try:
-            pending = self._append_pending([new], by) if durable else []
-            receipt = None if durable else self._accept(new, by)
+            if durable:
+                pending = self._append_pending([new], by)
+            else:
+                receipt = self._accept(new, by)
         except BaseException:
             self._release_slot(new)
             raise
-        if receipt is None:
+        if durable:
             return (await self._pending.receipts(pending))[0]
         await trio.lowlevel.cancel_shielded_checkpoint()
         return receipt
 
     def submit_nowait(self, job: NewJob, *, by: str | None) -> Receipt:
-        if self._event_log.durable:
+        if self._durable:
             raise UsageError("with a journal a submit must wait for its commit: use await submit(..., wait=0)")
         by = check_by(by)
-        new = self._submissions.make(job)
+        new = self._submissions.of(job)
         known = self._receipt_of_known(new)
         if known is not None:
             return known
@@ -161,7 +167,7 @@ class Admission:
 
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
         by = check_by(by)
-        submissions = list(map(self._submissions.make, jobs))
+        submissions = list(map(self._submissions.of, jobs))
         firsts = without_repeated_keys(submissions)
         await trio.lowlevel.checkpoint_if_cancelled()
         self.refuse_if_closing()
@@ -183,9 +189,8 @@ class Admission:
                         reserved += 1
             self.refuse_if_closing()
             fresh = [new for new in firsts if self._receipt_of_known(new) is None]
-            durable = self._event_log.durable
-            pending = self._append_pending(fresh, by) if durable else []
-            accepted = [] if durable else self._accept_all(fresh, by)
+            pending = self._append_pending(fresh, by) if self._durable else []
+            accepted = [] if self._durable else self._accept_all(fresh, by)
             reserved -= sum(new.due is None for new in fresh)
         finally:
             for _ in range(reserved):
@@ -205,7 +210,7 @@ class Admission:
 
         The caller has reserved a slot, unless the job is for later.
         """
-        event = self._submissions.event(new, by, self._event_log.next_seq)
+        event = self._submissions.event(new, by, self._projection.seq + 1)
         self._event_log.append((event,))
         return self._send(self._projection.jobs[event.job], new)
 
@@ -265,11 +270,12 @@ class Admission:
         if new.deadline is not None:
             self._scheduler.watch_deadline(record)
         if new.due is None:
-            if not in_channel:
+            if in_channel:
+                position = 1  # it may be processing already; when it was accepted, it was pending and the first
+            else:
                 self._channel.send(record)
-            # it may be processing already; when it was accepted, it was pending and the first
-            position = 1 if in_channel else self._channel.used
-            return self._receipt(record, position, State.PENDING, created=True)
+                position = self._channel.used
+            return Receipt(record.id, True, position, State.PENDING, self._expected.of(record, position))
         if record.state is State.SCHEDULED:
             self._scheduler.schedule(record)
         else:  # it became due before its submit was committed

@@ -55,6 +55,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     scope: trio.CancelScope | None = None
     """Limits the handler: by attempt_timeout, by an operator's cancel and by the stop of the queue. None while no
     handler is running: the scope of an attempt without a limit is also that of the next one."""
+    has_own_scope: bool = False
+    """Whether `scope` is of this attempt alone, since a limit can end it."""
     deadline_scope: trio.CancelScope | None = None
     """Limits the handler by the job's deadline; None without one."""
     limit_at: float = NEVER

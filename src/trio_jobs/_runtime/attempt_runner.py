@@ -81,40 +81,57 @@ class AttemptRunner:
 
         Returns when the result is recorded and, if verify could resolve a doubt at once, the doubt is resolved.
         """
-        event_log = self._event_log
         handler = self._handlers[record.kind]
-        clock = self._clock
-        now, elapsed = clock.now(), clock.elapsed()
-        self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
-        events = decide.start(record, handler.enters_at_start, handler.rules, now, event_log.next_seq, elapsed)
-        if not events:
+        if not self._start(record, handler):
             return
-        event_log.append(events)
-        if record.state is not State.PROCESSING:
-            return  # the job has expired, or must not be repeated
         running = self._slot.fill(RunningAttempt(record, handler))
         try:
-            if event_log.durable and self._awaits_start(record, handler):
+            if self._event_log.durable and self._awaits_start(record, handler):
                 with running.new_stop_scope():
-                    await event_log.committed(record.last_seq, record)
-                if not event_log.contains(record):
+                    await self._event_log.committed(record.last_seq, record)
+                if not self._event_log.contains(record):
                     return  # the attempt started before the submit was committed, and the submit was rejected
-            verification = self._verification
-            due = handler.rules.verifies and verification.is_due_before(record, handler)
-            result = await verification.ask_before(running) if due else None
-            passing = None
+            result = passing = None
+            if handler.rules.verifies and self._verification.is_due_before(record, handler):
+                result = await self._verification.ask_before(running)
+            if result is None and running.why is not None:
+                result = not_started(running.why)
             if result is None:
-                result, passing = await self._call_within_limits(running)
-            self._sessions.attempt_ended(running.discard, record if result.outcome is Outcome.COMPLETED else None)
-            if not result.has_run and result.error is not None:
-                log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
-            self._end(record, handler, result)
+                # here and not in a coroutine of its own, which would take some percent of the time of a job in memory
+                ended: CallReport | outcome.Error | None = None
+                try:
+                    if handler.attempt_timeout != NEVER or record.deadline_at is not None:
+                        ended = await self._call_limited(running)
+                    elif handler.enters_at_start or handler.takes_sdk or handler.takes_job:
+                        with self.scope as running.scope:
+                            ended = await self._call_handler(running)
+                    else:
+                        payload = handler.decode(record.payload)
+                        with self.scope as running.scope:
+                            try:
+                                ended = report_result(await call_unprotected(handler.fn, payload))
+                            except BaseException as error:
+                                ended = captured(error)
+                except BaseException as error:  # not within the scopes: it may be in a group with their Cancelled
+                    ended = outcome.Error(error)
+                result, passing = self._classify(running, ended)
+            self._end(running, result)
             if passing is not None:
                 raise passing
         finally:
             self._slot.empty()
         if record.doubt is not None:
-            await verification.resolve_soon(record, handler)
+            await self._verification.resolve_soon(record, handler)
+
+    def _start(self, record: JobRecord, handler: Handler) -> bool:
+        """Record the start of an attempt. False: the job has expired, or must not be repeated."""
+        event_log, clock = self._event_log, self._clock
+        now, elapsed = clock.now(), clock.elapsed()
+        self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
+        seq = event_log.projection.seq + 1
+        events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
+        event_log.append(events)
+        return bool(events) and record.state is State.PROCESSING
 
     def _awaits_start(self, record: JobRecord, handler: Handler) -> bool:
         """Whether the start of this attempt is committed before its handler is called.
@@ -125,44 +142,37 @@ class AttemptRunner:
         self._attempts += 1
         return not handler.rules.idempotent or record.crashes > 0 or self._attempts <= FIRST_ATTEMPTS
 
-    async def _call_within_limits(self, running: RunningAttempt) -> tuple[AttemptResult, BaseException | None]:
-        """Call the handler within the scopes of the attempt. Returns the result of `classify`.
-
-        The except clause is outside of the scopes, since an error from the cleanup of a handler may be in a group with
-        the Cancelled of a scope.
-        """
-        if running.why is not None:
-            return not_started(running.why), None
-        limited = running.handler.attempt_timeout != NEVER or running.record.deadline_at is not None
-        if limited:
-            self._set_limits(running)
-        ended: CallReport | outcome.Error | None = None
-        try:
-            if running.scope is None:
-                with self.scope as running.scope:
-                    ended = await self._call_handler(running)
-            elif running.deadline_scope is None:
-                with running.scope:
-                    ended = await self._call_handler(running)
-            else:
-                with running.deadline_scope, running.scope:
-                    ended = await self._call_handler(running)
-        except BaseException as error:
-            ended = outcome.Error(error)
-        if not limited:
-            running.scope = None  # in the step in which the handler has returned: the next attempt has the scope
+    def _classify(
+        self, running: RunningAttempt, ended: CallReport | outcome.Error | None
+    ) -> tuple[AttemptResult, BaseException | None]:
+        """Return the result of `classify`. Called in the step in which the handler has ended."""
+        late = False
         if running.interrupted_call is not None and self._interrupter.was_interrupted(running):
             running.was_interrupted = True
             self._sessions.renew_soon()
-        late = False
-        if limited:
+        if running.has_own_scope:
             late = running.limit_at != NEVER and self._clock.monotonic() > running.limit_at
             running.clear_limits()
+        else:
+            running.scope = None  # the next attempt has it
         return classify(running, ended, late, self._sessions.renew_after_error)
+
+    async def _call_limited(self, running: RunningAttempt) -> CallReport | outcome.Error | None:
+        """Call the handler within scopes of its own, which its limits can end. None: one of them has ended it."""
+        self._set_limits(running)
+        assert running.scope is not None
+        if running.deadline_scope is None:
+            with running.scope:
+                return await self._call_handler(running)
+        else:
+            with running.deadline_scope, running.scope:
+                return await self._call_handler(running)
+        return None
 
     def _set_limits(self, running: RunningAttempt) -> None:
         """Limit the attempt. It has a scope of its own, which its limit can end after the handler has returned."""
         running.scope = trio.CancelScope()
+        running.has_own_scope = True
         timeout = running.handler.attempt_timeout
         if timeout != NEVER:
             running.limit_in_seconds(self._clock, timeout, running.scope)
@@ -211,21 +221,25 @@ class AttemptRunner:
         if self._slot.current is not running or running.ended_by() is not None:
             raise SdkCallRefused("this attempt is over, or about to be; its SDK handle takes no more calls")
 
-    def _end(self, record: JobRecord, handler: Handler, result: AttemptResult) -> None:
-        event_log = self._event_log
-        clock = self._clock
-        saver, returned = self._saver, result.outcome is Outcome.COMPLETED
-        if saver is not None and returned:
-            events = decide.returned(record, result, clock.now(), event_log.next_seq)
+    def _end(self, running: RunningAttempt, result: AttemptResult) -> None:
+        """Record the end of an attempt."""
+        event_log, clock, saver = self._event_log, self._clock, self._saver
+        record, handler, ended = running.record, running.handler, result.outcome
+        seq = event_log.projection.seq + 1
+        in_session = handler.takes_sdk and ended is Outcome.COMPLETED
+        self._sessions.attempt_ended(running.discard, record if in_session else None)
+        if not result.has_run and result.error is not None:
+            log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
+        if saver is not None and ended is Outcome.COMPLETED:
+            events = decide.returned(record, result, clock.now(), seq)
         else:
             rules = handler.rules
-            if result.outcome is Outcome.DIED:
+            if ended is Outcome.DIED:
                 rules = attrs.evolve(rules, max_crashes=self._max_crashes)
-            now, seq, elapsed = clock.now(), event_log.next_seq, clock.elapsed()
-            events = decide.end(record, result, rules, now, self._chance(), seq, elapsed)
+            events = decide.end(record, result, rules, clock.now(), self._chance(), seq, clock.elapsed())
         if events:
             event_log.append(events)
-        elif result.outcome is not Outcome.INSIDE:  # else its call was abandoned and has not returned
+        elif ended is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",
                 record.id,

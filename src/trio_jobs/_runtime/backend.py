@@ -153,7 +153,7 @@ class QueueBackend(QueueBackendCommands):
         by: str | None,
     ) -> Receipt:
         job = NewJob(kind, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return await self._runtime.admission.submit(job, wait=wait, by=by, correct=correct)
+        return await self._runtime.admission.submit_job(job, wait=wait, by=by, correct=correct)
 
     async def cancel(self, job_id: str, *, by: str | None, note: str | None, if_seq: int | None = None) -> CancelAnswer:
         return await self._operations.cancel(job_id, by=by, note=note, if_seq=if_seq)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NoReturn
 
 import trio
 
@@ -61,43 +62,44 @@ class Consumer:
         try:
             for record in self.first_jobs:
                 await self._process_to_end(record)
-            while True:
-                await self.run_once()
+            await self._process()
         finally:
             self._runner.scope.leave()
 
-    async def run_once(self) -> None:
-        """Process one job of the channel.
+    async def _process(self) -> NoReturn:
+        """Process one job of the channel after the other.
 
         Cancelled:
             While it waits: no job was received.
         """
         saver, sessions, channel = self._saver, self._sessions, self._channel
-        if saver is not None and saver.pending:
-            before_save = await self._receive_before_save(saver)
-            if before_save is None:
-                return
-            record = before_save
-        else:
-            if not sessions.ready():
-                await sessions.wait_permitted()
-            record = await channel.receive()
-            if not sessions.ready():  # the wait was long, or the SDK is not open
-                record = await self._receive_when_ready(record)
-        channel.received(record)
-        if not self._event_log.contains(record):  # pruned, or its submit was rejected while it was in delivery
-            self._verification.refuse_request(record)
-            return
-        if record.state in FINAL and self._verification.is_requested(record):
-            await self._verification.answer_request(record)
-        elif self._strict_order:
-            await self._process_to_end(record)
-        elif record.state is State.IN_DOUBT:
-            await self._verification.resolve(record)
-        else:
-            await self._runner.run(record)
-        if saver is not None or sessions.must_close():
-            await self._after_call()
+        verification, jobs = self._verification, self._event_log.projection.jobs
+        while True:
+            if saver is not None and saver.pending:
+                before_save = await self._receive_before_save(saver)
+                if before_save is None:
+                    continue
+                record = before_save
+            else:
+                if not sessions.is_permitted():
+                    await sessions.wait_permitted()
+                record = await channel.receive()
+                if not sessions.ready():  # the wait was long, or the SDK is not open
+                    record = await self._receive_when_ready(record)
+            channel.received(record)
+            if record.id not in jobs:  # pruned, or its submit was rejected while it was in delivery
+                verification.refuse_request(record)
+                continue
+            if record.state in FINAL and verification.is_requested(record):
+                await verification.answer_request(record)
+            elif self._strict_order:
+                await self._process_to_end(record)
+            elif record.state is State.IN_DOUBT:
+                await verification.resolve(record)
+            else:
+                await self._runner.run(record)
+            if saver is not None or sessions.must_close():
+                await self._after_call()
 
     async def _receive_when_ready(self, record: JobRecord) -> JobRecord:
         """Return the job that was received, or the next one, when an attempt may start."""

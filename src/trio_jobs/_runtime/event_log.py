@@ -79,7 +79,7 @@ class EventLog:
         self.projection = Projection()
         self.restored_at: float | None = None
         """The time (UTC) of the last event that the store held when it was opened; None without one."""
-        self.committed_seq = 0
+        self._committed_seq = 0
         self.is_failing = False
         """The last commit has failed."""
         self._listener: LogListener | None = None
@@ -96,6 +96,11 @@ class EventLog:
     def next_seq(self) -> int:
         return self.projection.seq + 1
 
+    @property
+    def committed_seq(self) -> int:
+        """The number of the last committed event."""
+        return self._committed_seq if self.durable else self.projection.seq
+
     async def open(self, listener: LogListener) -> None:
         """Open the store and apply the events that it holds.
 
@@ -106,14 +111,15 @@ class EventLog:
             The store is not open, or will be closed as soon as possible.
         """
         self._listener = listener
-        restored = await self.store.open(self._on_commit, self._on_failure, listener.on_broken)
+        on_commit = self._on_commit if self.durable else listener.on_committed  # then `append` has committed
+        restored = await self.store.open(on_commit, self._on_failure, listener.on_broken)
         self._is_open = True
         projection = self.projection
         for event in restored:
             projection.seq = event.seq - 1  # numbers of pruned events are missing
             projection.apply(event)
             self.restored_at = event.at
-        projection.seq = self.committed_seq = self.store.last_seq
+        projection.seq = self._committed_seq = self.store.last_seq
         projection.tombstones.add(self.store.keys())
         # those that the store does not have yet are the newest
         projection.tombstones.add(one.tombstone for one in projection.forgotten.values() if one.tombstone is not None)
@@ -142,9 +148,9 @@ class EventLog:
                 _check_encodable(event)
         if self.durable:
             self._copy_committed(events)
-        projection, elapsed = self.projection, self._elapsed()
+        apply, elapsed = self.projection.apply, self._elapsed()
         for event in events:
-            projection.apply(event, elapsed)
+            apply(event, elapsed)
         self.store.append(events)
 
     async def committed(self, seq: int, of: JobRecord | None = None) -> None:
@@ -316,7 +322,7 @@ class EventLog:
 
     def _on_commit(self, events: Sequence[ev.Event]) -> None:
         assert self._listener is not None
-        self.committed_seq = events[-1].seq
+        self._committed_seq = events[-1].seq
         self.is_failing = False
         if self._uncommitted:
             self._advance_copies(events)
@@ -328,7 +334,7 @@ class EventLog:
             self._uncommitted.popleft()
             if not isinstance(event, ev.JobEvent):
                 continue
-            if jobs[event.job].last_seq <= self.committed_seq:
+            if jobs[event.job].last_seq <= self._committed_seq:
                 copies.pop(event.job, None)
             elif (copied := copies[event.job]) is not None:
                 fold(copied, event)

@@ -46,23 +46,23 @@ class ExpectedWaits:
         """
         estimates = self._estimates
         own = estimates.turn(record.kind)
-        if own is None or self._is_blocked():
+        current, stuck = self._slot.current, self._overruns.stuck
+        if own is None or self._projection.paused is not None or self._sessions.failing:
+            return None
+        if stuck is not None and stuck is current:
             return None
         if position == 0:
             return 0.0
-        current = self._slot.current
         if current is not None:
-            wait = estimates.turn(current.record.kind) or own
+            kind = current.record.kind
+            wait = own if kind == record.kind else estimates.turn(kind) or own
         else:  # the SDK rests or is being opened, or the first job starts at once
             wait = 0.0 if position == 1 and self._sessions.ready() else own
+        if position == 1:
+            return wait
         kinds = self._channel.kinds
-        if position > 1 and len(kinds) == 1:
+        if len(kinds) == 1:
             return wait + own * (position - 1)
         if position == self._channel.used:
             return wait + sum((estimates.turn(kind) or own) * count for kind, count in kinds.items()) - own
         return wait + sum(estimates.turn(kind) or own for kind in self._channel.kinds_before(position))
-
-    def _is_blocked(self) -> bool:
-        if self._projection.paused is not None or self._sessions.failing:
-            return True
-        return self._overruns.stuck is not None and self._overruns.stuck is self._slot.current

@@ -76,7 +76,7 @@ class FromThread(ThreadCommands):
     ) -> Receipt:
         """See `Queue.submit`."""
         job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return self._wait(self._runtime.admission.submit, job, wait=wait, by=by, correct=correct)
+        return self._wait(self._runtime.admission.submit_job, job, wait=wait, by=by, correct=correct)
 
     def submit_nowait(
         self,

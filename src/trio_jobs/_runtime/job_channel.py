@@ -14,6 +14,7 @@ free is given to a waiter directly, so that no later caller can take it.
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Awaitable
 
 import attrs
@@ -59,8 +60,8 @@ class JobChannel:
     _waiting: int
     used: int
     """Jobs in the channel."""
-    kinds: dict[str, int]
-    """The number of these jobs by kind, of the kinds that have any."""
+    kinds: defaultdict[str, int]
+    """The number of these jobs by kind, of each kind that ever had any."""
 
     def __init__(self, capacity: int, *, strict: bool = False) -> None:
         self.capacity = capacity
@@ -73,7 +74,7 @@ class JobChannel:
         self._requeue_waiting = False
         self._waiting = 0  # the callers in both parking lots, and those that have just been unparked
         self.used = 0
-        self.kinds = {}
+        self.kinds = defaultdict(int)
 
     def __repr__(self) -> str:
         return f"<JobChannel {self.used} waiting, {self._free} of {self.capacity} free>"
@@ -154,7 +155,7 @@ class JobChannel:
         """Append a job. The caller has reserved a slot for it, so this cannot fail."""
         self._sender.send_nowait(record)
         self.used += 1
-        self.kinds[record.kind] = self.kinds.get(record.kind, 0) + 1
+        self.kinds[record.kind] += 1
 
     def receive(self) -> Awaitable[JobRecord]:
         """Return the next job. It stays in the channel until `received` is called.
@@ -168,16 +169,12 @@ class JobChannel:
 
     def received(self, record: JobRecord) -> None:
         """Remove this job, which `receive` has returned, and release its slot."""
-        self._removed(record)
-        self.release()
-
-    def _removed(self, record: JobRecord) -> None:
         self.used -= 1
-        left = self.kinds[record.kind] - 1
-        if left:
-            self.kinds[record.kind] = left
+        self.kinds[record.kind] -= 1
+        if self._waiting:
+            self.release()
         else:
-            del self.kinds[record.kind]
+            self._free += 1
 
     def unreceive(self, record: JobRecord) -> None:
         """Return the job of the last `receive` to the front of the channel. O(capacity)."""
@@ -191,8 +188,7 @@ class JobChannel:
         for other in rest:
             self._sender.send_nowait(other)
         for _ in range(len(jobs) - len(rest)):
-            self._removed(record)
-            self.release()
+            self.received(record)
         return len(rest) < len(jobs)
 
     def position(self, record: JobRecord) -> int:

@@ -110,8 +110,9 @@ class Queue(QueueOperations):
         Cancelled:
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
-        job = NewJob(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
-        return await self._awaited.admission.submit(job, wait=wait, by=by, correct=correct)
+        parts = self._awaited
+        new = parts.submissions.make(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
+        return await parts.admission.submit(new, wait, by, correct)
 
     def submit_nowait(
         self,

@@ -109,8 +109,9 @@ class Reactions:
 
     def _on_final(self, event: ev.Ended) -> None:
         record = self._projection.jobs[event.job]
-        if self._waiters.by_job:
-            self._waiters.wake(event.job)
+        waiters = self._waiters
+        if waiters.by_job:
+            waiters.wake(event.job)
         if self._status.unhandled:
             self._status.unhandled.discard(event.job)
         if self._blocking_job.record is not None:
@@ -120,17 +121,18 @@ class Reactions:
         if event.outcome is not None and event.outcome is not Outcome.UNSAVED:
             self._add_to_estimates(record)
         self._pruner.job_ended(record.state)
-        if self._waiters.idle_is_awaited:
+        if waiters.idle is not None:
             self._wake_if_idle()
 
     def _on_returned(self, event: ev.Returned) -> None:
         self._add_to_estimates(self._projection.jobs[event.job])
-        if self._waiters.idle_is_awaited:
+        if self._waiters.idle is not None:
             self._wake_if_idle()
 
     def _add_to_estimates(self, record: JobRecord) -> None:
-        if record.started_elapsed is not None and record.ended_elapsed is not None:
-            self._estimates.add(record.kind, record.ended_elapsed - record.started_elapsed)
+        start, end = record.started_elapsed, record.ended_elapsed
+        if start is not None and end is not None:
+            self._estimates.add(record.kind, end - start)
 
     def _on_scheduled(self, event: ev.Ended | ev.Rescheduled) -> None:
         record = self._projection.jobs[event.job]
@@ -186,5 +188,5 @@ class Reactions:
             self._hooks.close_failed(failure)
 
     def _wake_if_idle(self) -> None:
-        if self._waiters.idle_is_awaited and not work_is_left(self._projection, self._handlers):
+        if self._waiters.idle is not None and not work_is_left(self._projection, self._handlers):
             self._waiters.wake_idle()

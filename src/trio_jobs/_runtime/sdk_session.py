@@ -53,6 +53,7 @@ class SdkSessionManager:
         self, *, event_log: EventLog, executor: SdkExecutor, clock: Clock, settings: Settings, seat: SeatLock | None
     ) -> None:
         self._event_log = event_log
+        self._durable = event_log.durable
         self._projection = event_log.projection
         self._executor = executor
         # asked once: the check of a protocol takes as long as an eighth of a job in memory
@@ -110,7 +111,7 @@ class SdkSessionManager:
             and self._discard is None
             and not self.stopped
             and not (self._measures_time and (self._must_rest() or self._was_idle() or self._must_ask_alive()))
-            and not (self._event_log.durable and self._store_fails())
+            and not (self._durable and self._store_fails())
         )
 
     @property
@@ -130,7 +131,7 @@ class SdkSessionManager:
 
     def is_permitted(self) -> bool:
         """Whether the queue is not paused, does not stop, and its store commits."""
-        return not (self.stopped or self._projection.paused is not None or self._store_fails())
+        return not (self.stopped or self._projection.paused is not None or (self._durable and self._store_fails()))
 
     def must_renew(self) -> bool:
         """Whether the session cannot be used for the next attempt."""
@@ -248,11 +249,11 @@ class SdkSessionManager:
 
         Args:
             discard: Why the session cannot be used any more; None if it can.
-            completed: The job, if its handler returned.
+            completed: The job, if its handler has the SDK and returned.
         """
         if self._measures_time:
             self.call_ended()
-        self._alive_at = None
+            self._alive_at = None
         self._attempts_in_session += 1
         if completed is not None and self._settings.save is None:
             self._completed_in_session += 1
@@ -311,7 +312,7 @@ class SdkSessionManager:
         return self._kills is not None and self._kills.has_lost_session
 
     def _store_fails(self) -> bool:
-        return self._event_log.durable and self._event_log.store.trouble is not None
+        return self._event_log.store.trouble is not None
 
     def _must_rest(self) -> bool:
         rest = self._settings.min_interval

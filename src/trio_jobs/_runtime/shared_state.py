@@ -36,28 +36,25 @@ class Estimates:
     """
 
     def __init__(self, min_interval: float) -> None:
-        self._min_interval = min_interval
+        self._between = self._min_interval = min_interval
+        """Seconds from the end of an attempt to the next start: the rest of the SDK, and a share of a save."""
         self._runs: dict[str, float] = {}
         self.mean_run: float | None = None
         """The mean duration of an attempt in seconds; None before the first has ended."""
-        self.mean_turn: float | None = None
-        """The mean time from one start to the next in seconds; None before the first attempt has ended."""
         self._mean_save: float | None = None
 
     def add(self, kind: str, ran: float) -> None:
         """Add an attempt of a job of this kind that has taken `ran` seconds."""
-        of_kind = self._runs.get(kind)
-        self._runs[kind] = ran if of_kind is None else of_kind + (ran - of_kind) / 16
-        mean = self.mean_run
-        self.mean_run = mean = ran if mean is None else mean + (ran - mean) / 16
-        self.mean_turn = mean + self._min_interval + (self._mean_save or 0.0)
+        runs, mean = self._runs, self.mean_run
+        of_kind = runs.get(kind)
+        runs[kind] = ran if of_kind is None else of_kind + (ran - of_kind) / 16
+        self.mean_run = ran if mean is None else mean + (ran - mean) / 16
 
     def add_save(self, took: float, jobs: int) -> None:
         """Add a save that has taken `took` seconds and has completed so many jobs."""
         share, mean = took / jobs, self._mean_save
         self._mean_save = mean = share if mean is None else mean + (share - mean) / 16
-        if self.mean_run is not None:
-            self.mean_turn = self.mean_run + self._min_interval + mean
+        self._between = self._min_interval + mean
 
     def turn(self, kind: str) -> float | None:
         """Return the estimated seconds from the start of an attempt of a job of this kind to the next start.
@@ -65,11 +62,12 @@ class Estimates:
         For a kind of which no attempt has ended, those of all kinds. None before the first attempt has ended.
         """
         ran = self._runs.get(kind, self.mean_run)
-        return None if ran is None else ran + self._min_interval + (self._mean_save or 0.0)
+        return None if ran is None else ran + self._between
 
     def wait_for_slot(self, waiting: int) -> float:
         """Return the estimated seconds until a slot is free for a caller behind `waiting` others, 0.1 to 600."""
-        return min(max((self.mean_turn or 0.0) * (waiting + 1), 0.1), 600.0)
+        mean_turn = 0.0 if self.mean_run is None else self.mean_run + self._between
+        return min(max(mean_turn * (waiting + 1), 0.1), 600.0)
 
 
 class JobWaiters:
@@ -77,11 +75,8 @@ class JobWaiters:
 
     def __init__(self) -> None:
         self.by_job: dict[str, trio.Event] = {}
-        self._idle: trio.Event | None = None
-
-    @property
-    def idle_is_awaited(self) -> bool:
-        return self._idle is not None
+        self.idle: trio.Event | None = None
+        """None if nobody has waited until the queue is idle."""
 
     async def wait(self, job_id: str) -> None:
         """Return when the job becomes final or in doubt, or the queue stops. The caller must check its condition."""
@@ -94,13 +89,13 @@ class JobWaiters:
 
     async def wait_idle(self) -> None:
         """Return when the queue may be idle, or stops. The caller must check its condition."""
-        if self._idle is None or self._idle.is_set():
-            self._idle = trio.Event()
-        await self._idle.wait()
+        if self.idle is None or self.idle.is_set():
+            self.idle = trio.Event()
+        await self.idle.wait()
 
     def wake_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.set()
+        if self.idle is not None:
+            self.idle.set()
 
     def wake_all(self) -> None:
         """Wake all waiting tasks, since the queue has stopped."""

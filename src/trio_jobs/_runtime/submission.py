@@ -103,26 +103,43 @@ class SubmissionFactory:
             raise UnknownKind(kind, tuple(sorted(self._handlers)))
         return found
 
-    def make(self, job: NewJob) -> Submission:
-        """Check and encode a job, without the state of the queue.
+    def of(self, job: NewJob) -> Submission:
+        """As `make`, for a job of several."""
+        return self.make(
+            job.handler, job.payload, job.key, job.due_at, job.delay, job.deadline_at, job.deadline_after, job.labels
+        )
+
+    def make(
+        self,
+        handler_name: str | Callable[..., Any],
+        payload: Any,
+        key: str | None = None,
+        due_at: datetime | None = None,
+        delay: float | None = None,
+        deadline_at: datetime | None = None,
+        deadline_after: float | None = None,
+        given_labels: Mapping[str, str] | None = None,
+    ) -> Submission:
+        """Check and encode the arguments of a submit, without the state of the queue. They are those of `Queue.submit`.
 
         Raises:
             UnknownKind: The handler is not registered.
             InvalidPayload: The payload does not fit the handler's type.
             UsageError: Another argument is not valid.
         """
-        handler = self.handler(job.handler)
-        body, value = handler.accept(job.payload)
-        key, payload_digest = job.key, None
+        handler = self.handler(handler_name)
+        body, value = handler.accept(payload)
+        payload_digest = labels = None
         if key is not None:
             key = check_text("a key", key, MAX_KEY)
             payload_digest = digest(value, body)
-        labels = None if job.labels is None else check_labels(job.labels)
-        if job.due_at is None and job.delay is None and job.deadline_at is None and job.deadline_after is None:
+        if given_labels is not None:
+            labels = check_labels(given_labels)
+        if due_at is None and delay is None and deadline_at is None and deadline_after is None:
             return Submission(handler, body, key, payload_digest, None, None, labels)
         now, elapsed = self._clock.now(), self._clock.elapsed()
-        due = _moment("due_at", job.due_at, "delay", job.delay, elapsed)
-        deadline = _moment("deadline_at", job.deadline_at, "deadline_after", job.deadline_after, elapsed)
+        due = _moment("due_at", due_at, "delay", delay, elapsed)
+        deadline = _moment("deadline_at", deadline_at, "deadline_after", deadline_after, elapsed)
         wait = 0.0 if due is None else max(_seconds(due, now), 0.0)
         if deadline is not None and _seconds(deadline, now) <= wait:
             raise UsageError("the deadline must be in the future, and after the time at which the job is due")
@@ -141,18 +158,11 @@ class SubmissionFactory:
             now = self._clock.now()
         due, deadline = submission.due, submission.deadline
         job_id = uuid7(now, self._random_bits(74))
-        if due is None and deadline is None:
-            return decide.submit(
-                job_id,
-                submission.handler.kind,
-                submission.body,
-                now,
-                seq,
-                submission.key,
-                submission.digest,
-                by=by,
-                labels=submission.labels,
-            )
+        if due is None and deadline is None:  # as `decide.submit`, which has nothing to decide then
+            return ev.Submitted(
+                seq=seq, at=now, job=job_id, kind=submission.handler.kind, payload=submission.body, key=submission.key,
+                digest=submission.digest, by=by, labels=submission.labels,
+            )  # fmt: skip
         elapsed = self._clock.elapsed()
         return decide.submit(
             job_id,
