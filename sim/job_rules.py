@@ -52,6 +52,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
     calls = [call for call in observer.calls if call.job == job and call.what == "call"]
     verifies = [call for call in observer.calls if call.job == job and call.what == "verify"]
     rules = KINDS[rows[0].kind]
+    rows = [row for row in rows if row.type != "claimed"]  # it is a note of a person, and changes nothing
     _one_end(observer, job, rows)
     _attempts(observer, job, rows)
     _no_blind_repetition(observer, job, rows, rules, verifies)
@@ -70,7 +71,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
 def _one_end(observer: Observer, job: str, rows: Sequence[Row]) -> None:
     """P5: each run has one final state. Only a retry or a correction follows it; and verify, called by an operator,
     can complete a failed job."""
-    for before, row in pairwise(row for row in rows if row.type not in ("claimed", "verified")):
+    for before, row in pairwise(row for row in rows if row.type != "verified"):
         found = before.type == "failed" and row.type == "completed" and row.reason == "verified"
         again = row.type in NEW_RUNS and before.type != "completed"
         if before.type in FINAL_TYPES and not found and not again:
@@ -274,7 +275,8 @@ def _deadlines(observer: Observer, job: str, rows: Sequence[Row], lives: Sequenc
                 _check_punctual(observer, f"{observer.name(job)} expires", row.time, max(since, before.time), lives)
         if row.type in NEW_RUNS and over:
             deadline = None
-        before = row
+        if row.type != "cancel_requested":  # it leaves the state as it is
+            before = row
 
 
 def _timers(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[Life]) -> None:
@@ -293,7 +295,7 @@ def _timers(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence[L
             assert row.due_at is not None
             given = row.type in ("scheduled", "rescheduled")
             due = _End(row, row.due_at, row.delay if given else max(row.due_at - row.at, 0.0))
-        elif row.type not in ("cancel_requested", "claimed"):
+        elif row.type != "cancel_requested":
             due = None
 
 

@@ -7,6 +7,7 @@ at a time, only in an open session, only after the start of its attempt is on th
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -62,8 +63,8 @@ class ClientRecord:
     """What `cancel` returned, by job."""
     resolved: dict[str, list[str]] = attrs.Factory(dict)
     """How `resolve` was called, by job."""
-    forgotten: set[str] = attrs.Factory(set)
-    """The jobs that operators requested to be forgotten."""
+    forgotten: Counter[str] = attrs.Factory(Counter)
+    """How often operators requested that a job be forgotten, and were not refused."""
     snapshots: list[tuple[str, int, str, int]] = attrs.Factory(list)
     """What `get` returned: job, seq, state and number of attempts."""
     events: dict[int, bytes] = attrs.Factory(dict)

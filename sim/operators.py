@@ -6,6 +6,7 @@ the seeds from `plan.OPERATED_FROM` on, so that those below stay as they were re
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,8 +85,8 @@ class Operator:
             answer = "no answer"
         except TrioJobsError as error:
             answer = type(error).__name__
-            if isinstance(error, InvalidState):
-                observer.clients.forgotten.discard(job)
+            if isinstance(error, InvalidState) and what == "forget":
+                observer.clients.forgotten -= Counter([job])  # another operator may have requested it too
         observer.note(self.name, f"{what} {name}: {answer}")
 
     async def _call(self, queue: Queue, what: str, job: str) -> Any:
@@ -101,7 +102,7 @@ class Operator:
         if what == "claim":
             return await queue.claim(job, by=self.name, seconds=rng.choice((1.0, 900.0)), take_over=rng.random() < 0.3)
         if what == "forget":
-            record.forgotten.add(job)
+            record.forgotten[job] += 1
             return await queue.forget(job, by=self.name)
         if what == "pause until":
             until = self._observer.machine_clock.now() + rng.choice((0.5, 3.0))

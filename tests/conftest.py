@@ -102,7 +102,8 @@ def children_end_with_their_test() -> Iterator[None]:
 
 @pytest.fixture
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostKind]:
-    """Both executors in this process, one after the other, and the one with a process if the test says so."""
+    """The executors, one after the other. The process of the third is a fork, since to start one takes a third of a
+    second of CPU; in the campaign it is started."""
     kind, _, is_started = request.param.partition(" ")
     if kind == "process" and not is_started:
         fork_sdk_processes(monkeypatch)
@@ -111,15 +112,10 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`in_process` marks tests of what must hold on each executor. The process of the SDK is a fork there, since to
-    start one takes a third of a second; in the campaign it is started."""
+    """A test with a `kind` runs on each executor, unless it names those on which it makes sense."""
     given = [str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")]
-    if "kind" not in metafunc.fixturenames or "kind" in given:
-        return
-    kinds: list[Any] = list(BOTH)
-    if metafunc.definition.get_closest_marker("in_process") is not None:
-        kinds += IN_PROCESS
-    metafunc.parametrize("kind", kinds, indirect=True)
+    if "kind" in metafunc.fixturenames and "kind" not in given:
+        metafunc.parametrize("kind", [*BOTH, *IN_PROCESS], indirect=True)
 
 
 @pytest.fixture

@@ -3238,6 +3238,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "deadline of a job that comes back",
+        "a job whose process died after its deadline waits for the next session before it expires",
+        PROMISES,
+        "_runtime/reactions.py",
+        "            self._scheduler.watch_deadline(record)  #",
+        "            pass  #",
+    ),
+    _M(
         "left program not ended",
         "a program that the SDK of a killed queue has left is in the SDK beside the next session",
         LEFT_PROCESS,

@@ -40,8 +40,6 @@ from trio_jobs import (
 )
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
-pytestmark = pytest.mark.in_process
-
 
 class Busy(Exception):
     """An SDK's error, with the number that SDKs give."""

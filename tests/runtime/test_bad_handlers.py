@@ -19,8 +19,6 @@ from trio_jobs import Outcome, State
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import FakeSdk, FakeSession
 
-pytestmark = pytest.mark.in_process
-
 
 class Odd(BaseException):
     """Neither an Exception nor one that Python itself raises."""

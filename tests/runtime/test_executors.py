@@ -24,8 +24,6 @@ from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._sdk_call import FunctionCall
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
-pytestmark = pytest.mark.in_process
-
 FIRST = Opening("start", 1, unclean=False)
 
 

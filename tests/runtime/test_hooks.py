@@ -17,8 +17,6 @@ from trio_jobs import CloseFailure, Done, Fail, Job, Retry, Service, Unknown
 from trio_jobs._runtime import hooks
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
-pytestmark = pytest.mark.in_process
-
 
 def limited_service(sdk: RecordingSdk, **rules: Any) -> Service:
     """Its attempts may take 2 seconds; a call whose name begins with "slow" takes 5."""

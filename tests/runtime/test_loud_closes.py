@@ -14,8 +14,6 @@ import trio_jobs
 from support.processes import Process
 from support.rig import NO_RETRY, HostKind, make_rig, until_state
 
-pytestmark = pytest.mark.in_process
-
 LOST = "whose work may be lost: "
 
 

@@ -37,8 +37,7 @@ from trio_jobs._runtime.overrun_monitor import KILL_GRACE
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
-
-pytestmark = pytest.mark.in_process
+from trio_jobs.testing._remote_session import Die
 
 
 class Wrong(Exception):
@@ -743,6 +742,27 @@ async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClo
         assert await queue.cancel(receipt.job_id) == "requested"
         job = await until(queue, receipt.job_id, lambda job: last(job).outcome is not None if job.attempts else False)
     assert last(job).ended_by is EndedBy.CANCEL
+
+
+@pytest.mark.parametrize("strict_order", [False, True], ids=["", "strict_order"])
+@pytest.mark.parametrize("kind", IN_PROCESS, indirect=True)
+async def test_p10_a_job_that_comes_back_after_its_deadline_expires_although_the_sdk_cannot_be_opened(
+    strict_order: bool, kind: HostKind, autojump_clock: MockClock
+) -> None:
+    """The machine was suspended, so the deadline passed during the call, which then ended with its process."""
+    settings = {"strict_order": strict_order, "open_retry": trio_jobs.Retry(1, waits=[600])}
+    rig, clock, hold = make_rig(kind, idempotent=True, settings=settings), TrioClock(), Blocker(then=Die())
+    rig.sdk.script("call", hold)
+    rig.sdk.script("open", "open", Wrong("not yet"))
+    async with rig.open_jumping(clock=clock) as queue:
+        receipt = await queue.submit("work", "a", deadline_after=50)
+        await trio.sleep(1)
+        clock.suspend(100)
+        began = trio.current_time()
+        hold.release()
+        job = await ended(queue, receipt.job_id)
+        assert (job.state, job.reason, trio.current_time() - began) == (State.FAILED, "expired", 0)
+    assert rig.sdk.calls() == ["a"]
 
 
 async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_clock: MockClock) -> None:

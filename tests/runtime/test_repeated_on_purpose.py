@@ -13,8 +13,6 @@ from support.rig import NO_RETRY, HostKind, Rig, ended, make_rig, outcomes, unti
 from trio_jobs import Done, Fail, JobMayHaveActed, NotDone, Queue, RetriedJobs, Retry, State, Unknown
 from trio_jobs.testing import Blocker, CrashableStore
 
-pytestmark = pytest.mark.in_process
-
 #: A declaration that permits no repetition after an error, and what the job becomes
 AT_MOST_ONCE: list[tuple[dict[str, Any], State]] = [
     ({"on_doubt": "hold"}, State.IN_DOUBT),

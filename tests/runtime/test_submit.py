@@ -46,11 +46,7 @@ async def test_the_same_key_with_another_payload_is_refused(kind: HostKind, cloc
 
 
 async def test_keys_are_per_kind(kind: HostKind, clock: MockClock) -> None:
-    rig = make_rig(kind)
-
-    async def other(session: Any, what: str) -> None: ...
-
-    rig.service.handler(kind="other", on_doubt="hold")(other)
+    rig = make_rig(kind, kinds=("work", "other"))
     async with rig.open() as queue:
         first = await queue.submit("work", "a", key="K")
         second = await queue.submit("other", "b", key="K")

@@ -9,10 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from support.process_rig import IN_A_PROCESS, make_service, serve_sdk
 from support.rig import NO_RETRY, HostKind, ended, last, open_queue, service_for
+from trio_jobs import Service
 from trio_jobs._engine.error_info import describe
 from trio_jobs._validation import check_seconds
 from trio_jobs.testing import FakeSdk, FakeSession
+from trio_jobs.testing._remote_session import open_session
 
 
 class Busy(Exception):
@@ -30,20 +33,49 @@ def raise_at(depth: int) -> None:
     raise_in(depth)
 
 
+def fail_by_lambda() -> None:
+    (lambda: raise_in(0))()
+
+
+def fail_with_cause() -> None:
+    try:
+        raise_in(0)
+    except Busy as error:
+        raise ValueError("wrong") from error
+
+
+def fail_deep() -> None:
+    raise_in(300)
+
+
+def handler(session: FakeSession, what: str) -> None:
+    FAILURES[what]()
+
+
+async def async_handler(session: FakeSession, what: str) -> None:
+    await trio.lowlevel.checkpoint()
+    FAILURES[what]()
+
+
+FAILURES = {fail.__name__: fail for fail in (fail_by_lambda, fail_with_cause, fail_deep)}
+
+
+def process_service() -> Service:
+    service = Service(sdk=open_session, **IN_A_PROCESS)
+    service.handler(kind="work", retry=NO_RETRY)(handler)
+    return service
+
+
 async def traceback_of(kind: HostKind, fail: Callable[[], None]) -> str:
     """The traceback that is kept of a handler that calls `fail`."""
-    service = service_for(FakeSdk(), kind)
-
-    def handler(session: FakeSession, what: str) -> None:
-        fail()
-
-    async def async_handler(session: FakeSession, what: str) -> None:
-        await trio.lowlevel.checkpoint()
-        fail()
-
-    service.handler(kind="work", retry=NO_RETRY)(handler if kind == "thread" else async_handler)
+    if kind == "process":
+        serve_sdk()
+        service = make_service(process_service)
+    else:
+        service = service_for(FakeSdk(), kind)
+        service.handler(kind="work", retry=NO_RETRY)(handler if kind == "thread" else async_handler)
     async with open_queue(service) as queue:
-        error = last(await ended(queue, (await queue.submit("work", "a")).job_id)).error
+        error = last(await ended(queue, (await queue.submit("work", fail.__name__)).job_id)).error
     assert error is not None
     assert error.traceback is not None
     return error.traceback
@@ -54,25 +86,21 @@ def functions(traceback: str) -> list[str]:
 
 
 async def test_a_kept_traceback_begins_with_the_handler(kind: HostKind, clock: MockClock) -> None:
-    kept = await traceback_of(kind, lambda: raise_in(0))
+    kept = await traceback_of(kind, fail_by_lambda)
     assert kept.startswith("Traceback (most recent call last):\n")
-    assert functions(kept) == ["handler" if kind == "thread" else "async_handler", "<lambda>", "raise_in"]
+    first = "async_handler" if kind == "trio" else "handler"
+    assert functions(kept) == [first, "fail_by_lambda", "<lambda>", "raise_in"]
     assert kept.endswith("Busy: now\n")
 
 
 async def test_a_kept_traceback_has_the_cause_of_the_error(kind: HostKind, clock: MockClock) -> None:
-    def fail() -> None:
-        try:
-            raise_in(0)
-        except Busy as error:
-            raise ValueError("wrong") from error
-
-    kept = await traceback_of(kind, fail)
-    assert functions(kept) == ["fail", "raise_in", "handler" if kind == "thread" else "async_handler", "fail"]
+    kept = await traceback_of(kind, fail_with_cause)
+    first = "async_handler" if kind == "trio" else "handler"
+    assert functions(kept) == ["fail_with_cause", "raise_in", first, "fail_with_cause"]
 
 
 async def test_a_kept_traceback_has_the_last_16_kib(kind: HostKind, clock: MockClock) -> None:
-    kept = await traceback_of(kind, lambda: raise_in(300))
+    kept = await traceback_of(kind, fail_deep)
     assert len(kept) == 16 * 1024
     assert functions(kept)[-2:] == ["raise_at", "raise_in"]
     assert kept.endswith("Busy: now\n")

@@ -21,8 +21,6 @@ from trio_jobs import (
 )
 from trio_jobs.testing import Blocker
 
-pytestmark = pytest.mark.in_process
-
 
 async def failed_after_acting(queue: Queue, rig: Rig, what: str = "book") -> str:
     rig.sdk.script("call", OSError("the answer is lost"))

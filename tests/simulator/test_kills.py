@@ -23,6 +23,10 @@ def assert_no_violation(seed: int, crash_at: int | None = None) -> None:
 #: Seeds that found a fault
 FOUND = {
     3316: "a call returned late, its process did not end, and the consumer looked for ever whether it can be saved",
+    30001267: "the oracle took the claim of a job in doubt for the end of its doubt, and its verify for a late timer",
+    30005603: "the oracle forgot that a job was to be forgotten when another command on it was refused",
+    30008158: "the oracle took the claim of a job whose verify killed the process for the answer of that verify",
+    30008204: "a job came back after its deadline when its process died, and waited for the next session to expire",
 }
 
 

@@ -1,24 +1,30 @@
-"""The service of a rig whose SDK is in a process of its own. That process makes the same one, from what an environment
-variable says."""
+"""Services whose SDK is in a process of its own. That process makes the same service, by the function and the arguments
+that an environment variable names."""
 
 from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio_jobs
 from support.process_time import around_thread
+from support.served_sdk import OpenSession, ServedSdk
 from trio_jobs import Service
 from trio_jobs.testing import FakeSession
 from trio_jobs.testing._remote_sdk import RemoteSdk
 from trio_jobs.testing._remote_session import open_session
 
-__all__ = ["end_served", "make_process_service", "serve_sdk"]
+__all__ = ["IN_A_PROCESS", "end_served", "make_process_service", "make_service", "serve", "serve_sdk"]
 
 SERVICE: Final = "TRIO_JOBS_TEST_SERVICE"
 
-_served: list[RemoteSdk] = []
+#: For `Service`: its SDK is in a process, which finds it by `make_service`
+IN_A_PROCESS: Final[dict[str, Any]] = {"executor": "process", "locate": "support.process_rig:located_service"}
+
+_served: list[RemoteSdk | ServedSdk] = []
 
 
 def serve_sdk() -> RemoteSdk:
@@ -29,6 +35,11 @@ def serve_sdk() -> RemoteSdk:
     return served
 
 
+def serve(open_session: OpenSession) -> None:
+    """The processes of this test use the sessions of an SDK of the test. See `open_served_session`."""
+    _served.append(ServedSdk(open_session))
+
+
 def end_served() -> None:
     """Called at the end of a test."""
     while _served:
@@ -36,23 +47,38 @@ def end_served() -> None:
     os.environ.pop(SERVICE, None)
 
 
-def make_process_service(settings: dict[str, Any], rules: dict[str, Any], *, verifies: bool) -> Service:
-    """The service with the handler "work", whose process makes the same one."""
-    os.environ[SERVICE] = pickle.dumps((settings, rules, verifies)).hex()
-    return _make(settings, rules, verifies)
+def make_service(make: Callable[..., Service], *args: Any) -> Service:
+    """Return the service that the function makes. Its process makes it by the same function.
+
+    Args:
+        make: A function of a module; the service has the arguments `IN_A_PROCESS`.
+        args: Its arguments, which can be pickled.
+    """
+    os.environ[SERVICE] = pickle.dumps((make, args)).hex()
+    return make(*args)
 
 
 def located_service() -> Service:
     """For `locate=`, in the process."""
     # what this test has written
-    return _make(*pickle.loads(bytes.fromhex(os.environ[SERVICE])))
+    make, args = pickle.loads(bytes.fromhex(os.environ[SERVICE]))
+    service: Service = make(*args)
+    return service
 
 
-def _make(settings: dict[str, Any], rules: dict[str, Any], verifies: bool) -> Service:
-    service = Service(sdk=open_session, executor="process", locate="support.process_rig:located_service", **settings)
+def make_process_service(
+    settings: dict[str, Any], rules: dict[str, Any], kinds: tuple[str, ...], *, verifies: bool
+) -> Service:
+    """The service of a rig."""
+    return make_service(_make, settings, rules, kinds, verifies)
+
+
+def _make(settings: dict[str, Any], rules: dict[str, Any], kinds: tuple[str, ...], verifies: bool) -> Service:
+    service = Service(sdk=open_session, **IN_A_PROCESS, **settings)
     if verifies:
         rules = {**rules, "verify": _verify}
-    service.handler(kind="work", **rules)(_work)
+    for kind in kinds:
+        service.handler(kind=kind, **rules)(partial(_work))  # a function can be registered once
     return service
 
 

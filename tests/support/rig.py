@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,7 @@ from support.waiting import deadline
 from trio_jobs import Attempt, Job, Queue, Service, TrioClock
 from trio_jobs._engine.events import Event
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._service import parts_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
 
 HostKind = Literal["thread", "trio", "process"]
@@ -56,17 +58,9 @@ class Rig:
 
     @asynccontextmanager
     async def open_jumping(self, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
-        """As `open`, on each executor with a clock that jumps when nothing can happen. See `jumping_clock`."""
-        if self.kind == "thread":
-            async with trio_jobs.testing.open_queue(self.service, seed=seed, **kwargs) as queue:
-                yield queue
-        elif self.kind == "process":
-            with virtual_time_of_processes():
-                async with open_queue(self.service, seed=seed, **kwargs) as queue:
-                    yield queue
-        else:
-            async with open_queue(self.service, seed=seed, **kwargs) as queue:
-                yield queue
+        """As `open`, under pytest-trio's autojump_clock on each executor. See `open_jumping_queue`."""
+        async with open_jumping_queue(self.service, seed=seed, **kwargs) as queue:
+            yield queue
 
     async def reached(self, hold: Blocker) -> None:
         """Wait until a call has reached `hold`."""
@@ -74,27 +68,51 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_queue(service: Service, *, seed: int = 1, **kwargs: Any) -> AsyncIterator[Queue]:
+async def open_queue(
+    service: Service, *, seed: int = 1, clock: TrioClock | None = None, **kwargs: Any
+) -> AsyncIterator[Queue]:
     """The queue of a service, in virtual time.
 
     Args:
+        clock: One that the test changes.
         seed: Another one for a second queue on the same store at the same moment; otherwise it draws the same ids.
     """
-    async with service.open(clock=TrioClock(), seed=seed, **kwargs) as queue:
+    async with service.open(clock=TrioClock() if clock is None else clock, seed=seed, **kwargs) as queue:
         yield queue
 
 
-def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any] | None = None, **rules: Any) -> Rig:
-    """A rig whose handler has these `rules`, see `declared`.
+@asynccontextmanager
+async def open_jumping_queue(service: Service, *, seed: int = 0, **kwargs: Any) -> AsyncIterator[Queue]:
+    """A queue whose virtual time jumps when nothing can happen, wherever its SDK is. Time waits for a thread and for a
+    process, but not for those that a `Blocker` blocks: nobody can wait for that without time passing."""
+    if parts_of(service).process is None:
+        async with trio_jobs.testing.open_queue(service, seed=seed, **kwargs) as queue:
+            yield queue
+    else:
+        with virtual_time_of_processes():
+            async with open_queue(service, seed=seed, **kwargs) as queue:
+                yield queue
+
+
+def make_rig(
+    kind: HostKind,
+    *,
+    verifies: bool = False,
+    settings: dict[str, Any] | None = None,
+    kinds: tuple[str, ...] = ("work",),
+    **rules: Any,
+) -> Rig:
+    """A rig whose handlers have these `rules`, see `declared`.
 
     Args:
+        kinds: The kinds of the handlers.
         verifies: The handler has a verify, which passes the kind of the job to the SDK's verify.
     """
     if kind == "process":
         served = serve_sdk()
         declaration = declared({**rules, "verify": True} if verifies else rules)
         declaration.pop("verify", None)
-        return Rig(served, kind, make_process_service(settings or {}, declaration, verifies=verifies))
+        return Rig(served, kind, make_process_service(settings or {}, declaration, kinds, verifies=verifies))
     sdk = FakeSdk()
     service = service_for(sdk, kind, **(settings or {}))
 
@@ -112,7 +130,8 @@ def make_rig(kind: HostKind, *, verifies: bool = False, settings: dict[str, Any]
 
     if verifies:
         rules["verify"] = verify if kind == "thread" else averify
-    service.handler(kind="work", **declared(rules))(work if kind == "thread" else awork)
+    for name in kinds:
+        service.handler(kind=name, **declared(rules))(partial(work if kind == "thread" else awork))
     return Rig(sdk, kind, service)
 
 

@@ -146,6 +146,8 @@ class Reactions:
         record = self._projection.jobs[event.job]
         if record.moved_seq != event.seq or event.job in self._status.unhandled:
             return  # the job has changed again, or no handler can process it
+        if record.deadline_at is not None:
+            self._scheduler.watch_deadline(record)  # if it has passed during the attempt, the job does not wait
         if self._is_blocking(record):
             self._blocking_job.notify(record)
         else:
