@@ -12,9 +12,11 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.rig import NO_RETRY, until_state
+from support.process_rig import IN_A_PROCESS, make_service, serve
+from support.rig import NO_RETRY, HostKind, until_state
+from support.rig import open_jumping_queue as open_queue
+from support.served_sdk import open_served_session
 from trio_jobs import Cancel, Done, Fail, NotDone, Retry, RetryAfter, Service, SessionDiscarded, SessionLost, Snooze
-from trio_jobs.testing import open_queue
 
 
 class Wrong(Exception):
@@ -34,6 +36,9 @@ class Ledger:
     """What was thrown into each session; None for a session that was closed."""
     opened: int = 0
     on_discard: BaseException | None = None
+    on_verify: BaseException | None = None
+    errors: list[BaseException] = attrs.field(factory=list)
+    """Each call raises the next one."""
 
     @contextmanager
     def session(self) -> Iterator[LedgerSession]:
@@ -63,94 +68,103 @@ class LedgerSession:
     number: int
     memory: list[str]
 
-    def book(self, what: str, then: BaseException | None = None) -> str:
+    def book(self, what: str) -> str:
         self.memory.append(what)
-        if then is not None:
-            raise then
+        if self.ledger.errors:
+            raise self.ledger.errors.pop(0)
         self.ledger.file = [*self.memory]  # what a handler returned is durable
         return f"{what} in session {self.number}"
 
+    def has(self, what: str) -> bool:
+        if self.ledger.on_verify is not None:
+            raise self.ledger.on_verify
+        return what in self.memory
 
-KINDS = ["thread", "trio"]
+
+def book(session: Any, what: str) -> str:
+    result: str = session.book(what)
+    return result
 
 
-def ledger_service(
-    ledger: Ledger, kind: str, errors: list[BaseException], verify: Any = None, **settings: Any
-) -> Service:
-    """A service with the kind "book", of which each call takes the next of `errors`."""
-    rules: dict[str, Any] = {"retry": settings.pop("retry", Retry(3, waits=[0]))}
-    rules["idempotent"] = settings.pop("idempotent", False)
-    if kind == "thread":
-        service = Service(sdk=ledger.session, **settings)
+async def abook(session: LedgerSession, what: str) -> str:
+    return session.book(what)
 
-        @service.handler(kind="book", verify=verify, **rules)
-        def book(session: LedgerSession, what: str) -> str:
-            return session.book(what, errors.pop(0) if errors else None)
 
-    else:
-        service = Service(async_sdk=ledger.async_session, **settings)
+def is_in_memory(session: Any, job: Any) -> Done | NotDone:
+    return Done("found") if session.has("a") else NotDone()
 
-        async def averify(session: LedgerSession, job: trio_jobs.AsyncJobContext) -> Any:
-            return verify(session, job)
 
-        @service.handler(kind="book", verify=averify if verify else None, **rules)
-        async def abook(session: LedgerSession, what: str) -> str:
-            return session.book(what, errors.pop(0) if errors else None)
+async def ais_in_memory(session: Any, job: Any) -> Done | NotDone:
+    return is_in_memory(session, job)
 
+
+def process_ledger_service(rules: dict[str, Any], settings: dict[str, Any]) -> Service:
+    service = Service(sdk=open_served_session, **IN_A_PROCESS, **settings)
+    service.handler(kind="book", **rules)(book)
     return service
 
 
-def is_in_memory(session: LedgerSession, job: Any) -> Done | NotDone:
-    return Done("found") if "a" in session.memory else NotDone()
+def ledger_service(
+    ledger: Ledger, kind: HostKind, *errors: BaseException, verifies: bool = False, **settings: Any
+) -> Service:
+    """A service with the kind "book", of which each call raises the next of `errors`."""
+    ledger.errors += errors
+    rules: dict[str, Any] = {"retry": settings.pop("retry", Retry(3, waits=[0]))}
+    rules["idempotent"] = settings.pop("idempotent", False)
+    if verifies:
+        rules["verify"] = ais_in_memory if kind == "trio" else is_in_memory
+    if kind == "process":
+        serve(ledger.session)
+        return make_service(process_ledger_service, rules, settings)
+    service = Service(sdk=ledger.session, **settings)
+    if kind == "trio":
+        service = Service(async_sdk=ledger.async_session, **settings)
+    service.handler(kind="book", **rules)(abook if kind == "trio" else book)
+    return service
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_p6_verify_is_called_in_another_session_than_the_one_in_which_the_attempt_failed(
-    kind: str, autojump_clock: MockClock
+    kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = Ledger()
-    async with open_queue(ledger_service(ledger, kind, [Wrong()], verify=is_in_memory)) as queue:
+    async with open_queue(ledger_service(ledger, kind, Wrong(), verifies=True)) as queue:
         receipt = await queue.submit("book", "a")
         assert await queue.result(receipt.job_id) == "a in session 2"
     assert ledger.file == ["a"], "the failed attempt left its work in the memory of session 1 only"
     assert [type(error) for error in ledger.thrown] == [Wrong, type(None)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_the_work_of_the_next_job_does_not_carry_the_half_of_a_failed_one(
-    kind: str, autojump_clock: MockClock
+    kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = Ledger()
-    async with open_queue(ledger_service(ledger, kind, [Wrong()], retry=NO_RETRY)) as queue:
+    async with open_queue(ledger_service(ledger, kind, Wrong(), retry=NO_RETRY)) as queue:
         await queue.submit("book", "half")
         await queue.submit("book", "whole")
     assert ledger.file == ["whole"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_the_exception_of_the_attempt_is_thrown_into_the_context_manager(
-    kind: str, autojump_clock: MockClock
+    kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger, error = Ledger(), Wrong()
-    async with open_queue(ledger_service(ledger, kind, [error], retry=NO_RETRY)) as queue:
+    async with open_queue(ledger_service(ledger, kind, error, retry=NO_RETRY)) as queue:
         await until_state(queue, (await queue.submit("book", "a")).job_id, "failed")
         await trio.sleep(1)
-        assert ledger.thrown == [error], "at once, not when the next job comes"
+        assert [repr(thrown) for thrown in ledger.thrown] == [repr(error)], "at once, not when the next job comes"
+        assert kind == "process" or ledger.thrown == [error]
         assert queue.health().ok
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert queue.report.sdk_problem is None, "the thrown exception itself is no close problem"
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_what_else_a_close_raises_is_a_close_problem_that_names_both_errors(
-    kind: str, autojump_clock: MockClock
+    kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = Ledger(on_discard=OSError("cannot roll back"))
     store = trio_jobs.MemoryStore()
-    async with open_queue(
-        ledger_service(ledger, kind, [Wrong("no such account")], retry=NO_RETRY), store=store
-    ) as queue:
+    async with open_queue(ledger_service(ledger, kind, Wrong("no such account"), retry=NO_RETRY), store=store) as queue:
         await until_state(queue, (await queue.submit("book", "a")).job_id, "failed")
         events = [event async for event in _closes(queue)]
     assert [event.problem for event in events] == [
@@ -165,34 +179,34 @@ async def _closes(queue: trio_jobs.Queue) -> AsyncIterator[trio_jobs.events.Sess
             return
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "directive", [Fail("no"), Cancel("no"), Snooze(1), RetryAfter(1)], ids=lambda error: type(error).__name__
 )
-async def test_a_directive_keeps_the_session(directive: Exception, kind: str, autojump_clock: MockClock) -> None:
+async def test_a_directive_keeps_the_session(directive: Exception, kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = Ledger()
-    async with open_queue(ledger_service(ledger, kind, [directive])) as queue:
+    async with open_queue(ledger_service(ledger, kind, directive)) as queue:
         await queue.submit("book", "a")
         await trio.sleep(5)
         assert ledger.thrown == []
     assert ledger.thrown == [None]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 async def test_a_group_of_a_directive_and_another_error_does_not_keep_the_session(
-    kind: str, autojump_clock: MockClock
+    kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = Ledger()
-    errors: list[BaseException] = [ExceptionGroup("both", [Fail("no"), Wrong()])]
-    async with open_queue(ledger_service(ledger, kind, errors, retry=NO_RETRY)) as queue:
+    error = ExceptionGroup("both", [Fail("no"), Wrong()])
+    async with open_queue(ledger_service(ledger, kind, error, retry=NO_RETRY)) as queue:
         await until_state(queue, (await queue.submit("book", "a")).job_id, "failed")
         await trio.sleep(1)
         assert len(ledger.thrown) == 1
 
 
-async def test_an_idempotent_handler_that_raises_discards_the_session_too(autojump_clock: MockClock) -> None:
+async def test_an_idempotent_handler_that_raises_discards_the_session_too(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
     ledger = Ledger()
-    async with open_queue(ledger_service(ledger, "thread", [Wrong()], idempotent=True)) as queue:
+    async with open_queue(ledger_service(ledger, kind, Wrong(), idempotent=True)) as queue:
         assert await queue.result((await queue.submit("book", "a")).job_id) == "a in session 2"
 
 
@@ -266,6 +280,10 @@ async def test_an_attempt_that_did_not_enter_the_sdk_keeps_the_session(autojump_
         assert ledger.thrown == []
 
 
+def is_gone(error: BaseException) -> bool:
+    return "gone" in str(error)
+
+
 @pytest.mark.parametrize(
     ("renew", "error", "discards"),
     [
@@ -275,16 +293,16 @@ async def test_an_attempt_that_did_not_enter_the_sdk_keeps_the_session(autojump_
         (Wrong, Wrong(), True),
         (Wrong, OtherError(), False),
         ((Wrong, OtherError), OtherError(), True),
-        (lambda error: "gone" in str(error), Wrong("gone"), True),
-        (lambda error: "gone" in str(error), Wrong("busy"), False),
+        (is_gone, Wrong("gone"), True),
+        (is_gone, Wrong("busy"), False),
     ],
     ids=["all", "none", "SessionLost", "the class", "another class", "one of two", "accepted", "not accepted"],
 )
 async def test_renew_after_error_says_which_errors_discard_the_session(
-    renew: Any, error: BaseException, discards: bool, autojump_clock: MockClock
+    renew: Any, error: BaseException, discards: bool, kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = Ledger()
-    service = ledger_service(ledger, "thread", [error], retry=NO_RETRY, renew_after_error=renew)
+    service = ledger_service(ledger, kind, error, retry=NO_RETRY, renew_after_error=renew)
     async with open_queue(service) as queue:
         await until_state(queue, (await queue.submit("book", "a")).job_id, "failed")
         await trio.sleep(1)
@@ -297,13 +315,9 @@ def test_an_invalid_renew_after_error_is_refused(renew: Any) -> None:
         Service(renew_after_error=renew)
 
 
-async def test_a_verify_that_raises_discards_the_session(autojump_clock: MockClock) -> None:
-    ledger = Ledger()
-
-    def verify(session: LedgerSession, job: Any) -> Any:
-        raise Wrong("cannot look")
-
-    async with open_queue(ledger_service(ledger, "thread", [Wrong()], verify=verify)) as queue:
+async def test_a_verify_that_raises_discards_the_session(kind: HostKind, autojump_clock: MockClock) -> None:
+    ledger = Ledger(on_verify=Wrong("cannot look"))
+    async with open_queue(ledger_service(ledger, kind, Wrong(), verifies=True)) as queue:
         await until_state(queue, (await queue.submit("book", "a")).job_id, "in_doubt")
         await queue.result((await queue.submit("book", "b")).job_id)
     assert [type(error) for error in ledger.thrown] == [Wrong, Wrong, type(None)]
@@ -321,10 +335,12 @@ async def test_a_service_without_an_sdk_has_no_session_to_discard(autojump_clock
         assert queue.statistics().session == 1
 
 
-async def test_from_the_third_failed_session_in_a_row_the_next_opening_waits(autojump_clock: MockClock) -> None:
+async def test_from_the_third_failed_session_in_a_row_the_next_opening_waits(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
     ledger = Ledger()
-    errors: list[BaseException] = [Wrong() for _ in range(5)]
-    service = ledger_service(ledger, "thread", errors, retry=NO_RETRY, open_retry=Retry(2, waits=[10, 100]))
+    errors = [Wrong() for _ in range(5)]
+    service = ledger_service(ledger, kind, *errors, retry=NO_RETRY, open_retry=Retry(2, waits=[10, 100]))
     async with open_queue(service) as queue:
         for n in range(6):
             await queue.submit("book", str(n))
@@ -344,7 +360,7 @@ async def test_from_the_third_failed_session_in_a_row_the_next_opening_waits(aut
 
 async def test_a_session_in_which_an_attempt_completed_is_not_a_failed_one(autojump_clock: MockClock) -> None:
     ledger = Ledger()
-    service = ledger_service(ledger, "thread", [], retry=NO_RETRY, open_retry=Retry(1, waits=[1000]))
+    service = ledger_service(ledger, "thread", retry=NO_RETRY, open_retry=Retry(1, waits=[1000]))
 
     @service.handler(kind="fail", retry=NO_RETRY)
     def fail(session: LedgerSession, what: str) -> None:
@@ -369,7 +385,9 @@ async def test_result_does_not_raise_job_in_doubt_before_verify_has_answered(aut
 
     @service.handler(verify=verify, verify_delay=30, retry=Retry(1, waits=[0]))
     def book(session: LedgerSession, what: str, job: trio_jobs.JobContext) -> str:
-        return session.book(what, Wrong() if job.attempt == 1 else None)
+        if job.attempt == 1:
+            session.ledger.errors.append(Wrong())
+        return session.book(what)
 
     doubts: list[trio_jobs.Job] = []
     service.on("in_doubt", doubts.append)
@@ -386,7 +404,8 @@ async def test_drain_waits_for_the_verify_of_a_job_in_doubt(autojump_clock: Mock
 
     @service.handler(verify=lambda session, job: Done("found"), verify_delay=30)
     def book(session: LedgerSession, what: str) -> str:
-        return session.book(what, Wrong())
+        session.ledger.errors.append(Wrong())
+        return session.book(what)
 
     async with open_queue(service) as queue:
         receipt = await queue.submit(book, "a")

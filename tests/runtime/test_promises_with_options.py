@@ -18,9 +18,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
+from support.process_rig import IN_A_PROCESS, lose_sessions, make_service, serve
 from support.recording_sdk import RecordingSdk, RecordingThreadSdk, Wrong
-from support.rig import open_queue
+from support.rig import IN_PROCESS, HostKind
+from support.rig import open_jumping_queue as open_queue
+from support.served_sdk import open_served_session
 from trio_jobs import AsyncJobContext, EndedBy, JobContext, MemoryStore, NotDone, Outcome, Queue, Retry, Service, Snooze
+from trio_jobs._executors.process_child import STACK_WAIT
+from trio_jobs._runtime.overrun_monitor import KILL_GRACE
 from trio_jobs.testing import Blocker
 
 
@@ -49,19 +54,58 @@ OPTIONS = [
         steps=True,
     ),
 ]
+not_on_a_thread = pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
 each_option = pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 
 WHATS = ("good", "fails", "snoozes", "retries", "slow", "cancelled", "good again")
 
 
-def service_with(sdk: RecordingSdk, option: Option, **settings: Any) -> Service:
-    service = sdk.service(**{**option.settings, **settings})
+RULES: dict[str, Any] = {"retry": Retry(2, waits=[3]), "attempt_timeout": 10}
+FAILS: dict[str, list[BaseException]] = {
+    "fails": [Wrong(), Wrong(), Wrong()],
+    "snoozes": [Snooze(5)],
+    "retries": [Wrong()],
+}
+
+
+@attrs.define
+class Day:
+    """An SDK and its service, whose handler "work" makes a call by the name of its payload."""
+
+    sdk: RecordingSdk | RecordingThreadSdk
+    service: Service
+    hangs: list[Blocker] = attrs.field(factory=list)
+    """What blocks the call "slow" in another process. In the loop it takes 1000 s, and each other call 1 s."""
+
+    def end(self) -> None:
+        """Called in Trio, when the queue has stopped."""
+        lose_sessions()
+        for hang in self.hangs:
+            hang.release()
+
+
+def make_day(kind: HostKind, option: Option, clock: MockClock, **settings: Any) -> Day:
+    settings = {**option.settings, **settings}
+    if kind == "trio":
+        return day_in_the_loop(option, settings)
+    sdk = RecordingThreadSdk(clock.current_time)
+    for what, errors in FAILS.items():
+        sdk.does(what, *errors)
+    hangs = [Blocker() for _ in range(3)]
+    sdk.does("slow", *hangs)
+    serve(sdk.session, sdk.lose)
+    return Day(sdk, make_service(process_service, "work", RULES, True, option.steps, settings), hangs)
+
+
+def day_in_the_loop(option: Option, settings: dict[str, Any]) -> Day:
+    sdk = RecordingSdk()
+    service = sdk.service(**settings)
 
     async def verify(sdk: RecordingSdk, job: AsyncJobContext) -> NotDone:
         await sdk.call("verify")
         return NotDone()
 
-    @service.handler(retry=Retry(2, waits=[3]), attempt_timeout=10, verify=verify)
+    @service.handler(verify=verify, **RULES)
     async def work(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> str:
         async def act() -> str:
             return await sdk.call(what, 1000 if what == "slow" else 1)
@@ -69,10 +113,35 @@ def service_with(sdk: RecordingSdk, option: Option, **settings: Any) -> Service:
         result: str = await job.step("act", act) if option.steps else await act()
         return result
 
-    sdk.fails("fails", Wrong(), Wrong(), Wrong())
-    sdk.fails("snoozes", Snooze(5))
-    sdk.fails("retries", Wrong())
+    for what, errors in FAILS.items():
+        sdk.fails(what, *errors)
+    return Day(sdk, service)
+
+
+# in a process; `sdk` has the methods of a RecordingThreadSdk
+
+
+def process_service(kind: str, rules: dict[str, Any], verifies: bool, steps: bool, settings: dict[str, Any]) -> Service:
+    service = Service(sdk=open_served_session, **IN_A_PROCESS, **settings)
+    if verifies:
+        rules = {**rules, "verify": verify_not_done}
+    service.handler(kind=kind, **rules)(call_in_step if steps else call)
     return service
+
+
+def call(sdk: Any, what: str, job: JobContext) -> str:
+    result: str = sdk.call(what)
+    return result
+
+
+def call_in_step(sdk: Any, what: str, job: JobContext) -> str:
+    result: str = job.step("act", sdk.call, what)
+    return result
+
+
+def verify_not_done(sdk: Any, job: JobContext) -> NotDone:
+    sdk.call("verify")
+    return NotDone()
 
 
 @asynccontextmanager
@@ -116,37 +185,58 @@ def check_sessions(sdk: RecordingSdk | RecordingThreadSdk) -> None:
 
 
 @each_option
-async def test_p1_p3_p5_hold_on_a_day_of_all_kinds_of_jobs(option: Option, autojump_clock: MockClock) -> None:
-    sdk = RecordingSdk()
-    async with open_queue(service_with(sdk, option)) as queue, a_day(queue, option) as ids:
+@not_on_a_thread
+async def test_p1_p3_p5_hold_on_a_day_of_all_kinds_of_jobs(
+    option: Option, kind: HostKind, autojump_clock: MockClock
+) -> None:
+    day = make_day(kind, option, autojump_clock)
+    sdk = day.sdk
+    async with open_queue(day.service) as queue, a_day(queue, option) as ids:
         for what, job_id in ids.items():
             if what not in ("fails", "slow", "cancelled", "expires"):
                 assert await queue.result(job_id) == what
         for what in ("fails", "slow", "expires"):
             with pytest.raises(trio_jobs.JobFailed):
                 await queue.result(ids[what])
+    day.end()
     check_sessions(sdk)
     assert queue.report is not None
     assert queue.report.sdk_closed
     assert queue.report.unfinished == ()
     assert {what for what, job_id in ids.items() if queue.get(job_id).state == "cancelled"} == {"cancelled"}
-    if option.name in ("min_interval", "everything"):
+    if option.name in ("min_interval", "everything") and kind == "trio":
         starts = [at for at, what in sdk.record if what not in ("open", "close")]
         assert all(after - before >= 2 for before, after in pairwise(starts))
 
 
-END = ["return", "error", "cancel"]
+ENDS = ["return", "error", "cancel"]
+MOMENTS = [0, 0.5, 4.25, 8.25, 12.5, 21]
 
 
 @each_option
-@pytest.mark.parametrize("end", END)
-@pytest.mark.parametrize("at", [0, 0.5, 4.25, 8.25, 12.5, 21])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("at", MOMENTS)
+@pytest.mark.parametrize("kind", ["trio"], indirect=True)
 async def test_p3_p5_hold_however_and_whenever_the_block_ends(
-    end: str, at: float, option: Option, autojump_clock: MockClock
+    end: str, at: float, option: Option, kind: HostKind, autojump_clock: MockClock
 ) -> None:
+    await check_end(end, at, option, kind, autojump_clock)
+
+
+@pytest.mark.parametrize("option", OPTIONS[-1:], ids=lambda option: option.name)
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("at", [4.25, 21])
+@pytest.mark.parametrize("kind", IN_PROCESS, indirect=True)
+async def test_p3_p5_hold_however_and_whenever_the_block_ends_with_a_process(
+    end: str, at: float, option: Option, kind: HostKind, autojump_clock: MockClock
+) -> None:
+    await check_end(end, at, option, kind, autojump_clock)
+
+
+async def check_end(end: str, at: float, option: Option, kind: HostKind, clock: MockClock) -> None:
     """Every job is final or named in the report, and the session is closed; a next start can go on from there."""
-    sdk, store = RecordingSdk(), MemoryStore()
-    service = service_with(sdk, option, drain_timeout=0)
+    day, store = make_day(kind, option, clock, drain_timeout=0), MemoryStore()
+    sdk, service = day.sdk, day.service
     ids: dict[str, str] = {}
     caught = None
     with trio.move_on_after(at if end == "cancel" else 1e6) as scope:
@@ -171,15 +261,17 @@ async def test_p3_p5_hold_however_and_whenever_the_block_ends(
     assert left | final == set(ids.values())
     assert not left & final
 
-    again = RecordingSdk()
-    async with open_queue(service_with(again, option), store=store) as queue:
+    again = make_day(kind, option, clock)
+    async with open_queue(again.service, store=store) as queue:
         await queue.resume()
         for job_id in ids.values():
             try:
                 await queue.result(job_id)
             except (trio_jobs.JobFailed, trio_jobs.JobCancelled):
                 assert queue.get(job_id).is_final
-    check_sessions(again)
+    day.end()
+    again.end()
+    check_sessions(again.sdk)
     assert queue.report is not None
     assert queue.report.unfinished == ()
 
@@ -197,6 +289,7 @@ async def test_p3_p5_hold_however_and_whenever_the_block_ends(
     ],
     ids=["attempt", "job", "stop"],
 )
+@not_on_a_thread
 async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     attempt_timeout: float,
     deadline_after: float,
@@ -204,33 +297,81 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     ended_by: EndedBy,
     outcome: Outcome,
     option: Option,
+    kind: HostKind,
     autojump_clock: MockClock,
 ) -> None:
-    sdk = RecordingSdk()
-    service = sdk.service(**{**option.settings, "drain_timeout": 0})
+    """In a process it is killed, since it does not end by itself."""
+    settings = {**option.settings, "drain_timeout": 0, "cancel_timeout": 3}
+    rules: dict[str, Any] = {"attempt_timeout": attempt_timeout, "on_doubt": "hold"}
+    sdk: RecordingSdk | RecordingThreadSdk
+    hang = Blocker()
+    if kind == "trio":
+        sdk = RecordingSdk()
+        service = sdk.service(**settings)
 
-    @service.handler(attempt_timeout=attempt_timeout, on_doubt="hold")
-    async def endless(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
-        async def act() -> str:
-            return await sdk.call(what, 1000)
+        @service.handler(**rules)
+        async def endless(sdk: RecordingSdk, what: str, job: AsyncJobContext) -> None:
+            async def act() -> str:
+                return await sdk.call(what, 1000)
 
-        await (job.step("act", act) if option.steps else act())
+            await (job.step("act", act) if option.steps else act())
 
+    else:
+        sdk = RecordingThreadSdk()
+        sdk.does("a", hang)
+        serve(sdk.session, sdk.lose)
+        service = make_service(process_service, "endless", rules, False, option.steps, settings)
     with trio.move_on_after(stop_at or 100):
         async with open_queue(service) as queue:
-            receipt = await queue.submit(endless, "a", deadline_after=deadline_after)
+            receipt = await queue.submit("endless", "a", deadline_after=deadline_after)
             if option.pauses:
                 await wait_all_tasks_blocked()
                 await queue.pause()
             await trio.sleep_forever()
+    lose_sessions()
+    hang.release()
     [attempt] = queue.get(receipt.job_id).attempts or ()
-    assert (attempt.ended_by, attempt.outcome) == (ended_by, outcome)
+    assert attempt.ended_by is ended_by
     assert attempt.ended_at is not None
-    assert (attempt.ended_at - attempt.started_at).total_seconds() == 5
+    took = (attempt.ended_at - attempt.started_at).total_seconds()
+    if kind == "trio":
+        assert (attempt.outcome, took) == (outcome, 5)
+    else:
+        assert attempt.outcome is (Outcome.KILLED if outcome is Outcome.TIMED_OUT else outcome)
+        assert took == pytest.approx(5 + (3 if stop_at else KILL_GRACE) + STACK_WAIT)
     check_sessions(sdk)
 
 
-# P1, P2 and P3 on a thread
+# P1, P2 and P3 on a thread, and in a process, where `sdk` has the methods of a RecordingThreadSdk
+
+
+def call_only(sdk: Any, what: str) -> str:
+    result: str = sdk.call(what)
+    return result
+
+
+async def call_thrice(sdk: trio_jobs.SdkHandle, what: str, job: AsyncJobContext) -> str:
+    for _ in range(2):
+        await sdk.call(call_only, "one of two")
+    return str(await sdk.call(call_only, what))
+
+
+async def call_thrice_in_step(sdk: trio_jobs.SdkHandle, what: str, job: AsyncJobContext) -> str:
+    for _ in range(2):
+        await sdk.call(call_only, "one of two")
+    return str(await job.step("act", sdk.call, call_only, what))
+
+
+def service_with_both(kind: str, steps: bool, settings: dict[str, Any], open_session: Any = None) -> Service:
+    service = (
+        Service(sdk=open_session, **settings)
+        if kind == "thread"
+        else Service(sdk=open_served_session, **IN_A_PROCESS, **settings)
+    )
+    rules: dict[str, Any] = {"retry": Retry(2, waits=[0]), "verify": verify_not_done}
+    service.handler(kind="plain", **rules)(call_in_step if steps else call)
+    service.handler(kind="mixed", **rules)(call_thrice_in_step if steps else call_thrice)
+    return service
 
 
 @pytest.mark.parametrize(
@@ -241,34 +382,19 @@ async def test_p10_the_nearest_bound_ends_an_attempt_and_its_record_says_so(
     ],
     ids=lambda option: option.name,
 )
-async def test_p1_p2_p3_hold_on_a_thread(option: Option) -> None:
-    """In real time, with rests of two milliseconds and retries without a wait: threads are the point here."""
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
+async def test_p1_p2_p3_hold_on_a_thread_and_in_a_process(option: Option, kind: HostKind) -> None:
+    """In real time, with rests of two milliseconds and retries without a wait: threads and processes are the point."""
     sdk = RecordingThreadSdk()
     sdk.does("b", Wrong())
     sdk.does("d", trio_jobs.SessionLost())
     sdk.does("e", trio_jobs.Fail())
-    service = Service(sdk=sdk.session, **option.settings)
+    if kind == "thread":
+        service = service_with_both(kind, option.steps, option.settings, sdk.session)
+    else:
+        serve(sdk.session, sdk.lose)
+        service = make_service(service_with_both, kind, option.steps, option.settings)
     chance = random.Random(1)
-
-    def verify(sdk: RecordingThreadSdk, job: JobContext) -> NotDone:
-        sdk.call("verify")
-        return NotDone()
-
-    @service.handler(retry=Retry(2, waits=[0]), verify=verify)
-    def plain(sdk: RecordingThreadSdk, what: str, job: JobContext) -> str:
-        result: str = job.step("act", sdk.call, what) if option.steps else sdk.call(what)
-        return result
-
-    @service.handler(retry=Retry(2, waits=[0]), verify=verify)
-    async def mixed(sdk: trio_jobs.SdkHandle, what: str, job: AsyncJobContext) -> str:
-        for _ in range(2):
-            await sdk.call(RecordingThreadSdk.call, "one of two")
-        if option.steps:
-            result = await job.step("act", sdk.call, RecordingThreadSdk.call, what)
-        else:
-            result = await sdk.call(RecordingThreadSdk.call, what)
-        return str(result)
-
     async with service.open() as queue:
         receipts = [await queue.submit(chance.choice(["plain", "mixed"]), what) for what in "abcdefgh"]
         if option.pauses:

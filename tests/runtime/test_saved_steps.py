@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +11,26 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.memory_ledger import MemoryLedger, Page
+from support.forked_sdk import fork_sdk_processes
+from support.memory_ledger import MemoryLedger, Page, abook, book, save
+from support.process_rig import IN_A_PROCESS, end_served, make_service, serve
+from support.rig import open_jumping_queue as open_queue
 from support.rig import until_state
+from support.served_sdk import open_served_session
 from trio_jobs import Retry, Service, State, events
-from trio_jobs.testing import drain, open_queue
+from trio_jobs.testing import drain
 
-WAYS = ["plain", "async on a thread", "async"]
+WAYS = [
+    *("plain", "async on a thread", "async"),
+    *([] if sys.platform == "win32" else ["plain in a process", "async with a process"]),
+]
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    fork_sdk_processes(monkeypatch)
+    yield
+    end_served()
 
 
 class Full(Exception):
@@ -25,76 +41,74 @@ class Lost(Exception):
     """What a handler raises."""
 
 
-def step_service(ledger: MemoryLedger, way: str, then: list[Any], **settings: Any) -> Service:
-    """A service with the handler "steps", which executes two steps and then does the next of `then`; and "book"."""
+# `page` is a `Page` or, in another process, has its methods
+
+
+def steps(page: Any, what: str, job: trio_jobs.JobContext) -> str:
+    first = job.step("first", page.book, f"{what}1")
+    job.step("second", page.book, f"{what}2")
+    page.end()
+    return str(first)
+
+
+async def asteps(page: Page, what: str, job: trio_jobs.AsyncJobContext) -> str:
+    first = await job.step("first", page.abook, f"{what}1")
+    await job.step("second", page.abook, f"{what}2")
+    page.end()
+    return str(first)
+
+
+def process_step_service(way: str, settings: dict[str, Any]) -> Service:
+    service = Service(sdk=open_served_session, save=save, **IN_A_PROCESS, **settings)
+    return add_handlers(service, way, MemoryLedger())
+
+
+def add_handlers(service: Service, way: str, ledger: MemoryLedger) -> Service:
+    async def steps_of_handle(sdk: trio_jobs.SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> str:
+        first = await job.step("first", sdk.call, book, f"{what}1")
+        await job.step("second", sdk.call, book, f"{what}2")
+        if ledger.on_end:
+            raise ledger.on_end.pop(0)
+        return str(first)
+
+    handler: Any = asteps if way == "async" else steps if way.startswith("plain") else steps_of_handle
     rules: dict[str, Any] = {"retry": Retry(3, waits=[1])}
+    service.handler(kind="steps", **rules)(handler)
+    service.handler(kind="book", **rules)(abook if way == "async" else book)
+    return service
+
+
+def step_service(ledger: MemoryLedger, way: str, **settings: Any) -> Service:
+    """A service with the handler "steps", which executes two steps and then ends as `on_end` says; and "book"."""
+    if "process" in way:
+        serve(ledger.session)
+        make_service(process_step_service, way, settings)
+        return add_handlers(Service(sdk=open_served_session, save=save, **IN_A_PROCESS, **settings), way, ledger)
     if way == "async":
         service = Service(async_sdk=ledger.async_session, save=Page.asave, **settings)
     else:
         service = Service(sdk=ledger.session, save=Page.save, **settings)
-
-    def do(item: Any) -> None:
-        if isinstance(item, BaseException):
-            raise item
-
-    if way == "plain":
-
-        @service.handler(kind="steps", **rules)
-        def steps(page: Page, what: str, job: trio_jobs.JobContext) -> str:
-            first = job.step("first", page.book, f"{what}1")
-            job.step("second", page.book, f"{what}2")
-            do(then.pop(0) if then else None)
-            return str(first)
-
-    elif way == "async":
-
-        @service.handler(kind="steps", **rules)
-        async def asteps(page: Page, what: str, job: trio_jobs.AsyncJobContext) -> str:
-            first = await job.step("first", page.abook, f"{what}1")
-            await job.step("second", page.abook, f"{what}2")
-            do(then.pop(0) if then else None)
-            return str(first)
-
-    else:
-
-        @service.handler(kind="steps", **rules)
-        async def tsteps(sdk: trio_jobs.SdkHandle, what: str, job: trio_jobs.AsyncJobContext) -> str:
-            first = await job.step("first", sdk.call, Page.book, f"{what}1")
-            await job.step("second", sdk.call, Page.book, f"{what}2")
-            do(then.pop(0) if then else None)
-            return str(first)
-
-    if way == "async":
-
-        @service.handler(kind="book", **rules)
-        async def abook(page: Page, what: str) -> str:
-            return await page.abook(what)
-
-    else:
-
-        @service.handler(kind="book", **rules)
-        def book(page: Page, what: str) -> str:
-            return page.book(what)
-
-    return service
+    return add_handlers(service, way, ledger)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_p6_a_finished_step_is_in_the_file_when_its_session_is_lost(way: str, autojump_clock: MockClock) -> None:
-    ledger = MemoryLedger()
-    async with open_queue(step_service(ledger, way, [Lost()])) as queue:
+    ledger = MemoryLedger(on_end=[Lost()])
+    async with open_queue(step_service(ledger, way)) as queue:
         receipt = await queue.submit("steps", "a")
         assert await queue.result(receipt.job_id) == "a1 in 1"
         assert (queue.get(receipt.job_id).steps, queue.get(receipt.job_id).attempt_count) == (("first", "second"), 2)
     assert ledger.file == ["a1", "a2"], "each once, although the session of the first attempt was discarded"
-    thrown = "SessionDiscarded" if way == "async on a thread" else "Lost"  # raised in Trio's thread
+    thrown = (
+        "SessionDiscarded" if way in ("async on a thread", "async with a process") else "Lost"
+    )  # raised in Trio's thread
     assert ledger.done[:6] == ["open 1", "a1", "save", "a2", "save", f"discard 1 {thrown}"]
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_save_that_raises_leaves_the_step_open(way: str, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger(on_save=[None, Full()])
-    async with open_queue(step_service(ledger, way, [])) as queue:
+    async with open_queue(step_service(ledger, way)) as queue:
         receipt = await queue.submit("steps", "a")
         job = await until_state(queue, receipt.job_id, "in_doubt")
         assert (job.reason, job.steps, job.open_step) == ("open_step", ("first",), "second")
@@ -104,8 +118,8 @@ async def test_a_save_that_raises_leaves_the_step_open(way: str, autojump_clock:
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_the_save_of_a_step_completes_the_other_jobs_of_the_group(way: str, autojump_clock: MockClock) -> None:
-    ledger = MemoryLedger()
-    service = step_service(ledger, way, [Lost()], save_after_jobs=20, save_after=1000)
+    ledger = MemoryLedger(on_end=[Lost()])
+    service = step_service(ledger, way, save_after_jobs=20, save_after=1000)
     async with open_queue(service) as queue:
         other = await queue.submit("book", "x")
         await until_state(queue, other.job_id, "saving")
@@ -121,7 +135,7 @@ async def test_the_save_of_a_step_completes_the_other_jobs_of_the_group(way: str
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_save_of_a_step_that_raises_uses_a_retry_of_the_other_jobs(way: str, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger(on_save=[Full()])
-    service = step_service(ledger, way, [], save_after_jobs=20, save_after=1000)
+    service = step_service(ledger, way, save_after_jobs=20, save_after=1000)
     async with open_queue(service) as queue:
         other = await queue.submit("book", "x")
         await until_state(queue, other.job_id, "saving")

@@ -10,11 +10,12 @@ import trio
 from trio.testing import MockClock
 
 import trio_jobs
-from support.memory_ledger import KINDS, MemoryLedger, Page, ledger_service
-from support.rig import until_state
+from support.memory_ledger import MemoryLedger, Page, ledger_service
+from support.rig import HostKind, until_state
+from support.rig import open_jumping_queue as open_queue
 from trio_jobs import Retry, State, events
 from trio_jobs._runtime.queue import runtime_of
-from trio_jobs.testing import Blocker, CrashableStore, drain, open_queue
+from trio_jobs.testing import Blocker, CrashableStore, drain
 
 ONCE = {"retry": Retry(3, waits=[1])}
 SAFE = {**ONCE, "idempotent": True}
@@ -41,8 +42,7 @@ async def read(queue: trio_jobs.Queue) -> list[events.Event]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_p6_a_job_is_completed_when_its_work_is_saved(kind: str, autojump_clock: MockClock) -> None:
+async def test_p6_a_job_is_completed_when_its_work_is_saved(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
     async with open_queue(ledger_service(ledger, kind, rules=ONCE)) as queue:
         (job,) = await submit(queue, "a")
@@ -53,8 +53,7 @@ async def test_p6_a_job_is_completed_when_its_work_is_saved(kind: str, autojump_
     assert ledger.done == ["open 1", "a", "save", "close 1"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_one_save_completes_a_group_in_one_commit(kind: str, autojump_clock: MockClock) -> None:
+async def test_one_save_completes_a_group_in_one_commit(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
     async with open_queue(ledger_service(ledger, kind, rules=ONCE, save_after_jobs=3)) as queue:
         jobs = await submit(queue, *"abcdef")
@@ -122,9 +121,9 @@ async def test_the_end_of_the_block_saves_what_has_returned(
     assert ledger.done[-2:] == ["save", "close 1"]
 
 
-async def test_a_cancelled_owner_still_saves_what_has_returned(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_owner_still_saves_what_has_returned(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
-    service = ledger_service(ledger, rules=ONCE, save_after_jobs=20, save_after=1000)
+    service = ledger_service(ledger, kind, rules=ONCE, save_after_jobs=20, save_after=1000)
     with trio.CancelScope() as scope:
         async with open_queue(service) as queue:
             await submit(queue, "a", "b")
@@ -167,9 +166,9 @@ async def test_a_stop_does_not_save_a_session_that_was_kept_although_its_attempt
     assert ledger.file == []
 
 
-async def test_a_paused_queue_saves_what_has_returned(autojump_clock: MockClock) -> None:
+async def test_a_paused_queue_saves_what_has_returned(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
-    service = ledger_service(ledger, rules=ONCE, save_after_jobs=20, save_after=5)
+    service = ledger_service(ledger, kind, rules=ONCE, save_after_jobs=20, save_after=5)
     async with open_queue(service) as queue:
         (a,) = await submit(queue, "a")
         await until_state(queue, a, "saving")
@@ -181,9 +180,9 @@ async def test_a_paused_queue_saves_what_has_returned(autojump_clock: MockClock)
         await drain(queue)
 
 
-async def test_a_session_is_saved_before_it_is_renewed(autojump_clock: MockClock) -> None:
+async def test_a_session_is_saved_before_it_is_renewed(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
-    service = ledger_service(ledger, rules=ONCE, save_after_jobs=20, save_after=1000, renew_after_jobs=2)
+    service = ledger_service(ledger, kind, rules=ONCE, save_after_jobs=20, save_after=1000, renew_after_jobs=2)
     async with open_queue(service) as queue:
         await submit(queue, *"abcde")
     assert ledger.file == [*"abcde"]
@@ -194,8 +193,7 @@ async def test_a_session_is_saved_before_it_is_renewed(autojump_clock: MockClock
 # a save that fails
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_save_that_raised_is_retried_in_a_new_session(kind: str, autojump_clock: MockClock) -> None:
+async def test_a_save_that_raised_is_retried_in_a_new_session(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger(on_save=[Full("no space")])
     async with open_queue(ledger_service(ledger, kind, rules=SAFE)) as queue:
         (a,) = await submit(queue, "a")
@@ -208,10 +206,9 @@ async def test_a_save_that_raised_is_retried_in_a_new_session(kind: str, autojum
     assert ledger.done == ["open 1", "a", "save", "discard 1 Full", "open 2", "a", "save", "close 2"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("written", "calls"), [(0, 2), (1, 1)])
 async def test_after_a_save_that_raised_verify_finds_in_a_new_session_what_is_durable(
-    kind: str, written: int, calls: int, autojump_clock: MockClock
+    kind: HostKind, written: int, calls: int, autojump_clock: MockClock
 ) -> None:
     ledger = MemoryLedger(on_save=[(written, Full())])
     async with open_queue(ledger_service(ledger, kind, verifies=True, rules=ONCE)) as queue:
@@ -225,11 +222,12 @@ async def test_after_a_save_that_raised_verify_finds_in_a_new_session_what_is_du
 
 
 async def test_without_a_verify_a_save_that_raised_leaves_a_doubt_unless_retry_was_declared(
+    kind: HostKind,
     autojump_clock: MockClock,
 ) -> None:
     for rules, state in ((ONCE, "completed"), ({"on_doubt": "hold"}, "in_doubt")):
         ledger = MemoryLedger(on_save=[Full()])
-        async with open_queue(ledger_service(ledger, rules=rules)) as queue:
+        async with open_queue(ledger_service(ledger, kind, rules=rules)) as queue:
             await submit(queue, "a")
             await drain(queue)
             assert await states(queue) == {"a": state}
@@ -259,9 +257,11 @@ async def test_the_jobs_of_a_failed_group_are_then_saved_one_by_one(autojump_clo
         assert ledger.saved[-1] == [*"fghij"], "the jobs of the failed group are final"
 
 
-async def test_a_session_that_another_attempt_has_spoilt_is_not_saved(autojump_clock: MockClock) -> None:
+async def test_a_session_that_another_attempt_has_spoilt_is_not_saved(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
     ledger = MemoryLedger(on_book={"c": [Full()]})
-    service = ledger_service(ledger, verifies=True, rules=ONCE, save_after_jobs=5, save_after=3)
+    service = ledger_service(ledger, kind, verifies=True, rules=ONCE, save_after_jobs=5, save_after=3)
     async with open_queue(service) as queue:
         await submit(queue, *"abc")
         await drain(queue)
@@ -281,10 +281,10 @@ async def test_a_session_that_another_attempt_has_spoilt_is_not_saved(autojump_c
     ids=["Fail", "Snooze", "Full"],
 )
 async def test_an_attempt_that_vouches_does_not_spoil_the_session(
-    error: BaseException, saved: bool, autojump_clock: MockClock
+    error: BaseException, saved: bool, kind: HostKind, autojump_clock: MockClock
 ) -> None:
     ledger = MemoryLedger(on_book={"b": [error]})
-    service = ledger_service(ledger, rules={"retry": Retry(0)}, save_after_jobs=5, save_after=3)
+    service = ledger_service(ledger, kind, rules={"retry": Retry(0)}, save_after_jobs=5, save_after=3)
     async with open_queue(service) as queue:
         a, _ = await submit(queue, "a", "b")
         await until_state(queue, a, "completed" if saved else "in_doubt")
@@ -383,10 +383,11 @@ async def test_what_save_returns_must_have_run(autojump_clock: MockClock) -> Non
 
 
 async def test_a_saving_job_holds_no_slot_is_not_resolved_or_retried_and_its_cancel_is_requested(
+    kind: HostKind,
     autojump_clock: MockClock,
 ) -> None:
     ledger = MemoryLedger()
-    service = ledger_service(ledger, rules=ONCE, save_after_jobs=20, save_after=60, buffer=2)
+    service = ledger_service(ledger, kind, rules=ONCE, save_after_jobs=20, save_after=60, buffer=2)
     async with open_queue(service) as queue:
         a, b = await submit(queue, "a", "b")
         for job in (a, b):
@@ -405,10 +406,12 @@ async def test_a_saving_job_holds_no_slot_is_not_resolved_or_retried_and_its_can
         assert queue.get(a).cancel_requested
 
 
-async def test_a_cancelled_saving_job_is_cancelled_if_it_proves_not_done(autojump_clock: MockClock) -> None:
+async def test_a_cancelled_saving_job_is_cancelled_if_it_proves_not_done(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
     hang = Blocker(then=Full())
     ledger = MemoryLedger(on_save=[hang])
-    async with open_queue(ledger_service(ledger, verifies=True, rules=ONCE)) as queue:
+    async with open_queue(ledger_service(ledger, kind, verifies=True, rules=ONCE)) as queue:
         (a,) = await submit(queue, "a")
         await until_state(queue, a, "saving")  # virtual time passes once the save is blocked
         assert await queue.cancel(a) == "requested"
@@ -418,18 +421,20 @@ async def test_a_cancelled_saving_job_is_cancelled_if_it_proves_not_done(autojum
     assert ledger.file == []
 
 
-async def test_the_deadline_does_not_end_a_saving_job(autojump_clock: MockClock) -> None:
+async def test_the_deadline_does_not_end_a_saving_job(kind: HostKind, autojump_clock: MockClock) -> None:
     ledger = MemoryLedger()
-    service = ledger_service(ledger, rules=ONCE, save_after_jobs=20, save_after=60)
+    service = ledger_service(ledger, kind, rules=ONCE, save_after_jobs=20, save_after=60)
     async with open_queue(service) as queue:
         receipt = await queue.submit("book", "a", deadline_after=10)
         assert await queue.result(receipt.job_id) == "a in 1"
         assert queue.get(receipt.job_id).state is State.COMPLETED
 
 
-async def test_strict_order_starts_the_next_job_when_the_first_is_saved(autojump_clock: MockClock) -> None:
+async def test_strict_order_starts_the_next_job_when_the_first_is_saved(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
     ledger = MemoryLedger(on_save=[Full()])
-    service = ledger_service(ledger, verifies=True, rules=ONCE, strict_order=True)
+    service = ledger_service(ledger, kind, verifies=True, rules=ONCE, strict_order=True)
     async with open_queue(service) as queue:
         await submit(queue, "a", "b")
         await drain(queue)
@@ -477,10 +482,10 @@ async def test_estimates_contain_the_share_of_a_save(autojump_clock: MockClock) 
 
 
 async def test_a_close_that_fails_after_a_save_names_no_job(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    kind: HostKind, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = MemoryLedger(on_close=[OSError("gone")])
-    async with open_queue(ledger_service(ledger, rules=ONCE)) as queue:
+    async with open_queue(ledger_service(ledger, kind, rules=ONCE)) as queue:
         await submit(queue, "a")
         await drain(queue)
     assert "closing SDK session 1 failed" in caplog.text
@@ -502,10 +507,10 @@ async def test_without_a_save_the_first_discarded_session_with_completed_jobs_is
 
 
 async def test_with_a_save_that_keeps_its_session_after_errors_verify_counts_as_unknown_until_the_next_session(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    kind: HostKind, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = MemoryLedger(on_book={"a": [Full()]})
-    service = ledger_service(ledger, verifies=True, rules=ONCE, renew_after_error=False)
+    service = ledger_service(ledger, kind, verifies=True, rules=ONCE, renew_after_error=False)
     async with open_queue(service) as queue:
         (a,) = await submit(queue, "a")
         await until_state(queue, a, "in_doubt")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import trio
 
 import trio_jobs
+from support.process_rig import IN_A_PROCESS, make_service, serve
+from support.rig import HostKind
+from support.served_sdk import open_served_session
 from trio_jobs import Service
 from trio_jobs.testing import Blocker
 
-__all__ = ["KINDS", "MemoryLedger", "Page", "ledger_service"]
-
-KINDS: tuple[Literal["thread", "trio"], ...] = ("thread", "trio")
+__all__ = ["MemoryLedger", "Page", "ledger_service"]
 
 
 @attrs.define(eq=False)
@@ -34,6 +35,8 @@ class MemoryLedger:
     on_save: list[Any] = attrs.field(factory=list)
     """As `on_book`, before anything is in the file; a pair is (how many works get into the file, what happens then)."""
     on_close: list[BaseException] = attrs.field(factory=list)
+    on_end: list[BaseException] = attrs.field(factory=list)
+    """What `Page.end` raises."""
 
     def page(self) -> Page:
         self.opened += 1
@@ -93,6 +96,11 @@ class Page:
             await trio.sleep(item)
         return f"{what} in {self.number}"
 
+    def end(self) -> None:
+        """At the end of a handler."""
+        if self.ledger.on_end:
+            raise self.ledger.on_end.pop(0)
+
     def _write(self, count: int | None = None) -> None:
         self.ledger.saved.append(self.memory[:count])
         self.ledger.file += self.memory[:count]
@@ -112,6 +120,9 @@ class Page:
         self._write()
 
     async def asave(self) -> None:
+        if self.ledger.on_save and isinstance(hang := self.ledger.on_save[0], Blocker):
+            await hang.ablock()
+            self.ledger.on_save[0] = hang.then
         if self.ledger.on_save and isinstance(self.ledger.on_save[0], int | float):
             await trio.sleep(self.ledger.on_save.pop(0))
         self.save()
@@ -123,32 +134,49 @@ class Page:
         return trio_jobs.Done(f"found {what}") if there else trio_jobs.NotDone()
 
 
+# handlers; `page` is a `Page` or, in another process, has its methods
+
+
+def book(page: Any, what: str) -> str:
+    booked: str = page.book(what)
+    return booked
+
+
+async def abook(page: Page, what: str) -> str:
+    return await page.abook(what)
+
+
+def find(page: Any, job: trio_jobs.JobContext) -> Any:
+    return page.find(job.key)
+
+
+async def afind(page: Page, job: trio_jobs.AsyncJobContext) -> Any:
+    await trio.lowlevel.checkpoint()
+    return page.find(job.key or "")
+
+
+def save(page: Any) -> None:
+    page.save()
+
+
+def process_ledger_service(rules: dict[str, Any], settings: dict[str, Any]) -> Service:
+    service = Service(sdk=open_served_session, save=save, **IN_A_PROCESS, **settings)
+    service.handler(**rules)(book)
+    return service
+
+
 def ledger_service(
-    ledger: MemoryLedger, kind: str = "thread", *, verifies: bool = False, rules: Any = None, **settings: Any
+    ledger: MemoryLedger, kind: HostKind = "thread", *, verifies: bool = False, rules: Any = None, **settings: Any
 ) -> Service:
     """A service that saves, with the handler "book", whose payload is the work, which is also the key for verify."""
-    rules = dict(rules or {})
+    rules = {**(rules or {}), **({"verify": afind if kind == "trio" else find} if verifies else {})}
+    if kind == "process":
+        serve(ledger.session)
+        return make_service(process_ledger_service, rules, settings)
     if kind == "thread":
         service = Service(sdk=ledger.session, **{"save": Page.save, **settings})
-        if verifies:
-            rules["verify"] = lambda page, job: page.find(job.key)
-
-        @service.handler(**rules)
-        def book(page: Page, what: str) -> str:
-            return page.book(what)
-
+        service.handler(**rules)(book)
     else:
         service = Service(async_sdk=ledger.async_session, **{"save": Page.asave, **settings})
-        if verifies:
-
-            async def find(page: Page, job: trio_jobs.AsyncJobContext) -> Any:
-                await trio.lowlevel.checkpoint()
-                return page.find(job.key or "")
-
-            rules["verify"] = find
-
-        @service.handler(kind="book", **rules)
-        async def abook(page: Page, what: str) -> str:
-            return await page.abook(what)
-
+        service.handler(kind="book", **rules)(abook)
     return service

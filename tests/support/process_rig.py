@@ -17,7 +17,7 @@ from trio_jobs.testing import FakeSession
 from trio_jobs.testing._remote_sdk import RemoteSdk
 from trio_jobs.testing._remote_session import open_session
 
-__all__ = ["IN_A_PROCESS", "end_served", "make_process_service", "make_service", "serve", "serve_sdk"]
+__all__ = ["IN_A_PROCESS", "end_served", "lose_sessions", "make_process_service", "make_service", "serve", "serve_sdk"]
 
 SERVICE: Final = "TRIO_JOBS_TEST_SERVICE"
 
@@ -35,9 +35,18 @@ def serve_sdk() -> RemoteSdk:
     return served
 
 
-def serve(open_session: OpenSession) -> None:
+def serve(open_session: OpenSession, lose_session: Callable[[], object] = lambda: None) -> ServedSdk:
     """The processes of this test use the sessions of an SDK of the test. See `open_served_session`."""
-    _served.append(ServedSdk(open_session))
+    served = ServedSdk(open_session, lose_session)
+    _served.append(served)
+    return served
+
+
+def lose_sessions() -> None:
+    """Called when a queue has stopped: its process may have been killed, with a session open."""
+    for served in _served:
+        if isinstance(served, ServedSdk):
+            served.lose_sessions()
 
 
 def end_served() -> None:

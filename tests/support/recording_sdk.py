@@ -89,22 +89,26 @@ class RecordingThreadSdk:
         self._clock = clock
         self._inside: str | None = None
         self._home: int | None = None
+        self._sessions = 0
+        self._lost: set[int] = set()
 
     @contextmanager
     def session(self) -> Iterator[RecordingThreadSdk]:
         assert self._home is None, "a second session"
         self._home = threading.get_ident()
+        number = self._sessions = self._sessions + 1
         self._note("open")
         try:
             yield self
         finally:
-            self._note("close")
-            self._home = None
+            if number not in self._lost:
+                self._note("close")
+                self._home = None
 
     def call(self, what: str) -> str:
         self._note(what)
         assert self._inside is None, f"{what} enters while {self._inside} is inside"
-        self._inside = what
+        self._inside, number = what, self._sessions
         try:
             script = self.script.get(what)
             step = script.pop(0) if script else None
@@ -113,8 +117,15 @@ class RecordingThreadSdk:
             elif step is not None:
                 raise step
         finally:
-            self._inside = None
+            if number not in self._lost:
+                self._inside = None
         return what
+
+    def lose(self) -> None:
+        """The process of the session has ended, whatever was inside, and may still be blocked."""
+        self._lost.add(self._sessions)
+        self._home = self._inside = None
+        self.record.append((self._clock(), "close"))
 
     def does(self, what: str, *steps: BaseException | Blocker) -> None:
         self.script.setdefault(what, []).extend(steps)

@@ -3,7 +3,8 @@
 The hard part is that a test looks at its SDK: at what was done, and in which order. So a session in the process only
 forwards what is called, and the SDK of the test does it, on a thread for each process. An SDK that records its calls,
 checks their threads and fails by script therefore need not know where its sessions are used. Arguments, results and
-exceptions are pickled. A process that ends without closing its session leaves it with `ProcessEnded`.
+exceptions are pickled. The session of a process that ends without closing it is lost, as for the next session that is
+opened: what was called in it may still be blocked.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final, cast
 
 from support.process_time import around_thread
 
-__all__ = ["ProcessEnded", "ServedSdk", "open_served_session"]
+__all__ = ["ServedSdk", "open_served_session"]
 
 _ADDRESS: Final = "TRIO_JOBS_TEST_SDK"
 _END: Final = 5.0  #: seconds for the threads to end
@@ -27,19 +28,19 @@ _END: Final = 5.0  #: seconds for the threads to end
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
-class ProcessEnded(Exception):
-    """Thrown into a session whose process has ended."""
-
-
 class ServedSdk:
     """Serves the sessions of an SDK to the processes that are started while it is open.
 
     Args:
         open_session: Returns the context manager of a session.
+        lose_session: Called when a process has ended without closing its session, before the next one is opened.
     """
 
-    def __init__(self, open_session: OpenSession) -> None:
+    def __init__(self, open_session: OpenSession, lose_session: Callable[[], object]) -> None:
         self._open_session = open_session
+        self._lose_session = lose_session
+        self._in_session: set[Connection] = set()
+        self._lock = threading.Lock()
         self._key = secrets.token_bytes(16)
         self._listener = Listener(("127.0.0.1", 0), authkey=self._key, backlog=8)
         address = cast("tuple[str, int]", self._listener.address)
@@ -51,6 +52,7 @@ class ServedSdk:
     def end(self) -> None:
         """Take no more processes. The caller has ended them, and has released what blocks."""
         self._has_ended = True
+        self.lose_sessions()
         os.environ.pop(_ADDRESS, None)
         Client(self._listener.address, authkey=self._key).close()  # wakes the thread that accepts
         for thread in self._threads:
@@ -74,23 +76,31 @@ class ServedSdk:
     def _serve(self, connection: Connection) -> None:
         with around_thread(), connection, suppress(EOFError, OSError):
             while connection.recv() == "open":
+                self.lose_sessions()
                 manager = self._open_session()
                 session: list[Any] = []
                 if _do(connection, partial(_enter, manager, session)):
                     self._serve_session(connection, manager, session.pop())
 
     def _serve_session(self, connection: Connection, manager: AbstractContextManager[Any], session: Any) -> None:
+        with self._lock:
+            self._in_session.add(connection)
         while True:
-            try:
-                name, args = connection.recv()
-            except (EOFError, OSError):
-                with suppress(ProcessEnded):
-                    _close(manager, ProcessEnded())
-                raise
+            name, args = connection.recv()
             if name == "close":
+                with self._lock:
+                    self._in_session.discard(connection)
                 _do(connection, partial(_close, manager, *args))
                 return
             _do(connection, partial(getattr(session, name), *args))
+
+    def lose_sessions(self) -> None:
+        """Lose the sessions of processes that have ended."""
+        with self._lock:
+            for connection in [*self._in_session]:
+                if connection.closed or connection.poll(0):  # a process sends nothing while it waits for an answer
+                    self._in_session.discard(connection)
+                    self._lose_session()
 
 
 def _enter(manager: AbstractContextManager[Any], session: list[Any]) -> None:
