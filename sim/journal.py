@@ -78,7 +78,7 @@ class SimStore(SqliteStore):
         )
         return SqliteLog(journal, background, None)
 
-    def _make_writer(self, log: DurableLog, listener: StoreListener, token: object) -> WriterThread:
+    def _make_writer(self, log: DurableLog, listener: StoreListener, post: object) -> WriterThread:
         self._writer = _WriterTask(log, listener, self._sim_disk, self._machine, self._habits, self._disk_chance)
         return self._writer
 
@@ -128,6 +128,9 @@ class _Inbox:
     def put(self, item: Item) -> None:
         self._items.append(item)
         self._arrived.set()
+
+    def empty(self) -> bool:
+        return not self._items
 
     def get_nowait(self) -> Item:
         if not self._items:

@@ -178,6 +178,35 @@ async def test_a_job_cancelled_while_its_start_is_being_committed_never_runs(
     assert rig.sdk.calls() == []
 
 
+async def test_a_stop_ends_the_wait_for_a_start_that_the_store_does_not_commit(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio", settings={"drain_timeout": 0}), SlowStore(Started)
+    async with rig.open(store=store) as queue:
+        await queue.submit("work", "a")
+        await wait_all_tasks_blocked()
+        runtime = runtime_of(queue)
+        runtime.sessions.stop()
+        current = runtime.slot.current
+        assert current is not None
+        current.cancel(EndedBy.STOP)
+        with trio.move_on_after(1.0):
+            await runtime.slot.wait_empty()
+        ended_in_time = runtime.slot.current is None
+        store.keep()
+    assert ended_in_time
+    assert rig.sdk.calls() == []
+
+
+async def test_a_start_that_waits_for_a_store_that_fails_is_not_called(autojump_clock: MockClock) -> None:
+    rig, store = make_rig("trio"), DyingStore(Started)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        async with rig.open(store=store) as queue:
+            await queue.submit("work", "a")
+            await wait_all_tasks_blocked()
+            store.report_broken(StoreError("the disk is gone"))
+            await trio.sleep_forever()
+    assert rig.sdk.calls() == []
+
+
 async def test_the_first_call_of_an_async_handler_waits_for_the_commit_of_its_entry(mock_clock: MockClock) -> None:
     sdk, store = FakeSdk(), SlowStore(SdkEntered)
     service = service_for(sdk, "thread")

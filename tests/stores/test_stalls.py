@@ -7,7 +7,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import outcome
-import trio
 
 from trio_jobs._engine import events as ev
 from trio_jobs._stores.durable_store import DurableStore
@@ -22,7 +21,7 @@ class Log:
 class Writer:
     """A writer thread that commits only what the test says."""
 
-    def __init__(self, log: Any, listener: Any, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, log: Any, listener: Any, post: Any) -> None:
         self.inbox: SimpleQueue[Any] = SimpleQueue()
         self._listener = listener
 

@@ -66,7 +66,7 @@ class Admission:
         self._expected = expected
         self._status = status
         self._max_waiting = max_waiting
-        self._pending = PendingSubmits(event_log.store, commits)
+        self.pending = PendingSubmits(event_log.store, commits.timeout)
         self._many = trio.Lock()
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Admission:
             self._release_slot(new)
             raise
         if durable:
-            return (await self._pending.receipts(pending))[0]
+            return (await self.pending.receipts(pending))[0]
         await trio.lowlevel.cancel_shielded_checkpoint()
         return receipt
 
@@ -195,7 +195,7 @@ class Admission:
         finally:
             for _ in range(reserved):
                 self._channel.release()
-        accepted = accepted or await self._pending.receipts(pending)
+        accepted = accepted or await self.pending.receipts(pending)
         by_submission = dict(zip(map(id, fresh), accepted, strict=True))
         receipts = [by_submission.get(id(new)) or self._known_receipt(new) for new in submissions]
         for receipt in receipts:
@@ -228,12 +228,12 @@ class Admission:
         starts_early = bool(submissions) and self._starts_early(submissions[0])
         events = self._submissions.events(submissions, by, self._event_log.next_seq)
         pending = [PendingSubmit(new, event.seq) for event, new in zip(events, submissions, strict=True)]
-        self._pending.add(events, pending)
+        self.pending.add(events, pending)
         try:
             self._event_log.append(events)
         except BaseException:
             for event in events:
-                self._pending.discard(event.job)
+                self.pending.discard(event.job)
             raise
         if starts_early and not pending[0].is_settled:  # a store may also commit, or fail, within `append`
             record = self._projection.jobs[events[0].job]
@@ -248,19 +248,19 @@ class Admission:
         commit before it enters the SDK: one sync instead of two.
         """
         waits_for_its_start = not new.handler.rules.idempotent
-        comes_first = self._channel.consumer_waits and not self._pending and not self._scheduler.waiting
+        comes_first = self._channel.consumer_waits and not self.pending and not self._scheduler.waiting
         return new.due is None and waits_for_its_start and comes_first
 
     def on_committed(self, event: ev.Submitted) -> None:
         """A pending submit is committed. Called by the reactions to committed events, where the store is durable."""
-        one = self._pending.pop(event.job)
+        one = self.pending.pop(event.job)
         record = self._projection.jobs[event.job]
         one.receipt = self._send(record, one.submission, in_channel=one.in_channel is not None)
         one.wake()
 
     def on_rejected(self, event: ev.Submitted) -> None:
         """The store has rejected a pending submit."""
-        one = self._pending.reject(event.job)
+        one = self.pending.reject(event.job)
         if one.in_channel is not None:
             self._channel.remove(one.in_channel)
         elif one.submission.due is None:

@@ -9,7 +9,7 @@ the attempt first, and `classify` considers that record, the exception, and whet
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import outcome
@@ -47,6 +47,13 @@ NO_SDK: Final = object()  #: no call is inside, or its handler is asynchronous a
 JITTER: Final = 0.001  #: seconds by which two clocks may differ only because they are read one after the other
 
 
+class Cancellable(Protocol):
+    """What can be ended from another task."""
+
+    def cancel(self) -> None:
+        """End it. Does nothing if it has ended."""
+
+
 class RunningAttempt(msgspec.Struct, eq=False):
     """A running attempt or verification."""
 
@@ -81,7 +88,7 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """Why the session cannot be used after the attempt; None if it can."""
     was_raised_by_call: Callable[[BaseException], bool] = lambda error: False
     """Whether the last call of the SDK handle of this attempt raised this exception."""
-    stop_scope: trio.CancelScope | None = None
+    stop_scope: Cancellable | None = None
     """Limits what precedes and follows the handler (the wait for a commit, the delay of a verify, the verify itself).
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
@@ -144,10 +151,10 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
     def new_stop_scope(self, timeout: float = NEVER) -> trio.CancelScope:
         """Make a new `stop_scope` that ends after `timeout` seconds. A cancel scope can be entered only once."""
-        self.stop_scope = trio.CancelScope(deadline=trio.current_time() + timeout)
+        scope = self.stop_scope = trio.CancelScope(deadline=trio.current_time() + timeout)
         if self.stopped:
-            self.stop_scope.cancel()
-        return self.stop_scope
+            scope.cancel()
+        return scope
 
     def limit_in_seconds(self, clock: Clock, seconds: float, scope: trio.CancelScope | None) -> None:
         """Limit what starts now to so many seconds, after which `scope` is cancelled."""

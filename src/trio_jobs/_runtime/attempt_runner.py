@@ -33,6 +33,7 @@ from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.start_commit import StartCommit
 from trio_jobs._runtime.verification import Verification, not_started
 from trio_jobs._sdk_call import CallHandle, HandlerCall
 
@@ -73,6 +74,8 @@ class AttemptRunner:
         self._max_crashes = max_crashes
         self._chance = parts.chance
         self._attempts = 0
+        self.start_commit = StartCommit(parts.event_log)
+        """The wait for the commit of a start."""
         self.scope = AttemptScope()
         """The scope of the attempts without a limit. The task that calls `run` must leave it."""
 
@@ -87,8 +90,8 @@ class AttemptRunner:
         running = self._slot.fill(RunningAttempt(record, handler))
         try:
             if self._event_log.durable and self._awaits_start(record, handler):
-                with running.new_stop_scope():
-                    await self._event_log.committed(record.last_seq, record)
+                running.stop_scope = self.start_commit
+                await self.start_commit.wait(record)
                 if not self._event_log.contains(record):
                     return  # the attempt started before the submit was committed, and the submit was rejected
             result = passing = None

@@ -9,15 +9,16 @@ import trio
 from trio_jobs._errors import OutcomeUnknown
 from trio_jobs._runtime.event_log import EventLog
 
-__all__ = ["CommitWaiter"]
+__all__ = ["CommitWaiter", "not_acknowledged"]
 
 
 class CommitWaiter:
     """Waits are shielded, since an appended event is committed whether or not its caller is cancelled."""
 
     def __init__(self, event_log: EventLog, commit_timeout: float) -> None:
+        self.timeout = commit_timeout
+        """The limit, in seconds."""
         self._event_log = event_log
-        self._timeout = commit_timeout
 
     async def everything(self) -> None:
         """Return when all events appended so far are committed.
@@ -45,24 +46,25 @@ class CommitWaiter:
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def within_timeout(
-        self, wait: Callable[[int], Awaitable[None]], seq: int, since: float | None = None
-    ) -> None:
+    async def within_timeout(self, wait: Callable[[int], Awaitable[None]], seq: int) -> None:
         """Await `wait(seq)`, shielded.
 
         Args:
             wait: Returns when the event is committed.
             seq: Number of the event.
-            since: When the caller began to wait, on Trio's clock; None for now.
 
         Raises:
             OutcomeUnknown: It did not return within `commit_timeout`.
         """
-        started = trio.current_time() if since is None else since
-        with trio.CancelScope(deadline=started + self._timeout, shield=True) as scope:
+        with trio.CancelScope(deadline=trio.current_time() + self.timeout, shield=True) as scope:
             await wait(seq)
         if scope.cancelled_caught:
-            raise OutcomeUnknown(
-                f"the store did not acknowledge the change within {self._timeout:g} s, so it may or may not be done; "
-                "read the state again"
-            )
+            raise not_acknowledged(self.timeout)
+
+
+def not_acknowledged(timeout: float) -> OutcomeUnknown:
+    """The error of a change that the store did not acknowledge within `timeout` seconds."""
+    return OutcomeUnknown(
+        f"the store did not acknowledge the change within {timeout:g} s, so it may or may not be done; "
+        "read the state again"
+    )

@@ -20,6 +20,7 @@ from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+from trio_jobs._runtime.start_commit import StartCommit
 from trio_jobs._runtime.verification import waits_for_person, work_is_left
 
 __all__ = ["Reactions"]
@@ -47,6 +48,7 @@ class Reactions:
         handlers: Mapping[str, Handler],
         strict_order: bool,
         admission: Admission,
+        start_commit: StartCommit,
         slot: AttemptSlot,
         blocking_job: BlockingJob,
         scheduler: Scheduler,
@@ -63,6 +65,7 @@ class Reactions:
         self._handlers = handlers
         self._strict_order = strict_order
         self._admission = admission
+        self._start_commit = start_commit
         self._slot = slot
         self._blocking_job = blocking_job
         self._scheduler = scheduler
@@ -91,6 +94,7 @@ class Reactions:
         }
         if event_log.durable:
             self._by_type[ev.Submitted] = self._by_type[ev.Scheduled] = admission.on_committed
+            self._by_type[ev.Started] = start_commit.on_committed
 
     def on_committed(self, events: Sequence[ev.Event]) -> None:
         by_type = self._by_type
@@ -102,9 +106,12 @@ class Reactions:
 
     def on_rejected(self, submit: ev.Submitted) -> None:
         self._admission.on_rejected(submit)
+        self._start_commit.on_rejected(submit)
         self._wake_if_idle()  # it may be the last job that a drain waits for
 
     def on_broken(self, error: StoreError) -> None:
+        self._admission.pending.end()
+        self._start_commit.on_broken(error)
         self._fail(error)
 
     def _on_final(self, event: ev.Ended) -> None:

@@ -326,6 +326,7 @@ def build_runtime(
         handlers=handlers,
         strict_order=settings.strict_order,
         admission=admission,
+        start_commit=runner.start_commit,
         slot=slot,
         blocking_job=blocking_job,
         scheduler=scheduler,

@@ -133,6 +133,7 @@ class Supervisor:
         self._nursery = nursery
         self._failure: BaseException | None = None
         self._consumer_scope = trio.CancelScope(shield=True)
+        self._pending_scope = trio.CancelScope(shield=True)
         self._loop_scopes: list[trio.CancelScope] = []
         self._attempt_limit = trio.CancelScope()
         """Limits how long the stop waits for the running attempt."""
@@ -183,6 +184,7 @@ class Supervisor:
         if runtime.pump is not None:
             self._start_loop(runtime.pump.run)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
+        self._nursery.start_soon(self._run_loop, runtime.admission.pending.run, self._pending_scope)
 
     async def _open_sdk(self) -> None:
         """Open the first session, in a task of its own.
@@ -304,6 +306,8 @@ class Supervisor:
                 log.error("the store did not close within %g s", self._settings.commit_timeout)
         except BaseException as error:
             self.fail(error)
+        runtime.admission.pending.end()
+        self._pending_scope.cancel()
         log_report(report, runtime.event_log, self._settings.commit_timeout)
         if self._watchdog is not None:
             self._watchdog.stop()

@@ -1,8 +1,8 @@
 """The half of a durable store that runs in Trio's thread, for any log.
 
 An event goes one way: `append` adds it to the group commit, the group commit puts the group into the writer thread's
-inbox, the writer thread commits it, and `on_committed` passes it to the runtime. Reports of the writer thread arrive
-through `run_sync_soon`, so all state here is used in Trio's thread alone.
+inbox, the writer thread commits it, and `on_committed` passes it to the runtime. Reports of the writer thread are calls
+in Trio's thread, so all state here is used in that thread alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trio_jobs._errors import OutcomeUnknown, StoreError, TrioJobsError
 from trio_jobs._log import Log
 from trio_jobs._stores.durable_log import DurableLog
 from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
+from trio_jobs._stores.reports import Reports
 from trio_jobs._stores.writer_thread import CLOSE, Opened, ReadRequest, Replacement, StoreListener, WriterThread
 
 __all__ = ["STALL_AFTER", "DurableStore", "MakeWriter"]
@@ -41,7 +42,7 @@ L = TypeVar("L", bound=DurableLog)
 class MakeWriter(Protocol):
     """Makes the writer thread of one opening."""
 
-    def __call__(self, log: DurableLog, listener: StoreListener, token: trio.lowlevel.TrioToken, /) -> WriterThread: ...
+    def __call__(self, log: DurableLog, listener: StoreListener, post: Callable[..., None], /) -> WriterThread: ...
 
 
 class DurableStore(Generic[L]):
@@ -113,7 +114,8 @@ class DurableStore(Generic[L]):
         self._failure = self._broken = self._commit_started = None
         self.ended = trio.Event()
         self._log = self._make_log()
-        self.writer = self._make_writer(self._log, self, trio.lowlevel.current_trio_token())
+        self._reports = Reports(trio.lowlevel.current_trio_token())
+        self.writer = self._make_writer(self._log, self, self._reports.post)
         self._group_commit = GroupCommit(self.writer.inbox.put, self._max_turns, self._on_run_end)
         self._opened: Opened | None = None
         self._has_opened = trio.Event()
@@ -134,6 +136,7 @@ class DurableStore(Generic[L]):
         events: Iterable[Event] = self._opened.unwrap()
         self._is_open = True
         self._group_commit.start()
+        self._reports.start()
         self.epoch = self._log.epoch
         self.last_seq = self.appended_seq = self._log.last_seq
         return events
@@ -236,6 +239,7 @@ class DurableStore(Generic[L]):
             return
         assert self._group_commit is not None
         self._group_commit.stop()
+        self._reports.stop()
         writer.inbox.put(CLOSE)
         try:
             await self.ended.wait()

@@ -89,14 +89,14 @@ class WriterThread:
     Args:
         log: Used by this thread alone from now on.
         listener: Notified of everything that the thread does.
-        token: Of the Trio run in which the listener is called.
+        post: Has a function called in Trio's thread, with the arguments that follow it; see `Reports.post`.
     """
 
-    def __init__(self, log: DurableLog, listener: StoreListener, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, log: DurableLog, listener: StoreListener, post: Callable[..., None]) -> None:
         self.inbox: SimpleQueue[Item] = SimpleQueue()
         self._log = log
         self._listener = listener
-        self._token = token
+        self._post = post
         self._retry_now = threading.Event()
         self._is_abandoned = False
         self._is_closing = False
@@ -131,7 +131,7 @@ class WriterThread:
     def _notify(self, fn: Callable[..., None], *args: Any) -> None:
         """Have a method of the listener, or of a request, called in Trio's thread."""
         try:
-            self._token.run_sync_soon(fn, *args)
+            self._post(fn, *args)
         except trio.RunFinishedError:  # Trio has ended without closing the store
             self._is_abandoned = self._is_closing = True
 
@@ -182,6 +182,8 @@ class WriterThread:
                     group.extend(item)
                     if len(group) >= MAX_GROUP:
                         return
+                if inbox.empty():  # cheaper than the exception
+                    return
                 item = inbox.get_nowait()
         except Empty:
             return

@@ -192,10 +192,18 @@ class _RealFile:
         return b"".join(pieces)
 
     def write(self, offset: int, data: bytes) -> None:
-        os.lseek(self._fd, offset, os.SEEK_SET)
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        done = self._write_part(offset, data)
+        while done < len(data):
+            done += self._write_part(offset + done, data[done:])
+
+    def _write_part(self, offset: int, data: bytes) -> int:
+        """Write the first bytes of `data`, at least one. Return how many."""
+        pwrite = getattr(os, "pwrite", None)
+        if pwrite is not None:
+            written: int = pwrite(self._fd, data, offset)
+            return written
+        os.lseek(self._fd, offset, os.SEEK_SET)  # Windows
+        return os.write(self._fd, data)
 
     def sync(self) -> None:
         getattr(os, "fdatasync", os.fsync)(self._fd)

@@ -67,9 +67,10 @@ class SqliteLog:
 
     def write(self, events: Sequence[Event]) -> None:
         """Commit events in one transaction, with one sync."""
-        # an `OSError` comes after the rows were inserted
-        with self._translate(sqlite3.Error, OSError, MemoryError):
+        try:  # not `_translate`, which takes longer than the check of the files
             self.journal.write(events)
+        except (sqlite3.Error, OSError, MemoryError) as error:  # an `OSError` comes after the rows were inserted
+            raise LogFailure(self.name, describe(error)) from error
 
     def page(self, after: int, limit: int) -> Sequence[Event]:
         """Read events."""

@@ -20,6 +20,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from functools import cache
 from queue import SimpleQueue
 from typing import Final
 
@@ -90,9 +91,7 @@ class HighWaterMarkFile:
         self._generation += 1
         body = _RECORD.pack(_MAGIC, self._generation, mark.epoch.encode(), mark.seq, mark.checksum)
         with self._lock:
-            free = set(_SLOTS) - {self._synced_slot, self._syncing_slot}
-            # the slot written last only if no other is free, which means a sync is running: no other sync will start
-            slot = min(free - {self._written_slot} or free)
+            slot = _slot_to_write(self._synced_slot, self._syncing_slot, self._written_slot)
         self._file.write(slot, body + zlib.crc32(body).to_bytes(4, "little"))
         with self._lock:
             self._written_slot = slot
@@ -119,6 +118,13 @@ class HighWaterMarkFile:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+
+@cache
+def _slot_to_write(synced: int, syncing: int | None, written: int | None) -> int:
+    free = set(_SLOTS) - {synced, syncing}
+    # the slot written last only if no other is free, which means a sync is running: no other sync will start
+    return min(free - {written} or free)
 
 
 def _read(slot: bytes) -> tuple[int, HighWaterMark] | None:

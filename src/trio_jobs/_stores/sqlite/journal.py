@@ -198,9 +198,10 @@ class Journal:
         """Note that these rows are committed, and write the high-water mark."""
         self.last_seq = committed[-1][0]
         for row in committed:
-            group = rows.retained_group(row)
-            if group is not None:
-                self._last_of_group[group] = row[0]
+            if not row[1]:
+                group = rows.retained_group(row)
+                if group is not None:
+                    self._last_of_group[group] = row[0]
         self._pending = []
         if self._high_water_mark_file is None:
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -94,9 +96,13 @@ def insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def _insert_part(connection: Connection, rows: Sequence[Row]) -> None:
-    places = ", ".join(["(?, ?, ?, ?)"] * len(rows))
-    values = [value for row in rows for value in row]
-    connection.execute(f"INSERT INTO events VALUES {places}", values)  # noqa: S608 - placeholders alone
+    connection.execute(_insert_statement(len(rows)), tuple(chain.from_iterable(rows)))
+
+
+@cache  # the thread has just been woken, when any code that it runs takes a multiple of its usual time
+def _insert_statement(rows: int) -> str:
+    places = ", ".join(["(?, ?, ?, ?)"] * rows)
+    return f"INSERT INTO events VALUES {places}"  # noqa: S608 - placeholders alone
 
 
 def delete(connection: Connection, seqs: Sequence[int]) -> int:

@@ -173,7 +173,7 @@ def transaction(connection: Connection) -> Iterator[Connection]:
 
 def row_checksum(seq: int, job: str, body: bytes) -> int:
     """CRC-32 over number, job and body."""
-    return zlib.crc32(body, zlib.crc32(job.encode(), zlib.crc32(seq.to_bytes(8, "little"))))
+    return zlib.crc32(b"%b%b%b" % (seq.to_bytes(8, "little"), job.encode(), body))
 
 
 def get_meta(connection: Connection, path: str) -> dict[str, str]:
