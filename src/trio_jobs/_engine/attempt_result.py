@@ -29,6 +29,10 @@ __all__ = [
     "verified",
 ]
 
+_PROCESSING: Final = State.PROCESSING
+_COMPLETED: Final = Outcome.COMPLETED
+_UNSAVED: Final = Outcome.UNSAVED
+
 #: Outcomes after which the job starts again without using a retry, if the attempt did not do its work
 _INTERRUPTED: Final = (Outcome.STOPPED, Outcome.CRASHED, Outcome.DIED, Outcome.INSIDE)
 
@@ -71,15 +75,15 @@ def end(
         elapsed: See `is_expired`.
     """
     outcome = ending.outcome
-    if (record.state is not State.PROCESSING or outcome is Outcome.UNSAVED) and _is_settled(record, ending):
+    if (record.state is not _PROCESSING or outcome is _UNSAVED) and _is_settled(record, ending):
         return ()
-    if outcome is Outcome.COMPLETED or outcome is Outcome.ALREADY_DONE:
+    if outcome is _COMPLETED or outcome is Outcome.ALREADY_DONE:
         return (
             ev.Completed(
                 seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=outcome,
                 entered=ending.entered, late=ending.late, problem=ending.problem,
                 result=UNSET if ending.result is None else ending.result,
-                reason="returned" if outcome is Outcome.COMPLETED else "verified",
+                reason="returned" if outcome is _COMPLETED else "verified",
             ),
         )  # fmt: skip
     out = EventWriter(record, now, seq, ending, elapsed=elapsed)

@@ -12,7 +12,7 @@ about what else an operator can do; this module exports their functions too.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -71,6 +71,8 @@ __all__ = [
 ]
 
 Resolution = Literal["done", "not_done", "failed"]
+
+_PENDING: Final = State.PENDING
 
 
 def submit(
@@ -134,7 +136,7 @@ def start(record: JobRecord, entered: bool, rules: Rules, now: float, seq: int, 
     A job that may have acted, and that nothing permits to repeat, gets in doubt instead: its handler has been declared
     differently since the attempt was scheduled.
     """
-    if record.state is not State.PENDING:
+    if record.state is not _PENDING:
         return ()
     if record.deadline_at is not None and is_expired(record, now, elapsed):
         return expire(record, now, seq, elapsed)

@@ -22,6 +22,9 @@ __all__ = ["begin", "fold"]
 
 MAX_EARLIER: Final = 10  #: payloads that corrections have replaced are kept with the job, the newest ones
 
+_CRASHED: Final = Outcome.CRASHED
+_DIED: Final = Outcome.DIED
+
 _RESOLUTIONS: dict[type[ev.Event], str] = {
     ev.Completed: "done",
     ev.DoubtResolved: "not_done",
@@ -179,7 +182,7 @@ def _ended(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
             attempt.late = event.late
         if attempt.error is not error:
             attempt.error = error
-        if outcome is Outcome.CRASHED or outcome is Outcome.DIED:
+        if outcome is _CRASHED or outcome is _DIED:
             record.crashes += 1
             record.retries_used += 1
     if event.crashed:

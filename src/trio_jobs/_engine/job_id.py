@@ -8,11 +8,6 @@ __all__ = ["uuid7"]
 def uuid7(at: float, chance: int) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of `at` in milliseconds, then `chance`, 74 bits of it."""
     ms = int(at * 1000) & 0xFFFF_FFFF_FFFF
-    # %-formatting takes two thirds of the time of an f-string, and each job needs one
-    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - see above
-        ms >> 16,
-        ms & 0xFFFF,
-        0x7000 | chance >> 62 & 0xFFF,
-        0x8000 | chance >> 48 & 0x3FFF,
-        chance & 0xFFFF_FFFF_FFFF,
-    )
+    number = ms << 80 | 0x7 << 76 | (chance >> 62 & 0xFFF) << 64 | 0x2 << 62 | chance & 0x3FFF_FFFF_FFFF_FFFF
+    digits = number.to_bytes(16, "big").hex()  # each job needs an id: five formatted numbers take half as long again
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -30,6 +30,7 @@ from trio_jobs._validation import check_by, check_seconds
 
 __all__ = ["Admission"]
 
+_PENDING: Final = State.PENDING
 FULL_FOR: Final = 60.0  #: `QueueFull.retry_after` in seconds if `max_waiting` is exceeded: jobs for later wait long
 
 
@@ -275,7 +276,7 @@ class Admission:
             else:
                 self._channel.send(record)
                 position = self._channel.used
-            return Receipt(record.id, True, position, State.PENDING, self._expected.of(record, position))
+            return Receipt(record.id, True, position, _PENDING, self._expected.of(record, position))
         if record.state is State.SCHEDULED:
             self._scheduler.schedule(record)
         else:  # it became due before its submit was committed

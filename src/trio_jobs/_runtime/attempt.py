@@ -26,6 +26,7 @@ from trio_jobs._runtime.waits import seconds_to_deadline
 
 __all__ = ["NO_SDK", "AttemptSlot", "RunningAttempt", "call_unprotected", "captured", "classify", "log_fields"]
 
+_COMPLETED: Final = Outcome.COMPLETED
 _BY_LIMIT: Final = {
     EndedBy.ATTEMPT_TIMEOUT: Outcome.TIMED_OUT,
     EndedBy.DEADLINE: Outcome.EXPIRED,
@@ -320,7 +321,7 @@ def classify(
     """
     entered = running.entered
     if isinstance(ended, CallReport) and ended.error is None and ended.not_run is None:
-        return AttemptResult(Outcome.COMPLETED, ended.result, ended.problem, entered=entered, late=late), None
+        return AttemptResult(_COMPLETED, ended.result, ended.problem, entered=entered, late=late), None
     ended_by = running.ended_by()
     if ended is None:
         assert ended_by is not None

@@ -41,6 +41,10 @@ __all__ = ["AttemptRunner"]
 
 log: Final = Log("trio_jobs.consumer")
 
+_PROCESSING: Final = State.PROCESSING
+_COMPLETED: Final = Outcome.COMPLETED
+_DIED: Final = Outcome.DIED
+
 #: The first attempts of a queue whose start is awaited also if they are idempotent. A job that killed the process is
 #: among the first ones of the next process. It is behind those whose ends were not committed: some ten
 FIRST_ATTEMPTS: Final = 100
@@ -134,7 +138,7 @@ class AttemptRunner:
         seq = event_log.projection.seq + 1
         events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
         event_log.append(events)
-        return bool(events) and record.state is State.PROCESSING
+        return bool(events) and record.state is _PROCESSING
 
     def _awaits_start(self, record: JobRecord, handler: Handler) -> bool:
         """Whether the start of this attempt is committed before its handler is called.
@@ -229,15 +233,15 @@ class AttemptRunner:
         event_log, clock, saver = self._event_log, self._clock, self._saver
         record, handler, ended = running.record, running.handler, result.outcome
         seq = event_log.projection.seq + 1
-        in_session = handler.takes_sdk and ended is Outcome.COMPLETED
+        in_session = handler.takes_sdk and ended is _COMPLETED
         self._sessions.attempt_ended(running.discard, record if in_session else None)
         if not result.has_run and result.error is not None:
             log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
-        if saver is not None and ended is Outcome.COMPLETED:
+        if saver is not None and ended is _COMPLETED:
             events = decide.returned(record, result, clock.now(), seq)
         else:
             rules = handler.rules
-            if ended is Outcome.DIED:
+            if ended is _DIED:
                 rules = attrs.evolve(rules, max_crashes=self._max_crashes)
             events = decide.end(record, result, rules, clock.now(), self._chance(), seq, clock.elapsed())
         if events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -22,6 +22,8 @@ from trio_jobs._runtime.verification import Verification, can_verify
 from trio_jobs._runtime.waits import LOOK_EVERY, seconds_to_due
 
 __all__ = ["Consumer"]
+
+_IN_DOUBT: Final = State.IN_DOUBT
 
 
 class Consumer:
@@ -94,7 +96,7 @@ class Consumer:
                 await verification.answer_request(record)
             elif self._strict_order:
                 await self._process_to_end(record)
-            elif record.state is State.IN_DOUBT:
+            elif record.state is _IN_DOUBT:
                 await verification.resolve(record)
             else:
                 await self._runner.run(record)

@@ -22,8 +22,8 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from operator import itemgetter
-from typing import Final, Protocol
+from operator import attrgetter, itemgetter
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -46,6 +46,11 @@ _number: Final = itemgetter(0)
 _encode: Final = msgspec.json.Encoder().encode
 #: The most frequent events without a field that a user can set
 _WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered})
+#: Others that are frequent, and their fields with texts that may not have been encoded before: most have none
+_TEXTS: Final[dict[type[ev.Event], Callable[[Any], tuple[Any, ...]]]] = {
+    ev.Submitted: attrgetter("key", "by", "labels"),
+    ev.Completed: attrgetter("error", "problem", "by", "note"),
+}
 
 
 class LogListener(Protocol):
@@ -144,8 +149,10 @@ class EventLog:
         if not events:
             return
         for event in events:
-            if type(event) not in _WITHOUT_TEXT:
-                _check_encodable(event)
+            if (class_ := type(event)) not in _WITHOUT_TEXT:
+                texts = _TEXTS.get(class_)
+                if texts is None or any(texts(event)):
+                    _check_encodable(event)
         if self.durable:
             self._copy_committed(events)
         apply, elapsed = self.projection.apply, self._elapsed()

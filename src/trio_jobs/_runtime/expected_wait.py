@@ -47,7 +47,7 @@ class ExpectedWaits:
         estimates = self._estimates
         own = estimates.turn(record.kind)
         current, stuck = self._slot.current, self._overruns.stuck
-        if own is None or self._projection.paused is not None or self._sessions.failing:
+        if own is None or self._projection.paused is not None or self._sessions.waits.failing:
             return None
         if stuck is not None and stuck is current:
             return None

@@ -24,11 +24,8 @@ class OpeningWaits:
         self._retry = retry
         self._failed_sessions = 0
         self._open_at = -NEVER
-
-    @property
-    def failing(self) -> bool:
+        self.failing = False
         """Whether the last sessions were discarded, one after the other, without a completed attempt."""
-        return self._failed_sessions > MAX_FAILED_SESSIONS
 
     @property
     def failed_sessions(self) -> int:
@@ -47,6 +44,7 @@ class OpeningWaits:
     def session_closed(self, *, failed: bool) -> None:
         """A session was closed. failed: it was discarded, and no attempt completed in it."""
         self._failed_sessions = self._failed_sessions + 1 if failed else 0
+        self.failing = self._failed_sessions > MAX_FAILED_SESSIONS
         if self.failing:
             self._wait(self._failed_sessions - MAX_FAILED_SESSIONS)
 

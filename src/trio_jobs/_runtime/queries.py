@@ -268,7 +268,7 @@ class Queries:
             problems.append("paused")
         if self._sessions.opening:
             problems.append("opening_sdk")
-        if self._sessions.failing:
+        if self._sessions.waits.failing:
             problems.append("sessions_failing")
         if self._sessions.work.problem is not None:
             problems.append("close_failed")
@@ -289,7 +289,7 @@ class Queries:
             if paused is None
             else Pause(paused.reason, paused.occurred_at, paused.by, to_datetime(paused.until)),
             last_close=None if close is None else _close(close),
-            failed_sessions=self._sessions.failed_sessions,
+            failed_sessions=self._sessions.waits.failed_sessions,
             in_doubt_since=None if doubt is None else to_datetime(doubt.changed_at),
             oldest_waiting=None if waiting is None else waiting.id,
             waiting_since=None if waiting is None else to_datetime(waiting.changed_at),

@@ -110,7 +110,8 @@ class Queue(QueueOperations):
         Cancelled:
             The job was not accepted. Once the job has been passed to the store, the call is shielded.
         """
-        parts = self._awaited
+        parts = self._parts  # without the property, which takes as long as the check
+        parts.caller.check_task()
         new = parts.submissions.make(handler, payload, key, due_at, delay, deadline_at, deadline_after, labels)
         return await parts.admission.submit(new, wait, by, correct)
 

@@ -27,6 +27,8 @@ __all__ = ["Reactions"]
 
 log: Final = Log("trio_jobs.queue")
 
+_UNSAVED: Final = Outcome.UNSAVED
+
 _HOOKS: Final[dict[type[ev.Event], JobHook]] = {
     ev.Completed: "completed",
     ev.Failed: "failed",
@@ -125,7 +127,7 @@ class Reactions:
             self._blocking_job.notify(record)
         if self._hooks.are_used:
             self._hooks.call_soon(_HOOKS[type(event)], record)
-        if event.outcome is not None and event.outcome is not Outcome.UNSAVED:
+        if event.outcome is not None and event.outcome is not _UNSAVED:
             self._add_to_estimates(record)
         self._pruner.job_ended(record.state)
         if waiters.idle is not None:

@@ -82,8 +82,9 @@ class SdkSessionManager:
         self._opening_reason: OpeningReason | None = None
         self._attempts_in_session = 0
         self._completed_in_session = 0
-        self._waits = OpeningWaits(settings.open_retry)
-        self._openings = OpeningRetries(opener=self.opener, executor=executor, waits=self._waits, settings=settings)
+        self.waits = OpeningWaits(settings.open_retry)
+        """Counts the openings and the sessions that fail in a row."""
+        self._openings = OpeningRetries(opener=self.opener, executor=executor, waits=self.waits, settings=settings)
         self.work = SessionWork()
         """The jobs whose work a close that fails may lose."""
         self.unsaved: UnsavedWork = NothingUnsaved()
@@ -113,16 +114,6 @@ class SdkSessionManager:
             and not (self._measures_time and (self._must_rest() or self._was_idle() or self._must_ask_alive()))
             and not (self._durable and self._store_fails())
         )
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last sessions were discarded, one after the other, without a completed attempt."""
-        return self._waits.failing
-
-    @property
-    def failed_sessions(self) -> int:
-        """How many of the last sessions were discarded, one after the other, without a completed attempt."""
-        return self._waits.failed_sessions
 
     @property
     def is_clean(self) -> bool:
@@ -390,7 +381,7 @@ class SdkSessionManager:
         close_problem = executor.take_close_problem()
         if close_problem is not None:
             close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
-        self._waits.session_closed(failed=self._discard is not None and not self._completed_in_session)
+        self.waits.session_closed(failed=self._discard is not None and not self._completed_in_session)
         self._discard = None
         if was_open or close_problem is not None:
             session, seq, now = plain_int(executor.session), self._event_log.next_seq, self._clock.now()
