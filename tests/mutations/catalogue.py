@@ -1911,8 +1911,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the SDK is not closed when the queue stops",
         SIMULATOR,
         "_runtime/supervisor.py",
-        "closed, problem = await sessions.close_sdk()",
-        "closed, problem = True, None",
+        "        try:\n            closed, problem = await sessions.close_sdk()",
+        "        try:\n            closed, problem = True, None",
     ),
     _M(
         "job missing in the report",
@@ -2314,7 +2314,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a stop saves and closes while an asynchronous alive that was cancelled has not returned",
         ALIVE,
         "_runtime/supervisor.py",
-        "            await sessions.wait_settled()\n        if self._runtime.saver",
+        "            await self._runtime.sessions.wait_settled()\n        if self._runtime.saver",
         "            pass\n        if self._runtime.saver",
     ),
     _M(
@@ -3284,6 +3284,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/reactions.py",
         "            self._scheduler.watch_deadline(record)  #",
         "            pass  #",
+    ),
+    _M(
+        "SDK left open by a refused event",
+        "the SDK stays open when the store refuses what becomes of unsaved work at a stop",
+        SAVES,
+        "_runtime/supervisor.py",
+        "            closed, problem = await sessions.close_sdk()  #",
+        "            raise  #",
     ),
     _M(
         "left program not ended",

@@ -78,8 +78,10 @@ async def test_a_conflict_says_whether_the_job_can_be_corrected(autojump_clock: 
             await queue.submit("work", "other", key="A-1", correct=True)
 
 
-async def test_p12_what_may_have_acted_is_corrected_only_after_verify_says_not_done(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", verifies=True, on_doubt="fail")
+async def test_p12_what_may_have_acted_is_corrected_only_after_verify_says_not_done(
+    kind: HostKind, clock: MockClock
+) -> None:
+    rig = make_rig(kind, verifies=True, on_doubt="fail")
     async with rig.open() as queue:
         job_id = await failed_after_acting(queue, rig)
         with pytest.raises(KeyConflict, match="verify it, and correct it if the answer is not_done"):

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import make_rig, service_for, until_state
+from support.rig import HostKind, make_rig, service_for, until_state
 from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
 from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
 from trio_jobs._engine.events import Completed, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
@@ -78,9 +78,10 @@ async def test_an_error_of_the_store_at_a_wait_is_raised_where_it_refused_no_eve
 
 
 async def test_p4_a_submit_returns_when_its_job_is_committed_and_cannot_be_cancelled_before(
-    autojump_clock: MockClock,
+    kind: HostKind,
+    clock: MockClock,
 ) -> None:
-    rig, store = make_rig("trio"), SlowStore(Submitted)
+    rig, store = make_rig(kind), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         await queue.pause()
         receipts: list[trio_jobs.Receipt] = []
@@ -101,8 +102,8 @@ async def test_p4_a_submit_returns_when_its_job_is_committed_and_cannot_be_cance
         assert await queue.result(receipts[0].job_id) == "a"
 
 
-async def test_p6_a_handler_starts_only_when_its_start_is_committed(autojump_clock: MockClock) -> None:
-    rig, store = make_rig("trio"), SlowStore(Started)
+async def test_p6_a_handler_starts_only_when_its_start_is_committed(kind: HostKind, clock: MockClock) -> None:
+    rig, store = make_rig(kind), SlowStore(Started)
     async with rig.open(store=store) as queue:
         receipt = await queue.submit("work", "a")
         await wait_all_tasks_blocked()
@@ -250,9 +251,9 @@ async def test_submit_nowait_is_refused_before_a_durable_store(autojump_clock: M
 
 @pytest.mark.parametrize("refuses", [Started, Completed, SessionClosed, "aclose"])
 async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk_is_closed(
-    refuses: Any, autojump_clock: MockClock
+    refuses: Any, kind: HostKind, clock: MockClock
 ) -> None:
-    rig = make_rig("trio")
+    rig = make_rig(kind)
     with pytest.raises(StoreError, match=r"the disk is gone|the last commit failed"):
         async with rig.open(store=FailingStore(refuses)) as queue:
             await queue.submit("work", "a")
@@ -265,15 +266,16 @@ async def test_p7_a_store_that_refuses_ends_the_block_with_its_error_and_the_sdk
 
 
 async def test_p7_a_consumer_that_waits_for_a_failing_store_leaves_the_error_to_the_store(
-    autojump_clock: MockClock,
+    kind: HostKind,
+    clock: MockClock,
 ) -> None:
-    rig, store = make_rig("trio"), DyingStore(Completed)
+    rig, store = make_rig(kind), DyingStore(Completed)
     hold = Blocker()
     rig.sdk.script("call", hold)
     with pytest.raises(StoreError, match="the disk is gone"):
         async with rig.open(store=store) as queue:
             await queue.submit("work", "a")
-            await hold.reached_in_trio()
+            await rig.reached(hold)
             store.trouble = "the disk does not answer"
             hold.release()
             await wait_all_tasks_blocked()  # the consumer is at the gate

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import Rig, make_rig
+from support.rig import HostKind, Rig, make_rig
 from support.stores import RefusingStore, SlowStore
 from support.waiting import deadline
 from trio_jobs import EndedBy, NewJob, Queue, Retry, State, StoreError
@@ -71,9 +71,9 @@ async def goes_on(queue: Queue, rig: Rig) -> None:
 
 @both_orders
 async def test_p6_a_job_is_admitted_before_its_commit_and_runs_and_is_seen_after_it(
-    strict_order: bool, autojump_clock: MockClock
+    strict_order: bool, kind: HostKind, clock: MockClock
 ) -> None:
-    rig, store = make_rig("trio", settings={"strict_order": strict_order}), SlowStore(Submitted)
+    rig, store = make_rig(kind, settings={"strict_order": strict_order}), SlowStore(Submitted)
     async with rig.open(store=store) as queue:
         async with submitting(queue) as answers:
             assert store.handed_over(Started)

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
-from support.rig import make_rig
+from support.rig import HostKind, make_rig
 from trio_jobs import EventStream, Lagged, MemoryStore
 from trio_jobs._engine.events import Event
 from trio_jobs._runtime.feed import PAGE, RING
@@ -19,14 +19,16 @@ async def read_all(stream: EventStream) -> list[Event]:
     return [event async for event in stream]
 
 
-async def test_p8_a_reader_sees_every_event_in_order_until_the_queue_has_stopped(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
+async def test_p8_a_reader_sees_every_event_in_order_until_the_queue_has_stopped(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
+    rig = make_rig(kind)
     seen: list[list[Event]] = []
 
     async def read(stream: EventStream) -> None:
         seen.append(await read_all(stream))
 
-    async with trio.open_nursery() as nursery, rig.open() as queue:
+    async with trio.open_nursery() as nursery, rig.open_jumping() as queue:
         nursery.start_soon(read, queue.events())
         nursery.start_soon(read, queue.events(after=0))
         for n in range(10):
@@ -36,8 +38,8 @@ async def test_p8_a_reader_sees_every_event_in_order_until_the_queue_has_stopped
     assert from_now == from_the_start[2:], "all but the opening of the SDK, which came before"
 
 
-async def test_p8_readers_of_a_job_see_its_events_alone(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
+async def test_p8_readers_of_a_job_see_its_events_alone(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
     async with rig.open() as queue:
         jobs = [await queue.submit("work", what) for what in "ab"]
         stream = queue.events(after=0, jobs={jobs[1].job_id})
@@ -45,8 +47,8 @@ async def test_p8_readers_of_a_job_see_its_events_alone(autojump_clock: MockCloc
     assert names == ["Submitted", "Started", "Completed"]
 
 
-async def test_p8_a_stream_opened_after_the_stop_ends_at_once(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
+async def test_p8_a_stream_opened_after_the_stop_ends_at_once(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
     async with rig.open() as queue:
         pass
     assert await read_all(queue.events()) == []
@@ -123,8 +125,8 @@ async def test_p8_a_reader_whose_events_are_gone_gets_lagged_and_can_continue_be
         assert (await anext(slow)).seq == last - 99
 
 
-async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
+async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
     async with rig.open() as queue:
         stream = queue.events(after=0)
         with trio.CancelScope() as scope:
@@ -134,9 +136,9 @@ async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(autojump_clock: Mo
         assert (await anext(stream)).seq == 1
 
 
-async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
-    async with rig.open() as queue:
+async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind)
+    async with rig.open_jumping() as queue:
         stream = queue.events()
         with trio.move_on_after(1):
             await anext(stream)

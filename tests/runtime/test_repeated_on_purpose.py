@@ -59,10 +59,10 @@ async def test_p12_a_timeout_is_not_repeated_by_retry(autojump_clock: MockClock)
     assert rig.sdk.calls() == ["book"]
 
 
-async def test_p12_on_doubt_retry_repeats_an_attempt_that_raised(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", on_doubt="retry")
+async def test_p12_on_doubt_retry_repeats_an_attempt_that_raised(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, on_doubt="retry")
     rig.sdk.script("call", OSError("the answer is lost"))
-    async with rig.open() as queue:
+    async with rig.open_jumping() as queue:
         receipt = await queue.submit("work", "book")
         assert (await ended(queue, receipt.job_id)).state is State.COMPLETED
     assert rig.sdk.calls() == ["book", "book"]
@@ -88,11 +88,11 @@ async def test_p12_verify_decides_about_an_attempt_that_raised_and_retry_beside_
     assert rig.sdk.calls() == ["book"] * calls + ["other"]
 
 
-async def test_p12_verify_alone_has_the_default_policy(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", verifies=True, settings={"renew_after_error": False})
+async def test_p12_verify_alone_has_the_default_policy(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True, settings={"renew_after_error": False})
     rig.sdk.script("call", *(OSError("nothing was done") for _ in range(4)))
     rig.sdk.script("verify", *(NotDone() for _ in range(4)))
-    async with rig.open() as queue:
+    async with rig.open_jumping() as queue:
         receipt = await queue.submit("work", "book")
         job = await ended(queue, receipt.job_id)
         starts = [attempt.started_at for attempt in job.attempts or ()]
@@ -136,8 +136,8 @@ async def test_p12_a_retry_of_what_may_have_acted_is_refused_unless_a_person_ins
     assert rig.sdk.calls() == ["book", "book"]
 
 
-async def test_p12_the_permission_of_a_person_is_for_one_run(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", retry=NO_RETRY)
+async def test_p12_the_permission_of_a_person_is_for_one_run(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=NO_RETRY)
     async with rig.open() as queue:
         job_id = await failed_after_acting(queue, rig)
         rig.sdk.script("call", OSError("again"))
@@ -148,8 +148,8 @@ async def test_p12_the_permission_of_a_person_is_for_one_run(autojump_clock: Moc
     assert rig.sdk.calls() == ["book", "book"]
 
 
-async def test_p12_a_cancelled_job_that_may_have_acted_is_not_retried_unasked(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", retry=Retry(1, waits=[60]))
+async def test_p12_a_cancelled_job_that_may_have_acted_is_not_retried_unasked(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=Retry(1, waits=[60]))
     rig.sdk.script("call", OSError("the answer is lost"))
     async with rig.open() as queue:
         receipt = await queue.submit("work", "book")
@@ -160,8 +160,8 @@ async def test_p12_a_cancelled_job_that_may_have_acted_is_not_retried_unasked(au
     assert rig.sdk.calls() == ["book"]
 
 
-async def test_p12_on_doubt_retry_permits_a_person_to_retry(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", retry=NO_RETRY, on_doubt="retry")
+async def test_p12_on_doubt_retry_permits_a_person_to_retry(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=NO_RETRY, on_doubt="retry")
     async with rig.open() as queue:
         job_id = await failed_after_acting(queue, rig)
         await queue.retry(job_id)
@@ -192,8 +192,8 @@ async def test_p12_a_retry_by_a_person_asks_verify_before_anything_is_done_again
     assert rig.sdk.calls() == ["book"] * calls
 
 
-async def test_p12_a_retry_that_verify_cannot_decide_follows_on_doubt(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", verifies=True, on_doubt="fail")
+async def test_p12_a_retry_that_verify_cannot_decide_follows_on_doubt(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True, on_doubt="fail")
     rig.sdk.script("verify", Unknown(), Unknown())
     async with rig.open() as queue:
         job_id = await failed_after_acting(queue, rig)
@@ -203,10 +203,10 @@ async def test_p12_a_retry_that_verify_cannot_decide_follows_on_doubt(autojump_c
     assert rig.sdk.calls() == ["book"]
 
 
-async def test_p12_a_retry_waits_for_the_rest_of_verify_delay(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", verifies=True, on_doubt="fail", verify_delay=10)
+async def test_p12_a_retry_waits_for_the_rest_of_verify_delay(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, verifies=True, on_doubt="fail", verify_delay=10)
     rig.sdk.script("verify", Unknown(), Done("voucher"))
-    async with rig.open() as queue:
+    async with rig.open_jumping() as queue:
         job_id = await failed_after_acting(queue, rig)  # verify was called 10 s after the attempt
         began = trio.current_time()
         await queue.retry(job_id)
@@ -214,8 +214,8 @@ async def test_p12_a_retry_waits_for_the_rest_of_verify_delay(autojump_clock: Mo
         assert trio.current_time() - began < 1
 
 
-async def test_p12_a_retry_that_waits_for_verify_survives_a_restart(autojump_clock: MockClock) -> None:
-    rig, storage = make_rig("trio", verifies=True, on_doubt="fail"), CrashableStore()
+async def test_p12_a_retry_that_waits_for_verify_survives_a_restart(kind: HostKind, clock: MockClock) -> None:
+    rig, storage = make_rig(kind, verifies=True, on_doubt="fail"), CrashableStore()
     rig.sdk.script("verify", Unknown(), NotDone())
     async with rig.open(store=storage.store()) as queue:
         job_id = await failed_after_acting(queue, rig)
@@ -228,8 +228,8 @@ async def test_p12_a_retry_that_waits_for_verify_survives_a_restart(autojump_clo
     assert rig.sdk.calls() == ["book", "book"]
 
 
-async def test_p12_in_bulk_what_may_have_acted_is_left_and_named(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", retry=NO_RETRY)
+async def test_p12_in_bulk_what_may_have_acted_is_left_and_named(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind, retry=NO_RETRY)
     async with rig.open() as queue:
         acted = [await failed_after_acting(queue, rig, what) for what in "ab"]
         rig.sdk.script("call", Fail("nothing was done"))
@@ -245,16 +245,16 @@ async def test_p12_in_bulk_what_may_have_acted_is_left_and_named(autojump_clock:
 
 @pytest.mark.parametrize(("on_doubt", "state"), [("hold", State.IN_DOUBT), ("fail", State.FAILED)])
 async def test_p12_a_wait_for_a_retry_ends_in_doubt_if_the_next_process_does_not_permit_it(
-    on_doubt: Any, state: State, autojump_clock: MockClock
+    on_doubt: Any, state: State, kind: HostKind, autojump_clock: MockClock
 ) -> None:
     storage = CrashableStore()
-    before = make_rig("trio", retry=Retry(1, waits=[60]))
+    before = make_rig(kind, retry=Retry(1, waits=[60]))
     before.sdk.script("call", OSError("the answer is lost"))
-    async with before.open(store=storage.store()) as queue:
+    async with before.open_jumping(store=storage.store()) as queue:
         receipt = await queue.submit("work", "book")
         await until_state(queue, receipt.job_id, "retrying")
-    after = make_rig("trio", on_doubt=on_doubt)
-    async with after.open(store=storage.store(), seed=2) as queue:
+    after = make_rig(kind, on_doubt=on_doubt)
+    async with after.open_jumping(store=storage.store(), seed=2) as queue:
         job = await until_state(queue, receipt.job_id, state)
         assert job.may_have_acted
         assert job.reason == ("not_permitted" if on_doubt == "hold" else "on_doubt")

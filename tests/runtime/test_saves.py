@@ -13,6 +13,7 @@ import trio_jobs
 from support.memory_ledger import MemoryLedger, Page, ledger_service
 from support.rig import HostKind, until_state
 from support.rig import open_jumping_queue as open_queue
+from support.stores import FailingStore
 from trio_jobs import Retry, State, events
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, CrashableStore, drain
@@ -164,6 +165,32 @@ async def test_a_stop_does_not_save_a_session_that_was_kept_although_its_attempt
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert ledger.file == []
+
+
+@pytest.mark.parametrize(
+    "refused", [events.Saved, events.InDoubt, events.SessionClosed], ids=lambda type_: type_.__name__
+)
+async def test_p3_the_sdk_is_closed_although_the_store_refuses_what_the_stop_records(
+    refused: type[events.Event], kind: HostKind, autojump_clock: MockClock
+) -> None:
+    """An event about work that is not saved, or about the session."""
+    is_discarded = refused is events.InDoubt
+    ledger = MemoryLedger(on_book={"b": [Full()]} if is_discarded else {})
+    rules = {"on_doubt": "hold"} if is_discarded else ONCE
+    service = ledger_service(ledger, kind, rules=rules, save_after_jobs=20, save_after=1000)
+    with pytest.raises(trio_jobs.StoreError, match="the disk is gone"):
+        async with open_queue(service, store=FailingStore(refused)) as queue:
+            (a,) = await submit(queue, "a")
+            await until_state(queue, a, "saving")
+            if is_discarded:
+                await submit(queue, "b")
+                await trio.sleep_forever()
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert ledger.done.count("open 1") == 1
+    assert [what for what in ledger.done if what.startswith(("close", "discard"))] == [
+        "discard 1 Full" if is_discarded else "close 1"
+    ]
 
 
 async def test_a_paused_queue_saves_what_has_returned(kind: HostKind, autojump_clock: MockClock) -> None:

@@ -313,20 +313,32 @@ class Supervisor:
             self._watchdog.stop()
 
     async def _end_attempt_and_close_sdk(self) -> tuple[bool, str | None]:
-        """End the attempt and close the SDK. Returns the result of `SdkSessionManager.close_sdk`."""
-        await self._end_attempt()
-        self._consumer_scope.cancel()
+        """End the attempt and close the SDK, also if the store refuses an event of it. Returns: as `close_sdk`."""
         sessions = self._runtime.sessions
-        if not self._executor.inside:  # an asynchronous `alive` that was cancelled has not returned yet (P1)
-            await sessions.wait_settled()
-        if self._runtime.saver is not None:
-            await self._runtime.saver.save_at_stop(self._settings.save_timeout)
-        closed, problem = await sessions.close_sdk()
+        try:
+            await self._end_attempt_and_save()
+        except BaseException as error:
+            self.fail(error)
+        try:
+            closed, problem = await sessions.close_sdk()
+        except BaseException as error:
+            self.fail(error)
+            closed, problem = await sessions.close_sdk()  # what was refused is not appended again
         if closed:
             await self._executor.stop()
             sessions.opener.leave_seat()
             problem = sessions.work.problem  # also of a session that was closed before
         return closed, problem
+
+    async def _end_attempt_and_save(self) -> None:
+        try:
+            await self._end_attempt()
+        finally:
+            self._consumer_scope.cancel()
+        if not self._executor.inside:  # an asynchronous `alive` that was cancelled has not returned yet (P1)
+            await self._runtime.sessions.wait_settled()
+        if self._runtime.saver is not None:
+            await self._runtime.saver.save_at_stop(self._settings.save_timeout)
 
     async def _end_attempt(self) -> None:
         slot = self._runtime.slot
